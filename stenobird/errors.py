@@ -1,0 +1,285 @@
+"""Every error that Stenobird raises on purpose: one tree, stable codes, messages that state the remedy.
+
+Both JSON dialects render from this tree; nothing else decides a code or a status.
+
+    StenobirdError
+    ├── RequestError                     the request can't be served as it stands; known at once
+    │   ├── InvalidRequest               400 invalid_request
+    │   ├── InvalidURL                   400 invalid_url
+    │   ├── MissingAPIKey                401 missing_api_key
+    │   ├── InvalidAPIKey                401 invalid_api_key
+    │   ├── WebhookRequiresAPIKey        401 webhook_requires_api_key
+    │   ├── BillingFailed                402 billing_failed
+    │   ├── InsufficientCredits          402 insufficient_credits
+    │   ├── TranscriptNotFound           404 transcript_not_found
+    │   ├── TranscriptNotReady           409 transcript_not_ready
+    │   ├── TranscriptCancelled          410 transcript_cancelled
+    │   ├── QueueBusy                    429 queue_busy
+    │   ├── RateLimited                  429 rate_limited
+    │   └── EngineUnavailable            503 engine_unavailable
+    ├── JobError                         ends a job; its result answers 422 with the same body
+    │   ├── UnsupportedURL               unsupported_url
+    │   ├── AudioUnreachable             audio_unreachable
+    │   ├── AudioSourceNotFound          audio_source_not_found
+    │   ├── AudioSourceUnreachable       audio_source_unreachable
+    │   ├── DirectoryLookupFailed        directory_lookup_failed
+    │   ├── ExtractorUnavailable         extractor_unavailable (503 when refused at POST)
+    │   ├── AudioContentTypeNotSupported audio_content_type_not_supported
+    │   ├── AudioTooLarge                audio_too_large
+    │   └── TranscriptionFailed          transcription_failed
+    ├── EgressError                      an outgoing request failed; callers translate it to a JobError
+    │   ├── DestinationForbidden         the address, name, port or scheme is not public
+    │   ├── ConnectFailed                no answer: DNS, TCP, TLS or a timeout
+    │   ├── ResponseBroken               the answer broke off or broke HTTP
+    │   └── ResponseTooLarge             the answer exceeded a stated cap
+    ├── LeaseLost                        another worker owns the job now: stop without writing
+    └── ConfigurationError               an operator must change a setting; raised at start-up
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ACCEPTED_URL_EXAMPLES = ("https://example.com/audio-url", "https://media.example.com/path/to/audio.mp3")
+UNSUPPORTED_URL_EXAMPLES = ("https://example.com/article-without-audio",)
+
+
+class StenobirdError(Exception):
+    """Something went wrong inside Stenobird. Try again; if it stays, send the request id to the operator.
+
+    `code` and `http_status` are part of the public contract. The class docstring is the default message.
+    `details` are extra public fields; `retry_after_seconds` is set where waiting helps.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    about_url: ClassVar[bool] = False
+    """Whether the body carries examples of URLs that work and that don't."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.message = message or _first_paragraph(type(self))
+        self.details = dict(details or {})
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, Any]:
+        """Return the flat error body of the Stenobird dialect (`/v1`)."""
+        body: dict[str, Any] = {"error": self.code, "message": self.message}
+        if self.about_url:
+            body["accepted_url_examples"] = list(ACCEPTED_URL_EXAMPLES)
+            body["unsupported_url_examples"] = list(UNSUPPORTED_URL_EXAMPLES)
+        if self.retry_after_seconds is not None:
+            body["retry_after_seconds"] = self.retry_after_seconds
+        body.update(self.details)
+        return body
+
+
+def _first_paragraph(cls: type[StenobirdError]) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+class RequestError(StenobirdError):
+    """The request can't be served as it stands."""
+
+
+class InvalidRequest(RequestError):
+    """The request body must be a JSON object with "audio_url", a public http or https URL."""
+
+    code = "invalid_request"
+    http_status = 400
+
+
+class InvalidURL(RequestError):
+    """The URL is not a public http or https address. Send one that any browser could open."""
+
+    code = "invalid_url"
+    http_status = 400
+    about_url = True
+
+
+class MissingAPIKey(RequestError):
+    """This needs an API key. Send "Authorization: Bearer <api_key>"."""
+
+    code = "missing_api_key"
+    http_status = 401
+
+
+class InvalidAPIKey(RequestError):
+    """The API key is unknown or revoked. Check it for typos, or create a new one."""
+
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class WebhookRequiresAPIKey(RequestError):
+    """A webhook_url needs an API key. Send "Authorization: Bearer <api_key>", or leave webhook_url out."""
+
+    code = "webhook_requires_api_key"
+    http_status = 401
+
+
+class BillingFailed(RequestError):
+    """The last payment for this account failed. Update the payment method, then try again."""
+
+    code = "billing_failed"
+    http_status = 402
+
+
+class InsufficientCredits(RequestError):
+    """The account has too few credits for this audio. Add credits or a payment method, then try again."""
+
+    code = "insufficient_credits"
+    http_status = 402
+
+
+class TranscriptNotFound(RequestError):
+    """There is no transcript with this id for this caller. Check the id, and send the key it was made with."""
+
+    code = "transcript_not_found"
+    http_status = 404
+
+
+class TranscriptNotReady(RequestError):
+    """The transcript is not finished. Wait retry_after_seconds and ask again, or read events_url."""
+
+    code = "transcript_not_ready"
+    http_status = 409
+    retryable = True
+
+
+class TranscriptCancelled(RequestError):
+    """The transcript was cancelled. Create a new one to transcribe this audio."""
+
+    code = "transcript_cancelled"
+    http_status = 410
+
+
+class QueueBusy(RequestError):
+    """The queue is full. Wait retry_after_seconds and send the same request again."""
+
+    code = "queue_busy"
+    http_status = 429
+    retryable = True
+
+
+class RateLimited(RequestError):
+    """Too many requests. Wait retry_after_seconds and send the same request again."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+
+
+class EngineUnavailable(RequestError):
+    """No speech engine is ready. Try again later; the operator can run "stenobird doctor" to see why."""
+
+    code = "engine_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class JobError(StenobirdError):
+    """The job failed."""
+
+    code = "transcription_failed"
+    http_status = 422
+
+
+class UnsupportedURL(JobError):
+    """The URL did not resolve to public audio Stenobird can transcribe."""
+
+    code = "unsupported_url"
+    about_url = True
+
+
+class AudioUnreachable(JobError):
+    """The audio was found but could not be downloaded. Check that it opens without login, then try again."""
+
+    code = "audio_unreachable"
+    about_url = True
+
+
+class AudioSourceNotFound(JobError):
+    """No audio was found behind this URL. Send the direct audio URL."""
+
+    code = "audio_source_not_found"
+    about_url = True
+
+
+class AudioSourceUnreachable(JobError):
+    """The URL could not be opened. Check that it is public and online, then try again."""
+
+    code = "audio_source_unreachable"
+    about_url = True
+
+
+class DirectoryLookupFailed(JobError):
+    """The podcast directory gave no usable answer. Try again later, or send the feed or the audio URL."""
+
+    code = "directory_lookup_failed"
+    about_url = True
+
+
+class ExtractorUnavailable(JobError):
+    """The extractor for this site is missing or broken. Send the direct audio URL, or tell the operator."""
+
+    code = "extractor_unavailable"
+    about_url = True
+
+
+class AudioContentTypeNotSupported(JobError):
+    """What the URL returned is not audio that can be decoded. Send mp3, m4a, ogg, opus, webm, flac or wav."""
+
+    code = "audio_content_type_not_supported"
+    about_url = True
+
+
+class AudioTooLarge(JobError):
+    """The audio is larger than this service accepts. Send a shorter or smaller file."""
+
+    code = "audio_too_large"
+    about_url = True
+
+
+class TranscriptionFailed(JobError):
+    """Transcription failed on our side and nothing was billed. Try again."""
+
+    code = "transcription_failed"
+
+
+class EgressError(StenobirdError):
+    """An outgoing request failed."""
+
+
+class DestinationForbidden(EgressError):
+    """The address is not public, so Stenobird does not open it."""
+
+
+class ConnectFailed(EgressError):
+    """The server could not be reached."""
+
+
+class ResponseBroken(EgressError):
+    """The server's answer broke off."""
+
+
+class ResponseTooLarge(EgressError):
+    """The server's answer is larger than allowed."""
+
+
+class LeaseLost(StenobirdError):
+    """Another worker owns this job now."""
+
+
+class ConfigurationError(StenobirdError):
+    """A setting must be changed before Stenobird can start."""

@@ -1,0 +1,194 @@
+"""The events of a job as clients see them: their fields, their order, and their exact bytes.
+
+The event log is the truth, and the bytes of an event are made once, here, when it is committed. Field order
+is the order of the published examples; fields that are `None` are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from stenobird.ports import JobStatus, NewEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.transcript import Segment
+
+POLL_SECONDS = 2
+"""`retry_after_seconds` of a job that is under way."""
+
+TERMINAL: frozenset[JobStatus] = frozenset({"completed", "preview_complete", "failed", "cancelled"})
+RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
+
+
+class _EventData(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def committed_as(self, event: str, *, chunk_index: int | None = None) -> NewEvent:
+        return NewEvent(event, self.model_dump_json(exclude_none=True), chunk_index)
+
+
+class Progress(BaseModel):
+    """How much audio is accounted for. `audio_seconds_total` is absent while the length is unknown."""
+
+    audio_seconds: float
+    audio_seconds_total: float | None = None
+
+
+class StatusEvent(_EventData):
+    """`event: status`: the job entered a stage, or moved on within one."""
+
+    id: str
+    status: JobStatus
+    stage: str
+    terminal: bool
+    result_ready: bool
+    status_url: str
+    events_url: str
+    result_url: str
+    retry_after_seconds: int
+    message: str | None = None
+    source: dict[str, Any] | None = None
+    progress: Progress | None = None
+
+
+class WordData(BaseModel):
+    """One word with its times in seconds and the model's probability for it."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+class TranscriptEvent(_EventData):
+    """`event: transcript`: one segment of text. The texts of all chunks, joined, are the transcript."""
+
+    id: str
+    status: Literal["transcribing"] = "transcribing"
+    stage: Literal["transcribing"] = "transcribing"
+    text: str
+    chunk_index: int
+    start: float
+    end: float
+    language: str | None = None
+    words: list[WordData] | None = None
+
+
+class PreviewLockedEvent(_EventData):
+    """`event: preview_locked`: the free part ends here."""
+
+    id: str
+    status: Literal["preview_complete"] = "preview_complete"
+    terminal: Literal[True] = True
+    result_ready: Literal[True] = True
+    message: str = "Preview ended. Add an API key to get the full transcript."
+    upgrade_url: str
+
+
+class ErrorEvent(BaseModel):
+    """`event: error`: the error body of the job, with its id; `done` follows."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    id: str
+    status: Literal["failed"] = "failed"
+    error: str
+    message: str
+
+
+class DoneEvent(_EventData):
+    """`event: done`: the last event of every job."""
+
+    id: str
+    status: Literal["completed", "preview_complete", "failed", "cancelled"]
+    terminal: Literal[True] = True
+    result_ready: bool
+    result_url: str
+    error: str | None = None
+    billable_minutes: int | None = None
+    warning: str | None = None
+
+
+class JobEvents:
+    """Makes the events of one job; `base_url` is where its client reached the service, without a slash."""
+
+    def __init__(self, job_id: str, base_url: str) -> None:
+        self.job_id = job_id
+        self.base_url = base_url
+        self.status_url = f"{base_url}/v1/transcripts/{job_id}"
+        self.events_url = f"{self.status_url}/events"
+        self.result_url = f"{self.status_url}/result"
+
+    def status(
+        self,
+        status: JobStatus,
+        stage: str,
+        *,
+        message: str | None = None,
+        source: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> NewEvent:
+        """Return a `status` event."""
+        return StatusEvent(
+            id=self.job_id,
+            status=status,
+            stage=stage,
+            terminal=status in TERMINAL,
+            result_ready=status in RESULT_READY,
+            status_url=self.status_url,
+            events_url=self.events_url,
+            result_url=self.result_url,
+            retry_after_seconds=POLL_SECONDS,
+            message=message,
+            source=dict(source) if source is not None else None,
+            progress=progress,
+        ).committed_as("status")
+
+    def transcript(self, segment: Segment, chunk_index: int, *, language: str | None) -> NewEvent:
+        """Return a `transcript` event; pass `language` with the first chunk only."""
+        words = [
+            WordData(start=word.start, end=word.end, text=word.text, probability=word.probability)
+            for word in segment.words
+        ]
+        return TranscriptEvent(
+            id=self.job_id,
+            text=segment.text,
+            chunk_index=chunk_index,
+            start=segment.start,
+            end=segment.end,
+            language=language,
+            words=words or None,
+        ).committed_as("transcript", chunk_index=chunk_index)
+
+    def preview_locked(self) -> NewEvent:
+        """Return the `preview_locked` event."""
+        return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").committed_as(
+            "preview_locked"
+        )
+
+    def error(self, body: Mapping[str, Any]) -> NewEvent:
+        """Return the `error` event for a flat error body."""
+        return NewEvent("error", ErrorEvent(id=self.job_id, **body).model_dump_json())
+
+    def done(
+        self,
+        status: Literal["completed", "preview_complete", "failed", "cancelled"],
+        *,
+        error: str | None = None,
+        billable_minutes: int | None = None,
+        warning: str | None = None,
+    ) -> NewEvent:
+        """Return the `done` event. `error` is the code of a failure."""
+        return DoneEvent(
+            id=self.job_id,
+            status=status,
+            result_ready=status in RESULT_READY,
+            result_url=self.result_url,
+            error=error,
+            billable_minutes=billable_minutes,
+            warning=warning,
+        ).committed_as("done")

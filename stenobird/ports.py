@@ -1,0 +1,492 @@
+"""The seams of the service: what a feature may ask of the outside world, as Protocols and their values.
+
+Each port has one contract suite under `tests/contract` that every implementation passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from stenobird.sources import AudioSource, Verdict
+    from stenobird.transcript import Segment
+
+SAMPLE_RATE = 16_000
+"""Samples a second of every PCM array in the service: mono, what Whisper, Silero and pocketsphinx expect."""
+
+PCM: TypeAlias = npt.NDArray[np.int16]
+"""Mono audio at `SAMPLE_RATE`, shape `(n,)`, int16."""
+
+
+class Clock(Protocol):
+    """Time as the service sees it, so that tests decide how it passes."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; cancellable."""
+
+
+# --- finding audio ------------------------------------------------------------------------------------------
+
+
+class VerdictSink(Protocol):
+    """Receives each rung's verdict as it falls; the runner turns it into an event."""
+
+    async def __call__(self, verdict: Verdict) -> None:
+        """Take one verdict. May raise `LeaseLost`, which stops the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAudio:
+    """The chosen source, and the open response that already holds its first bytes, if there is one.
+
+    Whoever takes `opened` owns it and closes it. It is `None` when the source was recorded earlier and the
+    download must start anew.
+    """
+
+    source: AudioSource
+    opened: OpenedMedia | None = None
+
+
+class OpenedMedia(Protocol):
+    """A response whose body is the media from byte `offset` on; the bytes already read are not lost."""
+
+    offset: int
+    status: int
+    headers: Mapping[str, str]
+    final_url: str
+    total_bytes: int | None
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Yield the body, the sniffed bytes first. Raises `EgressError` when it breaks off."""
+
+    async def aclose(self) -> None:
+        """Drop the connection. Safe to call twice."""
+
+
+class AudioFinder(Protocol):
+    """Turns a URL into the audio behind it."""
+
+    async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
+        """Return the one right audio. Raises a `JobError` that says what was tried.
+
+        With `preview`, the first request is bounded to 64 KiB, since only 15 seconds will be heard.
+        """
+
+
+# --- hearing audio ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """Bounds on one job's media. `max_samples` counts decoded samples from the start of the audio."""
+
+    max_bytes: int
+    max_samples: int
+    stop_samples: int | None = None
+    """Stop cleanly here (a preview); `max_samples` raises `AudioTooLarge` instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRequest:
+    """One job's wish to hear its source. `start_sample` skips what an earlier worker has committed.
+
+    `heard` is what the checkpoint recorded about the bytes that were heard, see `AudioStream.heard`.
+    """
+
+    job_id: str
+    source: AudioSource
+    limits: AudioLimits
+    start_sample: int = 0
+    heard: Mapping[str, Any] | None = None
+    opened: OpenedMedia | None = None
+
+
+class AudioStream(Protocol):
+    """Decoded audio, in order, pulled by its reader: an async iterator of PCM blocks of at most a second.
+
+    At most 60 s are decoded ahead of the reader. Ends cleanly at the end of the audio or at
+    `limits.stop_samples`; raises a `JobError` (`AudioUnreachable`, `AudioTooLarge`,
+    `AudioContentTypeNotSupported`) when nothing more can be heard and nothing was.
+    """
+
+    def __aiter__(self) -> AsyncIterator[PCM]:
+        """Yield PCM blocks from `start_sample` on."""
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Length of the whole audio as far as it is known: exact after the end, the container's before."""
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with audio that could be heard only in part (`None` if nothing is)."""
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """Facts that identify the bytes heard so far (size, type, ETag, SHA-256 of a prefix), JSON-safe."""
+
+
+class AudioOpener(Protocol):
+    """Opens a source for hearing."""
+
+    def open(self, request: AudioRequest) -> AbstractAsyncContextManager[AudioStream]:
+        """Return the stream; leaving the context ends the download, the decoder child and open files.
+
+        The spool of the job stays on disk until `discard`.
+        """
+
+    async def discard(self, job_id: str) -> None:
+        """Delete what was spooled for the job; fine if there is nothing."""
+
+
+# --- speech -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionOptions:
+    """What a client may wish of one transcript. `language` is ISO 639-1, `None` to detect it."""
+
+    language: str | None = None
+    prompt: str | None = None
+    word_timestamps: bool = False
+    task: Literal["transcribe", "translate"] = "transcribe"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechCheckpoint:
+    """Where recognition stands after a committed window: enough to go on as if nothing had happened.
+
+    `next_sample` is the first sample not yet accounted for. `language_scores` are summed log-probabilities
+    while the language is open; `language` is set once it is pinned. JSON-safe through `to_json`.
+    """
+
+    window_index: int = 0
+    next_sample: int = 0
+    language: str | None = None
+    language_scores: Mapping[str, float] = field(default_factory=dict)
+    speech_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that `from_json` reads back."""
+        return {
+            "window_index": self.window_index,
+            "next_sample": self.next_sample,
+            "language": self.language,
+            "language_scores": dict(self.language_scores),
+            "speech_seconds": self.speech_seconds,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> SpeechCheckpoint:
+        """Read what `to_json` wrote."""
+        return cls(
+            window_index=int(row["window_index"]),
+            next_sample=int(row["next_sample"]),
+            language=row["language"],
+            language_scores={str(k): float(v) for k, v in row["language_scores"].items()},
+            speech_seconds=float(row["speech_seconds"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What one window said. `checkpoint` is the state after it; `segments` may be empty (silence).
+
+    `language` is the pinned or best guess so far. Segment texts keep the model's leading spaces.
+    """
+
+    segments: tuple[Segment, ...]
+    checkpoint: SpeechCheckpoint
+    language: str | None
+    engine: str
+    model: str
+
+
+Lane: TypeAlias = Literal["preview", "full"]
+
+
+class SpeechRecognizer(Protocol):
+    """Turns audio into windows of text, in order."""
+
+    engine: str
+    model: str
+
+    def transcribe(
+        self,
+        audio: AsyncIterator[PCM],
+        *,
+        job_id: str,
+        lane: Lane,
+        checkpoint: SpeechCheckpoint,
+        options: RecognitionOptions,
+    ) -> AsyncIterator[WindowResult]:
+        """Yield one result a window, in order, from `checkpoint` on; the audio starts at its `next_sample`.
+
+        The windows and their text depend only on the audio, the checkpoint and the options (on CPU), so a
+        resume continues the undisturbed run. Closing the iterator cancels the windows in flight. Raises
+        `TranscriptionFailed` when a window can't be decoded after a retry, `EngineUnavailable` when no
+        engine can be started.
+        """
+
+    async def ready(self) -> bool:
+        """Whether a window sent now would be decoded without loading or downloading anything first."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Describe engine, model, device, replicas and any degradation, for `/healthz` and `doctor`."""
+
+
+# --- storage ------------------------------------------------------------------------------------------------
+
+JobStatus: TypeAlias = Literal[
+    "queued", "transcribing", "completed", "preview_complete", "failed", "cancelled"
+]
+Mode: TypeAlias = Literal["preview", "full", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One committed event: `seq` counts from 1 within a job; `data` is the JSON text exactly as sent."""
+
+    seq: int
+    event: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event about to be committed; `chunk_index` is set for `transcript` events only."""
+
+    event: str
+    data: str
+    chunk_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be created. `base_url` is where the client reached us; its links start with it."""
+
+    id: str
+    mode: Mode
+    audio_url: str
+    base_url: str
+    options: RecognitionOptions
+    account_id: str | None = None
+    api_key_id: str | None = None
+    origin: Literal["stenobird", "alefbot", "openai"] = "stenobird"
+    preview_id: str | None = None
+    upload_id: str | None = None
+    webhook_url: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job's row as last committed. Times are seconds since the epoch, UTC."""
+
+    id: str
+    mode: Mode
+    origin: str
+    audio_url: str
+    base_url: str
+    options: RecognitionOptions
+    account_id: str | None
+    status: JobStatus
+    stage: str
+    created_at: float
+    updated_at: float
+    completed_at: float | None
+    last_seq: int
+    next_chunk_index: int
+    cancel_requested: bool
+    source: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    warning: str | None = None
+    duration_seconds: float | None = None
+    language: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    billable_minutes: int | None = None
+    preview_id: str | None = None
+    upload_id: str | None = None
+    webhook_url: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will be committed for this job."""
+        return self.status in {"completed", "preview_complete", "failed", "cancelled"}
+
+    @property
+    def result_ready(self) -> bool:
+        """Whether the result can be fetched."""
+        return self.status in {"completed", "preview_complete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one job. `token` is part of the WHERE of every write."""
+
+    job_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker has just leased, with where the last worker stopped."""
+
+    lease: Lease
+    job: JobRecord
+    source: AudioSource | None
+    checkpoint: SpeechCheckpoint | None
+    heard: Mapping[str, Any] | None
+    attempts: int
+    """Claims since the last progress, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """The columns of a job that one commit changes; `None` leaves a column as it is."""
+
+    status: JobStatus | None = None
+    stage: str | None = None
+    source: AudioSource | None = None
+    checkpoint: SpeechCheckpoint | None = None
+    heard: Mapping[str, Any] | None = None
+    duration_seconds: float | None = None
+    language: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    warning: str | None = None
+    error: Mapping[str, Any] | None = None
+    billable_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What a completed job costs, written in the commit of `done`. One row a job."""
+
+    job_id: str
+    account_id: str
+    minutes: int
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that must leave the service after this commit: a webhook or a meter event."""
+
+    kind: str
+    job_id: str
+    account_id: str | None
+    payload: Mapping[str, Any]
+
+
+@runtime_checkable
+class JobStore(Protocol):
+    """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
+
+    async def create(self, job: NewJob, first: NewEvent, *, max_queued: int) -> JobRecord:
+        """Insert the job and its first event. Raises `QueueBusy` when `max_queued` jobs are waiting."""
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return the job, or `None`."""
+
+    async def list_jobs(
+        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[JobRecord]:
+        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`."""
+
+    async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
+        """Return committed events with a higher `seq`, in order, at most `limit`."""
+
+    async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
+        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
+
+        Raises `LeaseLost` when the token no longer matches.
+        """
+
+    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        """Commit a state change with its events and extend the lease; return the last `seq`.
+
+        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`.
+        """
+
+    async def finish(
+        self,
+        lease: Lease,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        usage: UsageRow | None = None,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> None:
+        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
+
+    async def request_cancel(self, job_id: str, terminal_events: Sequence[NewEvent]) -> JobRecord:
+        """End a queued job at once with these events, or ask the worker of a running one to end it."""
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a finished job with its events; its usage row stays."""
+
+    async def expire_leases(self) -> int:
+        """End every lease now (only by the holder of the data folder's lock); return how many there were."""
+
+    async def purge(self, *, older_than: float) -> list[str]:
+        """Delete finished jobs that ended before this time; return their ids."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """Return the number of jobs by status, for metrics."""
+
+
+class Wakeups(Protocol):
+    """Hints that something was committed. They carry no truth: a lost one costs a poll interval, no more."""
+
+    async def notify_job(self) -> None:
+        """Say that a job can be claimed."""
+
+    async def notify_event(self, job_id: str) -> None:
+        """Say that a job has a new event, or a cancel request."""
+
+    async def wait_job(self, timeout_seconds: float) -> None:
+        """Return at the next `notify_job`, or after the timeout."""
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[Watch]:
+        """Start listening for one job's events; a notification from here on is not missed."""
+
+
+class Watch(Protocol):
+    """One listener's view of a job's notifications."""
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Return `True` at the next notification (or at once if one came since the last call)."""
+
+
+class BlobStore(Protocol):
+    """Large bytes by key: uploads. Writes are atomic: a key is either whole or absent."""
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store the bytes under the key, replacing what was there when complete; return their number."""
+
+    def get(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` on. Raises `KeyError` when there is no such key."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the key; fine if it is not there."""

@@ -1,0 +1,94 @@
+"""The vocabulary of finding audio: what was asked for, what was considered, and what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Stage = Literal[
+    "validating_url",
+    "resolving_direct",
+    "resolving_feed",
+    "resolving_page",
+    "resolving_directory",
+    "resolving_extractor",
+    "source_resolved",
+]
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A URL that might be the audio, how it was found, and what became of it.
+
+    `score` is on the scale of the page rung (threshold 40); rungs that do not score leave it `None`.
+    `rejected` says why it was not chosen, in words for the person who posted the link.
+    """
+
+    url: str
+    technique: str
+    score: float | None = None
+    title: str | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rung of the ladder found: `outcome` and a sentence that explains it."""
+
+    stage: Stage
+    outcome: Literal["found", "passed", "failed"]
+    message: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSource:
+    """The audio that was chosen, how, and why.
+
+    `media_url` is the address as discovered, `final_url` the one after redirects; `submitted_url` is what the
+    client posted. `technique` names the rung and the pattern, e.g. `direct`, `feed.enclosure`,
+    `page.json_ld`. `duration_seconds` and `size_bytes` are claims of the page or server, not measurements.
+    `request_headers` are what the media server needs to see (an extractor's Referer, for instance).
+    """
+
+    submitted_url: str
+    media_url: str
+    final_url: str
+    technique: str
+    reason: str
+    kind: Literal["file", "hls"] = "file"
+    title: str | None = None
+    podcast: str | None = None
+    page_url: str | None = None
+    published: str | None = None
+    duration_seconds: float | None = None
+    content_type: str | None = None
+    size_bytes: int | None = None
+    etag: str | None = None
+    request_headers: Mapping[str, str] = NO_HEADERS
+    candidates: tuple[Candidate, ...] = field(default=())
+
+    def public(self) -> dict[str, Any]:
+        """Return what clients may see: all but the request headers and what is `None`."""
+        row: dict[str, Any] = {
+            "submitted_url": self.submitted_url,
+            "media_url": self.media_url,
+            "final_url": self.final_url,
+            "technique": self.technique,
+            "reason": self.reason,
+            "kind": self.kind,
+            "title": self.title,
+            "podcast": self.podcast,
+            "page_url": self.page_url,
+            "published": self.published,
+            "duration_seconds": self.duration_seconds,
+            "content_type": self.content_type,
+            "size_bytes": self.size_bytes,
+        }
+        return {name: value for name, value in row.items() if value is not None}

@@ -1,0 +1,47 @@
+"""The vocabulary of a transcript: words, segments, and the whole text, as pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word. `start` and `end` are seconds from the start of the audio; `probability` is 0 to 1."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A phrase as the model bounded it.
+
+    `start` and `end` are seconds from the start of the audio. `text` is what joins: it keeps the leading
+    space that the model wrote, except in the first segment of a transcript, so that `"".join` of all texts
+    is the transcript's text. `words` is empty unless word timestamps were asked for.
+    """
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None
+    compression_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """Everything said, in order. `language` is an ISO 639-1 code; `duration_seconds` is the audio heard."""
+
+    segments: tuple[Segment, ...]
+    language: str | None
+    duration_seconds: float
+    title: str | None = None
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", "".join(segment.text for segment in self.segments))
