@@ -143,7 +143,7 @@ class InsufficientCredits(RequestError):
 
 
 class TranscriptNotFound(RequestError):
-    """There is no transcript with this id for this caller. Check the id, and send the key it was made with."""
+    """No transcript with this id exists for this caller. Check the id, and send the key it was made with."""
 
     code = "transcript_not_found"
     http_status = 404
