@@ -1,0 +1,1 @@
+"""Finding the audio behind a URL: the ladder and its rungs."""

@@ -1,0 +1,224 @@
+"""The seam between the ladder and its rungs: what a rung may use, and what it may answer.
+
+A rung looks at one search and answers with a `FoundSource`: addresses of media, a feed to look the episode up
+in, or sharper facts about the episode that is looked for. It never opens the media itself; the ladder does,
+sniffs its first bytes, and goes on to the next lead when they are no audio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from stenobird.sources import NO_HEADERS, Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.sources import Stage, Verdict
+
+NO_META: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeFacts:
+    """What is known about the episode that is looked for; every field may be missing.
+
+    `page_urls` are addresses under which the episode is known (submitted, final, canonical), `audio_urls` are
+    addresses of its audio seen on the way (a preview, a dead link). `published` is ISO 8601, or a date.
+    """
+
+    title: str | None = None
+    show: str | None = None
+    guid: str | None = None
+    published: str | None = None
+    duration_seconds: float | None = None
+    page_urls: tuple[str, ...] = ()
+    audio_urls: tuple[str, ...] = ()
+    alternate_titles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of a page, absolute. `text` is what a reader sees, `rel` and `type` as written."""
+
+    url: str
+    text: str = ""
+    rel: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """A parsed page as plain data.
+
+    `text` is the decoded source (at most the page cap), for patterns that only one platform has. `meta` maps
+    the lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `json_ld`
+    is every JSON-LD node, `@graph`s and lists walked. `state` maps names such as `__NEXT_DATA__`, `__NUXT__`,
+    `_preloads` or a JSON script's id to its parsed JSON. `candidates` are scored, best first.
+    """
+
+    url: str
+    final_url: str
+    episode: EpisodeFacts = field(default_factory=EpisodeFacts)
+    title: str | None = None
+    canonical: str | None = None
+    meta: Mapping[str, tuple[str, ...]] = NO_META
+    links: tuple[Link, ...] = ()
+    iframes: tuple[str, ...] = ()
+    feeds: tuple[str, ...] = ()
+    oembed: tuple[str, ...] = ()
+    json_ld: tuple[Mapping[str, Any], ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    is_episode: bool = True
+    """False for a show's, a list's or a home page: then the feed's newest episode may stand for it."""
+    text: str = ""
+
+    def first_meta(self, *names: str) -> str | None:
+        """Return the first content of the first of `names` that the page has."""
+        return next((self.meta[name][0] for name in names if self.meta.get(name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLead:
+    """An address that should be the media of the episode. It is opened and sniffed before it is believed."""
+
+    url: str
+    technique: str
+    reason: str
+    headers: Mapping[str, str] = NO_HEADERS
+    kind: Literal["file", "hls"] = "file"
+    score: float | None = None
+    title: str | None = None
+    podcast: str | None = None
+    published: str | None = None
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLead:
+    """A feed to look up `wanted` in. With `newest`, the submitted URL is the show, not one episode."""
+
+    url: str
+    technique: str
+    wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
+    newest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSource:
+    """A rung's answer. `media` is tried in order, then `feeds`; `wanted` sharpens what later rungs look for.
+
+    With `final`, the generic page rung adds nothing (the page is an application shell, its `og:audio` a
+    clip): if the leads fail, only feeds, directory and extractor follow.
+    """
+
+    media: tuple[MediaLead, ...] = ()
+    feeds: tuple[FeedLead, ...] = ()
+    wanted: EpisodeFacts | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEpisode:
+    """One item of a feed. `enclosures` are its audio (then video) addresses, the preferred first."""
+
+    title: str | None
+    guid: str | None
+    link: str | None
+    published: str | None
+    duration_seconds: float | None
+    enclosures: tuple[Candidate, ...]
+    position: int
+    season: str | None = None
+    number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFacts:
+    """A parsed feed as plain data; `episodes` in document order, at most the feed cap."""
+
+    url: str
+    title: str | None
+    link: str | None
+    episodes: tuple[FeedEpisode, ...]
+    moved_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A fetched document other than media: headers lower-case, body within the cap that was asked for."""
+
+    url: str
+    final_url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class SearchContext(Protocol):
+    """One search as a rung sees it. Everything that is fetched is cached by URL and counted.
+
+    A rung may let `EgressError` out: the ladder takes it as this rung's failure and goes on. A `JobError`
+    that a rung raises is kept, the ladder goes on, and it is what the client sees if nothing else is found.
+    """
+
+    submitted_url: str
+    url: str
+    """What the rung looks at: the submitted URL, normalised, or a player iframe's."""
+    preview: bool
+    wanted: EpisodeFacts
+    """What is looked for, as sharp as the rungs so far have made it."""
+
+    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
+        """Tell the client one verdict."""
+
+    async def report_verdict(self, verdict: Verdict) -> None:
+        """Tell the client one verdict with its candidates."""
+
+    async def page(self, url: str | None = None) -> PageFacts | None:
+        """Return the submitted page (or the page at `url`), fetched and parsed once; `None` if it is none.
+
+        Raises `EgressError` when it can't be had.
+        """
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        method: Literal["GET", "POST"] = "GET",
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: bytes | None = None,
+        max_bytes: int = 4 * 1024 * 1024,
+    ) -> Document:
+        """Fetch a document through egress; any status is an answer. Raises `EgressError`."""
+
+    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
+        """Return parsed JSON of a 200 answer, else `None`. Raises `EgressError`."""
+
+    async def feed(self, url: str) -> FeedFacts | None:
+        """Return the feed at `url`, parsed once; `None` if there is no feed. Raises `EgressError`."""
+
+
+class Rung(Protocol):
+    """One step of the ladder."""
+
+    stage: Stage
+
+    async def try_(self, context: SearchContext) -> FoundSource | None:
+        """Return what this rung knows about the search, `None` if it has nothing to say."""
+
+
+class PlatformRule(Rung, Protocol):
+    """A rung for certain hosts. Rules are asked before the URL is fetched; the first that matches answers.
+
+    The ladder asks the same rules about the player iframes of a page (depth 1): `context.url` is then the
+    iframe's address, so a rule must work from `context.url` and `context.page()`, never `submitted_url`.
+    """
+
+    name: str
+
+    def matches(self, url: str) -> bool:
+        """Tell by the URL alone whether this rule knows the platform."""
