@@ -8,9 +8,11 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── InvalidURL                   400 invalid_url
     │   ├── MissingAPIKey                401 missing_api_key
     │   ├── InvalidAPIKey                401 invalid_api_key
+    │   │   └── InvalidAPIKeyMode        401 invalid_api_key (the second dialect has a code of its own)
     │   ├── WebhookRequiresAPIKey        401 webhook_requires_api_key
     │   ├── BillingFailed                402 billing_failed
     │   ├── InsufficientCredits          402 insufficient_credits
+    │   ├── ReadOnlyKey                  403 scope_violation_read_only
     │   ├── TranscriptNotFound           404 transcript_not_found
     │   ├── TranscriptNotReady           409 transcript_not_ready
     │   ├── TranscriptCancelled          410 transcript_cancelled
@@ -32,6 +34,7 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── ConnectFailed                no answer: DNS, TCP, TLS or a timeout
     │   ├── ResponseBroken               the answer broke off or broke HTTP
     │   └── ResponseTooLarge             the answer exceeded a stated cap
+    ├── StorageUnavailable               503 storage_unavailable: the database did not answer
     ├── LeaseLost                        another worker owns the job now: stop without writing
     └── ConfigurationError               an operator must change a setting; raised at start-up
 """
@@ -121,6 +124,10 @@ class InvalidAPIKey(RequestError):
     http_status = 401
 
 
+class InvalidAPIKeyMode(InvalidAPIKey):
+    """The API key's prefix does not match its mode: a live key starts with …_live_, a test key with …_test_."""
+
+
 class WebhookRequiresAPIKey(RequestError):
     """A webhook_url needs an API key. Send "Authorization: Bearer <api_key>", or leave webhook_url out."""
 
@@ -140,6 +147,13 @@ class InsufficientCredits(RequestError):
 
     code = "insufficient_credits"
     http_status = 402
+
+
+class ReadOnlyKey(RequestError):
+    """This API key is read-only. Use a key with the scope full_access."""
+
+    code = "scope_violation_read_only"
+    http_status = 403
 
 
 class TranscriptNotFound(RequestError):
@@ -275,6 +289,14 @@ class ResponseBroken(EgressError):
 
 class ResponseTooLarge(EgressError):
     """The server's answer is larger than allowed."""
+
+
+class StorageUnavailable(StenobirdError):
+    """The database did not answer. Send the same request again in a moment."""
+
+    code = "storage_unavailable"
+    http_status = 503
+    retryable = True
 
 
 class LeaseLost(StenobirdError):

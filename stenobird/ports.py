@@ -322,6 +322,8 @@ class JobRecord:
     upload_id: str | None = None
     webhook_url: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    audio_seconds: float = 0.0
+    """Audio accounted for by the last checkpoint."""
 
     @property
     def terminal(self) -> bool:
@@ -371,6 +373,17 @@ class JobChange:
     warning: str | None = None
     error: Mapping[str, Any] | None = None
     billable_minutes: int | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a job stands, with what only workers may see: how another job carries on from a preview."""
+
+    job: JobRecord
+    source: AudioSource | None
+    checkpoint: SpeechCheckpoint | None
+    heard: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +415,9 @@ class JobStore(Protocol):
 
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
+
+    async def resume_point(self, job_id: str) -> ResumePoint | None:
+        """Return the job with its full source and checkpoint, or `None`."""
 
     async def list_jobs(
         self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
@@ -440,8 +456,13 @@ class JobStore(Protocol):
     async def release(self, lease: Lease) -> None:
         """Give the job back to the queue without ending it (drain). The attempt is not counted."""
 
-    async def request_cancel(self, job_id: str, terminal_events: Sequence[NewEvent]) -> JobRecord:
-        """End a queued job at once with these events, or ask the worker of a running one to end it."""
+    async def request_cancel(
+        self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
+    ) -> JobRecord:
+        """End a job that nobody works on at once with these events, or ask its worker to end it.
+
+        A finished job is returned as it is. Raises `TranscriptNotFound` when there is no such job.
+        """
 
     async def delete(self, job_id: str) -> None:
         """Delete a finished job with its events; its usage row stays."""
@@ -477,6 +498,90 @@ class Watch(Protocol):
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Return `True` at the next notification (or at once if one came since the last call)."""
+
+
+# --- accounts -----------------------------------------------------------------------------------------------
+
+KeyMode: TypeAlias = Literal["live", "test"]
+KeyScope: TypeAlias = Literal["full_access", "read_only"]
+Tier: TypeAlias = Literal["free", "premium", "platinum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, as its API key says."""
+
+    account_id: str
+    api_key_id: str
+    mode: KeyMode
+    scope: KeyScope
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """An account's row. Times are seconds since the epoch, UTC."""
+
+    id: str
+    name: str
+    tier: Tier
+    created_at: float
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key about to be stored: the SHA-256 (hex) of what follows its prefix, never the key itself."""
+
+    id: str
+    account_id: str
+    name: str
+    key_hash: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A stored key as its owner may see it."""
+
+    id: str
+    account_id: str
+    name: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key found by its hash; `account` is `None` when the account is gone and the key's row outlived it."""
+
+    key: KeyRecord
+    key_hash: str
+    account: AccountRecord | None
+
+
+class KeyStore(Protocol):
+    """Accounts and their API keys. Every method is one transaction; changes leave an audit row."""
+
+    async def ensure_account(self, account_id: str, *, name: str, tier: Tier) -> AccountRecord:
+        """Return the account, made now if there is none. Safe to call at the same time from two processes."""
+
+    async def add_key(self, key: NewKey) -> KeyRecord:
+        """Store a key. Raises `InvalidRequest` when its account does not exist."""
+
+    async def find_key(self, key_hash: str) -> FoundKey | None:
+        """Return the key with this hash, revoked or not."""
+
+    async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
+        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
+
+    async def revoke_key(self, key_id: str, *, account_id: str | None = None) -> KeyRecord | None:
+        """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
 
 
 class BlobStore(Protocol):
