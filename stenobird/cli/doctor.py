@@ -1,0 +1,150 @@
+"""`stenobird doctor`: every setting with its value, its source and a verdict, and what this machine lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from dotenv import dotenv_values
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from stenobird.bootstrap import engine_report, open_storage
+from stenobird.config import Settings
+from stenobird.errors import StenobirdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Level = Literal["ok", "warning", "problem"]
+MARKS: dict[Level, str] = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "problem": "[red]problem[/red]"}
+LOW_DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `source` is where a setting's value came from."""
+
+    name: str
+    value: str
+    source: str
+    level: Level
+    message: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(*, as_json: bool) -> None:
+    """Check settings, folders, database and engine; exit status 1 if something must be changed."""
+    settings = Settings()
+    findings = [*setting_findings(settings), *machine_findings(settings)]
+    failed = any(finding.level == "problem" for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        table = Table("check", "value", "source", "verdict", "what it means", show_lines=False)
+        for finding in findings:
+            table.add_row(finding.name, finding.value, finding.source, MARKS[finding.level], finding.message)
+        Console().print(table)
+    sys.exit(1 if failed else 0)
+
+
+def setting_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield one finding a setting: value (secrets masked), source, verdict."""
+    env_file = {key.upper() for key in dotenv_values(".env")}
+    for name, field in Settings.model_fields.items():
+        variable = f"STENOBIRD_{name.upper()}"
+        if variable in os.environ:
+            source = "environment"
+        elif variable in env_file:
+            source = ".env"
+        else:
+            source = "default"
+        level, message = _verdict(name, settings)
+        yield Finding(
+            variable, _shown(getattr(settings, name)), source, level, message or str(field.description)
+        )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, SecretStr):
+        return "********"
+    if isinstance(value, frozenset | tuple):
+        return ",".join(str(part) for part in sorted(value, key=str)) or "-"
+    return str(value)
+
+
+def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
+    value = getattr(settings, name)
+    match name:
+        case "port" if value and not _port_free(settings.host, value):
+            return "warning", f"Port {value} is taken; stop what listens there or choose another port."
+        case "host" if value not in {"127.0.0.1", "localhost", "::1"} and settings.public_url is None:
+            return "warning", "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are right."
+        case "egress_allow" if value:
+            return "warning", "Outgoing requests may reach these networks; clients can read what listens there."
+        case "egress_ports" if value is None:
+            return "warning", "Outgoing requests may use any port; 80,443 is safer."
+        case "model" if "/" in value and value.startswith((".", "/", "~")) and not _model_folder(value):
+            return "problem", f"{value} holds no model.bin; give a CTranslate2 Whisper folder or a hub name."
+        case "data_dir":
+            return _data_dir_verdict(settings.data_dir)
+        case _:
+            return "ok", ""
+
+
+def _port_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _model_folder(value: str) -> bool:
+    return (Path(value).expanduser() / "model.bin").is_file()
+
+
+def _data_dir_verdict(folder: Path) -> tuple[Level, str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".doctor-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        return "problem", f"Can't be written ({error.strerror}); choose another STENOBIRD_DATA_DIR."
+    free = shutil.disk_usage(folder).free
+    if free < LOW_DISK_BYTES:
+        return "warning", f"Only {free / 1024**3:.1f} GiB are free here; spools and models need more."
+    return "ok", f"Writable, {free / 1024**3:.0f} GiB free."
+
+
+def machine_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield what is not a setting: the database, the engine, the extractor."""
+    yield asyncio.run(_database(settings))
+    for report in engine_report(settings):
+        yield Finding(report.name, report.value, "machine", report.level, report.message)
+
+
+async def _database(settings: Settings) -> Finding:
+    kind = "PostgreSQL" if settings.database_url else "SQLite"
+    try:
+        async with open_storage(settings) as storage:
+            counts = await storage.jobs.counts()
+    except StenobirdError as error:
+        return Finding("database", kind, "machine", "problem", error.message)
+    total = sum(counts.values())
+    return Finding("database", kind, "machine", "ok", f"Opens and is up to date; {total} transcripts.")

@@ -1,0 +1,105 @@
+"""`stenobird keys`: make, list and revoke API keys on this machine's database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stenobird.bootstrap import open_storage
+from stenobird.config import Settings
+from stenobird.errors import StenobirdError
+
+if TYPE_CHECKING:
+    from stenobird.accounts.service import KeyRecord
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke API keys."""
+
+
+@keys.command()
+@click.option("--name", default="default", show_default=True, help="A label that tells keys apart.")
+@click.option("--mode", type=click.Choice(["live", "test"]), default="live", show_default=True)
+@click.option(
+    "--scope", type=click.Choice(["full_access", "read_only"]), default="full_access", show_default=True
+)
+@click.option("--account", "account_id", help="Account id; the operator's own account where left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json: bool) -> None:
+    """Create a key and print it, this once: only its SHA-256 is stored."""
+
+    async def run() -> tuple[str, KeyRecord]:
+        async with open_storage(Settings()) as storage:
+            return await storage.keys.create(name=name, mode=mode, scope=scope, account_id=account_id)
+
+    secret, record = asyncio.run(run())
+    if as_json:
+        click.echo(json.dumps({"key": secret, **_public(record)}))
+        return
+    console = Console()
+    console.print(f"[bold]{secret}[/bold]", highlight=False, soft_wrap=True)
+    console.print("Store it now: it is not shown again. Send it as: Authorization: Bearer <key>", style="dim")
+
+
+@keys.command("list")
+@click.option("--account", "account_id", help="Only this account's keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_keys(account_id: str | None, *, as_json: bool) -> None:
+    """List keys, revoked ones included."""
+
+    async def run() -> list[KeyRecord]:
+        async with open_storage(Settings()) as storage:
+            return list(await storage.keys.list(account_id))
+
+    records = asyncio.run(run())
+    if as_json:
+        click.echo(json.dumps([_public(record) for record in records]))
+        return
+    table = Table("id", "name", "account", "mode", "scope", "ends in", "valid", "created")
+    for record in records:
+        row = _public(record)
+        table.add_row(
+            row["id"],
+            row["name"],
+            row["account_id"],
+            row["mode"],
+            row["scope"],
+            row["last_four_chars"],
+            "yes" if row["is_valid"] else "revoked",
+            row["created_at"],
+        )
+    Console().print(table)
+
+
+@keys.command()
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """Revoke the key with this id; requests that use it get 401 from now on."""
+
+    async def run() -> bool:
+        async with open_storage(Settings()) as storage:
+            return await storage.keys.revoke(key_id)
+
+    if not asyncio.run(run()):
+        raise StenobirdError(f'There is no valid key {key_id}. "stenobird keys list" shows the ids.')
+    click.echo(f"Revoked {key_id}.")
+
+
+def _public(record: KeyRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "account_id": record.account_id,
+        "mode": record.mode,
+        "scope": record.scope,
+        "last_four_chars": record.last_four_chars,
+        "is_valid": record.is_valid,
+        "created_at": datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

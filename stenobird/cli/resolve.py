@@ -1,0 +1,83 @@
+"""`stenobird resolve`: what would be transcribed for a URL, and why, without transcribing it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from stenobird.bootstrap import open_finder
+from stenobird.config import Settings
+from stenobird.errors import StenobirdError
+
+if TYPE_CHECKING:
+    from stenobird.sources import AudioSource, Verdict
+
+
+@click.command()
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the error body on failure.")
+def resolve(url: str, *, as_json: bool) -> None:
+    """Find the audio behind URL and say how it was found, what else was considered, and why it lost."""
+    verdicts: list[Verdict] = []
+    console = Console(stderr=True)
+
+    async def report(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if not as_json:
+            console.print(f"[dim]{verdict.stage}[/dim] {verdict.outcome}: {verdict.message}", highlight=False)
+
+    async def run() -> AudioSource:
+        async with open_finder(Settings()) as finder:
+            found = await finder.find(finder.check(url), preview=True, report=report)
+            if found.opened is not None:
+                await found.opened.aclose()
+            return found.source
+
+    try:
+        source = asyncio.run(run())
+    except StenobirdError as error:
+        if as_json:
+            click.echo(json.dumps({**error.body(), "verdicts": [_verdict(verdict) for verdict in verdicts]}))
+            sys.exit(1)
+        raise
+    row = {
+        **source.public(),
+        "candidates": [_candidate(candidate) for candidate in source.candidates],
+        "verdicts": [_verdict(verdict) for verdict in verdicts],
+    }
+    if as_json:
+        row.setdefault("title", None)
+        click.echo(json.dumps(row))
+        return
+    console = Console()
+    console.print(source.media_url, style="bold", highlight=False, soft_wrap=True)
+    if source.title:
+        console.print(source.title, highlight=False)
+    console.print(f"{source.technique}: {source.reason}", style="dim", highlight=False)
+    for candidate in source.candidates:
+        if candidate.rejected:
+            console.print(f"  not {candidate.url}: {candidate.rejected}", style="dim", highlight=False)
+
+
+def _candidate(candidate: Any) -> dict[str, Any]:
+    return {
+        "url": candidate.url,
+        "technique": candidate.technique,
+        "score": candidate.score,
+        "title": candidate.title,
+        "rejected": candidate.rejected,
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "stage": verdict.stage,
+        "outcome": verdict.outcome,
+        "message": verdict.message,
+        "candidates": [_candidate(candidate) for candidate in verdict.candidates],
+    }
