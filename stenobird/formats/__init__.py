@@ -1,0 +1,63 @@
+"""What a finished transcript can be turned into: one pure function a format, and a registry by name.
+
+Every renderer takes a `Transcript` and returns a `str`, or `bytes` where the format is binary. None of them
+reads the clock, the disk or a setting, so the same transcript gives the same document everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from stenobird.formats.docx import docx
+from stenobird.formats.plain import json, paragraphs, txt
+from stenobird.formats.subtitles import srt, vtt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stenobird.transcript import Transcript
+
+__all__ = ["FORMATS", "Format", "FormatName", "docx", "json", "paragraphs", "srt", "txt", "vtt"]
+
+FormatName: TypeAlias = Literal["json", "txt", "srt", "vtt", "docx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One output format: its name is also the file suffix.
+
+    `accepts` are the media types that select it in an `Accept` header; `media_type` is what it is sent as.
+    """
+
+    name: FormatName
+    media_type: str
+    accepts: tuple[str, ...]
+    render: Callable[[Transcript], str | bytes]
+
+    def encode(self, transcript: Transcript) -> bytes:
+        """Return the document as the bytes that go into a file or a response."""
+        document = self.render(transcript)
+        return document.encode() if isinstance(document, str) else document
+
+
+_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Format("json", "application/json", ("application/json",), json),
+            Format("txt", "text/plain; charset=utf-8", ("text/plain",), txt),
+            Format(
+                "srt",
+                "application/x-subrip; charset=utf-8",
+                ("application/x-subrip", "text/srt", "application/srt"),
+                srt,
+            ),
+            Format("vtt", "text/vtt; charset=utf-8", ("text/vtt",), vtt),
+            Format("docx", _DOCX, (_DOCX,), docx),
+        )
+    }
+)

@@ -1,0 +1,239 @@
+# ruff: noqa: RUF001  # the punctuation of other scripts is the point
+"""Cuts a transcript into subtitle cues that a person can read: two lines of 42 columns, seven seconds.
+
+The limits are those of the usual style guides for timed text (42 characters a line, two lines, seven seconds
+at most). A segment that fits becomes one cue, with the times the model gave it. A longer one is cut where
+sentences and clauses end, at times taken from its words; where there are none, time is shared out by the
+width of the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stenobird.transcript import Segment, Transcript, Word
+
+LINE_COLUMNS = 42
+MAX_LINES = 2
+MAX_CUE_SECONDS = 7.0
+
+_CUE_COLUMNS = LINE_COLUMNS * MAX_LINES
+_SENTENCE_END = re.compile(r"[.!?…。！？؟۔।]+[\"'”’»)\]]*$")
+_CLAUSE_END = re.compile(r"[,;:،؛、，；：–—]+[\"'”’»)\]]*$")
+_IDEOGRAPHIC_STOP = re.compile(r"(?<=[。！？、，；：])")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One caption. Times are whole milliseconds; `lines` holds one or two lines without line breaks."""
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A piece of text that stays on one line; `glued` means that no space stands before it."""
+
+    text: str
+    columns: int
+    start: float
+    end: float
+    glued: bool
+
+
+def cues(transcript: Transcript) -> Iterator[Cue]:
+    """Yield the transcript's cues in order.
+
+    Times never overlap or run backwards, whatever the segments say: a cue starts no earlier than the one
+    before it ended, and lasts at least a millisecond. No text is lost; runs of white space become one space
+    and control characters, which no subtitle format can carry, go.
+    """
+    earliest_ms = 0
+    for segment in transcript.segments:
+        tokens = _tokens(segment)
+        for first, last in _cut(tokens):
+            part = tokens[first:last]
+            start_ms = max(_milliseconds(part[0].start), earliest_ms)
+            earliest_ms = max(_milliseconds(part[-1].end), start_ms + 1)
+            yield Cue(start_ms, earliest_ms, _lines(part))
+
+
+def clean(text: str) -> str:
+    """Return the text on one line: white space runs as one space, control characters removed."""
+    return " ".join("".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc").split())
+
+
+def columns(text: str) -> int:
+    """Return how many columns the text takes: two for wide characters, none for combining ones."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether the text ends with the end of a sentence, in any script that Whisper writes."""
+    return _SENTENCE_END.search(text.rstrip()[-16:]) is not None
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+# --- from a segment to tokens -------------------------------------------------------------------------------
+
+
+def _tokens(segment: Segment) -> list[_Token]:
+    text = clean(segment.text)
+    if segment.words and clean("".join(word.text for word in segment.words)) == text:
+        return list(_timed_tokens(segment.words))
+    return list(_spread(_pieces(text), segment.start, segment.end))
+
+
+def _timed_tokens(words: Sequence[Word]) -> Iterator[_Token]:
+    after_space = True
+    for word in words:
+        pieces = _pieces(clean(word.text))
+        glued = not (after_space or word.text[:1].isspace())
+        for token in _spread(pieces, word.start, word.end):
+            yield _Token(token.text, token.columns, token.start, token.end, token.glued or glued)
+            glued = False
+        after_space = word.text[-1:].isspace() if pieces else after_space or bool(word.text)
+
+
+def _pieces(text: str) -> list[tuple[str, bool]]:
+    """Split clean text into what may stand on one line, each with whether it is glued to the one before."""
+    pieces: list[tuple[str, bool]] = []
+    for word in text.split():
+        glued = False
+        if columns(word) <= LINE_COLUMNS // 2:
+            pieces.append((word, glued))
+            continue
+        # Scripts without spaces: cut after their punctuation, then by width.
+        for clause in filter(None, _IDEOGRAPHIC_STOP.split(word)):
+            for piece in _slices(clause):
+                pieces.append((piece, glued))
+                glued = True
+    return pieces
+
+
+def _slices(word: str) -> Iterator[str]:
+    """Cut a word that is wider than a line, never before a combining mark or a joiner."""
+    if columns(word) <= LINE_COLUMNS:
+        yield word
+        return
+    piece, width = "", 0
+    for char in word:
+        joins = bool(unicodedata.combining(char)) or unicodedata.category(char) in {"Mn", "Mc", "Me", "Cf"}
+        char_columns = columns(char)
+        if piece and not joins and width + char_columns > LINE_COLUMNS // 2:
+            yield piece
+            piece, width = "", 0
+        piece += char
+        width += char_columns
+    yield piece
+
+
+def _spread(pieces: Sequence[tuple[str, bool]], start: float, end: float) -> Iterator[_Token]:
+    """Share the time from `start` to `end` out over the pieces, by their width."""
+    widths = [max(1, columns(text)) for text, _ in pieces]
+    total = sum(widths)
+    seconds = max(0.0, end - start)
+    done = 0
+    for (text, glued), width in zip(pieces, widths, strict=True):
+        begin = start + seconds * done / total
+        done += width
+        yield _Token(text, columns(text), begin, start + seconds * done / total, glued)
+
+
+# --- from tokens to cues ------------------------------------------------------------------------------------
+
+
+class _Widths:
+    """Widths of any run of tokens in constant time."""
+
+    def __init__(self, tokens: Sequence[_Token]) -> None:
+        self._gaps = [0 if token.glued else 1 for token in tokens]
+        self._ends = list(
+            accumulate((t.columns + gap for t, gap in zip(tokens, self._gaps, strict=True)), initial=0)
+        )
+
+    def of(self, first: int, last: int) -> int:
+        return self._ends[last] - self._ends[first] - self._gaps[first]
+
+    def fits(self, first: int, last: int) -> bool:
+        """Whether tokens `first` to `last` (exclusive) fit on two lines."""
+        if last - first == 1 or self.of(first, last) <= LINE_COLUMNS:
+            return True
+        # The first line takes as many tokens as it can; the rest must fit on the second.
+        limit = LINE_COLUMNS + self._ends[first] + self._gaps[first]
+        middle = max(first + 1, bisect_right(self._ends, limit, first, last) - 1)
+        return self.of(middle, last) <= LINE_COLUMNS or last - middle == 1
+
+
+def _cut(tokens: Sequence[_Token]) -> list[tuple[int, int]]:
+    """Return the token ranges of the cues with the least total penalty (a shortest path over the breaks)."""
+    if not tokens:
+        return []
+    widths = _Widths(tokens)
+    if _may_be_a_cue(tokens, widths, 0, len(tokens)):
+        return [(0, len(tokens))]
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for last in range(1, len(tokens) + 1):
+        choice = (math.inf, last - 1)
+        ending = _break_penalty(tokens[last - 1].text) if last < len(tokens) else 0.0
+        for first in range(last - 1, -1, -1):
+            if first < last - 1 and not _may_be_a_cue(tokens, widths, first, last):
+                break
+            slack = max(0.0, 1 - widths.of(first, last) / _CUE_COLUMNS)
+            choice = min(choice, (best[first][0] + 0.5 + slack**2 + ending, first))
+        best.append(choice)
+    ranges = []
+    last = len(tokens)
+    while last:
+        first = best[last][1]
+        ranges.append((first, last))
+        last = first
+    return ranges[::-1]
+
+
+def _may_be_a_cue(tokens: Sequence[_Token], widths: _Widths, first: int, last: int) -> bool:
+    return tokens[last - 1].end - tokens[first].start <= MAX_CUE_SECONDS and widths.fits(first, last)
+
+
+def _break_penalty(text: str) -> float:
+    if ends_sentence(text):
+        return 0.0
+    return 0.3 if _CLAUSE_END.search(text[-16:]) else 0.8
+
+
+def _lines(tokens: Sequence[_Token]) -> tuple[str, ...]:
+    widths = _Widths(tokens)
+    count = len(tokens)
+    if count == 1 or widths.of(0, count) <= LINE_COLUMNS:
+        return (_join(tokens),)
+
+    def penalty(middle: int) -> float:
+        above, below = widths.of(0, middle), widths.of(middle, count)
+        overflow = max(0, above - LINE_COLUMNS) + max(0, below - LINE_COLUMNS)
+        return overflow * 100 + abs(above - below) / LINE_COLUMNS + _break_penalty(tokens[middle - 1].text)
+
+    middle = min(range(1, count), key=penalty)
+    return (_join(tokens[:middle]), _join(tokens[middle:]))
+
+
+def _join(tokens: Sequence[_Token]) -> str:
+    return "".join(
+        token.text if index == 0 or token.glued else f" {token.text}" for index, token in enumerate(tokens)
+    )

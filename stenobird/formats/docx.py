@@ -1,0 +1,86 @@
+"""A Word document that one could send to someone: title, facts, paragraphs by pause with their times."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stenobird.formats.plain import paragraphs
+
+if TYPE_CHECKING:
+    from docx.text.paragraph import Paragraph
+    from docx.text.run import Run
+
+    from stenobird.transcript import Transcript
+
+_FIXED_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def docx(transcript: Transcript) -> bytes:
+    """Return the document. Paragraphs in right-to-left scripts are marked so that Word sets them that way.
+
+    The dates in its properties are fixed, since a transcript has none.
+    """
+    # python-docx and lxml take 0.2 s to load, and few processes ever write a document.
+    from docx import Document  # noqa: PLC0415
+    from docx.shared import Pt, RGBColor  # noqa: PLC0415
+
+    document = Document()
+    title = _printable(transcript.title or "Transcript")
+    document.core_properties.title = title[:255]
+    document.core_properties.author = "Stenobird"
+    document.core_properties.created = document.core_properties.modified = _FIXED_TIME
+    if transcript.language:
+        document.core_properties.language = transcript.language
+    heading = document.add_heading(level=0)
+    _write(heading, title)
+    facts = [_clock(transcript.duration_seconds), transcript.language]
+    _write(document.add_paragraph(style="Subtitle"), " · ".join(fact for fact in facts if fact))
+    for paragraph in paragraphs(transcript):
+        line = document.add_paragraph()
+        stamp = line.add_run(f"{_clock(paragraph.start)}  ")
+        stamp.font.size = Pt(9)
+        stamp.font.color.rgb = RGBColor(0x70, 0x70, 0x70)
+        _write(line, paragraph.text)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    return buffer.getvalue()
+
+
+def _write(paragraph: Paragraph, text: str) -> None:
+    run = paragraph.add_run(_printable(text))
+    if is_right_to_left(text):
+        _mark_right_to_left(paragraph, run)
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether the first strong character is right-to-left (Unicode bidi rule P2)."""
+    strong = (unicodedata.bidirectional(char) for char in text)
+    return next((kind for kind in strong if kind in {"L", "R", "AL"}), "L") != "L"
+
+
+def _mark_right_to_left(paragraph: Paragraph, run: Run) -> None:
+    from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
+
+    paragraph._p.get_or_add_pPr().insert_element_before(  # noqa: SLF001  # python-docx has no bidi property
+        OxmlElement("w:bidi"),
+        *("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr"),
+    )
+    run.font.rtl = True
+
+
+def _printable(text: str) -> str:
+    """Drop what XML 1.0 cannot carry."""
+    return "".join(
+        c
+        for c in text
+        if c in "\t\n" or (unicodedata.category(c) not in {"Cc", "Cs"} and c not in "\ufffe\uffff")
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,0 +1,90 @@
+"""Plain text in paragraphs, and JSON: the transcript for reading and for programs."""
+
+from __future__ import annotations
+
+import json as json_codec
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stenobird.formats.cues import clean, columns, ends_sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stenobird.transcript import Segment, Transcript
+
+PARAGRAPH_PAUSE_SECONDS = 2.0
+"""A silence this long starts a paragraph."""
+
+PARAGRAPH_COLUMNS = 600
+"""A paragraph that has grown this long ends with its sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Segments that belong together; `start` and `end` are seconds, `text` is one line."""
+
+    start: float
+    end: float
+    text: str
+
+
+def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
+    """Yield the text in paragraphs: a new one after a pause, or once a sentence has made it long.
+
+    Text without punctuation, which some engines write, is parted at twice the length.
+    """
+    current: list[Segment] = []
+    width = 0
+    for segment in transcript.segments:
+        if not clean(segment.text):
+            continue
+        if current and (
+            segment.start - current[-1].end >= PARAGRAPH_PAUSE_SECONDS
+            or width >= PARAGRAPH_COLUMNS * 2
+            or (width >= PARAGRAPH_COLUMNS and ends_sentence(current[-1].text))
+        ):
+            yield _paragraph(current)
+            current, width = [], 0
+        current.append(segment)
+        width += columns(segment.text)
+    if current:
+        yield _paragraph(current)
+
+
+def _paragraph(segments: list[Segment]) -> Paragraph:
+    return Paragraph(segments[0].start, segments[-1].end, clean("".join(s.text for s in segments)))
+
+
+def txt(transcript: Transcript) -> str:
+    """Return paragraphs with an empty line between them; empty where nothing was said."""
+    text = "\n\n".join(paragraph.text for paragraph in paragraphs(transcript))
+    return f"{text}\n" if text else ""
+
+
+def json(transcript: Transcript) -> str:
+    """Return the transcript alone as a JSON object: `text`, `language`, `duration_seconds`, `segments`."""
+    document: dict[str, Any] = {
+        "text": transcript.text,
+        "language": transcript.language,
+        "duration_seconds": transcript.duration_seconds,
+        "segments": [_segment(number, segment) for number, segment in enumerate(transcript.segments)],
+    }
+    if transcript.title is not None:
+        document["title"] = transcript.title
+    return json_codec.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": number,
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+    }
+    if segment.words:
+        row["words"] = [
+            {"start": word.start, "end": word.end, "text": word.text, "probability": word.probability}
+            for word in segment.words
+        ]
+    return row

@@ -1,0 +1,40 @@
+"""SubRip (.srt) and WebVTT (.vtt) from the same cues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stenobird.formats.cues import cues
+
+if TYPE_CHECKING:
+    from stenobird.transcript import Transcript
+
+_VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def srt(transcript: Transcript) -> str:
+    """Return SubRip: counted cues, comma before the milliseconds, LF; empty where nothing was said.
+
+    SubRip has no escapes, so an arrow in the text, which players take for a timing line, becomes "→".
+    """
+    return "".join(
+        f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
+        f"{chr(10).join(cue.lines).replace('-->', '→')}\n\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    )
+
+
+def vtt(transcript: Transcript) -> str:
+    """Return WebVTT (W3C): header, counted cues; `&`, `<`, `>` escaped, so that no text is markup."""
+    return "WEBVTT\n\n" + "".join(
+        f"{number}\n{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}\n"
+        f"{chr(10).join(cue.lines).translate(_VTT_ESCAPES)}\n\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    )
+
+
+def _timestamp(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{rest:03d}"
