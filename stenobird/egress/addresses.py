@@ -1,0 +1,68 @@
+"""Which IP addresses are public: our own table, since `ipaddress.is_global` lets many odd ones through.
+
+Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates), the model
+of stripe/smokescreen, and the metadata addresses of the clouds. Blocks that lead to another network by
+translation (NAT64, 6to4, Teredo, v4-mapped, ISATAP) are refused whole, whatever IPv4 address they carry.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TypeAlias
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NOT_PUBLIC_V4 = tuple(
+    ipaddress.IPv4Network(block)
+    for block in (
+        "0.0.0.0/8",  # "this network"; 0.0.0.0 reaches the machine itself
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 is a cloud's metadata service
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's wire server, reachable from inside only
+        "169.254.0.0/16",  # link-local; 169.254.169.254 is the metadata service of most clouds
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # IETF protocol assignments; 192.0.0.192 is Oracle's metadata service
+        "192.0.2.0/24",
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and the broadcast address
+    )
+)
+PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
+"""All that is given out as global unicast: what lies outside (::1, fc00::/7, 64:ff9b::/96 …) is refused."""
+NOT_PUBLIC_V6 = tuple(
+    ipaddress.IPv6Network(block)
+    for block in (
+        "2001::/23",  # IETF protocol assignments: Teredo, benchmarking, ORCHID, DRIP
+        "2001:db8::/32",
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
+        "3ffe::/16",  # 6bone, returned
+        "3fff::/20",  # documentation
+    )
+)
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
+"""Upper half of an interface identifier whose lower half is an IPv4 address (RFC 5214)."""
+
+
+def is_public(address: IPAddress) -> bool:
+    """Return whether the address is one that any host on the internet could reach and mean the same by it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in block for block in NOT_PUBLIC_V4)
+    if address.scope_id is not None or address not in PUBLIC_V6:
+        return False
+    if any(address in block for block in NOT_PUBLIC_V6):
+        return False
+    number = int(address)
+    if (number >> 32) & 0xFFFF_FFFF in _ISATAP:
+        return is_public(ipaddress.IPv4Address(number & 0xFFFF_FFFF))
+    return True

@@ -1,0 +1,367 @@
+"""The HTTP client for every address that someone else chose: ranged GETs, pages, look-ups, webhooks.
+
+Redirects are followed here, hop by hop, each judged like the first URL. Cookies are neither kept nor sent,
+`Refresh` headers and environment proxies are ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin
+
+import httpcore
+
+from stenobird.egress.resolver import SystemResolver
+from stenobird.egress.response import (
+    MEDIA_LIMITS,
+    PAGE_LIMITS,
+    EgressResponse,
+    FetchLimits,
+    Redirect,
+    joined_headers,
+)
+from stenobird.egress.transport import body_blocks, make_dialer, make_pool, translated
+from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL, ResponseBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stenobird.egress.policy import EgressPolicy, PublicURL
+    from stenobird.egress.resolver import Resolver
+
+__all__ = [
+    "MEDIA_LIMITS",
+    "PAGE_LIMITS",
+    "EgressClient",
+    "EgressResponse",
+    "FetchLimits",
+    "FetchedDocument",
+    "Redirect",
+]
+
+MAX_REDIRECTS = 10
+MAX_HEADERS = 256
+USER_AGENT = "Mozilla/5.0 (compatible; Stenobird/0.1; podcast transcription)"
+BROWSER_USER_AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 "
+    "(KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
+"""Sent on the one retry after a 403 or 406: several CDNs refuse whatever does not look like a browser."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SENT_ANYWHERE = frozenset(
+    {"accept", "accept-language", "content-type", "if-range", "range", "referer", "user-agent"}
+)
+"""Headers of the caller that survive a redirect to another origin; all others might be credentials."""
+
+_OURS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_MAX_DRAINED_BYTES = 16 * 1024
+_DRAIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedDocument:
+    """A whole answer. `status` may be any; `headers` has lower-case names; `body` is decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    final_url: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What is being asked, as redirects change it."""
+
+    url: PublicURL
+    method: str
+    headers: dict[str, str]
+    content: bytes | None
+    deadline: float | None
+
+
+class EgressClient:
+    """An asynchronous HTTP/1.1 client that reaches public destinations only. Use it as a context manager.
+
+    Connections are reused while idle for 15 s; every new one is resolved and judged anew. At most
+    `max_connections` are open; a request beyond that waits `connect_seconds`, then fails. Raises
+    `EgressError`s only: a URL or redirect that the policy refuses is `DestinationForbidden`.
+    """
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        resolver: Resolver | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 64,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy = policy
+        self._own_resolver = SystemResolver() if resolver is None else None
+        tls = ssl_context or ssl.create_default_context()
+        self.dialer = make_dialer(
+            policy, resolver or self._own_resolver or SystemResolver(), proxy=proxy, ssl_context=tls
+        )
+        self._pool = make_pool(self.dialer, tls, max_connections=max_connections)
+        self._monotonic = monotonic
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection. Answers that are still open break."""
+        await self._pool.aclose()
+        if self._own_resolver is not None:
+            await self._own_resolver.aclose()
+
+    async def open(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        byte_range: tuple[int, int | None] | None = None,
+        if_range: str | None = None,
+        referer: str | None = None,
+        decode: bool = False,
+        browser_retry: bool = True,
+        follow_redirects: bool = True,
+        limits: FetchLimits = MEDIA_LIMITS,
+    ) -> EgressResponse:
+        """Send the request, follow at most ten redirects, and return the open answer, whatever its status.
+
+        `byte_range` is first and last byte, both included; the server may ignore it (see
+        `EgressResponse.offset`). `decode` offers gzip and deflate; an answer that is compressed unasked is
+        decompressed all the same. After 403 or 406, a GET is sent once more as a browser would, with
+        `referer`, unless `browser_retry` is off. A redirect to another origin drops all of `headers` that
+        could be credentials. Raises `EgressError`.
+        """
+        sent = {"user-agent": USER_AGENT, "accept": "*/*"}
+        sent |= {name.lower(): value for name, value in (headers or {}).items() if name.lower() not in _OURS}
+        sent["accept-encoding"] = "gzip, deflate" if decode else "identity"
+        if byte_range is not None:
+            first, last = byte_range
+            sent["range"] = f"bytes={first}-{'' if last is None else last}"
+            if if_range is not None:
+                sent["if-range"] = if_range
+        deadline = None if limits.total_seconds is None else self._monotonic() + limits.total_seconds
+        first_try = _Exchange(self._check(url), method.upper(), sent, content, deadline)
+        response = await self._follow(first_try, follow_redirects=follow_redirects, limits=limits)
+        if response.status in {403, 406} and browser_retry and first_try.method == "GET":
+            await response.aclose()
+            as_browser = sent | {"user-agent": BROWSER_USER_AGENT, "accept-language": "en,*;q=0.5"}
+            if referer is not None:
+                as_browser.setdefault("referer", referer)
+            second_try = _Exchange(self._check(url), "GET", as_browser, content, deadline)
+            response = await self._follow(second_try, follow_redirects=follow_redirects, limits=limits)
+        return response
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        decode: bool = True,
+        browser_retry: bool = False,
+        follow_redirects: bool = True,
+        limits: FetchLimits = PAGE_LIMITS,
+    ) -> FetchedDocument:
+        """Return the whole answer, whatever its status.
+
+        Raises `EgressError`; `ResponseTooLarge` past `max_bytes`.
+        """
+        response = await self.open(
+            url,
+            method=method,
+            headers=headers,
+            content=content,
+            decode=decode,
+            browser_retry=browser_retry,
+            follow_redirects=follow_redirects,
+            limits=limits,
+        )
+        async with response:
+            body = await response.read(max_bytes)
+        return FetchedDocument(response.status, response.headers, response.final_url, body)
+
+    def _check(self, url: str) -> PublicURL:
+        try:
+            return self.policy.check_url(url)
+        except InvalidURL as exc:
+            raise DestinationForbidden(exc.message) from exc
+
+    async def _follow(
+        self, exchange: _Exchange, *, follow_redirects: bool, limits: FetchLimits
+    ) -> EgressResponse:
+        hops: list[Redirect] = []
+        seen = {(exchange.method, str(exchange.url))}
+        while True:
+            response = await self._send(exchange, limits)
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(_drop, response, exchange.url.host)
+                location = _location(response)
+                if follow_redirects and response.status in _REDIRECTS and location:
+                    hops.append(Redirect(str(exchange.url), response.status))
+                    if len(hops) > MAX_REDIRECTS:
+                        raise ResponseBroken(
+                            f"{exchange.url.host} redirected more than {MAX_REDIRECTS} times. "
+                            "Send the final URL."
+                        )
+                    await _drain(response)
+                    self._turn(exchange, response.status, location)
+                    step = (exchange.method, str(exchange.url))
+                    if step in seen:
+                        raise ResponseBroken(
+                            f"{exchange.url.host} redirects in a circle. Send the final URL."
+                        )
+                    seen.add(step)
+                    continue
+                opened = EgressResponse(
+                    response,
+                    exchange.url,
+                    redirects=tuple(hops),
+                    limits=limits,
+                    deadline=exchange.deadline,
+                    monotonic=self._monotonic,
+                )
+                stack.pop_all()
+                return opened
+
+    def _turn(self, exchange: _Exchange, status: int, location: str) -> None:
+        """Point the exchange to where the redirect leads."""
+        try:
+            # urljoin drops tabs and line breaks, which would hide them from the policy.
+            if any(ord(character) < 0x20 for character in location):
+                raise InvalidURL("It holds a control character.")  # noqa: TRY301  # one exit for all refusals
+            target = self.policy.check_url(
+                urljoin(str(exchange.url), location.strip(" ").replace(" ", "%20"))
+            )
+        except (InvalidURL, ValueError) as exc:
+            reason = exc.message if isinstance(exc, InvalidURL) else "It is malformed."
+            raise DestinationForbidden(
+                f"{exchange.url.host} redirects to a URL that is not opened. {reason}"
+            ) from exc
+        if target.origin != exchange.url.origin:
+            exchange.headers = {
+                name: value
+                for name, value in exchange.headers.items()
+                if name in _SENT_ANYWHERE or name == "accept-encoding"
+            }
+        if (status == 303 and exchange.method != "HEAD") or (
+            status in {301, 302} and exchange.method == "POST"
+        ):
+            exchange.method = "GET"
+            exchange.content = None
+            exchange.headers.pop("content-type", None)
+        exchange.url = target
+
+    async def _send(self, exchange: _Exchange, limits: FetchLimits) -> httpcore.Response:
+        """Return the open answer to one request."""
+        fresh = False
+
+        async def note(event: str, _info: Mapping[str, Any]) -> None:
+            nonlocal fresh
+            fresh = fresh or event == "connection.connect_tcp.started"
+
+        try:
+            return await self._attempt(exchange, limits, note)
+        except ResponseBroken:
+            # A kept connection may be closed by the server just when it is used again: that says nothing
+            # about the server, and a GET may be repeated.
+            if fresh or exchange.method not in {"GET", "HEAD"}:
+                raise
+        return await self._attempt(exchange, limits, note)
+
+    async def _attempt(self, exchange: _Exchange, limits: FetchLimits, trace: object) -> httpcore.Response:
+        url = exchange.url
+        seconds = limits.headers_seconds
+        if exchange.deadline is not None:
+            seconds = min(seconds, exchange.deadline - self._monotonic())
+        headers = [("host", url.authority), *exchange.headers.items()]
+        if exchange.content is not None or exchange.method in {"POST", "PUT", "PATCH"}:
+            headers.append(("content-length", str(len(exchange.content or b""))))
+        request = httpcore.Request(
+            exchange.method,
+            httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+            headers=[(name.encode("latin-1", "replace"), value.encode("utf-8")) for name, value in headers],
+            content=exchange.content,
+            extensions={
+                "trace": trace,
+                "timeout": {
+                    "connect": min(limits.connect_seconds, max(seconds, 0.001)),
+                    "read": limits.idle_seconds,
+                    "write": limits.idle_seconds,
+                    "pool": limits.connect_seconds,
+                },
+            },
+        )
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                with translated(url.host):
+                    response = await self._pool.handle_async_request(request)
+        except TimeoutError as exc:
+            raise ConnectFailed(
+                f"{url.host} did not answer within {max(seconds, 0.0):.3g} s. Try again later."
+            ) from exc
+        if len(response.headers) > MAX_HEADERS:
+            await _drop(response, url.host)
+            raise ResponseBroken(f"{url.host} answered with more than {MAX_HEADERS} headers.")
+        return response
+
+
+def _location(response: httpcore.Response) -> str | None:
+    for name, value in response.headers:
+        if name.lower() == b"location":
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return value.decode("latin-1")
+    return None
+
+
+async def _drain(response: httpcore.Response) -> None:
+    """Read a redirect's short body, so that its connection can be used again; drop a long or slow one."""
+    length = joined_headers(response.headers).get("content-length", "")
+    if not (length.isdigit() and int(length) <= _MAX_DRAINED_BYTES):
+        return
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            with translated(""):
+                async for _ in body_blocks(response):
+                    pass
+    except (EgressError, TimeoutError):
+        return
+
+
+async def _drop(response: httpcore.Response, host: str) -> None:
+    with translated(host):
+        await response.aclose()

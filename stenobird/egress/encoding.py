@@ -1,0 +1,88 @@
+"""Content codings of an answer, undone in bounded steps: gzip and deflate, one at most."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Protocol
+
+from stenobird.errors import ResponseBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STEP_BYTES = 64 * 1024
+_GZIP = frozenset({"gzip", "x-gzip"})
+_UNREADABLE = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Decoder(Protocol):
+    """Undoes one content coding as the bytes come."""
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Yield what the block decodes to, at most 64 KiB at a time. Raises `ResponseBroken`."""
+
+    def finish(self) -> None:
+        """Raise `ResponseBroken` if the coded data broke off."""
+
+
+class _Inflater:
+    """gzip (several members too) or deflate, with or without the zlib frame that RFC 9110 asks for."""
+
+    def __init__(self, coding: str, host: str) -> None:
+        self._gzip = coding in _GZIP
+        self._host = host
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16 if self._gzip else zlib.MAX_WBITS)
+        self._started = False
+        self._ended = False
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Yield the decoded bytes; what follows the end of the coded data is left out."""
+        while block:
+            if self._ended:
+                if not (self._gzip and block.startswith(_GZIP_MAGIC)):
+                    return
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+                self._ended = False
+            decoded = self._step(block)
+            self._started = True
+            if decoded:
+                yield decoded
+            self._ended = self._inflate.eof
+            block = self._inflate.unused_data if self._ended else self._inflate.unconsumed_tail
+
+    def finish(self) -> None:
+        """Raise `ResponseBroken` unless the coded data came to its end; an empty answer is fine."""
+        if self._started and not self._ended:
+            raise ResponseBroken(f"The compressed answer of {self._host} broke off. Try again later.")
+
+    def _step(self, block: bytes) -> bytes:
+        try:
+            return self._inflate.decompress(block, _STEP_BYTES)
+        except zlib.error as exc:
+            if not self._gzip and not self._started:
+                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+                self._started = True
+                return self._step(block)
+            raise ResponseBroken(
+                f"The answer of {self._host} says that it is compressed but can't be decompressed."
+            ) from exc
+
+
+def decoder_for(content_encoding: str, host: str) -> Decoder | None:
+    """Return what undoes the header's coding, `None` if there is none to undo.
+
+    Raises `ResponseBroken` for more than one coding (a bomb needs nesting) and for those that were not
+    offered. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in the wild and mean
+    nothing.
+    """
+    codings = [word for word in (part.strip().lower() for part in content_encoding.split(",")) if word]
+    compressions = [word for word in codings if word in _GZIP or word in _UNREADABLE or word == "deflate"]
+    if not compressions:
+        return None
+    if len(compressions) > 1 or compressions[0] in _UNREADABLE:
+        raise ResponseBroken(
+            f'{host} compressed its answer as "{content_encoding[:80]}", which was not asked for. '
+            "Send a URL that serves the file as it is."
+        )
+    return _Inflater(compressions[0], host)

@@ -1,0 +1,268 @@
+"""Which URLs and addresses an outgoing request may name: syntax, scheme, port, host name and IP address.
+
+There is one URL parser in `egress`, the one in this module: what it returns is what is connected to,
+written into the request line and the `Host` header, so no second reading of the same text can differ from
+the one that was judged.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import idna
+
+from stenobird.egress.addresses import IPAddress, IPNetwork, is_public
+from stenobird.errors import DestinationForbidden, InvalidURL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_URL_CHARACTERS = 4096
+"""Longest URL, as given and once percent-encoded."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
+_INTERNAL_NAMES = frozenset(
+    {
+        "kubernetes.default",
+        "metadata.goog",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
+    }
+)
+_INTERNAL_SUFFIXES = (
+    ".alt",
+    ".arpa",
+    ".corp",
+    ".home",
+    ".i2p",
+    ".internal",
+    ".intranet",
+    ".invalid",
+    ".lan",
+    ".local",
+    ".localdomain",
+    ".mail",
+    ".onion",
+    ".private",
+    ".svc",
+)
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
+_PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicURL:
+    """A URL that passed the policy, in the one form in which it will be requested.
+
+    `host` is lower-case ASCII (punycode for international names) or an IP address without brackets;
+    `target` is the path and query, percent-encoded, never empty. There is no user, no password and no
+    fragment.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def address(self) -> IPAddress | None:
+        """The host as an address, where it is one."""
+        return _as_address(self.host)
+
+    @property
+    def authority(self) -> str:
+        """Host and, unless it is the scheme's own, port: the value of the `Host` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """What must be equal for credentials to be sent again after a redirect."""
+        return (self.scheme, self.host, self.port)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+
+class EgressPolicy:
+    """Judges URLs by what can be read off them (`check_url`), and addresses once names are resolved.
+
+    `allow` names networks that may be reached although they are not public: literal addresses inside them
+    pass, `localhost` passes if one of them is a loopback network, and internal names (`*.internal`, single
+    labels …) pass if one of them is not, since then the addresses decide. Odd spellings of addresses never
+    pass. `ports` is the closed list of ports, `None` for all.
+    """
+
+    def __init__(
+        self, allow: Sequence[IPNetwork] = (), ports: frozenset[int] | None = frozenset({80, 443})
+    ) -> None:
+        self.allow = tuple(allow)
+        self.ports = ports
+        self._allows_loopback = any(network.network_address.is_loopback for network in self.allow)
+        self._allows_internal = any(not network.network_address.is_loopback for network in self.allow)
+
+    def __repr__(self) -> str:
+        ports = "all" if self.ports is None else sorted(self.ports)
+        return f"EgressPolicy(allow={[str(network) for network in self.allow]}, ports={ports})"
+
+    def check_url(self, url: str) -> PublicURL:
+        """Return the URL as it will be requested; needs no network.
+
+        Raises `InvalidURL`, and nothing else, whatever the text is.
+        """
+        if len(url) > MAX_URL_CHARACTERS:
+            _refuse(f"The URL has more than {MAX_URL_CHARACTERS} characters.", "Send a shorter one.")
+        if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp", "Zs"} for character in url):
+            _refuse(
+                "The URL holds a space or a control character.", "Write it percent-encoded, or leave it out."
+            )
+        if "\\" in url:
+            _refuse(
+                "The URL holds a backslash.", "Write / between its parts, or %5C for a backslash in a name."
+            )
+        if _ENCODED_LINE_BREAK.search(url):
+            _refuse("The URL holds an encoded line break or NUL (%0D, %0A, %00).", "Leave it out.")
+        parts = _URL.fullmatch(url)
+        if parts is None:
+            _refuse(
+                "The URL does not start with http:// or https://.", "Send a web address such as https://…"
+            )
+        scheme = parts["scheme"].lower()
+        host, port = self._check_authority(scheme, parts["authority"])
+        target = _encode(parts["path"] or "/") + _encode(parts["query"] or "")
+        checked = PublicURL(scheme, host, port, target)
+        if len(str(checked)) > MAX_URL_CHARACTERS:
+            _refuse(
+                f"The URL has more than {MAX_URL_CHARACTERS} characters once encoded.", "Send a shorter one."
+            )
+        return checked
+
+    def allows_address(self, address: IPAddress) -> bool:
+        """Return whether a connection to the address may be opened."""
+        return is_public(address) or any(address in network for network in self.allow)
+
+    def check_address(self, address: IPAddress, *, host: str) -> None:
+        """Raise `DestinationForbidden`, naming the host but not the address, unless it may be reached."""
+        if not self.allows_address(address):
+            raise DestinationForbidden(
+                f"{host} leads to an address that is not public, so it is not opened. "
+                "Send a URL that anyone on the internet can open."
+            )
+
+    def _check_authority(self, scheme: str, authority: str) -> tuple[str, int]:
+        if "@" in authority:
+            _refuse("The URL holds a user name or password.", "Send a URL that opens without login.")
+        if authority.startswith("["):
+            literal, bracket, rest = authority[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                _refuse("The URL's [address] is not closed or is followed by more.", "Check it for typos.")
+            host, port_text = self._check_v6(literal), rest[1:]
+        else:
+            name, _, port_text = authority.partition(":")
+            host = self._check_host(name)
+        return host, self._check_port(scheme, port_text)
+
+    def _check_port(self, scheme: str, text: str) -> int:
+        if not text:
+            port = DEFAULT_PORTS[scheme]
+        elif not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):
+            _refuse("The URL's port is not a number from 1 to 65535.", "Check it for typos.")
+        else:
+            port = int(text)
+        if self.ports is not None and port not in self.ports:
+            allowed = ", ".join(str(number) for number in sorted(self.ports))
+            _refuse(
+                f"Port {port} is not allowed.", f"Send a URL that is served on one of these ports: {allowed}."
+            )
+        return port
+
+    def _check_v6(self, literal: str) -> str:
+        address = _as_address(literal)
+        if not isinstance(address, ipaddress.IPv6Address) or address.scope_id is not None:
+            _refuse("What stands in [ ] is not an IPv6 address.", "Check it for typos.")
+        if not self.allows_address(address):
+            _refuse("The URL's address is not public.", "Send one that anyone on the internet can open.")
+        return address.compressed
+
+    def _check_host(self, name: str) -> str:
+        if not name:
+            _refuse(
+                "The URL has no host name.", "Send a web address such as https://example.com/episode.mp3."
+            )
+        if "%" in name:
+            _refuse("The URL's host name is percent-encoded.", "Write it plainly.")
+        host = _to_ascii(name)
+        labels = host.split(".")
+        if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+            _refuse("The URL's host name is malformed.", "Check it for typos.")
+        if _NUMBER.fullmatch(labels[-1]):
+            # What ends in a number is an address (WHATWG URL), and resolvers read the odd spellings as one.
+            # Only the plain one passes, so that what is judged here is what everyone else reads.
+            address = _as_address(host) if _QUAD.fullmatch(name) else None
+            if address is None:
+                _refuse(
+                    "The URL's host is a number, not a name.",
+                    "Write an address as four plain decimal numbers, or send a host name.",
+                )
+            if not self.allows_address(address):
+                _refuse("The URL's address is not public.", "Send one that anyone on the internet can open.")
+            return host
+        self._check_name(host)
+        return host
+
+    def _check_name(self, host: str) -> None:
+        if host in _LOCAL_NAMES or host.endswith(".localhost"):
+            forbidden = not self._allows_loopback
+        elif "." not in host or host in _INTERNAL_NAMES or host.endswith(_INTERNAL_SUFFIXES):
+            forbidden = not self._allows_internal
+        else:
+            forbidden = False
+        if forbidden:
+            _refuse(
+                f'The host name "{host[:80]}" is not public.',
+                "Send one that anyone on the internet can open.",
+            )
+
+
+def _refuse(what: str, remedy: str) -> NoReturn:
+    raise InvalidURL(f"{what} {remedy}")
+
+
+def _as_address(text: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _to_ascii(name: str) -> str:
+    """Return the name in lower-case ASCII without its root dot, mapped as browsers do (UTS 46)."""
+    try:
+        host = (
+            name.lower() if name.isascii() else idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
+        )
+    except UnicodeError as exc:
+        raise InvalidURL(
+            "The URL's host name is not a valid international name. Check it for typos."
+        ) from exc
+    return host.removesuffix(".").lower()
+
+
+def _encode(text: str) -> str:
+    """Percent-encode what may not stand in a request line; what is encoded already stays as it is."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())

@@ -1,0 +1,278 @@
+"""One answer of a server, read in bounded steps: status, headers, and a body that can be peeked at."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from stenobird.egress.encoding import decoder_for
+from stenobird.egress.transport import body_blocks, translated
+from stenobird.errors import ResponseBroken, ResponseTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+
+    import httpcore
+
+    from stenobird.egress.policy import PublicURL
+
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)\s*/\s*(\d{1,18}|\*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How long and how large one exchange may be.
+
+    Past a time: `ConnectFailed` until the headers are there, `ResponseBroken` after that. Past
+    `max_body_bytes` (counted as received and as decompressed): `ResponseTooLarge`. Only the time spent
+    waiting for the server counts towards the rate, so a reader may take its time; `total_seconds` counts
+    from the first request, waits included.
+    """
+
+    connect_seconds: float = 10.0
+    headers_seconds: float = 30.0
+    idle_seconds: float = 30.0
+    total_seconds: float | None = None
+    max_body_bytes: int | None = None
+    min_bytes_per_second: float = 1024.0
+    rate_window_seconds: float = 60.0
+
+
+MEDIA_LIMITS = FetchLimits()
+"""For downloads that may take hours, as long as they move."""
+
+PAGE_LIMITS = FetchLimits(
+    headers_seconds=20.0, idle_seconds=15.0, total_seconds=45.0, max_body_bytes=32 * 1024**2
+)
+"""For pages, feeds, playlists and API look-ups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """One hop: the URL that answered, and its status. It led to the next hop's URL, or to `final_url`."""
+
+    url: str
+    status: int
+
+
+class EgressResponse:
+    """An open answer; satisfies `ports.OpenedMedia`. Its owner closes it.
+
+    `status` may be any HTTP status. `headers` has lower-case names; repeated headers are joined with ", ".
+    `offset` is the position of the body's first byte in the whole (0 unless the status is 206),
+    `total_bytes` the size of the whole where the server says so and the body is not compressed. One reader
+    at a time.
+    """
+
+    def __init__(
+        self,
+        response: httpcore.Response,
+        url: PublicURL,
+        *,
+        redirects: tuple[Redirect, ...],
+        limits: FetchLimits,
+        deadline: float | None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._response = response
+        self._host = url.host
+        self._limits = limits
+        self._deadline = deadline
+        self._monotonic = monotonic
+        self._blocks: AsyncGenerator[bytes, None] | None = None
+        self._peeked: list[bytes] = []
+        self._ended = False
+        self._received_bytes = 0
+        self._decoded_bytes = 0
+        self._window_bytes = 0
+        self._window_seconds = 0.0
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = joined_headers(response.headers)
+        self.final_url: str = str(url)
+        self.redirects = redirects
+        self._decoder = decoder_for(self.headers.get("content-encoding", ""), url.host)
+        self.offset: int = 0
+        self.total_bytes: int | None = None
+        self._read_extent()
+
+    def __repr__(self) -> str:
+        return f"<EgressResponse {self.status} {self.final_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def peek(self, size: int, *, within_seconds: float | None = None) -> bytes:
+        """Return the next `size` bytes, fewer at the end of the body, and keep them for `body` and `read`.
+
+        With `within_seconds`, a slow server's bytes so far are returned when the time is up and at least
+        one is there. Raises `EgressError`.
+        """
+        started = self._monotonic()
+        have = sum(map(len, self._peeked))
+        while have < size:
+            block = await self._next_block()
+            if not block:
+                break
+            self._peeked.append(block)
+            have += len(block)
+            if within_seconds is not None and self._monotonic() - started >= within_seconds:
+                break
+        if len(self._peeked) > 1:
+            self._peeked = [b"".join(self._peeked)]
+        return self._peeked[0][:size] if self._peeked else b""
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield what has not been read yet, in blocks as they come. Raises `EgressError`."""
+        while True:
+            block = self._peeked.pop(0) if self._peeked else await self._next_block()
+            if not block:
+                return
+            yield block
+
+    async def read(self, max_bytes: int, *, truncate: bool = False) -> bytes:
+        """Return the rest of the body.
+
+        Raises `ResponseTooLarge` if it has more than `max_bytes`; with `truncate`, returns the first
+        `max_bytes`.
+        """
+        if not truncate and self.total_bytes is not None and self.total_bytes - self.offset > max_bytes:
+            self._refuse_size(max_bytes)
+        parts: list[bytes] = []
+        have = 0
+        async for block in self.body():
+            if have + len(block) > max_bytes:
+                if not truncate:
+                    self._refuse_size(max_bytes)
+                parts.append(block[: max_bytes - have])
+                self._peeked.insert(0, block[max_bytes - have :])
+                break
+            parts.append(block)
+            have += len(block)
+        return b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body was read to its end, else drop it. Safe to call twice."""
+        self._ended = True
+        self._peeked.clear()
+        blocks, self._blocks = self._blocks, None
+        if blocks is not None:
+            await blocks.aclose()
+        with translated(self._host):
+            await self._response.aclose()
+
+    async def _next_block(self) -> bytes:
+        """Return the next decoded bytes, `b""` at the end."""
+        if self._ended:
+            return b""
+        if self._blocks is None:
+            self._blocks = self._decoded()
+        try:
+            return await anext(self._blocks)
+        except StopAsyncIteration:
+            self._ended = True
+            return b""
+
+    async def _decoded(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._received()) as received:
+            async for block in received:
+                for piece in (block,) if self._decoder is None else self._decoder.feed(block):
+                    self._decoded_bytes += len(piece)
+                    self._check_size(self._decoded_bytes)
+                    yield piece
+        if self._decoder is not None:
+            self._decoder.finish()
+
+    async def _received(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes over the wire, holding the server to its pace."""
+        blocks = body_blocks(self._response)
+        try:
+            while True:
+                started = self._monotonic()
+                block = await self._wait_for(blocks)
+                if block is None:
+                    return
+                self._received_bytes += len(block)
+                self._check_size(self._received_bytes)
+                self._check_pace(len(block), self._monotonic() - started)
+                if block:
+                    yield block
+        finally:
+            with translated(self._host):
+                await blocks.aclose()
+
+    async def _wait_for(self, blocks: AsyncIterator[bytes]) -> bytes | None:
+        # httpcore's own read timeout starts anew with every byte of a chunk header: the wait for a block
+        # has its own bound, so that bytes that never become a block can't hold a job.
+        seconds = self._limits.idle_seconds
+        if self._deadline is not None:
+            seconds = min(seconds, self._deadline - self._monotonic())
+        if seconds <= 0:
+            self._refuse_pace(f"did not finish within {self._limits.total_seconds:g} s")
+        try:
+            async with asyncio.timeout(seconds):
+                with translated(self._host):
+                    return await anext(blocks)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError as exc:
+            raise ResponseBroken(f"{self._host} sent nothing for {seconds:.3g} s. Try again later.") from exc
+
+    def _check_pace(self, size: int, waited_seconds: float) -> None:
+        self._window_bytes += size
+        self._window_seconds += waited_seconds
+        if self._window_seconds >= self._limits.rate_window_seconds:
+            if self._window_bytes < self._limits.min_bytes_per_second * self._window_seconds:
+                self._refuse_pace(f"sent only {self._window_bytes} bytes in {self._window_seconds:.0f} s")
+            self._window_bytes = 0
+            self._window_seconds = 0.0
+
+    def _check_size(self, size: int) -> None:
+        if self._limits.max_body_bytes is not None and size > self._limits.max_body_bytes:
+            self._refuse_size(self._limits.max_body_bytes)
+
+    def _refuse_pace(self, what: str) -> None:
+        raise ResponseBroken(f"{self._host} {what}. Try again later.")
+
+    def _refuse_size(self, max_bytes: int) -> None:
+        raise ResponseTooLarge(
+            f"The answer of {self._host} is larger than the {max_bytes} bytes that are read. "
+            "Send a smaller file."
+        )
+
+    def _read_extent(self) -> None:
+        if self.status in {206, 416}:
+            extent = _CONTENT_RANGE.fullmatch(self.headers.get("content-range", ""))
+            if extent is None or (extent[1] is None) == (self.status == 206):
+                if self.status == 206:
+                    raise ResponseBroken(f"{self._host} sent a part of the file without saying which.")
+                return
+            self.offset = int(extent[1] or 0)
+            self.total_bytes = None if extent[3] == "*" else int(extent[3])
+            if self._decoder is not None and self.offset:
+                raise ResponseBroken(
+                    f"{self._host} sent a part of a compressed answer, which can't be read alone."
+                )
+        else:
+            length = self.headers.get("content-length", "")
+            self.total_bytes = int(length) if length.isascii() and length.isdigit() else None
+        if self._decoder is not None:
+            self.total_bytes = None
+
+
+def joined_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers by lower-case name. Bytes that are not UTF-8 are read as Latin-1."""
+    joined: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined

@@ -1,0 +1,333 @@
+"""Connections that are pinned to the address that was judged, direct or through an upstream CONNECT proxy.
+
+The pin sits in httpcore's network backend, below TLS and below the pool: pool keys, `Host`, SNI and the
+certificate check keep the host name, and every new connection is resolved and judged anew. The environment
+is not asked for proxies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import re
+import socket
+import ssl
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import unquote, urlsplit
+
+import anyio
+import httpcore
+
+from stenobird.errors import (
+    ConfigurationError,
+    ConnectFailed,
+    DestinationForbidden,
+    EgressError,
+    ResponseBroken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+
+    from stenobird.egress.addresses import IPAddress
+    from stenobird.egress.policy import EgressPolicy
+    from stenobird.egress.resolver import Resolver
+
+ATTEMPT_SECONDS = 3.0
+"""How long one address of several may take to answer before the next one is tried."""
+
+MAX_ATTEMPTS = 6
+_MAX_CONNECT_ANSWER_BYTES = 16 * 1024
+_CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
+
+# What httpcore raises, what it means to a caller, and the words for it. `{host}` did this.
+_MEANINGS: dict[type[Exception], tuple[type[EgressError], str]] = {
+    httpcore.ConnectTimeout: (ConnectFailed, "{host} did not answer in time. Check that it is online."),
+    httpcore.ConnectError: (ConnectFailed, "{host} could not be connected to. Check that it is online."),
+    httpcore.PoolTimeout: (ConnectFailed, "Too many downloads run at once. Try again later."),
+    httpcore.ConnectionNotAvailable: (ConnectFailed, "Too many downloads run at once. Try again later."),
+    httpcore.ProxyError: (ConnectFailed, "The upstream proxy did not open a connection to {host}."),
+    httpcore.UnsupportedProtocol: (DestinationForbidden, "{host} can be reached by http and https only."),
+    httpcore.ReadTimeout: (ResponseBroken, "{host} stopped sending. Try again later."),
+    httpcore.WriteTimeout: (ResponseBroken, "{host} stopped reading the request. Try again later."),
+    httpcore.TimeoutException: (ResponseBroken, "{host} took too long. Try again later."),
+    httpcore.ReadError: (ResponseBroken, "{host} broke off the connection. Try again later."),
+    httpcore.WriteError: (ResponseBroken, "{host} broke off the connection. Try again later."),
+    httpcore.NetworkError: (ResponseBroken, "{host} broke off the connection. Try again later."),
+    httpcore.RemoteProtocolError: (ResponseBroken, "{host} sent a broken HTTP answer. Try again later."),
+    httpcore.LocalProtocolError: (
+        ResponseBroken,
+        "{host} can't be asked this: the request is not valid HTTP.",
+    ),
+    httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP answer. Try again later."),
+    ssl.SSLError: (ConnectFailed, "{host} could not agree on a secure connection. Check its certificate."),
+    OSError: (ResponseBroken, "{host} broke off the connection. Try again later."),
+}
+
+
+def translate(exc: Exception, host: str) -> EgressError | None:
+    """Return what a vendor's error means to callers, `None` for one that is not about the network."""
+    if isinstance(exc, EgressError):
+        return exc
+    # httpcore keeps the reason as the argument and cuts the chain of causes.
+    reason = exc.args[0] if exc.args and isinstance(exc.args[0], Exception) else exc
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return ConnectFailed(
+            f"The certificate of {host} is not valid: {reason.verify_message or 'it does not fit the name'}. "
+            "Send a URL whose https works in a browser."
+        )
+    for kind in type(exc).__mro__:
+        meaning = _MEANINGS.get(kind)
+        if meaning is not None:
+            return meaning[0](meaning[1].format(host=host))
+    return None
+
+
+@contextmanager
+def translated(host: str) -> Iterator[None]:
+    """Turn errors of httpcore, ssl and the system into `EgressError`s about the host; let the others pass."""
+    try:
+        yield
+    except Exception as exc:
+        meaning = translate(exc, host)
+        if meaning is None or meaning is exc:
+            raise
+        raise meaning from exc
+
+
+class Dialer(Protocol):
+    """Opens the TCP connections, to addresses that the policy allows."""
+
+    async def connect(self, host: str, port: int, *, seconds: float) -> httpcore.AsyncNetworkStream:
+        """Return an open stream to the host. Raises `ConnectFailed` or `DestinationForbidden`."""
+
+
+class DirectDialer:
+    """Resolves once, refuses if any answer is not allowed, and connects to what was resolved."""
+
+    def __init__(self, policy: EgressPolicy, resolver: Resolver) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect(self, host: str, port: int, *, seconds: float) -> httpcore.AsyncNetworkStream:
+        """Try the addresses in the resolver's order, at most `MAX_ATTEMPTS`, within `seconds` in all."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connect(host, port)
+        except TimeoutError as exc:
+            raise ConnectFailed(
+                f"{host} did not answer within {seconds:g} s. Check that it is online."
+            ) from exc
+
+    async def _connect(self, host: str, port: int) -> httpcore.AsyncNetworkStream:
+        addresses = await self._addresses(host, port)
+        for address in addresses:
+            self._policy.check_address(address, host=host)
+        failure: Exception | None = None
+        attempts = list(dict.fromkeys(addresses))[:MAX_ATTEMPTS]
+        for number, address in enumerate(attempts, start=1):
+            last = number == len(attempts)
+            try:
+                return await self._network.connect_tcp(
+                    address.compressed, port, timeout=None if last else ATTEMPT_SECONDS
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                failure = exc
+        raise ConnectFailed(
+            f"{host} refused the connection on port {port}. Check that it is online."
+        ) from failure
+
+    async def _addresses(self, host: str, port: int) -> list[IPAddress]:
+        try:
+            return [ipaddress.ip_address(host)]
+        except ValueError:
+            pass
+        try:
+            addresses = list(await self._resolver.resolve(host, port))
+        except socket.gaierror as exc:
+            if exc.errno == socket.EAI_AGAIN:
+                message = f"The name {host} can't be looked up at the moment. Try again later."
+            else:
+                message = f"The name {host} does not exist. Check it for typos."
+            raise ConnectFailed(message) from exc
+        except OSError as exc:
+            raise ConnectFailed(
+                f"The name {host} can't be looked up at the moment. Try again later."
+            ) from exc
+        if not addresses:
+            raise ConnectFailed(f"The name {host} has no address. Check it for typos.")
+        return addresses
+
+
+class ProxyDialer:
+    """Asks the operator's upstream proxy for a tunnel by CONNECT, for http and https alike.
+
+    The proxy resolves the names and must keep to public addresses itself; URL rules and literal addresses
+    are judged here, by `EgressPolicy.check_url`, before a dialer is asked, and once more where the host is
+    an address.
+    """
+
+    def __init__(self, policy: EgressPolicy, proxy_url: str, ssl_context: ssl.SSLContext) -> None:
+        parts = urlsplit(proxy_url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+            raise ConfigurationError(
+                "EGRESS_PROXY must look like http://host:port or http://user:password@host:port."
+            )
+        self._policy = policy
+        self._host = parts.hostname
+        self._port = port or (443 if parts.scheme == "https" else 80)
+        self._tls = ssl_context if parts.scheme == "https" else None
+        self._authorization = ""
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._authorization = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode('ascii')}\r\n"
+        self._network = httpcore.AnyIOBackend()
+
+    def __repr__(self) -> str:
+        return f"ProxyDialer({self._host}:{self._port})"
+
+    async def connect(self, host: str, port: int, *, seconds: float) -> httpcore.AsyncNetworkStream:
+        """Return the tunnel."""
+        with suppress(ValueError):
+            self._policy.check_address(ipaddress.ip_address(host), host=host)
+        stream: httpcore.AsyncNetworkStream | None = None
+        opened = False
+        try:
+            async with asyncio.timeout(seconds):
+                stream = await self._network.connect_tcp(self._host, self._port)
+                if self._tls is not None:
+                    stream = await GuardedStream(stream).start_tls(self._tls, self._host)
+                await self._tunnel(stream, host, port)
+                opened = True
+                return stream
+        except TimeoutError as exc:
+            raise ConnectFailed(
+                f"{host} did not answer within {seconds:g} s. Check that it is online."
+            ) from exc
+        except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as exc:
+            raise ConnectFailed(
+                f"{host} could not be reached: the upstream proxy did not answer. Tell the operator."
+            ) from exc
+        finally:
+            if stream is not None and not opened:
+                await _close(stream)
+
+    async def _tunnel(self, stream: httpcore.AsyncNetworkStream, host: str, port: int) -> None:
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{self._authorization}\r\n"
+        await stream.write(request.encode("ascii"))
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            block = await stream.read(4096)
+            answer += block
+            if not block or len(answer) > _MAX_CONNECT_ANSWER_BYTES:
+                raise ConnectFailed(
+                    f"{host} could not be reached: the upstream proxy broke off. Tell the operator."
+                )
+        status = _CONNECT_STATUS.match(answer)
+        if status is None or not status[1].startswith(b"2"):
+            said = b" ".join(part for part in status.groups() if part) if status else b"no HTTP"
+            raise ConnectFailed(
+                f"{host} could not be reached: the upstream proxy answered "
+                f'"{said[:80].decode("latin-1").strip()}". Check the URL for typos.'
+            )
+        if not answer.endswith(b"\r\n\r\n") or answer.count(b"\r\n\r\n") != 1:
+            # In HTTP and TLS the client speaks first, so nothing may come before it does.
+            raise ResponseBroken(f"{host} sent data before it was asked. Try again later.")
+
+
+class GuardedStream(httpcore.AsyncNetworkStream):
+    """A stream that is closed also when the wait for its TLS handshake is cancelled."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return up to `max_bytes` bytes, none at the end."""
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send the bytes."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Return the stream under TLS."""
+        try:
+            return GuardedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            await _close(self._stream)
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what httpcore asks about the socket."""
+        return self._stream.get_extra_info(info)
+
+
+class PinnedBackend(httpcore.AsyncNetworkBackend):
+    """The network as httpcore sees it: every connection goes through the dialer."""
+
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,  # noqa: ARG002  # httpcore's signature; nobody sets it
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002  # the same
+    ) -> httpcore.AsyncNetworkStream:
+        """Return a stream to the host, opened by the dialer."""
+        return GuardedStream(await self._dialer.connect(host, port, seconds=timeout or 10.0))
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between attempts (httpcore makes one only)."""
+        await asyncio.sleep(seconds)
+
+
+def make_dialer(
+    policy: EgressPolicy, resolver: Resolver, *, proxy: str | None, ssl_context: ssl.SSLContext
+) -> Dialer:
+    """Return the dialer for the operator's settings. Raises `ConfigurationError` for a bad proxy URL."""
+    if proxy is not None:
+        return ProxyDialer(policy, proxy, ssl_context)
+    return DirectDialer(policy, resolver)
+
+
+def make_pool(
+    dialer: Dialer, ssl_context: ssl.SSLContext, *, max_connections: int
+) -> httpcore.AsyncConnectionPool:
+    """Return a pool of HTTP/1.1 connections. httpcore bounds a response head at 100 KiB."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=ssl_context,
+        max_connections=max_connections,
+        max_keepalive_connections=max_connections,
+        keepalive_expiry=15.0,
+        http1=True,
+        http2=False,
+        retries=0,
+        network_backend=PinnedBackend(dialer),
+    )
+
+
+def body_blocks(response: httpcore.Response) -> AsyncGenerator[bytes, None]:
+    """Return the answer's body as httpcore yields it. Close the generator, then the response."""
+    return cast("AsyncGenerator[bytes, None]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+
+
+async def _close(stream: httpcore.AsyncNetworkStream) -> None:
+    with anyio.CancelScope(shield=True):
+        await stream.aclose()

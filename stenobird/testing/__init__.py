@@ -1,0 +1,1 @@
+"""Shipped fakes and the loopback world: what the tests, and whoever extends Stenobird, build on."""
