@@ -71,7 +71,7 @@ class AudioSource:
     content_type: str | None = None
     size_bytes: int | None = None
     etag: str | None = None
-    request_headers: Mapping[str, str] = NO_HEADERS
+    request_headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     candidates: tuple[Candidate, ...] = field(default=())
 
     def public(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class PageFacts:
     episode: EpisodeFacts = field(default_factory=EpisodeFacts)
     title: str | None = None
     canonical: str | None = None
-    meta: Mapping[str, tuple[str, ...]] = NO_META
+    meta: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_META)
     links: tuple[Link, ...] = ()
     iframes: tuple[str, ...] = ()
     feeds: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class MediaLead:
     url: str
     technique: str
     reason: str
-    headers: Mapping[str, str] = NO_HEADERS
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     kind: Literal["file", "hls"] = "file"
     score: float | None = None
     title: str | None = None
