@@ -539,7 +539,7 @@ class NewKey:
     key_hash: str
     mode: KeyMode
     scope: KeyScope
-    last_four: str
+    last_four_chars: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,9 +551,14 @@ class KeyRecord:
     name: str
     mode: KeyMode
     scope: KeyScope
-    last_four: str
+    last_four_chars: str
     created_at: float
     revoked_at: float | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether requests with this key are accepted."""
+        return self.revoked_at is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,86 @@
+"""The form of an API key: a prefix that names its mode, 30 random base62 digits, and a checksum of 6.
+
+`sb_live_…` and `sb_test_…` are minted by the CLI and at checkout, `alef_sk_live_…` and `alef_sk_test_…` by
+the second dialect; both families are accepted everywhere. The checksum is the CRC-32 of the 30 digits (as
+ASCII), in base62, so that a typo is refused without asking the database, and so that it does not depend on
+the prefix: what is hashed and stored is the part after the prefix, and a key sent under the other mode's
+prefix is recognised as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from stenobird.ports import KeyMode
+
+KeyFamily: TypeAlias = Literal["sb", "alef_sk"]
+
+BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+RANDOM_DIGITS: Final = 30
+CHECKSUM_DIGITS: Final = 6
+
+_KEY = re.compile(r"(sb|alef_sk)_(live|test)_([0-9A-Za-z]{36})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class APIKey:
+    """A well-formed key; `body` is the secret part, so it is kept out of `repr`."""
+
+    family: KeyFamily
+    mode: KeyMode
+    body: str = field(repr=False)
+
+    @property
+    def secret(self) -> str:
+        """The key as its owner sends it."""
+        return f"{self.family}_{self.mode}_{self.body}"
+
+    @property
+    def key_hash(self) -> str:
+        """What is stored: SHA-256 (hex) of the part after the prefix; 178 random bits need no stretching."""
+        return hashlib.sha256(self.body.encode("ascii")).hexdigest()
+
+    @property
+    def last_four_chars(self) -> str:
+        """What lists show."""
+        return self.body[-4:]
+
+
+def mint(mode: KeyMode, *, family: KeyFamily = "sb") -> APIKey:
+    """Return a new random key."""
+    digits = random_base62(RANDOM_DIGITS)
+    return APIKey(family, mode, digits + _checksum(digits))
+
+
+def parse(text: str) -> APIKey | None:
+    """Return the key that the text is, or `None` when it is none or its checksum is wrong."""
+    match = _KEY.fullmatch(text)
+    if match is None:
+        return None
+    body = match[3]
+    if _checksum(body[:RANDOM_DIGITS]) != body[RANDOM_DIGITS:]:
+        return None
+    family: KeyFamily = "sb" if match[1] == "sb" else "alef_sk"
+    mode: KeyMode = "live" if match[2] == "live" else "test"
+    return APIKey(family, mode, body)
+
+
+def random_base62(digits: int) -> str:
+    """Return so many random base62 digits."""
+    return "".join(secrets.choice(BASE62) for _ in range(digits))
+
+
+def _checksum(digits: str) -> str:
+    number = zlib.crc32(digits.encode("ascii"))
+    out = ""
+    for _ in range(CHECKSUM_DIGITS):
+        number, digit = divmod(number, 62)
+        out = BASE62[digit] + out
+    return out

@@ -1,0 +1,305 @@
+"""Jobs as HTTP sees them: made, looked at, streamed, cancelled, deleted, and only by those who may."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stenobird.errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    JobError,
+    MissingAPIKey,
+    ReadOnlyKey,
+    TranscriptCancelled,
+    TranscriptNotFound,
+    TranscriptNotReady,
+    WebhookRequiresAPIKey,
+)
+from stenobird.jobs.events import POLL_SECONDS, JobEvents
+from stenobird.jobs.outbox import end_messages
+from stenobird.jobs.results import build_transcript, result_body, status_body
+from stenobird.ports import NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from stenobird.jobs.schemas import CreateTranscript
+    from stenobird.ports import Caller, Clock, EventRow, JobRecord, JobStore, Mode, Wakeups
+    from stenobird.transcript import Transcript
+
+_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+ID_DIGITS: Final = 22
+EVENT_PAGE: Final = 100
+"""Events that one reader of a stream holds in memory at most."""
+RESULT_PAGE: Final = 1000
+MAX_LIST: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """Bounds of the service, from the settings. `poll_seconds` covers for wake-ups that get lost."""
+
+    max_queued: int = 100
+    sse_ping_seconds: float = 15.0
+    poll_seconds: float = 2.0
+
+
+class StoredJobError(JobError):
+    """The job failed; the body says why."""
+
+    def __init__(self, job: JobRecord) -> None:
+        self._stored = dict(job.error or {"error": self.code, "message": "The job failed."})
+        super().__init__(str(self._stored["message"]))
+
+    def body(self) -> dict[str, Any]:
+        """Return the error body exactly as the job's `error` event carried it."""
+        return dict(self._stored)
+
+
+def no_refusal(_mode: Mode) -> str | None:
+    """Say that any job can be served."""
+    return None
+
+
+class JobService:
+    """What HTTP may do with jobs.
+
+    `policy_check` returns the URL as it will be fetched or raises `InvalidURL`. `engine_refusal` says, in
+    words for the client, why a job of a mode can't be served now, or returns `None`.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        wakeups: Wakeups,
+        *,
+        policy_check: Callable[[str], str],
+        clock: Clock,
+        options: ServiceOptions | None = None,
+        engine_refusal: Callable[[Mode], str | None] = no_refusal,
+        discard: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._policy_check = policy_check
+        self._clock = clock
+        self._options = options or ServiceOptions()
+        self._engine_refusal = engine_refusal
+        self._discard = discard
+
+    async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
+        """Queue a job and return it as committed, its first event included.
+
+        Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
+        here waits for the network. Raises, in this order: `ReadOnlyKey`, `InvalidURL`,
+        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on,
+        `EngineUnavailable`, `QueueBusy`.
+        """
+        if caller is not None and caller.scope == "read_only":
+            raise ReadOnlyKey
+        mode = _mode(caller)
+        audio_url = self._policy_check(request.audio_url)
+        webhook_url = None
+        if request.webhook_url is not None:
+            if caller is None:
+                raise WebhookRequiresAPIKey
+            webhook_url = self._policy_check(request.webhook_url)
+        preview_id = request.preview_id
+        if preview_id is not None:
+            await self._check_preview(preview_id, audio_url)
+        if mode != "test" and (refusal := self._engine_refusal(mode)) is not None:
+            raise EngineUnavailable(refusal, retry_after_seconds=30)
+        job = NewJob(
+            id=new_job_id(),
+            mode=mode,
+            audio_url=audio_url,
+            base_url=base_url.rstrip("/"),
+            options=request.options,
+            account_id=caller.account_id if caller else None,
+            api_key_id=caller.api_key_id if caller else None,
+            preview_id=preview_id if mode == "full" else None,
+            webhook_url=webhook_url,
+        )
+        first = JobEvents(job.id, job.base_url).status("queued", "validating_url")
+        record = await self._store.create(job, first, max_queued=self._options.max_queued)
+        await self._wakeups.notify_job()
+        return record
+
+    async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
+        """Return the job. Raises `TranscriptNotFound` for one that isn't there or isn't theirs, alike.
+
+        A preview is readable by its id; any other job by its account. A request without a key gets the same
+        answer for both, since a 401 would say that the id exists.
+        """
+        job = await self._store.get(job_id)
+        if job is None or not (job.mode == "preview" or _owns(job, caller)):
+            raise TranscriptNotFound
+        return job
+
+    def status_body(self, job: JobRecord) -> dict[str, Any]:
+        """Return the body of POST and GET."""
+        return status_body(job)
+
+    def result_body(self, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
+        """Return the JSON result."""
+        return result_body(job, transcript)
+
+    async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
+        """Return the finished job with its transcript, built from its events.
+
+        Raises `TranscriptNotFound`, `TranscriptNotReady`, `TranscriptCancelled`, or for a failed job
+        `StoredJobError` (422), whose body is that of its `error` event.
+        """
+        job = await self.get(job_id, caller)
+        if job.status == "failed":
+            raise StoredJobError(job)
+        if job.status == "cancelled":
+            raise TranscriptCancelled
+        if not job.result_ready:
+            raise TranscriptNotReady(retry_after_seconds=POLL_SECONDS)
+        rows: list[EventRow] = []
+        seq = 0
+        while page := await self._store.events_after(job_id, seq, limit=RESULT_PAGE):
+            rows += (row for row in page if row.event == "transcript")
+            seq = page[-1].seq
+        return job, build_transcript(job, rows)
+
+    async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
+        """Cancel a job under way and return it, or delete a finished one and return `None`.
+
+        A job that nobody works on is `cancelled` at once; one that a worker holds ends within moments, and
+        its record says `cancel_requested` until then. Raises `TranscriptNotFound`, `ReadOnlyKey`.
+        """
+        job = await self.get(job_id, caller)
+        if job.account_id is not None and not _owns(job, caller):
+            raise TranscriptNotFound
+        if caller is not None and caller.scope == "read_only":
+            raise ReadOnlyKey
+        if job.terminal:
+            await self._delete(job_id)
+            return None
+        done = JobEvents(job.id, job.base_url).done("cancelled")
+        job = await self._store.request_cancel(job_id, [done], outbox=end_messages(job, "cancelled"))
+        await self._wakeups.notify_event(job_id)
+        return job
+
+    async def stream(
+        self, job_id: str, caller: Caller | None, after: int = 0
+    ) -> AsyncGenerator[EventRow | None, None]:
+        """Yield the job's events with a higher `seq` than `after`, in order, until `done`.
+
+        First what is committed, then what comes. Yields `None` after `sse_ping_seconds` without an event. A
+        slow reader costs one page of events, no more: there is no queue, and the log is read as it is
+        consumed. Raises `TranscriptNotFound` before the first item; ends early if the job is deleted.
+        """
+        await self.get(job_id, caller)
+        options = self._options
+        # Listening starts before the first read, so that no commit falls between the two.
+        async with self._wakeups.watch(job_id) as watch:
+            last_item_at = self._clock.monotonic()
+            while True:
+                page = await self._store.events_after(job_id, after, limit=EVENT_PAGE)
+                for event in page:
+                    yield event
+                    after = event.seq
+                    if event.event == "done":
+                        return
+                if page:
+                    last_item_at = self._clock.monotonic()
+                    continue
+                job = await self._store.get(job_id)
+                if job is None or (job.terminal and job.last_seq <= after):
+                    return
+                if job.last_seq > after:
+                    continue
+                silence = self._clock.monotonic() - last_item_at
+                if silence >= options.sse_ping_seconds:
+                    yield None
+                    last_item_at = self._clock.monotonic()
+                    silence = 0.0
+                await watch.wait(min(options.poll_seconds, options.sse_ping_seconds - silence))
+
+    async def purge(self, *, older_than: float) -> Sequence[str]:
+        """Delete finished jobs that ended before this time, with what is left of their audio."""
+        purged = await self._store.purge(older_than=older_than)
+        if self._discard is not None:
+            for job_id in purged:
+                await self._discard(job_id)
+        return purged
+
+    async def list(
+        self, caller: Caller | None, cursor: str | None = None, limit: int = 20
+    ) -> tuple[Sequence[JobRecord], str | None]:
+        """Return a page of the account's jobs, newest first, and the cursor of the next page, if any.
+
+        Raises `MissingAPIKey`, and `InvalidRequest` for a cursor that this service did not make or a limit
+        outside 1 to 100.
+        """
+        if caller is None:
+            raise MissingAPIKey
+        if not 1 <= limit <= MAX_LIST:
+            raise InvalidRequest(f'"limit" must be 1 to {MAX_LIST}.', details={"field": "limit"})
+        before = _read_cursor(cursor) if cursor is not None else None
+        jobs = await self._store.list_jobs(caller.account_id, before=before, limit=limit + 1)
+        page = jobs[:limit]
+        return page, _cursor(page[-1]) if len(jobs) > limit else None
+
+    async def _delete(self, job_id: str) -> None:
+        await self._store.delete(job_id)
+        if self._discard is not None:
+            await self._discard(job_id)
+        await self._wakeups.notify_event(job_id)
+
+    async def _check_preview(self, preview_id: str, audio_url: str) -> None:
+        preview = await self._store.get(preview_id)
+        if preview is None or preview.mode != "preview":
+            reason = "there is no such preview (previews are kept for a limited time)"
+        elif not preview.terminal:
+            reason = "that preview has not ended yet; wait for its done event"
+        elif preview.status != "preview_complete":
+            reason = f"that preview {preview.status}, so there is nothing to carry on from"
+        elif preview.audio_url != audio_url:
+            reason = "that preview is of another audio_url"
+        else:
+            return
+        raise InvalidRequest(
+            f'"preview_id" can\'t be used: {reason}. Leave it out to start anew.',
+            details={"field": "preview_id"},
+        )
+
+
+def new_job_id() -> str:
+    """Return an unguessable id: `tr_` and 22 base62 digits, 131 bits."""
+    return "tr_" + "".join(secrets.choice(_BASE62) for _ in range(ID_DIGITS))
+
+
+def _mode(caller: Caller | None) -> Mode:
+    if caller is None:
+        return "preview"
+    if caller.mode == "test":
+        return "test"
+    return "preview" if caller.tier == "free" else "full"
+
+
+def _owns(job: JobRecord, caller: Caller | None) -> bool:
+    return caller is not None and job.account_id == caller.account_id
+
+
+def _cursor(job: JobRecord) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at!r} {job.id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        created_at, _, job_id = text.partition(" ")
+        return float(created_at), job_id
+    except (binascii.Error, UnicodeError, ValueError) as exc:
+        raise InvalidRequest(
+            '"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"}
+        ) from exc

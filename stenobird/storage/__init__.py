@@ -1,0 +1,1 @@
+"""All SQL: tables, stores, the engine and its migrations."""

@@ -1,0 +1,209 @@
+"""The database: how it is opened, read, written, migrated and told apart from one that did not answer.
+
+SQLite has one writer connection, which begins every transaction with BEGIN IMMEDIATE (a read transaction
+that upgrades to a write fails at once in spite of the busy timeout), and readers beside it in WAL mode.
+PostgreSQL has one pool for both. What differs between the two is in this module and in `schema.db_now`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from stenobird.errors import ConfigurationError, StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from sqlalchemy import Table
+    from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
+    from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+BUSY_TIMEOUT_SECONDS: Final = 30
+READERS: Final = 8
+POOL_SIZE: Final = 10
+
+MIGRATION_LOCK: Final = 7_205_110_001
+QUEUE_LOCK: Final = 7_205_110_002
+"""Keys of PostgreSQL's advisory locks; SQLite's one writer needs none."""
+
+
+class ConnectionLost(StorageUnavailable):
+    """The connection broke before COMMIT was sent: nothing was written."""
+
+
+class CommitUnknown(StorageUnavailable):
+    """COMMIT was sent and not answered: it may have happened."""
+
+
+class Database:
+    """An open database. `read` and `write` each run one transaction; vendor errors leave as our own.
+
+    `IntegrityError` alone passes through, since the stores decide what a conflict means.
+    """
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self.writer = writer
+        self.reader = reader
+        self.dialect = writer.dialect.name
+        # One connection is handed out in the order of asking; a pool would time its waiters out.
+        self._turn: asyncio.Lock | nullcontext[None] = (
+            asyncio.Lock() if self.dialect == "sqlite" else nullcontext()
+        )
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """Run a transaction that may write, and commit it unless the body raises.
+
+        Raises `ConnectionLost` when nothing was written, `CommitUnknown` when that can't be known, and
+        `StorageUnavailable` for any other failure of the database. A cancellation during COMMIT leaves the
+        same doubt as `CommitUnknown`.
+        """
+        async with self._turn:
+            try:
+                async with self.writer.connect() as connection:
+                    await connection.begin()
+                    yield connection
+                    try:
+                        await self.commit(connection)
+                    except IntegrityError:
+                        raise
+                    except (DBAPIError, OSError) as exc:
+                        raise CommitUnknown from exc
+            except IntegrityError:
+                raise
+            except (DBAPIError, PoolTimeout, OSError) as exc:
+                if isinstance(exc, DBAPIError) and not exc.connection_invalidated:
+                    raise StorageUnavailable from exc
+                raise ConnectionLost from exc
+
+    async def commit(self, connection: AsyncConnection) -> None:
+        """Commit; the seam at which tests lose the answer."""
+        await connection.commit()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Run a transaction that only reads, from one snapshot on SQLite."""
+        try:
+            async with self.reader.connect() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout, OSError) as exc:
+            raise StorageUnavailable from exc
+
+    def insert(self, table: Table) -> SQLiteInsert | PostgreSQLInsert:
+        """Return this dialect's INSERT, which knows ON CONFLICT."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    async def lock(self, connection: AsyncConnection, key: int) -> None:
+        """Hold an advisory lock until the transaction ends; SQLite's BEGIN IMMEDIATE already is one."""
+        if self.dialect == "postgresql":
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    async def aclose(self) -> None:
+        """Close every connection. Safe to call twice."""
+        await self.reader.dispose()
+        await self.writer.dispose()
+
+
+def sqlite_url(data_dir: Path) -> str:
+    """Return the URL of the embedded database in the data folder."""
+    return f"sqlite+aiosqlite:///{data_dir / 'stenobird.db'}"
+
+
+@asynccontextmanager
+async def open_database(url: str, *, migrate_first: bool = True) -> AsyncIterator[Database]:
+    """Open the database at this SQLAlchemy URL, bring its schema up to date, and close it on the way out.
+
+    Raises `ConfigurationError` for a URL that can't be used and `StorageUnavailable` when nobody answers.
+    """
+    database = _connect(url)
+    try:
+        if migrate_first:
+            await migrate(database)
+        yield database
+    finally:
+        await database.aclose()
+
+
+async def migrate(database: Database) -> None:
+    """Bring the schema to the newest revision; processes that start together do it one after the other."""
+    async with database.write() as connection:
+        await database.lock(connection, MIGRATION_LOCK)
+        await connection.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic is needed at start-up only, and importing it costs more than the migration check.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "stenobird.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _connect(url: str) -> Database:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise ConfigurationError("STENOBIRD_DATABASE_URL is not a database URL.") from exc
+    try:
+        if parsed.drivername == "sqlite+aiosqlite":
+            if parsed.database in {None, "", ":memory:"}:
+                raise ConfigurationError(
+                    "An SQLite database must be a file: readers and the writer share it."
+                )
+            return _connect_sqlite(url)
+        if parsed.drivername == "postgresql+asyncpg":
+            engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+            return Database(engine, engine)
+    except (NoSuchModuleError, ModuleNotFoundError) as exc:
+        raise ConfigurationError(f"The driver {parsed.drivername} is not installed.") from exc
+    raise ConfigurationError(
+        "STENOBIRD_DATABASE_URL must start with postgresql+asyncpg:// or sqlite+aiosqlite:///, "
+        f"not {parsed.drivername}://."
+    )
+
+
+def _connect_sqlite(url: str) -> Database:
+    arguments = {"timeout": BUSY_TIMEOUT_SECONDS}
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
+    reader = create_async_engine(url, pool_size=READERS, max_overflow=0, connect_args=arguments)
+    _configure_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
+    _configure_sqlite(reader, begin="BEGIN", query_only=True)
+    return Database(writer, reader)
+
+
+def _configure_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
+    def on_connect(dbapi_connection: Any, _record: object) -> None:
+        # The driver's own transaction control begins late and deferred; `on_begin` takes its place.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)

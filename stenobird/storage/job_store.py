@@ -1,0 +1,451 @@
+"""Jobs and their event log in SQL: `ports.JobStore` for SQLite and PostgreSQL.
+
+Every write of a worker names its lease token in the WHERE; zero rows mean that the job belongs to another
+worker. Each such write also leaves a `commit_id` in the job's row, so that after a COMMIT without an answer
+the row, read under its lock, tells whether the write happened: never twice, never half.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from stenobird.errors import LeaseLost, QueueBusy, TranscriptNotFound
+from stenobird.ports import Claim, EventRow, JobChange, Lease, ResumePoint
+from stenobird.storage import rows
+from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
+from stenobird.storage.schema import db_now, events, jobs, outbox, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ports import JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
+    from stenobird.storage.engine import Database
+
+LEASE_SECONDS: Final = 60
+QUEUE_RETRY_SECONDS: Final = 5
+WRITE_ATTEMPTS: Final = 3
+"""Tries of one write while connections break; more means that the database is down."""
+PURGE_BATCH: Final = 200
+"""Jobs deleted in one transaction, so that a purge never holds the writer for long."""
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+class SqlJobStore:
+    """`ports.JobStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # --- clients ----------------------------------------------------------------------------------------
+
+    async def create(self, job: NewJob, first: NewEvent, *, max_queued: int) -> JobRecord:
+        """Insert the job and its first event. Raises `QueueBusy` when `max_queued` jobs are waiting."""
+
+        async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
+            # Counting and inserting must not interleave, or the bound would be exceeded.
+            await self._db.lock(connection, QUEUE_LOCK)
+            result = await connection.execute(
+                insert(jobs)
+                .values(
+                    **rows.new_job_values(job),
+                    created_at=db_now(),
+                    updated_at=db_now(),
+                    commit_id=commit_id,
+                )
+                .returning(jobs)
+            )
+            record = rows.job_from_row(result.mappings().one())
+            await _insert_events(connection, job.id, [first], last_seq=1)
+            waiting = await connection.scalar(
+                select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
+            )
+            if waiting is not None and waiting > max_queued:
+                raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
+            return record
+
+        try:
+            return await self._write(job.id, work)
+        except IntegrityError:
+            # A COMMIT that was not answered had happened after all: the job is there, maybe claimed already.
+            record = await self.get(job.id)
+            if record is None:
+                raise
+            return record
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return the job, or `None`."""
+        row = await self._row(job_id)
+        return rows.job_from_row(row) if row is not None else None
+
+    async def resume_point(self, job_id: str) -> ResumePoint | None:
+        """Return the job with its full source and checkpoint, or `None`."""
+        row = await self._row(job_id)
+        if row is None:
+            return None
+        return ResumePoint(
+            job=rows.job_from_row(row),
+            source=rows.source_from_row(row),
+            checkpoint=rows.checkpoint_from_row(row),
+            heard=row["heard"],
+        )
+
+    async def list_jobs(
+        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[JobRecord]:
+        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`."""
+        query = select(jobs).where(jobs.c.account_id == account_id)
+        if before is not None:
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*before))
+        query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        async with self._db.read() as connection:
+            return [rows.job_from_row(row) for row in (await connection.execute(query)).mappings()]
+
+    async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
+        """Return committed events with a higher `seq`, in order, at most `limit`."""
+        query = (
+            select(events.c.seq, events.c.event, events.c.data)
+            .where(events.c.job_id == job_id, events.c.seq > seq)
+            .order_by(events.c.seq)
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [EventRow(*row) for row in await connection.execute(query)]
+
+    async def request_cancel(
+        self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
+    ) -> JobRecord:
+        """End a job that nobody works on at once with these events, or ask its worker to end it.
+
+        A finished job is returned as it is. Raises `TranscriptNotFound` when there is no such job.
+        """
+
+        async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
+            # No commit_id: doing this twice is doing it once, and the worker's last one must stay.
+            row = await _locked(connection, job_id)
+            if row is None:
+                raise TranscriptNotFound
+            if row["completed_at"] is not None:
+                return rows.job_from_row(row)
+            values: dict[str, Any] = {"cancel_requested": True, "updated_at": db_now()}
+            idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, _unleased()))
+            if idle is not None:
+                last_seq = row["last_seq"] + len(terminal_events)
+                values |= _ended() | {"status": "cancelled", "last_seq": last_seq}
+                await _insert_events(connection, job_id, terminal_events, last_seq=last_seq)
+                await _insert_outbox(connection, outbox)
+            result = await connection.execute(
+                update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
+            )
+            return rows.job_from_row(result.mappings().one())
+
+        return await self._write(job_id, work)
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a finished job with its events; its usage row stays. An unfinished one is left alone."""
+
+        async def work(connection: AsyncConnection, _commit_id: str) -> None:
+            # Events go with the job: ON DELETE CASCADE.
+            await connection.execute(
+                delete(jobs).where(jobs.c.id == job_id, jobs.c.completed_at.is_not(None))
+            )
+
+        await self._write(job_id, work)
+
+    # --- workers ----------------------------------------------------------------------------------------
+
+    async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
+        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
+        if not lanes:
+            return None
+        token = secrets.token_hex(16)
+        oldest = (
+            select(jobs.c.id)
+            .where(jobs.c.completed_at.is_(None), jobs.c.lane.in_(lanes), _unleased())
+            .order_by(jobs.c.created_at, jobs.c.id)
+            .limit(1)
+            # Two workers never wait for each other: each takes the oldest job that is not being taken.
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == oldest)
+            .values(
+                lease_token=token,
+                lease_worker=worker_id,
+                lease_expires_at=db_now() + LEASE_SECONDS,
+                attempts=jobs.c.attempts + 1,
+            )
+            .returning(jobs)
+        )
+        try:
+            async with self._db.write() as connection:
+                row = (await connection.execute(statement)).mappings().one_or_none()
+        except CommitUnknown:
+            async with self._db.read() as connection:
+                query = select(jobs).where(jobs.c.lease_token == token)
+                row = (await connection.execute(query)).mappings().one_or_none()
+        if row is None:
+            return None
+        return Claim(
+            lease=Lease(row["id"], token),
+            job=rows.job_from_row(row),
+            source=rows.source_from_row(row),
+            checkpoint=rows.checkpoint_from_row(row),
+            heard=row["heard"],
+            attempts=row["attempts"],
+        )
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
+
+        Raises `LeaseLost` when the token no longer matches.
+        """
+
+        async def work(connection: AsyncConnection, _commit_id: str) -> bool:
+            cancelled: bool | None = await connection.scalar(
+                update(jobs)
+                .where(_held(lease))
+                .values(lease_expires_at=db_now() + LEASE_SECONDS)
+                .returning(jobs.c.cancel_requested)
+            )
+            if cancelled is None:
+                raise LeaseLost
+            return cancelled
+
+        return await self._write(lease.job_id, work)
+
+    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        """Commit a state change with its events and extend the lease; return the last `seq`.
+
+        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`.
+        """
+        values = rows.change_values(change) | {"lease_expires_at": db_now() + LEASE_SECONDS}
+
+        async def work(connection: AsyncConnection, commit_id: str) -> int:
+            return await _advance(connection, lease, values | {"commit_id": commit_id}, events)
+
+        return await self._write(lease.job_id, work)
+
+    async def finish(
+        self,
+        lease: Lease,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        usage: UsageRow | None = None,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> None:
+        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
+        values = rows.change_values(change) | _ended()
+
+        async def work(connection: AsyncConnection, commit_id: str) -> None:
+            await _advance(connection, lease, values | {"commit_id": commit_id}, events)
+            if usage is not None:
+                await _insert_usage(connection, usage)
+            await _insert_outbox(connection, outbox)
+
+        await self._write(lease.job_id, work)
+
+    async def release(self, lease: Lease) -> None:
+        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
+
+        async def work(connection: AsyncConnection, commit_id: str) -> None:
+            released = await connection.execute(
+                update(jobs)
+                .where(_held(lease))
+                .values(
+                    lease_token=None,
+                    lease_worker=None,
+                    lease_expires_at=None,
+                    # Progress has reset the attempts to 0 already.
+                    attempts=case((jobs.c.attempts > 0, jobs.c.attempts - 1), else_=0),
+                    commit_id=commit_id,
+                )
+            )
+            if released.rowcount == 0:
+                raise LeaseLost
+
+        await self._write(lease.job_id, work)
+
+    # --- operators --------------------------------------------------------------------------------------
+
+    async def expire_leases(self) -> int:
+        """End every lease now (only by the holder of the data folder's lock); return how many there were."""
+        async with self._db.write() as connection:
+            result = await connection.execute(
+                update(jobs)
+                .where(jobs.c.lease_token.is_not(None))
+                .values(lease_token=None, lease_worker=None, lease_expires_at=None)
+            )
+            return result.rowcount
+
+    async def purge(self, *, older_than: float) -> list[str]:
+        """Delete finished jobs that ended before this time; return their ids."""
+        purged: list[str] = []
+        ended = select(jobs.c.id).where(jobs.c.completed_at < older_than).limit(PURGE_BATCH)
+        while True:
+            async with self._db.write() as connection:
+                result = await connection.execute(
+                    delete(jobs).where(jobs.c.id.in_(ended.scalar_subquery())).returning(jobs.c.id)
+                )
+                batch = list(result.scalars())
+            purged += batch
+            if not batch:
+                return purged
+
+    async def counts(self) -> Mapping[str, int]:
+        """Return the number of jobs by status, for metrics."""
+        query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)
+        async with self._db.read() as connection:
+            return {row.status: row.number for row in await connection.execute(query)}
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    async def _row(self, job_id: str) -> RowMapping | None:
+        async with self._db.read() as connection:
+            result = await connection.execute(select(jobs).where(jobs.c.id == job_id))
+            return result.mappings().one_or_none()
+
+    async def _write(self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]]) -> _T:
+        """Run `work` in a transaction until it is known to have happened exactly once.
+
+        `work` stores the `commit_id` it is given in the job's row. Raises what `work` raises, and
+        `StorageUnavailable` when the database stays away.
+        """
+        commit_id = secrets.token_hex(8)
+        attempt = 1
+        while True:
+            results: list[_T] = []
+            try:
+                async with self._db.write() as connection:
+                    results.append(await work(connection, commit_id))
+                return results[0]
+            except CommitUnknown:
+                if await self._happened(job_id, commit_id):
+                    _log.warning("commit_settled_by_reading", job_id=job_id)
+                    return results[0]
+                if attempt == WRITE_ATTEMPTS:
+                    raise
+            except ConnectionLost:
+                if attempt == WRITE_ATTEMPTS:
+                    raise
+            attempt += 1
+
+    async def _happened(self, job_id: str, commit_id: str) -> bool:
+        # The row lock waits for a COMMIT that the server is still busy with.
+        async with self._db.write() as connection:
+            row = await _locked(connection, job_id)
+            return row is not None and row["commit_id"] == commit_id
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    return and_(jobs.c.id == lease.job_id, jobs.c.lease_token == lease.token)
+
+
+def _unleased() -> ColumnElement[bool]:
+    return or_(jobs.c.lease_token.is_(None), jobs.c.lease_expires_at <= db_now())
+
+
+def _ended() -> dict[str, Any]:
+    return {
+        "completed_at": db_now(),
+        "updated_at": db_now(),
+        "lease_token": None,
+        "lease_worker": None,
+        "lease_expires_at": None,
+    }
+
+
+async def _locked(connection: AsyncConnection, job_id: str) -> RowMapping | None:
+    result = await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())
+    return result.mappings().one_or_none()
+
+
+async def _advance(
+    connection: AsyncConnection, lease: Lease, values: Mapping[str, Any], new_events: Sequence[NewEvent]
+) -> int:
+    """Change the leased job and append its events; return the last `seq`. Raises `LeaseLost`."""
+    chunks = [event.chunk_index for event in new_events if event.chunk_index is not None]
+    where = _held(lease)
+    if chunks:
+        # A writer whose idea of the transcript is older than the log's is as lost as one without a lease.
+        where = and_(where, jobs.c.next_chunk_index == chunks[0])
+    last_seq: int | None = await connection.scalar(
+        update(jobs)
+        .where(where)
+        .values(
+            {
+                "updated_at": db_now(),
+                **values,
+                "last_seq": jobs.c.last_seq + len(new_events),
+                "next_chunk_index": jobs.c.next_chunk_index + len(chunks),
+            }
+        )
+        .returning(jobs.c.last_seq)
+    )
+    if last_seq is None:
+        raise LeaseLost
+    await _insert_events(connection, lease.job_id, new_events, last_seq=last_seq)
+    return last_seq
+
+
+async def _insert_events(
+    connection: AsyncConnection, job_id: str, new_events: Sequence[NewEvent], *, last_seq: int
+) -> None:
+    if not new_events:
+        return
+    first_seq = last_seq - len(new_events) + 1
+    await connection.execute(
+        insert(events).values(created_at=db_now()),
+        [
+            {
+                "job_id": job_id,
+                "seq": first_seq + offset,
+                "event": event.event,
+                "data": event.data,
+                "chunk_index": event.chunk_index,
+            }
+            for offset, event in enumerate(new_events)
+        ],
+    )
+
+
+async def _insert_usage(connection: AsyncConnection, row: UsageRow) -> None:
+    await connection.execute(
+        insert(usage).values(
+            id=f"use_{secrets.token_hex(12)}",
+            job_id=row.job_id,
+            account_id=row.account_id,
+            minutes=row.minutes,
+            audio_seconds=row.audio_seconds,
+            created_at=db_now(),
+        )
+    )
+
+
+async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxRow]) -> None:
+    for message in messages:
+        await connection.execute(
+            insert(outbox).values(
+                id=f"out_{secrets.token_hex(12)}",
+                kind=message.kind,
+                job_id=message.job_id,
+                account_id=message.account_id,
+                payload=dict(message.payload),
+                created_at=db_now(),
+                next_attempt_at=db_now(),
+                attempts=0,
+            )
+        )

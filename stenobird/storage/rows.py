@@ -1,0 +1,159 @@
+"""Values to columns and back: the one place that knows how a job is laid out in its row."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from stenobird.ports import SAMPLE_RATE, JobRecord, RecognitionOptions, SpeechCheckpoint
+from stenobird.sources import AudioSource, Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import RowMapping
+
+    from stenobird.ports import JobChange, NewJob
+
+_SOURCE_FIELDS = (
+    "submitted_url",
+    "media_url",
+    "final_url",
+    "technique",
+    "reason",
+    "kind",
+    "title",
+    "podcast",
+    "page_url",
+    "published",
+    "duration_seconds",
+    "content_type",
+    "size_bytes",
+    "etag",
+)
+_CANDIDATE_FIELDS = ("url", "technique", "score", "title", "rejected")
+_PLAIN_CHANGES = (
+    "status",
+    "stage",
+    "duration_seconds",
+    "language",
+    "engine",
+    "model",
+    "warning",
+    "billable_minutes",
+)
+_MAPPING_CHANGES = ("heard", "error", "extra")
+
+
+def source_to_json(source: AudioSource) -> dict[str, Any]:
+    """Return all of a source, what only workers may see included."""
+    row: dict[str, Any] = {name: getattr(source, name) for name in _SOURCE_FIELDS}
+    row["request_headers"] = dict(source.request_headers)
+    row["candidates"] = [
+        {name: getattr(candidate, name) for name in _CANDIDATE_FIELDS} for candidate in source.candidates
+    ]
+    return row
+
+
+def source_from_json(row: Mapping[str, Any]) -> AudioSource:
+    """Read what `source_to_json` wrote."""
+    return AudioSource(
+        **{name: row[name] for name in _SOURCE_FIELDS},
+        request_headers=MappingProxyType(dict(row["request_headers"])),
+        candidates=tuple(Candidate(**candidate) for candidate in row["candidates"]),
+    )
+
+
+def new_job_values(job: NewJob) -> dict[str, Any]:
+    """Return the columns of a job that has just been asked for, but for its times."""
+    return {
+        "id": job.id,
+        "mode": job.mode,
+        # A test job takes no engine, so it never waits behind long ones.
+        "lane": "full" if job.mode == "full" else "preview",
+        "origin": job.origin,
+        "audio_url": job.audio_url,
+        "base_url": job.base_url,
+        "options": {
+            "language": job.options.language,
+            "prompt": job.options.prompt,
+            "word_timestamps": job.options.word_timestamps,
+            "task": job.options.task,
+        },
+        "account_id": job.account_id,
+        "api_key_id": job.api_key_id,
+        "preview_id": job.preview_id,
+        "upload_id": job.upload_id,
+        "webhook_url": job.webhook_url,
+        "extra": dict(job.extra),
+        "status": "queued",
+        "stage": "validating_url",
+        "cancel_requested": False,
+        "last_seq": 1,
+        "next_chunk_index": 0,
+        "attempts": 0,
+    }
+
+
+def change_values(change: JobChange) -> dict[str, Any]:
+    """Return the columns that a change sets. A checkpoint is progress, so it resets the attempts."""
+    values: dict[str, Any] = {}
+    for name in _PLAIN_CHANGES:
+        value = getattr(change, name)
+        if value is not None:
+            values[name] = value
+    for name in _MAPPING_CHANGES:
+        mapping = getattr(change, name)
+        if mapping is not None:
+            values[name] = dict(mapping)
+    if change.source is not None:
+        values["source"] = source_to_json(change.source)
+    if change.checkpoint is not None:
+        values["checkpoint"] = change.checkpoint.to_json()
+        values["attempts"] = 0
+    return values
+
+
+def job_from_row(row: RowMapping) -> JobRecord:
+    """Return a job as clients may see it: its source without what only workers may see."""
+    checkpoint = row["checkpoint"]
+    return JobRecord(
+        id=row["id"],
+        mode=row["mode"],
+        origin=row["origin"],
+        audio_url=row["audio_url"],
+        base_url=row["base_url"],
+        options=RecognitionOptions(**row["options"]),
+        account_id=row["account_id"],
+        status=row["status"],
+        stage=row["stage"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        completed_at=row["completed_at"],
+        last_seq=row["last_seq"],
+        next_chunk_index=row["next_chunk_index"],
+        cancel_requested=row["cancel_requested"],
+        source=source_from_json(row["source"]).public() if row["source"] else None,
+        error=row["error"],
+        warning=row["warning"],
+        duration_seconds=row["duration_seconds"],
+        language=row["language"],
+        engine=row["engine"],
+        model=row["model"],
+        billable_minutes=row["billable_minutes"],
+        preview_id=row["preview_id"],
+        upload_id=row["upload_id"],
+        webhook_url=row["webhook_url"],
+        extra=row["extra"],
+        audio_seconds=checkpoint["next_sample"] / SAMPLE_RATE if checkpoint else 0.0,
+    )
+
+
+def checkpoint_from_row(row: RowMapping) -> SpeechCheckpoint | None:
+    """Return the job's checkpoint, if it has one."""
+    return SpeechCheckpoint.from_json(row["checkpoint"]) if row["checkpoint"] else None
+
+
+def source_from_row(row: RowMapping) -> AudioSource | None:
+    """Return the job's source, if it was resolved."""
+    return source_from_json(row["source"]) if row["source"] else None

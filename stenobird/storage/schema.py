@@ -1,0 +1,197 @@
+"""The tables, as both SQLite and PostgreSQL hold them.
+
+Times are epoch seconds, UTC, from the database's clock (`db_now`), so that leases compare alike on every
+machine. A change here needs a migration; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_JSON = JSON(none_as_null=True)
+_TIME = Double
+
+
+class db_now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function it stands for
+    """Epoch seconds on the database's clock at the moment of the statement, not of the transaction."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_: Any) -> str:
+    # unixepoch('now', 'subsec') needs SQLite 3.42; julianday has its millisecond.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(_element: db_now, _compiler: SQLCompiler, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("email", Text),
+    Column("tier", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # No foreign key: a key's row outlives its account, so that its use can be told from a typo.
+    Column("account_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key_hash", Text, nullable=False, unique=True),
+    Column("mode", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("last_four_chars", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("revoked_at", _TIME),
+    Index(None, "account_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("audio_url", Text, nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("options", _JSON, nullable=False),
+    Column("account_id", Text),
+    Column("api_key_id", Text),
+    Column("preview_id", Text),
+    Column("upload_id", Text),
+    Column("webhook_url", Text),
+    Column("extra", _JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+    Column("completed_at", _TIME),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("next_chunk_index", Integer, nullable=False),
+    Column("source", _JSON),
+    Column("checkpoint", _JSON),
+    Column("heard", _JSON),
+    Column("duration_seconds", Double),
+    Column("language", Text),
+    Column("engine", Text),
+    Column("model", Text),
+    Column("warning", Text),
+    Column("error", _JSON),
+    Column("billable_minutes", Integer),
+    Column("lease_token", Text),
+    Column("lease_worker", Text),
+    Column("lease_expires_at", _TIME),
+    Column("attempts", Integer, nullable=False),
+    # The last write under a lease, so that a COMMIT without an answer can be settled by reading.
+    Column("commit_id", Text),
+    Index(
+        "ix_jobs_open",
+        "lane",
+        "created_at",
+        "id",
+        sqlite_where=text("completed_at IS NULL"),
+        postgresql_where=text("completed_at IS NULL"),
+    ),
+    Index(None, "account_id", "created_at", "id"),
+    Index(None, "completed_at"),
+    Index(None, "status"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("event", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("chunk_index", Integer),
+    Column("created_at", _TIME, nullable=False),
+    UniqueConstraint("job_id", "chunk_index"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # No foreign key: the ledger outlives the job.
+    Column("job_id", Text, nullable=False, unique=True),
+    Column("account_id", Text, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("audio_seconds", Double, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id", "created_at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("account_id", Text),
+    Column("payload", _JSON, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", _TIME, nullable=False),
+    Column("settled_at", _TIME),
+    Index(
+        "ix_outbox_due",
+        "next_attempt_at",
+        sqlite_where=text("settled_at IS NULL"),
+        postgresql_where=text("settled_at IS NULL"),
+    ),
+    Index(None, "job_id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", _JSON, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id", "created_at"),
+)

@@ -1,0 +1,1 @@
+"""Hints that something was committed: inside one process, or between several."""

@@ -1,0 +1,71 @@
+"""Wake-ups inside one process, on asyncio events. Loses none."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class LocalWakeups:
+    """`ports.Wakeups` within one event loop. A notification leaves a flag, so nothing queues up."""
+
+    def __init__(self) -> None:
+        self._job = asyncio.Event()
+        self._watches: dict[str, set[LocalWatch]] = {}
+
+    async def notify_job(self) -> None:
+        """Say that a job can be claimed. If nobody waits, the next `wait_job` returns at once."""
+        self._job.set()
+
+    async def notify_event(self, job_id: str) -> None:
+        """Say that a job has a new event, or a cancel request."""
+        for watch in self._watches.get(job_id, ()):
+            watch.notify()
+
+    async def wait_job(self, timeout_seconds: float) -> None:
+        """Return at the next `notify_job`, or after the timeout."""
+        if await _wait(self._job, timeout_seconds):
+            self._job.clear()
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[LocalWatch]:
+        """Start listening for one job's events; a notification from here on is not missed."""
+        watch = LocalWatch()
+        watches = self._watches.setdefault(job_id, set())
+        watches.add(watch)
+        try:
+            yield watch
+        finally:
+            watches.discard(watch)
+            if not watches:
+                self._watches.pop(job_id, None)
+
+
+class LocalWatch:
+    """One listener's flag."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Raise the flag."""
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Return `True` at the next notification (or at once if one came since the last call)."""
+        notified = await _wait(self._event, timeout_seconds)
+        self._event.clear()
+        return notified
+
+
+async def _wait(event: asyncio.Event, timeout_seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
