@@ -53,6 +53,20 @@ NOT_PUBLIC_V6 = tuple(
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """Upper half of an interface identifier whose lower half is an IPv4 address (RFC 5214)."""
 
+# Blocks whose addresses carry an IPv4 address, and how far right in them it stands, in bits.
+_CARRIERS = tuple(
+    (ipaddress.IPv6Network(block), shift)
+    for block, shift in (
+        ("::/96", 0),  # v4-compatible
+        ("::ffff:0:0/96", 0),  # v4-mapped
+        ("::ffff:0:0:0/96", 0),  # v4-translated (SIIT)
+        ("64:ff9b::/96", 0),  # NAT64
+        ("64:ff9b:1::/48", 0),  # NAT64 of one's own network, where its prefix is /96
+        ("2002::/16", 80),  # 6to4
+    )
+)
+_TEREDO = ipaddress.IPv6Network("2001::/32")
+
 
 def is_public(address: IPAddress) -> bool:
     """Return whether the address is one that any host on the internet could reach and mean the same by it."""
@@ -62,7 +76,20 @@ def is_public(address: IPAddress) -> bool:
         return False
     if any(address in block for block in NOT_PUBLIC_V6):
         return False
+    inner = embedded_v4(address)
+    return inner is None or is_public(inner)
+
+
+def embedded_v4(address: IPAddress) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address leads to by translation, `None` if it carries none."""
+    if isinstance(address, ipaddress.IPv4Address) or int(address) <= 1:
+        return None  # :: and ::1 are no v4-compatible addresses
     number = int(address)
+    for block, shift in _CARRIERS:
+        if address in block:
+            return ipaddress.IPv4Address((number >> shift) & 0xFFFF_FFFF)
+    if address in _TEREDO:
+        return ipaddress.IPv4Address(~number & 0xFFFF_FFFF)
     if (number >> 32) & 0xFFFF_FFFF in _ISATAP:
-        return is_public(ipaddress.IPv4Address(number & 0xFFFF_FFFF))
-    return True
+        return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
+    return None

@@ -23,6 +23,7 @@ from stenobird.egress.response import (
     EgressResponse,
     FetchLimits,
     Redirect,
+    header_pairs,
     joined_headers,
 )
 from stenobird.egress.transport import body_blocks, make_dialer, make_pool, translated
@@ -339,13 +340,7 @@ class EgressClient:
 
 
 def _location(response: httpcore.Response) -> str | None:
-    for name, value in response.headers:
-        if name.lower() == b"location":
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return value.decode("latin-1")
-    return None
+    return next((value for name, value in header_pairs(response.headers) if name == "location"), None)
 
 
 async def _drain(response: httpcore.Response) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import idna
 
-from stenobird.egress.addresses import IPAddress, IPNetwork, is_public
+from stenobird.egress.addresses import IPAddress, IPNetwork, embedded_v4, is_public
 from stenobird.errors import DestinationForbidden, InvalidURL
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_URL_CHARACTERS = 4096
 """Longest URL, as given and once percent-encoded."""
+
+_MAX_NAME_CHARACTERS = 253
+"""The longest name that DNS can carry, without its root dot."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -56,7 +59,7 @@ _INTERNAL_SUFFIXES = (
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE | re.DOTALL | re.ASCII,
 )
 _ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -153,8 +156,17 @@ class EgressPolicy:
         return checked
 
     def allows_address(self, address: IPAddress) -> bool:
-        """Return whether a connection to the address may be opened."""
-        return is_public(address) or any(address in network for network in self.allow)
+        """Return whether a connection to the address may be opened.
+
+        Where an operator has allowed a block that translates to IPv4 (NAT64 on an IPv6-only network), the
+        IPv4 address behind it is judged as well.
+        """
+        if is_public(address):
+            return True
+        if not any(address in network for network in self.allow):
+            return False
+        inner = embedded_v4(address)
+        return inner is None or self.allows_address(inner)
 
     def check_address(self, address: IPAddress, *, host: str) -> None:
         """Raise `DestinationForbidden`, naming the host but not the address, unless it may be reached."""
@@ -204,11 +216,13 @@ class EgressPolicy:
             _refuse(
                 "The URL has no host name.", "Send a web address such as https://example.com/episode.mp3."
             )
+        if len(name) > _MAX_NAME_CHARACTERS + 1:
+            _refuse("The URL's host name is too long.", "Check it for typos.")
         if "%" in name:
             _refuse("The URL's host name is percent-encoded.", "Write it plainly.")
         host = _to_ascii(name)
         labels = host.split(".")
-        if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in labels):
             _refuse("The URL's host name is malformed.", "Check it for typos.")
         if _NUMBER.fullmatch(labels[-1]):
             # What ends in a number is an address (WHATWG URL), and resolvers read the odd spellings as one.

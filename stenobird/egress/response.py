@@ -61,7 +61,8 @@ class Redirect:
 class EgressResponse:
     """An open answer; satisfies `ports.OpenedMedia`. Its owner closes it.
 
-    `status` may be any HTTP status. `headers` has lower-case names; repeated headers are joined with ", ".
+    `status` may be any HTTP status. `headers` has lower-case names; repeated headers are joined with ", ";
+    `header_pairs` has them as they came.
     `offset` is the position of the body's first byte in the whole (0 unless the status is 206),
     `total_bytes` the size of the whole where the server says so and the body is not compressed. One reader
     at a time.
@@ -90,6 +91,7 @@ class EgressResponse:
         self._window_bytes = 0
         self._window_seconds = 0.0
         self.status: int = response.status
+        self.header_pairs = header_pairs(response.headers)
         self.headers: Mapping[str, str] = joined_headers(response.headers)
         self.final_url: str = str(url)
         self.redirects = redirects
@@ -266,13 +268,20 @@ class EgressResponse:
 
 
 def joined_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers by lower-case name. Bytes that are not UTF-8 are read as Latin-1."""
+    """Return the headers by lower-case name, repeated ones joined with ", "."""
     joined: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
-        try:
-            value = raw_value.decode()
-        except UnicodeDecodeError:
-            value = raw_value.decode("latin-1")
+    for name, value in header_pairs(headers):
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return joined
+
+
+def header_pairs(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """Return the headers in order, names in lower case. Bytes that are not UTF-8 are read as Latin-1."""
+    return tuple((name.decode("latin-1").lower(), _text(value)) for name, value in headers)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -1,0 +1,349 @@
+"""A proxy on loopback for a child that makes its own requests (yt-dlp): the same policy, pinned, counted.
+
+``` child ── CONNECT host:443 ──► judged, dialed ──► bytes both ways, unseen (TLS) child ── GET http://host/
+──► judged, sent by EgressClient, no redirects ──► answer, framed anew ``` Every request needs the job's
+token. A connection of the child ends with its tunnel or with its one answer, when it idles, when its time
+is up, when the job's bytes are spent, or when the job is revoked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import re
+import secrets
+import socket
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, unquote
+
+import anyio
+from anyio.abc import SocketAttribute
+
+from stenobird.egress.response import FetchLimits
+from stenobird.egress.transport import translated
+from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL
+
+if TYPE_CHECKING:
+    import httpcore
+    from anyio.abc import SocketStream
+
+    from stenobird.egress.client import EgressClient
+    from stenobird.egress.response import EgressResponse
+
+MAX_HEAD_BYTES = 32 * 1024
+MAX_REQUEST_BODY_BYTES = 1024 * 1024
+_BLOCK_BYTES = 64 * 1024
+_HEAD_SECONDS = 15.0
+_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (\S+) HTTP/1\.[01]")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+_NOT_FORWARDED = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+@dataclass(slots=True)
+class _Grant:
+    """What one job may use."""
+
+    token: str
+    byte_cap: int
+    used_bytes: int = 0
+    revoked: bool = False
+
+    def take(self, size: int) -> bool:
+        """Count the bytes; return whether they may pass."""
+        self.used_bytes += size
+        return not self.revoked and self.used_bytes <= self.byte_cap
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    method: str
+    target: str
+    headers: dict[str, str]
+    rest: bytes
+
+
+class _Refused(Exception):  # an answer to the child, not an error of ours
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(message)
+
+
+class EgressProxy:
+    """The proxy, on 127.0.0.1 and a free port. Use it as an asynchronous context manager.
+
+    It lives on the `EgressClient` it is given, which must outlive it: the same policy, resolver and
+    upstream proxy. At most `max_connections` are served at once, the next gets 503. A connection ends after
+    `idle_seconds` without a byte from the server, and after `total_seconds`.
+    """
+
+    def __init__(
+        self,
+        client: EgressClient,
+        *,
+        idle_seconds: float = 30.0,
+        total_seconds: float = 300.0,
+        max_connections: int = 64,
+    ) -> None:
+        self._client = client
+        self._idle_seconds = idle_seconds
+        self._total_seconds = total_seconds
+        self._free_connections = max_connections
+        self._grants: dict[str, _Grant] = {}
+        self._stack = AsyncExitStack()
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            listener = await stack.enter_async_context(
+                await anyio.create_tcp_listener(
+                    local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
+                )
+            )
+            group = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(group.cancel_scope.cancel)
+            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
+            group.start_soon(listener.serve, self._serve)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    def url_for(self, job_id: str, byte_cap: int) -> str:
+        """Return the proxy URL, with its token, for one job, which may move `byte_cap` bytes in all.
+
+        Both directions count. A second call for the same job makes the first URL invalid.
+        """
+        self.revoke(job_id)
+        grant = _Grant(secrets.token_urlsafe(24), byte_cap)
+        self._grants[job_id] = grant
+        return f"http://{quote(job_id, safe='')}:{grant.token}@127.0.0.1:{self.port}"
+
+    def used_bytes(self, job_id: str) -> int:
+        """Return how many bytes the job has moved so far; 0 for a job that has no URL."""
+        grant = self._grants.get(job_id)
+        return grant.used_bytes if grant else 0
+
+    def revoke(self, job_id: str) -> None:
+        """Make the job's URL invalid; its connections end with their next byte. Fine if it has none."""
+        grant = self._grants.pop(job_id, None)
+        if grant is not None:
+            grant.revoked = True
+
+    async def _serve(self, stream: SocketStream) -> None:
+        async with stream:
+            # The child may go away at any time; whatever it leaves behind is of no interest to anyone.
+            with suppress(
+                anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, TimeoutError
+            ):
+                if self._free_connections <= 0:
+                    await _say(stream, _Refused(503, "Too many connections at once."))
+                    return
+                self._free_connections -= 1
+                try:
+                    async with asyncio.timeout(self._total_seconds):
+                        await self._answer(stream)
+                finally:
+                    self._free_connections += 1
+
+    async def _answer(self, stream: SocketStream) -> None:
+        try:
+            async with asyncio.timeout(_HEAD_SECONDS):
+                head = await _read_head(stream)
+            grant = self._authorize(head)
+            if head.method == "CONNECT":
+                await self._tunnel(stream, head, grant)
+            else:
+                await self._forward(stream, head, grant)
+        except _Refused as refusal:
+            await _say(stream, refusal)
+        except (DestinationForbidden, InvalidURL) as exc:
+            await _say(stream, _Refused(403, exc.message))
+        except ConnectFailed as exc:
+            await _say(stream, _Refused(502, exc.message))
+        except EgressError as exc:
+            await _say(stream, _Refused(502, exc.message))
+
+    def _authorize(self, head: _Head) -> _Grant:
+        scheme, _, value = head.headers.get("proxy-authorization", "").partition(" ")
+        user, token = "", ""
+        if scheme.lower() == "basic":
+            with suppress(binascii.Error, UnicodeDecodeError):
+                user, _, token = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+        grant = self._grants.get(unquote(user))
+        expected = grant.token if grant is not None else secrets.token_urlsafe(24)
+        if not hmac.compare_digest(expected.encode(), token.encode()) or grant is None:
+            raise _Refused(407, "This proxy serves one job's extractor only.")
+        if not grant.take(0):
+            raise _Refused(403, "The job has used up its bytes.")
+        return grant
+
+    async def _tunnel(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
+        # The scheme only decides the port where the target has none, which CONNECT does not allow.
+        url = self._client.policy.check_url(f"https://{head.target}/")
+        server = await self._client.dialer.connect(url.host, url.port, seconds=FetchLimits().connect_seconds)
+        try:
+            await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            if head.rest:
+                if not grant.take(len(head.rest)):
+                    return
+                await server.write(head.rest, self._idle_seconds)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._upstream, stream, server, grant, group.cancel_scope)
+                group.start_soon(self._downstream, server, stream, grant, group.cancel_scope)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await server.aclose()
+
+    async def _upstream(
+        self,
+        stream: SocketStream,
+        server: httpcore.AsyncNetworkStream,
+        grant: _Grant,
+        scope: anyio.CancelScope,
+    ) -> None:
+        """Copy what the child sends, until it stops; then the tunnel ends."""
+        with (
+            suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
+            translated("the server"),
+        ):
+            async for block in stream:
+                if not grant.take(len(block)):
+                    break
+                await server.write(block, self._idle_seconds)
+        scope.cancel()
+
+    async def _downstream(
+        self,
+        server: httpcore.AsyncNetworkStream,
+        stream: SocketStream,
+        grant: _Grant,
+        scope: anyio.CancelScope,
+    ) -> None:
+        """Copy what the server sends, until it stops; then the tunnel ends."""
+        with (
+            suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
+            translated("the server"),
+        ):
+            while block := await server.read(_BLOCK_BYTES, self._idle_seconds):
+                if not grant.take(len(block)):
+                    break
+                await stream.send(block)
+        scope.cancel()
+
+    async def _forward(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
+        if not head.target.lower().startswith("http://"):
+            raise _Refused(400, "Send an absolute http:// URL, or CONNECT for https.")
+        async with asyncio.timeout(_HEAD_SECONDS):
+            content = await _read_content(stream, head)
+        if not grant.take(len(content or b"")):
+            raise _Refused(403, "The job has used up its bytes.")
+        headers = {
+            name: value
+            for name, value in head.headers.items()
+            if name not in _NOT_FORWARDED and name != "proxy-authorization"
+        }
+        response = await self._client.open(
+            head.target,
+            method=head.method,
+            headers=headers,
+            content=content,
+            decode="gzip" in headers.get("accept-encoding", ""),
+            browser_retry=False,
+            follow_redirects=False,
+            limits=FetchLimits(idle_seconds=self._idle_seconds, total_seconds=self._total_seconds),
+        )
+        async with response:
+            await stream.send(_answer_head(response))
+            if head.method != "HEAD":
+                with suppress(EgressError):
+                    # Breaking off without the last chunk tells the child that the answer is not whole.
+                    await _send_chunks(stream, response, grant)
+
+
+async def _send_chunks(stream: SocketStream, response: EgressResponse, grant: _Grant) -> None:
+    async for block in response.body():
+        if not grant.take(len(block)):
+            return
+        await stream.send(b"%x\r\n%b\r\n" % (len(block), block))
+    if response.status not in {204, 304}:
+        await stream.send(b"0\r\n\r\n")
+
+
+def _answer_head(response: EgressResponse) -> bytes:
+    dropped = _NOT_FORWARDED | {"content-encoding", "content-length"}
+    lines = [f"HTTP/1.1 {response.status} {_reason(response.status)}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in response.header_pairs if name not in dropped]
+    if response.status not in {204, 304}:
+        lines.append("transfer-encoding: chunked")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+async def _read_head(stream: SocketStream) -> _Head:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if len(data) > MAX_HEAD_BYTES:
+            raise _Refused(431, f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
+        data += await stream.receive()
+    head, _, rest = data.partition(b"\r\n\r\n")
+    line, *rows = head.decode("latin-1").split("\r\n")
+    request = _REQUEST_LINE.fullmatch(line)
+    headers: dict[str, str] = {}
+    for row in rows:
+        header = _HEADER.fullmatch(row)
+        if header is None:
+            raise _Refused(400, "The request has a malformed header.")
+        headers[header[1].lower()] = header[2]
+    if request is None:
+        raise _Refused(400, "The request line is malformed.")
+    return _Head(request[1], request[2], headers, rest)
+
+
+async def _read_content(stream: SocketStream, head: _Head) -> bytes | None:
+    if "transfer-encoding" in head.headers:
+        raise _Refused(411, "Send the request's body with a Content-Length.")
+    length = head.headers.get("content-length")
+    if length is None:
+        return None
+    if not (
+        length.isascii() and length.isdigit() and len(length) <= 9 and int(length) <= MAX_REQUEST_BODY_BYTES
+    ):
+        raise _Refused(413, f"The request's body is larger than {MAX_REQUEST_BODY_BYTES} bytes.")
+    data = head.rest
+    while len(data) < int(length):
+        data += await stream.receive()
+    return data[: int(length)]
+
+
+async def _say(stream: SocketStream, refusal: _Refused) -> None:
+    body = f"{refusal.message}\n".encode()
+    ask = "Proxy-Authenticate: Basic\r\n" if refusal.status == 407 else ""
+    head = (
+        f"HTTP/1.1 {refusal.status} {_reason(refusal.status)}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n{ask}Connection: close\r\n\r\n"
+    )
+    await stream.send(head.encode("ascii") + body)
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
