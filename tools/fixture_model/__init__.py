@@ -1,0 +1,1 @@
+"""How the fixture model was made: its language, its voices, its training, its clips. See README.md."""
