@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Where clients reach the service; links use the request's own host where unset."
     )
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="Peers whose X-Forwarded-* headers count: addresses, networks, or *."
+    )
     data_dir: Path = Field(
         Path("~/.local/share/stenobird"), description="Database, spools and uploads of this machine."
     )

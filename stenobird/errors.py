@@ -14,6 +14,8 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── InsufficientCredits          402 insufficient_credits
     │   ├── ReadOnlyKey                  403 scope_violation_read_only
     │   ├── TranscriptNotFound           404 transcript_not_found
+    │   ├── NotFound                     404 not_found (no such route)
+    │   ├── MethodNotAllowed             405 method_not_allowed
     │   ├── TranscriptNotReady           409 transcript_not_ready
     │   ├── TranscriptCancelled          410 transcript_cancelled
     │   ├── QueueBusy                    429 queue_busy
@@ -161,6 +163,20 @@ class TranscriptNotFound(RequestError):
 
     code = "transcript_not_found"
     http_status = 404
+
+
+class NotFound(RequestError):
+    """There is nothing at this address. Transcripts are made with POST /v1/transcripts."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class MethodNotAllowed(RequestError):
+    """This address does not take this method. The Allow header names those it takes."""
+
+    code = "method_not_allowed"
+    http_status = 405
 
 
 class TranscriptNotReady(RequestError):

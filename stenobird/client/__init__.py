@@ -1,0 +1,42 @@
+"""The Python client of a Stenobird service, synchronous and asynchronous.
+
+    with StenobirdClient("https://stenobird.example", api_key=key) as client:
+        result = client.transcribe("https://example.com/episode", on_event=print)
+
+What to say to the service, and when, is written once, without I/O, in `flow`; the two clients only carry it
+out. Errors are those of `stenobird.errors`, so `except AudioSourceNotFound` means the same here as on the
+server; `ServiceUnreachable` and `ServiceError` are the client's own.
+"""
+
+from __future__ import annotations
+
+from stenobird.client.clients import AsyncStenobirdClient, StenobirdClient
+from stenobird.client.failures import ServiceError, ServiceUnreachable
+from stenobird.client.flow import RetryPolicy, TranscriptOptions
+from stenobird.client.model import (
+    DoneEvent,
+    ErrorEvent,
+    Event,
+    Job,
+    PreviewLockedEvent,
+    Result,
+    StatusEvent,
+    TranscriptEvent,
+)
+
+__all__ = [
+    "AsyncStenobirdClient",
+    "DoneEvent",
+    "ErrorEvent",
+    "Event",
+    "Job",
+    "PreviewLockedEvent",
+    "Result",
+    "RetryPolicy",
+    "ServiceError",
+    "ServiceUnreachable",
+    "StatusEvent",
+    "StenobirdClient",
+    "TranscriptEvent",
+    "TranscriptOptions",
+]

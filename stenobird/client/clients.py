@@ -1,0 +1,396 @@
+"""The two clients: they carry out the flows over httpx and translate its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import time
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from stenobird import __version__
+from stenobird.client import flow as flows
+from stenobird.client.flow import Emit, Failed, Frame, Next, Open, Opened, Reply, RetryPolicy, Send, Sleep
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from httpx_sse import ServerSentEvent
+
+    from stenobird.client.flow import Answer, Flow, Step, TranscriptOptions
+    from stenobird.client.model import Event, Job, Result
+
+T = TypeVar("T")
+
+_STREAM_ENDED = Failed("the event stream ended")
+
+
+class StenobirdClient:
+    """A client for programs without an event loop. Thread-safe; close it, or use it as a context manager.
+
+    Every call retries what a retry can help, as `policy` says, and raises an error of `stenobird.errors`,
+    `ServiceUnreachable` or `ServiceError`. Closing an event iterator closes its connection; the job goes on.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        policy: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._policy = policy or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.Client(**_http_options(base_url, api_key, self._policy), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
+        """Create a transcript and return at once."""
+        return self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
+
+    def transcribe(
+        self,
+        audio_url: str,
+        options: TranscriptOptions | None = None,
+        *,
+        api_key: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Result:
+        """Return the transcript of a URL; `on_event` sees every event once, in order, as it comes.
+
+        Raises the job's error if it failed. Ctrl-C leaves the job running: `resume` takes the id of its
+        events.
+        """
+        flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
+        return self._finish(flow, on_event=on_event, api_key=api_key)
+
+    def stream(
+        self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
+    ) -> Iterator[Event]:
+        """Create a transcript and yield its events; a failed job's are `ErrorEvent`, then `DoneEvent`."""
+        return self._iterate(
+            flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
+        )
+
+    def resume(self, job_id: str, last_event_id: int = 0) -> Iterator[Event]:
+        """Yield the events of a job after `last_event_id`, to `done`."""
+        return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
+
+    def status(self, job_id: str) -> Job:
+        """Return a job's state."""
+        return self._finish(flows.status(job_id, self._policy))
+
+    def result(self, job_id: str) -> Result:
+        """Return a job's transcript, waiting while it is not ready."""
+        return self._finish(flows.result(job_id, self._policy))
+
+    def document(self, job_id: str, format_name: str) -> bytes:
+        """Return a job's transcript as json, txt, srt, vtt or docx, waiting while it is not ready."""
+        return self._finish(flows.document(job_id, format_name, self._policy))
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Cancel a job under way, or remove a finished one (`None`)."""
+        return self._finish(flows.cancel(job_id, self._policy))
+
+    def _finish(
+        self, flow: Flow[T], *, on_event: Callable[[Event], None] | None = None, api_key: str | None = None
+    ) -> T:
+        with _Connection(self._http, self._sleep, api_key) as connection:
+            answer: Answer = None
+            while True:
+                try:
+                    step = flow.send(answer)
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                if isinstance(step, Emit):
+                    answer = None
+                    if on_event is not None:
+                        on_event(step.event)
+                else:
+                    answer = connection.perform(step)
+
+    def _iterate(self, flow: Flow[None], api_key: str | None) -> Generator[Event, None, None]:
+        with _Connection(self._http, self._sleep, api_key) as connection:
+            answer: Answer = None
+            while True:
+                try:
+                    step = flow.send(answer)
+                except StopIteration:
+                    return
+                if isinstance(step, Emit):
+                    answer = None
+                    yield step.event
+                else:
+                    answer = connection.perform(step)
+
+
+class _Connection:
+    """Performs steps, one after the other; it owns the open event stream."""
+
+    def __init__(self, http: httpx.Client, sleep: Callable[[float], None], api_key: str | None) -> None:
+        self._http = http
+        self._sleep = sleep
+        self._headers = _authorization(api_key)
+        self._open = ExitStack()
+        self._events: Iterator[ServerSentEvent] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def perform(self, step: Step) -> Answer:
+        try:
+            match step:
+                case Send():
+                    return _reply(self._http.request(**_request(step, self._headers)))
+                case Open():
+                    return self._open_stream(step)
+                case Next():
+                    event = next(self._events, None)
+                    return _STREAM_ENDED if event is None else _frame(event)
+                case Sleep():
+                    self._sleep(step.seconds)
+        except (httpx.TransportError, httpx.DecodingError, SSEError) as error:
+            return _failed(error)
+        return None
+
+    def _open_stream(self, step: Open) -> Answer:
+        self._open.close()
+        request = self._http.stream("GET", step.path, headers={**self._headers, **step.headers})
+        response = self._open.enter_context(request)
+        if not _is_event_stream(response):
+            response.read()
+            self._open.close()
+            return _reply(response)
+        self._events = EventSource(response).iter_sse()
+        return Opened()
+
+
+class AsyncStenobirdClient:
+    """`StenobirdClient` for asyncio: the same calls, awaited; iterators are asynchronous.
+
+    `on_event` may be a coroutine function. Cancelling a call closes its connection; the job goes on. Leave an
+    event iterator early through `contextlib.aclosing`, so that its connection closes at once.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        policy: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._policy = policy or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(**_http_options(base_url, api_key, self._policy), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
+        """Create a transcript and return at once."""
+        return await self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
+
+    async def transcribe(
+        self,
+        audio_url: str,
+        options: TranscriptOptions | None = None,
+        *,
+        api_key: str | None = None,
+        on_event: Callable[[Event], Awaitable[None] | None] | None = None,
+    ) -> Result:
+        """Return the transcript of a URL; `on_event` sees every event once, in order, as it comes."""
+        flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
+        return await self._finish(flow, on_event=on_event, api_key=api_key)
+
+    def stream(
+        self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Create a transcript and yield its events; a failed job's are `ErrorEvent`, then `DoneEvent`."""
+        return self._iterate(
+            flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
+        )
+
+    def resume(self, job_id: str, last_event_id: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the events of a job after `last_event_id`, to `done`."""
+        return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
+
+    async def status(self, job_id: str) -> Job:
+        """Return a job's state."""
+        return await self._finish(flows.status(job_id, self._policy))
+
+    async def result(self, job_id: str) -> Result:
+        """Return a job's transcript, waiting while it is not ready."""
+        return await self._finish(flows.result(job_id, self._policy))
+
+    async def document(self, job_id: str, format_name: str) -> bytes:
+        """Return a job's transcript as json, txt, srt, vtt or docx, waiting while it is not ready."""
+        return await self._finish(flows.document(job_id, format_name, self._policy))
+
+    async def cancel(self, job_id: str) -> Job | None:
+        """Cancel a job under way, or remove a finished one (`None`)."""
+        return await self._finish(flows.cancel(job_id, self._policy))
+
+    async def _finish(
+        self,
+        flow: Flow[T],
+        *,
+        on_event: Callable[[Event], Awaitable[None] | None] | None = None,
+        api_key: str | None = None,
+    ) -> T:
+        async with _AsyncConnection(self._http, self._sleep, api_key) as connection:
+            answer: Answer = None
+            while True:
+                try:
+                    step = flow.send(answer)
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                if isinstance(step, Emit):
+                    answer = None
+                    handled = on_event(step.event) if on_event is not None else None
+                    if inspect.isawaitable(handled):
+                        await handled
+                else:
+                    answer = await connection.perform(step)
+
+    async def _iterate(self, flow: Flow[None], api_key: str | None) -> AsyncGenerator[Event, None]:
+        async with _AsyncConnection(self._http, self._sleep, api_key) as connection:
+            answer: Answer = None
+            while True:
+                try:
+                    step = flow.send(answer)
+                except StopIteration:
+                    return
+                if isinstance(step, Emit):
+                    answer = None
+                    yield step.event
+                else:
+                    answer = await connection.perform(step)
+
+
+class _AsyncConnection:
+    """`_Connection` for asyncio."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[None]], api_key: str | None
+    ) -> None:
+        self._http = http
+        self._sleep = sleep
+        self._headers = _authorization(api_key)
+        self._open = AsyncExitStack()
+        self._events: AsyncIterator[ServerSentEvent] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def perform(self, step: Step) -> Answer:
+        try:
+            match step:
+                case Send():
+                    return _reply(await self._http.request(**_request(step, self._headers)))
+                case Open():
+                    return await self._open_stream(step)
+                case Next():
+                    assert self._events is not None
+                    event = await anext(self._events, None)
+                    return _STREAM_ENDED if event is None else _frame(event)
+                case Sleep():
+                    await self._sleep(step.seconds)
+        except (httpx.TransportError, httpx.DecodingError, SSEError) as error:
+            return _failed(error)
+        return None
+
+    async def _open_stream(self, step: Open) -> Answer:
+        await self._open.aclose()
+        request = self._http.stream("GET", step.path, headers={**self._headers, **step.headers})
+        response = await self._open.enter_async_context(request)
+        if not _is_event_stream(response):
+            await response.aread()
+            await self._open.aclose()
+            return _reply(response)
+        events = EventSource(response).aiter_sse()
+        self._open.push_async_callback(events.aclose)
+        self._events = events
+        return Opened()
+
+
+def _http_options(base_url: str, api_key: str | None, policy: RetryPolicy) -> dict[str, Any]:
+    return {
+        "base_url": base_url,
+        "headers": {"User-Agent": f"stenobird-python/{__version__}", **_authorization(api_key)},
+        "timeout": httpx.Timeout(30.0, connect=10.0, read=policy.silence_seconds),
+    }
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
+def _request(step: Send, headers: dict[str, str]) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "method": step.method,
+        "url": step.path,
+        "headers": {**headers, **step.headers},
+    }
+    if step.body is not None:
+        # The bytes of a retry are those of the first try: an Idempotency-Key stands for one body.
+        request["content"] = json.dumps(dict(step.body), ensure_ascii=False).encode()
+        request["headers"]["Content-Type"] = "application/json"
+    return request
+
+
+def _reply(response: httpx.Response) -> Reply:
+    return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
+
+
+def _frame(event: ServerSentEvent) -> Frame:
+    return Frame(event.event, event.id, event.data)
+
+
+def _is_event_stream(response: httpx.Response) -> bool:
+    return response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", "")
+
+
+def _failed(error: Exception) -> Failed:
+    return Failed(f"{type(error).__name__}: {error}".rstrip(": "))

@@ -1,0 +1,365 @@
+"""What a client says to the service and when, without I/O: generators that yield steps and are sent answers.
+
+A client performs each step (`Send`, `Open`, `Next`, `Sleep`, `Emit`) and sends back what came of it. Every
+wait and every retry is decided here, so the synchronous and the asynchronous client cannot differ.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from stenobird.client.failures import ServiceError, ServiceUnreachable, error_from_body
+from stenobird.client.model import DoneEvent, Event, Job, Result, parse_event
+
+if TYPE_CHECKING:
+    from stenobird.errors import StenobirdError
+
+T = TypeVar("T")
+
+_RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+_RETRIED_CODES = frozenset({"transcript_not_ready", "idempotency_in_progress"})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient a client is. Delays double, with jitter; a delay that the service asks for counts more.
+
+    `max_tries` are failures in a row without any progress; `max_busy_tries` are answers "queue_busy" or
+    "not ready", which are no failures. `stream_tries` are event streams in a row that brought nothing, after
+    which the client polls. `silence_seconds` without a byte end a stream (the service pings every 15 s).
+    """
+
+    max_tries: int = 8
+    max_busy_tries: int = 100
+    stream_tries: int = 3
+    first_delay_seconds: float = 0.5
+    max_delay_seconds: float = 15.0
+    silence_seconds: float = 45.0
+
+    def delay_seconds(self, tries: int) -> float:
+        """Return the wait after the n-th failure in a row."""
+        full = min(self.max_delay_seconds, self.first_delay_seconds * 2.0 ** min(tries - 1, 30))
+        return full * random.uniform(0.5, 1.0)  # noqa: S311  # spreads clients, keeps no secret
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptOptions:
+    """The optional fields of `POST /v1/transcripts`; `None` leaves the choice to the service.
+
+    Two calls with the same `idempotency_key` make one job; without one, only the retries of a call share one.
+    """
+
+    language: str | None = None
+    prompt: str | None = None
+    word_timestamps: bool | None = None
+    task: Literal["transcribe", "translate"] | None = None
+    webhook_url: str | None = None
+    preview_id: str | None = None
+    idempotency_key: str | None = None
+
+    def body(self, audio_url: str) -> dict[str, Any]:
+        """Return the request body for a URL."""
+        fields = {
+            "language": self.language,
+            "prompt": self.prompt,
+            "word_timestamps": self.word_timestamps,
+            "task": self.task,
+            "webhook_url": self.webhook_url,
+            "preview_id": self.preview_id,
+        }
+        return {"audio_url": audio_url} | {k: v for k, v in fields.items() if v is not None}
+
+
+# --- steps and answers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request; answered with `Reply` or `Failed`."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a stream, closing the last; answered with `Opened`, `Reply` (no stream) or `Failed`."""
+
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Read the open stream; answered with `Frame`, or `Failed` when it ended, broke or fell silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait; answered with `None`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand an event to the caller; answered with `None`."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The stream is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event as it came."""
+
+    event: str
+    id: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The network failed, in words."""
+
+    reason: str
+
+
+Step: TypeAlias = Send | Open | Next | Sleep | Emit
+Answer: TypeAlias = Reply | Opened | Frame | Failed | None
+Flow: TypeAlias = Generator[Step, Answer, T]
+
+
+# --- the flows ----------------------------------------------------------------------------------------------
+
+
+def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Job]:
+    """Create a transcript. Retries share an `Idempotency-Key`, so that they make one job."""
+    key = options.idempotency_key or uuid.uuid4().hex
+    request = Send("POST", "/v1/transcripts", options.body(audio_url), {"Idempotency-Key": key})
+    return Job.from_body(_object((yield from _exchange(request, policy))))
+
+
+def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:
+    """Ask for a transcript's state."""
+    return Job.from_body(_object((yield from _exchange(Send("GET", _path(job_id)), policy))))
+
+
+def cancel(job_id: str, policy: RetryPolicy) -> Flow[Job | None]:
+    """Cancel a transcript under way and return its state; remove a finished one and return `None`."""
+    reply = yield from _exchange(Send("DELETE", _path(job_id)), policy)
+    return None if reply.status == 204 else Job.from_body(_object(reply))
+
+
+def result(job_id: str, policy: RetryPolicy) -> Flow[Result]:
+    """Fetch what was said, waiting while it is not ready. Raises the job's error if it failed."""
+    reply = yield from _exchange(Send("GET", _path(job_id) + "/result"), policy)
+    return Result.from_body(_object(reply))
+
+
+def document(job_id: str, name: str, policy: RetryPolicy) -> Flow[bytes]:
+    """Fetch the result in a format: json, txt, srt, vtt or docx."""
+    path = f"{_path(job_id)}/result?format={quote(name, safe='')}"
+    return (yield from _exchange(Send("GET", path), policy)).content
+
+
+def transcribe(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Result]:
+    """Create, follow, fetch. Raises the job's error if it failed."""
+    job = yield from create(audio_url, options, policy)
+    yield from follow(job.id, 0, policy)
+    return (yield from result(job.id, policy))
+
+
+def stream(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[None]:
+    """Create and follow."""
+    job = yield from create(audio_url, options, policy)
+    yield from follow(job.id, 0, policy)
+
+
+def follow(job_id: str, last_event_id: int, policy: RetryPolicy) -> Flow[None]:
+    """Emit every event after `last_event_id`, once and in order, to `done`, over many connections if need be.
+
+    Where no stream gets through (some proxies hold them back), the state is polled; the words then come with
+    the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
+    """
+    reader = _Reader(job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
+    failures = fruitless = 0
+    while True:
+        outcome = yield from reader.read()
+        if outcome == "done":
+            return
+        if outcome == "progress":
+            failures = fruitless = 0
+        elif outcome == "fruitless":
+            failures, fruitless = 0, fruitless + 1
+            if fruitless >= policy.stream_tries:
+                yield from _poll(reader, policy)
+                return
+        else:
+            failures += 1
+            if failures >= policy.max_tries:
+                raise ServiceUnreachable(details={"reason": outcome, "last_event_id": reader.last_event_id})
+        yield Sleep(reader.retry_after_seconds or policy.delay_seconds(failures + fruitless or 1))
+
+
+class _Reader:
+    """Reads the streams of one job and remembers where they stopped."""
+
+    def __init__(self, job_id: str, last_event_id: int, chunks: int | None) -> None:
+        self.job_id = job_id
+        self.last_event_id = last_event_id
+        self.chunks = chunks
+        """Chunks of text emitted so far; `None` when an earlier reader may have had some."""
+        self.retry_after_seconds: float | None = None
+
+    def read(self) -> Flow[str]:
+        """Read one stream; return "done", "progress", "fruitless" (nothing new came), or a failure."""
+        self.retry_after_seconds = None
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self.last_event_id:
+            headers["Last-Event-ID"] = str(self.last_event_id)
+        opened = yield Open(f"{_path(self.job_id)}/events", headers)
+        if isinstance(opened, Failed):
+            return opened.reason
+        if isinstance(opened, Reply):
+            return self._without_stream(opened)
+        outcome = "fruitless"
+        while isinstance(frame := (yield Next()), Frame):
+            event = self._new_event(frame)
+            if event is None:
+                continue
+            yield Emit(event)
+            if isinstance(event, DoneEvent):
+                return "done"
+            outcome = "progress"
+        return outcome
+
+    def _without_stream(self, reply: Reply) -> str:
+        if reply.status == 204:
+            return "done"
+        if reply.status < 400:
+            return "fruitless"
+        error = _error(reply)
+        if not _may_retry(reply, error):
+            raise error
+        self.retry_after_seconds = error.retry_after_seconds
+        return error.message
+
+    def _new_event(self, frame: Frame) -> Event | None:
+        """Return the event of a frame, `None` for what isn't one or has been seen."""
+        if not frame.data:
+            return None  # some parsers turn a comment into an empty event
+        try:
+            event_id = int(frame.id)
+            data = json.loads(frame.data)
+        except ValueError:
+            raise ServiceError("The event stream is not one of Stenobird's. Check the address.") from None
+        if event_id <= self.last_event_id:
+            return None
+        self.last_event_id = event_id
+        event = parse_event(frame.event, event_id, data)
+        if event.type == "transcript" and self.chunks is not None:
+            self.chunks += 1
+        return event
+
+
+def _poll(reader: _Reader, policy: RetryPolicy) -> Flow[None]:
+    """Poll to the end, try for the events once more, else put them together from the result."""
+    shown = ("", "")
+    while True:
+        job = yield from status(reader.job_id, policy)
+        if job.terminal:
+            break
+        seen = (job.status, str(job.body.get("stage", "")))
+        if seen != shown:
+            shown = seen
+            yield Emit(parse_event("status", None, job.body))
+        yield Sleep(job.retry_after_seconds)
+    if (yield from reader.read()) == "done":
+        return
+    if job.result_ready and reader.chunks is not None:
+        found = yield from result(reader.job_id, policy)
+        for index, segment in enumerate(found.transcript.segments[reader.chunks :], reader.chunks):
+            row = {"id": job.id, "chunk_index": index, "text": segment.text}
+            times = {"start": segment.start, "end": segment.end}
+            yield Emit(parse_event("transcript", None, row | times))
+    if job.status == "failed":
+        yield Emit(parse_event("error", None, job.body))
+    yield Emit(parse_event("done", None, job.body))
+
+
+def _exchange(request: Send, policy: RetryPolicy) -> Flow[Reply]:
+    """Send until it succeeds, or fails for good, or patience ends."""
+    failures = waits = 0
+    while True:
+        answer = yield request
+        if isinstance(answer, Reply):
+            if answer.status < 400:
+                return answer
+            error = _error(answer)
+            if not _may_retry(answer, error):
+                raise error
+        else:
+            error = ServiceUnreachable(
+                details={"reason": answer.reason if isinstance(answer, Failed) else ""}
+            )
+        if error.code in {"queue_busy", *_RETRIED_CODES}:
+            waits += 1
+            exhausted = waits >= policy.max_busy_tries
+        else:
+            failures += 1
+            exhausted = failures >= policy.max_tries
+        if exhausted:
+            raise error
+        yield Sleep(error.retry_after_seconds or policy.delay_seconds(failures or 1))
+
+
+def _may_retry(reply: Reply, error: StenobirdError) -> bool:
+    return reply.status in _RETRIED_STATUSES or error.code in _RETRIED_CODES
+
+
+def _error(reply: Reply) -> StenobirdError:
+    retry_after = reply.headers.get("retry-after", "")
+    waiting = float(retry_after) if retry_after.isdigit() else None
+    try:
+        body = json.loads(reply.content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or not isinstance(body.get("error"), str):
+        body = {"message": f"The service answered with HTTP status {reply.status}. Check its address."}
+    return error_from_body(body, reply.status, retry_after_seconds=waiting)
+
+
+def _object(reply: Reply) -> dict[str, Any]:
+    try:
+        body = json.loads(reply.content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise ServiceError("The answer is not one of Stenobird's. Check the address of the service.")
+    return body
+
+
+def _path(job_id: str) -> str:
+    return f"/v1/transcripts/{quote(job_id, safe='')}"

@@ -1,0 +1,1 @@
+"""HTTP, and nothing else: requests in, the services' answers out, errors rendered in one place."""

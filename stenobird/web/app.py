@@ -1,0 +1,65 @@
+"""The ASGI application: routes, the middleware around them, and the life of its streams."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from stenobird.web.errors import exception_handlers
+from stenobird.web.middleware import PublicAPICORS, RequestContext
+from stenobird.web.routes import operations, transcripts
+from stenobird.web.sse import OpenStreams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from starlette.routing import BaseRoute
+
+    from stenobird.web.services import WebServices
+
+Lifespan: TypeAlias = "Callable[[], AbstractAsyncContextManager[None]]"
+
+
+def create_app(
+    services: WebServices,
+    *,
+    lifespan: Lifespan | None = None,
+    extra_routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Return the application. Nothing runs until its lifespan starts.
+
+    `lifespan` is entered first and left last, around the watch that ends the event streams when
+    `services.shutting_down` is set. `extra_routes` come after the API's own.
+    """
+    streams = OpenStreams(services.metrics)
+
+    @asynccontextmanager
+    async def whole_lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with lifespan() if lifespan else _nothing(), asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(streams.end_all_when(services.shutting_down))
+            yield
+            watch.cancel()
+
+    app = Starlette(
+        routes=[*transcripts.routes(), *operations.routes(), *extra_routes],
+        middleware=[
+            Middleware(RequestContext, metrics=services.metrics),
+            Middleware(PublicAPICORS, prefixes=("/v1/", "/api/v1/")),
+        ],
+        exception_handlers=exception_handlers(),
+        lifespan=whole_lifespan,
+    )
+    # A redirect to the address without the slash would repeat the client's Host header.
+    app.router.redirect_slashes = False
+    app.state.services = services
+    app.state.streams = streams
+    return app
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield

@@ -1,0 +1,139 @@
+"""What happens around every request: its id, its log line, its metrics, the headers that keep browsers safe.
+
+One middleware and one wrapper around `send`, because an event stream passes each frame through it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+
+from stenobird.errors import StenobirdError
+from stenobird.web.errors import error_response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from stenobird.web.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    # An API answer that a browser opens by mistake runs nothing. Pages send a policy of their own.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+_log = structlog.get_logger("stenobird.web.access")
+
+
+class RequestContext:
+    """Gives each request an id, answers what nobody caught, and logs and counts the answer.
+
+    The id is the client's `X-Request-ID` where it is harmless, else a new one; it is in the answer, in every
+    log line of the request, and in `scope["state"]["request_id"]`. The log line has the path, never the query
+    string or a header, since both may carry secrets. An unexpected error is logged with its traceback and
+    answered with `internal_error` and nothing else; if the answer had begun, the connection is cut.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+        streamed = False
+        sent_bytes = 0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status, streamed, sent_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                names = {name for name, _ in headers}
+                headers.extend(pair for pair in _SECURITY_HEADERS if pair[0] not in names)
+                streamed = b"content-length" not in names and status == 200
+            else:
+                sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_noted)
+            except Exception:
+                _log.exception("unexpected error", method=scope["method"], path=scope["path"])
+                if status:
+                    raise
+                await error_response(StenobirdError())(scope, receive, send_noted)
+            finally:
+                seconds = time.perf_counter() - started
+                route = _route_template(scope)
+                self._metrics.request_answered(
+                    method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
+                )
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    route=route,
+                    status=status,
+                    milliseconds=round(seconds * 1000, 1),
+                    sent_bytes=sent_bytes,
+                    client=scope["client"][0] if scope.get("client") else None,
+                )
+
+
+def _request_id(scope: Scope) -> str:
+    sent = Headers(scope=scope).get("x-request-id", "")
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+
+def _route_template(scope: Scope) -> str:
+    template: str = getattr(scope.get("route"), "path_format", "unmatched")
+    return template
+
+
+class PublicAPICORS:
+    """Lets any web page call the API, without cookies: keys travel in a header that the page sets."""
+
+    def __init__(self, app: ASGIApp, prefixes: tuple[str, ...]) -> None:
+        self._app = app
+        self._prefixes = prefixes
+        self._open = CORSMiddleware(
+            app,
+            allow_origins=("*",),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=(
+                "Content-Disposition",
+                "ETag",
+                "Idempotent-Replayed",
+                "Location",
+                "Retry-After",
+                "X-RateLimit-Limit",
+                "X-RateLimit-Remaining",
+                "X-RateLimit-Reset",
+                "X-Request-ID",
+            ),
+            max_age=86_400,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request, with CORS where the path is the API's."""
+        open_to_all = scope["type"] == "http" and scope["path"].startswith(self._prefixes)
+        await (self._open if open_to_all else self._app)(scope, receive, send)

@@ -1,0 +1,94 @@
+"""Reading requests: the JSON body within its bounds, who is calling, and where the client reached us."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from stenobird.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from stenobird.ports import Caller
+    from stenobird.web.services import WebServices
+    from stenobird.web.sse import OpenStreams
+
+MAX_JSON_BYTES = 64 * 1024
+BODY_TIMEOUT_SECONDS = 30.0
+"""Time a client has to send its whole JSON body."""
+
+_HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+def services_of(request: Request) -> WebServices:
+    """Return the services that the app was made with."""
+    services: WebServices = request.app.state.services
+    return services
+
+
+def streams_of(request: Request) -> OpenStreams:
+    """Return the register of the app's open streams."""
+    streams: OpenStreams = request.app.state.streams
+    return streams
+
+
+async def caller_of(request: Request) -> Caller | None:
+    """Return who is calling, `None` without an `Authorization` header. Raises `InvalidAPIKey`."""
+    return await services_of(request).keys.authenticate(request.headers.get("authorization"))
+
+
+async def read_json_object(request: Request) -> dict[str, Any]:
+    """Return the body, which must be a JSON object in UTF-8 of at most 64 KiB; raises `InvalidRequest`.
+
+    The `Content-Type` is not asked for: what parses as a JSON object was meant as one.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_JSON_BYTES:
+                    raise InvalidRequest(
+                        f"The request body is larger than {MAX_JSON_BYTES} bytes. "
+                        "Send the URL of the audio, not the audio."
+                    )
+    except TimeoutError as exc:
+        raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
+    if not body:
+        raise InvalidRequest('The request has no body. Send a JSON object with "audio_url".')
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        sent_as = request.headers.get("content-type", "").partition(";")[0].strip()
+        hint = "" if sent_as in {"", "application/json"} else f' It was sent as "{sent_as[:80]}".'
+        raise InvalidRequest(
+            f'The request body is not valid JSON. Send a JSON object with "audio_url", '
+            f"as Content-Type: application/json.{hint}"
+        ) from exc
+    if not isinstance(value, dict):
+        raise InvalidRequest('The request body must be a JSON object with "audio_url".')
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def base_url_of(request: Request) -> str:
+    """Return where clients reach the service, without a slash at the end.
+
+    That is `STENOBIRD_PUBLIC_URL`; where it is unset, the scheme and host of this request (uvicorn takes them
+    from `X-Forwarded-*` only where the peer is a trusted proxy), and never a `Host` that isn't a host.
+    """
+    public_url = services_of(request).settings.public_url
+    if public_url is not None:
+        return public_url
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        name, port = request.scope["server"] or ("localhost", None)
+        name = f"[{name}]" if ":" in name else name
+        host = f"{name}:{port}" if port else name
+    return f"{request.url.scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"

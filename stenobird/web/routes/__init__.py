@@ -1,0 +1,1 @@
+"""One module a resource; each is a list of Starlette endpoints without business rules."""

@@ -1,0 +1,202 @@
+"""`/v1/transcripts`: create, list, look, listen, fetch, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stenobird.errors import InvalidRequest
+from stenobird.formats import FORMATS
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.web.requests import base_url_of, caller_of, read_json_object, services_of, streams_of
+from stenobird.web.sse import EventStreamResponse, parse_event_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from stenobird.formats import Format
+    from stenobird.ports import JobRecord
+
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_REVALIDATE = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of this module."""
+    return [
+        Route("/v1/transcripts", Transcripts),
+        Route("/v1/transcripts/{id}", OneTranscript),
+        Route("/v1/transcripts/{id}/events", Events),
+        Route("/v1/transcripts/{id}/result", Result),
+    ]
+
+
+class Transcripts(HTTPEndpoint):
+    """All transcripts of the caller."""
+
+    async def post(self, request: Request) -> Response:
+        """Create a transcript: 202, its status, and its address in `Location`."""
+        services = services_of(request)
+        caller = await caller_of(request)
+        wish = CreateTranscript.parse(await read_json_object(request))
+        job = await services.jobs.create(wish, caller=caller, base_url=base_url_of(request))
+        body = services.jobs.status_body(job)
+        return JSONResponse(body, 202, {**_NO_STORE, "Location": body["status_url"]})
+
+    async def get(self, request: Request) -> Response:
+        """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
+        caller = await caller_of(request)
+        jobs = services_of(request).jobs
+        limit = _page_size(request.query_params.get("limit"))
+        page, cursor = await jobs.list(caller, request.query_params.get("cursor") or None, limit)
+        body = {"transcripts": [jobs.status_body(job) for job in page], "next_cursor": cursor}
+        return JSONResponse(body, headers=_NO_STORE)
+
+
+class OneTranscript(HTTPEndpoint):
+    """The state of one transcript."""
+
+    async def get(self, request: Request) -> Response:
+        """Answer with the status; 304 where the client has it already."""
+        jobs = services_of(request).jobs
+        job = await jobs.get(request.path_params["id"], await caller_of(request))
+        return _revalidated(request, _encode(jobs.status_body(job)), "application/json")
+
+    async def delete(self, request: Request) -> Response:
+        """Cancel a transcript under way (202, its status), or remove a finished one (204).
+
+        A cancelled transcript ends with a `done` event like any other, and can then be removed.
+        """
+        jobs = services_of(request).jobs
+        job = await jobs.cancel_or_delete(request.path_params["id"], await caller_of(request))
+        if job is None:
+            return Response(status_code=204, headers=_NO_STORE)
+        return JSONResponse(jobs.status_body(job), 202, _NO_STORE)
+
+
+class Events(HTTPEndpoint):
+    """The events of one transcript, from the start or from where the reader left off."""
+
+    async def get(self, request: Request) -> Response:
+        """Stream them; 204 when the reader has seen the last one, which stops a browser's reconnecting.
+
+        `Last-Event-ID` counts before `?last_event_id=` and `?after=`, since a browser that was started with
+        the query parameter sends the header when it comes back.
+        """
+        jobs = services_of(request).jobs
+        caller = await caller_of(request)
+        after = _last_event_id(request)
+        job = await jobs.get(request.path_params["id"], caller)
+        if after > job.last_seq:
+            raise InvalidRequest(
+                f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
+                "Leave it out to read from the start."
+            )
+        if job.terminal and after == job.last_seq:
+            return Response(status_code=204, headers=_NO_STORE)
+        return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
+
+
+class Result(HTTPEndpoint):
+    """What was said."""
+
+    async def get(self, request: Request) -> Response:
+        """Answer with the transcript as `?format=` or `Accept` asks for it, JSON where neither does."""
+        jobs = services_of(request).jobs
+        caller = await caller_of(request)
+        wanted = _wanted_format(request)
+        job, transcript = await jobs.result(request.path_params["id"], caller)
+        # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+        if wanted.name == "json":
+            document = await asyncio.to_thread(lambda: _encode(jobs.result_body(job, transcript)))
+            return _revalidated(request, document, wanted.media_type)
+        document = await asyncio.to_thread(wanted.encode, transcript)
+        response = _revalidated(request, document, wanted.media_type)
+        response.headers["Content-Disposition"] = _attachment(job, transcript.title, wanted)
+        return response
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _revalidated(request: Request, document: bytes, media_type: str) -> Response:
+    """Answer with the document and its ETag, or 304 where `If-None-Match` names it."""
+    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+    headers = {**_REVALIDATE, "ETag": etag}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(document, headers={**headers, "Content-Type": media_type})
+
+
+def _last_event_id(request: Request) -> int:
+    for value in (
+        request.headers.get("last-event-id"),
+        request.query_params.get("last_event_id"),
+        request.query_params.get("after"),
+    ):
+        if value:
+            return parse_event_id(value)
+    return 0
+
+
+def _page_size(value: str | None) -> int:
+    if value is None:
+        return DEFAULT_PAGE
+    if not (value.isascii() and value.isdigit() and len(value) <= 6 and int(value) >= 1):
+        raise InvalidRequest(f'"limit" must be a whole number from 1 to {MAX_PAGE}.')
+    return min(int(value), MAX_PAGE)
+
+
+def _wanted_format(request: Request) -> Format:
+    name = request.query_params.get("format")
+    if name is None:
+        return _accepted_format(request.headers.get("accept", ""))
+    try:
+        return FORMATS[name.strip().lower()]
+    except KeyError:
+        raise InvalidRequest(
+            f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
+            details={"formats": list(FORMATS)},
+        ) from None
+
+
+def _accepted_format(accept: str) -> Format:
+    """Return the format that `Accept` likes best; JSON for a wildcard, and where it names none of ours.
+
+    An answer in the wrong type helps a client more than 406 does (RFC 9110, 15.5.7 allows either).
+    """
+    ranked: list[tuple[float, int, Format]] = []
+    for position, item in enumerate(accept.split(",")[:32]):
+        media_range, _, parameters = item.partition(";")
+        quality = _quality(parameters)
+        for entry in FORMATS.values():
+            if quality > 0 and media_range.strip().lower() in {*entry.accepts, "*/*", "application/*"}:
+                ranked.append((-quality, position, entry))
+                break
+    return min(ranked, key=lambda row: row[:2])[2] if ranked else FORMATS["json"]
+
+
+def _quality(parameters: str) -> float:
+    found = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters, re.IGNORECASE)
+    return float(found[1]) if found else 1.0
+
+
+def _attachment(job: JobRecord, title: str | None, wanted: Format) -> str:
+    """Return a `Content-Disposition` (RFC 6266): the id as the plain name, the title as the full one."""
+    name = f'attachment; filename="{job.id}.{wanted.name}"'
+    spoken = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", title or "").strip(" .")[:120]
+    return f"{name}; filename*=UTF-8''{quote(f'{spoken}.{wanted.name}', safe='')}" if spoken else name

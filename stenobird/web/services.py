@@ -1,0 +1,81 @@
+"""What the web layer needs from the rest of the service: `bootstrap` hands it in, tests fake it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+
+    from stenobird.config import Settings
+    from stenobird.jobs.schemas import CreateTranscript
+    from stenobird.ports import Caller, EventRow, JobRecord
+    from stenobird.transcript import Transcript
+    from stenobird.web.metrics import Metrics
+
+
+class Jobs(Protocol):
+    """The jobs as one caller sees them: a job that isn't the caller's is `TranscriptNotFound`."""
+
+    async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
+        """Commit a job. Raises `QueueBusy`, `EngineUnavailable` and the other refusals of a POST."""
+
+    async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
+        """Return the job."""
+
+    async def list(
+        self, caller: Caller | None, cursor: str | None, limit: int
+    ) -> tuple[Sequence[JobRecord], str | None]:
+        """Return a page of the caller's jobs, newest first, and the cursor of the next page."""
+
+    def status_body(self, job: JobRecord) -> dict[str, Any]:
+        """Return the body of `GET /v1/transcripts/{id}`."""
+
+    async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
+        """Return what was said. Raises `TranscriptNotReady`, `TranscriptCancelled`, or the job's error."""
+
+    def result_body(self, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
+        """Return the body of `GET /v1/transcripts/{id}/result`."""
+
+    async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
+        """Cancel a running job and return it, or remove a finished one and return `None`."""
+
+    def stream(self, job_id: str, caller: Caller | None, after: int) -> AsyncGenerator[EventRow | None, None]:
+        """Yield the events with a higher `seq`, live; `None` when a ping is due. Ends after `done`."""
+
+
+class Keys(Protocol):
+    """The API keys of the service."""
+
+    async def authenticate(self, authorization: str | None) -> Caller | None:
+        """Return who sent this `Authorization` header, `None` where there is none. Raises `InvalidAPIKey`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests should be sent here; `reasons` says why not."""
+
+    ready: bool
+    reasons: tuple[str, ...] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebServices:
+    """Everything the web layer touches.
+
+    `health` answers at once from memory (no database, no engine call). `readiness` may take its time and is
+    cut off by the route. `job_counts` feeds the gauges of `/metrics`. Setting `shutting_down` ends every
+    event stream; clients come back with their last id.
+    """
+
+    settings: Settings
+    jobs: Jobs
+    keys: Keys
+    health: Callable[[], Mapping[str, Any]]
+    readiness: Callable[[], Awaitable[Readiness]]
+    job_counts: Callable[[], Awaitable[Mapping[str, int]]]
+    metrics: Metrics
+    shutting_down: asyncio.Event
