@@ -1,0 +1,360 @@
+"""One window in, its segments out: a single pass of Whisper on faster-whisper's parts.
+
+`WhisperModel.transcribe` encodes a window once for each stretch it re-seeks, and `BatchedInferencePipeline`
+has no fallback and no no-speech check; this decoder encodes once, checks, and goes back only for speech that
+the text does not cover.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ctranslate2
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_suppressed_tokens
+
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.language import add_evidence, likeliest
+from stenobird.speech.protocol import DecodedWindow
+from stenobird.speech.segments import Piece, compression_ratio, is_spoken, overlap, split_at_timestamps
+from stenobird.speech.windows import quietest
+from stenobird.transcript import Segment, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stenobird.speech.protocol import WindowRequest
+
+MAX_COMPRESSION_RATIO = 2.4
+MIN_AVG_LOGPROB = -1.0
+MAX_NO_SPEECH_PROB = 0.6
+TOKENS_AT_LEAST = 20
+TOKENS_A_SECOND = 12.0
+REST_SPEECH_SECONDS = 0.8
+"""Speech after the last timestamp that is worth another pass."""
+MAX_PASSES = 3
+"""Passes over one window; what a third leaves uncovered stays uncovered."""
+TAIL_SECONDS = 0.5
+"""A segment that ends so close to a cut in running speech was cut off by it."""
+HANDOVER_FROM = 0.4
+"""An unfinished segment that begins in the first part of its window is kept: the next window must be new."""
+
+_WINDOW_SAMPLES = 30 * SAMPLE_RATE
+_MAX_LENGTH = 448
+_PREPEND = "\"'“¿([{-"
+_APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  # faster-whisper's defaults
+
+Encoded: TypeAlias = Any
+"""A ctranslate2.StorageView, shape `(batch, 1500, width)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What one generation gave: its tokens and how far they are to be believed."""
+
+    tokens: tuple[int, ...]
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+
+    @property
+    def weak(self) -> bool:
+        return self.compression_ratio > MAX_COMPRESSION_RATIO or self.avg_logprob < MIN_AVG_LOGPROB
+
+    @property
+    def silent(self) -> bool:
+        return self.no_speech_prob > MAX_NO_SPEECH_PROB and self.avg_logprob < MIN_AVG_LOGPROB
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A segment in seconds from the start of its request's region."""
+
+    piece: Piece
+    text: str
+    heard: _Heard
+    words: tuple[Word, ...] = ()
+
+
+class WhisperDecoder:
+    """A loaded model. `decode` may be called from as many threads as there are replicas.
+
+    On CPU each replica has one thread and the replicas share the weights; on CUDA one call takes a batch.
+    The same request gives the same answer on CPU, whatever else is being decoded.
+    """
+
+    def __init__(
+        self, folder: Path, *, device: str, compute_type: str, replicas: int, beam_size: int
+    ) -> None:
+        self._model = WhisperModel(
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=1,
+            num_workers=replicas,
+            local_files_only=True,
+        )
+        self._beam_size = beam_size
+        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
+        self._suppressed: list[int] = list(get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1]))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the model knows."""
+        return tuple(self._model.supported_languages)
+
+    @property
+    def compute_type(self) -> str:
+        """What CTranslate2 made of the wish for this device."""
+        return str(self._model.model.compute_type)
+
+    def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
+        """Decode a batch; one result a request, in order. Raises `RuntimeError` from CTranslate2."""
+        encoded = self._encode([request.pcm for request in requests])
+        scores = self._language_scores(encoded, requests)
+        tokenizers = [
+            self._tokenizer(request.language or likeliest(sums)[0], request.task)
+            for request, sums in zip(requests, scores, strict=True)
+        ]
+        heard = self._generate(encoded, requests, tokenizers)
+        decoded = []
+        for i, request in enumerate(requests):
+            one = _row(encoded, i) if heard[i].weak or request.word_timestamps else encoded
+            window = self._window(one, request, tokenizers[i], heard[i])
+            language = request.language or likeliest(scores[i])[0]
+            decoded.append(replace(window, language=language, language_scores=scores[i]))
+        return decoded
+
+    def _encode(self, regions: Sequence[np.ndarray[Any, np.dtype[np.int16]]]) -> Encoded:
+        """Return the encoder's output. The PCM is padded, not the features: zeros there are no silence."""
+        features = []
+        for pcm in regions:
+            audio = np.zeros(_WINDOW_SAMPLES, np.float32)
+            audio[: len(pcm)] = pcm[:_WINDOW_SAMPLES] / np.float32(32768.0)
+            features.append(self._model.feature_extractor(audio, padding=0))
+        return self._model.encode(np.stack(features))
+
+    def _language_scores(self, encoded: Encoded, requests: Sequence[WindowRequest]) -> list[dict[str, float]]:
+        if all(request.language is not None for request in requests):
+            return [{} for _ in requests]
+        found = self._model.model.detect_language(encoded)
+        return [
+            {}
+            if request.language is not None
+            else add_evidence(request.language_scores, {token[2:-2]: p for token, p in rows})
+            for request, rows in zip(requests, found, strict=True)
+        ]
+
+    def _tokenizer(self, language: str, task: str) -> Tokenizer:
+        key = (language, task)
+        if key not in self._tokenizers:
+            multilingual = self._model.model.is_multilingual
+            self._tokenizers[key] = Tokenizer(
+                self._model.hf_tokenizer, multilingual, task=task, language=language
+            )
+        return self._tokenizers[key]
+
+    def _prompt(self, request: WindowRequest, tokenizer: Tokenizer) -> list[int]:
+        prompt = (request.prompt or "").strip()
+        previous = tokenizer.encode(" " + prompt) if prompt else []
+        return list(self._model.get_prompt(tokenizer, previous))
+
+    def _generate(
+        self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
+    ) -> list[_Heard]:
+        """Decode the whole batch at once where the prompts have one length, else one by one."""
+        prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
+        if len({len(prompt) for prompt in prompts}) > 1:
+            return [
+                self._generate_batch(_row(encoded, i), [requests[i]], [tokenizers[i]], [prompts[i]])[0]
+                for i in range(len(requests))
+            ]
+        return self._generate_batch(encoded, requests, tokenizers, prompts)
+
+    def _generate_batch(
+        self,
+        encoded: Encoded,
+        requests: Sequence[WindowRequest],
+        tokenizers: Sequence[Tokenizer],
+        prompts: list[list[int]],
+        **constraints: float,
+    ) -> list[_Heard]:
+        seconds = max(len(request.pcm) for request in requests) / SAMPLE_RATE
+        budget = TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
+        results = self._model.model.generate(
+            encoded,
+            prompts,
+            beam_size=self._beam_size,
+            max_length=min(_MAX_LENGTH, len(prompts[0]) + budget),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=self._suppressed,
+            max_initial_timestamp_index=50,
+            **constraints,
+        )
+        heard = []
+        for result, tokenizer in zip(results, tokenizers, strict=True):
+            tokens = result.sequences_ids[0]
+            text = tokenizer.decode(tokens).strip()
+            # The score is the mean over the tokens; the end token belongs into it too.
+            logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
+            heard.append(_Heard(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text)))
+        return heard
+
+    def _retried(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, first: _Heard
+    ) -> _Heard:
+        """Decode a doubtful window once more, without repetitions, and return the better of the two.
+
+        There is no sampling, so that a resumed run says what an undisturbed one says.
+        """
+        if not first.weak or first.silent:
+            return first
+        second = self._generate_batch(
+            encoded,
+            [request],
+            [tokenizer],
+            [self._prompt(request, tokenizer)],
+            no_repeat_ngram_size=3,
+            repetition_penalty=1.1,
+        )[0]
+        return max(first, second, key=lambda h: (h.compression_ratio <= MAX_COMPRESSION_RATIO, h.avg_logprob))
+
+    def _window(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, heard: _Heard
+    ) -> DecodedWindow:
+        speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
+        duration = len(request.pcm) / SAMPLE_RATE
+        drafts: list[_Draft] = []
+        offset = 0.0
+        for passes in range(1, MAX_PASSES + 1):
+            rest = _from(request, offset)
+            heard = self._retried(encoded, rest, tokenizer, heard)
+            found = [] if heard.silent else self._drafts(encoded, rest, tokenizer, heard)
+            covered = max((draft.piece.end for draft in found if draft.piece.closed), default=0.0)
+            uncovered = overlap(offset + covered, duration, speech) >= REST_SPEECH_SECONDS
+            again = uncovered and covered > 0 and passes < MAX_PASSES and not request.unfinished_tail
+            if again:
+                found = [draft for draft in found if draft.piece.closed]
+            drafts += [_shifted(draft, offset) for draft in found]
+            if not again:
+                break
+            offset += covered
+            rest = _from(request, offset)
+            encoded = self._encode([rest.pcm])
+            heard = self._generate(encoded, [rest], [tokenizer])[0]
+        drafts = [d for d in drafts if is_spoken(d.piece.start, d.piece.end, speech)]
+        resume = None
+        if request.unfinished_tail:
+            drafts, resume = _hand_over(drafts, request)
+        return DecodedWindow(_segments(drafts, request, resume), "", {}, resume)
+
+    def _drafts(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, heard: _Heard
+    ) -> list[_Draft]:
+        duration = len(request.pcm) / SAMPLE_RATE
+        pieces = split_at_timestamps(
+            heard.tokens, timestamp_begin=tokenizer.timestamp_begin, eot=tokenizer.eot, duration=duration
+        )
+        drafts = [_Draft(piece, tokenizer.decode(piece.tokens), heard) for piece in pieces]
+        drafts = [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
+        if drafts and request.word_timestamps:
+            self._add_words(encoded, tokenizer, drafts, duration)
+        return drafts
+
+    def _add_words(
+        self, encoded: Encoded, tokenizer: Tokenizer, drafts: list[_Draft], duration: float
+    ) -> None:
+        rows: list[dict[str, Any]] = [
+            {"seek": 0, "start": d.piece.start, "end": d.piece.end, "tokens": list(d.piece.tokens)}
+            for d in drafts
+        ]
+        frames = int(duration * self._model.frames_per_second)
+        self._model.add_word_timestamps(
+            [rows], tokenizer, encoded, frames, _PREPEND, _APPEND, last_speech_timestamp=0.0
+        )
+        for draft, row in zip(drafts, rows, strict=True):
+            draft.words = tuple(
+                Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
+                for word in row.get("words", ())
+            )
+
+
+def _row(encoded: Encoded, index: int) -> Encoded:
+    """Return one window of an encoded batch, as a batch of one."""
+    if encoded.shape[0] == 1:
+        return encoded
+    host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[index : index + 1]))
+
+
+def _from(request: WindowRequest, offset: float) -> WindowRequest:
+    return replace(request, pcm=request.pcm[round(offset * SAMPLE_RATE) :]) if offset else request
+
+
+def _shifted(draft: _Draft, offset: float) -> _Draft:
+    piece = replace(draft.piece, start=draft.piece.start + offset, end=draft.piece.end + offset)
+    words = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in draft.words)
+    return _Draft(piece, draft.text, draft.heard, words)
+
+
+def _hand_over(drafts: list[_Draft], request: WindowRequest) -> tuple[list[_Draft], int | None]:
+    """Leave a segment that the cut broke off to the next window, if enough of this one remains."""
+    duration = len(request.pcm) / SAMPLE_RATE
+    if len(drafts) < 2:
+        return drafts, None
+    before, last = drafts[-2].piece, drafts[-1].piece
+    finished = last.closed and last.end < duration - TAIL_SECONDS
+    if finished or last.start < HANDOVER_FROM * duration:
+        return drafts, None
+    # The model's times are good to a tenth of a second or so: look for the gap between the two segments.
+    middle = round((before.end + last.start) / 2 * SAMPLE_RATE)
+    reach = SAMPLE_RATE * 3 // 20
+    sample = quietest(request.pcm, middle - reach, min(middle + reach, len(request.pcm)))
+    return drafts[:-1], request.start_sample + sample
+
+
+def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) -> tuple[Segment, ...]:
+    """Return the drafts in seconds of the source: in order, not overlapping, within the region."""
+    first = request.start_sample
+    last = first + len(request.pcm) if resume is None else resume
+    bounds = [first / SAMPLE_RATE, *(first / SAMPLE_RATE + d.piece.start for d in drafts[1:])]
+    bounds.append(last / SAMPLE_RATE)
+    segments = []
+    floor = bounds[0]
+    for draft, (_, ceiling) in zip(drafts, pairwise(bounds), strict=True):
+        offset = first / SAMPLE_RATE
+        start = _clamp(offset + draft.piece.start, floor, bounds[-1])
+        end = _clamp(offset + draft.piece.end, start, max(start, ceiling))
+        segments.append(
+            Segment(
+                start=start,
+                end=end,
+                text=draft.text,
+                words=tuple(
+                    replace(
+                        word,
+                        start=_clamp(offset + word.start, start, end),
+                        end=_clamp(offset + word.end, start, end),
+                        probability=round(word.probability, 4),
+                    )
+                    for word in draft.words
+                ),
+                avg_logprob=round(draft.heard.avg_logprob, 4),
+                no_speech_prob=round(draft.heard.no_speech_prob, 4),
+                compression_ratio=round(draft.heard.compression_ratio, 4),
+            )
+        )
+        floor = end
+    return tuple(segments)
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return round(min(max(value, low), high), 3)

@@ -1,0 +1,133 @@
+"""Which model to load and where its files are: a folder, the Hugging Face cache, or a download.
+
+Runs in the speech host, so that hub traffic neither blocks the service's event loop nor outlives it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import huggingface_hub
+from faster_whisper.utils import _MODELS, available_models
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tqdm import tqdm
+
+import stenobird.demo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FIXTURE_NAME = "stenobird-fixture"
+"""What results made with the bundled 178-word model are labelled with."""
+
+AUTO_MODELS = {"cpu": "base", "cuda": "large-v3-turbo"}
+_FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
+_NEEDED = ("config.json", "model.bin", "tokenizer.json")
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the bytes done and the bytes known to be needed."""
+
+
+class ModelUnavailable(Exception):
+    """The model can't be had; the message states the remedy.
+
+    `offline` says that nothing is wrong but the way to the hub.
+    """
+
+    def __init__(self, message: str, *, offline: bool = False) -> None:
+        super().__init__(message)
+        self.offline = offline
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk. `fixture` marks the bundled test model, which is no speech model."""
+
+    folder: Path
+    name: str
+    fixture: bool = False
+
+
+def resolve(model: str, *, device: str, cache_dir: str | None, progress: Progress) -> ModelFiles:
+    """Return the model's files, downloading them if they are not on disk. Raises `ModelUnavailable`."""
+    name = AUTO_MODELS[device] if model == "auto" else model
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder.resolve())
+    repo_id = name if name.count("/") == 1 else _MODELS.get(name)
+    if repo_id is None:
+        raise ModelUnavailable(
+            f'There is no model "{name}": set STENOBIRD_MODEL to a folder that holds a CTranslate2 Whisper '
+            f"model, to a Hugging Face repository (owner/name), or to one of {', '.join(available_models())}."
+        )
+    return ModelFiles(_from_hub(repo_id, cache_dir, progress), name)
+
+
+def _from_folder(folder: Path) -> ModelFiles:
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise ModelUnavailable(
+            f"The model folder {folder} lacks {', '.join(missing)}: convert the model with "
+            "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
+        )
+    fixture = folder.parent == Path(stenobird.demo.__file__).resolve().parent
+    return ModelFiles(folder, FIXTURE_NAME if fixture else folder.name, fixture)
+
+
+def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
+    try:
+        folder = Path(_snapshot(repo_id, cache_dir, local_files_only=True))
+        if all((folder / name).is_file() for name in _NEEDED):
+            return folder
+    except LocalEntryNotFoundError:
+        pass  # not on disk yet
+    except HFValidationError as exc:
+        raise ModelUnavailable(f'"{repo_id}" is no name of a Hugging Face repository: {exc}') from exc
+    try:
+        return Path(_snapshot(repo_id, cache_dir, tqdm_class=_bar(progress)))
+    except HfHubHTTPError as exc:
+        raise ModelUnavailable(
+            f"Hugging Face refused {repo_id}: check the name in STENOBIRD_MODEL, and HF_TOKEN if the "
+            f"repository is private. ({exc})"
+        ) from exc
+    except (LocalEntryNotFoundError, OSError) as exc:
+        raise ModelUnavailable(
+            f"The model {repo_id} is not on disk and Hugging Face can't be reached: connect this machine, or "
+            "copy the model here and set STENOBIRD_MODEL to its folder. To use the small offline engine "
+            "instead, set STENOBIRD_ENGINE=offline.",
+            offline=True,
+        ) from exc
+
+
+def _snapshot(repo_id: str, cache_dir: str | None, **options: Any) -> str:
+    return str(
+        huggingface_hub.snapshot_download(
+            repo_id, cache_dir=cache_dir, allow_patterns=list(_FILES), **options
+        )
+    )
+
+
+def _bar(progress: Progress) -> Any:
+    """Return a progress bar for the terminal that also reports the bytes; without a terminal only reports."""
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm comes without types
+        def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
+            options.pop("name", None)
+            options["disable"] = not sys.stderr.isatty()
+            self._counts_bytes = options.get("unit") == "B"
+            self._done = int(options.get("initial", 0))
+            self._wanted = int(options.get("total") or 0)
+            super().__init__(iterable, **options)
+
+        def update(self, n: float | None = 1) -> Any:
+            self._done += int(n or 0)
+            if self._counts_bytes:
+                # A disabled bar keeps no count of its own; a running one may have learnt its total since.
+                progress(self._done, max(self._wanted, int(getattr(self, "total", 0) or 0), self._done))
+            return super().update(n)
+
+    return Bar

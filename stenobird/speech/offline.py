@@ -1,0 +1,92 @@
+"""The offline engine: pocketsphinx with its bundled US-English model, for machines that have no other.
+
+It understands far less than Whisper and says so wherever it shows.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.protocol import DecodedWindow
+from stenobird.transcript import Segment, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pocketsphinx import Decoder
+
+    from stenobird.speech.protocol import WindowRequest
+
+MODEL_NAME = "pocketsphinx"
+LANGUAGES = ("en",)
+PHRASE_GAP_SECONDS = 0.5
+"""A pause between words that ends a segment."""
+
+_FRAMES_A_SECOND = 100
+
+
+class PocketsphinxDecoder:
+    """A loaded pocketsphinx; `decode` takes one call at a time, others wait.
+
+    Making one raises `ImportError` where pocketsphinx is not installed.
+    """
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder  # noqa: PLC0415  # an extra that need not be installed
+
+        self._make = Decoder
+        self._decoder: Decoder = self._fresh()
+        self._lock = threading.Lock()
+
+    def _fresh(self) -> Decoder:
+        return self._make(samprate=SAMPLE_RATE, loglevel="FATAL")
+
+    def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
+        """Decode each request; always English, prompts and tasks are ignored."""
+        with self._lock:
+            return [self._decode(request) for request in requests]
+
+    def _decode(self, request: WindowRequest) -> DecodedWindow:
+        # Cepstral means adapt from one utterance to the next: start from the model's own, so that a window's
+        # text depends on nothing but the window.
+        self._decoder.reinit_feat()
+        self._decoder.start_utt()
+        self._decoder.process_raw(request.pcm.tobytes(), no_search=False, full_utt=True)
+        self._decoder.end_utt()
+        origin = request.start_sample / SAMPLE_RATE
+        limit = origin + len(request.pcm) / SAMPLE_RATE
+        words = []
+        for found in self._decoder.seg() or ():
+            if found.word.startswith(("<", "[", "+")):
+                continue
+            start = min(origin + found.start_frame / _FRAMES_A_SECOND, limit)
+            end = min(origin + (found.end_frame + 1) / _FRAMES_A_SECOND, limit)
+            text = " " + found.word.partition("(")[0]
+            probability = self._decoder.logmath.exp(found.prob)
+            words.append(Word(round(start, 3), round(end, 3), text, round(min(1.0, probability), 4)))
+        resume = None
+        if request.unfinished_tail and len(words) > 1:
+            # The cut may have split the last word: the next window hears it whole.
+            resume = round(words.pop().start * SAMPLE_RATE)
+        segments = tuple(
+            Segment(
+                start=phrase[0].start,
+                end=phrase[-1].end,
+                text="".join(word.text for word in phrase),
+                words=tuple(phrase) if request.word_timestamps else (),
+            )
+            for phrase in _phrases(words)
+        )
+        return DecodedWindow(segments, LANGUAGES[0], resume_sample=resume)
+
+
+def _phrases(words: Sequence[Word]) -> list[list[Word]]:
+    phrases: list[list[Word]] = []
+    for word in words:
+        if phrases and word.start - phrases[-1][-1].end < PHRASE_GAP_SECONDS:
+            phrases[-1].append(word)
+        else:
+            phrases.append([word])
+    return phrases

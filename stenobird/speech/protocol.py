@@ -1,0 +1,199 @@
+"""What the service and its speech host say to each other: length-prefixed frames over a socket pair.
+
+A frame is two big-endian 32-bit lengths, a JSON header and a binary payload. The service sends `load` once,
+then any number of `vad` and `decode` requests with an `id`; the host answers each `id` once with `vad`,
+`decoded` or `error`, and says `state`, `ready`, `failed` and `started` as they happen. The host keeps
+nothing between requests: voice-activity state travels with them, so a host can die at any moment and the
+next one is sent the same requests.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from stenobird.transcript import Segment, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stenobird.ports import PCM
+    from stenobird.speech.windows import Span
+
+PREFIX = struct.Struct(">II")
+MAX_HEADER_BYTES = 4 * 1024**2
+MAX_PAYLOAD_BYTES = 4 * 1024**2
+"""Four times a 30 second window. A longer frame means that the other side is broken."""
+
+VAD_STATE_BYTES = 1280
+Header: TypeAlias = dict[str, Any]
+
+
+class BrokenFrame(Exception):
+    """The other side of the socket does not speak the protocol."""
+
+
+def pack(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
+    """Return one frame, ready to send."""
+    data = json.dumps(header, separators=(",", ":")).encode()
+    return PREFIX.pack(len(data), len(payload)) + data + payload
+
+
+def lengths(prefix: bytes) -> tuple[int, int]:
+    """Read a frame's prefix. Raises `BrokenFrame` when a length is out of bounds."""
+    header_bytes, payload_bytes = PREFIX.unpack(prefix)
+    if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
+        raise BrokenFrame(f"a frame of {header_bytes} + {payload_bytes} bytes is out of bounds")
+    return header_bytes, payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSettings:
+    """What speech needs to know of the operator's settings.
+
+    `cache_dir` is where models are downloaded to; `None` is the Hugging Face cache (`HF_HOME`), so that a
+    model that other tools of this machine have is not fetched twice. `replicas` are counted from the CPU
+    affinity and the cgroup where it is `None`.
+    """
+
+    engine: Literal["auto", "whisper", "offline"] = "auto"
+    model: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = "auto"
+    replicas: int | None = None
+    window_timeout_seconds: float = 120.0
+    cache_dir: Path | None = None
+    beam_size: int = 5
+
+    def to_load(self, replicas: int) -> Header:
+        """Return the `load` request."""
+        return {
+            "type": "load",
+            "engine": self.engine,
+            "model": self.model,
+            "device": self.device,
+            "compute_type": self.compute_type,
+            "replicas": replicas,
+            "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
+            "beam_size": self.beam_size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRequest:
+    """One window to decode.
+
+    `pcm` is the region to hear, at most 30 s; `start_sample` is where it begins in the source. `speech` are
+    the runs of speech in it, in samples from its first. `language` is `None` while it is open; then
+    `language_scores` are the sums so far. With `unfinished_tail` the region ends in running speech, and the
+    segment that it cuts off is left to the next window.
+    """
+
+    pcm: PCM
+    start_sample: int
+    speech: tuple[Span, ...]
+    language: str | None
+    language_scores: Mapping[str, float] = field(default_factory=dict)
+    prompt: str | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    word_timestamps: bool = False
+    unfinished_tail: bool = False
+
+    def to_frame(self, request_id: int) -> tuple[Header, bytes]:
+        """Return the header and payload of the `decode` request."""
+        header = {
+            "type": "decode",
+            "id": request_id,
+            "start_sample": self.start_sample,
+            "speech": self.speech,
+            "language": self.language,
+            "language_scores": dict(self.language_scores),
+            "prompt": self.prompt,
+            "task": self.task,
+            "word_timestamps": self.word_timestamps,
+            "unfinished_tail": self.unfinished_tail,
+        }
+        return header, self.pcm.tobytes()
+
+    @classmethod
+    def from_frame(cls, header: Mapping[str, Any], payload: bytes) -> WindowRequest:
+        """Read what `to_frame` wrote."""
+        return cls(
+            pcm=np.frombuffer(payload, np.int16),
+            start_sample=header["start_sample"],
+            speech=tuple((start, end) for start, end in header["speech"]),
+            language=header["language"],
+            language_scores=header["language_scores"],
+            prompt=header["prompt"],
+            task=header["task"],
+            word_timestamps=header["word_timestamps"],
+            unfinished_tail=header["unfinished_tail"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedWindow:
+    """What one window said, in seconds of the source.
+
+    `language` is the one it was decoded in and `language_scores` the sums with this window's evidence (empty
+    when the language was given). `resume_sample` is where the next window must begin because the last
+    segment was unfinished, in samples of the source; `None` when it begins at the cut.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    language_scores: Mapping[str, float] = field(default_factory=dict)
+    resume_sample: int | None = None
+
+    def to_header(self, request_id: int) -> Header:
+        """Return the header of the `decoded` answer."""
+        return {
+            "type": "decoded",
+            "id": request_id,
+            "segments": [asdict(segment) for segment in self.segments],
+            "language": self.language,
+            "language_scores": dict(self.language_scores),
+            "resume_sample": self.resume_sample,
+        }
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> DecodedWindow:
+        """Read what `to_header` wrote."""
+        return cls(
+            segments=tuple(
+                Segment(**{**row, "words": tuple(Word(**word) for word in row["words"])})
+                for row in header["segments"]
+            ),
+            language=header["language"],
+            language_scores=header["language_scores"],
+            resume_sample=header["resume_sample"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the host has loaded. `languages` are ISO 639-1 codes; a single one needs no detection.
+
+    `degraded` says why the engine is not the one that was wished for. `parallel` is how many windows are
+    decoded at once: replicas on CPU, the batch on CUDA.
+    """
+
+    engine: str
+    model: str
+    device: str
+    compute_type: str
+    replicas: int
+    parallel: int
+    languages: tuple[str, ...]
+    fixture: bool = False
+    degraded: str | None = None
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> EngineInfo:
+        """Read the `ready` frame."""
+        return cls(**{**header["info"], "languages": tuple(header["info"]["languages"])})
