@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from stenobird.ports import JobStatus, NewEvent
+from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.transcript import Segment
 
 POLL_SECONDS = 2
 """`retry_after_seconds` of a job that is under way."""
@@ -192,3 +192,12 @@ class JobEvents:
             billable_minutes=billable_minutes,
             warning=warning,
         ).committed_as("done")
+
+
+def read_segment(data: Mapping[str, Any]) -> Segment:
+    """Return the segment that the data of a `transcript` event says."""
+    words = tuple(
+        Word(word["start"], word["end"], word["text"], word["probability"])
+        for word in data.get("words") or ()
+    )
+    return Segment(start=data["start"], end=data["end"], text=data["text"], words=words)

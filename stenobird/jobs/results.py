@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stenobird.jobs.events import POLL_SECONDS, JobEvents
-from stenobird.transcript import Segment, Transcript, Word
+from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_segment
+from stenobird.transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,25 +62,13 @@ def _progress(job: JobRecord) -> dict[str, float] | None:
 
 def build_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
     """Return the transcript that a job's `transcript` events say."""
-    segments = [_segment(json.loads(event.data)) for event in events if event.event == "transcript"]
+    segments = [read_segment(json.loads(event.data)) for event in events if event.event == "transcript"]
     title = job.source.get("title") if job.source is not None else None
     return Transcript(
         segments=tuple(segments),
         language=job.language,
         duration_seconds=job.duration_seconds or 0.0,
         title=title,
-    )
-
-
-def _segment(data: dict[str, Any]) -> Segment:
-    return Segment(
-        start=data["start"],
-        end=data["end"],
-        text=data["text"],
-        words=tuple(
-            Word(word["start"], word["end"], word["text"], word["probability"])
-            for word in data.get("words") or ()
-        ),
     )
 
 

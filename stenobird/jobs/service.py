@@ -186,6 +186,8 @@ class JobService:
         done = JobEvents(job.id, job.base_url).done("cancelled")
         job = await self._store.request_cancel(job_id, [done], outbox=end_messages(job, "cancelled"))
         await self._wakeups.notify_event(job_id)
+        if job.terminal and self._discard is not None:
+            await self._discard(job_id)
         return job
 
     async def stream(

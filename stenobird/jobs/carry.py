@@ -1,0 +1,81 @@
+"""How a full job carries on from a preview: its source, and those of its windows that 15 s did not cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stenobird.jobs.events import read_segment
+from stenobird.ports import SpeechCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.ports import JobRecord, JobStore
+    from stenobird.sources import AudioSource
+    from stenobird.transcript import Segment
+
+EXTRA_KEY = "carry"
+"""Where a preview's row keeps what `remember` returns."""
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a full job takes over. With a fresh `checkpoint` and no segments, only the discovery is saved."""
+
+    source: AudioSource
+    checkpoint: SpeechCheckpoint
+    heard: Mapping[str, Any] | None
+    segments: tuple[Segment, ...]
+    language: str | None
+
+
+def remember(checkpoint: SpeechCheckpoint, chunks: int) -> dict[str, Any]:
+    """Return what a preview keeps at each window that spoke: where it stood before that window.
+
+    The end of a preview closes its last window early, so a full job takes over what came before it: those
+    windows are the ones that it would have made itself.
+    """
+    return {"checkpoint": checkpoint.to_json(), "chunks": chunks}
+
+
+async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
+    """Return what `job` can take over from its preview, `None` if that is gone.
+
+    Text is taken over only where the same engine, model and options would write it again.
+    """
+    if job.preview_id is None:
+        return None
+    point = await store.resume_point(job.preview_id)
+    if point is None or point.source is None:
+        return None
+    preview = point.job
+    kept = preview.extra.get(EXTRA_KEY)
+    if (
+        kept is None
+        or kept["chunks"] == 0
+        or preview.options != job.options
+        or (preview.engine, preview.model) != (engine, model)
+    ):
+        return Carried(point.source, SpeechCheckpoint(), None, (), None)
+    segments, language = await _chunks(store, preview.id, int(kept["chunks"]))
+    return Carried(
+        point.source, SpeechCheckpoint.from_json(kept["checkpoint"]), point.heard, segments, language
+    )
+
+
+async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[tuple[Segment, ...], str | None]:
+    segments: list[Segment] = []
+    language: str | None = None
+    seq = 0
+    while len(segments) < count and (page := await store.events_after(job_id, seq, limit=_PAGE)):
+        for row in page:
+            if row.event != "transcript" or len(segments) == count:
+                continue
+            data = json.loads(row.data)
+            language = language or data.get("language")
+            segments.append(read_segment(data))
+        seq = page[-1].seq
+    return tuple(segments), language

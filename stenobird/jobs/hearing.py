@@ -1,0 +1,358 @@
+"""One job from its URL to its `done`: find, open, recognise, and commit what was heard window by window."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from stenobird.errors import (
+    AudioSourceUnreachable,
+    AudioUnreachable,
+    DestinationForbidden,
+    EgressError,
+    InvalidURL,
+    JobError,
+    RequestError,
+    TranscriptionFailed,
+    UnsupportedURL,
+)
+from stenobird.jobs import carry
+from stenobird.jobs.events import Progress
+from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from stenobird.jobs.leased import LeasedJob
+    from stenobird.ports import (
+        PCM,
+        AudioFinder,
+        AudioOpener,
+        AudioStream,
+        JobStore,
+        Mode,
+        NewEvent,
+        OpenedMedia,
+        SpeechRecognizer,
+        WindowResult,
+    )
+    from stenobird.sources import AudioSource, Verdict
+    from stenobird.transcript import Segment
+
+SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE
+_OWN_STAGES: Final = frozenset({"validating_url", "source_resolved"})
+"""Stages whose events the job itself commits, whatever a finder reports."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HearingOptions:
+    """Bounds of one job, from the settings."""
+
+    preview_seconds: float = 15.0
+    max_audio_seconds: float = 6 * 3600.0
+    max_audio_bytes: int = 2 * 1024**3
+    progress_seconds: float = 30.0
+    """Audio between two progress events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What a job hears with."""
+
+    finder: AudioFinder
+    opener: AudioOpener
+    recognizer: SpeechRecognizer
+    engine_refusal: Callable[[Mode], str | None]
+
+
+class Hearing:
+    """Carries one leased job to a committed end. Used once; `run` raises what ended it early."""
+
+    def __init__(self, leased: LeasedJob, store: JobStore, senses: Senses, options: HearingOptions) -> None:
+        self._leased = leased
+        self._job = leased.job
+        self._store = store
+        self._senses = senses
+        self._options = options
+        self._source = leased.claim.source
+        self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
+        self._extra = dict(leased.job.extra)
+        self._samples = 0
+        self._progress_at = self._checkpoint.next_sample
+        self._told_transcribing = self._job.stage == "transcribing"
+        self._audio_error: Exception | None = None
+
+    @property
+    def preview(self) -> bool:
+        """Whether only the free seconds are heard."""
+        return self._job.mode == "preview"
+
+    def error_for(self, exc: Exception) -> JobError:
+        """Return what the client is told about an exception that ended `run`.
+
+        What nobody expected is logged with its traceback and told without its details.
+        """
+        # A recogniser may wrap what its audio raised; the audio's own word counts.
+        for candidate in (self._audio_error, exc):
+            if candidate is not None and (known := self._known(candidate)) is not None:
+                return known
+        _log.error("job_failed_unexpectedly", job_id=self._job.id, exc_info=exc)
+        return TranscriptionFailed()
+
+    def _known(self, exc: BaseException) -> JobError | None:
+        if isinstance(exc, BaseExceptionGroup):
+            return next((known for part in exc.exceptions if (known := self._known(part))), None)
+        if isinstance(exc, JobError):
+            return exc
+        if isinstance(exc, InvalidURL | DestinationForbidden):
+            return UnsupportedURL(exc.message)
+        if isinstance(exc, EgressError):
+            return (AudioSourceUnreachable if self._source is None else AudioUnreachable)(exc.message)
+        if isinstance(exc, RequestError):
+            return TranscriptionFailed(f"{exc.message} Nothing was billed.")
+        return None
+
+    # --- the steps --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Hear the job and commit its good end. Raises `LeaseLost`, `StorageUnavailable` or why it failed."""
+        if (refusal := self._senses.engine_refusal(self._job.mode)) is not None:
+            raise TranscriptionFailed(f"{refusal} Nothing was billed.")
+        if self._source is None and await self._carried_on():
+            return
+        opened: OpenedMedia | None = None
+        if self._source is None:
+            found = await self._senses.finder.find(
+                self._job.audio_url, preview=self.preview, report=self._report
+            )
+            self._source, opened = found.source, found.opened
+            try:
+                await self._leased.append(*self._resolved(self._source))
+            except BaseException:
+                if opened is not None:
+                    await opened.aclose()
+                raise
+        await self._hear(self._source, heard=self._leased.claim.heard, opened=opened)
+
+    async def _report(self, verdict: Verdict) -> None:
+        if verdict.stage in _OWN_STAGES:
+            return
+        event = self._leased.events.status("queued", verdict.stage, message=verdict.message)
+        await self._leased.append(JobChange(stage=verdict.stage), [event])
+
+    def _resolved(self, source: AudioSource) -> tuple[JobChange, list[NewEvent]]:
+        events = self._leased.events
+        return JobChange(status="transcribing", stage="submitted", source=source), [
+            events.status("queued", "source_resolved", message=source.reason, source=source.public()),
+            events.status("transcribing", "submitted"),
+        ]
+
+    async def _carried_on(self) -> bool:
+        """Carry on from the job's preview; `False` if there is none, or its audio can't be opened again.
+
+        Nothing is committed before audio comes, so that a link that has expired costs a new search only.
+        """
+        recognizer = self._senses.recognizer
+        carried = await carry.carry_over(
+            self._store, self._job, engine=recognizer.engine, model=recognizer.model
+        )
+        if carried is None:
+            return False
+        self._source, self._checkpoint = carried.source, carried.checkpoint
+        self._progress_at = carried.checkpoint.next_sample
+        try:
+            await self._hear(carried.source, heard=carried.heard, carried=carried)
+        except (JobError, EgressError) as exc:
+            if self._told_transcribing:
+                raise
+            _log.info("preview_not_carried_on", job_id=self._job.id, reason=str(exc))
+            self._source, self._checkpoint = None, SpeechCheckpoint()
+            self._samples = self._progress_at = 0
+            self._audio_error = None
+            return False
+        return True
+
+    async def _hear(
+        self,
+        source: AudioSource,
+        *,
+        heard: Mapping[str, Any] | None,
+        opened: OpenedMedia | None = None,
+        carried: carry.Carried | None = None,
+    ) -> None:
+        start = self._checkpoint.next_sample
+        request = AudioRequest(
+            job_id=self._job.id,
+            source=source,
+            limits=self._limits(),
+            start_sample=start,
+            heard=heard,
+            opened=opened,
+        )
+        self._samples = start
+        async with self._senses.opener.open(request) as stream:
+            blocks = aiter(stream)
+            first = await anext(blocks, None)
+            await self._tell_transcribing(carried)
+            windows = self._senses.recognizer.transcribe(
+                self._counted(first, blocks),
+                job_id=self._job.id,
+                lane="preview" if self.preview else "full",
+                checkpoint=self._checkpoint,
+                options=self._job.options,
+            )
+            async with _closing(windows):
+                async for window in windows:
+                    await self._commit_window(window, stream)
+            await self._commit_end(stream)
+
+    def _limits(self) -> AudioLimits:
+        options = self._options
+        return AudioLimits(
+            max_bytes=options.max_audio_bytes,
+            max_samples=int(options.max_audio_seconds * SAMPLE_RATE),
+            stop_samples=int(options.preview_seconds * SAMPLE_RATE) if self.preview else None,
+        )
+
+    async def _counted(self, first: PCM | None, blocks: AsyncIterator[PCM]) -> AsyncIterator[PCM]:
+        if first is None:
+            return
+        self._samples += len(first)
+        yield first
+        try:
+            async for block in blocks:
+                self._samples += len(block)
+                yield block
+        except Exception as exc:
+            self._audio_error = exc
+            raise
+
+    # --- the commits ------------------------------------------------------------------------------------
+
+    async def _tell_transcribing(self, carried: carry.Carried | None) -> None:
+        if self._told_transcribing:
+            return
+        change = JobChange(status="transcribing", stage="transcribing")
+        events = [self._leased.events.status("transcribing", "transcribing")]
+        if carried is not None:
+            resolved, announced = self._resolved(carried.source)
+            language = carried.language
+            change = replace(resolved, stage="transcribing", language=language)
+            if carried.segments:
+                change = replace(change, checkpoint=carried.checkpoint, heard=carried.heard)
+            events = announced + events + self._transcript(carried.segments, language)
+        await self._leased.append(change, events)
+        self._told_transcribing = True
+
+    def _transcript(self, segments: tuple[Segment, ...], language: str | None) -> list[NewEvent]:
+        events: list[NewEvent] = []
+        for segment in segments:
+            index = self._leased.next_chunk_index + len(events)
+            text = segment.text if index else segment.text.lstrip()
+            # A chunk without text says nothing, and as the first one it would claim the language for nothing.
+            if text.strip():
+                tidy = _rounded(replace(segment, text=text))
+                events.append(
+                    self._leased.events.transcript(tidy, index, language=None if index else language)
+                )
+        return events
+
+    async def _commit_window(self, window: WindowResult, stream: AudioStream) -> None:
+        events = self._transcript(window.segments, window.language)
+        extra = None
+        if events and self.preview:
+            self._extra[carry.EXTRA_KEY] = carry.remember(self._checkpoint, self._leased.next_chunk_index)
+            extra = self._extra
+        self._checkpoint = window.checkpoint
+        reached = window.checkpoint.next_sample
+        if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:
+            self._progress_at = reached
+            progress = self._progress(reached, stream)
+            events.append(self._leased.events.status("transcribing", "transcribing", progress=progress))
+        change = JobChange(
+            checkpoint=window.checkpoint,
+            heard=stream.heard,
+            duration_seconds=self._total_seconds(stream),
+            language=window.language,
+            engine=window.engine,
+            model=window.model,
+            extra=extra,
+        )
+        await self._leased.append(change, events)
+
+    def _progress(self, reached: int, stream: AudioStream) -> Progress:
+        total = self._total_seconds(stream)
+        return Progress(
+            audio_seconds=round(reached / SAMPLE_RATE, 3),
+            audio_seconds_total=round(total, 3) if total is not None else None,
+        )
+
+    def _total_seconds(self, stream: AudioStream) -> float | None:
+        total = stream.duration_seconds
+        if total is None and self._source is not None:
+            total = self._source.duration_seconds
+        if not self.preview:
+            return total
+        return min(self._options.preview_seconds, total or self._options.preview_seconds)
+
+    async def _commit_end(self, stream: AudioStream) -> None:
+        if self._samples == 0:
+            raise TranscriptionFailed("No audio could be heard behind this URL. Nothing was billed.")
+        recognizer = self._senses.recognizer
+        change = JobChange(
+            status="preview_complete" if self.preview else "completed",
+            duration_seconds=self._samples / SAMPLE_RATE,
+            # Silence may have needed no window at all.
+            engine=recognizer.engine if self._checkpoint.window_index == 0 else None,
+            model=recognizer.model if self._checkpoint.window_index == 0 else None,
+            warning=stream.warning,
+        )
+        events = self._leased.events
+        if self.preview:
+            ending = [events.preview_locked(), events.done("preview_complete", warning=stream.warning)]
+            await self._leased.complete(change, ending)
+            return
+        minutes = billable_minutes(self._samples)
+        usage = None
+        if self._job.account_id is not None:
+            usage = UsageRow(self._job.id, self._job.account_id, minutes, self._samples / SAMPLE_RATE)
+        done = events.done("completed", billable_minutes=minutes, warning=stream.warning)
+        await self._leased.complete(replace(change, billable_minutes=minutes), [done], usage=usage)
+
+
+def billable_minutes(samples: int) -> int:
+    """Return the whole minutes of audio, rounded down, at least 1."""
+    return max(1, samples // SAMPLES_PER_MINUTE)
+
+
+def _rounded(segment: Segment) -> Segment:
+    """Return the segment with its times to the millisecond, as they are shown."""
+    return replace(
+        segment,
+        start=round(segment.start, 3),
+        end=round(segment.end, 3),
+        words=tuple(
+            replace(
+                word,
+                start=round(word.start, 3),
+                end=round(word.end, 3),
+                probability=round(word.probability, 4),
+            )
+            for word in segment.words
+        ),
+    )
+
+
+@asynccontextmanager
+async def _closing(windows: AsyncIterator[WindowResult]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        aclose = getattr(windows, "aclose", None)
+        if aclose is not None:
+            await aclose()

@@ -1,0 +1,186 @@
+"""Carries out one claimed job under its lease: renews it, listens for a cancel, and ends it one way only.
+
+    the job ends by itself      its last commit wrote `done`
+    the job fails               `error` and `done(failed)` in one commit
+    the client cancels          the hearing is stopped, then `done(cancelled)`
+    the worker drains           the hearing is stopped, then the lease is released; another worker goes on
+    the lease is lost           the hearing is stopped, nothing is written: another worker owns the job
+    the database stays away     the hearing is stopped, nothing can be written: the lease expires
+    the process dies            nothing is written: the lease expires, or the next holder of the lock ends it
+
+A stop waits for the commit under way, so none is ever cut in two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import structlog
+
+from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
+from stenobird.jobs import sandbox
+from stenobird.jobs.hearing import Hearing, HearingOptions, Senses
+from stenobird.jobs.leased import LeasedJob
+
+if TYPE_CHECKING:
+    from stenobird.ports import Claim, Clock, JobStore, Wakeups, Watch
+
+StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """How jobs are carried out."""
+
+    hearing: HearingOptions = field(default_factory=HearingOptions)
+    renew_seconds: float = 15.0
+    max_attempts: int = 3
+    """Attempts without progress, after which the job fails instead of being tried again."""
+
+
+class Runner:
+    """Makes runs. Holds no state of its own."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        wakeups: Wakeups,
+        senses: Senses,
+        *,
+        clock: Clock,
+        options: RunnerOptions | None = None,
+    ) -> None:
+        self.store = store
+        self.wakeups = wakeups
+        self.senses = senses
+        self.clock = clock
+        self.options = options or RunnerOptions()
+
+    def start(self, claim: Claim) -> Run:
+        """Return the run of a claimed job; it starts when its `carry_out` is awaited."""
+        return Run(self, claim)
+
+
+class Run:
+    """One claimed job being carried out."""
+
+    def __init__(self, runner: Runner, claim: Claim) -> None:
+        self._runner = runner
+        self._leased = LeasedJob(runner.store, runner.wakeups, claim)
+        self._hearing: asyncio.Task[None] | None = None
+        self._keeping = asyncio.Lock()
+        self._stop_reason: StopReason | None = None
+
+    async def carry_out(self) -> None:
+        """Return when the job has ended in one of the ways above; cancelled, it is as if the process died."""
+        async with self._runner.wakeups.watch(self._leased.job.id) as watch, asyncio.TaskGroup() as group:
+            if self._stop_reason is None:
+                self._hearing = group.create_task(self._hear())
+                keeper = group.create_task(self._keep_lease(watch))
+                await asyncio.wait({self._hearing})
+                async with self._keeping:
+                    keeper.cancel()
+        await self._settle()
+
+    async def drain(self) -> None:
+        """Stop after the commit under way and give the job back. `carry_out` returns soon after."""
+        await self._stop("drained")
+
+    async def release(self) -> None:
+        """Give the job back at once, though its hearing has not ended yet: it can no longer write."""
+        try:
+            await self._leased.release()
+        except (LeaseLost, StorageUnavailable):
+            # It has ended, or its lease will.
+            return
+
+    async def _stop(self, reason: StopReason) -> None:
+        async with self._leased.between_commits():
+            if self._leased.ended or self._stop_reason is not None:
+                return
+            self._stop_reason = reason
+            if self._hearing is not None:
+                self._hearing.cancel()
+
+    async def _hear(self) -> None:
+        runner, leased = self._runner, self._leased
+        claim = leased.claim
+        if claim.job.cancel_requested:
+            self._stop_reason = "cancelled"
+            return
+        hearing = Hearing(leased, runner.store, runner.senses, runner.options.hearing)
+        try:
+            if claim.attempts > runner.options.max_attempts:
+                await leased.fail(_gave_up(runner.options.max_attempts))
+            elif claim.job.mode == "test":
+                await sandbox.tell(leased)
+            else:
+                await hearing.run()
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: what it waited for was cancelled under it, which is a failure.
+            await self._fail(hearing, RuntimeError(f"cancelled from below: {exc!r}"))
+        except Exception as exc:  # noqa: BLE001  # whatever a job does, its worker goes on
+            if leased.ended:
+                # The client has its transcript; only the cleaning up went wrong.
+                _log.warning("job_cleanup_failed", job_id=claim.job.id, exc_info=exc)
+            elif leased.broken is None:
+                await self._fail(hearing, exc)
+        if leased.broken is not None:
+            self._stop_reason = "lost"
+            _log.warning("job_abandoned", job_id=claim.job.id, reason=leased.broken.code)
+
+    async def _fail(self, hearing: Hearing, exc: Exception) -> None:
+        try:
+            await self._leased.fail(hearing.error_for(exc))
+        except (LeaseLost, StorageUnavailable):
+            # `broken` says so.
+            return
+
+    async def _keep_lease(self, watch: Watch) -> None:
+        clock, every = self._runner.clock, self._runner.options.renew_seconds
+        renewed_at = clock.monotonic()
+        while True:
+            await watch.wait(max(0.0, renewed_at + every - clock.monotonic()))
+            async with self._keeping:
+                try:
+                    if clock.monotonic() - renewed_at >= every:
+                        renewed_at = clock.monotonic()
+                        cancelled = await self._leased.renew()
+                    else:
+                        # Most notifications are this run's own commits: looking costs a read, not a write.
+                        cancelled = await self._leased.cancel_requested()
+                except StorageUnavailable:
+                    _log.warning("lease_not_renewed", job_id=self._leased.job.id)
+                    continue
+                except LeaseLost:
+                    await self._stop("lost")
+                    return
+            if cancelled:
+                await self._stop("cancelled")
+                return
+
+    async def _settle(self) -> None:
+        leased = self._leased
+        try:
+            if self._stop_reason == "cancelled":
+                await leased.cancel()
+            elif self._stop_reason == "drained":
+                await leased.release()
+        except (LeaseLost, StorageUnavailable) as exc:
+            _log.warning("job_abandoned", job_id=leased.job.id, reason=exc.code)
+        if leased.ended:
+            await self._runner.senses.opener.discard(leased.job.id)
+
+
+def _gave_up(attempts: int) -> TranscriptionFailed:
+    return TranscriptionFailed(
+        f"Transcription was given up after {attempts} attempts that got nowhere. Nothing was billed. "
+        "Try again, or send another file."
+    )

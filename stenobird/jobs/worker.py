@@ -1,0 +1,134 @@
+"""Claims jobs and carries them out, a bounded number at once, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.jobs.runner import Run, Runner
+    from stenobird.ports import Clock, JobStore, Lane, Wakeups
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Bounds of a worker. `poll_seconds` covers for wake-ups that get lost and leases that expire."""
+
+    worker_id: str = "worker"
+    max_running: int = 4
+    poll_seconds: float = 5.0
+    grace_seconds: float = 20.0
+
+
+class Worker:
+    """Owns the jobs it runs.
+
+    One place of `max_running` is kept for previews (one is added where there is only one), so that long jobs
+    never block them; previews may take the others too. A job that breaks never takes the worker with it.
+    """
+
+    def __init__(
+        self, store: JobStore, wakeups: Wakeups, runner: Runner, *, clock: Clock, options: WorkerOptions
+    ) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._runner = runner
+        self._clock = clock
+        self._options = options
+        self._places = max(2, options.max_running)
+        self._running: dict[asyncio.Task[None], tuple[Lane, Run]] = {}
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """How many jobs are being carried out."""
+        return len(self._running)
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return. May come before `run`; may come twice."""
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Carry out jobs until `stop`; then claim no more, let commits under way finish, release the rest.
+
+        Returns at most `grace_seconds` after `stop`, plus what cancelled tasks need to clean up. Cancelling
+        it is as if the process died: leases expire.
+        """
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(self._listen())
+            try:
+                while not self._stopping:
+                    self._changed.clear()
+                    if not await self._start_one(group):
+                        await self._changed.wait()
+                await self._drain()
+            finally:
+                listener.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._wakeups.wait_job(self._options.poll_seconds)
+            except Exception as exc:  # noqa: BLE001  # without hints the worker polls
+                _log.warning("wakeups_failed", exc_info=exc)
+                await self._clock.sleep(self._options.poll_seconds)
+            self._changed.set()
+
+    async def _start_one(self, group: asyncio.TaskGroup) -> bool:
+        lanes = self._open_lanes()
+        if not lanes:
+            return False
+        try:
+            claim = await self._store.claim(self._options.worker_id, lanes=lanes)
+        except Exception as exc:  # noqa: BLE001  # a database that is away must not end the worker
+            # The next poll tries again.
+            _log.error("claim_failed", exc_info=exc)
+            return False
+        if claim is None:
+            return False
+        run = self._runner.start(claim)
+        task = group.create_task(self._guarded(run, claim.job.id))
+        lane: Lane = "full" if claim.job.mode == "full" else "preview"
+        self._running[task] = (lane, run)
+        task.add_done_callback(self._ended)
+        return True
+
+    def _open_lanes(self) -> Sequence[Lane]:
+        if len(self._running) >= self._places:
+            return ()
+        full = sum(lane == "full" for lane, _ in self._running.values())
+        return ("preview", "full") if full < self._places - 1 else ("preview",)
+
+    async def _guarded(self, run: Run, job_id: str) -> None:
+        try:
+            await run.carry_out()
+        except Exception as exc:  # noqa: BLE001  # a poisoned job must not end the worker
+            _log.error("run_broke", job_id=job_id, exc_info=exc)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._changed.set()
+
+    async def _drain(self) -> None:
+        runs = dict(self._running)
+        if not runs:
+            return
+        try:
+            async with asyncio.timeout(self._options.grace_seconds):
+                for _, run in runs.values():
+                    await run.drain()
+                await asyncio.wait(runs)
+        except TimeoutError:
+            for task, (_, run) in runs.items():
+                if not task.done():
+                    await run.release()
+                    task.cancel()
