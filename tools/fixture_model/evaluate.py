@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from faster_whisper import WhisperModel  # type: ignore[import-untyped]
+from faster_whisper import WhisperModel
 
 from stenobird.testing.wer import word_error_rate
 from tools.fixture_model.synthesis import SAMPLE_RATE, load_bank

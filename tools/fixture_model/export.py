@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ctranslate2.converters import utils  # type: ignore[import-untyped]
-from ctranslate2.specs import common_spec, whisper_spec  # type: ignore[import-untyped]
+from ctranslate2.converters import utils
+from ctranslate2.specs import common_spec, whisper_spec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from faster_whisper.feature_extractor import FeatureExtractor  # type: ignore[import-untyped]
+from faster_whisper.feature_extractor import FeatureExtractor
 from torch import Tensor
 
 from tools.fixture_model.synthesis import SAMPLE_RATE, load_bank
