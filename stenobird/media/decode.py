@@ -1,0 +1,258 @@
+"""The parent's side of a decoder child: starts it, feeds it, watches it, and believes nothing that it says.
+
+    MediaStream ──pull──► DecoderProcess ◄──socket pair──► decoder_child (fd 0, fd 1)
+                               │ R offset, size
+                               ▼
+                             Feed
+
+One socket carries everything, and it is read only when the stream's reader wants more: a slow reader fills
+the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it says nothing
+for `stall_seconds` while it has all that it asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from stenobird.media.decoder_child import HEADER, POSITION, READ_REPLY, READ_REQUEST, SIZE_REPLY
+from stenobird.ports import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from types import TracebackType
+
+    from stenobird.media.fetch import Feed
+    from stenobird.ports import PCM
+
+_COMMAND = ("-I", "-c", "from stenobird.media.decoder_child import main; main()")
+# Not `-m`: a main module is compiled anew at each start.
+_MAX_PAYLOAD_BYTES = 2 * SAMPLE_RATE + POSITION.size
+_MAX_READ_BYTES = 64 * 1024
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLimits:
+    """What one decoder child may use. `memory_bytes` comes on top of its libraries' address space."""
+
+    memory_bytes: int = 256 * 1024**2
+    cpu_seconds: int = 1800
+    stall_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The child has opened the file. `duration_seconds` is a claim."""
+
+    container: str
+    codec: str
+    duration_seconds: float | None
+    duration_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """At most a second of audio; `position` is the highest byte offset that went into it."""
+
+    pcm: PCM
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The audio has ended, or all that was wanted is there. `samples` counts from the start of the audio."""
+
+    samples: int
+    corrupt_packets: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing can be heard: `kind` is that of `recognition.Refusal`."""
+
+    kind: str
+    message: str
+
+
+class DecoderDied(Exception):  # an outcome, handled by MediaStream
+    """The child ended without saying so, hung and was killed, or sent what no healthy child sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderJob:
+    """What to decode: samples `skip` to `stop`; more than `most` is refused."""
+
+    skip: int
+    stop: int | None
+    most: int
+
+
+class DecoderProcess:
+    """One child and the conversation with it. Use it as a context manager: leaving it kills the child."""
+
+    def __init__(self, feed: Feed, job: DecoderJob, limits: DecoderLimits) -> None:
+        self._feed = feed
+        self._job = job
+        self._limits = limits
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while it runs."""
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
+
+    async def __aenter__(self) -> Self:
+        job = {
+            "parent": os.getpid(),
+            "skip": self._job.skip,
+            "stop": self._job.stop,
+            "most": self._job.most,
+            "size": self._feed.total_bytes,
+            "memory_bytes": self._limits.memory_bytes,
+            "cpu_seconds": self._limits.cpu_seconds,
+        }
+        with contextlib.ExitStack() as stack:
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            on_failure = stack.enter_context(contextlib.ExitStack())
+            on_failure.callback(ours.close)
+            path = self._feed.complete_path()
+            source = theirs.fileno() if path is None else stack.enter_context(path.open("rb")).fileno()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *_COMMAND,
+                json.dumps(job),
+                stdin=source,
+                stdout=theirs.fileno(),
+                stderr=asyncio.subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+                cwd="/",
+                # Ctrl-C on a terminal ends the service, which then ends its children in its own order.
+                start_new_session=True,
+            )
+            try:
+                self._reader, self._writer = await asyncio.open_connection(sock=ours)
+            except BaseException:
+                self._process.kill()
+                raise
+            on_failure.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+
+    async def messages(self) -> AsyncGenerator[Found | Block | Ended | Refused | None]:
+        """Yield what the child finds out, answering its requests on the way; `None` is a sign of life.
+
+        Ends after `Ended` or `Refused`. Raises `DecoderDied`, and whatever the feed raises.
+        """
+        while True:
+            kind, payload = await self._receive()
+            if kind == b"R":
+                offset, size = READ_REQUEST.unpack(payload)
+                data = await self._feed.read(offset, min(size, _MAX_READ_BYTES))
+                await self._reply(READ_REPLY.pack(len(data)) + data)
+            elif kind == b"S":
+                await self._reply(SIZE_REPLY.pack(await self._size()))
+            elif kind == b"P":
+                (position,) = POSITION.unpack_from(payload)
+                yield Block(np.frombuffer(payload, np.dtype("<i2"), offset=POSITION.size), position)
+            elif kind == b"H":
+                yield None
+            elif kind == b"I":
+                yield Found(**_fields(payload, _FOUND))
+            elif kind == b"E":
+                yield Ended(**_fields(payload, _ENDED))
+                return
+            else:
+                yield Refused(**_fields(payload, _REFUSED))
+                return
+
+    async def _receive(self) -> tuple[bytes, bytes]:
+        assert self._reader is not None
+        try:
+            async with asyncio.timeout(self._limits.stall_seconds):
+                kind, length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+                if kind not in _PAYLOADS or length not in _PAYLOADS[kind]:
+                    raise DecoderDied("it broke the protocol")
+                payload = await self._reader.readexactly(length)
+        except TimeoutError as exc:
+            raise DecoderDied(f"it made no progress for {self._limits.stall_seconds:g} s") from exc
+        except (asyncio.IncompleteReadError, OSError) as exc:
+            raise DecoderDied("it ended too early") from exc
+        return kind, payload
+
+    async def _reply(self, data: bytes) -> None:
+        assert self._writer is not None
+        try:
+            self._writer.write(data)
+            async with asyncio.timeout(self._limits.stall_seconds):
+                await self._writer.drain()
+        except (OSError, TimeoutError) as exc:
+            raise DecoderDied("it does not listen any more") from exc
+
+    async def _size(self) -> int:
+        """Wait until the length of the file is known; -1 if it never will be."""
+        front = self._feed.front
+        while self._feed.total_bytes is None:
+            # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.
+            if not await self._feed.read(front, 1):
+                break
+            front = self._feed.front
+        return -1 if self._feed.total_bytes is None else self._feed.total_bytes
+
+
+_JSON_BYTES = range(2, 16 * 1024)
+_PAYLOADS = {
+    b"R": range(READ_REQUEST.size, READ_REQUEST.size + 1),
+    b"S": range(1),
+    b"P": range(POSITION.size + 2, _MAX_PAYLOAD_BYTES + 1, 2),
+    b"H": range(POSITION.size, POSITION.size + 1),
+    b"I": _JSON_BYTES,
+    b"E": _JSON_BYTES,
+    b"X": _JSON_BYTES,
+}
+
+_FOUND = {
+    "container": str,
+    "codec": str,
+    "duration_seconds": (float, int, type(None)),
+    "duration_exact": bool,
+}
+_ENDED = {"samples": int, "corrupt_packets": int, "note": (str, type(None))}
+_REFUSED = {"kind": str, "message": str}
+
+
+def _fields(payload: bytes, expected: dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object with exactly these fields. Raises `DecoderDied`."""
+    try:
+        row = json.loads(payload)
+    except ValueError as exc:
+        raise DecoderDied("it broke the protocol") from exc
+    if not isinstance(row, dict) or row.keys() != expected.keys():
+        raise DecoderDied("it broke the protocol")
+    if not all(isinstance(row[name], kind) for name, kind in expected.items()):
+        raise DecoderDied("it broke the protocol")
+    return row

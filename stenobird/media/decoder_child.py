@@ -1,0 +1,425 @@
+"""The decoder child: hostile bytes in on fd 0, 16 kHz mono PCM out on fd 1, and nothing else within reach.
+
+Run as a script by `decode.DecoderProcess`, isolated (`python -I`), with a scrubbed environment. It imports
+the standard library and PyAV only, because its start-up is part of the time to the first word.
+
+Before the first byte is parsed it ties its life to its parent's, gives up new privileges, and caps its
+address space, CPU seconds, file writes, processes and open files; from then on it can't open anything. FFmpeg
+is given an object to read from, never a name; the demuxer is chosen here, by magic bytes, and forced, so that
+no probe can pick a playlist; `protocol_whitelist` allows nothing; only audio decoders may be opened.
+
+Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payload:
+
+    R  offset (u64), size (u32): send me bytes from there       answered by: length (u32), bytes; 0 is the end
+    S  nothing: how long is the file?                           answered by: length (i64), -1 unknown
+    I  JSON: container, codec, duration_seconds, duration_exact
+    P  position (u64), then s16 samples: at most a second of PCM; position is the highest byte offset read
+    H  position (u64): still at work on samples that are skipped
+    E  JSON: the end: samples (from the start of the audio), corrupt_packets, note
+    X  JSON: kind, message: nothing can be heard; see `Refusal`
+
+A regular file as fd 0 is read in place, and R and S are never sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import os
+import resource
+import signal
+import stat
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from stenobird.media.recognition import Refusal, index_comes_late, recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stenobird.media.recognition import Source
+
+SAMPLE_RATE = 16_000
+BLOCK_SAMPLES = SAMPLE_RATE
+BLOCK_BYTES = 2 * BLOCK_SAMPLES
+READ_BYTES = 32 * 1024
+HEARTBEAT_SAMPLES = 60 * SAMPLE_RATE
+MAX_FAILURES_IN_A_ROW = 1000
+LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+
+HEADER = struct.Struct("<cI")
+READ_REQUEST = struct.Struct("<QI")
+READ_REPLY = struct.Struct("<I")
+SIZE_REPLY = struct.Struct("<q")
+POSITION = struct.Struct("<Q")
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+DISCARD_ALL = 48
+
+# Only these may be opened, by FFmpeg's own stream probing as well: a picture or a video frame is never
+# decoded.
+AUDIO_DECODERS = (
+    "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,adpcm_yamaha,alac,amrnb,"
+    "amrwb,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
+    "libvorbis,mp1,mp1float,mp2,mp2float,mp3,mp3float,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
+    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,"
+    "pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,"
+    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,speex,vorbis,wavpack,wmalossless,wmapro,"
+    "wmav1,wmav2,wmavoice"
+)
+
+# Probing that reads far delays the first word; a transport stream needs more to find its tracks.
+PROBE_BYTES = {"mpegts": 1 << 20, "asf": 1 << 18, "mov": 1 << 17, "matroska": 1 << 17}
+SEEKABLE = frozenset({"caf"})
+STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
+ESTIMATED = frozenset({"mp3", "aac", "ac3", "wav"})
+
+
+class RegularFile:
+    """The complete spool, open on fd 0."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return what is there."""
+        return os.pread(0, size, offset)
+
+    def size(self) -> int | None:
+        """Return the length of the file."""
+        return os.fstat(0).st_size
+
+
+class RemoteFile:
+    """Bytes that the parent hands over as they arrive; fd 0 is one end of a socket pair."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Ask the parent, and wait until it has something."""
+        send(b"R", READ_REQUEST.pack(offset, size))
+        (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
+        return receive(length)
+
+    def size(self) -> int | None:
+        """Ask the parent, and wait until it knows."""
+        send(b"S", b"")
+        (length,) = SIZE_REPLY.unpack(receive(SIZE_REPLY.size))
+        return length if length >= 0 else None
+
+
+class Pipe:
+    """What FFmpeg reads: the source from `base` on, forward only."""
+
+    def __init__(self, source: Source, base: int) -> None:
+        self._source = source
+        self._base = base
+        self._offset = 0
+        self.highest = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, nothing at the end."""
+        data = self._source.read_at(self._base + self._offset, min(size, READ_BYTES))
+        self._offset += len(data)
+        self.highest = max(self.highest, self._base + self._offset)
+        return data
+
+
+class SeekablePipe(Pipe):
+    """The same with seeking, for containers whose index may stand at the end."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move, as files do. Raises `OSError` for places that don't exist."""
+        if whence == os.SEEK_CUR:
+            offset += self._offset
+        elif whence == os.SEEK_END:
+            size = self._source.size()
+            if size is None:
+                raise OSError("the length is not known")
+            offset += size - self._base
+        if offset < 0:
+            raise OSError("before the start")
+        self._offset = offset
+        return offset
+
+    def tell(self) -> int:
+        """Return the offset of the next read."""
+        return self._offset
+
+
+def send(kind: bytes, payload: bytes) -> None:
+    """Send one message; waits while the parent doesn't want more."""
+    data = memoryview(HEADER.pack(kind, len(payload)) + payload)
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def receive(size: int) -> bytes:
+    """Return exactly so many bytes of the parent's answer."""
+    parts = []
+    while size > 0:
+        part = os.read(0, size)
+        if not part:
+            os._exit(0)  # the parent has closed its end: nobody listens any more
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+# --- the cage -----------------------------------------------------------------------------------------------
+
+
+def tie_to_parent(parent: int) -> None:
+    """Die with the parent, whichever of the two comes first: the request or the parent's end."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
+    """Cap what this process may use; called when everything is imported and nothing is parsed.
+
+    `memory_bytes` comes on top of the address space that the libraries take. With no more than the three
+    standard descriptors allowed, neither a file nor a socket can be opened.
+    """
+    caps = {"CPU": cpu_seconds, "FSIZE": 0, "CORE": 0, "NPROC": 0, "NOFILE": 3}
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib would cost a millisecond of start-up
+        caps["AS"] = int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes
+    for name, value in caps.items():
+        # Not every system knows every limit (macOS has no RLIMIT_AS that holds); the parent's own caps
+        # remain.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+# --- decoding -----------------------------------------------------------------------------------------------
+
+
+class Output:
+    """Counts samples from the start of the audio, and sends the wanted ones in blocks of a second."""
+
+    def __init__(self, pipe: Pipe, *, skip: int, stop: int | None, most: int) -> None:
+        self._pipe = pipe
+        self._skip = skip
+        self._stop = stop
+        self._most = most
+        self._block = bytearray()
+        self._beat = 0
+        self.samples = 0
+
+    def write(self, pcm: memoryview) -> bool:
+        """Take s16 bytes; return whether enough was heard. Raises `Refusal` past the most that is allowed."""
+        count = len(pcm) // 2
+        if self._stop is not None and self.samples + count >= self._stop:
+            count = self._stop - self.samples
+            pcm = pcm[: 2 * count]
+        if self.samples + count > self._most:
+            raise Refusal("too_long", "it is longer than allowed")
+        unheard = min(count, max(0, self._skip - self.samples))
+        self.samples += count
+        self._block += pcm[2 * unheard :]
+        if unheard and self.samples - self._beat >= HEARTBEAT_SAMPLES:
+            self._beat = self.samples
+            send(b"H", POSITION.pack(self._pipe.highest))
+        while len(self._block) >= BLOCK_BYTES:
+            self._send(BLOCK_BYTES)
+        return self._stop is not None and self.samples >= self._stop
+
+    def flush(self) -> None:
+        """Send what is left."""
+        if self._block:
+            self._send(len(self._block))
+
+    def _send(self, size: int) -> None:
+        send(b"P", POSITION.pack(self._pipe.highest) + self._block[:size])
+        del self._block[:size]
+
+
+class Decoder:
+    """Frames of one audio track, brought to 16 kHz mono whatever they change to on the way.
+
+    Timestamps are ignored: the position of a sample is the number of samples before it. Stitched
+    programmes jump in time, and a jump must neither drop nor invent audio.
+    """
+
+    def __init__(self, av: Any, container: Any, stream: Any) -> None:
+        self._av = av
+        self._container = container
+        self._stream = stream
+        self._resampler: Any = None
+        self._shape: tuple[Any, ...] = ()
+        self.corrupt_packets = 0
+        self.note: str | None = None
+
+    def pcm(self) -> Iterator[memoryview]:
+        """Yield s16 samples until the track ends or is too damaged to go on."""
+        failures = 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._av.FFmpegError as exc:
+                self.note = f"the container broke off: {exc.strerror}"
+                break
+            if packet is None:
+                break
+            try:
+                frames = packet.decode()
+            except self._av.FFmpegError:
+                # FFmpeg's decoders find their feet again after a damaged packet.
+                self.corrupt_packets += 1
+                failures += 1
+                if failures > MAX_FAILURES_IN_A_ROW:
+                    self.note = "most of it is damaged"
+                    break
+                continue
+            if frames:
+                failures = 0
+            for frame in frames:
+                yield from self._resample(frame)
+        yield from self._drain()
+
+    def _resample(self, frame: Any) -> Iterator[memoryview]:
+        rate = frame.sample_rate
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            self.corrupt_packets += 1
+            return
+        shape = (frame.format.name, frame.layout.name, rate)
+        if shape != self._shape:
+            yield from self._drain()
+            self._resampler = self._av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._shape = shape
+        frame.pts = None
+        yield from self._planes(self._resampler.resample(frame))
+
+    def _drain(self) -> Iterator[memoryview]:
+        if self._resampler is not None:
+            yield from self._planes(self._resampler.resample(None))
+            self._resampler = None
+
+    @staticmethod
+    def _planes(frames: list[Any]) -> Iterator[memoryview]:
+        for frame in frames:
+            if frame is not None and frame.samples:  # a resampler with nothing to do "flushes" a None
+                yield memoryview(frame.planes[0])[: 2 * frame.samples]
+
+
+def refuse_open(*_arguments: object) -> NoReturn:
+    """Stand in for FFmpeg's way of opening a second file that the first one names."""
+    raise OSError("a media file may not open another one")
+
+
+def duration(container: Any, stream: Any, demuxer: str, size: int | None) -> tuple[float | None, bool]:
+    """Return the length that the container states, or an estimate from its bit rate, and which it is."""
+    if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
+        return float(stream.duration * stream.time_base), demuxer in STATES_DURATION
+    if container.duration is not None and container.duration > 0:
+        return float(container.duration / 1_000_000), demuxer in STATES_DURATION
+    bit_rate = stream.codec_context.bit_rate or container.bit_rate
+    if demuxer in ESTIMATED and size and bit_rate:
+        return size * 8 / float(bit_rate), False
+    return None, False
+
+
+def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
+    """Decode as the job says, to the end message. Raises `Refusal`."""
+    demuxer, base = recognise(source)
+    late = demuxer in SEEKABLE or (demuxer == "mov" and index_comes_late(source, base))
+    pipe = (SeekablePipe if late else Pipe)(source, base)
+    options = {
+        "protocol_whitelist": "none",
+        "format_whitelist": demuxer,
+        "codec_whitelist": AUDIO_DECODERS,
+        "probesize": str(PROBE_BYTES.get(demuxer, READ_BYTES)),
+        "analyzeduration": "2000000",
+        "max_streams": "64",
+    }
+    try:
+        container = av.open(
+            pipe,
+            "r",
+            format=demuxer,
+            options=options,
+            buffer_size=READ_BYTES,
+            io_open=refuse_open,
+            metadata_errors="ignore",
+        )
+    except (av.FFmpegError, ValueError, OSError) as exc:
+        raise Refusal("broken", f"it is damaged or cut off ({exc})") from exc
+    stream = container.streams.best("audio")
+    if stream is None:
+        raise Refusal("no_audio", "it has no audio track")
+    context = stream.codec_context
+    if context is None or context.codec.name not in AUDIO_DECODERS.split(","):
+        name = context.codec.name if context is not None else "unknown or encrypted"
+        raise Refusal("no_audio", f"its audio track ({name}) can't be decoded")
+    context.thread_count = 1
+    for other in container.streams:
+        if other.index != stream.index and hasattr(other, "discard"):
+            other.discard = DISCARD_ALL
+    size = source.size() if isinstance(source, RegularFile) else job["size"]
+    seconds, exact = duration(container, stream, demuxer, size and size - base)
+    info = {
+        "container": demuxer,
+        "codec": context.codec.canonical_name,
+        "duration_seconds": seconds,
+        "duration_exact": exact,
+    }
+    send(b"I", json.dumps(info).encode())
+    output = Output(pipe, skip=job["skip"], stop=job["stop"], most=job["most"])
+    decoder = Decoder(av, container, stream)
+    try:
+        for pcm in decoder.pcm():
+            if output.write(pcm):
+                break
+    except (av.FFmpegError, ValueError) as exc:
+        decoder.note = f"decoding broke off: {exc}"
+    output.flush()
+    end = {"samples": output.samples, "corrupt_packets": decoder.corrupt_packets, "note": decoder.note}
+    send(b"E", json.dumps(end).encode())
+
+
+def rehearse(av: Any) -> None:
+    """Decode a few samples of silence, so that whatever PyAV imports or FFmpeg opens late is there already.
+
+    Subtitle and video modules are imported when a container names such tracks; the cage would stop that.
+    """
+    import av.subtitles.codeccontext  # noqa: PLC0415
+    import av.subtitles.stream  # noqa: PLC0415
+    import av.video.stream  # noqa: PLC0415
+
+    silence = struct.pack(
+        "<4sI8sIHHIIHH4sI", b"RIFF", 292, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", 256
+    )
+    with av.open(io.BytesIO(silence + bytes(256)), "r", format="wav") as container:
+        for _pcm in Decoder(av, container, container.streams.audio[0]).pcm():
+            pass
+
+
+def main() -> NoReturn:
+    """Do the one job on the command line, then end at once."""
+    job = json.loads(sys.argv[1])
+    tie_to_parent(job["parent"])
+    try:
+        try:
+            import av  # noqa: PLC0415  # after the tie to the parent, and reported if it fails
+
+            rehearse(av)
+        except (ImportError, OSError) as exc:
+            raise Refusal("environment", f"PyAV does not work: {exc}") from exc
+        source = RegularFile() if stat.S_ISREG(os.fstat(0).st_mode) else RemoteFile()
+        lock_down(job["memory_bytes"], job["cpu_seconds"])
+        try:
+            decode(av, source, job)
+        except MemoryError as exc:
+            raise Refusal("broken", "decoding it takes more memory than allowed") from exc
+    except Refusal as exc:
+        send(b"X", json.dumps({"kind": exc.kind, "message": str(exc)}).encode())
+    # Nothing is left to close, and a destructor run over hostile state has nothing to add.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

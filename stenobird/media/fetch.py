@@ -1,0 +1,496 @@
+"""Bytes of one file from its server to its spool: at line speed for a whole job, on demand for a preview.
+
+    opened by discovery ──┐
+                          ├─► Download ──► Spool ──► decoder child
+    ranged GETs (Origin) ─┘
+
+A whole job's download runs ahead of the decoder, because a second download may differ or be refused. A
+preview fetches blocks as its decoder asks for them, and drops the connection when it has heard enough. Either
+way a read far ahead (an mp4 whose index stands at the end) is fetched as a range of its own where the server
+can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioTooLarge,
+    AudioUnreachable,
+    DestinationForbidden,
+    EgressError,
+    JobError,
+    ResponseBroken,
+    ResponseTooLarge,
+    UnsupportedURL,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from stenobird.egress.client import EgressClient
+    from stenobird.media.spool import Spool
+    from stenobird.ports import AudioLimits, Clock, OpenedMedia
+    from stenobird.sources import AudioSource
+
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Delays before each try after a break without progress; when they are used up, the download has failed."""
+
+FIRST_BLOCK_BYTES = 64 * 1024
+MIN_BLOCK_BYTES = 32 * 1024
+MAX_BLOCK_BYTES = 1024 * 1024
+FAR_BYTES = 512 * 1024
+OVERLAP_BYTES = 4 * 1024
+"""A resumed download starts so much earlier and compares: many servers send no validator worth the name."""
+
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+\d+-(\d{1,18})/", re.IGNORECASE)
+
+LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
+
+
+class Feed(Protocol):
+    """Where a decoder's bytes come from; offsets are those of one file."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Length of the file, as soon as it is known."""
+
+    @property
+    def failure(self) -> JobError | None:
+        """Why there are no more bytes, if the file did not end where it should."""
+
+    @property
+    def front(self) -> int:
+        """How many bytes from the start are on disk without a gap."""
+
+    def complete_path(self) -> Path | None:
+        """Return the file on disk once every byte is in it."""
+
+    async def run(self) -> None:
+        """Fetch ahead for as long as that makes sense. Never raises: see `failure`."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return at least one byte, waiting for it; nothing at the end, or where the download failed.
+
+        Raises a `JobError` if the audio must not be used any further (too large, changed, no disk space).
+        """
+
+    async def aclose(self) -> None:
+        """Drop every connection. Safe to call twice."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return the JSON-safe facts that tell this file from another: size, type, ETag."""
+
+
+class Origin(Protocol):
+    """Opens byte ranges of a source: the guarded HTTP client, or the store of uploads."""
+
+    async def open(
+        self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
+    ) -> OpenedMedia:
+        """Ask for bytes `first` to `last` (inclusive; `None`: to the end). Raises `EgressError`."""
+
+
+class HTTPOrigin:
+    """The `Origin` of everything that has a URL."""
+
+    def __init__(self, client: EgressClient) -> None:
+        self._client = client
+
+    async def open(
+        self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
+    ) -> OpenedMedia:
+        """Send a GET as the source's server wants it."""
+        return await self._client.open(
+            url,
+            headers=source.request_headers,
+            byte_range=(first, last),
+            if_range=if_range,
+            referer=source.page_url,
+        )
+
+
+class SourceChanged(AudioUnreachable):
+    """The file behind the link changed while it was being transcribed, so the text could not be continued.
+
+    Nothing was billed. Send the link again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file behind the link changed while it was being transcribed, so the text could not be "
+            "continued. Nothing was billed. Send the link again."
+        )
+
+
+class _Changed(Exception):  # an outcome, handled in this module
+    """The file on the server is not the one that was spooled."""
+
+
+class _Refused(Exception):  # an outcome, handled in this module
+    """The server answered with a status that holds no audio."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+    @property
+    def final(self) -> bool:
+        return self.status < 500 and self.status not in {408, 425, 429}
+
+    def as_job_error(self) -> AudioUnreachable:
+        if self.status in {401, 403, 451}:
+            return AudioUnreachable(
+                f"The server refuses to send the audio (status {self.status}). "
+                "Check that it opens without login, then try again."
+            )
+        if self.status in {404, 410}:
+            return AudioUnreachable(
+                f"The audio is no longer there (status {self.status}). Check the link, then try again."
+            )
+        return AudioUnreachable(f"The audio's server answered with status {self.status}. Try again later.")
+
+
+def as_job_error(error: EgressError) -> JobError:
+    """Return what a failed request means for a job."""
+    if isinstance(error, DestinationForbidden):
+        return UnsupportedURL(f"The audio is at an address that is not opened. {error.message}")
+    if isinstance(error, ResponseTooLarge):
+        return AudioTooLarge(error.message)
+    return AudioUnreachable(f"The audio could not be downloaded. {error.message}")
+
+
+class Download:
+    """A `Feed` that is one file on one server. `run` and `read` may go on at the same time.
+
+    With `on_demand` (a preview) nothing is fetched that was not asked for, give or take a block. `resuming`
+    says that audio from these bytes was heard before, so that other bytes must not follow it.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        origin: Origin,
+        source: AudioSource,
+        *,
+        limits: AudioLimits,
+        clock: Clock,
+        opened: OpenedMedia | None,
+        on_demand: bool,
+        resuming: bool,
+    ) -> None:
+        self._spool = spool
+        self._origin = origin
+        self._source = source
+        self._limits = limits
+        self._clock = clock
+        self._on_demand = on_demand
+        self._used = resuming
+        self._urls = list(dict.fromkeys([source.final_url, source.media_url]))
+        # The answer that is being read, from the front of the file on.
+        self._unread = opened
+        self._answer: OpenedMedia | None = None
+        self._body: AsyncIterator[bytes] | None = None
+        self._position = 0
+        self._answer_end: int | None = None
+        self._answer_start_front = 0
+        self._ranges = opened is not None and opened.status == 206
+        self._block_bytes = MIN_BLOCK_BYTES if on_demand else 4 * FIRST_BLOCK_BYTES
+        self._failure: JobError | None = None
+
+    @property
+    def total_bytes(self) -> int | None:
+        """The length that the server states."""
+        return self._spool.facts.total_bytes
+
+    @property
+    def failure(self) -> JobError | None:
+        """Why the download was given up."""
+        return self._failure
+
+    @property
+    def front(self) -> int:
+        """The length of what is on disk from the start on."""
+        return self._spool.front
+
+    def complete_path(self) -> Path | None:
+        """Return the spooled file once it is whole."""
+        return self._spool.media_path if self._spool.complete else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the server says about the file."""
+        facts = self._spool.facts
+        return {"size": facts.total_bytes, "type": facts.content_type, "etag": facts.etag}
+
+    async def run(self) -> None:
+        """Download the whole file; a preview has nothing to do here."""
+        if self._on_demand:
+            return
+        try:
+            await self._keep_trying(self._read_on)
+        except JobError as exc:
+            self._fail(exc)
+        finally:
+            await self.aclose()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
+        self._used = True
+        while True:
+            changed = self._spool.changed()
+            if self._failure is not None and not _partly_usable(self._failure):
+                raise self._failure
+            if data := await self._spool.read(offset, size):
+                return data
+            total = self.total_bytes if self.total_bytes is not None else self._limits.max_bytes
+            if self._spool.complete or self._failure is not None or offset >= total:
+                return b""
+            try:
+                if not await self._demand(offset):
+                    await changed.wait()
+            except JobError as exc:
+                self._fail(exc)
+
+    async def aclose(self) -> None:
+        """Drop the connection. Safe to call twice."""
+        unread, answer, body = self._unread, self._answer, self._body
+        self._unread, self._answer, self._body = None, None, None
+        await _close(unread, None)
+        await _close(answer, body)
+
+    # --- what to ask for next -------------------------------------------------------------------------------
+
+    async def _demand(self, offset: int) -> bool:
+        """Bring `offset` nearer; return `False` if `run` is on its way there and waiting is enough."""
+        sequential = self._unread is not None or self._body is not None
+        far = offset - max(self._position, self.front) > FAR_BYTES
+        if self._ranges and self.total_bytes is not None:
+            if far and not self._on_demand:
+                with contextlib.suppress(EgressError, _Refused, _Changed):
+                    await self._fetch_block(offset)
+                    return True
+                # The sequential download has the retries, the checks, and gets there as well.
+                self._ranges = False
+            elif self._on_demand and (far or not sequential):
+                await self._keep_trying(partial(self._fetch_block, offset), until=offset)
+                return True
+        if not self._on_demand:
+            return False
+        await self._keep_trying(self._read_on, until=offset)
+        return True
+
+    async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, until: int | None = None) -> None:
+        """Repeat `step`, through breaks and with growing delays, until all is there, or `until` is.
+
+        A step that makes no progress raises. Returns early when the step turns out to be the wrong way to
+        ask (`_ranges` was switched off).
+        """
+        delays = iter(RETRY_SECONDS if self.front else RETRY_SECONDS[:3])
+        stored, ranges = self._spool.stored_bytes, self._ranges
+        while not self._spool.complete and (until is None or self._spool.present.end_from(until) == until):
+            try:
+                await step()
+            except (_Changed, _Refused, EgressError) as exc:
+                await self.aclose()
+                reason = await self._recover(exc)
+            else:
+                if ranges and not self._ranges:
+                    return
+                continue
+            if self._spool.stored_bytes > stored:
+                delays = iter(RETRY_SECONDS)
+            stored = self._spool.stored_bytes
+            delay = next(delays, None)
+            if delay is None:
+                raise reason
+            await self._clock.sleep(delay)
+
+    async def _recover(self, problem: _Changed | _Refused | EgressError) -> JobError:
+        """Prepare for another try and return what to say if there is none left; raise it if none would help."""
+        if isinstance(problem, _Changed):
+            if self._used:
+                raise SourceChanged from problem
+            await self._spool.reset()
+            return SourceChanged()
+        if isinstance(problem, _Refused):
+            reason: JobError = problem.as_job_error()
+            # A signed address may have expired where the original link still leads to the file.
+            if problem.final and len(self._urls) > 1:
+                self._urls.pop(0)
+                return reason
+            retryable = not problem.final
+        else:
+            reason = as_job_error(problem)
+            retryable = isinstance(reason, AudioUnreachable)
+        if not retryable:
+            raise reason from problem
+        return reason
+
+    async def _fetch_block(self, offset: int) -> None:
+        """Fetch one block from `offset` on, as a request of its own."""
+        last = min(offset + self._block_bytes, self.total_bytes or 0) - 1
+        next_start = self._spool.present.next_start(offset)
+        if next_start is not None:
+            last = min(last, next_start - 1)
+        response = await self._ask(offset, last)
+        body = response.body()
+        try:
+            if response.status == 200:
+                self._ranges = False
+                return
+            self._accept(response)
+            if response.offset != offset:
+                raise ResponseBroken("The server sent another part of the file than was asked for.")
+            stored = self._spool.stored_bytes
+            position = offset
+            async for data in body:
+                await self._spool.write(position, data[: last + 1 - position])
+                position += len(data)
+            if self._spool.stored_bytes == stored:
+                raise ResponseBroken("The server sent nothing.")
+        finally:
+            await _close(response, body)
+        # Growing with what was fetched keeps what is fetched in vain to a fraction of what was needed.
+        smallest = MIN_BLOCK_BYTES if self._on_demand else 4 * FIRST_BLOCK_BYTES
+        self._block_bytes = min(max(smallest, self._spool.stored_bytes // 4), MAX_BLOCK_BYTES)
+
+    # --- the file from its front on -------------------------------------------------------------------------
+
+    async def _read_on(self) -> None:
+        """Store the next piece of the answer that is open, opening one where none is."""
+        if self._body is None:
+            await self._open_at_front()
+            if self._spool.complete:
+                return
+        assert self._body is not None
+        data = await anext(self._body, b"")
+        if data:
+            await self._store(data)
+            return
+        position, end, total = self._position, self._answer_end, self.total_bytes
+        progressed = self.front > self._answer_start_front
+        await self.aclose()
+        if (total is not None and self.front >= total) or (total is None and end is None):
+            await self._complete()
+        elif not progressed or (end is not None and position < end):
+            raise ResponseBroken(f"The answer ended at byte {position} of {total or 'an unknown number'}.")
+
+    async def _open_at_front(self) -> None:
+        front = self.front
+        answer, self._unread = self._unread, None
+        if answer is not None and answer.offset > front:
+            await _close(answer, None)
+            answer = None
+        if answer is None:
+            first = max(0, front - OVERLAP_BYTES)
+            answer = await self._ask(first, FIRST_BLOCK_BYTES - 1 if self._on_demand and first == 0 else None)
+        self._answer = answer
+        if answer.status == 416:
+            await self._judge_416(answer, front)
+            return
+        self._accept(answer)
+        self._position = answer.offset
+        self._answer_start_front = front
+        self._answer_end = answer.total_bytes
+        if answer.status == 206 and (extent := _CONTENT_RANGE.match(answer.headers.get("content-range", ""))):
+            self._answer_end = int(extent[1]) + 1
+        self._body = answer.body()
+
+    async def _judge_416(self, answer: OpenedMedia, front: int) -> None:
+        """Nothing from here on: an empty file, or one that ends where the spool ends, or another file."""
+        total = answer.total_bytes
+        await self.aclose()
+        if front == 0 or (total is None and self.total_bytes is None):
+            await self._complete()
+        elif total == front:
+            self._spool.facts.total_bytes = total
+            await self._complete()
+        else:
+            raise _Changed
+
+    async def _complete(self) -> None:
+        if self.front == 0:
+            raise AudioContentTypeNotSupported("The file is empty. Send a link to a file with audio in it.")
+        await self._spool.mark_complete()
+
+    async def _ask(self, first: int, last: int | None) -> OpenedMedia:
+        facts = self._spool.facts
+        validator = None
+        if self.front > 0:
+            validator = facts.etag if facts.etag and _strong(facts.etag) else facts.last_modified
+        return await self._origin.open(
+            self._urls[0], self._source, first=first, last=last, if_range=validator
+        )
+
+    def _accept(self, answer: OpenedMedia) -> None:
+        """Hold an answer against the limits and against what is known; note what is new."""
+        if answer.status not in {200, 206}:
+            raise _Refused(answer.status)
+        facts, headers, total = self._spool.facts, answer.headers, answer.total_bytes
+        if total is not None and total > self._limits.max_bytes:
+            raise AudioTooLarge(
+                f"The file has {total} bytes; this service accepts {self._limits.max_bytes}. "
+                "Send a smaller file."
+            )
+        if total is None and not self._on_demand and any(name.startswith("icy-") for name in headers):
+            raise UnsupportedURL(LIVE)
+        etag = headers.get("etag")
+        if self.front > 0:
+            other_size = None not in {total, facts.total_bytes} and total != facts.total_bytes
+            other_etag = etag and facts.etag and _strong(etag) and _strong(facts.etag) and etag != facts.etag
+            if other_size or other_etag:
+                raise _Changed
+        self._ranges = self._ranges or answer.status == 206
+        self._urls[0] = facts.url = answer.final_url
+        facts.etag = etag or facts.etag
+        facts.last_modified = headers.get("last-modified") or facts.last_modified
+        facts.content_type = headers.get("content-type") or facts.content_type
+        if total is not None:
+            facts.total_bytes = total
+            if not self._on_demand:
+                self._spool.require_room(total)
+
+    async def _store(self, data: bytes) -> None:
+        """Take the next piece of the answer: compare what is there already, write what is new."""
+        position, front = self._position, self.front
+        if position + len(data) > self._limits.max_bytes:
+            raise AudioTooLarge(
+                f"The file has more than the {self._limits.max_bytes} bytes that this service accepts. "
+                "Send a smaller file."
+            )
+        known = min(len(data), max(0, front - position))
+        at = 0
+        while at < known:
+            have = await self._spool.read(position + at, known - at)
+            if not have or have != data[at : at + len(have)]:
+                raise _Changed
+            at += len(have)
+        await self._spool.write(position + known, data[known:])
+        self._position = position + len(data)
+
+    def _fail(self, error: JobError) -> None:
+        self._failure = error
+        self._spool.notify()
+
+
+async def _close(answer: OpenedMedia | None, body: AsyncIterator[bytes] | None) -> None:
+    if isinstance(body, AsyncGenerator):
+        await body.aclose()
+    if answer is not None:
+        with contextlib.suppress(EgressError):
+            await answer.aclose()
+
+
+def _strong(etag: str) -> bool:
+    return not etag.startswith("W/")
+
+
+def _partly_usable(failure: JobError) -> bool:
+    """Whether what is on disk may be heard: yes if the download broke off, no for every other reason."""
+    return isinstance(failure, AudioUnreachable) and not isinstance(failure, SourceChanged)

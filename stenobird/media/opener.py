@@ -1,0 +1,311 @@
+"""`ports.AudioOpener`: a source in, PCM out, whatever happens to the connection or the decoder on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioTooLarge,
+    JobError,
+    TranscriptionFailed,
+    UnsupportedURL,
+)
+from stenobird.media.decode import (
+    Block,
+    DecoderDied,
+    DecoderJob,
+    DecoderLimits,
+    DecoderProcess,
+    Ended,
+    Found,
+    Refused,
+)
+from stenobird.media.fetch import Download, HTTPOrigin
+from stenobird.media.heard import HeardPrefix, verify_prefix
+from stenobird.media.spool import SpoolFolder
+from stenobird.ports import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+    from pathlib import Path
+
+    from stenobird.egress.client import EgressClient
+    from stenobird.media.fetch import Feed, Origin
+    from stenobird.media.spool import Spool
+    from stenobird.ports import PCM, AudioRequest, AudioStream, Clock
+
+MAX_DEATHS_WITHOUT_PROGRESS = 2
+MAX_DEATHS = 100
+SHORT_SECONDS = 2.0
+SHORT_SHARE = 0.02
+"""Audio that ends by more than both before its container says is called cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOptions:
+    """How media is fetched and decoded. `origins` adds URL schemes of our own (uploads) to http and https."""
+
+    decoder: DecoderLimits = field(default_factory=DecoderLimits)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+
+class MediaOpener:
+    """Implements `ports.AudioOpener` on a guarded HTTP client, a spool folder and decoder children."""
+
+    def __init__(
+        self,
+        client: EgressClient,
+        *,
+        spool_dir: Path,
+        quota_bytes: int,
+        clock: Clock,
+        options: MediaOptions | None = None,
+    ) -> None:
+        self._options = options or MediaOptions()
+        self._spools = SpoolFolder(spool_dir, quota_bytes=quota_bytes)
+        self._clock = clock
+        http = HTTPOrigin(client)
+        self._origins: dict[str, Origin] = {"http": http, "https": http, **self._options.origins}
+
+    @asynccontextmanager
+    async def open(self, request: AudioRequest) -> AsyncGenerator[AudioStream]:
+        """Return the stream; see `ports.AudioOpener.open`. Takes over `request.opened`."""
+        preview = request.limits.stop_samples is not None
+        failure: Exception | None = None
+        async with AsyncExitStack() as stack:
+            if request.opened is not None:
+                stack.push_async_callback(request.opened.aclose)
+            spool = await self._spools.open(request.job_id, durable=not preview)
+            stack.push_async_callback(spool.aclose)
+            feed = self._feed(request, spool, on_demand=preview)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            running = [tasks.create_task(feed.run(), name=f"download {request.job_id}")]
+            stream = MediaStream(request, feed, spool, self._options.decoder)
+            running.append(tasks.create_task(stream.follow(), name=f"hash {request.job_id}"))
+            try:
+                yield stream
+            except Exception as exc:  # noqa: BLE001  # raised again below: a task group would wrap it
+                failure = exc
+            finally:
+                await stream.aclose()
+                for task in running:
+                    task.cancel()
+                await feed.aclose()
+        if failure is not None:
+            raise failure
+
+    async def discard(self, job_id: str) -> None:
+        """Delete what was spooled for the job; fine if there is nothing."""
+        await self._spools.discard(job_id)
+
+    async def sweep(self, known_job_ids: Collection[str]) -> int:
+        """Delete the spools that belong to none of these jobs; return how many there were."""
+        return await self._spools.sweep(known_job_ids)
+
+    def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
+        source = request.source
+        origin = self._origins.get(urlsplit(source.media_url).scheme.lower())
+        if origin is None:
+            raise UnsupportedURL
+        return Download(
+            spool,
+            origin,
+            source,
+            limits=request.limits,
+            clock=self._clock,
+            opened=request.opened,
+            on_demand=on_demand,
+            resuming=request.start_sample > 0,
+        )
+
+
+class MediaStream:
+    """Implements `ports.AudioStream`. One reader; `MediaOpener.open` owns it and closes it."""
+
+    def __init__(self, request: AudioRequest, feed: Feed, spool: Spool, limits: DecoderLimits) -> None:
+        self._request = request
+        self._feed = feed
+        self._limits = limits
+        self._prefix = HeardPrefix(spool)
+        self._unverified = request.heard if request.start_sample > 0 else None
+        # A spool that holds what was heard is the file that was heard.
+        if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
+            self._unverified = None
+        self._next_sample = request.start_sample
+        self._found: Found | None = None
+        self._samples: int | None = None
+        self._warning: str | None = None
+        self._blocks: AsyncGenerator[PCM] | None = None
+        self._decoder: DecoderProcess | None = None
+
+    def __aiter__(self) -> AsyncIterator[PCM]:
+        if self._blocks is None:
+            self._blocks = self._read()
+        return self._blocks
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """See `ports.AudioStream`."""
+        if self._samples is not None:
+            return self._samples / SAMPLE_RATE
+        claim = self._found.duration_seconds if self._found is not None else None
+        # Headers may claim anything, up to centuries; a claim past the limit is no information.
+        if (
+            claim is None
+            or not math.isfinite(claim)
+            or not 0 < claim * SAMPLE_RATE <= self._request.limits.max_samples
+        ):
+            return None
+        return claim
+
+    @property
+    def warning(self) -> str | None:
+        """See `ports.AudioStream`."""
+        return self._warning
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """See `ports.AudioStream`."""
+        return self._feed.identity() | self._prefix.facts()
+
+    @property
+    def decoder_pid(self) -> int | None:
+        """Process id of the decoder child, for those who watch or test it."""
+        return self._decoder.pid if self._decoder is not None else None
+
+    async def follow(self) -> None:
+        """Hash what is heard, behind the reader, until cancelled."""
+        await self._prefix.follow()
+
+    async def aclose(self) -> None:
+        """End the reading and the decoder child."""
+        if self._blocks is not None:
+            await self._blocks.aclose()
+
+    async def _read(self) -> AsyncGenerator[PCM]:
+        limits = self._request.limits
+        if limits.stop_samples is not None and self._next_sample >= limits.stop_samples:
+            return
+        deaths_here, deaths, last_place = 0, 0, -1
+        while True:
+            try:
+                async with aclosing(self._decode()) as blocks:
+                    async for pcm in blocks:
+                        yield pcm
+            except DecoderDied as exc:
+                deaths += 1
+                deaths_here = deaths_here + 1 if self._next_sample == last_place else 1
+                last_place = self._next_sample
+                if deaths_here > MAX_DEATHS_WITHOUT_PROGRESS or deaths > MAX_DEATHS:
+                    at = _clock_time(self._next_sample / SAMPLE_RATE)
+                    raise TranscriptionFailed(
+                        f"The audio can't be decoded at {at}: the decoder failed there repeatedly ({exc}). "
+                        "Send the audio in another format."
+                    ) from exc
+                continue
+            return
+
+    async def _decode(self) -> AsyncGenerator[PCM]:
+        """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
+        limits = self._request.limits
+        job = DecoderJob(skip=self._next_sample, stop=limits.stop_samples, most=limits.max_samples)
+        async with (
+            DecoderProcess(self._feed, job, self._limits) as decoder,
+            aclosing(decoder.messages()) as messages,
+        ):
+            self._decoder = decoder
+            async for message in messages:
+                if isinstance(message, Block):
+                    yield await self._take(message)
+                elif isinstance(message, Found):
+                    self._found = message
+                elif isinstance(message, Ended):
+                    self._end(message)
+                elif isinstance(message, Refused):
+                    self._refuse(message)
+
+    async def _take(self, block: Block) -> PCM:
+        """Account for a block. The child counts too, but a child taken over by its input would lie."""
+        limits = self._request.limits
+        most = limits.max_samples if limits.stop_samples is None else limits.stop_samples
+        if self._next_sample + len(block.pcm) > most:
+            raise DecoderDied("it sent more than it was asked for")
+        if self._unverified is not None:
+            await verify_prefix(self._feed, self._unverified)
+            self._unverified = None
+        self._next_sample += len(block.pcm)
+        self._prefix.advance(block.position)
+        return block.pcm
+
+    def _end(self, end: Ended) -> None:
+        failure = self._feed.failure
+        if end.samples <= 0 and self._next_sample == 0:
+            if failure is not None:
+                raise failure
+            raise TranscriptionFailed(
+                "The file holds no audio that can be decoded; it may be damaged or cut off. "
+                "Check that it plays, then send it again."
+            )
+        stop = self._request.limits.stop_samples
+        if stop is not None and end.samples >= stop:
+            return
+        self._samples = max(self._next_sample, 0)
+        self._warning = self._what_is_missing(end, failure)
+
+    def _what_is_missing(self, end: Ended, failure: JobError | None) -> str | None:
+        seconds = self._next_sample / SAMPLE_RATE
+        at = _clock_time(seconds)
+        if failure is not None:
+            return f"The download broke off, so the transcript ends at {at}. {failure.message}"
+        claim = (
+            self._found.duration_seconds if self._found is not None and self._found.duration_exact else None
+        )
+        if (
+            claim is not None
+            and math.isfinite(claim)
+            and claim - seconds > max(SHORT_SECONDS, SHORT_SHARE * claim)
+        ):
+            return f"The file is cut off: it ends at {at}, though it says that it is longer."
+        if end.note is not None and claim is None:
+            return f"The file is damaged: what could be heard ends at {at}."
+        if end.corrupt_packets > 0:
+            return (
+                f"The file is damaged in {end.corrupt_packets} places; what could not be decoded is missing."
+            )
+        return None
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Raise the error that a child's refusal means, unless the download is the real reason."""
+        if self._next_sample > 0 and refusal.kind != "too_long":
+            raise DecoderDied(refusal.message)
+        if refusal.kind == "too_long":
+            limit = _clock_time(self._request.limits.max_samples / SAMPLE_RATE)
+            raise AudioTooLarge(
+                f"The audio is longer than the {limit} that this service accepts. Send a shorter one."
+            )
+        if self._feed.failure is not None:
+            raise self._feed.failure
+        if refusal.kind in {"not_media", "no_audio"}:
+            raise AudioContentTypeNotSupported(
+                f"What the URL returned is not audio that can be decoded: {refusal.message}. "
+                "Send mp3, m4a, ogg, opus, webm, flac or wav."
+            )
+        if refusal.kind == "environment":
+            raise TranscriptionFailed(
+                f"The server's audio decoder does not start: {refusal.message}. "
+                'Tell the operator, who can run "stenobird doctor".'
+            )
+        raise TranscriptionFailed(
+            f"The audio can't be decoded: {refusal.message}. Check that the file plays, then send it again."
+        )
+
+
+def _clock_time(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

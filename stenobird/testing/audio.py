@@ -1,0 +1,111 @@
+"""Audio files made on the spot: a tone that says where in the audio it is, in the formats people publish."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from stenobird.ports import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stenobird.ports import PCM
+
+FORMATS: Mapping[str, dict[str, Any]] = {
+    "mp3": {"codec": "libmp3lame", "container": "mp3"},
+    "m4a": {"codec": "aac", "container": "mp4", "options": {"movflags": "faststart"}},
+    "m4a-index-last": {"codec": "aac", "container": "mp4"},
+    "mp4-fragmented": {
+        "codec": "aac",
+        "container": "mp4",
+        "options": {"movflags": "frag_every_frame+empty_moov"},
+    },
+    "mp4-video": {"codec": "aac", "container": "mp4", "video": "mpeg4"},
+    "mkv-video": {"codec": "aac", "container": "matroska", "video": "mpeg4"},
+    "mpegts-video": {"codec": "aac", "container": "mpegts", "video": "mpeg4"},
+    "aac": {"codec": "aac", "container": "adts"},
+    "opus": {"codec": "libopus", "container": "ogg"},
+    "webm": {"codec": "libopus", "container": "webm"},
+    "flac": {"codec": "flac", "container": "flac"},
+    "wav": {"codec": "pcm_s16le", "container": "wav"},
+    "wav-16k-mono": {"codec": "pcm_s16le", "container": "wav", "rate": 16_000, "layout": "mono"},
+    "aiff": {"codec": "pcm_s16be", "container": "aiff"},
+    "caf": {"codec": "alac", "container": "caf"},
+    "mov-alac": {"codec": "alac", "container": "mov"},
+    "mp2": {"codec": "mp2", "container": "mp2"},
+    "ac3": {"codec": "ac3", "container": "ac3"},
+}
+
+
+def tone(seconds: float, rate: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """Return a tone whose pitch says where in the audio it is: 300 Hz, and 100 Hz more every second."""
+    at = np.arange(int(seconds * rate)) / rate
+    pitch = 300 + 100 * np.floor(at)
+    return (0.4 * np.sin(2 * np.pi * np.cumsum(pitch) / rate) * 32767).astype(np.int16)
+
+
+def encode(  # what differs between formats
+    *,
+    codec: str,
+    container: str,
+    seconds: float = 8.0,
+    rate: int = 48_000,
+    layout: str = "stereo",
+    video: str | None = None,
+    bit_rate: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return a file with the rising tone in it."""
+    # A named file, because "faststart" opens it again to move the index to the front.
+    with (
+        tempfile.NamedTemporaryFile() as file,
+        av.open(file.name, "w", format=container, options=dict(options or {})) as output,
+    ):
+        picture: Any = None
+        if video is not None:
+            picture = output.add_stream(video, rate=5)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        stream: Any = output.add_stream(codec, rate=rate)
+        stream.layout = layout
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
+        context = stream.codec_context
+        resampler = av.AudioResampler(
+            format=context.format, layout=layout, rate=rate, frame_size=context.frame_size or 1024
+        )
+        samples = tone(seconds, rate)
+        channels = 2 if layout == "stereo" else 1
+        frames = 0
+        for start in range(0, len(samples), 1024):
+            block = np.repeat(samples[start : start + 1024], channels)[None, :]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout=layout)
+            frame.sample_rate, frame.pts = rate, start
+            for ready in resampler.resample(frame):
+                output.mux(stream.encode(ready))
+            while picture is not None and frames < start / rate * 5:
+                pixels = np.full((64, 64, 3), frames % 255, dtype=np.uint8)
+                image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                image.pts = frames
+                frames += 1
+                output.mux(picture.encode(image))
+        for ready in resampler.resample(None):
+            if ready is not None:
+                output.mux(stream.encode(ready))
+        if picture is not None:
+            output.mux(picture.encode(None))
+        output.mux(stream.encode(None))
+        output.close()
+        return file.read()
+
+
+def pitches(pcm: PCM) -> Iterator[float]:
+    """Yield the loudest frequency of each whole second."""
+    for second in range(len(pcm) // SAMPLE_RATE):
+        # The middle of the second: encoders and resamplers smear its edges.
+        middle = pcm[second * SAMPLE_RATE + 4000 : second * SAMPLE_RATE + 12_000].astype(np.float64)
+        spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+        yield float(np.argmax(spectrum)) * SAMPLE_RATE / len(middle)

@@ -1,0 +1,41 @@
+"""Audio made on the spot, kept for the session, and a loopback world to hear it in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from stenobird.testing.audio import FORMATS, encode
+from stenobird.testing.media_world import media_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from stenobird.testing.media_world import MediaWorld
+
+
+class Audio(Protocol):
+    """Makes files, and keeps them: `audio("mp3", seconds=3)`."""
+
+    def __call__(self, name: str, *, seconds: float = 8.0, bit_rate: int | None = None) -> bytes: ...
+
+
+@pytest.fixture(scope="session")
+def audio() -> Audio:
+    made: dict[tuple[str, float, int | None], bytes] = {}
+
+    def make(name: str, *, seconds: float = 8.0, bit_rate: int | None = None) -> bytes:
+        key = (name, seconds, bit_rate)
+        if key not in made:
+            made[key] = encode(**FORMATS[name], seconds=seconds, bit_rate=bit_rate)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[MediaWorld]:
+    async with media_world(tmp_path / "spool") as world:
+        yield world

@@ -1,0 +1,43 @@
+"""Every format that people publish, from a real server through a real child, heard whole and in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stenobird.testing.audio import FORMATS, pitches
+from stenobird.testing.media_server import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stenobird.testing.media_world import MediaWorld
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_each_format_is_heard_whole_and_in_order(
+    name: str, world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/a"] = Resource(audio(name))
+    heard = await world.hear("/a")
+    assert heard.warning is None
+    assert heard.duration_seconds == len(heard.pcm) / 16_000
+    assert heard.duration_seconds == pytest.approx(8.0, abs=0.1)
+    assert [round(pitch, -1) for pitch in pitches(heard.pcm)][:7] == [
+        pytest.approx(300 + 100 * second, abs=20) for second in range(7)
+    ]
+
+
+@pytest.mark.parametrize("name", ["mp3", "m4a-index-last", "opus"])
+async def test_a_stream_starts_at_the_exact_sample_that_was_asked_for(
+    name: str, world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/a"] = Resource(audio(name))
+    whole = await world.hear("/a")
+    rest = await world.hear("/a", job_id="tr_2", start_sample=50_001)
+    np.testing.assert_array_equal(rest.pcm, whole.pcm[50_001:])
+    assert rest.duration_seconds == whole.duration_seconds
