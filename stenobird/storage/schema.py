@@ -56,7 +56,7 @@ def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_: Any) -> str:
 
 @compiles(db_now, "postgresql")
 def _postgresql_now(_element: db_now, _compiler: SQLCompiler, **_: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+    return "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
 
 
 accounts = Table(

@@ -1,0 +1,81 @@
+"""A throw-away PostgreSQL server for the contract tests, from the binaries on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_SECONDS = 60.0
+
+
+def postgresql_available() -> bool:
+    """Whether `initdb` and `postgres` can be found."""
+    return shutil.which("initdb") is not None and shutil.which("postgres") is not None
+
+
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """Run a server on a free loopback port with data that goes away; yield its SQLAlchemy URL, no database.
+
+    PostgreSQL refuses to run as root, so root runs it as `nobody`.
+    """
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="stenobird-postgresql-"))
+    try:
+        if user is not None:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        data = folder / "data"
+        identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        subprocess.run(
+            ["initdb", "-D", data, "-U", "stenobird", "--auth=trust", "--no-sync", "-E", "UTF8"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **identity,  # type: ignore[call-overload]  # the three are those of Popen
+        )
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                ["postgres", "-D", data, "-p", str(port), *options.split()],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                **identity,  # type: ignore[call-overload]
+            )
+        try:
+            _wait_for(server, port, folder / "log")
+            yield f"postgresql+asyncpg://stenobird@127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+
+
+def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        if b"ready to accept connections" in log.read_bytes():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')[-2000:]}")

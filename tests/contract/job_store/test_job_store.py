@@ -1,0 +1,428 @@
+"""What every `ports.JobStore` promises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from stenobird.errors import LeaseLost, QueueBusy, TranscriptNotFound
+from stenobird.jobs.events import JobEvents
+from stenobird.ports import (
+    Claim,
+    JobChange,
+    JobRecord,
+    JobStore,
+    Lease,
+    NewEvent,
+    NewJob,
+    OutboxRow,
+    RecognitionOptions,
+    SpeechCheckpoint,
+    UsageRow,
+)
+from stenobird.sources import Candidate
+from stenobird.storage.schema import jobs, outbox, usage
+from stenobird.testing.fakes import a_source
+from stenobird.transcript import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.ports import Lane, Mode
+    from stenobird.storage.engine import Database
+    from stenobird.storage.job_store import SqlJobStore
+
+pytestmark = pytest.mark.anyio
+
+BASE = "https://stenobird.test"
+LANES: Sequence[Lane] = ("preview", "full")
+
+
+def a_job(job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> NewJob:
+    values: dict[str, Any] = {
+        "id": job_id,
+        "mode": mode,
+        "audio_url": "https://example.com/a.mp3",
+        "base_url": BASE,
+        "options": RecognitionOptions(language="he", prompt="names", word_timestamps=True, task="translate"),
+        "account_id": "acct_1",
+        "api_key_id": "key_1",
+    }
+    return NewJob(**{**values, **changes})
+
+
+def first_event(job_id: str = "tr_1") -> NewEvent:
+    return JobEvents(job_id, BASE).status("queued", "validating_url")
+
+
+def chunk(index: int, job_id: str = "tr_1") -> NewEvent:
+    return JobEvents(job_id, BASE).transcript(Segment(index, index + 1, f" w{index}"), index, language=None)
+
+
+def done(status: Any = "completed", job_id: str = "tr_1") -> NewEvent:
+    return JobEvents(job_id, BASE).done(status)
+
+
+async def created(store: SqlJobStore, job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> JobRecord:
+    return await store.create(a_job(job_id, mode, **changes), first_event(job_id), max_queued=100)
+
+
+async def claimed(store: SqlJobStore, job_id: str = "tr_1", **changes: Any) -> Claim:
+    await created(store, job_id, **changes)
+    claim = await store.claim("worker", lanes=LANES)
+    assert claim is not None
+    return claim
+
+
+async def test_the_store_is_a_job_store(store: SqlJobStore) -> None:
+    assert isinstance(store, JobStore)
+
+
+async def test_a_created_job_is_read_back_with_its_first_event(store: SqlJobStore) -> None:
+    record = await created(store, webhook_url="https://example.com/hook", extra={"a": [1, "é"]})
+    assert await store.get("tr_1") == record
+    assert (record.status, record.stage, record.last_seq) == ("queued", "validating_url", 1)
+    assert record.options == a_job().options
+    assert record.extra == {"a": [1, "é"]}
+    assert record.created_at == record.updated_at
+    [event] = await store.events_after("tr_1", 0)
+    assert (event.seq, event.event, event.data) == (1, "status", first_event().data)
+
+
+async def test_an_unknown_job_is_none_and_has_no_events(store: SqlJobStore) -> None:
+    assert await store.get("tr_none") is None
+    assert await store.resume_point("tr_none") is None
+    assert await store.events_after("tr_none", 0) == []
+
+
+async def test_the_queue_is_refused_at_its_bound_and_leaves_no_trace(store: SqlJobStore) -> None:
+    await store.create(a_job("tr_1"), first_event("tr_1"), max_queued=2)
+    await store.create(a_job("tr_2"), first_event("tr_2"), max_queued=2)
+    with pytest.raises(QueueBusy) as refusal:
+        await store.create(a_job("tr_3"), first_event("tr_3"), max_queued=2)
+    assert refusal.value.retry_after_seconds == 5
+    assert await store.get("tr_3") is None
+    assert await store.claim("worker", lanes=LANES) is not None
+    # A job that is being worked on does not wait any more.
+    await store.create(a_job("tr_3"), first_event("tr_3"), max_queued=2)
+
+
+async def test_the_queue_bound_holds_when_many_come_at_once(store: SqlJobStore) -> None:
+    async def attempt(number: int) -> bool:
+        try:
+            await store.create(a_job(f"tr_{number}"), first_event(f"tr_{number}"), max_queued=3)
+        except QueueBusy:
+            return False
+        return True
+
+    accepted = await asyncio.gather(*(attempt(number) for number in range(12)))
+    assert sum(accepted) == 3
+    assert await store.counts() == {"queued": 3}
+
+
+async def test_jobs_are_claimed_oldest_first(store: SqlJobStore) -> None:
+    made = [await created(store, f"tr_{number}") for number in range(4)]
+    claims = [await store.claim("worker", lanes=LANES) for _ in made]
+    order = sorted(made, key=lambda job: (job.created_at, job.id))
+    assert [claim.job.id for claim in claims if claim] == [job.id for job in order]
+    assert await store.claim("worker", lanes=LANES) is None
+
+
+async def test_a_lane_is_claimed_alone(store: SqlJobStore) -> None:
+    await created(store, "tr_full", mode="full")
+    await created(store, "tr_preview", mode="preview")
+    await created(store, "tr_test", mode="test")
+    claims = [await store.claim("worker", lanes=["preview"]) for _ in range(3)]
+    assert {claim.job.id for claim in claims if claim} == {"tr_preview", "tr_test"}
+    assert await store.claim("worker", lanes=[]) is None
+
+
+async def test_one_job_is_leased_to_one_of_many_workers(store: SqlJobStore) -> None:
+    for number in range(3):
+        await created(store, f"tr_{number}")
+    claims = await asyncio.gather(*(store.claim(f"worker-{number}", lanes=LANES) for number in range(8)))
+    # A locked row is skipped, so a claim may come back empty while another takes the job: then it asks again.
+    while (late := await store.claim("worker-late", lanes=LANES)) is not None:
+        claims.append(late)
+    assert sorted(claim.job.id for claim in claims if claim) == ["tr_0", "tr_1", "tr_2"]
+    assert len({claim.lease.token for claim in claims if claim}) == 3
+
+
+async def test_a_claim_says_where_the_last_worker_stopped(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    source = a_source(
+        title="Épisode",
+        request_headers={"Referer": "https://example.com/"},
+        candidates=(Candidate("https://example.com/b.mp3", "page.audio", 31.5, rejected="shorter"),),
+        etag='"1"',
+    )
+    checkpoint = SpeechCheckpoint(2, 160_000, None, {"en": -0.1, "he": -2.5}, 9.5)
+    await store.append(claim.lease, JobChange(source=source, stage="submitted", status="transcribing"), [])
+    change = JobChange(
+        checkpoint=checkpoint, heard={"etag": "x"}, duration_seconds=99.5, engine="e", model="m"
+    )
+    await store.append(claim.lease, change, [chunk(0)])
+    await store.expire_leases()
+    again = await store.claim("worker", lanes=LANES)
+    assert again is not None
+    assert (again.source, again.checkpoint, again.heard) == (source, checkpoint, {"etag": "x"})
+    assert again.job.source == source.public()
+    assert "request_headers" not in (again.job.source or {})
+    assert (again.job.audio_seconds, again.job.duration_seconds) == (10.0, 99.5)
+    assert (again.job.engine, again.job.model, again.job.next_chunk_index) == ("e", "m", 1)
+    point = await store.resume_point("tr_1")
+    assert point is not None
+    assert (point.source, point.checkpoint, point.heard) == (source, checkpoint, {"etag": "x"})
+
+
+async def test_events_are_numbered_from_one_without_gaps(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    assert await store.append(claim.lease, JobChange(stage="resolving_direct"), [first_event()]) == 2
+    assert await store.append(claim.lease, JobChange(), [chunk(0), chunk(1), first_event()]) == 5
+    assert await store.append(claim.lease, JobChange(), []) == 5
+    assert await store.append(claim.lease, JobChange(), [chunk(2)]) == 6
+    assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2, 3, 4, 5, 6]
+    assert [event.seq for event in await store.events_after("tr_1", 2, limit=2)] == [3, 4]
+    record = await store.get("tr_1")
+    assert record is not None
+    assert (record.last_seq, record.next_chunk_index) == (6, 3)
+
+
+async def test_a_chunk_that_does_not_continue_the_transcript_is_refused(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    await store.append(claim.lease, JobChange(), [chunk(0)])
+    for index in (0, 2):
+        with pytest.raises(LeaseLost):
+            await store.append(claim.lease, JobChange(stage="x"), [chunk(index)])
+    assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2]
+
+
+async def test_without_the_lease_nothing_is_written(store: SqlJobStore, database: Database) -> None:
+    claim = await claimed(store)
+    await store.expire_leases()
+    current = await store.claim("other", lanes=LANES)
+    assert current is not None
+    before = (await store.get("tr_1"), await store.events_after("tr_1", 0))
+    for lease in (claim.lease, Lease("tr_1", "guess"), Lease("tr_other", current.lease.token)):
+        with pytest.raises(LeaseLost):
+            await store.append(lease, JobChange(status="failed"), [chunk(0)])
+        with pytest.raises(LeaseLost):
+            await store.finish(
+                lease,
+                JobChange(status="completed"),
+                [done()],
+                usage=UsageRow("tr_1", "acct_1", 1, 1.0),
+                outbox=[OutboxRow("webhook", "tr_1", "acct_1", {})],
+            )
+        with pytest.raises(LeaseLost):
+            await store.renew(lease)
+        with pytest.raises(LeaseLost):
+            await store.release(lease)
+    assert (await store.get("tr_1"), await store.events_after("tr_1", 0)) == before
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(usage)) == 0
+        assert await connection.scalar(select(func.count()).select_from(outbox)) == 0
+    assert await store.append(current.lease, JobChange(), [chunk(0)]) == 2
+
+
+async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
+    store: SqlJobStore, database: Database
+) -> None:
+    claim = await claimed(store)
+
+    async def age_lease(seconds: float) -> None:
+        async with database.write() as connection:
+            await connection.execute(update(jobs).values(lease_expires_at=jobs.c.lease_expires_at - seconds))
+
+    await age_lease(59)
+    assert await store.claim("other", lanes=LANES) is None
+    assert await store.renew(claim.lease) is False
+    await age_lease(59)
+    assert await store.claim("other", lanes=LANES) is None
+    await store.append(claim.lease, JobChange(), [])
+    await age_lease(59)
+    assert await store.claim("other", lanes=LANES) is None
+    await age_lease(2)
+    taken = await store.claim("other", lanes=LANES)
+    assert taken is not None
+    with pytest.raises(LeaseLost):
+        await store.renew(claim.lease)
+
+
+async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore) -> None:
+    await created(store)
+
+    async def claim_once() -> Claim:
+        claim = await store.claim("worker", lanes=LANES)
+        assert claim is not None
+        return claim
+
+    attempts = []
+    for _ in range(3):
+        attempts.append((await claim_once()).attempts)
+        await store.expire_leases()
+    claim = await claim_once()
+    attempts.append(claim.attempts)
+    await store.append(claim.lease, JobChange(stage="submitted"), [])
+    await store.expire_leases()
+    claim = await claim_once()
+    attempts.append(claim.attempts)
+    await store.append(claim.lease, JobChange(checkpoint=SpeechCheckpoint(1, 16_000)), [chunk(0)])
+    await store.expire_leases()
+    attempts.append((await claim_once()).attempts)
+    assert attempts == [1, 2, 3, 4, 5, 1]
+
+
+async def test_a_released_job_goes_on_at_once_and_its_attempt_is_not_counted(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    for _ in range(5):
+        await store.release(claim.lease)
+        again = await store.claim("worker", lanes=LANES)
+        assert again is not None
+        assert again.attempts == 1
+        claim = again
+
+
+async def test_the_end_commits_usage_and_outbox_and_frees_the_lease(
+    store: SqlJobStore, database: Database
+) -> None:
+    claim = await claimed(store)
+    await store.finish(
+        claim.lease,
+        JobChange(status="completed", duration_seconds=125.0, billable_minutes=2, warning="cut short"),
+        [chunk(0), done()],
+        usage=UsageRow("tr_1", "acct_1", 2, 125.0),
+        outbox=[OutboxRow("webhook", "tr_1", "acct_1", {"url": "https://example.com/hook"})],
+    )
+    record = await store.get("tr_1")
+    assert record is not None
+    assert (record.status, record.billable_minutes, record.warning) == ("completed", 2, "cut short")
+    assert record.completed_at is not None
+    assert record.terminal
+    assert await store.claim("worker", lanes=LANES) is None
+    with pytest.raises(LeaseLost):
+        await store.append(claim.lease, JobChange(status="failed"), [])
+    async with database.read() as connection:
+        [bill] = (await connection.execute(select(usage))).mappings()
+        [message] = (await connection.execute(select(outbox))).mappings()
+    assert (bill["job_id"], bill["minutes"], bill["audio_seconds"]) == ("tr_1", 2, 125.0)
+    assert (message["kind"], message["payload"]) == ("webhook", {"url": "https://example.com/hook"})
+
+
+async def test_a_failure_keeps_its_error_body(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    body = {"error": "audio_unreachable", "message": "no", "tried": ["a", "b"]}
+    await store.finish(claim.lease, JobChange(status="failed", error=body), [done("failed")])
+    record = await store.get("tr_1")
+    assert record is not None
+    assert (record.status, record.error) == ("failed", body)
+
+
+async def test_a_queued_job_is_cancelled_at_once(store: SqlJobStore, database: Database) -> None:
+    await created(store)
+    message = OutboxRow("webhook", "tr_1", "acct_1", {})
+    record = await store.request_cancel("tr_1", [done("cancelled")], outbox=[message])
+    assert (record.status, record.last_seq, record.cancel_requested) == ("cancelled", 2, True)
+    assert record.completed_at is not None
+    assert [event.event for event in await store.events_after("tr_1", 0)] == ["status", "done"]
+    assert await store.claim("worker", lanes=LANES) is None
+    again = await store.request_cancel("tr_1", [done("cancelled")], outbox=[message])
+    assert again == record
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(outbox)) == 1
+
+
+async def test_a_running_job_is_asked_to_end(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    assert await store.renew(claim.lease) is False
+    record = await store.request_cancel("tr_1", [done("cancelled")])
+    assert (record.status, record.cancel_requested, record.last_seq) == ("queued", True, 1)
+    assert await store.renew(claim.lease) is True
+    await store.finish(claim.lease, JobChange(status="cancelled"), [done("cancelled")])
+    record = await store.request_cancel("tr_1", [done("cancelled")])
+    assert (record.status, record.last_seq) == ("cancelled", 2)
+
+
+async def test_a_job_whose_worker_died_is_cancelled_at_once(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    await store.append(claim.lease, JobChange(status="transcribing"), [chunk(0)])
+    await store.expire_leases()
+    record = await store.request_cancel("tr_1", [done("cancelled")])
+    assert (record.status, record.last_seq) == ("cancelled", 3)
+    with pytest.raises(LeaseLost):
+        await store.append(claim.lease, JobChange(), [chunk(1)])
+
+
+async def test_cancelling_an_unknown_job_is_refused(store: SqlJobStore) -> None:
+    with pytest.raises(TranscriptNotFound):
+        await store.request_cancel("tr_none", [done("cancelled")])
+
+
+async def test_only_a_finished_job_is_deleted_and_its_usage_stays(
+    store: SqlJobStore, database: Database
+) -> None:
+    claim = await claimed(store)
+    await store.delete("tr_1")
+    assert await store.get("tr_1") is not None
+    bill = UsageRow("tr_1", "acct_1", 1, 1.0)
+    await store.finish(claim.lease, JobChange(status="completed"), [done()], usage=bill)
+    await store.delete("tr_1")
+    await store.delete("tr_1")
+    assert await store.get("tr_1") is None
+    assert await store.events_after("tr_1", 0) == []
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(usage)) == 1
+
+
+async def test_purge_removes_what_ended_before_and_says_which(store: SqlJobStore, database: Database) -> None:
+    for number in range(3):
+        await created(store, f"tr_{number}")
+        if number < 2:
+            await store.request_cancel(f"tr_{number}", [done("cancelled", f"tr_{number}")])
+    async with database.write() as connection:
+        await connection.execute(update(jobs).where(jobs.c.id == "tr_0").values(completed_at=1000.0))
+    assert await store.purge(older_than=999.0) == []
+    assert await store.purge(older_than=1001.0) == ["tr_0"]
+    assert await store.get("tr_0") is None
+    assert await store.events_after("tr_0", 0) == []
+    assert await store.counts() == {"queued": 1, "cancelled": 1}
+
+
+async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: SqlJobStore) -> None:
+    made = [await created(store, f"tr_{number}") for number in range(5)]
+    await created(store, "tr_theirs", account_id="acct_2")
+    newest_first = sorted(made, key=lambda job: (job.created_at, job.id), reverse=True)
+    first = await store.list_jobs("acct_1", limit=3)
+    assert [job.id for job in first] == [job.id for job in newest_first[:3]]
+    rest = await store.list_jobs("acct_1", before=(first[-1].created_at, first[-1].id), limit=3)
+    assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
+
+
+async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
+    await claimed(store, "tr_1")
+    await claimed(store, "tr_2")
+    await created(store, "tr_3")
+    assert await store.expire_leases() == 2
+    assert await store.expire_leases() == 0
+
+
+async def test_the_bytes_of_an_event_are_kept_as_they_are(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    data = json.dumps({"text": "שלום \U0001f426 \u2028 é", "n": 1.10}, ensure_ascii=False)
+    await store.append(claim.lease, JobChange(), [NewEvent("status", data)])
+    assert (await store.events_after("tr_1", 1))[0].data == data
+
+
+async def test_a_change_leaves_other_columns_alone(store: SqlJobStore) -> None:
+    claim = await claimed(store, extra={"a": 1})
+    await store.append(claim.lease, JobChange(language="en", warning="w", heard={"x": 1}), [])
+    await store.append(claim.lease, JobChange(extra={"b": 2}), [])
+    point = await store.resume_point("tr_1")
+    assert point is not None
+    assert (point.job.language, point.job.warning, point.job.extra) == ("en", "w", {"b": 2})
+    assert point.heard == {"x": 1}
+    assert point.job.updated_at >= point.job.created_at
