@@ -1,0 +1,348 @@
+"""Apple's podcast directory: from a show's id or name to its feed.
+
+The directory is public and needs no key. It answers about twenty questions a minute to one address, its cache
+may be days old, and it lists only the 200 newest episodes of a show.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import urlencode
+
+from stenobird.discovery import dates, episodes
+from stenobird.discovery.rungs import FeedLead, FoundSource, MediaLead
+from stenobird.errors import DirectoryLookupFailed, EgressError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stenobird.discovery.rungs import PageFacts, SearchContext
+    from stenobird.ports import Clock
+    from stenobird.sources import Stage
+
+BASE_URL: Final = "https://itunes.apple.com"
+ANSWER_BYTES: Final = 4 * 1024 * 1024
+SHOWS: Final = 3
+"""Shows of a fitting name whose feeds are worth a request each."""
+
+CACHED: Final = 64
+"""Answers that are kept; the one asked for longest ago goes first."""
+
+KEEP_SECONDS: Final = 600.0
+
+_SEPARATORS: Final = (":", "|", " - ", " \u2013 ", " \u2014 ", "(")
+_PODCAST_TYPES: Final = frozenset(
+    {"PodcastEpisode", "PodcastSeries", "PodcastSeason", "RadioEpisode", "RadioSeries"}
+)
+_APPLE_SHOW = re.compile(
+    r"https?://(?:podcasts|itunes|geo\.itunes)\.apple\.com/[^?#]{0,500}/id(\d{5,12})(?!\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEpisode:
+    """An episode as the directory lists it."""
+
+    id: str
+    title: str | None
+    guid: str | None
+    url: str | None
+    published: str | None
+    duration_seconds: float | None
+    show: str | None
+    feed_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedShow:
+    """A show as the directory lists it; `episodes` only in the answer to a lookup, newest first."""
+
+    id: str
+    name: str
+    artist: str | None
+    feed_url: str | None
+    episodes: tuple[ListedEpisode, ...] = ()
+
+    def episode(self, episode_id: str) -> ListedEpisode | None:
+        """Return the episode with this id, if it is among the newest 200."""
+        return next((one for one in self.episodes if one.id == episode_id), None)
+
+
+class PodcastDirectory:
+    """Asks the directory, and remembers its answers for `KEEP_SECONDS`, at most `CACHED` of them.
+
+    Every method raises `DirectoryLookupFailed` when the directory can't be reached, refuses, or answers with
+    something else than a listing. "No such show" is an answer: `None` or nothing.
+    """
+
+    def __init__(self, clock: Clock, *, base_url: str = BASE_URL) -> None:
+        self._clock = clock
+        self._base_url = base_url.rstrip("/")
+        self._answers: OrderedDict[str, tuple[float, tuple[ListedShow | ListedEpisode, ...]]] = OrderedDict()
+
+    async def lookup(
+        self,
+        context: SearchContext,
+        show_id: str,
+        *,
+        country: str | None = None,
+        episode_id: str | None = None,
+    ) -> ListedShow | None:
+        """Return the show with its newest episodes.
+
+        Where the storefront of `country` lacks the show or the episode, another one is asked: listings
+        differ, and one may be older than the other.
+        """
+        first = await self._show(context, show_id, country)
+        if first is not None and (episode_id is None or first.episode(episode_id)):
+            return first
+        second = await self._show(
+            context, show_id, "us" if country is None else None if country == "us" else "us"
+        )
+        if second is not None and (first is None or episode_id is None or second.episode(episode_id)):
+            return second
+        return first
+
+    async def find_shows(
+        self, context: SearchContext, name: str, *, exactly: bool = False
+    ) -> tuple[ListedShow, ...]:
+        """Return the shows with a feed that bear this name, the best fitting first, at most `SHOWS`.
+
+        Without `exactly`, a subtitle that only one side has is forgiven (`Show: the best of it`). A show that
+        is merely the first hit of the search is no answer.
+        """
+        query = {"media": "podcast", "entity": "podcast", "limit": "25", "term": name[:200]}
+        wanted = episodes.plain(name)
+        same, near = [], []
+        for show in await self._ask(context, "search", query):
+            if not isinstance(show, ListedShow) or not show.feed_url or not wanted:
+                continue
+            if episodes.plain(show.name) == wanted:
+                same.append(show)
+            elif not exactly and (_short(show.name) == wanted or episodes.plain(show.name) == _short(name)):
+                near.append(show)
+        unique = {show.feed_url: show for show in reversed([*same, *near])}
+        return tuple(reversed(unique.values()))[:SHOWS]
+
+    async def find_episodes(
+        self, context: SearchContext, title: str, show: str | None
+    ) -> tuple[ListedEpisode, ...]:
+        """Return the episodes of exactly this title, of exactly this show where it is known."""
+        term = f"{show} {title}" if show else title
+        query = {"media": "podcast", "entity": "podcastEpisode", "limit": "25", "term": term[:200]}
+        wanted, by = episodes.plain(title), episodes.plain(show)
+        return tuple(
+            one
+            for one in await self._ask(context, "search", query)
+            if isinstance(one, ListedEpisode)
+            and wanted
+            and episodes.plain(one.title) == wanted
+            and (not by or by == episodes.plain(one.show))
+        )
+
+    async def _show(self, context: SearchContext, show_id: str, country: str | None) -> ListedShow | None:
+        query = {"id": show_id, "media": "podcast", "entity": "podcastEpisode", "limit": "200"}
+        rows = await self._ask(context, "lookup", query | ({"country": country} if country else {}))
+        listed = tuple(row for row in rows if isinstance(row, ListedEpisode))
+        for row in rows:
+            if isinstance(row, ListedShow):
+                feed = row.feed_url or next((one.feed_url for one in listed if one.feed_url), None)
+                return ListedShow(row.id, row.name, row.artist, feed, listed)
+        if listed:
+            # Some storefronts answer with the episodes alone.
+            return ListedShow(show_id, listed[0].show or "", None, listed[0].feed_url, listed)
+        return None
+
+    async def _ask(
+        self, context: SearchContext, path: str, query: dict[str, str]
+    ) -> tuple[ListedShow | ListedEpisode, ...]:
+        url = f"{self._base_url}/{path}?{urlencode(query)}"
+        now = self._clock.monotonic()
+        if (kept := self._answers.get(url)) is not None and kept[0] > now:
+            self._answers.move_to_end(url)
+            return kept[1]
+        try:
+            document = await context.fetch(url, max_bytes=ANSWER_BYTES)
+        except EgressError as error:
+            raise DirectoryLookupFailed(
+                f"The podcast directory could not be reached ({error}) Try again later, or send the feed or"
+                " the audio URL."
+            ) from error
+        if document.status in {403, 429, 503}:
+            raise DirectoryLookupFailed(
+                "The podcast directory is busy and refuses more questions for now. Try again in a minute, or"
+                " send the feed or the audio URL.",
+                retry_after_seconds=60,
+            )
+        if document.status != 200:
+            raise DirectoryLookupFailed(
+                f"The podcast directory answered with status {document.status}. Try again later, or send the"
+                " feed or the audio URL."
+            )
+        rows = tuple(_rows(document.body))
+        self._answers[url] = (now + KEEP_SECONDS, rows)
+        self._answers.move_to_end(url)
+        while len(self._answers) > CACHED:
+            self._answers.popitem(last=False)
+        return rows
+
+
+class DirectoryRung:
+    """Looks for the episode in the podcast directory, by what the page says about it.
+
+    Asked only where the page gives a reason to: a link to its show in the directory, or a show and a title on
+    a page about a podcast. An article is not looked up: its title may well be some episode's.
+    """
+
+    stage: ClassVar[Stage] = "resolving_directory"
+
+    def __init__(self, directory: PodcastDirectory) -> None:
+        self._directory = directory
+
+    async def try_(self, context: SearchContext) -> FoundSource | None:
+        """Return feeds to search for the episode, and the episode itself where the directory lists it."""
+        try:
+            page = await context.page()
+        except EgressError:
+            page = None
+        linked = apple_shows(page) if page else ()
+        if linked:
+            return await self._of_linked_show(context, page, linked)
+        wanted = context.wanted
+        if not (wanted.title and wanted.show and (page is None or _about_podcast(page))):
+            return None
+        technique = "directory.search"
+        listed = await self._directory.find_episodes(context, wanted.title, wanted.show)
+        shows = await self._directory.find_shows(context, wanted.show)
+        named = [*(one.feed_url for one in listed), *(show.feed_url for show in shows)]
+        feeds = dict.fromkeys(feed for feed in named if feed)
+        media = [
+            MediaLead(
+                one.url,
+                technique,
+                "the podcast directory lists an episode of this show and title",
+                title=one.title,
+                podcast=one.show,
+                published=one.published,
+                duration_seconds=one.duration_seconds,
+            )
+            for one in listed
+            if one.url
+        ]
+        if not feeds and not media:
+            return None
+        return FoundSource(
+            # Two listings of one title may be two episodes: only the feeds tell, by date and length.
+            media=tuple(media) if len(media) == 1 else (),
+            feeds=tuple(FeedLead(feed, technique, wanted) for feed in feeds),
+        )
+
+    async def _of_linked_show(
+        self, context: SearchContext, page: PageFacts | None, linked: tuple[str, ...]
+    ) -> FoundSource | None:
+        feeds = []
+        for show_id in linked:
+            show = await self._directory.lookup(context, show_id)
+            if show is None or not show.feed_url:
+                continue
+            is_show_page = page is not None and not page.is_episode
+            if is_show_page and not _names(page, show):
+                continue  # a badge in the footer of a page about something else
+            feeds.append(
+                FeedLead(show.feed_url, "directory.linked_show", context.wanted, newest=is_show_page)
+            )
+        return FoundSource(feeds=tuple(feeds)) if feeds else None
+
+
+def apple_shows(page: PageFacts) -> tuple[str, ...]:
+    """Return the ids of the shows in Apple's directory that the page links to, if they are one or two.
+
+    A page with many is a list of podcasts and about none of them.
+    """
+    found = dict.fromkeys(match[1] for link in page.links if (match := _APPLE_SHOW.match(link.url)))
+    return tuple(found) if len(found) <= 2 else ()
+
+
+def _about_podcast(page: PageFacts) -> bool:
+    types = {str(kind) for node in page.json_ld for kind in _as_list(node.get("@type"))}
+    said = " ".join(
+        (
+            page.final_url,
+            page.title or "",
+            page.first_meta("og:type") or "",
+            page.first_meta("og:title") or "",
+        )
+    )
+    return bool(types & _PODCAST_TYPES) or "podcast" in said.casefold()
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _names(page: PageFacts | None, show: ListedShow) -> bool:
+    if page is None:
+        return False
+    name = episodes.plain(show.name)
+    said = (page.title, page.first_meta("og:title"), page.first_meta("og:site_name"), page.episode.show)
+    return bool(name) and any(f" {name} " in f" {episodes.plain(text)} " for text in said)
+
+
+def _rows(body: bytes) -> Iterator[ListedShow | ListedEpisode]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DirectoryLookupFailed from error
+    results = answer.get("results") if isinstance(answer, dict) else None
+    if not isinstance(results, list):
+        raise DirectoryLookupFailed
+    for row in results[:500]:
+        if not isinstance(row, dict):
+            continue
+        kind = row.get("wrapperType") or row.get("kind")
+        if kind == "podcastEpisode" or row.get("kind") == "podcast-episode":
+            yield _listed_episode(row)
+        elif row.get("kind") == "podcast" and (show := _text(row, "collectionId", "trackId")):
+            name = _text(row, "collectionName", "trackName") or ""
+            yield ListedShow(show, name, _text(row, "artistName"), _link(row, "feedUrl"))
+
+
+def _listed_episode(row: dict[str, Any]) -> ListedEpisode:
+    millis = row.get("trackTimeMillis")
+    return ListedEpisode(
+        id=_text(row, "trackId") or "",
+        title=_text(row, "trackName"),
+        guid=_text(row, "episodeGuid"),
+        url=_link(row, "episodeUrl"),
+        published=_text(row, "releaseDate"),
+        duration_seconds=dates.parse_duration(millis / 1000) if isinstance(millis, int) else None,
+        show=_text(row, "collectionName"),
+        feed_url=_link(row, "feedUrl"),
+    )
+
+
+def _text(row: dict[str, Any], *names: str) -> str | None:
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return None
+
+
+def _link(row: dict[str, Any], *names: str) -> str | None:
+    return next(
+        (url for name in names if (url := _text(row, name)) and url.startswith(("http:", "https:"))), None
+    )
+
+
+def _short(name: str) -> str:
+    """Return the plain name without its subtitle."""
+    for separator in _SEPARATORS:
+        head, found, _ = name.partition(separator)
+        if found and episodes.plain(head):
+            name = head
+    return episodes.plain(name)

@@ -1,0 +1,312 @@
+"""The yt-dlp rung: sites whose audio only a maintained extractor finds, run in a contained child.
+
+yt-dlp only says where the audio is; our own fetcher downloads it, under the same policy as everything else.
+
+    try_ ──► child (extractor_child.py) ──► loopback proxy ──► egress policy ──► site
+                 │ JSON on stdout, bounded; killed at the deadline, on cancellation, with this process
+                 ▼
+             choose() ──► MediaLead: the address, and the Referer or User-Agent that its server asks for
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import uuid
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from stenobird.discovery.extractor_choice import choose, read_extraction
+from stenobird.discovery.rungs import FoundSource
+from stenobird.errors import (
+    AudioSourceNotFound,
+    AudioSourceUnreachable,
+    EgressError,
+    ExtractorUnavailable,
+    UnsupportedURL,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stenobird.discovery.extractor_choice import Extraction
+    from stenobird.discovery.rungs import SearchContext
+    from stenobird.errors import JobError
+    from stenobird.sources import Stage
+
+CHILD = Path(__file__).with_name("extractor_child.py")
+DISTRIBUTION = "yt-dlp"
+FRESH_DAYS = 60
+"""Sites change every few weeks; an extractor older than this has probably missed some changes."""
+
+STALE_DAYS = 180
+UPDATE = 'update it with "pip install -U yt-dlp"'
+
+_AUDIO_PLAYERS = re.compile(
+    r"https?://(?:w\.soundcloud\.com/player|(?:www|player-widget)\.mixcloud\.com/widget"
+    r"|bandcamp\.com/EmbeddedPlayer)",
+    re.IGNORECASE,
+)
+
+
+class ExtractorProxy(Protocol):
+    """The loopback proxy through which the child reaches the world; `egress.proxy` is one."""
+
+    def url_for(self, job_id: str, byte_cap: int) -> str:
+        """Return a proxy URL that is good for this many bytes."""
+
+    def revoke(self, job_id: str) -> None:
+        """Make that URL invalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractorLimits:
+    """Bounds on one extraction; at each of them it fails with a message that says which."""
+
+    wall_seconds: float = 60.0
+    cpu_seconds: int = 30
+    address_space_bytes: int = 1024 * 1024 * 1024
+    open_files: int = 64
+    answer_bytes: int = 4 * 1024 * 1024
+    network_bytes: int = 64 * 1024 * 1024
+    socket_timeout_seconds: float = 15.0
+    children: int = 2
+    """Extractions at once; the next waits for its turn."""
+
+
+# --- running the child --------------------------------------------------------------------------------------
+
+
+class Extractor:
+    """Runs extractions, each in a child of its own, at most `limits.children` at once.
+
+    `authorities` is a PEM file of certificate authorities to trust instead of the usual ones.
+    """
+
+    def __init__(
+        self,
+        proxy: ExtractorProxy,
+        *,
+        limits: ExtractorLimits | None = None,
+        authorities: Path | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        self._proxy = proxy
+        self._limits = limits or ExtractorLimits()
+        self._authorities = authorities
+        self._python = python
+        self._free = asyncio.Semaphore(self._limits.children)
+
+    async def extract(self, urls: Sequence[str]) -> Extraction | None:
+        """Return what the extractor of the first URL that has one says; `None` if no URL has one.
+
+        Without network for URLs that no extractor knows. Raises a `JobError` that says what stood in the way.
+        Cancelled, it kills the child and waits for its end.
+        """
+        job = f"extract-{uuid.uuid4().hex}"
+        async with self._free:
+            proxy = self._proxy.url_for(job, self._limits.network_bytes)
+            try:
+                with tempfile.TemporaryDirectory(prefix="stenobird-extractor-") as home:
+                    answer = await self._run(self._request(urls, proxy), home)
+            finally:
+                self._proxy.revoke(job)
+        if answer["outcome"] == "unsuitable":
+            return None
+        if answer["outcome"] != "found":
+            raise _explained(answer)
+        return read_extraction(answer.get("info") or {})
+
+    def _request(self, urls: Sequence[str], proxy: str) -> bytes:
+        limits = self._limits
+        return json.dumps(
+            {
+                "urls": list(urls),
+                "proxy": proxy,
+                "parent": os.getpid(),
+                "socket_timeout_seconds": limits.socket_timeout_seconds,
+                "own_authorities": self._authorities is not None,
+                "readable": [str(self._authorities)] if self._authorities else [],
+                "limits": {
+                    "RLIMIT_AS": limits.address_space_bytes,
+                    "RLIMIT_CPU": limits.cpu_seconds,
+                    "RLIMIT_FSIZE": 0,
+                    "RLIMIT_NOFILE": limits.open_files,
+                    "RLIMIT_CORE": 0,
+                },
+            }
+        ).encode()
+
+    async def _run(self, request: bytes, home: str) -> dict[str, Any]:
+        environment = {
+            "PATH": "/nonexistent",  # no ffmpeg, no downloaders, no JavaScript engines
+            "HOME": home,
+            "TMPDIR": home,
+            "LANG": "C.UTF-8",
+            "YTDLP_NO_PLUGINS": "1",
+            "NO_PROXY": "",
+        }
+        if self._authorities is not None:
+            environment["SSL_CERT_FILE"] = str(self._authorities)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._python,
+                "-I",
+                "-B",
+                str(CHILD),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=environment,
+                cwd=home,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ExtractorUnavailable(
+                f"The extractor could not be started ({error}). Send the direct audio URL, or tell the"
+                " operator."
+            ) from error
+        try:
+            async with asyncio.timeout(self._limits.wall_seconds):
+                output = await _converse(process, request, self._limits.answer_bytes)
+                await process.wait()
+        except TimeoutError as error:
+            raise AudioSourceUnreachable(
+                f"The site did not say within {self._limits.wall_seconds:g} s where its audio is. Try again"
+                " later, or send the direct audio URL."
+            ) from error
+        finally:
+            await _end(process)
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or not isinstance(answer.get("outcome"), str):
+            raise ExtractorUnavailable(
+                f"The extractor broke off (exit status {process.returncode}) at its limits of memory, time"
+                f" or output, or is broken. Send the direct audio URL; the operator can {UPDATE}."
+            )
+        return answer
+
+
+async def _converse(process: asyncio.subprocess.Process, request: bytes, answer_bytes: int) -> bytes:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(ConnectionError):  # it may have ended at once; its exit status tells
+        process.stdin.write(request)
+        await process.stdin.drain()
+        process.stdin.close()
+    output = bytearray()
+    while block := await process.stdout.read(64 * 1024):
+        output += block
+        if len(output) > answer_bytes:
+            return b""
+    return bytes(output)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the child, and whatever it may have started, and wait for its end."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _explained(answer: Mapping[str, Any]) -> JobError:
+    outcome, detail = answer["outcome"], str(answer.get("detail") or "").strip().rstrip(".")
+    site = str(answer.get("extractor") or "the site")
+    said = f" ({detail})" if detail else ""
+    if outcome == "missing":
+        return ExtractorUnavailable(
+            f"yt-dlp, which finds the audio of this site, can't be loaded{said}. Send the direct audio URL;"
+            f" the operator can {UPDATE}."
+        )
+    known: dict[str, JobError] = {
+        "live": UnsupportedURL("This is a live stream. Send it again when the recording is online."),
+        "drm": UnsupportedURL(f"The recording is encrypted (DRM), so it can't be transcribed{said}."),
+        "login": UnsupportedURL(f"The recording is not public{said}. Send a link that opens without login."),
+        "restricted": UnsupportedURL(f"The site does not serve this recording where Stenobird runs{said}."),
+        "several": AudioSourceNotFound(
+            "This link stands for several recordings. Send the link of one of them."
+        ),
+        "empty": AudioSourceNotFound("This link stands for a list without any recording."),
+        "gone": AudioSourceNotFound(f"The site has no recording at this address{said}."),
+        "refused": AudioSourceNotFound(f"The site does not give out this recording{said}."),
+        "unreachable": AudioSourceUnreachable(f"The site could not be asked for its audio{said}."),
+    }
+    return known.get(outcome) or ExtractorUnavailable(
+        f"The extractor for {site} does not understand this page any more{said}. Send the direct audio URL;"
+        f" the operator can {UPDATE}."
+    )
+
+
+class ExtractorRung:
+    """The last rung: sites that yt-dlp knows, and the audio players of such sites on the page."""
+
+    stage: ClassVar[Stage] = "resolving_extractor"
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+
+    async def try_(self, context: SearchContext) -> FoundSource | None:
+        """Return the recording at the URL, else that of the only audio player on the page."""
+        found = await self._extractor.extract([context.url, *await _only_player(context)])
+        return FoundSource(media=choose(found)) if found is not None else None
+
+
+async def _only_player(context: SearchContext) -> tuple[str, ...]:
+    try:
+        page = await context.page()
+    except EgressError:
+        return ()
+    players = dict.fromkeys(url for url in page.iframes if _AUDIO_PLAYERS.match(url)) if page else {}
+    return tuple(players) if len(players) == 1 else ()
+
+
+# --- for `doctor` -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractorStatus:
+    """How fresh the installed yt-dlp is; `advice` is a sentence for the operator, empty if all is well."""
+
+    version: str | None
+    age_days: int | None
+    verdict: Literal["fresh", "aging", "stale", "missing", "unknown"]
+    advice: str = ""
+
+
+def extractor_status(today: date) -> ExtractorStatus:
+    """Return the state of the installed yt-dlp, read from its metadata without loading it."""
+    try:
+        version = importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return ExtractorStatus(None, None, "missing", f"yt-dlp is not installed: {UPDATE}")
+    return status_of(version, today)
+
+
+def status_of(version: str, today: date) -> ExtractorStatus:
+    """Return the state of a yt-dlp version, which is the date of its release (`2026.10.26`)."""
+    found = re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})(?!\d)", version)
+    try:
+        released = date(int(found[1]), int(found[2]), int(found[3])) if found else None
+    except ValueError:
+        released = None
+    if released is None:
+        return ExtractorStatus(version, None, "unknown", f"the age of yt-dlp {version} can't be told")
+    age = max(0, (today - released).days)
+    if age <= FRESH_DAYS:
+        return ExtractorStatus(version, age, "fresh")
+    verdict: Literal["aging", "stale"] = "aging" if age <= STALE_DAYS else "stale"
+    return ExtractorStatus(
+        version, age, verdict, f"yt-dlp is {age} days old, sites change every few weeks: {UPDATE}"
+    )

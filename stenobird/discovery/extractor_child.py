@@ -1,0 +1,343 @@
+"""The child that runs yt-dlp: one request as JSON on stdin, one answer as JSON on stdout, then it ends.
+
+Started as a file and isolated (`python -I -B …/extractor_child.py`); the service never imports it. yt-dlp is
+not hostile, but what it reads is, so before it is loaded this process gives up what extraction does not need:
+
+* limits on memory, CPU time and open files, no byte written to any file, death with the parent, no new rights
+* an audit hook, which nothing can remove, that refuses connections to anything but the proxy, name
+  look-ups, other programs, and files outside the Python installation
+
+yt-dlp itself runs without cookies, configuration, plugins, cache, downloads and its generic extractor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_REQUEST_BYTES = 64 * 1024
+_MAX_FORMATS = 500
+_MAX_URL_CHARACTERS = 8192
+_MAX_TEXT_CHARACTERS = 500
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+
+_INFO_TEXTS = (
+    "id", "title", "series", "uploader", "upload_date", "extractor_key", "live_status", "webpage_url",
+)  # fmt: skip
+_FORMAT_TEXTS = ("format_id", "format_note", "protocol", "ext", "acodec", "vcodec", "language")
+_FORMAT_NUMBERS = ("abr", "tbr", "language_preference", "preference", "quality")
+_LOGIN = re.compile(
+    r"log ?in|sign in|account|cookies|private|password|members?[- ]only|premium|subscri|paywall|purchase",
+    re.IGNORECASE,
+)
+_LIVE = re.compile(
+    r"\blive\b.*\b(event|stream|begin|start)|not started|offline|premieres? in|is upcoming",
+    re.IGNORECASE,
+)
+_REFUSED = frozenset(
+    {
+        "subprocess.Popen",
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.fork",
+        "os.forkpty",
+        "pty.spawn",
+        "os.kill",
+        "os.killpg",
+        "os.remove",
+        "os.rename",
+        "os.mkdir",
+        "os.rmdir",
+        "os.link",
+        "os.symlink",
+        "os.truncate",
+        "os.chmod",
+        "os.chown",
+        "os.utime",
+        "shutil.rmtree",
+        "shutil.move",
+        "shutil.copyfile",
+        "socket.bind",
+        "socket.sendto",
+        "socket.sendmsg",
+        "socket.gethostbyname",
+        "socket.gethostbyaddr",
+        "socket.getnameinfo",
+        "sqlite3.connect",
+        "ctypes.dlopen",
+    }
+)
+"""Audit events (see the table in the Python manual) that extraction has no use for."""
+
+_READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_DIRECTORY", 0)
+
+
+def main() -> None:
+    """Serve the one request."""
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    request = json.loads(sys.stdin.buffer.read(_MAX_REQUEST_BYTES))
+    if os.getppid() != request["parent"]:
+        return  # the parent died before its death could be noticed
+    for name, value in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    sys.addaudithook(_Guard(request["proxy"], request["readable"]))
+    answer = _answer(request)
+    sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=True).encode())
+    sys.stdout.buffer.flush()
+    # Extractors may have left threads or generators behind; nothing of theirs is worth waiting for.
+    os._exit(0)
+
+
+class _Guard:
+    """Judges audit events; its refusals are `PermissionError`s, which yt-dlp takes for the system's."""
+
+    def __init__(self, proxy: str, readable: list[str]) -> None:
+        parts = urlsplit(proxy)
+        self._proxy = (parts.hostname, parts.port)
+        self._roots = _roots(readable)
+        self._judges: dict[str, Callable[..., None]] = {
+            "open": self._open,
+            "os.listdir": self._list,
+            "os.scandir": self._list,
+            "socket.connect": self._connect,
+            "socket.getaddrinfo": self._resolve,
+        }
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if (judge := self._judges.get(event)) is not None:
+            judge(*args)
+        elif event in _REFUSED:
+            _refuse(f"use {event}")
+
+    def _open(self, path: Any, _mode: Any, flags: Any) -> None:
+        if isinstance(path, int):
+            return  # a descriptor that is open already
+        if isinstance(flags, int) and flags & ~_READ_ONLY:
+            _refuse("write files")
+        if not os.path.realpath(os.fsdecode(path)).startswith(self._roots):
+            _refuse("read files outside the Python installation")
+
+    def _list(self, path: Any = None, *_rest: Any) -> None:
+        if not f"{os.path.realpath(os.fsdecode(path or '.'))}/".startswith(self._roots):
+            _refuse("list folders outside the Python installation")
+
+    def _connect(self, _socket: Any, address: Any) -> None:
+        if address[:2] != self._proxy:
+            _refuse("connect to anything but its proxy")
+
+    def _resolve(self, host: Any, *_rest: Any) -> None:
+        if host != self._proxy[0]:
+            _refuse("look up names")
+
+
+def _refuse(what: str) -> None:
+    raise PermissionError(f"extraction may not {what}")
+
+
+def _roots(readable: list[str]) -> tuple[str, ...]:
+    folders = {path for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path) if path}
+    files = ("/dev/null", "/dev/urandom", *readable)
+    return (
+        *(f"{os.path.realpath(path)}/" for path in folders),
+        *(os.path.realpath(path) for path in files),
+    )
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from yt_dlp import YoutubeDL  # type: ignore[import-untyped]  # noqa: PLC0415  # loaded only when confined
+    except Exception as error:  # noqa: BLE001  # a broken installation can raise anything
+        return {"outcome": "missing", "detail": _short(f"{type(error).__name__}: {error}")}
+    try:
+        url = next((url for url in request["urls"] if _is_known(url)), None)
+        if url is None:
+            return {"outcome": "unsuitable"}
+        with YoutubeDL(_parameters(request)) as downloader:
+            return _extract(downloader, url)
+    except Exception as error:  # noqa: BLE001  # whatever an extractor raises is one answer: it failed
+        return _failure(error)
+
+
+def _parameters(request: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "logger": _Silent(),
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "proxy": request["proxy"],
+        "socket_timeout": request["socket_timeout_seconds"],
+        "retries": 1,
+        "extractor_retries": 1,
+        "allowed_extractors": ["default", "-generic"],
+        "cachedir": False,
+        "cookiefile": None,
+        "usenetrc": False,
+        "enable_file_urls": False,
+        "geo_bypass": False,
+        "js_runtimes": {},
+        "plugin_dirs": [],
+        "compat_opts": {"no-certifi"} if request["own_authorities"] else set(),
+        "skip_download": True,
+        "noplaylist": True,
+        "playlist_items": "1:2",
+        "extract_flat": "in_playlist",
+        "check_formats": False,
+        "ignore_no_formats_error": True,
+        "format": "bestaudio/best",
+    }
+
+
+class _Silent:
+    """A logger that drops everything; errors arrive as exceptions."""
+
+    def debug(self, message: str) -> None:
+        """Drop it."""
+
+    warning = error = info = debug
+
+
+def _is_known(url: str) -> bool:
+    from yt_dlp.extractor import gen_extractor_classes  # type: ignore[import-untyped]  # noqa: PLC0415  # loaded only when confined
+
+    return any(
+        extractor.suitable(url) and extractor.ie_key() != "Generic" and extractor._ENABLED is not False  # noqa: SLF001
+        for extractor in gen_extractor_classes()
+    )
+
+
+def _extract(downloader: Any, url: str) -> dict[str, Any]:
+    info = downloader.extract_info(url, download=False)
+    if info and info.get("_type") in {"playlist", "multi_video"}:
+        entries = [entry for entry in info.get("entries") or () if entry]
+        if len(entries) != 1:
+            return {
+                "outcome": "several" if entries else "empty",
+                "extractor": _short(info.get("extractor_key")),
+            }
+        info = entries[0]
+        if info.get("_type") in {"url", "url_transparent"}:
+            info = downloader.extract_info(info["url"], download=False, ie_key=info.get("ie_key"))
+    if not info or info.get("_type") in {"playlist", "multi_video", "url", "url_transparent"}:
+        return {"outcome": "several"}
+    return {"outcome": "found", "info": _reduced(info)}
+
+
+def _reduced(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the few fields that the service reads: short texts, numbers, and formats with their headers."""
+    formats = info.get("formats") or ([info] if info.get("url") else [])
+    return {
+        **{name: _short(info[name]) for name in _INFO_TEXTS if isinstance(info.get(name), str)},
+        "duration": _number(info.get("duration")),
+        "timestamp": _number(info.get("timestamp")),
+        "is_live": bool(info.get("is_live")),
+        "has_drm": bool(info.get("_has_drm")),
+        "formats": [_format(one) for one in formats if _is_usable(one)][-_MAX_FORMATS:],
+    }
+
+
+def _is_usable(form: dict[str, Any]) -> bool:
+    url = form.get("url")
+    return isinstance(url, str) and len(url) <= _MAX_URL_CHARACTERS and not form.get("fragments")
+
+
+def _format(form: dict[str, Any]) -> dict[str, Any]:
+    headers = form.get("http_headers") or {}
+    return {
+        "url": form["url"],
+        **{name: _short(form[name]) for name in _FORMAT_TEXTS if isinstance(form.get(name), str)},
+        **{name: number for name in _FORMAT_NUMBERS if (number := _number(form.get(name))) is not None},
+        "has_drm": bool(form.get("has_drm")),
+        "headers": {
+            name: str(value)[:_MAX_TEXT_CHARACTERS]
+            for name, value in headers.items()
+            if name.lower() in {"referer", "user-agent", "origin"}
+        },
+    }
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Tell a site's refusal from an extractor that no longer understands the site."""
+    from yt_dlp.networking.exceptions import HTTPError, RequestError  # type: ignore[import-untyped]  # noqa: PLC0415
+    from yt_dlp.utils import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        ExtractorError,
+        GeoRestrictedError,
+        UnsupportedError,
+        UserNotLive,
+    )
+
+    chain = _chain(error)
+
+    def first(*kinds: type[BaseException]) -> Any:
+        return next((link for link in chain if isinstance(link, kinds)), None)
+
+    told = first(ExtractorError)
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(getattr(told, "orig_msg", None) or told or chain[-1]))
+    if first(UnsupportedError):
+        outcome = "unsuitable"
+    elif first(GeoRestrictedError):
+        outcome = "restricted"
+    elif first(UserNotLive):
+        outcome = "live"
+    elif (answered := first(HTTPError)) is not None:
+        outcome = "gone" if answered.status in {404, 410} else "unreachable"
+    elif first(RequestError, OSError):
+        outcome = "unreachable"
+    elif told is not None and told.expected:
+        outcome = _refusal(text)
+    else:
+        outcome = "broken"
+    return {"outcome": outcome, "detail": _short(text), "extractor": _short(getattr(told, "ie", None))}
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and everything it was raised from; yt-dlp keeps causes in attributes of its own."""
+    chain: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue and len(chain) < 32:
+        link = queue.pop(0)
+        if not isinstance(link, BaseException) or link in chain:
+            continue
+        chain.append(link)
+        queue += [link.__cause__, link.__context__, getattr(link, "cause", None)]
+        queue += list(getattr(link, "exc_info", None) or ())
+    return chain
+
+
+def _refusal(text: str) -> str:
+    if re.search(r"\bDRM\b", text):
+        return "drm"
+    if _LIVE.search(text):
+        return "live"
+    return "login" if _LOGIN.search(text) else "refused"
+
+
+def _short(text: object) -> str:
+    return str(text or "")[:_MAX_TEXT_CHARACTERS]
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e12 else None
+
+
+if __name__ == "__main__":
+    main()

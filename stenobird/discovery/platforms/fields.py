@@ -1,0 +1,135 @@
+"""Reading one episode out of a platform's JSON: paths into it, and the fields that name its audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from stenobird.discovery import dates
+from stenobird.discovery.rungs import EpisodeFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_DEPTH = 24
+"""Levels that `walk` descends; platforms nest 15 at most."""
+
+MAX_NODES = 50_000
+"""Objects that `walk` visits before it gives up on a document."""
+
+
+def dig(data: Any, path: str) -> Any | None:
+    """Return what lies at a dotted path (`data.0.url`), `None` where the path breaks off.
+
+    An empty path is the data itself; a number indexes a list.
+    """
+    for step in path.split(".") if path else ():
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and step.isdigit() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            return None
+    return data
+
+
+def walk(data: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of a JSON document, in document order, within `MAX_DEPTH` and `MAX_NODES`."""
+    stack: list[tuple[Any, int]] = [(data, 0)]
+    visited = 0
+    while stack and visited < MAX_NODES:
+        node, depth = stack.pop()
+        visited += 1
+        if isinstance(node, dict):
+            yield node
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if depth < MAX_DEPTH:
+            stack.extend((child, depth + 1) for child in reversed(list(children)))
+
+
+def text_of(value: Any) -> str | None:
+    """Return a non-empty string or number as text; `None` for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return str(value).strip() or None
+
+
+def seconds_of(value: Any, *, milliseconds: bool = False) -> float | None:
+    """Return a duration in seconds; `milliseconds` is the unit of a bare number."""
+    if not milliseconds:
+        return dates.parse_duration(value)
+    text = text_of(value)
+    return dates.parse_duration(int(text) / 1000) if text and text.isdecimal() and len(text) < 13 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a platform's JSON object keeps what matters. `media` lists paths, the preferred first.
+
+    `milliseconds` says the unit of `duration`. `feed` is the path of the show's feed.
+    """
+
+    media: tuple[str, ...] = ()
+    title: str = ""
+    show: str = ""
+    guid: str = ""
+    duration: str = ""
+    milliseconds: bool = False
+    published: str = ""
+    feed: str = ""
+
+    def facts(self, data: Any) -> EpisodeFacts:
+        """Return what the object says about the episode."""
+        length = dig(data, self.duration) if self.duration else None
+        return EpisodeFacts(
+            title=text_of(dig(data, self.title)) if self.title else None,
+            show=text_of(dig(data, self.show)) if self.show else None,
+            guid=text_of(dig(data, self.guid)) if self.guid else None,
+            published=text_of(dig(data, self.published)) if self.published else None,
+            duration_seconds=seconds_of(length, milliseconds=self.milliseconds),
+        )
+
+    def media_urls(self, data: Any) -> tuple[str, ...]:
+        """Return the media addresses that the object names, as written."""
+        return tuple(url for path in self.media if isinstance(url := dig(data, path), str) and url.strip())
+
+
+def merged(known: EpisodeFacts, more: EpisodeFacts) -> EpisodeFacts:
+    """Return `known` with what only `more` knows; addresses of both."""
+    return replace(
+        known,
+        title=known.title or more.title,
+        show=known.show or more.show,
+        guid=known.guid or more.guid,
+        published=known.published or more.published,
+        duration_seconds=known.duration_seconds or more.duration_seconds,
+        page_urls=_unique(known.page_urls, more.page_urls),
+        audio_urls=_unique(known.audio_urls, more.audio_urls),
+        alternate_titles=_unique(known.alternate_titles, more.alternate_titles),
+    )
+
+
+def _unique(*groups: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for group in groups for item in group))
+
+
+def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the object that is the episode asked for, `None` if it can't be told or is another.
+
+    `data` is an object or a list of them. `same` maps paths to the values that the episode must have there;
+    an object that has none of these paths can't contradict and is taken, but only if it stands alone.
+    """
+    items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else [data]
+    silent, confirmed = [], []
+    for item in items:
+        if not isinstance(item, dict):
+            continue
+        found = [(text_of(dig(item, path)), value) for path, value in same.items()]
+        named = [(text, value) for text, value in found if text is not None]
+        if any(text == value or text.rstrip("/").endswith(f"/{value}") for text, value in named):
+            confirmed.append(item)
+        elif not named:
+            silent.append(item)
+    if len(confirmed) == 1:
+        return confirmed[0]
+    return silent[0] if not confirmed and len(items) == 1 and silent else None

@@ -1,0 +1,188 @@
+"""Platforms that encrypt what they play: the recording must be found elsewhere, or it can't be had."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from stenobird.discovery.platforms.fields import Fields
+from stenobird.discovery.platforms.platform import Platform, Route
+from stenobird.discovery.platforms.ways import AttributeJSON, InDirectory, JSONLookup, PageState, Refuse
+from stenobird.discovery.rungs import EpisodeFacts
+
+if TYPE_CHECKING:
+    from stenobird.discovery.platforms.visit import Visit
+
+_ID = r"(?P<id>[A-Za-z0-9]{10,32})"
+_LOCALE = r"(?:/intl-[a-z]{2}(?:-[a-z]{2})?)?"
+_ENTITY = "props.pageProps.state.data.entity"
+_MUSIC = "{} streams music encrypted, so Stenobird can't hear it. Send a link elsewhere."
+_EXCLUSIVE = (
+    "{} plays this encrypted, and no podcast of this name is in the public directory: it seems to be"
+    " exclusive to {}. Send the audio URL if there is one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpotifyTitle:
+    """The page's `<title>` names episode and show: what is left when the embed's layout has changed."""
+
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Learn episode and show, unless they are known."""
+        if visit.facts.title and visit.facts.show:
+            return
+        # Not `visit.page()`: what the page says of itself is mixed up with the app's name.
+        page = await visit.context.page(visit.context.url)
+        if page is None:
+            return
+        title, described = page.title or "", page.first_meta("og:description") or ""
+        if found := re.fullmatch(r"(.{1,400}) - (.{1,200}) \| Podcast on Spotify", title.strip()):
+            visit.learn(EpisodeFacts(title=found[1], show=found[2]))
+        elif found := re.match(r"Listen to this episode from (.{1,200}) on Spotify\.", described):
+            visit.learn(EpisodeFacts(title=page.first_meta("og:title"), show=found[1]))
+
+
+SPOTIFY = Platform(
+    "Spotify",
+    hosts=("open.spotify.com", "play.spotify.com"),
+    routes=(
+        Route(
+            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
+            (
+                PageState(
+                    "__NEXT_DATA__",
+                    Fields(
+                        title="title",
+                        show="subtitle",
+                        duration="duration",
+                        milliseconds=True,
+                        published="releaseDate.isoString",
+                    ),
+                    root=_ENTITY,
+                    same={"id": "id"},
+                    page="https://open.spotify.com/embed/episode/{id}",
+                    learn_page=False,
+                ),
+                SpotifyTitle(),
+                InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            ),
+            final=True,
+        ),
+        Route(
+            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
+            (
+                PageState(
+                    "__NEXT_DATA__",
+                    Fields(show="title"),
+                    root=_ENTITY,
+                    same={"id": "id"},
+                    page="https://open.spotify.com/embed/show/{id}",
+                    learn_page=False,
+                ),
+                InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            ),
+            final=True,
+        ),
+        Route(
+            rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
+            (Refuse(_MUSIC.format("Spotify")),),
+            final=True,
+        ),
+    ),
+    examples=(
+        "https://open.spotify.com/episode/4rOoJ6Egrf8K2IrywzwOMk?si=x",
+        "https://open.spotify.com/intl-de/show/2mTUnDkuKUkhiueKcVWoP0",
+        "https://open.spotify.com/embed/episode/4rOoJ6Egrf8K2IrywzwOMk",
+        "https://open.spotify.com/track/11dFghVXANMlKmJXsNCbNl",
+    ),
+)
+
+DEEZER = Platform(
+    "Deezer",
+    hosts=("deezer.com",),
+    routes=(
+        Route(
+            r"(?:/[a-z]{2})?/episode/(?P<id>\d+)",
+            (
+                JSONLookup(
+                    "https://api.deezer.com/episode/{id}",
+                    Fields(
+                        title="title", show="podcast.title", duration="duration", published="release_date"
+                    ),
+                    same={"id": "id"},
+                ),
+                InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            ),
+            final=True,
+        ),
+        Route(
+            r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
+            (
+                JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
+                InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            ),
+            final=True,
+        ),
+        Route(
+            r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+",
+            (Refuse(_MUSIC.format("Deezer")),),
+            final=True,
+        ),
+    ),
+    examples=(
+        "https://www.deezer.com/en/episode/565416092",
+        "https://www.deezer.com/show/1001234",
+        "https://www.deezer.com/track/3135556",
+    ),
+)
+
+TIDAL = Platform(
+    "Tidal",
+    hosts=("tidal.com", "listen.tidal.com", "embed.tidal.com"),
+    routes=(
+        Route(
+            r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
+            (Refuse(_MUSIC.format("Tidal")),),
+            final=True,
+        ),
+    ),
+    examples=("https://tidal.com/browse/track/77646168",),
+)
+
+BANDCAMP = Platform(
+    "Bandcamp",
+    hosts=("{artist}.bandcamp.com",),
+    routes=(
+        Route(
+            r"/track/(?P<slug>[^/]+)",
+            (
+                AttributeJSON(
+                    "data-tralbum",
+                    Fields(media=("file.mp3-128",), title="title", duration="duration"),
+                    root="trackinfo",
+                ),
+            ),
+        ),
+        Route(
+            r"/album/[^/]+",
+            (Refuse("This is an album of several recordings. Send the link of one track."),),
+            final=True,
+        ),
+    ),
+    examples=("https://artist.bandcamp.com/track/the-song", "https://artist.bandcamp.com/album/the-album"),
+)
+
+YOUTUBE = Platform(
+    "YouTube",
+    hosts=("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
+    # No plain audio in the page; the extractor knows the way. `final` spares the page rung.
+    routes=(
+        Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
+    ),
+    examples=("https://www.youtube.com/watch?v=dQw4w9WgXcQ", "https://youtu.be/dQw4w9WgXcQ"),
+)
+
+MUSIC = (SPOTIFY, DEEZER, TIDAL, BANDCAMP, YOUTUBE)

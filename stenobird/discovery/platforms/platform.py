@@ -1,0 +1,130 @@
+"""What an entry for a platform is: its hosts, its kinds of pages, and the ways from each to the audio."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from stenobird.discovery.platforms.visit import Visit, values_of_query
+from stenobird.errors import EgressError, JobError
+
+if TYPE_CHECKING:
+    from stenobird.discovery.directory import PodcastDirectory
+    from stenobird.discovery.platforms.ways import Way
+    from stenobird.discovery.rungs import FoundSource, SearchContext
+    from stenobird.sources import Stage
+
+
+MAX_URL_CHARACTERS = 8_192
+"""Longer addresses are no links but payloads; no platform is asked about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    r"""One kind of page: the pattern of its path, and the ways to its audio, in the order of trust.
+
+    `path` must match the whole path (a slash at the end is optional); its named groups and the query's
+    parameters are the values that the ways' templates use. `needs` are values that the URL must have;
+    `derive` cuts further ones out of a parameter: `(("url", r"/tracks/(?P<track>\d+)"),)`.
+    With `final`, the page itself is worth nothing to the generic rung (an application shell, a clip).
+    """
+
+    path: str
+    ways: tuple[Way, ...] = ()
+    needs: tuple[str, ...] = ()
+    derive: tuple[tuple[str, str], ...] = ()
+    final: bool = False
+
+    def values(self, parts: SplitResult) -> dict[str, str] | None:
+        """Return what the URL says to this route, `None` if it is not one of its pages."""
+        found = re.fullmatch(f"(?:{self.path})/?", parts.path or "/")
+        if found is None:
+            return None
+        named = {name: unquote(value) for name, value in found.groupdict().items() if value}
+        values = values_of_query(parts.query) | named
+        for name, pattern in self.derive:
+            if inner := re.search(pattern, values.get(name, "")):
+                values |= {key: value for key, value in inner.groupdict().items() if value}
+        return values if all(values.get(name) for name in self.needs) else None
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform as its entry declares it. The first route that matches a URL is the one that is taken.
+
+    `hosts` are host names without `www.`; `{show}.podbean.com` stands for any one label and names it.
+    `examples` are URLs that the entry must match; a test reads them.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    routes: tuple[Route, ...]
+    examples: tuple[str, ...]
+
+    @cached_property
+    def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(
+            re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[a-z0-9_-]+)", re.escape(host)))
+            for host in self.hosts
+        )
+
+    def route(self, url: str) -> tuple[Route, dict[str, str]] | None:
+        """Return the route of a URL and the values in it, `None` if this platform does not know it."""
+        if len(url) > MAX_URL_CHARACTERS:
+            return None
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").removeprefix("www.")
+        except ValueError:
+            return None
+        if parts.scheme not in {"http", "https"}:
+            return None
+        for pattern in self._host_patterns:
+            if (found := pattern.fullmatch(host)) is None:
+                continue
+            for route in self.routes:
+                if (values := route.values(parts)) is not None:
+                    return route, found.groupdict() | values
+        return None
+
+
+class PlatformRung:
+    """A platform's entry as a rung of the ladder."""
+
+    stage: Stage = "resolving_page"
+
+    def __init__(self, platform: Platform, directory: PodcastDirectory) -> None:
+        self._platform = platform
+        self._directory = directory
+        self.name = platform.name
+
+    def matches(self, url: str) -> bool:
+        """Tell by the URL alone whether the platform has a route for it."""
+        return self._platform.route(url) is not None
+
+    async def try_(self, context: SearchContext) -> FoundSource | None:
+        """Follow the route's ways until one has found media; those that cost nothing are followed anyway.
+
+        A way whose request fails, or that knows why there is nothing, is passed over while another is left:
+        layouts and APIs change. When none found anything, the first failure is what the ladder hears.
+        """
+        routed = self._platform.route(context.url)
+        if routed is None:
+            return None
+        route, values = routed
+        visit = Visit(context, self.name, values, self._directory)
+        failure: EgressError | JobError | None = None
+        for way in route.ways:
+            if visit.media and not way.offline:
+                continue
+            try:
+                await way.follow(visit)
+            except (EgressError, JobError) as error:
+                failure = failure or error
+        found = visit.found(final=route.final)
+        if failure is not None and not (visit.media or visit.feeds):
+            raise failure
+        return found

@@ -1,0 +1,162 @@
+"""One visit of a platform rule to a URL: what it says, what was learnt, and where the audio should be."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, unquote
+
+from stenobird.discovery import urls
+from stenobird.discovery.charsets import decode_html
+from stenobird.discovery.platforms.fields import merged
+from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.discovery.directory import PodcastDirectory
+    from stenobird.discovery.rungs import PageFacts, SearchContext
+
+CLIPS = re.compile(
+    r"mp3-preview|cdns?t?-preview|audiopreview|/audio/clips/|[/_-]preview\.(?:mp3|m4a)", re.IGNORECASE
+)
+"""Thirty-second samples that music platforms offer instead of the recording."""
+
+
+class _Value(str):
+    """A value that a template can decode: `{feed:base64}`, `{url:link}`, `{id:text}`; encoded without."""
+
+    __slots__ = ()
+
+    def __format__(self, how: str) -> str:
+        if how == "":
+            return quote(self, safe="")
+        if how == "base64":
+            return _base64_text(self)
+        if how == "text":
+            return str(self)
+        if how == "link":
+            return _link(self)
+        raise ValueError(f"unknown template filter {how!r}; use base64, link, text or none")
+
+
+def _base64_text(value: str) -> str:
+    # Percent-encoded padding and the URL-safe alphabet both occur; the decoder wants padding.
+    text = unquote(value).replace("-", "+").replace("_", "/").rstrip("=.")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _link(value: str) -> str:
+    # A server in front may have merged the slashes: `https:/host/feed`; some links carry no scheme at all.
+    text = unquote(value) if "%" in value and "://" not in value else value
+    if match := re.match(r"(https?):/{1,2}(?=[^/])", text, re.IGNORECASE):
+        return f"{match[1].lower()}://{text[match.end() :]}"
+    return f"https://{text}" if re.match(r"[\w-]+(\.[\w-]+)+/", text) else ""
+
+
+def values_of_query(query: str) -> dict[str, str]:
+    """Return the query's parameters, decoded, the first of each name; at most 64 are read."""
+    try:
+        pairs = parse_qsl(query, max_num_fields=64)
+    except ValueError:
+        return {}
+    return dict(reversed(pairs))
+
+
+def media_url(url: str, base: str) -> str | None:
+    """Return an absolute http(s) address without a player's `#t=`, `None` for what can't be media."""
+    joined = urls.absolute(base, url)
+    return None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
+
+
+@dataclass(slots=True)
+class Visit:
+    """What the ways of one route share. `values` are the decoded parts of the URL that the route named.
+
+    Ways add media and feeds in the order in which they should be tried, and learn facts for later ways.
+    """
+
+    context: SearchContext
+    platform: str
+    values: Mapping[str, str]
+    directory: PodcastDirectory
+    facts: EpisodeFacts = field(default_factory=EpisodeFacts)
+    media: list[MediaLead] = field(default_factory=list)
+    feeds: list[FeedLead] = field(default_factory=list)
+
+    @property
+    def technique(self) -> str:
+        """The name under which the leads of this visit are reported."""
+        return f"platform.{re.sub(r'[^a-z0-9]+', '_', self.platform.lower()).strip('_')}"
+
+    def fill(self, template: str) -> str | None:
+        """Return the template with the URL's values, `None` if one that it needs is missing or empty."""
+        values = {name: _Value(value) for name, value in self.values.items() if value}
+        try:
+            text = template.format_map(values)
+        except KeyError:
+            return None
+        return text or None
+
+    def learn(self, facts: EpisodeFacts) -> None:
+        """Add what is known about the episode; what was learnt first stands."""
+        self.facts = merged(self.facts, facts)
+
+    def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
+        """Add an address that should be the episode's audio; return whether it can be one."""
+        address = media_url(url, base or self.context.url) if url else None
+        if address is None or any(lead.url == address for lead in self.media):
+            return False
+        self.media.append(MediaLead(address, self.technique, reason))
+        return True
+
+    def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> bool:
+        """Add the show's feed, to be searched for the episode (or its newest); return whether it can be."""
+        address = media_url(url, base or self.context.url) if url else None
+        if address is None or any(lead.url == address for lead in self.feeds):
+            return False
+        self.feeds.append(FeedLead(address, self.technique, newest=newest))
+        return True
+
+    async def page(self, url: str | None = None) -> PageFacts | None:
+        """Return the page at `url` (the one asked for without), and learn what it says about the episode."""
+        page = await self.context.page(url or self.context.url)
+        if page is not None:
+            app = {page.first_meta(name) for name in ("og:site_name", "application-name", "al:ios:app_name")}
+            named_after_app = page.episode.show in app
+            self.learn(replace(page.episode, show=None) if named_after_app else page.episode)
+        return page
+
+    async def source(self) -> str:
+        """Return the source of the page that was asked for, for what its parsed facts do not hold."""
+        page = await self.page()
+        if page is None:
+            return ""
+        document = await self.context.fetch(self.context.url)
+        return page.text or decode_html(document.body, document.headers.get("content-type", ""))
+
+    def found(self, *, final: bool) -> FoundSource | None:
+        """Return everything that was found, with all that was learnt; `None` if that is nothing."""
+        about = replace(self.facts, page_urls=(*self.facts.page_urls, self.context.url))
+        media = tuple(
+            replace(
+                lead,
+                title=lead.title or about.title,
+                podcast=lead.podcast or about.show,
+                published=lead.published or about.published,
+                duration_seconds=lead.duration_seconds or about.duration_seconds,
+            )
+            for lead in self.media
+        )
+        feeds = tuple(
+            lead if lead.newest else replace(lead, wanted=merged(lead.wanted, about)) for lead in self.feeds
+        )
+        if not (media or feeds or final or self.facts != EpisodeFacts()):
+            return None
+        return FoundSource(media=media, feeds=feeds, wanted=about, final=final)

@@ -1,0 +1,419 @@
+"""The ways from a platform's URL to its audio, to be combined in a platform's entry.
+
+A way adds what it finds to the `Visit` and returns nothing. One that needs no request says so (`offline`);
+such a way is followed even when an earlier one has found the media, since it costs nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from stenobird.discovery.directory import apple_shows
+from stenobird.discovery.platforms.fields import Fields, dig, the_one
+from stenobird.discovery.rungs import EpisodeFacts
+from stenobird.errors import JobError, UnsupportedURL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stenobird.discovery.platforms.visit import Visit
+
+API_BYTES = 2 * 1024 * 1024
+"""Most that is read of an API's answer about one episode."""
+
+NO_CONDITION: Mapping[str, str] = {}
+
+_ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
+
+
+class Way(Protocol):
+    """One way to the audio."""
+
+    offline: ClassVar[bool]
+    """Whether it needs no request at all."""
+
+    async def follow(self, visit: Visit) -> None:
+        """Add what this way finds to `visit`. Raises `EgressError`, or a `JobError` that explains itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaURL:
+    """The media's address follows from the page's: `MediaURL("https://rss.art19.com/episodes/{id}.mp3")`.
+
+    Several templates are tried in order. A template whose values the URL lacks is passed over.
+    """
+
+    templates: tuple[str, ...]
+    offline: ClassVar[bool] = True
+
+    def __init__(self, *templates: str) -> None:
+        object.__setattr__(self, "templates", templates)
+
+    async def follow(self, visit: Visit) -> None:
+        """Add each template's address."""
+        for template in self.templates:
+            visit.add_media(visit.fill(template), "its address follows from the episode's id")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedURL:
+    """The show's feed follows from the page's address; `guid` and `title` name the episode in it.
+
+    On a show's route say `newest=True`; an episode's route must not.
+    """
+
+    template: str
+    guid: str = ""
+    title: str = ""
+    newest: bool = False
+    offline: ClassVar[bool] = True
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the feed, and learn the episode's guid or title from the URL."""
+        visit.learn(
+            EpisodeFacts(
+                guid=visit.fill(self.guid) if self.guid else None,
+                title=visit.fill(self.title) if self.title else None,
+            )
+        )
+        visit.add_feed(visit.fill(self.template), newest=self.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class JSONLookup:
+    """An API answers with the episode as JSON.
+
+    `root` is the path of the episode (or a list of episodes) in the answer, `same` says which of its fields
+    must equal which part of the URL, so that an API that answers with something else is not believed.
+    """
+
+    url: str
+    fields: Fields
+    root: str = ""
+    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    form: str = ""
+    """The body of a POST, form-encoded; a GET without."""
+    newest: bool = False
+    """Whether the answer's feed is wanted for its newest episode."""
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Ask the API, and add what it says about this very episode."""
+        url = visit.fill(self.url)
+        if url is None:
+            return
+        document = await visit.context.fetch(
+            url,
+            method="POST" if self.form else "GET",
+            headers={"accept": "application/json"}
+            | ({"content-type": "application/x-www-form-urlencoded"} if self.form else {}),
+            content=(visit.fill(self.form) or "").encode() if self.form else None,
+            max_bytes=API_BYTES,
+        )
+        if document.status == 200:
+            _take(visit, self, parsed(document.body), document.final_url, "the platform's API names it")
+
+
+@dataclass(frozen=True, slots=True)
+class PageState:
+    """The page carries the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
+
+    `page` is the template of another page to read (an embed), `when` are fields that must have these values.
+    """
+
+    name: str
+    fields: Fields
+    root: str = ""
+    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    when: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    page: str = ""
+    learn_page: bool = True
+    """Whether the rest of the page is about the episode too (an embed's title is often the app's)."""
+    newest: bool = False
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Read the state, and add what it says about this very episode."""
+        url = visit.fill(self.page) if self.page else visit.context.url
+        page = await (visit.page(url) if self.learn_page else visit.context.page(url))
+        if page is None:
+            return
+        state = page.state.get(self.name)
+        if all(str(dig(state, path)) == value for path, value in self.when.items()):
+            _take(visit, self, state, page.final_url, f"the page's {self.name} names it")
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptJSON:
+    """A script of the page assigns the episode: `ScriptJSON("playlistItem = ", Fields(…))`.
+
+    The prefix is a pattern; the JSON value starts where it ends.
+    """
+
+    prefix: str
+    fields: Fields
+    root: str = ""
+    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    newest: bool = False
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Parse the first value that the prefix introduces."""
+        text = await visit.source()
+        if (found := re.search(self.prefix, text)) is None:
+            return
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text, found.end())
+        except (ValueError, RecursionError):
+            return
+        _take(visit, self, value, visit.context.url, "the player's script names it")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeJSON:
+    """An attribute of the page holds the episode as JSON: `AttributeJSON("data-episodes", Fields(…))`."""
+
+    attribute: str
+    fields: Fields
+    root: str = ""
+    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    newest: bool = False
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Parse the first such attribute."""
+        text = await visit.source()
+        pattern = rf"""\s{re.escape(self.attribute)}\s*=\s*(?:"([^"]*)"|'([^']*)')"""
+        if found := re.search(pattern, text):
+            value = parsed(html.unescape(found[1] or found[2] or ""))
+            _take(visit, self, value, visit.context.url, f"the player's {self.attribute} names it")
+
+
+@dataclass(frozen=True, slots=True)
+class PageLD:
+    """The page's JSON-LD has exactly one node of these types, and it names the media."""
+
+    types: tuple[str, ...]
+    fields: Fields
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Add what that node says; a page with several such nodes is a list, and no way."""
+        page = await visit.page()
+        if page is None:
+            return
+        nodes = []
+        for node in page.json_ld:
+            kinds = node.get("@type")
+            if set(self.types) & {str(kind) for kind in (kinds if isinstance(kinds, list) else [kinds])}:
+                nodes.append(dict(node))
+        if len(nodes) == 1:
+            visit.learn(self.fields.facts(nodes[0]))
+            for url in self.fields.media_urls(nodes[0]):
+                visit.add_media(url, "the page's JSON-LD names it", base=page.final_url)
+
+
+@dataclass(frozen=True, slots=True)
+class PageMeta:
+    """A `<meta>` of the page holds the media's address, or a part of it that `pattern` cuts out.
+
+    With `pattern`, its named groups join the URL's values, for the ways that follow.
+    """
+
+    names: tuple[str, ...]
+    pattern: str = ""
+    offline: ClassVar[bool] = False
+
+    def __init__(self, *names: str, pattern: str = "") -> None:
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "pattern", pattern)
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the first of the metas that can be media (or learn the values that it holds)."""
+        page = await visit.page()
+        if page is None:
+            return
+        for name in self.names:
+            content = page.first_meta(name)
+            if content is None:
+                continue
+            if not self.pattern:
+                if visit.add_media(content, f"the page's {name} names it", base=page.final_url):
+                    return
+            elif found := re.search(self.pattern, content):
+                visit.values = {**visit.values, **{k: v for k, v in found.groupdict().items() if v}}
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class PageLink:
+    """The page links to the media, at an address that only this platform has."""
+
+    pattern: str
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the link, unless several different ones match: then it can't be told which is the episode."""
+        page = await visit.page()
+        links = {link.url for link in page.links if re.match(self.pattern, link.url)} if page else set()
+        if len(links) == 1:
+            visit.add_media(links.pop(), "the page links to it")
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerTag:
+    """The page's own player is a tag with this id (any such tag without one).
+
+    The address is the tag's `src`, or that of the `<source>` right behind it. `drop_query` are parameters
+    that the page adds to it.
+    """
+
+    tag: str
+    id: str = ""
+    drop_query: tuple[str, ...] = ()
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the player's address, unless the page has several different ones."""
+        addresses = {self._plain(url) for url in self._addresses(await visit.source())}
+        if len(addresses) == 1:
+            visit.add_media(addresses.pop(), "the page's player plays it")
+
+    def _addresses(self, text: str) -> Iterator[str]:
+        for found in re.finditer(rf"<{self.tag}\b([^<>]{{0,4000}})>", text, re.IGNORECASE):
+            attributes = attributes_of(found[1])
+            if self.id and attributes.get("id") != self.id:
+                continue
+            source = re.compile(r"\s*<source\b([^<>]{0,4000})>", re.IGNORECASE).match(text, found.end())
+            url = attributes.get("src") or (attributes_of(source[1]).get("src") if source else None)
+            if url:
+                yield url
+
+    def _plain(self, url: str) -> str:
+        for name in self.drop_query:
+            url = re.sub(rf"[?&]{re.escape(name)}=[^&#]*$", "", url)
+        return url
+
+
+@dataclass(frozen=True, slots=True)
+class ShowLinks:
+    """The page links to the show's feed, or to its place in Apple's directory, which knows the feed."""
+
+    newest: bool = False
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the feeds; ask the directory only when the page names none and exactly one Apple show."""
+        page = await visit.page()
+        if page is None:
+            return
+        for feed in page.feeds[:3]:
+            visit.add_feed(feed, newest=self.newest, base=page.final_url)
+        shows = apple_shows(page)
+        if not visit.feeds and len(shows) == 1:
+            await _apple_show(visit, shows[0], newest=self.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class AppleShow:
+    """The URL holds the show's Apple id: `AppleShow("{apple}")`; the directory knows its feed."""
+
+    id: str
+    newest: bool = True
+    guid: str = ""
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Look the show up."""
+        if self.guid and (guid := visit.fill(self.guid)):
+            visit.learn(EpisodeFacts(guid=guid))
+        if show := visit.fill(self.id):
+            await _apple_show(visit, show, newest=self.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class InDirectory:
+    """Look for what earlier ways have learnt (show and title) in the podcast directory."""
+
+    kind: Literal["episode", "show"] = "episode"
+    exclusive: str = ""
+    """What to say when the directory has no such show: the platform keeps it to itself."""
+    offline: ClassVar[bool] = False
+
+    async def follow(self, visit: Visit) -> None:
+        """Add the feeds of the shows whose name fits, and the episodes whose title does."""
+        facts = visit.facts
+        if not facts.show or (self.kind == "episode" and not facts.title):
+            return
+        shows = await visit.directory.find_shows(visit.context, facts.show, exactly=self.kind == "show")
+        if self.kind == "show" and len(shows) > 1:
+            return  # several shows bear this name, and nothing tells which is meant
+        for show in shows:
+            visit.add_feed(show.feed_url, newest=self.kind == "show")
+        if not visit.feeds and self.exclusive:
+            raise UnsupportedURL(self.exclusive)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """This kind of page has no public recording; say why."""
+
+    reason: str
+    error: type[JobError] = UnsupportedURL
+    offline: ClassVar[bool] = True
+
+    async def follow(self, visit: Visit) -> None:  # noqa: ARG002  # as every way
+        """Raise the error."""
+        raise self.error(self.reason)
+
+
+class _JSONWay(Protocol):
+    @property
+    def fields(self) -> Fields: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def same(self) -> Mapping[str, str]: ...
+    @property
+    def newest(self) -> bool: ...
+
+
+def _take(visit: Visit, way: _JSONWay, data: Any, base: str, reason: str) -> None:
+    same = {path: value for path, name in way.same.items() if (value := visit.values.get(name))}
+    episode = the_one(dig(data, way.root), same)
+    if episode is None:
+        return
+    visit.learn(way.fields.facts(episode))
+    for url in way.fields.media_urls(episode):
+        visit.add_media(url, reason, base=base)
+    if way.fields.feed and isinstance(feed := dig(episode, way.fields.feed), str):
+        visit.add_feed(feed, newest=way.newest, base=base)
+
+
+async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
+    listing = await visit.directory.lookup(visit.context, show_id)
+    if listing is None:
+        return
+    if not newest:
+        visit.learn(EpisodeFacts(show=listing.name))
+    visit.add_feed(listing.feed_url, newest=newest)
+
+
+def parsed(source: str | bytes) -> Any | None:
+    """Return parsed JSON, `None` for anything else, however it is broken."""
+    try:
+        return json.loads(source)
+    except (ValueError, RecursionError):
+        return None
+
+
+def attributes_of(tag: str) -> dict[str, str]:
+    """Return a tag's attributes, names in lower case, values unescaped; the first of each name."""
+    found: dict[str, str] = {}
+    for name, double, single, bare in _ATTRIBUTE.findall(tag):
+        found.setdefault(name.lower(), html.unescape(double or single or bare))
+    return found
