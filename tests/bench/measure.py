@@ -1,0 +1,200 @@
+"""How each figure is measured: ours and plain faster-whisper by turns, on the same model and audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from stenobird.demo import CLIP_PATH, MODEL_DIR
+from stenobird.testing.random_model import BASE, write_random_model
+from stenobird.testing.wer import word_error_rate
+from tests.bench import encoder, plain
+from tests.bench.figures import Bar, Figure, Question
+from tests.bench.processes import PeakMemory, Stopwatch
+from tests.bench.service import Service, served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.bench.audio import Studio
+
+MB = 1_000_000
+AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much audio, and how often. The bars hold for the default only."""
+
+    short_minutes: float = 10.0
+    medium_minutes: float = 30.0
+    long_minutes: float = 180.0
+    rounds: int = 3
+    throttle_bytes_per_second: float = 64 * 1024
+    encoder_rounds: int = 3
+    encoder_windows: int = 12
+
+
+QUICK = Scale(
+    short_minutes=2, medium_minutes=5, long_minutes=20, rounds=1, encoder_rounds=1, encoder_windows=4
+)
+
+WALL = Question("a", "one job: wall clock over plain", Bar("<=", 1.0))
+THROUGHPUT = Question(
+    "a", f"{AT_ONCE} jobs at once: throughput over {AT_ONCE} plain runs in turn", Bar(">=", 1.3)
+)
+FIRST_WORDS = Question("b", "first transcript event over download, then transcribe", Bar("<=", 0.05))
+ACCURACY = Question("c", "word error rate minus plain's", Bar("<=", 0.5), " points")
+MEMORY = Question("d", "peak RSS of long minus short audio", Bar("<=", 40.0), " MB")
+ENCODER = Question("e", "encoder time, stock allocator over ours", Bar(">=", 1.3))
+
+
+def speed(studio: Studio, scale: Scale) -> list[Figure]:
+    """Measure one job, and several at once, against plain runs in turn."""
+    clip = studio.clip(scale.short_minutes)
+    ones: list[float] = []
+    many: list[float] = []
+    shares: dict[str, list[float]] = {"plain": [], "one": [], "many": []}
+    with Service(CLIP_PATH) as service, served([clip.path] * AT_ONCE) as (_, urls):
+        for number in range(scale.rounds):
+            if number % 2:  # whoever goes second may find another machine: take turns
+                one, several = service.transcribe(urls[0]), service.transcribe(*urls)
+                runs = plain.transcribe(MODEL_DIR, clip.path, CLIP_PATH, runs=AT_ONCE)
+            else:
+                runs = plain.transcribe(MODEL_DIR, clip.path, CLIP_PATH, runs=AT_ONCE)
+                one, several = service.transcribe(urls[0]), service.transcribe(*urls)
+            in_turn = sum(run.wall_seconds for run in runs)
+            ones.append(one.wall_seconds / (in_turn / AT_ONCE))
+            many.append(in_turn / several.wall_seconds)
+            shares["plain"].append(mean(run.cpu_share for run in runs))
+            shares["one"].append(one.cpu_share)
+            shares["many"].append(several.cpu_share)
+    plain_share = mean(shares["plain"])
+    what = f"{scale.short_minutes:g} min of mp3; {scale.rounds} rounds by turns, median and range"
+    return [
+        Figure(
+            WALL,
+            median(ones),
+            f"POST to done over transcribe(), {what}",
+            tuple(ones),
+            {"ours": mean(shares["one"]), "plain": plain_share},
+        ),
+        Figure(
+            THROUGHPUT,
+            median(many),
+            f"first POST to last done; {what}",
+            tuple(many),
+            {"ours": mean(shares["many"]), "plain": plain_share},
+        ),
+    ]
+
+
+def first_words(studio: Studio, scale: Scale) -> list[Figure]:
+    """Measure the time to the first words of a slow download."""
+    clip = studio.clip(scale.medium_minutes)
+    rate = scale.throttle_bytes_per_second
+    download_seconds = clip.path.stat().st_size / rate
+    [then] = plain.transcribe(MODEL_DIR, clip.path, CLIP_PATH, first_segment_only=True)
+    with Service(CLIP_PATH) as service, served([clip.path], bytes_per_second=rate) as (server, [url]):
+        event, run = service.first_transcript(url)
+        sent = sum(server.sent_bytes.values())
+    return [
+        Figure(
+            FIRST_WORDS,
+            run.wall_seconds / (download_seconds + then.first_segment_seconds),
+            f"{scale.medium_minutes:g} min at {rate / 1024:g} KiB/s: {run.wall_seconds:.1f} s, over "
+            f"{download_seconds:.0f} s of download (computed: bytes over rate) + "
+            f"{then.first_segment_seconds:.1f} s to plain's first segment (measured)",
+            cpu_share={"ours": run.cpu_share, "plain": then.cpu_share},
+            details={"first_text": event.text, "bytes_sent": sent, "bytes": clip.path.stat().st_size},
+        )
+    ]
+
+
+def accuracy(studio: Studio, scale: Scale) -> list[Figure]:
+    """Compare the word error rates on the same audio."""
+    clip = studio.clip(scale.medium_minutes)
+    [theirs] = plain.transcribe(MODEL_DIR, clip.path, CLIP_PATH)
+    with Service(CLIP_PATH) as service, served([clip.path]) as (_, [url]):
+        ours = service.transcribe(url)
+    our_rate = 100 * word_error_rate(clip.text, ours.texts[0])
+    their_rate = 100 * word_error_rate(clip.text, theirs.text)
+    return [
+        Figure(
+            ACCURACY,
+            our_rate - their_rate,
+            f"{scale.medium_minutes:g} min of speech: ours {our_rate:.2f} %, plain {their_rate:.2f} %",
+            cpu_share={"ours": ours.cpu_share, "plain": theirs.cpu_share},
+            details={"ours_percent": our_rate, "plain_percent": their_rate},
+        )
+    ]
+
+
+def memory(studio: Studio, scale: Scale) -> list[Figure]:
+    """Compare the peak memory of the whole process tree on long and on short audio, in fresh servers."""
+    peaks: dict[str, float] = {}
+    shares: dict[str, float] = {}
+    for name, minutes in (("short", scale.short_minutes), ("long", scale.long_minutes)):
+        clip = studio.clip(minutes)
+        with Service(CLIP_PATH) as service, served([clip.path]) as (_, [url]):
+            watch = Stopwatch.start(service.pid)
+            with PeakMemory(service.pid) as peak:
+                service.transcribe(url)
+            shares[f"{minutes:g} min"] = watch.cpu_share()
+        peaks[f"{name}_start_mb"] = peak.start_bytes / MB
+        peaks[f"{name}_peak_mb"] = peak.peak_bytes / MB
+    return [
+        Figure(
+            MEMORY,
+            peaks["long_peak_mb"] - peaks["short_peak_mb"],
+            f"sum of RSS of the whole tree, sampled 10 times a second: {scale.long_minutes:g} min "
+            f"{peaks['long_peak_mb']:.0f} MB, {scale.short_minutes:g} min {peaks['short_peak_mb']:.0f} MB",
+            cpu_share=shares,
+            details=dict(peaks),
+        )
+    ]
+
+
+def allocator(_studio: Studio, scale: Scale) -> list[Figure]:
+    """Time the encoder of a model of `base` dimensions with and without the allocator set-up."""
+    ratios: list[float] = []
+    shares: dict[encoder.Allocator, list[float]] = {"stock": [], "tuned": []}
+    with TemporaryDirectory(prefix="stenobird-bench-") as folder:
+        model = Path(folder) / "base"
+        write_random_model(model, BASE)
+        for number in range(scale.encoder_rounds):
+            order: list[encoder.Allocator] = ["tuned", "stock"] if number % 2 else ["stock", "tuned"]
+            runs = {which: encoder.encode(model, scale.encoder_windows, which) for which in order}
+            ratios.append(runs["stock"].seconds_a_window / runs["tuned"].seconds_a_window)
+            for which in order:
+                shares[which].append(runs[which].cpu_share)
+    return [
+        Figure(
+            ENCODER,
+            median(ratios),
+            f"random weights, base dimensions, int8, a replica a core, {scale.encoder_windows} windows a "
+            f"replica, {scale.encoder_rounds} rounds by turns, median and range",
+            tuple(ratios),
+            {which: mean(values) for which, values in shares.items()},
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What measures the figures of one letter."""
+
+    questions: tuple[Question, ...]
+    run: Callable[[Studio, Scale], list[Figure]]
+
+
+MEASUREMENTS: Mapping[str, Measurement] = {
+    "a": Measurement((WALL, THROUGHPUT), speed),
+    "b": Measurement((FIRST_WORDS,), first_words),
+    "c": Measurement((ACCURACY,), accuracy),
+    "d": Measurement((MEMORY,), memory),
+    "e": Measurement((ENCODER,), allocator),
+}

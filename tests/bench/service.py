@@ -1,0 +1,104 @@
+"""Our side of each ratio: the real server as a process of its own, used through its HTTP API."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from stenobird.client import DoneEvent, ErrorEvent, StenobirdClient, TranscriptEvent
+from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.server_process import ServerProcess
+from tests.bench.processes import Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from stenobird.testing.media_server import MediaServer
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRun:
+    """One job, from its POST to its `done`; or several at once, from the first POST to the last `done`."""
+
+    wall_seconds: float
+    cpu_share: float
+    texts: tuple[str, ...]
+
+
+class Service:
+    """`stenobird serve` with an empty data folder, a key, and the fixture model loaded and warm."""
+
+    def __init__(self, warm_up: Path) -> None:
+        self._warm_up = warm_up
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-bench-"))
+            self._server = stack.enter_context(ServerProcess(Path(folder)))
+            key = self._server.create_key()
+            self._client = stack.enter_context(StenobirdClient(self._server.url, api_key=key))
+            with served([self._warm_up]) as (_, [url]):
+                self.transcribe(url)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def pid(self) -> int:
+        """The server's process; the speech host and the decoders are below it."""
+        assert self._server.process is not None
+        return self._server.process.pid
+
+    def transcribe(self, *urls: str) -> ServiceRun:
+        """Transcribe all URLs at once. Raises the job's error, or `RuntimeError`, when one fails."""
+        with ThreadPoolExecutor(len(urls)) as executor:
+            watch = Stopwatch.start(self.pid)
+            texts = tuple(executor.map(self._transcribe, urls))
+            return ServiceRun(watch.wall_seconds(), watch.cpu_share(), texts)
+
+    def _transcribe(self, url: str) -> str:
+        texts = []
+        for event in self._client.stream(url):
+            match event:
+                case TranscriptEvent():
+                    texts.append(event.text)
+                case ErrorEvent():
+                    raise event.error
+                case DoneEvent() if event.status != "completed":
+                    raise RuntimeError(f"the job ended as {event.status}")
+        return "".join(texts)
+
+    def first_transcript(self, url: str) -> tuple[TranscriptEvent, ServiceRun]:
+        """Return the first transcript event of a job and what it took from the POST; cancel the job."""
+        watch = Stopwatch.start(self.pid)
+        with closing(self._client.stream(url)) as events:  # type: ignore[type-var]  # a generator
+            for event in events:
+                if isinstance(event, TranscriptEvent):
+                    run = ServiceRun(watch.wall_seconds(), watch.cpu_share(), (event.text,))
+                    self._client.cancel(event.job_id)
+                    return event, run
+        raise RuntimeError(f"the job ended without a word:\n{self._server.log()[-4000:]}")
+
+
+@contextmanager
+def served(
+    files: Sequence[Path], *, bytes_per_second: float | None = None
+) -> Iterator[tuple[MediaServer, list[str]]]:
+    """Serve files on loopback, each under a path of its own, and yield the server and the URLs."""
+    paths = [f"/{number}-{file.name}" for number, file in enumerate(files)]
+    resources = {
+        path: Resource(file, bytes_per_second=bytes_per_second)
+        for path, file in zip(paths, files, strict=True)
+    }
+    with ThreadedMediaServer(resources) as server:
+        yield server, [server.url(path) for path in paths]
