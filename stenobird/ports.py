@@ -473,6 +473,9 @@ class JobStore(Protocol):
     async def purge(self, *, older_than: float) -> list[str]:
         """Delete finished jobs that ended before this time; return their ids."""
 
+    async def open_job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have not ended, whose spools must stay."""
+
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status, for metrics."""
 

@@ -68,5 +68,5 @@ class LazyGroup(click.Group):
 def main() -> None:
     """URL in, events out: finds the audio behind a link and streams its transcript.
 
-    Settings are environment variables named STENOBIRD_*, or lines of a .env file; "stenobird doctor" lists them.
+    Settings are environment variables STENOBIRD_*, or lines of a .env file; "stenobird doctor" lists them.
     """

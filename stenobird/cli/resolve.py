@@ -45,15 +45,19 @@ def resolve(url: str, *, as_json: bool) -> None:
             click.echo(json.dumps({**error.body(), "verdicts": [_verdict(verdict) for verdict in verdicts]}))
             sys.exit(1)
         raise
-    row = {
-        **source.public(),
-        "candidates": [_candidate(candidate) for candidate in source.candidates],
-        "verdicts": [_verdict(verdict) for verdict in verdicts],
-    }
     if as_json:
+        row = {
+            **source.public(),
+            "candidates": [_candidate(candidate) for candidate in source.candidates],
+            "verdicts": [_verdict(verdict) for verdict in verdicts],
+        }
         row.setdefault("title", None)
         click.echo(json.dumps(row))
-        return
+    else:
+        _show(source)
+
+
+def _show(source: AudioSource) -> None:
     console = Console()
     console.print(source.media_url, style="bold", highlight=False, soft_wrap=True)
     if source.title:

@@ -54,17 +54,34 @@ class ModelFiles:
 
 def resolve(model: str, *, device: str, cache_dir: str | None, progress: Progress) -> ModelFiles:
     """Return the model's files, downloading them if they are not on disk. Raises `ModelUnavailable`."""
+    name, place = _locate(model, device)
+    if isinstance(place, Path):
+        return _from_folder(place)
+    return ModelFiles(_from_hub(place, cache_dir, progress), name)
+
+
+def find_on_disk(model: str, *, device: str, cache_dir: str | None = None) -> ModelFiles | None:
+    """Return the model's files if nothing has to be downloaded, else `None`. Raises `ModelUnavailable`."""
+    name, place = _locate(model, device)
+    if isinstance(place, Path):
+        return _from_folder(place)
+    folder = _cached(place, cache_dir)
+    return None if folder is None else ModelFiles(folder, name)
+
+
+def _locate(model: str, device: str) -> tuple[str, Path | str]:
+    """Return the model's name, and its folder or its repository on the hub."""
     name = AUTO_MODELS[device] if model == "auto" else model
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _from_folder(folder.resolve())
+        return name, folder.resolve()
     repo_id = name if name.count("/") == 1 else _MODELS.get(name)
     if repo_id is None:
         raise ModelUnavailable(
             f'There is no model "{name}": set STENOBIRD_MODEL to a folder that holds a CTranslate2 Whisper '
             f"model, to a Hugging Face repository (owner/name), or to one of {', '.join(available_models())}."
         )
-    return ModelFiles(_from_hub(repo_id, cache_dir, progress), name)
+    return name, repo_id
 
 
 def _from_folder(folder: Path) -> ModelFiles:
@@ -78,15 +95,20 @@ def _from_folder(folder: Path) -> ModelFiles:
     return ModelFiles(folder, FIXTURE_NAME if fixture else folder.name, fixture)
 
 
-def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
+def _cached(repo_id: str, cache_dir: str | None) -> Path | None:
     try:
         folder = Path(_snapshot(repo_id, cache_dir, local_files_only=True))
-        if all((folder / name).is_file() for name in _NEEDED):
-            return folder
     except LocalEntryNotFoundError:
-        pass  # not on disk yet
+        return None
     except HFValidationError as exc:
         raise ModelUnavailable(f'"{repo_id}" is no name of a Hugging Face repository: {exc}') from exc
+    return folder if all((folder / name).is_file() for name in _NEEDED) else None
+
+
+def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
+    folder = _cached(repo_id, cache_dir)
+    if folder is not None:
+        return folder
     try:
         return Path(_snapshot(repo_id, cache_dir, tqdm_class=_bar(progress)))
     except HfHubHTTPError as exc:

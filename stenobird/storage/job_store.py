@@ -305,6 +305,11 @@ class SqlJobStore:
             if not batch:
                 return purged
 
+    async def open_job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have not ended, whose spools must stay."""
+        async with self._db.read() as connection:
+            return list(await connection.scalars(select(jobs.c.id).where(jobs.c.completed_at.is_(None))))
+
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status, for metrics."""
         query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)

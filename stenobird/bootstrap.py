@@ -1,0 +1,387 @@
+"""The wiring: settings in, open services out, everything closed in reverse order on every way out.
+
+Nothing else in the package knows which implementation stands behind a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from stenobird import __version__
+from stenobird.accounts.service import KeyService
+from stenobird.clock import SystemClock
+from stenobird.discovery.ladder import DiscoveryLadder
+from stenobird.egress.client import EgressClient
+from stenobird.egress.policy import EgressPolicy
+from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.jobs.hearing import HearingOptions, Senses
+from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.worker import Worker, WorkerOptions
+from stenobird.media.opener import MediaOpener
+from stenobird.media.spool import SpoolFolder
+from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.key_store import SqlKeyStore
+from stenobird.storage.lock import locked_data_folder
+from stenobird.wakeups.local import LocalWakeups
+from stenobird.web.app import create_app
+from stenobird.web.metrics import Metrics
+from stenobird.web.server import WebServer
+from stenobird.web.services import Readiness, WebServices
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from stenobird.config import Settings
+    from stenobird.ports import FoundAudio, Mode, SpeechRecognizer, VerdictSink
+
+_log = structlog.get_logger("stenobird")
+
+OFFLINE = "offline"
+RETENTION_SECONDS = 3600.0
+"""How often a service removes what is past its retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The database and the folders of this machine, open; no engine, no network."""
+
+    jobs: SqlJobStore
+    keys: KeyService
+    spool: SpoolFolder
+
+
+@asynccontextmanager
+async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
+    """Open the database, migrated, for a command that needs neither engine nor network.
+
+    Safe beside a running service: SQLite's writer is locked for milliseconds at a time.
+    """
+    if settings.database_url is None:
+        _make_folder(settings.data_dir)
+    async with open_database(_database_url(settings)) as database:
+        yield Storage(
+            jobs=SqlJobStore(database),
+            keys=KeyService(SqlKeyStore(database)),
+            spool=SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """The discovery ladder with the URL rules in front of it."""
+
+    policy: EgressPolicy
+    ladder: DiscoveryLadder
+
+    def check(self, url: str) -> str:
+        """Return the URL as it will be fetched. Raises `InvalidURL`."""
+        return str(self.policy.check_url(url))
+
+    async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
+        """Find the audio, see `ports.AudioFinder`."""
+        return await self.ladder.find(url, preview=preview, report=report)
+
+
+@asynccontextmanager
+async def open_finder(settings: Settings) -> AsyncIterator[Finder]:
+    """Open what finding audio needs: the guarded client and the ladder with its children."""
+    policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(EgressClient(policy, proxy=settings.egress_proxy))
+        ladder = await stack.enter_async_context(DiscoveryLadder(client))
+        yield Finder(policy, ladder)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A whole service, open. `recognizer` and `worker` are `None` in a process that only answers HTTP."""
+
+    settings: Settings
+    storage: Storage
+    jobs: JobService
+    recognizer: SpeechRecognizer | None
+    worker: Worker | None
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, with_worker: bool = True) -> AsyncIterator[Services]:
+    """Open everything that `settings` ask for. Nothing is carried out until `Services.worker` runs.
+
+    On SQLite the data folder's lock is held, so whatever an earlier process had leased is free at once.
+    Raises `ConfigurationError` for what an operator must change.
+    """
+    if settings.database_url is None and not with_worker:
+        raise ConfigurationError(
+            "Without a worker in this process the database must be PostgreSQL, which other processes can "
+            "share: set STENOBIRD_DATABASE_URL, or leave --no-worker out."
+        )
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            stack.enter_context(locked_data_folder(settings.data_dir))
+        else:
+            _make_folder(settings.data_dir)
+        storage = await stack.enter_async_context(open_storage(settings))
+        if settings.database_url is None:
+            freed = await storage.jobs.expire_leases()
+            if freed:
+                _log.info("jobs of an earlier process go on", jobs=freed)
+        finder = await stack.enter_async_context(open_finder(settings))
+        wakeups = LocalWakeups()
+        recognizer = None
+        worker = None
+        refusal: Callable[[Mode], str | None] = _never_refuse
+        if with_worker:
+            recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
+            refusal = _EngineGate(recognizer, settings).refusal
+            client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
+            opener = MediaOpener(
+                client,
+                spool_dir=settings.data_dir / "spool",
+                quota_bytes=settings.spool_quota_bytes,
+                clock=clock,
+            )
+            await opener.sweep(await storage.jobs.open_job_ids())
+            runner = Runner(
+                storage.jobs,
+                wakeups,
+                Senses(finder, opener, recognizer, refusal),
+                clock=clock,
+                options=RunnerOptions(
+                    hearing=HearingOptions(
+                        preview_seconds=settings.preview_seconds,
+                        max_audio_seconds=settings.max_audio_seconds,
+                        max_audio_bytes=settings.max_audio_bytes,
+                    )
+                ),
+            )
+            worker = Worker(
+                storage.jobs,
+                wakeups,
+                runner,
+                clock=clock,
+                options=WorkerOptions(
+                    worker_id=f"{socket.gethostname()}:{os.getpid()}",
+                    max_running=settings.max_running,
+                    grace_seconds=settings.grace_seconds,
+                ),
+            )
+        jobs = JobService(
+            storage.jobs,
+            wakeups,
+            policy_check=finder.check,
+            clock=clock,
+            options=ServiceOptions(
+                max_queued=settings.max_queued, sse_ping_seconds=settings.sse_ping_seconds
+            ),
+            engine_refusal=refusal,
+            discard=storage.spool.discard,
+        )
+        yield Services(settings, storage, jobs, recognizer, worker)
+
+
+@asynccontextmanager
+async def serving(services: Services) -> AsyncIterator[RunningServer]:
+    """Serve HTTP, and carry jobs out, while the context lasts; leaving it drains both.
+
+    Raises `ConfigurationError` when the address can't be listened on.
+    """
+    settings = services.settings
+    listener = _listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        shutting_down = asyncio.Event()
+        web = WebServices(
+            settings=settings,
+            jobs=services.jobs,
+            keys=services.storage.keys,
+            health=lambda: _health(services),
+            readiness=lambda: _readiness(services),
+            job_counts=services.storage.jobs.counts,
+            metrics=Metrics(),
+            shutting_down=shutting_down,
+        )
+        server = WebServer(create_app(web), settings, shutting_down)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=[listener]), name="web server")
+            if services.worker is not None:
+                tasks.create_task(services.worker.run(), name="worker")
+            retention = tasks.create_task(_keep_retention(services), name="retention")
+            await server.listening.wait()
+            try:
+                yield RunningServer(server.url, shutting_down)
+            finally:
+                server.should_exit = True
+                if services.worker is not None:
+                    services.worker.stop()
+                retention.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers: where, and the event that is set when it begins to shut down."""
+
+    url: str
+    shutting_down: asyncio.Event
+
+
+async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT; then streams end, commits finish, leases go back, children end."""
+    async with (
+        open_services(settings, with_worker=with_worker) as services,
+        until_signal() as stopped,
+        serving(services) as server,
+    ):
+        (settings.data_dir / SERVER_FILE).write_text(json.dumps({"pid": os.getpid(), "url": server.url}))
+        _log.info("listening", url=server.url)
+        await stopped.wait()
+        _log.info("draining", grace_seconds=settings.grace_seconds)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Carry jobs out until SIGTERM or SIGINT, without HTTP."""
+    if settings.database_url is None:
+        raise ConfigurationError(
+            'A separate worker needs PostgreSQL: set STENOBIRD_DATABASE_URL. "stenobird serve" has a worker.'
+        )
+    async with open_services(settings) as services, until_signal() as stopped, asyncio.TaskGroup() as tasks:
+        assert services.worker is not None
+        tasks.create_task(services.worker.run(), name="worker")
+        await stopped.wait()
+        services.worker.stop()
+
+
+SERVER_FILE = "server.json"
+"""In the data folder: where the service that holds its lock listens, for the command line."""
+
+
+def _speech(settings: Settings) -> SpeechSettings:
+    return SpeechSettings(
+        engine=settings.engine,
+        model=settings.model,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        replicas=settings.replicas,
+        window_timeout_seconds=settings.window_timeout_seconds,
+    )
+
+
+class _EngineGate:
+    """Says why a job can't be served now: no engine at all, or only the offline one for a paying job."""
+
+    def __init__(self, recognizer: SpeechRecognizer, settings: Settings) -> None:
+        self._recognizer = recognizer
+        self._settings = settings
+
+    def refusal(self, mode: Mode) -> str | None:
+        status = self._recognizer.status()
+        if status.get("state") == "failed":
+            return f"No speech engine is ready: {status.get('message')}"
+        paying = mode == "full"
+        if paying and status.get("engine") == OFFLINE and not self._settings.offline_for_paid:
+            return (
+                "Only the offline fallback engine is available, which is not good enough to charge for. "
+                "Try again later; the operator can provide a Whisper model or set STENOBIRD_OFFLINE_FOR_PAID."
+            )
+        return None
+
+
+def _never_refuse(_mode: Mode) -> str | None:
+    return None
+
+
+def _health(services: Services) -> Mapping[str, Any]:
+    engine = services.recognizer.status() if services.recognizer is not None else None
+    degraded = engine is not None and bool(engine.get("degraded"))
+    return {
+        "status": "degraded" if degraded else "ok",
+        "version": __version__,
+        "engine": engine,
+        "running": services.worker.running if services.worker is not None else 0,
+    }
+
+
+async def _readiness(services: Services) -> Readiness:
+    reasons = []
+    try:
+        await services.storage.jobs.counts()
+    except StorageUnavailable as error:
+        reasons.append(error.message)
+    if services.recognizer is not None and not await services.recognizer.ready():
+        status = services.recognizer.status()
+        reasons.append(
+            f"The speech engine is {status.get('state')}: {status.get('message') or 'please wait'}"
+        )
+    return Readiness(not reasons, tuple(reasons))
+
+
+async def _keep_retention(services: Services) -> None:
+    clock = SystemClock()
+    while True:
+        try:
+            before = clock.time() - services.settings.retention_days * 86_400
+            purged = await services.jobs.purge(older_than=before)
+            if purged:
+                _log.info("removed transcripts past their retention", jobs=len(purged))
+        except StorageUnavailable as error:
+            _log.warning("retention waits", reason=error.message)
+        await clock.sleep(RETENTION_SECONDS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"Can't listen on {host}:{port} ({exc.strerror}). Stop what uses it, or set STENOBIRD_PORT."
+        ) from exc
+    listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
+    return listener
+
+
+@asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGTERM or SIGINT sets, instead of ending the process."""
+    # uvicorn takes the signals over while it serves and raises them again afterwards; a handler of the
+    # event loop sees both, so the second one does not end the process in mid-drain.
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return sqlite_url(settings.data_dir)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The data folder {folder} can't be made ({exc.strerror}). Set STENOBIRD_DATA_DIR to another one."
+        ) from exc

@@ -1,0 +1,82 @@
+"""`stenobird demo`: the real service on a bundled clip, from link to transcript, in front of your eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from stenobird.cli.live import LiveTranscript
+from stenobird.cli.local import local_service
+from stenobird.client import AsyncStenobirdClient
+from stenobird.config import Settings
+from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR
+from stenobird.logs import configure_logging
+from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.wer import word_error_rate
+
+CLIP_URL_PATH = "/episodes/clip.mp3"
+LINE_BYTES_PER_SECOND = 96 * 1024
+"""The clip is served no faster than this, so that one sees words arrive before the download has ended."""
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep what the demo makes; a new temporary folder where left out.",
+)
+def demo(data_dir: Path | None) -> None:
+    """Serve a bundled clip, post its URL to the real service, and show the events as they arrive.
+
+    Everything is the real path: HTTP, the egress guard (loopback allowed for the demo only), the decoder
+    child, faster-whisper. Only the model is a fixture that knows 178 words; nothing is downloaded.
+    """
+    folder = data_dir or Path(tempfile.mkdtemp(prefix="stenobird-demo-"))
+    settings = Settings(
+        data_dir=folder,
+        engine="whisper",
+        model=str(MODEL_DIR),
+        device="cpu",
+        egress_allow=(ipaddress.ip_network("127.0.0.1/32"),),
+        egress_ports=None,
+        egress_proxy=None,
+        database_url=None,
+        log_level="warning",
+    )
+    configure_logging(settings)
+    asyncio.run(_demo(settings, Console(stderr=True), Console()))
+
+
+async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
+    clip = Resource(CLIP_PATH, bytes_per_second=LINE_BYTES_PER_SECOND)
+    with ThreadedMediaServer({CLIP_URL_PATH: clip}) as media:
+        progress.print("Starting the service with the fixture model (178 words, for demos and tests only)")
+        async with local_service(settings, key_name="demo") as service:
+            url = media.url(CLIP_URL_PATH)
+            progress.print(f"POST {service.url}/v1/transcripts", highlight=False)
+            progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
+            async with AsyncStenobirdClient(service.url, api_key=service.api_key) as client:
+                with LiveTranscript() as live:
+                    result = await client.transcribe(url, on_event=live.show)
+                stored = {}
+                for format_name in ("txt", "srt", "vtt", "json"):
+                    path = settings.data_dir / f"transcript.{format_name}"
+                    path.write_bytes(await client.document(result.id, format_name))
+                    stored[format_name] = path
+    errors = word_error_rate(CLIP_TEXT_PATH.read_text(), result.text)
+    progress.print()
+    screen.print(stored["txt"].read_text().strip(), highlight=False, soft_wrap=True)
+    progress.print()
+    progress.print(
+        f"{result.transcript.duration_seconds:.0f} s of audio, word error rate {errors:.1%}, "
+        f"engine {result.engine}, model {result.model}",
+        style="dim",
+        highlight=False,
+    )
+    progress.print(f"Stored in {settings.data_dir}: transcript.txt, .srt, .vtt, .json", highlight=False)
+    progress.print("Next: stenobird serve, then post a link of your own (see the README).", style="dim")

@@ -1,0 +1,40 @@
+"""`stenobird serve` and `stenobird worker`: the long-running processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from stenobird.bootstrap import run_server, run_worker
+from stenobird.config import Settings
+from stenobird.logs import configure_logging
+
+
+@click.command()
+@click.option("--host", help="Instead of STENOBIRD_HOST.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of STENOBIRD_PORT.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Instead of STENOBIRD_DATA_DIR."
+)
+@click.option("--no-worker", is_flag=True, help="Only answer HTTP; workers run elsewhere (needs PostgreSQL).")
+def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worker: bool) -> None:
+    """Run the service: the API, the pages, and a worker in the same process.
+
+    SIGTERM or Ctrl-C drains: streams end (clients resume by id), running jobs are committed and given back.
+    """
+    changes = {"host": host, "port": port, "data_dir": data_dir}
+    settings = Settings().model_copy(
+        update={name: value for name, value in changes.items() if value is not None}
+    )
+    configure_logging(settings)
+    asyncio.run(run_server(settings, with_worker=not no_worker))
+
+
+@click.command()
+def worker() -> None:
+    """Run a worker alone, beside other workers and "serve --no-worker" processes on one PostgreSQL."""
+    settings = Settings()
+    configure_logging(settings)
+    asyncio.run(run_worker(settings))
