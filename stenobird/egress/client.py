@@ -7,6 +7,7 @@ Redirects are followed here, hop by hop, each judged like the first URL. Cookies
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from contextlib import AsyncExitStack
@@ -76,6 +77,7 @@ _OURS = frozenset(
         "upgrade",
     }
 )
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAX_DRAINED_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
 
@@ -263,9 +265,7 @@ class EgressClient:
             # urljoin drops tabs and line breaks, which would hide them from the policy.
             if any(ord(character) < 0x20 for character in location):
                 raise InvalidURL("It holds a control character.")  # noqa: TRY301  # one exit for all refusals
-            target = self.policy.check_url(
-                urljoin(str(exchange.url), location.strip(" ").replace(" ", "%20"))
-            )
+            target = self.policy.check_url(_resolve(exchange.url, location.strip(" ").replace(" ", "%20")))
         except (InvalidURL, ValueError) as exc:
             reason = exc.message if isinstance(exc, InvalidURL) else "It is malformed."
             raise DestinationForbidden(
@@ -341,6 +341,18 @@ class EgressClient:
 
 def _location(response: httpcore.Response) -> str | None:
     return next((value for name, value in header_pairs(response.headers) if name == "location"), None)
+
+
+def _resolve(base: PublicURL, location: str) -> str:
+    """Return the absolute URL; what is odd stays odd, so that the policy sees what a browser would see.
+
+    `urljoin` would read `http:///host` and `///host` as a path on the server that redirects.
+    """
+    if _SCHEME.match(location):
+        return location
+    if location.startswith("//"):
+        return f"{base.scheme}:{location}"
+    return urljoin(str(base), location)
 
 
 async def _drain(response: httpcore.Response) -> None:

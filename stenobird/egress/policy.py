@@ -64,6 +64,8 @@ _URL = re.compile(
 _ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_DOT = ".\u3002\uff0e\uff61"  # what UTS 46 reads as one
+_DOTS = re.compile(f"[{_DOT}]")
 _QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
 
@@ -168,6 +170,10 @@ class EgressPolicy:
         inner = embedded_v4(address)
         return inner is None or self.allows_address(inner)
 
+    def is_local_name(self, host: str) -> bool:
+        """Return whether the name means this very machine, by definition and not by DNS (RFC 6761)."""
+        return host in _LOCAL_NAMES or host.endswith(".localhost")
+
     def check_address(self, address: IPAddress, *, host: str) -> None:
         """Raise `DestinationForbidden`, naming the host but not the address, unless it may be reached."""
         if not self.allows_address(address):
@@ -224,7 +230,7 @@ class EgressPolicy:
         labels = host.split(".")
         if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in labels):
             _refuse("The URL's host name is malformed.", "Check it for typos.")
-        if _NUMBER.fullmatch(labels[-1]):
+        if _NUMBER.fullmatch(labels[-1]) or _DOTS.split(name.rstrip(_DOT))[-1].isnumeric():
             # What ends in a number is an address (WHATWG URL), and resolvers read the odd spellings as one.
             # Only the plain one passes, so that what is judged here is what everyone else reads.
             address = _as_address(host) if _QUAD.fullmatch(name) else None
@@ -240,7 +246,7 @@ class EgressPolicy:
         return host
 
     def _check_name(self, host: str) -> None:
-        if host in _LOCAL_NAMES or host.endswith(".localhost"):
+        if self.is_local_name(host):
             forbidden = not self._allows_loopback
         elif "." not in host or host in _INTERNAL_NAMES or host.endswith(_INTERNAL_SUFFIXES):
             forbidden = not self._allows_internal

@@ -40,6 +40,7 @@ MAX_REQUEST_BODY_BYTES = 1024 * 1024
 _BLOCK_BYTES = 64 * 1024
 _HEAD_SECONDS = 15.0
 _REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (\S+) HTTP/1\.[01]")
+_CONNECT_TARGET = re.compile(r"[^/?#@\\]+:[0-9]{1,5}")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _NOT_FORWARDED = frozenset(
     {
@@ -196,7 +197,8 @@ class EgressProxy:
         return grant
 
     async def _tunnel(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
-        # The scheme only decides the port where the target has none, which CONNECT does not allow.
+        if _CONNECT_TARGET.fullmatch(head.target) is None:
+            raise _Refused(400, "CONNECT needs a host and a port.")
         url = self._client.policy.check_url(f"https://{head.target}/")
         server = await self._client.dialer.connect(url.host, url.port, seconds=FetchLimits().connect_seconds)
         try:

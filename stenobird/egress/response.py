@@ -96,6 +96,8 @@ class EgressResponse:
         self.final_url: str = str(url)
         self.redirects = redirects
         self._decoder = decoder_for(self.headers.get("content-encoding", ""), url.host)
+        length = self.headers.get("content-length", "")
+        self._announced_bytes = int(length) if length.isascii() and length.isdigit() else None
         self.offset: int = 0
         self.total_bytes: int | None = None
         self._read_extent()
@@ -143,8 +145,8 @@ class EgressResponse:
         Raises `ResponseTooLarge` if it has more than `max_bytes`; with `truncate`, returns the first
         `max_bytes`.
         """
-        if not truncate and self.total_bytes is not None and self.total_bytes - self.offset > max_bytes:
-            self._refuse_size(max_bytes)
+        if not truncate and self._announced_bytes is not None and not self._received_bytes:
+            self._check_size(self._announced_bytes, max_bytes)
         parts: list[bytes] = []
         have = 0
         async for block in self.body():
@@ -185,7 +187,7 @@ class EgressResponse:
             async for block in received:
                 for piece in (block,) if self._decoder is None else self._decoder.feed(block):
                     self._decoded_bytes += len(piece)
-                    self._check_size(self._decoded_bytes)
+                    self._check_size(self._decoded_bytes, self._limits.max_body_bytes)
                     yield piece
         if self._decoder is not None:
             self._decoder.finish()
@@ -200,7 +202,7 @@ class EgressResponse:
                 if block is None:
                     return
                 self._received_bytes += len(block)
-                self._check_size(self._received_bytes)
+                self._check_size(self._received_bytes, self._limits.max_body_bytes)
                 self._check_pace(len(block), self._monotonic() - started)
                 if block:
                     yield block
@@ -234,9 +236,9 @@ class EgressResponse:
             self._window_bytes = 0
             self._window_seconds = 0.0
 
-    def _check_size(self, size: int) -> None:
-        if self._limits.max_body_bytes is not None and size > self._limits.max_body_bytes:
-            self._refuse_size(self._limits.max_body_bytes)
+    def _check_size(self, size: int, max_bytes: int | None) -> None:
+        if max_bytes is not None and size > max_bytes:
+            self._refuse_size(max_bytes)
 
     def _refuse_pace(self, what: str) -> None:
         raise ResponseBroken(f"{self._host} {what}. Try again later.")
@@ -261,8 +263,7 @@ class EgressResponse:
                     f"{self._host} sent a part of a compressed answer, which can't be read alone."
                 )
         else:
-            length = self.headers.get("content-length", "")
-            self.total_bytes = int(length) if length.isascii() and length.isdigit() else None
+            self.total_bytes = self._announced_bytes
         if self._decoder is not None:
             self.total_bytes = None
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class Canary:
-    """A listener on 127.0.0.1 at `port`. `hits` counts the connections that were accepted."""
+    """A listener on loopback. `hits` counts the connections that were accepted."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
         self.port = port
         self.hits = 0
 
@@ -28,7 +29,7 @@ class Canary:
         The accept queue is in order of arrival: a connection of our own, once counted, comes after all
         others.
         """
-        reader = await anyio.connect_tcp("127.0.0.1", self.port)
+        reader = await anyio.connect_tcp(self.host, self.port)
         async with reader:
             await reader.receive(1)
         self.hits -= 1
@@ -42,13 +43,19 @@ class Canary:
 
 
 @asynccontextmanager
-async def open_canary() -> AsyncIterator[Canary]:
-    """Yield a canary on a free port; it answers one byte to whoever connects."""
+async def open_canary(host: str = "127.0.0.1") -> AsyncIterator[Canary]:
+    """Yield a canary on a free port of a loopback address; it answers one byte to whoever connects."""
     listener = await anyio.create_tcp_listener(
-        local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
+        local_host=host, local_port=0, family=socket.AddressFamily.AF_INET
     )
-    canary = Canary(listener.extra(SocketAttribute.local_port))  # noqa: S610  # anyio's, not Django's
+    canary = Canary(host, listener.extra(SocketAttribute.local_port))  # noqa: S610  # anyio's, not Django's
+    failure: Exception | None = None
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, canary._count)  # noqa: SLF001  # the same module
-        yield canary
+        try:
+            yield canary
+        except Exception as exc:  # noqa: BLE001  # raised again below, outside the group, which would wrap it
+            failure = exc
         group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

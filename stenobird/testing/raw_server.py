@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     Handler: TypeAlias = Callable[["RawRequest", SocketStream], Awaitable[None]]
-    """Writes the answer to the stream. Closing the stream ends the connection; else another request may follow."""
+    """Writes the answer to the stream; may close it, else another request may follow."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
@@ -74,10 +74,16 @@ async def open_server(handler: Handler) -> AsyncIterator[RawServer]:
         local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
     )
     server = RawServer(listener.extra(SocketAttribute.local_port), handler)  # noqa: S610  # anyio's, not Django's
+    failure: Exception | None = None
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server._serve)  # noqa: SLF001  # the same module
-        yield server
+        try:
+            yield server
+        except Exception as exc:  # noqa: BLE001  # raised again below, outside the group, which would wrap it
+            failure = exc
         group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _read_request(stream: SocketStream, buffer: bytes) -> tuple[RawRequest, bytes]:
