@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import math
-from contextlib import asynccontextmanager
+import socket
+import struct
+import termios
+from array import array
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,7 +17,6 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
 
     from starlette.types import ASGIApp
@@ -33,6 +37,7 @@ _log = structlog.get_logger("stenobird.web.server")
 
 class _Config(uvicorn.Config):
     send_timeout_seconds: float
+    head_timeout_seconds: float
 
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
@@ -47,6 +52,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         super().__init__(config, *args, **kwargs)
         assert isinstance(config, _Config)
         self._send_timeout_seconds = config.send_timeout_seconds
+        self._head_timeout_seconds = config.head_timeout_seconds
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_head = False
@@ -76,12 +82,27 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _watch_reader(self, waiting_before: int | None) -> None:
-        waiting = self.transport.get_write_buffer_size()
+        waiting = self._waiting_bytes()
         if waiting_before is not None and waiting >= waiting_before:
             _log.info("reader dropped: it took no byte", seconds=self._send_timeout_seconds, waiting=waiting)
+            # With a reset the kernel drops its own megabytes too, instead of offering them for minutes.
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
             self.transport.abort()
             return
         self._stall_timer = self.loop.call_later(self._send_timeout_seconds, self._watch_reader, waiting)
+
+    def _waiting_bytes(self) -> int:
+        """Return the bytes that the client's side has not acknowledged, ours and the kernel's.
+
+        The kernel's count, because it asks for more only when a good part of its megabytes is free, which
+        takes a slow reader longer than the timeout.
+        """
+        in_kernel = array("i", [0])
+        with suppress(OSError):  # a platform without the count; ours alone must do
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, in_kernel)
+        return self.transport.get_write_buffer_size() + in_kernel[0]
 
     def _disarm_stall_timer(self) -> None:
         if self._stall_timer is not None:
@@ -118,7 +139,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _arm_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.transport.abort)
+        self._head_timer = self.loop.call_later(self._head_timeout_seconds, self.transport.abort)
 
     def _disarm_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -134,7 +155,14 @@ class WebServer(uvicorn.Server):
     `Settings.grace_seconds`; then the app's lifespan ends.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, shutting_down: asyncio.Event) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        shutting_down: asyncio.Event,
+        *,
+        head_timeout_seconds: float = HEAD_TIMEOUT_SECONDS,
+    ) -> None:
         config = _Config(
             app,
             host=settings.host,
@@ -151,6 +179,7 @@ class WebServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         )
         config.send_timeout_seconds = settings.send_timeout_seconds
+        config.head_timeout_seconds = head_timeout_seconds
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down
@@ -176,9 +205,11 @@ class WebServer(uvicorn.Server):
 async def running(server: WebServer) -> AsyncIterator[str]:
     """Serve while the context lasts, and yield the URL; leaving it shuts the server down in order."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve())
+        serving = tasks.create_task(server.serve())
         await server.listening.wait()
         try:
             yield server.url
         finally:
+            # Also after an error: the group would cancel the server in the middle of its connections.
             server.should_exit = True
+            await asyncio.wait((serving,))

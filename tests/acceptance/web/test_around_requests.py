@@ -1,0 +1,221 @@
+"""What every answer has in common: ids, headers, CORS, unknown routes, unexpected errors, health."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import structlog
+
+from stenobird import __version__
+from stenobird.testing.web_world import MeasuredStreams, NoKeys, measured_world, web_services, web_settings
+from stenobird.web.app import create_app
+from stenobird.web.server import WebServer, running
+from stenobird.web.services import Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.testing.web_world import WebWorld
+    from stenobird.web.services import WebServices
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_unknown_routes_answer_with_a_flat_body(http: httpx.AsyncClient) -> None:
+    for path in ("/nowhere", "/v1/nowhere", "/v1/transcripts/", "/v1/transcripts/tr_1/nowhere"):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+        assert set(answer.json()) == {"error", "message"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/transcripts", "GET, HEAD, OPTIONS, POST"),
+        ("PATCH", "/v1/transcripts/tr_1", "DELETE, GET, HEAD, OPTIONS"),
+        ("POST", "/v1/transcripts/tr_1/events", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_a_wrong_method_says_which_are_right(
+    http: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await http.request(method, path)
+    assert (answer.status_code, answer.json()["error"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+    options = await http.options(path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
+
+
+async def test_head_is_get_without_a_body(http: httpx.AsyncClient) -> None:
+    job = (await http.post("/v1/transcripts", json={"audio_url": "https://example.com/a"})).json()
+    for url in (job["status_url"], job["events_url"], "/healthz"):
+        answer = await http.head(url)
+        assert (answer.status_code, answer.content) == (200, b"")
+    events = await http.head(job["events_url"])
+    assert events.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_any_web_page_may_call_the_api_without_credentials(http: httpx.AsyncClient) -> None:
+    page = {"Origin": "https://page.example"}
+    preflight = await http.options(
+        "/v1/transcripts",
+        headers=page
+        | {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization, content-type, idempotency-key, last-event-id",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    assert "DELETE" in preflight.headers["access-control-allow-methods"]
+    refused = await http.get("/v1/transcripts", headers=page)
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "*"
+    assert "X-Request-ID" in refused.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in refused.headers
+    assert "access-control-allow-origin" not in (await http.get("/healthz", headers=page)).headers
+
+
+async def test_every_answer_has_an_id_and_safe_headers(http: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/nowhere", "/v1/transcripts"):
+        headers = (await http.get(path)).headers
+        assert len(headers["x-request-id"]) == 32
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("abc-123.X_y", True), ("a b", False), ("x" * 129, False), ("é", False)]
+)
+async def test_a_harmless_request_id_is_kept(http: httpx.AsyncClient, sent: str, kept: bool) -> None:  # noqa: FBT001
+    answer = await http.get("/healthz", headers=[(b"X-Request-ID", sent.encode())])
+    assert (answer.headers["x-request-id"] == sent) is kept
+
+
+async def test_an_unexpected_error_shows_nothing_of_itself() -> None:
+    async with measured_world(MeasuredStreams()) as (url, _), httpx.AsyncClient(base_url=url) as http:
+        with structlog.testing.capture_logs() as logs:
+            answer = await http.post(
+                "/v1/transcripts",
+                json={"audio_url": "https://example.com/a"},
+                headers={"Origin": "https://page.example"},
+            )
+    assert answer.status_code == 500
+    assert answer.json()["error"] == "internal_error"
+    assert "secret internals" not in answer.text
+    assert "x-request-id" in answer.headers
+    assert [row["log_level"] for row in logs if row["event"] == "unexpected error"] == ["error"]
+
+
+async def test_the_access_log_has_no_secrets(http: httpx.AsyncClient) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await http.get(
+            "/v1/transcripts?token=query-secret", headers={"Authorization": "Bearer header-secret"}
+        )
+    rows = [row for row in logs if row["event"] == "request"]
+    assert [(row["path"], row["status"], row["route"]) for row in rows] == [
+        ("/v1/transcripts", 401, "/v1/transcripts")
+    ]
+    assert "secret" not in json.dumps(logs, default=str)
+
+
+async def test_healthz_says_what_engine_runs(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/healthz")).json() == {
+        "status": "ok",
+        "version": __version__,
+        "engine": "played",
+        "degraded": False,
+    }
+
+
+async def ask(services: WebServices, path: str) -> httpx.Response:
+    server = WebServer(create_app(services), services.settings, services.shutting_down)
+    async with running(server) as url, httpx.AsyncClient(base_url=url) as http:
+        return await http.get(path)
+
+
+async def test_readyz_says_why_not() -> None:
+    async def not_ready() -> Readiness:
+        return Readiness(ready=False, reasons=("The database does not answer.",))
+
+    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), readiness=not_ready)
+    answer = await ask(services, "/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reasons": ["The database does not answer."], "checks": {}}
+
+
+async def test_readyz_does_not_wait_for_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs() -> Readiness:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("stenobird.web.routes.operations.CHECK_TIMEOUT_SECONDS", 0.05)
+    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), readiness=hangs)
+    answer = await ask(services, "/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["The checks did not finish in time."]
+
+
+async def test_metrics_count_requests_by_route_and_jobs_by_status(
+    world: WebWorld, http: httpx.AsyncClient
+) -> None:
+    job = (await http.post("/v1/transcripts", json={"audio_url": "https://example.com/a"})).json()
+    await http.get(job["status_url"])
+    await http.get("/nowhere")
+    world.services.metrics.audio_transcribed(12.5)
+    answer = await http.get("/metrics")
+    lines = answer.text.splitlines()
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'stenobird_http_requests_total{method="POST",route="/v1/transcripts",status="202"} 1.0' in lines
+    assert (
+        'stenobird_http_requests_total{method="GET",route="/v1/transcripts/{id}",status="200"} 1.0' in lines
+    )
+    assert 'stenobird_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in lines
+    assert 'stenobird_jobs{status="queued"} 1.0' in lines
+    assert "stenobird_audio_seconds_total 12.5" in lines
+    assert job["id"] not in answer.text
+
+
+async def test_metrics_survive_a_database_that_does_not_answer() -> None:
+    async def broken() -> Mapping[str, int]:
+        raise ConnectionError
+
+    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), job_counts=broken)
+    answer = await ask(services, "/metrics")
+    assert answer.status_code == 200
+    assert "stenobird_jobs{" not in answer.text
+
+
+async def send_raw(url: str, data: bytes) -> bytes:
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(data)
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_a_head_without_end_is_refused(world: WebWorld) -> None:
+    answer = await send_raw(world.url, b"GET / HTTP/1.1\r\nx-endless: " + b"a" * 70_000)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_head_that_never_ends_is_cut_off() -> None:
+    settings = web_settings()
+    services = web_services(settings, MeasuredStreams(), NoKeys())
+    server = WebServer(create_app(services), settings, services.shutting_down, head_timeout_seconds=0.1)
+    async with running(server) as url:
+        for begun in (b"", b"GET / HTTP/1.1\r\nhost: x"):
+            host, _, port = url.removeprefix("http://").partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()

@@ -1,0 +1,363 @@
+"""`/events` over real sockets: every way to read a stream, to leave it, and to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import aclosing, asynccontextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from httpx_sse import EventSource
+
+from stenobird.errors import StorageUnavailable, TranscriptionFailed
+from stenobird.ports import EventRow
+from stenobird.testing.web_world import MeasuredStreams, measured_world, web_settings, web_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
+
+    from stenobird.testing.web_world import WebWorld
+
+pytestmark = pytest.mark.anyio
+
+Seen = tuple[int, str, str]
+
+
+async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
+    answer = await http.post("/v1/transcripts", json={"audio_url": "https://example.com/a.mp3"})
+    job_id: str = answer.json()["id"]
+    assert await world.worker.start() == job_id
+    return job_id
+
+
+@asynccontextmanager
+async def events(
+    http: httpx.AsyncClient, job_id: str, after: int | None = None
+) -> AsyncIterator[AsyncGenerator[Seen, None]]:
+    """Open a stream; yield what an independent SSE parser makes of it."""
+    headers = {} if after is None else {"Last-Event-ID": str(after)}
+    async with http.stream("GET", f"/v1/transcripts/{job_id}/events", headers=headers) as response:
+        assert response.status_code == 200
+
+        async def read() -> AsyncGenerator[Seen, None]:
+            async with aclosing(EventSource(response).aiter_sse()) as source:
+                async for event in source:
+                    yield (int(event.id), event.event, event.data)
+
+        async with aclosing(read()) as seen:
+            yield seen
+
+
+async def committed(world: WebWorld, job_id: str) -> list[Seen]:
+    return [(row.seq, row.event, row.data) for row in await world.store.events_after(job_id, 0)]
+
+
+async def test_events_come_as_they_are_committed(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job_id = await create(world, http)
+    async with events(http, job_id) as stream:
+        assert [(await anext(stream))[:2], (await anext(stream))[:2]] == [(1, "status"), (2, "status")]
+        for number, text in enumerate(("Hello.", " More.", " And more.")):
+            await world.worker.say(job_id, text)
+            assert (await anext(stream))[:2] == (3 + number, "transcript")
+        await world.worker.complete(job_id)
+        assert [event async for _, event, _ in stream] == ["preview_locked", "done"]
+
+
+async def test_the_frames_are_id_event_data(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job_id = await create(world, http)
+    await world.worker.say(job_id, "Zwei Wörter\u2028und שלום.")
+    await world.worker.complete(job_id)
+    answer = await http.get(f"/v1/transcripts/{job_id}/events")
+    rows = await committed(world, job_id)
+    assert answer.text == "retry: 2000\n" + "".join(
+        f"id: {seq}\nevent: {event}\ndata: {data}\n\n" for seq, event, data in rows
+    )
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
+async def test_a_reader_that_comes_back_after_every_event_misses_nothing(
+    world: WebWorld, http: httpx.AsyncClient
+) -> None:
+    job_id = await create(world, http)
+
+    async def restless() -> list[Seen]:
+        seen: list[Seen] = []
+        while not seen or seen[-1][1] != "done":
+            async with events(http, job_id, seen[-1][0] if seen else None) as stream:
+                seen.append(await anext(stream))
+        return seen
+
+    async def steady() -> list[Seen]:
+        async with events(http, job_id) as stream:
+            return [event async for event in stream]
+
+    async with asyncio.TaskGroup() as tasks:
+        readers = [tasks.create_task(restless()), tasks.create_task(steady()), tasks.create_task(restless())]
+        await world.worker.say(job_id, *(f" Sentence {number}." for number in range(20)))
+        await world.worker.complete(job_id)
+    log = await committed(world, job_id)
+    assert [seq for seq, _, _ in log] == list(range(1, 25))
+    assert [reader.result() for reader in readers] == [log] * 3
+
+
+async def test_after_the_last_event_there_is_nothing(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job_id = await create(world, http)
+    await world.worker.complete(job_id)
+    last = (await committed(world, job_id))[-1][0]
+    answer = await http.get(f"/v1/transcripts/{job_id}/events", headers={"Last-Event-ID": str(last)})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_the_id_may_come_as_a_parameter_and_the_header_counts_more(
+    world: WebWorld, http: httpx.AsyncClient
+) -> None:
+    job_id = await create(world, http)
+    await world.worker.complete(job_id)
+    log = await committed(world, job_id)
+    url = f"/v1/transcripts/{job_id}/events"
+    for query, headers, first in (
+        ("?after=1", {}, 2),
+        ("?last_event_id=2", {}, 3),
+        ("?after=1", {"Last-Event-ID": "3"}, 4),
+        ("", {"Last-Event-ID": ""}, 1),
+        ("", {"Last-Event-ID": "0"}, 1),
+    ):
+        answer = await http.get(url + query, headers=headers)
+        assert answer.text.split("\n")[1] == f"id: {first}"
+        assert answer.text.count("\nevent: ") == len(log) - first + 1
+
+
+@pytest.mark.parametrize("wrong", ["-1", "1.5", "abc", "٣", "9" * 30, "0x1", "1 2", "99"])
+async def test_an_id_that_is_not_ours_is_refused(
+    world: WebWorld, http: httpx.AsyncClient, wrong: str
+) -> None:
+    job_id = await create(world, http)
+    url = f"/v1/transcripts/{job_id}/events"
+    for answer in (
+        await http.get(url, headers=[(b"Last-Event-ID", wrong.encode())]),
+        await http.get(url, params={"after": wrong}),
+    ):
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        assert "Last-Event-ID" in answer.json()["message"]
+
+
+async def test_a_failed_job_ends_with_error_and_done(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job_id = await create(world, http)
+    async with events(http, job_id, 2) as stream:
+        await world.worker.fail(job_id, TranscriptionFailed())
+        seen = [event async for _, event, _ in stream]
+    assert seen == ["error", "done"]
+
+
+async def test_a_deleted_job_ends_its_streams(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job_id = await create(world, http)
+    async with events(http, job_id) as stream:
+        await anext(stream)
+        await http.delete(f"/v1/transcripts/{job_id}")
+        await world.worker.end_cancelled(job_id)
+        assert [event async for _, event, _ in stream] == ["status", "done"]
+
+
+# --- streams made to measure --------------------------------------------------------------------------------
+
+
+class Quiet(MeasuredStreams):
+    """One event, then nothing for ever."""
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        yield EventRow(after + 1, "status", "{}")
+        await asyncio.Event().wait()
+
+
+class Pinging(MeasuredStreams):
+    """Pings between two events."""
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        yield EventRow(after + 1, "status", '{"n":1}')
+        for _ in range(3):
+            yield None
+        yield EventRow(after + 2, "done", '{"n":2}')
+
+
+class Endless(MeasuredStreams):
+    """Large events, as fast as they are taken."""
+
+    data = '"' + "x" * 50_000 + '"'
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        for seq in count(after + 1):
+            yield EventRow(seq, "transcript", self.data)
+            await asyncio.sleep(0)
+
+
+async def read_to_the_end(connection: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(connection, 65536):
+        pass
+
+
+class Broken(MeasuredStreams):
+    """An event, then a log that can't be read."""
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        yield EventRow(after + 1, "status", "{}")
+        raise StorageUnavailable
+
+
+async def test_pings_are_no_events() -> None:
+    async with measured_world(Pinging()) as (url, services), httpx.AsyncClient(base_url=url) as http:
+        async with events(http, MeasuredStreams.job_id) as stream:
+            assert [seen async for seen in stream] == [(1, "status", '{"n":1}'), (2, "done", '{"n":2}')]
+        text = (await http.get(f"/v1/transcripts/{MeasuredStreams.job_id}/events")).text
+        assert text.count(": ping\n") == 3
+        assert services.metrics.registry.get_sample_value("stenobird_sse_events_total") == 4
+
+
+async def test_a_silent_job_is_pinged(tmp_path: Path) -> None:
+    async with (
+        web_world(tmp_path, web_settings(sse_ping_seconds=0.05)) as world,
+        httpx.AsyncClient(base_url=world.url) as http,
+    ):
+        job_id = await create(world, http)
+        async with http.stream("GET", f"/v1/transcripts/{job_id}/events?after=2") as response:
+            received = ""
+            async for text in response.aiter_text():
+                received += text
+                if received.count(": ping\n") == 3:
+                    break
+    assert received == "retry: 2000\n: ping\n: ping\n: ping\n"
+
+
+async def test_a_reader_that_leaves_ends_its_stream_at_once() -> None:
+    jobs = Quiet()
+    async with measured_world(jobs) as (url, services), httpx.AsyncClient(base_url=url) as http:
+        async with events(http, jobs.job_id) as stream:
+            await anext(stream)
+            assert jobs.open == 1
+            assert services.metrics.registry.get_sample_value("stenobird_sse_readers") == 1
+        async with asyncio.timeout(5):
+            await jobs.wait_until_open(0)
+    assert services.metrics.registry.get_sample_value("stenobird_sse_readers") == 0
+
+
+@asynccontextmanager
+async def narrow_connection(url: str, job_id: str) -> AsyncIterator[socket.socket]:
+    """Ask for a stream over a connection whose receiving end holds a few kilobytes."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    loop = asyncio.get_running_loop()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)  # noqa: FBT003  # positional only
+        await loop.sock_connect(connection, (host, int(port)))
+        request = f"GET /v1/transcripts/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n"
+        await loop.sock_sendall(connection, request.encode())
+        yield connection
+
+
+async def test_a_reader_that_stops_reading_is_dropped_and_costs_bounded_memory() -> None:
+    jobs = Endless()
+    settings = web_settings(send_timeout_seconds=0.5)
+    async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as stalled:
+        async with asyncio.timeout(30):
+            await jobs.wait_until_open(1)
+            await jobs.wait_until_open(0)
+        # What was taken fits into the kernel's two socket buffers, a few megabytes; no queue grew.
+        assert jobs.taken * len(jobs.data) < 16 * 2**20
+        with pytest.raises(ConnectionResetError):
+            await read_to_the_end(stalled)
+
+
+async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
+    jobs = Endless()
+    settings = web_settings(send_timeout_seconds=0.3)
+    async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as slow:
+        loop = asyncio.get_running_loop()
+        taken_before = -1
+        # Once nothing more is asked for, the kernel's buffers are full and the server waits for the reader.
+        while taken_before != jobs.taken:
+            taken_before = jobs.taken
+            await asyncio.sleep(0.05)
+        for _ in range(60):
+            assert await loop.sock_recv(slow, 4096) != b""
+            await asyncio.sleep(0.02)  # the slowness under test
+        assert jobs.open == 1
+
+
+async def test_a_log_that_breaks_ends_the_stream_cleanly_for_a_retry() -> None:
+    async with measured_world(Broken()) as (url, _), httpx.AsyncClient(base_url=url) as http:
+        for after in (0, 1, 2):
+            async with events(http, MeasuredStreams.job_id, after) as stream:
+                assert [seen async for seen in stream] == [(after + 1, "status", "{}")]
+
+
+async def test_shutdown_ends_the_streams_and_readers_resume_elsewhere(tmp_path: Path) -> None:
+    seen: list[Seen] = []
+    async with web_world(tmp_path) as world, httpx.AsyncClient(base_url=world.url) as http:
+        job_id = await create(world, http)
+        async with events(http, job_id) as stream:
+            seen += [await anext(stream), await anext(stream)]
+            world.server.should_exit = True
+            async with asyncio.timeout(5):
+                seen += [event async for event in stream]
+        lease = world.worker
+    async with web_world(tmp_path) as world, httpx.AsyncClient(base_url=world.url) as http:
+        lease.store, lease.wakeups = world.store, world.worker.wakeups
+        await lease.say(job_id, "After the restart.")
+        await lease.complete(job_id)
+        async with events(http, job_id, seen[-1][0]) as stream:
+            seen += [event async for event in stream]
+        assert seen == await committed(world, job_id)
+
+
+async def test_a_stream_that_opens_during_shutdown_ends_at_once() -> None:
+    jobs = Quiet()
+    async with measured_world(jobs) as (url, services), httpx.AsyncClient(base_url=url) as http:
+        services.shutting_down.set()
+        async with asyncio.timeout(5), events(http, jobs.job_id) as stream:
+            assert len([seen async for seen in stream]) <= 1
+
+
+class Broadcast(MeasuredStreams):
+    """Waits for the gun, then ten events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gun = asyncio.Event()
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        await self.gun.wait()
+        for seq in range(after + 1, after + 11):
+            yield EventRow(seq, "transcript", f'{{"text":"word {seq}"}}')
+
+
+async def test_a_thousand_readers_get_every_event() -> None:
+    jobs = Broadcast()
+    readers = 1000
+    async with measured_world(jobs) as (url, _):
+        host, _, port = url.removeprefix("http://").partition(":")
+        request = (
+            f"GET /v1/transcripts/{jobs.job_id}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ).encode()
+        opened = asyncio.Semaphore(100)
+
+        async def read() -> bytes:
+            async with opened:
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(request)
+                await reader.readuntil(b"\r\n\r\n")
+            body = await reader.read()
+            writer.close()
+            return body
+
+        async with asyncio.TaskGroup() as tasks:
+            reading = [tasks.create_task(read()) for _ in range(readers)]
+            await jobs.wait_until_open(readers)
+            jobs.gun.set()
+        bodies = {task.result() for task in reading}
+    assert len(bodies) == 1
+    assert bodies.pop().count(b"event: transcript\n") == 10
