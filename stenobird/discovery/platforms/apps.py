@@ -9,23 +9,14 @@ from stenobird.discovery.platforms.ways import (
     FeedURL,
     JSONLookup,
     MediaURL,
-    PageLD,
+    PageAudio,
     PageMeta,
     PageState,
     PlayerTag,
     ShowLinks,
 )
 
-_EPISODE_LD = PageLD(
-    ("PodcastEpisode", "RadioEpisode"),
-    Fields(
-        media=("associatedMedia.contentUrl", "associatedMedia.0.contentUrl", "audio.contentUrl"),
-        title="name",
-        show="partOfSeries.name",
-        published="datePublished",
-        duration="duration",
-    ),
-)
+_EPISODE_LD = PageAudio("page.json_ld")
 
 OVERCAST = Platform(
     "Overcast",

@@ -122,11 +122,11 @@ ACAST = Platform(
     hosts=("shows.acast.com", "play.acast.com", "embed.acast.com", "acast.com"),
     routes=(
         Route(
-            r"(?:/s|/\$)?/(?P<show>[\w-]+)/(?:episodes/)?(?P<id>(?!episodes/?$|about/?$)[^/]+)",
+            r"(?:/s|/\$)?/(?P<show>(?!s(?:/|$))[\w-]+)/(?:episodes/)?(?P<id>(?!episodes/?$|about/?$)[^/]+)",
             (_ACAST_EPISODE, PageMeta("og:audio", "twitter:player:stream")),
         ),
         Route(
-            r"(?:/s|/\$)?/(?P<show>[\w-]+)(?:/episodes)?",
+            r"(?:/s|/\$)?/(?P<show>(?!s(?:/|$))[\w-]+)(?:/episodes)?",
             (FeedURL("https://feeds.acast.com/public/shows/{show}", newest=True),),
         ),
     ),

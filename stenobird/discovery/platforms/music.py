@@ -38,10 +38,12 @@ class SpotifyTitle:
         page = await visit.context.page(visit.context.url)
         if page is None:
             return
-        title, described = page.title or "", page.first_meta("og:description") or ""
-        if found := re.fullmatch(r"(.{1,400}) - (.{1,200}) \| Podcast on Spotify", title.strip()):
-            visit.learn(EpisodeFacts(title=found[1], show=found[2]))
-        elif found := re.match(r"Listen to this episode from (.{1,200}) on Spotify\.", described):
+        for title in (page.title or "", *page.episode.alternate_titles):
+            if found := re.fullmatch(r"(.{1,400}) - (.{1,200}) \| Podcast on Spotify", title.strip()):
+                visit.learn(EpisodeFacts(title=found[1], show=found[2]))
+                return
+        described = page.first_meta("og:description") or ""
+        if found := re.match(r"Listen to this episode from (.{1,200}) on Spotify\.", described):
             visit.learn(EpisodeFacts(title=page.first_meta("og:title"), show=found[1]))
 
 

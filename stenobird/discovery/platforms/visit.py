@@ -53,6 +53,7 @@ def _base64_text(value: str) -> str:
 
 
 def _link(value: str) -> str:
+    value = str(value)
     # A server in front may have merged the slashes: `https:/host/feed`; some links carry no scheme at all.
     text = unquote(value) if "%" in value and "://" not in value else value
     if match := re.match(r"(https?):/{1,2}(?=[^/])", text, re.IGNORECASE):
@@ -110,7 +111,7 @@ class Visit:
 
     def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
         """Add an address that should be the episode's audio; return whether it can be one."""
-        address = media_url(url, base or self.context.url) if url else None
+        address = media_url(url, self.context.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.media):
             return False
         self.media.append(MediaLead(address, self.technique, reason))
@@ -118,7 +119,7 @@ class Visit:
 
     def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> bool:
         """Add the show's feed, to be searched for the episode (or its newest); return whether it can be."""
-        address = media_url(url, base or self.context.url) if url else None
+        address = media_url(url, self.context.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.feeds):
             return False
         self.feeds.append(FeedLead(address, self.technique, newest=newest))

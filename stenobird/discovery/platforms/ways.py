@@ -56,7 +56,7 @@ class MediaURL:
     async def follow(self, visit: Visit) -> None:
         """Add each template's address."""
         for template in self.templates:
-            visit.add_media(visit.fill(template), "its address follows from the episode's id")
+            visit.add_media(visit.fill(template), "its address follows from the episode's id", base="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class FeedURL:
                 title=visit.fill(self.title) if self.title else None,
             )
         )
-        visit.add_feed(visit.fill(self.template), newest=self.newest)
+        visit.add_feed(visit.fill(self.template), newest=self.newest, base="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,27 +194,21 @@ class AttributeJSON:
 
 
 @dataclass(frozen=True, slots=True)
-class PageLD:
-    """The page's JSON-LD has exactly one node of these types, and it names the media."""
+class PageAudio:
+    """The page names exactly one audio in this manner, as the generic reader calls it: `page.json_ld`."""
 
-    types: tuple[str, ...]
-    fields: Fields
+    technique: str
     offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
-        """Add what that node says; a page with several such nodes is a list, and no way."""
+        """Add that audio; a page that names several is a list, and no way."""
         page = await visit.page()
         if page is None:
             return
-        nodes = []
-        for node in page.json_ld:
-            kinds = node.get("@type")
-            if set(self.types) & {str(kind) for kind in (kinds if isinstance(kinds, list) else [kinds])}:
-                nodes.append(dict(node))
-        if len(nodes) == 1:
-            visit.learn(self.fields.facts(nodes[0]))
-            for url in self.fields.media_urls(nodes[0]):
-                visit.add_media(url, "the page's JSON-LD names it", base=page.final_url)
+        # Rejected ones count too: that another was rejected in its favour is a guess from titles.
+        named = [one for one in page.candidates if one.technique == self.technique]
+        if len(named) == 1 and named[0].rejected is None:
+            visit.add_media(named[0].url, f"the page names one audio ({self.technique})")
 
 
 @dataclass(frozen=True, slots=True)

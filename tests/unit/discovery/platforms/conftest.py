@@ -1,0 +1,203 @@
+"""A search against documents that a test writes itself, and helpers to write them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from stenobird.discovery.directory import PodcastDirectory
+from stenobird.discovery.feed_reader import read_feed
+from stenobird.discovery.page_reader import read_page
+from stenobird.discovery.platforms import platform_rules
+from stenobird.discovery.rungs import Document, EpisodeFacts
+from stenobird.errors import ConnectFailed
+from stenobird.sources import NO_HEADERS
+from stenobird.testing.fakes import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stenobird.discovery.platforms import PodcastIndexKey
+    from stenobird.discovery.rungs import FeedFacts, FoundSource, PageFacts
+    from stenobird.sources import Stage, Verdict
+
+
+@dataclass
+class FakeSearch:
+    """One search. Addresses that are not among `documents` can't be reached; `asked` counts every request."""
+
+    url: str
+    documents: Mapping[str, object]
+    submitted_url: str = ""
+    preview: bool = False
+    wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
+    asked: list[str] = field(default_factory=list)
+    sent: list[tuple[str, Mapping[str, str], bytes | None]] = field(default_factory=list)
+    _kept: dict[str, Document] = field(default_factory=dict)
+
+    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
+        raise AssertionError("a rule reports nothing itself")
+
+    async def report_verdict(self, verdict: Verdict) -> None:
+        raise AssertionError("a rule reports nothing itself")
+
+    async def page(self, url: str | None = None) -> PageFacts | None:
+        document = await self.fetch(url or self.url)
+        if not document.headers["content-type"].startswith("text/html"):
+            return None
+        return read_page(
+            document.body,
+            url=document.final_url,
+            content_type=document.headers["content-type"],
+            with_state=True,
+        )
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        method: Literal["GET", "POST"] = "GET",
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: bytes | None = None,
+        max_bytes: int = 4 * 1024 * 1024,
+    ) -> Document:
+        if url in self._kept:
+            return self._kept[url]
+        self.asked.append(url)
+        self.sent.append((method, headers, content))
+        answer = self.documents.get(url)
+        if answer is None:
+            raise ConnectFailed
+        status = 200
+        if isinstance(answer, int):
+            status, answer = answer, ""
+        kind = "text/html; charset=utf-8" if isinstance(answer, str) else "application/json"
+        body = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        assert len(body) <= max_bytes
+        self._kept[url] = Document(url, url, status, {"content-type": kind}, body)
+        return self._kept[url]
+
+    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
+        document = await self.fetch(url, headers=headers)
+        return json.loads(document.body) if document.status == 200 else None
+
+    async def feed(self, url: str) -> FeedFacts | None:
+        document = await self.fetch(url)
+        return read_feed(document.body, url=url, content_type=document.headers["content-type"])
+
+
+@dataclass
+class Asked:
+    """What a rule answered: the search itself, and the addresses in order."""
+
+    search: FakeSearch
+    found: FoundSource | None
+
+    @property
+    def media(self) -> list[str]:
+        return [lead.url for lead in self.found.media] if self.found else []
+
+    @property
+    def feeds(self) -> list[tuple[str, bool]]:
+        return [(lead.url, lead.newest) for lead in self.found.feeds] if self.found else []
+
+    @property
+    def wanted(self) -> EpisodeFacts:
+        assert self.found is not None
+        return self.found.wanted or EpisodeFacts()
+
+
+@dataclass
+class World:
+    """The rules, with a directory whose clock stands still."""
+
+    index_key: PodcastIndexKey | None = None
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        self.directory = PodcastDirectory(self.clock)
+        self.rules = platform_rules(self.directory, index_key=self.index_key)
+
+    async def ask(self, url: str, documents: Mapping[str, object] | None = None) -> Asked:
+        """Ask the first rule that knows the URL, as the ladder does."""
+        rule = next((rule for rule in self.rules if rule.matches(url)), None)
+        assert rule is not None, f"no rule knows {url}"
+        search = FakeSearch(url, documents or {})
+        return Asked(search, await rule.try_(search))
+
+
+@pytest.fixture
+def world() -> World:
+    """The rules of an operator without a Podcast Index key."""
+    return World()
+
+
+@pytest.fixture
+def keyed_world() -> Callable[[PodcastIndexKey], World]:
+    """The rules of an operator with a Podcast Index key."""
+    return lambda key: World(index_key=key)
+
+
+@pytest.fixture
+def search() -> type[FakeSearch]:
+    """A search for a test of its own."""
+    return FakeSearch
+
+
+def _page(*head: str, body: str = "", title: str = "The episode") -> str:
+    return (
+        f"<!doctype html><html><head><title>{title}</title>{''.join(head)}</head><body>{body}</body></html>"
+    )
+
+
+@pytest.fixture
+def page() -> Callable[..., str]:
+    """Write a page: `page(head…, body=…, title=…)`."""
+    return _page
+
+
+@pytest.fixture
+def script() -> Callable[[str, object], str]:
+    """Write a JSON script with an id, such as `__NEXT_DATA__`."""
+    return lambda identity, data: (
+        f'<script id="{identity}" type="application/json">{json.dumps(data)}</script>'
+    )
+
+
+@pytest.fixture
+def itunes() -> Callable[..., dict[str, object]]:
+    """Write an answer of the podcast directory: a show (`name`, `feed`) with episodes (rows to override)."""
+
+    def answer(
+        *episodes: dict[str, object], name: str = "The Show", feed: str | None = "https://feeds.example/show"
+    ) -> dict[str, object]:
+        show: dict[str, object] = {
+            "wrapperType": "track",
+            "kind": "podcast",
+            "collectionId": 1234567890,
+            "collectionName": name,
+            "artistName": "Someone",
+        }
+        if feed:
+            show["feedUrl"] = feed
+        rows = [
+            {
+                "wrapperType": "podcastEpisode",
+                "kind": "podcast-episode",
+                "collectionName": name,
+                "trackId": 1000500000001,
+                "trackName": "The episode",
+                "episodeUrl": "https://cdn.example/one.mp3",
+                "episodeGuid": "guid-1",
+                "releaseDate": "2026-03-01T05:00:00Z",
+                "trackTimeMillis": 1_800_000,
+                **episode,
+            }
+            for episode in episodes
+        ]
+        return {"resultCount": 1 + len(rows), "results": [show, *rows]}
+
+    return answer
