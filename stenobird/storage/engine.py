@@ -8,7 +8,9 @@ PostgreSQL has one pool for both. What differs between the two is in this module
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import event, text
@@ -22,7 +24,6 @@ from stenobird.errors import ConfigurationError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from sqlalchemy import Table
     from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
@@ -162,11 +163,7 @@ def _connect(url: str) -> Database:
         raise ConfigurationError("STENOBIRD_DATABASE_URL is not a database URL.") from exc
     try:
         if parsed.drivername == "sqlite+aiosqlite":
-            if parsed.database in {None, "", ":memory:"}:
-                raise ConfigurationError(
-                    "An SQLite database must be a file: readers and the writer share it."
-                )
-            return _connect_sqlite(url)
+            return _connect_sqlite(url, parsed.database)
         if parsed.drivername == "postgresql+asyncpg":
             engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
             return Database(engine, engine)
@@ -178,7 +175,13 @@ def _connect(url: str) -> Database:
     )
 
 
-def _connect_sqlite(url: str) -> Database:
+def _connect_sqlite(url: str, file: str | None) -> Database:
+    if not file or file == ":memory:":
+        raise ConfigurationError("An SQLite database must be a file: readers and the writer share it.")
+    folder = Path(file).absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        # Asked here, because the driver's thread outlives a connection that could not be opened.
+        raise ConfigurationError(f"The folder {folder} of the database is missing or can't be written.")
     arguments = {"timeout": BUSY_TIMEOUT_SECONDS}
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
     reader = create_async_engine(url, pool_size=READERS, max_overflow=0, connect_args=arguments)

@@ -1,0 +1,94 @@
+"""Databases and stores that break at a chosen moment, for the tests of what survives it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import OperationalError
+
+from stenobird.storage.engine import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ports import JobChange, JobStore, Lease, NewEvent, OutboxRow, UsageRow
+
+
+class Killed(BaseException):
+    """The process died here: like `kill -9`, no `except Exception` sees it."""
+
+
+class FaultyDatabase(Database):
+    """A database that loses answers: `commits` says for each COMMIT to come how it ends.
+
+    `"ok"`; `"lost before"` (the connection breaks, nothing was written); `"lost after"` (written, but the
+    answer never came). When the list is used up, every COMMIT is well.
+    """
+
+    @classmethod
+    def over(cls, database: Database, commits: Sequence[str]) -> FaultyDatabase:
+        """Return a faulty view of an open database, which stays the caller's to close."""
+        faulty = cls(database.writer, database.reader)
+        faulty.commits = list(commits)
+        return faulty
+
+    commits: list[str]
+
+    async def commit(self, connection: AsyncConnection) -> None:
+        """Commit as the next entry of `commits` says."""
+        fate = self.commits.pop(0) if self.commits else "ok"
+        if fate == "lost before":
+            await connection.rollback()
+        else:
+            await super().commit(connection)
+        if fate != "ok":
+            raise OperationalError("COMMIT", None, ConnectionError("the answer was lost"))
+
+
+class DyingStore:
+    """A `JobStore` whose worker dies at its n-th write, just before it or just after.
+
+    Writes are numbered from 0 over `append`, `finish` and `release`; the rest passes through.
+    """
+
+    def __init__(self, store: JobStore, *, dies_at: int, after_commit: bool) -> None:
+        self._store = store
+        self._dies_at = dies_at
+        self._after_commit = after_commit
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        """Append, or die."""
+        last_seq: int = await self._or_die(lambda: self._store.append(lease, change, events))
+        return last_seq
+
+    async def finish(
+        self,
+        lease: Lease,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        usage: UsageRow | None = None,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> None:
+        """Finish, or die."""
+        await self._or_die(lambda: self._store.finish(lease, change, events, usage=usage, outbox=outbox))
+
+    async def release(self, lease: Lease) -> None:
+        """Release, or die."""
+        await self._or_die(lambda: self._store.release(lease))
+
+    async def _or_die(self, write: Callable[[], Awaitable[Any]]) -> Any:
+        dies = self.writes == self._dies_at
+        self.writes += 1
+        if dies and not self._after_commit:
+            raise Killed
+        result = await write()
+        if dies:
+            raise Killed
+        return result

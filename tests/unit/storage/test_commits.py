@@ -1,0 +1,202 @@
+"""What becomes of a write when the answer to its COMMIT is lost, or its task is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import func, select
+
+from stenobird.errors import StorageUnavailable
+from stenobird.jobs.events import JobEvents
+from stenobird.ports import (
+    Claim,
+    JobChange,
+    NewJob,
+    OutboxRow,
+    RecognitionOptions,
+    SpeechCheckpoint,
+    UsageRow,
+)
+from stenobird.storage.engine import Database, open_database, sqlite_url
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.schema import events, outbox, usage
+from stenobird.testing.faults import FaultyDatabase
+from stenobird.transcript import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+LINKS = JobEvents("tr_1", "https://stenobird.test")
+FIRST = LINKS.status("queued", "validating_url")
+JOB = NewJob("tr_1", "full", "https://example.com/a.mp3", LINKS.base_url, RecognitionOptions(), "acct_1")
+LOSSES = pytest.mark.parametrize("loss", ["lost before", "lost after"])
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        yield database
+
+
+async def a_claim(database: Database) -> Claim:
+    store = SqlJobStore(database)
+    await store.create(JOB, FIRST, max_queued=10)
+    claim = await store.claim("worker", lanes=["full"])
+    assert claim is not None
+    return claim
+
+
+@LOSSES
+async def test_an_append_whose_answer_is_lost_happens_once(database: Database, loss: str) -> None:
+    claim = await a_claim(database)
+    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    chunk = LINKS.transcript(Segment(0, 1, "one"), 0, language="en")
+    change = JobChange(status="transcribing", checkpoint=SpeechCheckpoint(1, 16_000))
+    assert await store.append(claim.lease, change, [chunk]) == 2
+    assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2]
+    point = await store.resume_point("tr_1")
+    assert point is not None
+    assert point.checkpoint == SpeechCheckpoint(1, 16_000)
+
+
+@LOSSES
+async def test_an_end_whose_answer_is_lost_bills_once(database: Database, loss: str) -> None:
+    claim = await a_claim(database)
+    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    await store.finish(
+        claim.lease,
+        JobChange(status="completed"),
+        [LINKS.done("completed", billable_minutes=1)],
+        usage=UsageRow("tr_1", "acct_1", 1, 3.0),
+        outbox=[OutboxRow("webhook", "tr_1", "acct_1", {})],
+    )
+    async with database.read() as connection:
+        for table, expected in ((usage, 1), (outbox, 1), (events, 2)):
+            assert await connection.scalar(select(func.count()).select_from(table)) == expected
+
+
+@LOSSES
+async def test_a_job_whose_answer_is_lost_is_created_once(database: Database, loss: str) -> None:
+    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    record = await store.create(JOB, FIRST, max_queued=1)
+    assert record == await store.get("tr_1")
+    assert len(await store.events_after("tr_1", 0)) == 1
+
+
+@LOSSES
+async def test_a_cancel_whose_answer_is_lost_ends_the_job_once(database: Database, loss: str) -> None:
+    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
+    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    record = await store.request_cancel("tr_1", [LINKS.done("cancelled")])
+    assert (record.status, record.last_seq) == ("cancelled", 2)
+    assert len(await store.events_after("tr_1", 0)) == 2
+
+
+async def test_a_claim_whose_answer_is_lost_is_still_the_workers(database: Database) -> None:
+    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
+    store = SqlJobStore(FaultyDatabase.over(database, ["lost after"]))
+    claim = await store.claim("worker", lanes=["full"])
+    assert claim is not None
+    assert await store.append(claim.lease, JobChange(), [FIRST]) == 2
+
+
+async def test_a_claim_that_was_lost_leaves_the_job_to_the_next(database: Database) -> None:
+    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
+    store = SqlJobStore(FaultyDatabase.over(database, ["lost before"]))
+    assert await store.claim("worker", lanes=["full"]) is None
+    assert await store.claim("worker", lanes=["full"]) is not None
+
+
+async def test_a_renewal_between_a_lost_answer_and_its_settling_does_not_hide_the_commit(
+    database: Database,
+) -> None:
+    claim = await a_claim(database)
+    plain = SqlJobStore(database)
+
+    class RenewingDatabase(FaultyDatabase):
+        async def commit(self, connection: object) -> None:
+            lost = bool(self.commits)
+            try:
+                await super().commit(connection)  # type: ignore[arg-type]
+            finally:
+                if lost:
+                    await connection.close()  # type: ignore[attr-defined]
+                    await plain.renew(claim.lease)
+
+    store = SqlJobStore(RenewingDatabase.over(database, ["lost after"]))
+    assert await store.append(claim.lease, JobChange(), [FIRST]) == 2
+    assert len(await store.events_after("tr_1", 0)) == 2
+
+
+async def test_a_database_that_stays_away_is_reported_after_three_tries(database: Database) -> None:
+    claim = await a_claim(database)
+    # Each try loses its COMMIT; the reading between two tries gets through.
+    faulty = FaultyDatabase.over(database, ["lost before", "ok"] * 10)
+    store = SqlJobStore(faulty)
+    with pytest.raises(StorageUnavailable):
+        await store.append(claim.lease, JobChange(), [FIRST])
+    assert len(faulty.commits) == 20 - 6
+    assert len(await store.events_after("tr_1", 0)) == 1
+
+
+async def test_a_write_cancelled_at_any_moment_is_whole_or_absent_and_harms_no_other(
+    database: Database,
+) -> None:
+    claim = await a_claim(database)
+    store = SqlJobStore(database)
+    for turns in range(40):
+        task = asyncio.ensure_future(
+            store.append(claim.lease, JobChange(stage=f"turn {turns}"), [FIRST, FIRST])
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        record = await store.get("tr_1")
+        rows = await store.events_after("tr_1", 0)
+        assert record is not None
+        assert [row.seq for row in rows] == list(range(1, record.last_seq + 1))
+        assert record.last_seq % 2 == 1
+    assert await store.append(claim.lease, JobChange(), [FIRST]) > 1
+
+
+async def test_many_writers_and_readers_at_once_all_get_their_turn(database: Database) -> None:
+    store = SqlJobStore(database)
+
+    async def one(number: int) -> str:
+        links = JobEvents(f"tr_{number}", LINKS.base_url)
+        job = NewJob(links.job_id, "full", "https://e.com/a", links.base_url, RecognitionOptions(), "acct_1")
+        await store.create(job, links.status("queued", "validating_url"), max_queued=100)
+        found = await store.get(job.id)
+        assert found is not None
+        return found.id
+
+    assert len(set(await asyncio.gather(*(one(number) for number in range(40))))) == 40
+
+
+async def test_a_failing_body_leaves_nothing(database: Database) -> None:
+    store = SqlJobStore(database)
+    bill = {
+        "id": "u",
+        "job_id": "j",
+        "account_id": "a",
+        "minutes": 1,
+        "audio_seconds": 1.0,
+        "created_at": 0.0,
+    }
+
+    async def break_off() -> None:
+        async with database.write() as connection:
+            await connection.execute(usage.insert().values(**bill))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await break_off()
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(usage)) == 0
+    assert await store.counts() == {}

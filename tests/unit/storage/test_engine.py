@@ -1,0 +1,130 @@
+"""Opening, migrating and refusing databases; the lock on the data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.storage.engine import migrate, open_database, sqlite_url
+from stenobird.storage.lock import locked_data_folder
+from stenobird.storage.schema import metadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_migrations_make_the_schema_that_the_code_uses(tmp_path: Path) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with open_database(sqlite_url(tmp_path)) as database, database.write() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    async with (
+        open_database(url, migrate_first=False) as one,
+        open_database(url, migrate_first=False) as other,
+    ):
+        await asyncio.gather(migrate(one), migrate(other))
+        async with one.read() as connection:
+            assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).all() == [
+                ("0001",)
+            ]
+
+
+async def test_sqlite_is_durable_and_lets_readers_read_beside_a_writer(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database, database.write() as writer:
+        assert await writer.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert await writer.scalar(text("PRAGMA synchronous")) == 2
+        assert await writer.scalar(text("PRAGMA foreign_keys")) == 1
+        async with database.read() as reader:
+            assert await reader.scalar(text("SELECT count(*) FROM jobs")) == 0
+            with pytest.raises(Exception, match="readonly"):
+                await reader.execute(text("DELETE FROM jobs"))
+
+
+async def test_a_database_that_can_not_be_opened_is_reported_as_ours(tmp_path: Path) -> None:
+    (tmp_path / "stenobird.db").write_bytes(b"This is no database, however it is named. " * 100)
+    with pytest.raises(StorageUnavailable):
+        async with open_database(sqlite_url(tmp_path)):
+            pass
+
+
+async def test_a_database_in_a_folder_that_is_missing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="missing"):
+        async with open_database(sqlite_url(tmp_path / "missing")):
+            pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "mysql://u:secret@host/db",
+        "sqlite+aiosqlite://",
+        "sqlite+aiosqlite:///:memory:",
+        "postgresql://h/d",
+    ],
+)
+async def test_a_url_that_can_not_be_used_says_what_to_set_and_no_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        async with open_database(url):
+            pass
+    assert "secret" not in str(refusal.value)
+
+
+def test_the_data_folder_has_one_holder_and_the_refusal_names_it(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "data"
+    refused = pytest.raises(ConfigurationError, match=f"process {os.getpid()}")
+    with locked_data_folder(folder), refused, locked_data_folder(folder):
+        pass
+    with locked_data_folder(folder):
+        pass
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from stenobird.storage.lock import locked_data_folder\n"
+        "with locked_data_folder(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigurationError, match=f"process {holder.pid}"), locked_data_folder(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+        holder.stdin.close()
+    with locked_data_folder(tmp_path):
+        pass
+
+
+def test_a_data_folder_that_can_not_be_written_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="STENOBIRD_DATA_DIR"), locked_data_folder(tmp_path / "file"):
+        pass
