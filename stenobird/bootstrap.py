@@ -13,6 +13,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,9 +21,14 @@ import structlog
 from stenobird import __version__
 from stenobird.accounts.service import KeyService
 from stenobird.clock import SystemClock
-from stenobird.discovery.ladder import DiscoveryLadder
+from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.extractor import Extractor, ExtractorRung
+from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.parser import DocumentParser
+from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
+from stenobird.egress.proxy import EgressProxy
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.runner import Runner, RunnerOptions
@@ -43,7 +49,6 @@ from stenobird.web.services import Readiness, WebServices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
 
     from stenobird.config import Settings
     from stenobird.ports import FoundAudio, Mode, SpeechRecognizer, VerdictSink
@@ -82,9 +87,10 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """The discovery ladder with the URL rules in front of it."""
+    """The discovery ladder with the URL rules in front of it, and the client that it looks through."""
 
     policy: EgressPolicy
+    client: EgressClient
     ladder: DiscoveryLadder
 
     def check(self, url: str) -> str:
@@ -98,12 +104,20 @@ class Finder:
 
 @asynccontextmanager
 async def open_finder(settings: Settings) -> AsyncIterator[Finder]:
-    """Open what finding audio needs: the guarded client and the ladder with its children."""
+    """Open what finding audio needs: the guarded client, the ladder, and the children they start."""
     policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(EgressClient(policy, proxy=settings.egress_proxy))
-        ladder = await stack.enter_async_context(DiscoveryLadder(client))
-        yield Finder(policy, ladder)
+        parser = await stack.enter_async_context(DocumentParser())
+        proxy = await stack.enter_async_context(EgressProxy(client))
+        authorities = os.environ.get("SSL_CERT_FILE")
+        directory = PodcastDirectory(SystemClock())
+        rungs = Rungs(
+            platforms=platform_rules(directory, index_key=_podcast_index_key(settings)),
+            directory=DirectoryRung(directory),
+            extractor=ExtractorRung(Extractor(proxy, authorities=Path(authorities) if authorities else None)),
+        )
+        yield Finder(policy, client, DiscoveryLadder(client, parser, rungs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +280,16 @@ async def run_worker(settings: Settings) -> None:
 
 SERVER_FILE = "server.json"
 """In the data folder: where the service that holds its lock listens, for the command line."""
+
+
+def _podcast_index_key(settings: Settings) -> PodcastIndexKey | None:
+    if settings.podcast_index_key is None or settings.podcast_index_secret is None:
+        return None
+    return PodcastIndexKey(
+        settings.podcast_index_key.get_secret_value(),
+        settings.podcast_index_secret.get_secret_value(),
+        SystemClock(),
+    )
 
 
 def _speech(settings: Settings) -> SpeechSettings:

@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         None, description="Upstream CONNECT proxy for all outgoing media traffic; it resolves the names."
     )
 
+    podcast_index_key: SecretStr | None = Field(
+        None, description="Key for the Podcast Index API; without it that directory is not asked."
+    )
+    podcast_index_secret: SecretStr | None = Field(None, description="The secret that belongs to that key.")
+
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
     max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")

@@ -1,0 +1,74 @@
+"""The real service in a process of its own, and media that it may fetch from loopback."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.demo import CLIP_PATH
+from stenobird.testing.http_reader import EventReader
+from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.server_process import ServerProcess
+from stenobird.testing.speech import LongSpeech, load_sentences, write_audio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stenobird.testing.media_server import MediaServer
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Callable[[float], tuple[Path, str]]:
+    """Make speech of a length as a 64 kbit/s mp3, once a length; return its path and its text."""
+    folder = tmp_path_factory.mktemp("spoken")
+    sentences = load_sentences(CLIP_PATH, clips / "long.mp3", clips / "short.mp3")
+    made: dict[float, tuple[Path, str]] = {}
+
+    def make(seconds: float) -> tuple[Path, str]:
+        if seconds not in made:
+            speech = LongSpeech(sentences, seconds=seconds, seed=random.Random(7).randrange(2**32))
+            path = folder / f"{seconds:g}.mp3"
+            write_audio(path, speech.blocks())
+            made[seconds] = path, speech.text
+        return made[seconds]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ten_minutes(spoken: Callable[[float], tuple[Path, str]]) -> tuple[Path, str]:
+    """Ten minutes of speech: an mp3 of 4.8 MB, and its text."""
+    return spoken(600.0)
+
+
+@pytest.fixture
+def media() -> Iterator[MediaServer]:
+    """A media server on loopback; tests put their resources into `media.resources`."""
+    with ThreadedMediaServer({}) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A running service with its own data folder."""
+    with ServerProcess(tmp_path / "data") as process:
+        yield process
+
+
+@pytest.fixture
+def api_key(server: ServerProcess) -> str:
+    """A live key of that service."""
+    return server.create_key()
+
+
+@pytest.fixture
+def reader(server: ServerProcess, api_key: str) -> Iterator[EventReader]:
+    """A reader of that service's API, with the key."""
+    with EventReader(server.url, api_key) as events:
+        yield events
+
+
+__all__ = ["Resource"]

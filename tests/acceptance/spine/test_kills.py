@@ -1,0 +1,130 @@
+"""Pull the plug, again and again: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from stenobird.testing.http_reader import EventReader, ReadEvent, joined
+from stenobird.testing.media_server import Resource
+from stenobird.testing.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stenobird.testing.media_server import MediaServer
+
+KILLS = 20
+
+
+def undisturbed(server: ServerProcess, api_key: str, url: str) -> str:
+    with EventReader(server.url, api_key) as reader:
+        events = list(reader.events(reader.create(url)["id"]))
+    assert events[-1].body["status"] == "completed"
+    return joined(events)
+
+
+def follow(server: ServerProcess, api_key: str, job_id: str, seen: list[ReadEvent]) -> None:
+    """Read on from the last event seen, until the stream ends or breaks."""
+    with contextlib.suppress(httpx.TransportError), EventReader(server.url, api_key) as reader:
+        for event in reader.events(job_id, after=seen[-1].id if seen else None):
+            seen.append(event)
+
+
+def assert_whole(server: ServerProcess, api_key: str, job_id: str, seen: list[ReadEvent], text: str) -> None:
+    with EventReader(server.url, api_key) as reader:
+        events = list(reader.events(job_id))
+        result = reader.result(job_id)
+    assert seen == events
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    assert [event.event for event in events].count("done") == 1
+    assert events[-1].body["status"] == "completed"
+    assert joined(events) == result["text"] == text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_server_killed_at_twenty_random_moments_of_one_job(
+    tmp_path: Path, media: MediaServer, ten_minutes: tuple[Path, str]
+) -> None:
+    moments = random.Random(20)
+    media.resources["/ten.mp3"] = Resource(ten_minutes[0])
+    media.resources["/paced.mp3"] = Resource(ten_minutes[0], bytes_per_second=100_000)
+    with ServerProcess(tmp_path / "data") as server:
+        api_key = server.create_key()
+        text = undisturbed(server, api_key, media.url("/ten.mp3"))
+        with EventReader(server.url, api_key) as reader:
+            job_id = reader.create(media.url("/paced.mp3"))["id"]
+        seen: list[ReadEvent] = []
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0.0, 2.5))  # the moment is the point
+            server.kill()
+            server.start()
+            with EventReader(server.url, api_key) as reader:
+                for event in reader.events(job_id, after=seen[-1].id if seen else None):
+                    seen.append(event)
+                    if moments.random() < 0.2:
+                        break
+        follow(server, api_key, job_id, seen)
+
+        assert_whole(server, api_key, job_id, seen, text)
+
+
+@pytest.mark.parametrize("child", ["host_child", "decoder_child"])
+@pytest.mark.slow
+def test_child_killed_in_mid_job_goes_unnoticed(
+    child: str,
+    server: ServerProcess,
+    api_key: str,
+    media: MediaServer,
+    spoken: Callable[[float], tuple[Path, str]],
+) -> None:
+    path, _ = spoken(240.0)
+    media.resources["/whole.mp3"] = Resource(path)
+    media.resources["/paced.mp3"] = Resource(path, bytes_per_second=200_000)
+    text = undisturbed(server, api_key, media.url("/whole.mp3"))
+    seen: list[ReadEvent] = []
+    kills = 0
+    with EventReader(server.url, api_key) as reader:
+        job_id = reader.create(media.url("/paced.mp3"))["id"]
+        for event in reader.events(job_id):
+            seen.append(event)
+            if event.event == "transcript" and kills < 3 and event.body["chunk_index"] >= 5 * (kills + 1):
+                victims = [pid for pid, line in server.children() if child in line]
+                for pid in victims:
+                    os.kill(pid, signal.SIGKILL)
+                kills += bool(victims)
+
+    assert kills == 3
+    assert_whole(server, api_key, job_id, seen, text)
+
+
+@pytest.mark.slow
+def test_sigterm_drains_and_the_next_process_goes_on(
+    server: ServerProcess, api_key: str, media: MediaServer, ten_minutes: tuple[Path, str]
+) -> None:
+    media.resources["/whole.mp3"] = Resource(ten_minutes[0])
+    text = undisturbed(server, api_key, media.url("/whole.mp3"))
+    with EventReader(server.url, api_key) as reader:
+        job_id = reader.create(media.url("/whole.mp3"))["id"]
+        seen: list[ReadEvent] = []
+        for event in reader.events(job_id):
+            seen.append(event)
+            if event.event == "transcript":
+                break
+
+    started = time.monotonic()
+    assert server.terminate() in {0, -signal.SIGTERM}
+    assert time.monotonic() - started < 20
+    server.start()
+    follow(server, api_key, job_id, seen)
+
+    assert_whole(server, api_key, job_id, seen, text)
