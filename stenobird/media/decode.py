@@ -119,7 +119,6 @@ class DecoderProcess:
             "skip": self._job.skip,
             "stop": self._job.stop,
             "most": self._job.most,
-            "size": self._feed.total_bytes,
             "memory_bytes": self._limits.memory_bytes,
             "cpu_seconds": self._limits.cpu_seconds,
         }
@@ -175,7 +174,7 @@ class DecoderProcess:
                 data = await self._feed.read(offset, min(size, _MAX_READ_BYTES))
                 await self._reply(READ_REPLY.pack(len(data)) + data)
             elif kind == b"S":
-                await self._reply(SIZE_REPLY.pack(await self._size()))
+                await self._reply(SIZE_REPLY.pack(await self._size(wait=payload != b"\x00")))
             elif kind == b"P":
                 (position,) = POSITION.unpack_from(payload)
                 yield Block(np.frombuffer(payload, np.dtype("<i2"), offset=POSITION.size), position)
@@ -213,10 +212,10 @@ class DecoderProcess:
         except (OSError, TimeoutError) as exc:
             raise DecoderDied("it does not listen any more") from exc
 
-    async def _size(self) -> int:
-        """Wait until the length of the file is known; -1 if it never will be."""
+    async def _size(self, *, wait: bool) -> int:
+        """Return the length of the file, -1 if it is not known."""
         front = self._feed.front
-        while self._feed.total_bytes is None:
+        while wait and self._feed.total_bytes is None:
             # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.
             if not await self._feed.read(front, 1):
                 break
@@ -227,7 +226,7 @@ class DecoderProcess:
 _JSON_BYTES = range(2, 16 * 1024)
 _PAYLOADS = {
     b"R": range(READ_REQUEST.size, READ_REQUEST.size + 1),
-    b"S": range(1),
+    b"S": range(1, 2),
     b"P": range(POSITION.size + 2, _MAX_PAYLOAD_BYTES + 1, 2),
     b"H": range(POSITION.size, POSITION.size + 1),
     b"I": _JSON_BYTES,

@@ -11,7 +11,7 @@ no probe can pick a playlist; `protocol_whitelist` allows nothing; only audio de
 Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payload:
 
     R  offset (u64), size (u32): send me bytes from there       answered by: length (u32), bytes; 0 is the end
-    S  nothing: how long is the file?                           answered by: length (i64), -1 unknown
+    S  wait (u8): how long is the file?                         answered by: length (i64), -1 unknown
     I  JSON: container, codec, duration_seconds, duration_exact
     P  position (u64), then s16 samples: at most a second of PCM; position is the highest byte offset read
     H  position (u64): still at work on samples that are skipped
@@ -77,6 +77,7 @@ PROBE_BYTES = {"mpegts": 1 << 20, "asf": 1 << 18, "mov": 1 << 17, "matroska": 1 
 SEEKABLE = frozenset({"caf"})
 STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "wav"})
+STITCHED = 1.2
 
 
 class RegularFile:
@@ -86,8 +87,9 @@ class RegularFile:
         """Return what is there."""
         return os.pread(0, size, offset)
 
-    def size(self) -> int | None:
+    def size(self, *, wait: bool) -> int | None:
         """Return the length of the file."""
+        del wait
         return os.fstat(0).st_size
 
 
@@ -100,9 +102,9 @@ class RemoteFile:
         (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
         return receive(length)
 
-    def size(self) -> int | None:
-        """Ask the parent, and wait until it knows."""
-        send(b"S", b"")
+    def size(self, *, wait: bool) -> int | None:
+        """Ask the parent, who may have to `wait` for it."""
+        send(b"S", bytes([wait]))
         (length,) = SIZE_REPLY.unpack(receive(SIZE_REPLY.size))
         return length if length >= 0 else None
 
@@ -132,7 +134,7 @@ class SeekablePipe(Pipe):
         if whence == os.SEEK_CUR:
             offset += self._offset
         elif whence == os.SEEK_END:
-            size = self._source.size()
+            size = self._source.size(wait=True)
             if size is None:
                 raise OSError("the length is not known")
             offset += size - self._base
@@ -313,14 +315,17 @@ def refuse_open(*_arguments: object) -> NoReturn:
 
 def duration(container: Any, stream: Any, demuxer: str, size: int | None) -> tuple[float | None, bool]:
     """Return the length that the container states, or an estimate from its bit rate, and which it is."""
-    if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
-        return float(stream.duration * stream.time_base), demuxer in STATES_DURATION
-    if container.duration is not None and container.duration > 0:
-        return float(container.duration / 1_000_000), demuxer in STATES_DURATION
     bit_rate = stream.codec_context.bit_rate or container.bit_rate
-    if demuxer in ESTIMATED and size and bit_rate:
-        return size * 8 / float(bit_rate), False
-    return None, False
+    estimate = size * 8 / float(bit_rate) if demuxer in ESTIMATED and size and bit_rate else None
+    stated = None
+    if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
+        stated = float(stream.duration * stream.time_base)
+    elif container.duration is not None and container.duration > 0:
+        stated = float(container.duration / 1_000_000)
+    # In a programme stitched from several files, the first one's header speaks for itself only.
+    if stated is None or (estimate is not None and estimate > STITCHED * stated):
+        return estimate, False
+    return stated, demuxer in STATES_DURATION
 
 
 def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
@@ -359,7 +364,7 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
     for other in container.streams:
         if other.index != stream.index and hasattr(other, "discard"):
             other.discard = DISCARD_ALL
-    size = source.size() if isinstance(source, RegularFile) else job["size"]
+    size = source.size(wait=False)
     seconds, exact = duration(container, stream, demuxer, size and size - base)
     info = {
         "container": demuxer,

@@ -192,7 +192,7 @@ class Download:
         self._clock = clock
         self._on_demand = on_demand
         self._used = resuming
-        self._urls = list(dict.fromkeys([source.final_url, source.media_url]))
+        self._url = source.final_url
         # The answer that is being read, from the front of the file on.
         self._unread = opened
         self._answer: OpenedMedia | None = None
@@ -278,29 +278,28 @@ class Download:
                 # The sequential download has the retries, the checks, and gets there as well.
                 self._ranges = False
             elif self._on_demand and (far or not sequential):
-                await self._keep_trying(partial(self._fetch_block, offset), until=offset)
+                await self._keep_trying(partial(self._fetch_block, offset), once=True)
                 return True
         if not self._on_demand:
             return False
-        await self._keep_trying(self._read_on, until=offset)
+        await self._keep_trying(self._read_on, once=True)
         return True
 
-    async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, until: int | None = None) -> None:
-        """Repeat `step`, through breaks and with growing delays, until all is there, or `until` is.
+    async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
+        """Repeat `step`, through breaks and with growing delays, until all is there, or until it works `once`.
 
-        A step that makes no progress raises. Returns early when the step turns out to be the wrong way to
-        ask (`_ranges` was switched off).
+        A step that makes no progress raises.
         """
         delays = iter(RETRY_SECONDS if self.front else RETRY_SECONDS[:3])
-        stored, ranges = self._spool.stored_bytes, self._ranges
-        while not self._spool.complete and (until is None or self._spool.present.end_from(until) == until):
+        stored = self._spool.stored_bytes
+        while not self._spool.complete:
             try:
                 await step()
             except (_Changed, _Refused, EgressError) as exc:
                 await self.aclose()
                 reason = await self._recover(exc)
             else:
-                if ranges and not self._ranges:
+                if once:
                     return
                 continue
             if self._spool.stored_bytes > stored:
@@ -312,7 +311,7 @@ class Download:
             await self._clock.sleep(delay)
 
     async def _recover(self, problem: _Changed | _Refused | EgressError) -> JobError:
-        """Prepare for another try and return what to say if there is none left; raise it if none would help."""
+        """Prepare for another try and return what to say if none is left; raise it if none would help."""
         if isinstance(problem, _Changed):
             if self._used:
                 raise SourceChanged from problem
@@ -321,8 +320,8 @@ class Download:
         if isinstance(problem, _Refused):
             reason: JobError = problem.as_job_error()
             # A signed address may have expired where the original link still leads to the file.
-            if problem.final and len(self._urls) > 1:
-                self._urls.pop(0)
+            if problem.final and self._url != self._source.media_url:
+                self._url = self._source.media_url
                 return reason
             retryable = not problem.final
         else:
@@ -424,9 +423,7 @@ class Download:
         validator = None
         if self.front > 0:
             validator = facts.etag if facts.etag and _strong(facts.etag) else facts.last_modified
-        return await self._origin.open(
-            self._urls[0], self._source, first=first, last=last, if_range=validator
-        )
+        return await self._origin.open(self._url, self._source, first=first, last=last, if_range=validator)
 
     def _accept(self, answer: OpenedMedia) -> None:
         """Hold an answer against the limits and against what is known; note what is new."""
@@ -447,7 +444,7 @@ class Download:
             if other_size or other_etag:
                 raise _Changed
         self._ranges = self._ranges or answer.status == 206
-        self._urls[0] = facts.url = answer.final_url
+        self._url = facts.url = answer.final_url
         facts.etag = etag or facts.etag
         facts.last_modified = headers.get("last-modified") or facts.last_modified
         facts.content_type = headers.get("content-type") or facts.content_type

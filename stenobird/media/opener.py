@@ -84,6 +84,7 @@ class MediaOpener:
             spool = await self._spools.open(request.job_id, durable=not preview)
             stack.push_async_callback(spool.aclose)
             feed = self._feed(request, spool, on_demand=preview)
+            stack.push_async_callback(feed.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = [tasks.create_task(feed.run(), name=f"download {request.job_id}")]
             stream = MediaStream(request, feed, spool, self._options.decoder)
@@ -96,7 +97,6 @@ class MediaOpener:
                 await stream.aclose()
                 for task in running:
                     task.cancel()
-                await feed.aclose()
         if failure is not None:
             raise failure
 

@@ -35,8 +35,8 @@ class Source(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """Return at least one byte and at most `size`; nothing at the end."""
 
-    def size(self) -> int | None:
-        """Return the length of the file, if anyone knows it."""
+    def size(self, *, wait: bool) -> int | None:
+        """Return the length of the file, if it is known or, with `wait`, will be."""
 
 
 def read_fully(source: Source, offset: int, size: int) -> bytes:

@@ -104,8 +104,6 @@ class MediaServer:
         tasks = list(self._connections.values())
         for writer in self._connections:
             writer.transport.abort()
-        for task in tasks:
-            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
@@ -162,7 +160,8 @@ class MediaServer:
         lines = [f"Content-Type: {resource.content_type}"]
         wanted = _RANGE.fullmatch(request.headers.get("range", ""))
         condition = request.headers.get("if-range")
-        if resource.ranges and status == 200:
+        until_close = resource.chunked or resource.endless
+        if resource.ranges and status == 200 and not until_close:
             lines.append("Accept-Ranges: bytes")
             if wanted is not None and (condition is None or condition == resource.etag):
                 start, end = int(wanted[1]), min(int(wanted[2]) + 1 if wanted[2] else size, size)
@@ -172,7 +171,6 @@ class MediaServer:
                 lines.append(f"Content-Range: bytes {extent}/{resource.declared_bytes or size}")
         if resource.etag is not None:
             lines.append(f"ETag: {resource.etag}")
-        until_close = resource.chunked or resource.endless
         if not until_close:
             length = (
                 end - start if status == 206 or resource.declared_bytes is None else resource.declared_bytes

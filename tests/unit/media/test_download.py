@@ -1,0 +1,247 @@
+"""Downloads that break, stall, lie and change: what is heard, what is asked for again, and what is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioTooLarge,
+    AudioUnreachable,
+    TranscriptionFailed,
+    UnsupportedURL,
+)
+from stenobird.media.opener import MediaOpener
+from stenobird.testing.media_server import Resource
+from stenobird.testing.media_world import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stenobird.ports import PCM
+    from stenobird.testing.media_server import MediaRequest
+    from stenobird.testing.media_world import MediaWorld
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def minute(audio: Callable[..., bytes]) -> bytes:
+    return audio("flac", seconds=60.0)
+
+
+@pytest.fixture
+async def undisturbed(world: MediaWorld, minute: bytes) -> PCM:
+    world.server.resources["/whole"] = Resource(minute)
+    return (await world.hear("/whole", job_id="tr_whole")).pcm
+
+
+async def test_a_broken_download_goes_on_where_it_broke(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    breaks = [len(minute) // 4, len(minute) // 2, len(minute) // 2 + 1]
+    world.server.resources["/a"] = Resource(minute, breaks_at=breaks)
+    heard = await world.hear("/a")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+    assert heard.warning is None
+    assert len(world.server.ranges("/a")) == 4
+    assert world.server.sent_bytes["/a"] < len(minute) + 4 * 1024 * 1024
+    assert world.clock.slept
+
+
+async def test_a_server_that_ignores_ranges_on_resume_is_read_again_and_compared(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    world.server.resources["/a"] = Resource(minute, ranges=False, breaks_at=[len(minute) // 2])
+    heard = await world.hear("/a")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+    assert len(world.server.requests) == 3  # one of them is the undisturbed run
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_file_that_changes_in_mid_download_is_not_stitched_together(
+    world: MediaWorld, minute: bytes, audio: Callable[..., bytes], *, ranges: bool
+) -> None:
+    other = audio("flac", seconds=61.0)
+
+    def change(request: MediaRequest) -> Resource:
+        if request.number == 1:
+            # Slow enough for the decoder to have started when it breaks.
+            return Resource(
+                minute, breaks_at=[len(minute) // 2], bytes_per_second=len(minute), ranges=ranges, etag=None
+            )
+        return Resource(other, ranges=ranges, etag=None)
+
+    world.server.resources["/a"] = change
+    with pytest.raises(AudioUnreachable, match="changed"):
+        await world.hear("/a")
+
+
+async def test_a_file_that_changes_but_keeps_its_size_is_noticed_by_its_etag(
+    world: MediaWorld, minute: bytes
+) -> None:
+    other = minute[:-1000] + bytes(1000)
+
+    def change(request: MediaRequest) -> Resource:
+        first = request.number == 1
+        return Resource(
+            minute if first else other,
+            breaks_at=[len(minute) // 2] if first else [],
+            bytes_per_second=len(minute) if first else None,
+            etag='"one"' if first else '"two"',
+        )
+
+    world.server.resources["/a"] = change
+    with pytest.raises(AudioUnreachable, match="changed"):
+        await world.hear("/a")
+
+
+async def test_a_download_that_breaks_for_good_is_heard_as_far_as_it_went(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    half = len(minute) // 2
+    world.server.resources["/a"] = Resource(minute, breaks_at=[half] * 20)
+    heard = await world.hear("/a")
+    assert 20 * 16_000 < len(heard.pcm) < 40 * 16_000
+    # The last frame is incomplete, and what a damaged frame sounds like is the decoder's affair.
+    np.testing.assert_array_equal(heard.pcm[:-16_000], undisturbed[: len(heard.pcm) - 16_000])
+    assert heard.warning is not None
+    assert "broke off" in heard.warning
+    assert sum(world.clock.slept) > 20
+
+
+async def test_a_content_length_beyond_the_end_of_the_file_ends_with_a_warning(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("mp3")
+    world.server.resources["/a"] = Resource(file, declared_bytes=2 * len(file), ranges=False)
+    heard = await world.hear("/a")
+    assert len(heard.pcm) == pytest.approx(8 * 16_000, rel=0.05)
+    assert heard.warning is not None
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_a_refused_download_says_what_the_server_said(world: MediaWorld, status: int) -> None:
+    world.server.resources["/a"] = Resource(b"no", status=status)
+    with pytest.raises(AudioUnreachable, match=str(status)):
+        await world.hear("/a")
+    assert not world.clock.slept
+
+
+async def test_a_server_in_trouble_is_asked_again(world: MediaWorld, minute: bytes, undisturbed: PCM) -> None:
+    world.server.resources["/a"] = lambda request: Resource(minute, status=503 if request.number < 3 else 200)
+    heard = await world.hear("/a")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+
+
+async def test_a_closed_port_is_unreachable(world: MediaWorld) -> None:
+    with pytest.raises(AudioUnreachable):
+        await world.hear("http://127.0.0.1:1/a.mp3")
+
+
+async def test_an_address_that_is_not_public_is_unsupported(world: MediaWorld) -> None:
+    with pytest.raises(UnsupportedURL):
+        await world.hear("http://10.0.0.1/a.mp3")
+
+
+async def test_an_expired_signature_is_renewed_through_the_original_link(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    half = len(minute) // 2
+    world.server.resources["/link"] = lambda request: Resource(
+        redirect_to=world.server.url(f"/signed{request.number}")
+    )
+    world.server.resources["/signed1"] = lambda request: (
+        Resource(minute, breaks_at=[half]) if request.number == 1 else Resource(status=403)
+    )
+    world.server.resources["/signed2"] = Resource(minute)
+    heard = await world.hear("/link")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+
+
+async def test_an_index_at_the_end_is_fetched_while_the_front_still_downloads(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("m4a-index-last", seconds=240.0)
+    world.server.resources["/whole"] = Resource(file)
+    whole = await world.hear("/whole", job_id="tr_whole")
+    # Each answer crawls after the first 64 KiB that it needs; the index comes in an answer of its own.
+    assert len(file) > 1_500_000
+    world.server.resources["/a"] = lambda request: Resource(
+        file, bytes_per_second=1_000_000 if request.number == 1 else None
+    )
+    async with world.opener.open(world.request("/a")) as stream:
+        blocks = aiter(stream)
+        first = await anext(blocks)
+        assert world.server.sent_bytes["/a"] < len(file)
+        rest = [block async for block in blocks]
+    np.testing.assert_array_equal(np.concatenate([first, *rest]), whole.pcm)
+    assert any(wanted != "bytes=0-" for wanted in world.server.ranges("/a"))
+
+
+async def test_a_length_beyond_the_limit_is_refused_at_once(world: MediaWorld) -> None:
+    world.server.resources["/a"] = Resource(bytes(1000), declared_bytes=10 * 1024**4, stalls_at=500)
+    with pytest.raises(AudioTooLarge, match="1073741824"):
+        await world.hear("/a")
+
+
+async def test_a_body_beyond_the_limit_is_refused_when_it_gets_there(
+    world: MediaWorld, minute: bytes
+) -> None:
+    world.server.resources["/a"] = Resource(minute, chunked=True)
+    with pytest.raises(AudioTooLarge, match="1000000 bytes"):
+        await world.hear("/a", max_bytes=1_000_000)
+
+
+async def test_a_live_stream_is_refused_for_a_whole_job_and_heard_for_a_preview(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/live"] = Resource(
+        audio("mp3", seconds=60.0)[64:], endless=True, headers={"icy-name": "Radio"}
+    )
+    with pytest.raises(UnsupportedURL, match="live"):
+        await world.hear("/live")
+    heard = await world.hear("/live", job_id="tr_2", stop_seconds=15.0)
+    assert len(heard.pcm) == 15 * 16_000
+
+
+async def test_an_endless_download_ends_at_the_longest_audio_allowed(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/endless"] = Resource(
+        audio("mp3", seconds=60.0)[64:], endless=True, bytes_per_second=4_000_000
+    )
+    with pytest.raises(AudioTooLarge, match="0:05:00"):
+        await world.hear("/endless", max_seconds=300.0)
+
+
+async def test_an_empty_file_is_no_audio(world: MediaWorld) -> None:
+    world.server.resources["/a"] = Resource(b"")
+    with pytest.raises(AudioContentTypeNotSupported, match="empty"):
+        await world.hear("/a")
+
+
+async def test_a_full_spool_quota_refuses_with_a_retryable_error(world: MediaWorld, minute: bytes) -> None:
+    opener = MediaOpener(world.client, spool_dir=world.spool_dir, quota_bytes=100_000, clock=world.clock)
+    world.server.resources["/a"] = Resource(minute)
+    with pytest.raises(TranscriptionFailed, match="disk space") as caught:
+        async with opener.open(world.request("/a")) as stream:
+            await collect(stream)
+    assert caught.value.retry_after_seconds is not None
+
+
+async def test_an_error_of_the_reader_comes_out_as_it_is(world: MediaWorld, minute: bytes) -> None:
+    world.server.resources["/a"] = Resource(minute)
+    with pytest.raises(LookupError, match="mine"):
+        async with world.opener.open(world.request("/a")) as stream:
+            async for _block in stream:
+                raise LookupError("mine")
+
+
+async def test_a_stream_that_is_never_read_closes_without_a_trace(world: MediaWorld, minute: bytes) -> None:
+    world.server.resources["/a"] = Resource(minute, stalls_at=1000)
+    async with world.opener.open(world.request("/a")) as stream:
+        assert stream.duration_seconds is None
