@@ -313,7 +313,10 @@ class EgressClient:
         request = httpcore.Request(
             exchange.method,
             httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
-            headers=[(name.encode("latin-1", "replace"), value.encode("utf-8")) for name, value in headers],
+            headers=[
+                (name.encode("latin-1", "replace"), value.encode("utf-8", "replace"))
+                for name, value in headers
+            ],
             content=exchange.content,
             extensions={
                 "trace": trace,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from stenobird.egress.encoding import decoder_for
 from stenobird.egress.transport import body_blocks, translated
-from stenobird.errors import ResponseBroken, ResponseTooLarge
+from stenobird.errors import EgressError, ResponseBroken, ResponseTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -161,13 +161,19 @@ class EgressResponse:
         return b"".join(parts)
 
     async def aclose(self) -> None:
-        """Give the connection back if the body was read to its end, else drop it. Safe to call twice."""
+        """Give the connection back if the body was read to its end, else drop it. Raises nothing.
+
+        Safe to call twice, and while another task waits for the next block: that wait ends with
+        `ResponseBroken`.
+        """
         self._ended = True
         self._peeked.clear()
         blocks, self._blocks = self._blocks, None
         if blocks is not None:
-            await blocks.aclose()
-        with translated(self._host):
+            # A generator that another task is waiting in can't be closed; it ends with the connection below.
+            with suppress(EgressError, RuntimeError):
+                await blocks.aclose()
+        with suppress(EgressError), translated(self._host):
             await self._response.aclose()
 
     async def _next_block(self) -> bytes:

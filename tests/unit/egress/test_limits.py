@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from stenobird.egress.client import MAX_HEADERS, EgressClient, FetchLimits
+from stenobird.egress.client import MAX_HEADERS, EgressClient, EgressResponse, FetchLimits
 from stenobird.errors import ConnectFailed, ResponseBroken, ResponseTooLarge
 from stenobird.testing.raw_server import RawRequest, answer, open_server
 
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def drain(response: object) -> int:
-    from stenobird.egress.client import EgressResponse  # noqa: PLC0415  # narrows the fixture's type
-
-    assert isinstance(response, EgressResponse)
+async def drain(response: EgressResponse) -> int:
     size = 0
     async for block in response.body():
         size += len(block)
@@ -284,6 +281,29 @@ async def test_too_many_connections_at_once_wait_and_then_fail(
     ):
         with pytest.raises(ConnectFailed, match="Too many downloads run at once"):
             await client.open(server.url(), limits=FetchLimits(connect_seconds=0.05))
+
+
+async def test_closing_ends_the_wait_of_another_task(client: EgressClient) -> None:
+    ended: list[str] = []
+    started = anyio.Event()
+
+    async def wait(response: EgressResponse) -> None:
+        await response.peek(100)
+        started.set()
+        try:
+            await response.peek(1000)
+        except ResponseBroken as exc:
+            ended.append(exc.message)
+
+    async with (
+        open_server(chunks) as server,
+        await client.open(server.url()) as response,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(wait, response)
+        await started.wait()
+        await response.aclose()
+    assert len(ended) == 1
 
 
 async def test_cancelled_download_gives_its_connection_back(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import ipaddress
 import re
+import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stenobird.egress.client import EgressClient
@@ -348,10 +349,30 @@ def test_literal_and_answer_are_judged_alike(address: ipaddress.IPv4Address | ip
         assert POLICY.allows_address(address)
 
 
+@settings(max_examples=500)
 @given(
     st.lists(
         st.sampled_from(
-            ["127", "0x7f", "0177", "0", "1", ".", "。", "①", "localhost", "@", ":80", "[::1]", "%2e", "/"]
+            [
+                "127",
+                "0x7f",
+                "0177",
+                "0",
+                "1",
+                "8",
+                ".",
+                ".",
+                "。",
+                "①",
+                "x",
+                "-",
+                "localhost",
+                "@",
+                ":80",
+                "[::1]",
+                "%2e",
+                "/",
+            ]
         ),
         max_size=8,
     ).map("".join)
@@ -363,4 +384,10 @@ def test_no_combination_of_known_tricks_leads_inside(host: str) -> None:
         return
     assert url.address is None or POLICY.allows_address(url.address)
     assert not url.host.endswith("localhost")
+    try:
+        read = socket.getaddrinfo(url.host, None, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        assert url.address is None
+    else:
+        assert {row[4][0] for row in read} == {str(url.address)}
     assert not url.host.rpartition(".")[2].isdigit() or url.address is not None
