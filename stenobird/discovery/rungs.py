@@ -72,8 +72,15 @@ class PageFacts:
     json_ld: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
+    """The first `accepted` may be opened, in order; the rest say why they were rejected."""
+    accepted: int = 0
+    outcome: Literal["found", "ambiguous", "none"] = "none"
+    videos: tuple[Candidate, ...] = ()
+    """Video files whose audio track may stand in where there is no audio."""
     is_episode: bool = True
     """False for a show's, a list's or a home page: then the feed's newest episode may stand for it."""
+    login: bool = False
+    refresh: str | None = None
     text: str = ""
 
     def first_meta(self, *names: str) -> str | None:

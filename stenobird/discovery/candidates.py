@@ -1,0 +1,317 @@
+"""Which of the audio addresses found on a page is the page's audio: scores, rejections, ties.
+
+All findings are collected before anything is chosen. The scale is that of the rules written down with the
+ladder: the base says how trustworthy the place is, the evidence around it adds or takes away, 40 is enough.
+Where several different files are equally good, none is: a wrong file is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import unquote
+
+from stenobird.discovery import urls
+from stenobird.discovery.episodes import plain
+from stenobird.sources import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+THRESHOLD: Final = 40.0
+TIE_POINTS: Final = 1.0
+MANY: Final = 3
+"""This many different files of one kind are a list; then only clear evidence picks one of them."""
+
+BASE_SCORES: Final = {
+    "page.json_ld": 85.0,
+    "page.og_audio": 70.0,
+    "page.twitter_stream": 70.0,
+    "page.og_audio_secure": 66.0,
+    "page.json_ld_article": 62.0,
+    "page.audio_element": 60.0,
+    "page.microdata": 60.0,
+    "page.attribute": 52.0,
+    "page.inline_state": 42.0,
+    "page.link": 34.0,
+    "page.json_ld_video": 40.0,
+    "page.og_video": 40.0,
+    "page.video_element": 34.0,
+}
+_LATE: Final = frozenset({"page.inline_state"})
+"""Looked at only if nothing else reaches the threshold."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """One place of a page that names an address. `context` is what the page says beside it."""
+
+    url: str
+    technique: str
+    context: str = ""
+    evidence: bool = False
+    """A link says by its text, class or `download` that it is audio to hear."""
+    aside: bool = False
+    narration: bool = False
+    penalty: float = 0.0
+    video: bool = False
+    group: int | None = None
+    """Findings of one player element share a group: they are formats of one audio."""
+
+
+@dataclass(slots=True)
+class PageWords:
+    """What the page is about: its title's words, the show's words, telling tokens of its URL."""
+
+    title: set[str] = field(default_factory=set)
+    tokens: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Candidates best first, rejected ones last; `accepted` of them may be opened, in order."""
+
+    outcome: Literal["found", "ambiguous", "none"]
+    candidates: tuple[Candidate, ...]
+    accepted: int = 0
+
+
+# --- rejections ---------------------------------------------------------------------------------------------
+
+_PREVIEW = re.compile(
+    r"mp3-preview|cdns-preview|audiopreview|/audio/clips/|clip_\d|/previews?/|p\.scdn\.co/|[-_.]preview\.\w{2,4}$"
+    r"|samples\.audible|/audio[-_]?samples?/|audio-ssl\.itunes\.apple\.com/.*preview",
+    re.IGNORECASE,
+)
+_SOUND = re.compile(
+    r"/plugins/|/(?:assets|static|dist|build|js|public|resources)/(?:\w+/)?(?:sounds?|sfx)/|googleassistant|/sounds?/(?:ui|notif)"
+    r"|/(?:blank|silence|silent|empty|beep|click|ding|pop|chime|bell|notif(?:y|ication)?s?|alert|success|error"
+    r"|message|ping|"
+    r"[\w-]*(?:second|sec|s)-(?:of-)?silence|captcha[\w-]*)\.(?:mp3|ogg|wav|m4a)$",
+    re.IGNORECASE,
+)
+_LIVE = re.compile(
+    r"streamguys|icecast|shoutcast|streamtheworld|radiojar\.com|zeno\.fm|ihrhls\.com|securenetsystems|streamon\.fm"
+    r"|\.radio\.co/|radionomy|stream\.live\.|listen2myradio|rcast\.net|radiostreamlive|voscast|caster\.fm|live365"
+    r"|/live(?:/|\.m3u8|\.mp3|-?stream|$)|/;|/listen\.(?:pls|m3u)|livestream|live-stream|[-_/]live\.m3u8"
+    r"|//ice\d*\.\w+\.\w+/",
+    re.IGNORECASE,
+)
+_LIVE_LABEL = re.compile(
+    r"(?:live|ice|stream|streaming|streams|listen|radio|audio-live|str)\d{0,3}", re.IGNORECASE
+)
+_NARRATION_URL = re.compile(
+    r"(?:^|[/._-])(?:polly|tts|audionotes?|text-?to-?speech|speechkit|beyondwords|trinityaudio|readspeaker|adauris"
+    r"|ad-auris|elevenlabs|everlit|remixd|narrator|narrations?|narrated|spoken-?article|readaloud|read-aloud|playht)"
+    r"(?:[/._-]|$)|play\.ht/|speechkit|beyondwords|trinityaudio|readspeaker",
+    re.IGNORECASE,
+)
+
+
+def rejection(url: str) -> str | None:  # noqa: PLR0911  # one reason a branch
+    """Say why this address can't be the audio of any page, `None` if it may be."""
+    if not urls.is_sane(url):
+        return "no usable address (built by a script)"
+    if url.lower().endswith(
+        (".mp3.m3u", ".swf", ".js", ".css", ".html", ".htm", ".svg", ".jpg", ".jpeg", ".png")
+    ):
+        return "not an audio file"
+    if "/wiki/File:" in url or "/wiki/Datei:" in url or "/wiki/Fichier:" in url:
+        return "a page about a file"
+    if _PREVIEW.search(url):
+        return "a preview or clip"
+    if _SOUND.search(url):
+        return "a sound of the site, not its content"
+    if is_live(url):
+        return "a live stream"
+    return None
+
+
+def is_live(url: str) -> bool:
+    """Tell whether the address looks like a radio station's endless stream."""
+    if _LIVE.search(url):
+        return True
+    labels, path = urls.host_of(url).split("."), urls.path_of(url).strip("/")
+    port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
+    # On-demand files on such hosts lie in folders and carry dates or numbers.
+    shallow = "/" not in path and not re.search(r"\d{4,}", path)
+    return shallow and (
+        bool(port and port[1].startswith(("8", "9"))) or bool(_LIVE_LABEL.fullmatch(labels[0]))
+    )
+
+
+def is_narration(text: str) -> bool:
+    """Tell whether an address names a text-to-speech service or a narration of the article."""
+    return bool(_NARRATION_URL.search(text))
+
+
+# --- scoring ------------------------------------------------------------------------------------------------
+
+_STOP_WORDS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """the and for with from that this what how why who you your are was were not all out about
+        into our his her its der die das und mit von den dem ein eine ist les des une est pour
+        dans sur aux del los las por con para una que il lo gli di da per non het een van voor och
+        som att det podcast episode folge audio mp3 listen download player play news radio show""",
+    )
+)
+
+
+def words_of(text: str) -> set[str]:
+    """Return the telling words of a title: two letters or more, no stop words; CJK text by its characters."""
+    found: set[str] = set()
+    for word in plain(text).split():
+        if re.search(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]", word):
+            found.update(word[index : index + 2] for index in range(max(1, len(word) - 1)))
+        elif (len(word) > 2 or word.isdigit()) and word not in _STOP_WORDS:
+            found.add(word)
+    return found
+
+
+@dataclass(slots=True)
+class _File:
+    """All findings of one file, and what they are worth together."""
+
+    findings: list[Finding]
+    score: float = 0.0
+    overlap: float = 0.0
+    identified: bool = False
+    best: Finding = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.best = self.findings[0]
+
+
+def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False) -> Choice:
+    """Choose among a page's findings. With `video`, only video files are looked at, else only audio."""
+    rejected: list[Candidate] = []
+    usable: list[Finding] = []
+    for finding in findings:
+        if finding.video is not video:
+            continue
+        reason = rejection(finding.url)
+        if reason is None:
+            usable.append(finding)
+        elif not any(candidate.url == finding.url for candidate in rejected):
+            rejected.append(Candidate(finding.url, finding.technique, rejected=reason))
+    files = _files([finding for finding in usable if finding.technique not in _LATE], page)
+    if not files or files[0].score < THRESHOLD:
+        files = _files(usable, page)
+    reach = [file for file in files if file.score >= THRESHOLD]
+    if not reach:
+        return Choice(
+            "none", (*(_candidate(file, "too little evidence") for file in files[:20]), *rejected[:20])
+        )
+    tied = _tied(files)
+    if tied:
+        reason = f"{len(tied)} files are equally likely"
+        return Choice("ambiguous", (*(_candidate(file, reason) for file in files[:20]), *rejected[:20]))
+    # Only what is nearly as good may stand in for a dead winner: the next episode in a list may not.
+    stand_ins = [file for file in reach[1:] if _may_stand_in(reach[0], file)]
+    others = [file for file in files[1:] if file not in stand_ins]
+    return Choice(
+        "found",
+        (
+            *(_candidate(file, None) for file in (reach[0], *stand_ins)),
+            *(_candidate(file, "another file is likelier") for file in others[:20]),
+            *rejected[:20],
+        ),
+        accepted=1 + len(stand_ins),
+    )
+
+
+def _candidate(file: _File, rejected: str | None) -> Candidate:
+    title = file.best.context.strip()[:200] or None
+    return Candidate(
+        file.best.url, file.best.technique, score=round(file.score, 1), title=title, rejected=rejected
+    )
+
+
+def _files(findings: Sequence[Finding], page: PageWords) -> list[_File]:
+    """Group findings by file, score the files, best first (document order among equals)."""
+    by_key: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_key.setdefault(urls.audio_key(finding.url), []).append(finding)
+    files = [_scored(group, page) for group in by_key.values()]
+    return sorted(files, key=lambda file: (-file.score, _format_rank(file.best.url)))
+
+
+def _scored(group: list[Finding], page: PageWords) -> _File:
+    file = _File(group)
+    best = float("-inf")
+    for finding in group:
+        value = _value(finding)
+        if value > best:
+            best, file.best = value, finding
+    context = {
+        word for finding in group for word in words_of(f"{finding.context} {_spoken_name(finding.url)}")
+    }
+    if page.title:
+        file.overlap = len(page.title & context) / len(page.title)
+    lower = unquote(file.best.url).lower()
+    file.identified = any(token in lower for token in page.tokens)
+    further = len({finding.technique for finding in group}) - 1
+    file.score = best + 20.0 * file.overlap + (12.0 if file.identified else 0.0) + 4.0 * further
+    return file
+
+
+def _value(finding: Finding) -> float:
+    value = BASE_SCORES[finding.technique] - finding.penalty
+    if finding.evidence and finding.technique == "page.link":
+        value += 12.0
+    if finding.aside:
+        value -= 25.0
+    if finding.narration or is_narration(finding.url):
+        value -= 60.0
+    if urls.extension(finding.url) == "wma":
+        value -= 15.0
+    return value
+
+
+def _spoken_name(url: str) -> str:
+    return re.sub(r"[-_+.%]+", " ", urls.file_name(url).rpartition(".")[0])
+
+
+def _format_rank(url: str) -> int:
+    order = ("mp3", "m4a", "aac", "opus", "ogg")
+    ending = urls.extension(url)
+    return order.index(ending) if ending in order else (len(order) + (ending == "wma"))
+
+
+def _same_audio(first: _File, second: _File) -> bool:
+    """Tell whether two files are formats or qualities of one audio."""
+    groups = {finding.group for finding in first.findings} & {finding.group for finding in second.findings}
+    if groups - {None}:
+        return True
+    ours, theirs = urls.variant_key(first.best.url), urls.variant_key(second.best.url)
+    return ours == theirs and len(ours) > 4
+
+
+def _tied(files: Sequence[_File]) -> list[_File]:
+    """Return the different files that nothing tells apart from the best one; empty if it stands out."""
+    best = files[0]
+    different: list[_File] = []
+    for file in files[1:]:
+        if not any(_same_audio(file, known) for known in (best, *different)):
+            different.append(file)
+    level = [file for file in different if file.score >= best.score - TIE_POINTS]
+    if level:
+        return [best, *level]
+    peers = [
+        file
+        for file in different
+        if file.score >= THRESHOLD
+        and _value(file.best) >= _value(best.best) - TIE_POINTS
+        and not (file.best.aside and not best.best.aside)
+    ]
+    if len(peers) >= MANY - 1 and not (best.overlap >= 0.5 or best.identified):
+        return [best, *peers]
+    return []
+
+
+def _may_stand_in(best: _File, other: _File) -> bool:
+    if _same_audio(best, other):
+        return True
+    return other.score >= THRESHOLD and (other.overlap >= 0.8 or other.identified) and not other.best.aside

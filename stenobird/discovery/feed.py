@@ -1,0 +1,138 @@
+"""The feed rung: picks the episode that was meant and opens its enclosure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stenobird.discovery import episodes, urls
+from stenobird.discovery.direct import Clip, try_media
+from stenobird.discovery.rungs import MediaLead
+from stenobird.sources import Candidate, Verdict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
+    from stenobird.discovery.search import Search
+    from stenobird.ports import FoundAudio
+
+MAX_ENCLOSURES: Final = 3
+_PODCAST_SHARE: Final = 0.8
+_LOOKED_AT: Final = 10
+
+_HOW: Final = {
+    "guid": "its guid is the one asked for",
+    "guid_ending": "its guid ends with the id asked for",
+    "audio": "its audio file is the one on the page",
+    "link": "its link is the page",
+    "title": "its title is the page's",
+    "bare_title": "its title is the page's, without show name and number",
+    "similar_title": "its title is nearly the page's, and the date or the length agrees",
+    "number": "its number is the one asked for",
+    "newest": "it is the newest episode",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The chosen episode (`None`: none, for the reason in `how`)."""
+
+    episode: FeedEpisode | None
+    how: str
+
+
+def pick(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Pick:
+    """Choose the episode of a feed that a lead means."""
+    if lead.newest:
+        newest = episodes.newest(feed, now=now)
+        return Pick(newest, "newest" if newest else "empty")
+    found = episodes.match(feed, lead.wanted)
+    return Pick(found.episode, found.how)
+
+
+def pick_named(feed: FeedFacts, url: str, *, now: datetime) -> Pick:
+    """Choose the episode that a feed's own URL means: the one it names, else the newest."""
+    names, binding = episodes.names_in(url)
+    if names:
+        found = episodes.named(feed, names)
+        if found.episode is not None or binding:
+            return Pick(found.episode, found.how)
+    newest = episodes.newest(feed, now=now)
+    return Pick(newest, "newest" if newest else "empty")
+
+
+async def open_episode(
+    search: Search, feed: FeedFacts, pick: Pick, technique: str | None, page_url: str | None
+) -> FoundAudio | Clip | None:
+    """Open the episode's enclosures in order; report what became of it."""
+    episode = pick.episode
+    name = f"“{feed.title}”" if feed.title else urls.host_of(feed.url)
+    if episode is None:
+        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, pick.how)}.")
+        return None
+    why = _HOW.get(pick.how, pick.how)
+    title = f"“{episode.title}”" if episode.title else "an untitled episode"
+    await search.report_verdict(
+        Verdict(
+            "resolving_feed",
+            "found",
+            f"The feed {name} has {title}: {why}.",
+            tuple(_titled(enclosure, episode) for enclosure in episode.enclosures[:MAX_ENCLOSURES]),
+        )
+    )
+    for enclosure in episode.enclosures[:MAX_ENCLOSURES]:
+        lead = MediaLead(
+            enclosure.url,
+            technique or enclosure.technique,
+            f"the feed {name} lists it, and {why}",
+            title=episode.title,
+            podcast=feed.title,
+            published=episode.published,
+            # A stale or rounded duration in the feed must not turn its own enclosure into a clip.
+            duration_seconds=None,
+        )
+        found = await try_media(search, lead, page_url=page_url)
+        if found is not None:
+            return found
+    return None
+
+
+def _titled(enclosure: Candidate, episode: FeedEpisode) -> Candidate:
+    return Candidate(enclosure.url, enclosure.technique, title=episode.title)
+
+
+def _why_not(feed: FeedFacts, how: str) -> str:
+    playable = sum(1 for episode in feed.episodes if episode.enclosures)
+    if not playable:
+        return f"lists {len(feed.episodes)} items, none of them with audio"
+    if how.startswith("ambiguous"):
+        return "has several episodes that fit equally well"
+    return f"has {playable} episodes, none of which is the one asked for"
+
+
+def is_show_page(page: PageFacts, feed: FeedFacts, submitted_url: str) -> bool:
+    """Tell whether a page stands for the whole show, so that the newest episode is what was meant.
+
+    It must be the feed's own home page (or a site's front page with its show's feed), say nothing of being an
+    episode, and the feed must be a podcast, not a news feed with a file here and there.
+    """
+    latest = feed.episodes[:_LOOKED_AT]
+    playable = sum(1 for episode in latest if episode.enclosures)
+    if not latest or playable < _PODCAST_SHARE * len(latest):
+        return False
+    pages = {urls.page_key(url) for url in (submitted_url, page.final_url, page.canonical or submitted_url)}
+    if feed.link and urls.page_key(feed.link) in pages:
+        return True
+    titled = episodes.plain(page.title) == episodes.plain(feed.title) != ""
+    return not page.is_episode and (titled or (urls.is_home(page.final_url) and _same_site(page, feed)))
+
+
+def _same_site(page: PageFacts, feed: FeedFacts) -> bool:
+    host = urls.host_of(page.final_url)
+    return host in {urls.host_of(feed.url), urls.host_of(feed.link or "")}
+
+
+def wants_something(wanted: EpisodeFacts) -> bool:
+    """Tell whether there is anything to match an episode by, beyond the page's address."""
+    return bool(wanted.title or wanted.guid or wanted.audio_urls or wanted.alternate_titles)

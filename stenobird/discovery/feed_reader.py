@@ -1,0 +1,474 @@
+"""Reads RSS 0.9-2.0, RDF, Atom and JSON feeds into plain data. Runs in the parsing child only.
+
+lxml does the work, because podcasts need what feedparser drops: `podcast:alternateEnclosure`,
+`podcast:liveItem` (not to be mistaken for an item), `xml:base`, a feed that is broken half-way. What lxml
+finds no items in goes to feedparser, which knows dialects that nobody writes any more.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import feedparser  # type: ignore[import-untyped]
+from lxml import etree  # type: ignore[import-untyped]
+
+from stenobird.discovery import dates, urls
+from stenobird.discovery.charsets import decode_xml
+from stenobird.discovery.rungs import FeedEpisode, FeedFacts
+from stenobird.sources import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_EPISODES: Final = 5000
+MAX_TEXT_CHARACTERS: Final = 1000
+
+_PREFIXES: Final = (
+    ("itunes", "itunes"),
+    ("mrss", "media"),
+    ("podcastindex", "podcast"),
+    ("podcast-namespace", "podcast"),
+    ("feedburner", "feedburner"),
+    ("2005/atom", "atom"),
+    ("purl.org/atom", "atom"),
+    ("purl.org/dc", "dc"),
+    ("content/", "content"),
+    ("xml/1998", "xml"),
+)
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+_DOCTYPE = re.compile(r"<!DOCTYPE[^>\[]{0,2000}(?:\[.{0,100000}?\]\s*)?>", re.IGNORECASE | re.DOTALL)
+_DECLARATION = re.compile(r"<\?xml[^>]{0,500}?\?>")
+_CDATA_OR_AMPERSAND = re.compile(
+    r"<!\[CDATA\[.*?\]\]>|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-f]{1,6});)(?:([a-z]{2,8});)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_RANKS: Final = {
+    "enclosure": 0,
+    "atom_enclosure": 1,
+    "media_content": 2,
+    "alternate_enclosure": 3,
+    "link": 4,
+    "description": 5,
+}
+_UNPLAYABLE = re.compile(
+    r"image/|text/|application/(?:pdf|zip|epub|x-bittorrent|json|xml|x-shockwave|msword|vnd\.(?!apple))",
+    re.IGNORECASE,
+)
+_UNPLAYABLE_EXTENSIONS: Final = frozenset(
+    {
+        "jpg",
+        "jpeg",
+        "png",
+        "gif",
+        "webp",
+        "svg",
+        "pdf",
+        "epub",
+        "zip",
+        "torrent",
+        "html",
+        "htm",
+        "txt",
+        "srt",
+        "vtt",
+    }
+)
+_MEDIA_TYPES: Final = {"audio": "audio/", "video": "video/", "image": "image/", "document": "text/"}
+_DEAD_ENCLOSURE_HOSTS: Final = ("feedproxy.google.com", "feeds.feedburner.com")
+
+
+def read_feed(body: bytes, *, url: str, content_type: str) -> FeedFacts | None:
+    """Return the feed, or `None` if `body` is none. `url` is the base of relative references."""
+    text = decode_xml(body, content_type).lstrip("\ufeff \t\r\n\x00")
+    if text[:1] == "{":
+        return _read_json_feed(text, url)
+    root = _parse(text)
+    if root is not None:
+        feed = _read_tree(root, url)
+        if feed.episodes or (feed.title and _is_feed_root(root)):
+            return feed
+    return _read_with_feedparser(body, url)
+
+
+def _parser(*, recover: bool) -> etree.XMLParser:
+    return etree.XMLParser(
+        recover=recover,
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+        encoding="utf-8",
+    )
+
+
+def _parse(text: str) -> Any | None:
+    """Return the root; a document that is not well-formed is repaired first. No entity is ever expanded."""
+    text = _DOCTYPE.sub("", _DECLARATION.sub("", text, count=1), count=1)
+    start = re.search(r"<(?:rss|feed|rdf:rdf|(?:atom|a):feed|channel)[\s>]", text[: 64 * 1024], re.IGNORECASE)
+    if start:
+        text = text[start.start() :]
+    clean = _ILLEGAL.sub("", text)
+    try:
+        return etree.fromstring(clean.encode(), _parser(recover=False))
+    except etree.XMLSyntaxError:
+        pass
+    mended = _CDATA_OR_AMPERSAND.sub(_mend, clean)
+    try:
+        return etree.fromstring(mended.encode("utf-8", "replace"), _parser(recover=True))
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+
+
+def _mend(match: re.Match[str]) -> str:
+    """Keep CDATA, turn HTML's names into characters and a bare ampersand into an entity."""
+    if match[0].startswith("<"):
+        return match[0]
+    if match[1]:
+        char = html.unescape(f"&{match[1]};")
+        return html.escape(char) if not char.startswith("&") else f"&amp;{match[1]};"
+    return "&amp;"
+
+
+# --- the tree -----------------------------------------------------------------------------------------------
+
+
+def _name(element: Any) -> str:
+    """Return `prefix:local` in lower case with the usual prefix, `local` for RSS and unknown namespaces."""
+    tag = element.tag
+    if not isinstance(tag, str):
+        return ""
+    if tag.startswith("{"):
+        namespace, _, local = tag[1:].partition("}")
+        namespace = namespace.lower()
+        for part, prefix in _PREFIXES:
+            if part in namespace:
+                return f"{prefix}:{local.lower()}" if prefix != "atom" else f"atom:{local.lower()}"
+        return local.lower()
+    return tag.lower()
+
+
+def _children(element: Any) -> Iterator[tuple[str, Any]]:
+    for child in element:
+        yield _name(child), child
+
+
+def _text(element: Any | None) -> str | None:
+    if element is None:
+        return None
+    text = "".join(element.itertext()) if len(element) else (element.text or "")
+    return _clean(text)
+
+
+def _clean(text: object) -> str | None:
+    if not isinstance(text, str):
+        return None
+    text = text[: MAX_TEXT_CHARACTERS * 4]
+    for _ in range(2):
+        text = html.unescape(text) if "&" in text else text
+    if "<" in text:
+        text = re.sub(r"</?[a-zA-Z][^<>]{0,300}>", "", text)
+    return " ".join(text.split())[:MAX_TEXT_CHARACTERS] or None
+
+
+def _is_feed_root(root: Any) -> bool:
+    return _name(root).rpartition(":")[2] in {"rss", "feed", "rdf", "channel"}
+
+
+def _read_tree(root: Any, url: str) -> FeedFacts:
+    channel = next((element for element in root.iter() if _name(element) == "channel"), root)
+    base = _base_of(channel, _base_of(root, url))
+    head: dict[str, Any] = {}
+    for name, child in _children(channel):
+        if name in {"link", "atom:link"} and not _is_site_link(child):
+            continue
+        head.setdefault(name, child)
+    link_element = head.get("link", head.get("atom:link"))
+    link = _text(link_element) or (link_element.get("href") if link_element is not None else None)
+    episodes: list[FeedEpisode] = []
+    for element in root.iter():
+        name = _name(element)
+        if name in {"item", "atom:entry", "entry"}:
+            episodes.append(_read_item(element, base, len(episodes)))
+            if len(episodes) >= MAX_EPISODES:
+                break
+    return FeedFacts(
+        url=url,
+        title=_text(head.get("title", head.get("atom:title", head.get("itunes:title")))),
+        link=urls.absolute(base, link) if link else None,
+        episodes=tuple(episodes),
+        moved_to=urls.absolute(base, _text(head.get("itunes:new-feed-url")) or ""),
+    )
+
+
+def _is_site_link(element: Any) -> bool:
+    """Tell whether a link is the site's (RSS text, Atom alternate), not the feed's own or a hub's."""
+    return (element.get("rel") or "alternate") == "alternate" and "xml" not in (element.get("type") or "")
+
+
+def _base_of(element: Any, base: str) -> str:
+    declared = element.get("{http://www.w3.org/XML/1998/namespace}base")
+    return (urls.absolute(base, declared) or base) if declared else base
+
+
+def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
+    base = _base_of(item, base)
+    first: dict[str, Any] = {}
+    links: list[Any] = []
+    for name, child in _children(item):
+        if name in {"link", "atom:link"} and (child.get("rel") or "alternate") != "alternate":
+            continue
+        if name in {"link", "atom:link"}:
+            links.append(child)
+        first.setdefault(name, child)
+
+    def pick(*names: str) -> str | None:
+        return next((text for name in names if (text := _text(first.get(name)))), None)
+
+    link = pick("feedburner:origlink") or next(
+        (found for element in links if (found := element.get("href") or _text(element))), None
+    )
+    guid = pick("guid", "atom:id", "id")
+    moment = next(
+        (
+            moment
+            for name in (
+                "pubdate",
+                "dc:date",
+                "atom:published",
+                "published",
+                "atom:updated",
+                "updated",
+                "date",
+            )
+            if (moment := _date(pick(name)))
+        ),
+        None,
+    )
+    return FeedEpisode(
+        title=pick("title", "atom:title", "itunes:title", "media:title"),
+        guid=guid,
+        link=urls.absolute(base, link) if link else None,
+        published=moment,
+        duration_seconds=dates.parse_duration(pick("itunes:duration")) or _media_duration(item),
+        enclosures=_enclosures(item, first, base),
+        position=position,
+        season=pick("itunes:season", "podcast:season"),
+        number=(pick("itunes:episode", "podcast:episode") or "").lstrip("0") or None,
+    )
+
+
+def _date(text: str | None) -> str | None:
+    moment = dates.parse_date(text)
+    if moment is None and text:
+        # Dialects: "2 janvier 2020", "Mo, 02 Jan", two-digit years; feedparser has collected them.
+        parsed = feedparser.datetimes._parse_date(text[:80])  # noqa: SLF001  # its only door to one date
+        if parsed is not None and 1990 <= parsed.tm_year <= 2200:
+            return time.strftime("%Y-%m-%dT%H:%M:%SZ", parsed)
+    return dates.iso(moment)
+
+
+def _media_duration(item: Any) -> float | None:
+    return next(
+        (
+            seconds
+            for element in item.iter()
+            if _name(element) == "media:content"
+            and (seconds := dates.parse_duration(element.get("duration")))
+        ),
+        None,
+    )
+
+
+# --- enclosures ---------------------------------------------------------------------------------------------
+
+
+class _Enclosures:
+    """An item's playable addresses: audio before video, then by how they were given, then in order."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._rows: dict[str, tuple[tuple[int, int, int], Candidate]] = {}
+
+    def add(self, how: str, reference: str | None, media_type: str, *, preferred: bool = False) -> None:
+        address = urls.absolute(self._base, html.unescape(reference)) if reference else None
+        kind = _kind(address, media_type) if address else None
+        if address and kind and address not in self._rows:
+            order = (kind == "video", _RANKS[how] * 2 + (not preferred), len(self._rows))
+            technique = f"feed.{how}" if kind == "audio" else f"feed.{how}_video"
+            self._rows[address] = (order, Candidate(address, technique))
+
+    def best_first(self) -> tuple[Candidate, ...]:
+        return tuple(candidate for _, candidate in sorted(self._rows.values(), key=lambda row: row[0]))[:20]
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+
+def _enclosures(  # noqa: C901  # one way of naming an enclosure a branch
+    item: Any, first: dict[str, Any], base: str
+) -> tuple[Candidate, ...]:
+    found = _Enclosures(base)
+    original = _text(first.get("feedburner:origenclosurelink"))
+    for element in item.iter():
+        name = _name(element)
+        if name == "enclosure":
+            address = element.get("url") or element.get("href")
+            if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
+                found.add("enclosure", original, element.get("type") or "", preferred=True)
+            found.add("enclosure", address, element.get("type") or "")
+        elif name in {"atom:link", "link"} and element.get("rel") == "enclosure":
+            found.add("atom_enclosure", element.get("href"), element.get("type") or "")
+        elif name == "media:content":
+            _add_media_content(found, element)
+        elif name == "podcast:alternateenclosure":
+            default = element.get("default") == "true"
+            for child_name, child in _children(element):
+                if child_name == "podcast:source":
+                    found.add(
+                        "alternate_enclosure", child.get("uri"), element.get("type") or "", preferred=default
+                    )
+    if original:
+        found.add("enclosure", original, "audio/")
+    link = _text(first.get("link"))
+    if link and urls.is_audio_url(link):
+        found.add("link", link, "")
+    if not found:
+        found.add("description", _in_description(first), "")
+    return found.best_first()
+
+
+def _add_media_content(found: _Enclosures, element: Any) -> None:
+    """Add a `media:content` that says it is audio or video; one that says nothing is mostly a picture."""
+    address = element.get("url") or ""
+    media_type = element.get("type") or _MEDIA_TYPES.get((element.get("medium") or "").lower(), "")
+    if media_type or urls.is_audio_url(address) or urls.is_video_url(address):
+        found.add("media_content", address, media_type, preferred=element.get("isDefault") == "true")
+
+
+def _kind(url: str, media_type: str) -> str | None:
+    """Return `audio` or `video`, `None` for what can't be played. A missing or vague type counts as audio."""
+    media_type = media_type.strip().lower()
+    ending = urls.extension(url)
+    if urls.is_audio_url(url):
+        return "audio"
+    if ending in urls.VIDEO_EXTENSIONS:
+        return "audio" if media_type.startswith("audio/") else "video"
+    if ending in _UNPLAYABLE_EXTENSIONS and not media_type.startswith(("audio/", "video/")):
+        return None
+    if media_type.startswith("video/"):
+        return "video"
+    return None if _UNPLAYABLE.match(media_type) else "audio"
+
+
+_MEDIA_ATTRIBUTE = re.compile(r"(?:src|href)\s*=\s*[\"']([^\"'<>]{8,2000})[\"']", re.IGNORECASE)
+
+
+def _in_description(first: dict[str, Any]) -> str | None:
+    """Return the only audio address in the item's HTML, if there is exactly one."""
+    found: dict[str, str] = {}
+    for name in ("content:encoded", "description", "atom:content", "atom:summary"):
+        element = first.get(name)
+        if element is None:
+            continue
+        text = "".join(element.itertext())[: 256 * 1024]
+        for source in [text] + [child.get("src") or child.get("href") or "" for child in element.iter()]:
+            for match in _MEDIA_ATTRIBUTE.finditer(source):
+                if urls.is_audio_url(match[1]):
+                    found.setdefault(urls.audio_key(match[1]), match[1])
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+# --- other feeds --------------------------------------------------------------------------------------------
+
+
+def _read_json_feed(text: str, url: str) -> FeedFacts | None:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or "jsonfeed.org" not in str(data.get("version")):
+        return None
+    items = data.get("items")
+    episodes = [
+        _read_json_item(item, url, position)
+        for position, item in enumerate(items[:MAX_EPISODES] if isinstance(items, list) else [])
+        if isinstance(item, dict)
+    ]
+    home = data.get("home_page_url")
+    return FeedFacts(
+        url=url,
+        title=_clean(data.get("title")),
+        link=urls.absolute(url, home) if isinstance(home, str) else None,
+        episodes=tuple(episodes),
+    )
+
+
+def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisode:
+    attachments = item.get("attachments")
+    rows = [row for row in attachments if isinstance(row, dict)] if isinstance(attachments, list) else []
+    found: list[Candidate] = []
+    for row in rows:
+        reference = row.get("url")
+        address = urls.absolute(url, reference) if isinstance(reference, str) else None
+        kind = _kind(address, str(row.get("mime_type") or "")) if address else None
+        if address and kind:
+            found.append(
+                Candidate(address, "feed.attachment" if kind == "audio" else "feed.attachment_video")
+            )
+    found.sort(key=lambda candidate: candidate.technique.endswith("_video"))
+    link = item.get("url")
+    identity = item.get("id")
+    return FeedEpisode(
+        title=_clean(item.get("title")),
+        guid=str(identity)[:MAX_TEXT_CHARACTERS] if identity is not None else None,
+        link=urls.absolute(url, link) if isinstance(link, str) else None,
+        published=_date(_clean(item.get("date_published"))),
+        duration_seconds=next(
+            (seconds for row in rows if (seconds := dates.parse_duration(row.get("duration_in_seconds")))),
+            None,
+        ),
+        enclosures=tuple(found[:20]),
+        position=position,
+    )
+
+
+def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
+    parsed = feedparser.parse(body, sanitize_html=False, resolve_relative_uris=False)
+    if not parsed.get("version") and not parsed.entries:
+        return None
+    episodes: list[FeedEpisode] = []
+    for entry in parsed.entries[:MAX_EPISODES]:
+        found: list[Candidate] = []
+        for row in [*entry.get("enclosures", []), *entry.get("media_content", [])]:
+            address = urls.absolute(url, str(row.get("href") or row.get("url") or ""))
+            kind = _kind(address, str(row.get("type") or "")) if address else None
+            if address and kind:
+                found.append(
+                    Candidate(address, "feed.enclosure" if kind == "audio" else "feed.enclosure_video")
+                )
+        found.sort(key=lambda candidate: candidate.technique.endswith("_video"))
+        episodes.append(
+            FeedEpisode(
+                title=_clean(entry.get("title")),
+                guid=_clean(entry.get("id")),
+                link=urls.absolute(url, str(entry.get("link") or "")),
+                published=_date(entry.get("published") or entry.get("updated")),
+                duration_seconds=dates.parse_duration(entry.get("itunes_duration")),
+                enclosures=tuple(found[:20]),
+                position=len(episodes),
+            )
+        )
+    if not episodes and not parsed.feed.get("title"):
+        return None
+    return FeedFacts(
+        url=url,
+        title=_clean(parsed.feed.get("title")),
+        link=urls.absolute(url, str(parsed.feed.get("link") or "")),
+        episodes=tuple(episodes),
+    )

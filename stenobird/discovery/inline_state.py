@@ -1,0 +1,209 @@
+"""Finds audio addresses in scripts and attributes: application state, player set-ups, flashvars.
+
+Runs in the parsing child. Scripts are searched as text, since most are no JSON; a page's state may be JSON in
+a JavaScript string in JSON, so escapes are undone first, as often as they were applied.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from stenobird.discovery import urls
+from stenobird.discovery.json_ld import parse_lenient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_MENTIONS: Final = 300
+CONTEXT_CHARACTERS: Final = 400
+
+AUDIO_HINT = re.compile(r"\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac|wma|m3u8)(?![a-z0-9])", re.IGNORECASE)
+_AUDIO_KEY: Final = (
+    r"audio_?(?:file)?_?(?:url|src|source|link|uri)|enclosure_?(?:url)?|mp3_?(?:url|file|link)?|podcast_?(?:audio_?)?url"
+    r"|episode_?audio|trackable_media_url|audio"
+)
+_ABSOLUTE = re.compile(r"(?:https?:)?//[^\s\"'<>\\`|{}^]{4,2000}", re.IGNORECASE)
+_ROOTED = re.compile(
+    r"[\"'](/?[\w./%~+-][^\s\"'<>\\`|{}^]{2,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
+    re.IGNORECASE,
+)
+_KEYED = re.compile(
+    rf"[\"']?(?<![\w-])({_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']((?:https?:)?//[^\s\"'<>\\`|{{}}^]{{4,2000}})[\"']",
+    re.IGNORECASE,
+)
+_TITLE = re.compile(
+    r"[\"']?(?:title|name|headline|episode_?title|episodeName|trackTitle)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])",
+    re.IGNORECASE,
+)
+_UNWANTED_NEARBY = re.compile(
+    r"[\"']?type[\"']?\s*:\s*[\"']tts|voice_?id|narrated_?audio|text_?to_?speech|[\"']?(?:tts|narration)\w*[\"']?\s*:"
+    r"|[\"']?(?:timer|latest\w*|intros?|jingles?|live\w*|related\w*|recommend\w*)[\"']?\s*:\s*[\"'{\[]",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An audio address in a text, the title nearest to it, and whether its surroundings speak against it."""
+
+    url: str
+    title: str
+    unwanted: bool
+
+
+def unescaped(text: str) -> str:
+    r"""Undo `\/`, `\u002F`, `\u0026`, `&amp;`, `\"` and `\x2F`, however many times they were applied."""
+    if "\\" in text:
+        text = re.sub(r"\\+u002[fF]", "/", text)
+        text = re.sub(r"\\+u0026", "&", text)
+        text = re.sub(r"\\+u003[dD]", "=", text)
+        text = re.sub(r"\\+u0022|\\+x22", '"', text)
+        text = re.sub(r"\\+x2[fF]", "/", text)
+        text = re.sub(r"\\+([/\"'])", r"\1", text)
+    if "&" in text:
+        text = (
+            re.sub(r"&(?:amp;)+", "&", text)
+            .replace("&quot;", '"')
+            .replace("&#34;", '"')
+            .replace("&#x2F;", "/")
+        )
+    return text
+
+
+def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
+    """Yield the audio addresses that a script or attribute mentions, in order, each once.
+
+    With `keyed`, an address without an audio extension counts where its key says that it is audio.
+    """
+    if not AUDIO_HINT.search(text) and not (keyed and _KEYED.search(unescaped(text))):
+        return
+    text = unescaped(text)
+    seen: set[str] = set()
+    spots: list[tuple[int, int, str]] = []
+    spots.extend(
+        (match.start(), match.end(), _trimmed(match[0]))
+        for match in _ABSOLUTE.finditer(text)
+        if AUDIO_HINT.search(match[0])
+    )
+    spots.extend((match.start(1), match.end(1), match[1]) for match in _ROOTED.finditer(text))
+    if keyed:
+        spots.extend((match.start(2), match.end(2), match[2]) for match in _KEYED.finditer(text))
+    for start, end, reference in sorted(spots)[:MAX_MENTIONS]:
+        url = urls.absolute(base, reference)
+        if url is None or url in seen:
+            continue
+        if not (urls.is_audio_url(url) or urls.extension(url) == "m3u8" or keyed):
+            continue
+        if urls.extension(url) in {
+            "jpg",
+            "jpeg",
+            "png",
+            "gif",
+            "webp",
+            "svg",
+            "html",
+            "js",
+            "css",
+            "mp4",
+            "webm",
+        }:
+            continue
+        if not urls.is_audio_url(url) and urls.extension(url) != "m3u8" and AUDIO_HINT.search(reference):
+            continue
+        seen.add(url)
+        before = text[max(0, start - CONTEXT_CHARACTERS) : start]
+        after = text[end : end + CONTEXT_CHARACTERS]
+        yield Mention(url, _nearest_title(before, after), bool(_UNWANTED_NEARBY.search(_own_object(before))))
+
+
+def _trimmed(url: str) -> str:
+    """Cut what follows the address where it stands in prose or code: brackets, a comma, a full stop."""
+    return re.split(r"[)\],;](?=$|[^\w])|&quot;", url, maxsplit=1)[0].rstrip(".,;)")
+
+
+def _own_object(before: str) -> str:
+    """Return the part of the text before an address that is likely to be its own object."""
+    return before[-200:].rpartition("}")[2]
+
+
+def _nearest_title(before: str, after: str) -> str:
+    ahead = _TITLE.search(after.partition("}")[0])
+    behind = list(_TITLE.finditer(before.rpartition("}")[2] or before))
+    chosen = behind[-1] if behind else ahead
+    return html.unescape(chosen[1]) if chosen else ""
+
+
+def attribute_mentions(value: str, base: str) -> Iterator[Mention]:
+    """Yield the audio addresses in an attribute: an address, JSON, or `file=…&title=…` (flashvars)."""
+    value = value.strip()
+    if not value or value.startswith(("data:", "blob:", "javascript:")):
+        return
+    if value[:1] not in "{[" and not re.search(r"[\s{}\"'<>]", value[:2000]):
+        if "=" in value.split("?", 1)[0]:
+            for part in value.split("&"):
+                name, _, text = part.partition("=")
+                target = unquote(text)
+                if re.fullmatch(r"\w{1,40}", name) and urls.is_audio_url(urls.absolute(base, target) or ""):
+                    yield Mention(urls.absolute(base, target) or "", "", unwanted=False)
+            return
+        url = urls.absolute(base, value)
+        if url and (urls.is_audio_url(url) or urls.extension(url) == "m3u8"):
+            yield Mention(url, "", unwanted=False)
+        return
+    yield from mentions(value, base, keyed=value[:1] in "{[")
+
+
+# --- state for platform rules -------------------------------------------------------------------------------
+
+_ASSIGNED = re.compile(
+    r"(?:window\.)?(__\w{3,40}__|_preloads|__\w{3,40}|[A-Za-z]\w{2,40}(?:State|Data|Item|Props))"
+    r"\s*=\s*(?=[{\[]|JSON\.parse\()"
+)
+_JSON_PARSE = re.compile(r"JSON\.parse\(\s*(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*\)", re.DOTALL)
+
+
+def read_state(scripts: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """Return the parsed state of `(id, type, text)` scripts: JSON scripts by id, assigned objects by name."""
+    state: dict[str, Any] = {}
+    for identity, kind, text in scripts:
+        if "json" in kind and identity:
+            data = parse_lenient(text)
+            if data is not None:
+                state.setdefault(identity, data)
+            continue
+        for match in list(_ASSIGNED.finditer(text))[:20]:
+            data = _assigned_value(text, match.end())
+            if data is not None:
+                state.setdefault(match[1], data)
+    return state
+
+
+def _assigned_value(text: str, position: int) -> Any | None:
+    parsed = _JSON_PARSE.match(text, position)
+    if parsed:
+        literal = parsed[1]
+        if literal[0] == "'":
+            literal = (
+                '"' + literal[1:-1].replace("\\'", "'").replace('"', '\\"').replace('\\\\"', '\\"') + '"'
+            )
+        inner = parse_lenient(literal)
+        return parse_lenient(inner) if isinstance(inner, str) else None
+    end = _object_end(text, position)
+    return parse_lenient(text[position:end]) if end else None
+
+
+def _object_end(text: str, position: int) -> int | None:
+    """Return where the object or list that starts at `position` ends, strings respected."""
+    depth = 0
+    for match in re.compile(r"\"(?:[^\"\\]|\\.)*\"|[{}\[\]]", re.DOTALL).finditer(text, position):
+        if match[0] in "{[":
+            depth += 1
+        elif match[0] in "}]":
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    return None

@@ -1,0 +1,275 @@
+"""Walks a page's JSON-LD for audio, and for facts about the episode. Runs in the parsing child."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from stenobird.discovery import dates, urls
+from stenobird.discovery.candidates import Finding, is_narration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_NODES: Final = 5000
+MAX_DEPTH: Final = 24
+
+_EPISODES: Final = frozenset(
+    {"podcastepisode", "radioepisode", "episode", "radioclip", "audioepisode", "tvepisode", "musicrecording"}
+)
+_SHOWS: Final = frozenset(
+    {"podcastseries", "radioseries", "podcastseason", "radioseason", "creativeworkseries"}
+)
+_ARTICLES: Final = frozenset(
+    {
+        "article",
+        "newsarticle",
+        "blogposting",
+        "reportagenewsarticle",
+        "webpage",
+        "opinionnewsarticle",
+        "report",
+    }
+)
+_LIST_KEYS: Final = frozenset(
+    {
+        "itemlistelement",
+        "episode",
+        "episodes",
+        "haspart",
+        "track",
+        "tracks",
+        "workexample",
+        "relatedlink",
+        "mentions",
+        "mainentity.itemlistelement",
+        "containsepisode",
+        "isrelatedto",
+        "subjectof",
+        "citation",
+        "comment",
+    }
+)
+_NARRATION_WORDS = re.compile(
+    r"text[- ]to[- ]speech|\btts\b|narrat|ai[- ]?(?:generated|voice|audio)|automated voice|synthetic"
+    r"|read ?aloud"
+    r"|vorgelesen"
+    r"|listen to (?:this |the )?article|audio ?article|audio version of (?:this|the) article",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class JSONLDFacts:
+    """What a page's JSON-LD says: audio, and the episode it is about. `None` where it is silent."""
+
+    findings: list[Finding] = field(default_factory=list)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    title: str | None = None
+    show: str | None = None
+    published: str | None = None
+    duration_seconds: float | None = None
+    guid: str | None = None
+    page_url: str | None = None
+    players: list[str] = field(default_factory=list)
+    feeds: list[str] = field(default_factory=list)
+    is_episode: bool = False
+    is_show: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the tree a node stands: the name of what holds it, and whether that is a list of works."""
+
+    name: str = ""
+    kinds: frozenset[str] = frozenset()
+    key: str = ""
+    listed: bool = False
+    depth: int = 0
+
+
+def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
+    """Read all JSON-LD scripts of a page; broken ones are mended if that is easy, else skipped."""
+    facts = JSONLDFacts()
+    for text in scripts:
+        data = parse_lenient(text)
+        if data is not None:
+            budget = [MAX_NODES]
+            for node, place in _walk(data, _Place(), budget):
+                _read_node(node, place, facts, base)
+    return facts
+
+
+def parse_lenient(text: str) -> Any | None:
+    """Parse JSON as pages write it: in CDATA or comments, with raw line breaks or trailing commas."""
+    text = text.strip().removeprefix("\ufeff")
+    text = (
+        re.sub(r"^(?://\s*)?(?:<!--|<!\[CDATA\[)\s*|\s*(?://\s*)?(?:-->|\]\]>)\s*$", "", text)
+        .strip()
+        .rstrip(";")
+    )
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(re.sub(r",\s*([}\]])", r"\1", text), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _walk(data: Any, place: _Place, budget: list[int]) -> Iterator[tuple[dict[str, Any], _Place]]:
+    """Yield every object with its place, parents first."""
+    if budget[0] <= 0 or place.depth > MAX_DEPTH:
+        return
+    if isinstance(data, list):
+        listed = place.listed or (place.key in _LIST_KEYS and len(data) > 1)
+        inner = _Place(place.name, place.kinds, place.key, listed, place.depth + 1)
+        for item in data:
+            yield from _walk(item, inner, budget)
+    elif isinstance(data, dict):
+        budget[0] -= 1
+        yield data, place
+        kinds = _kinds(data)
+        name = _name(data) or place.name
+        for key, value in data.items():
+            if isinstance(value, dict | list):
+                lower = key.lower()
+                listed = place.listed or (lower in _LIST_KEYS and isinstance(value, list) and len(value) > 1)
+                yield from _walk(
+                    value, _Place(name, kinds or place.kinds, lower, listed, place.depth + 1), budget
+                )
+
+
+def _kinds(node: dict[str, Any]) -> frozenset[str]:
+    value = node.get("@type")
+    names = value if isinstance(value, list) else [value]
+    return frozenset(str(name).lower().rpartition("/")[2] for name in names if isinstance(name, str))
+
+
+def _name(node: dict[str, Any]) -> str | None:
+    for key in ("name", "headline", "alternativeHeadline", "title"):
+        value = node.get(key)
+        if isinstance(value, str) and value.strip():
+            return " ".join(strip_cdata(value).split())[:500]
+    return None
+
+
+def strip_cdata(text: str) -> str:
+    """Remove a CDATA wrapper inside a JSON string, as some radio sites write it."""
+    return re.sub(r"^\s*<!\[CDATA\[|\]\]>\s*$", "", text).strip()
+
+
+def _read_node(  # noqa: C901  # one kind of node a branch
+    node: dict[str, Any], place: _Place, facts: JSONLDFacts, base: str
+) -> None:
+    kinds = _kinds(node)
+    if len(facts.nodes) < 200 and kinds:
+        facts.nodes.append({key: value for key, value in node.items() if not isinstance(value, dict | list)})
+    if kinds & {"audioobject", "mediaobject"} or ("videoobject" in kinds and "audioobject" not in kinds):
+        _read_media(node, kinds, place, facts, base)
+    if kinds & _EPISODES and not place.listed:
+        facts.is_episode = True
+        _read_facts(node, facts, base)
+    elif (
+        kinds & _SHOWS and place.key not in {"partofseries", "partofseason", "ispartof"} and not place.listed
+    ):
+        facts.is_show = True
+    elif kinds & _ARTICLES and not place.listed:
+        _read_facts(node, facts, base)
+    if kinds & _SHOWS and not place.listed:
+        for value in _strings(node.get("webFeed")):
+            feed = urls.absolute(base, value)
+            if feed:
+                facts.feeds.append(feed)
+    if not kinds & {"audioobject", "videoobject", "imageobject", "mediaobject"}:
+        for key in ("audio", "associatedMedia", "encoding", "contentUrl", "audioUrl"):
+            address = node.get(key)
+            if isinstance(address, str):
+                _add(address, node, place, facts, base, needs_extension=key != "audio")
+
+
+def _read_media(
+    node: dict[str, Any], kinds: frozenset[str], place: _Place, facts: JSONLDFacts, base: str
+) -> None:
+    media_type = " ".join(
+        str(node.get(key) or "") for key in ("encodingFormat", "fileFormat", "@type")
+    ).lower()
+    is_audio = "audioobject" in kinds or "audio" in media_type
+    for value in _strings(node.get("contentUrl")):
+        _add(value, node, place, facts, base, needs_extension=not is_audio)
+    if not node.get("contentUrl"):
+        for value in _strings(node.get("url")):
+            _add(value, node, place, facts, base, needs_extension=True)
+    if is_audio and not place.listed:
+        for value in _strings(node.get("embedUrl")):
+            player = urls.absolute(base, value)
+            if player:
+                facts.players.append(player)
+        seconds = dates.parse_duration(node.get("duration"))
+        if seconds and facts.duration_seconds is None:
+            facts.duration_seconds = seconds
+
+
+def _add(
+    value: str, node: dict[str, Any], place: _Place, facts: JSONLDFacts, base: str, *, needs_extension: bool
+) -> None:
+    kinds = _kinds(node)
+    url = urls.absolute(base, strip_cdata(value))
+    if url is None:
+        return
+    video = urls.is_video_url(url) or ("videoobject" in kinds and not urls.is_audio_url(url))
+    if (needs_extension or video) and not (urls.is_audio_url(url) or urls.is_video_url(url)):
+        return
+    around = f"{_name(node) or ''} {node.get('description') or ''} {node.get('@id') or ''} {place.key}"
+    narrated = bool(_NARRATION_WORDS.search(around[:2000])) or is_narration(around[:2000])
+    in_article = bool(place.kinds & _ARTICLES) or bool(kinds & _ARTICLES)
+    technique = "page.json_ld_article" if in_article and not place.kinds & _EPISODES else "page.json_ld"
+    facts.findings.append(
+        Finding(
+            url,
+            "page.json_ld_video" if video else technique,
+            context=f"{_name(node) or ''} {place.name}".strip(),
+            aside=place.listed,
+            narration=narrated,
+            video=video,
+        )
+    )
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)][:50]
+    if isinstance(value, dict):
+        return _strings(value.get("@id") or value.get("url") or value.get("contentUrl"))
+    return []
+
+
+def _read_facts(node: dict[str, Any], facts: JSONLDFacts, base: str) -> None:
+    facts.title = facts.title or _name(node)
+    facts.published = facts.published or _first(
+        node, "datePublished", "uploadDate", "dateCreated", "startDate"
+    )
+    facts.duration_seconds = facts.duration_seconds or next(
+        (seconds for key in ("duration", "timeRequired") if (seconds := dates.parse_duration(node.get(key)))),
+        None,
+    )
+    facts.page_url = facts.page_url or urls.absolute(base, _first(node, "url") or "")
+    identifier = node.get("identifier")
+    if isinstance(identifier, dict):
+        identifier = identifier.get("value")
+    if isinstance(identifier, str):
+        facts.guid = facts.guid or identifier[:500]
+    for key in ("partOfSeries", "isPartOf", "partOfSeason"):
+        series = node.get(key)
+        for one in series if isinstance(series, list) else [series]:
+            if isinstance(one, dict) and _kinds(one) & _SHOWS:
+                facts.show = facts.show or _name(one)
+
+
+def _first(node: dict[str, Any], *keys: str) -> str | None:
+    return next((value for key in keys if isinstance(value := node.get(key), str) and value.strip()), None)

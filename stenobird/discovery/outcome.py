@@ -1,0 +1,106 @@
+"""From what was tried to the one error that helps: which code, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from stenobird.discovery import urls
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioSourceNotFound,
+    AudioSourceUnreachable,
+    AudioUnreachable,
+    DestinationForbidden,
+    EgressError,
+    JobError,
+    UnsupportedURL,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.discovery.direct import Clip
+    from stenobird.discovery.rungs import PageFacts
+    from stenobird.discovery.search import Search
+    from stenobird.sources import Candidate
+
+MAX_CANDIDATES: Final = 10
+_LOGIN: Final = frozenset({401, 402, 403, 407})
+
+
+def refusal(url: str, reason: EgressError | int) -> JobError:
+    """Return the error for a submitted URL that could not be opened, or answered with an error status."""
+    host = urls.host_of(url) or url
+    if isinstance(reason, DestinationForbidden):
+        return UnsupportedURL(f"{host} is not opened: {reason.message} Send a public URL.")
+    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
+    if isinstance(reason, int) and reason in _LOGIN:
+        return UnsupportedURL(
+            f"{host} does not show this to the public (status {reason}). Send a URL that opens without login."
+        )
+    if urls.is_audio_url(url):
+        return AudioUnreachable(
+            f"The audio at {host} could not be opened. {what} Check the URL, then try again."
+        )
+    return AudioSourceUnreachable(f"{host} could not be opened. {what} Check the URL, then try again.")
+
+
+def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
+    search: Search, held: Sequence[JobError], page: PageFacts | None, clip: Clip | None
+) -> JobError:
+    """Return the error that says best why no audio was found."""
+    failures = search.failures
+    if held and page is None and not failures.unreachable:
+        return held[0]
+    if page is not None and page.login and not page.accepted:
+        return UnsupportedURL("The page asks for a login. Send a URL that opens without login.")
+    unsupported = next((error for error in held if isinstance(error, UnsupportedURL)), None)
+    if unsupported is not None:
+        return unsupported
+    if page is None and failures.not_media and not failures.unreachable:
+        url, what = failures.not_media[0]
+        return AudioContentTypeNotSupported(
+            f"{urls.host_of(url)} sent no audio that can be decoded: {what}. Send mp3, m4a, ogg, opus, webm,"
+            " flac or wav."
+        )
+    if failures.unreachable:
+        url, what = failures.unreachable[0]
+        return AudioUnreachable(
+            f"The audio was found, but {urls.host_of(url)} did not deliver it. {what} Check that it opens"
+            " without login, then try again.",
+            details=_details(failures.rejected),
+        )
+    if failures.forbidden:
+        url, what = failures.forbidden[0]
+        return UnsupportedURL(f"The audio's address is not opened: {what} Send a public URL.")
+    if held:
+        return held[0]
+    return AudioSourceNotFound(_explanation(search, page, clip), details=_details(failures.rejected))
+
+
+def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> str:
+    rejected = search.failures.rejected
+    if clip is not None:
+        what = f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
+    elif page is not None and page.outcome == "ambiguous":
+        count = len(page.candidates)
+        what = f"The page has several audio files, and none stands out ({count} were looked at)."
+    elif rejected:
+        shown = "; ".join(f"{_short(one.url)}: {one.rejected}" for one in rejected[:3])
+        more = f" and {len(rejected) - 3} more" if len(rejected) > 3 else ""
+        what = f"No audio was found behind this URL. Looked at and rejected: {shown}{more}."
+    else:
+        what = "No audio was found behind this URL."
+    return f"{what} Send the direct audio URL, or the podcast's feed with the episode's guid after a #."
+
+
+def _short(url: str) -> str:
+    return url if len(url) <= 80 else f"{url[:60]}…{url[-19:]}"
+
+
+def _details(rejected: Sequence[Candidate]) -> dict[str, Any]:
+    rows = [
+        {"url": one.url, "technique": one.technique, "score": one.score, "reason": one.rejected}
+        for one in rejected[:MAX_CANDIDATES]
+    ]
+    return {"candidates": [{name: value for name, value in row.items() if value is not None} for row in rows]}

@@ -1,0 +1,330 @@
+"""What a page says about itself: titles, dates, links to feeds, players. Runs in the parsing child only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from lxml import etree  # type: ignore[import-untyped]
+
+from stenobird.discovery import dates, urls
+from stenobird.discovery.episodes import plain
+from stenobird.discovery.rungs import Link
+
+if TYPE_CHECKING:
+    from stenobird.discovery.json_ld import JSONLDFacts
+
+MAX_LINKS: Final = 1500
+
+_METAS = etree.XPath("//meta[@content]")
+_LINK_ELEMENTS = etree.XPath("//link[@href and @rel]")
+_ANCHORS = etree.XPath("//a[@href]")
+_FRAMES = etree.XPath("//iframe|//amp-iframe|//embed[@src]|//object[@data]")
+_FEED_TYPES: Final = (
+    "application/rss",
+    "application/atom",
+    "application/feed+json",
+    "text/xml+rss",
+    "application/rdf",
+)
+_FEED_PATH = re.compile(
+    r"(?:/(?:feed|rss|podcast\.xml|feed\.xml|rss\.xml|index\.xml|atom\.xml)/?$|\.rss$|/rss/|/feed/(?:podcast|mp3|m4a|aac|opus|ogg)"
+    r"|//feeds?\.|//rss\.|anchor\.fm/s/\w+/podcast/rss|feeds\.|/podcast/feed|/feeds?/\w|feed\.php|rss\.php|format=rss)",
+    re.IGNORECASE,
+)
+_FEED_HOSTS: Final = (
+    "libsyn.com",
+    "buzzsprout.com",
+    "megaphone.fm",
+    "simplecast.com",
+    "acast.com",
+    "omnycontent.com",
+    "omny.fm",
+    "anchor.fm",
+    "transistor.fm",
+    "captivate.fm",
+    "podbean.com",
+    "spreaker.com",
+    "art19.com",
+    "podigee.io",
+    "feedburner.com",
+    "fireside.fm",
+    "blubrry.com",
+    "audioboom.com",
+    "soundcloud.com",
+    "podtrac.com",
+    "ivoox.com",
+    "ausha.co",
+    "castos.com",
+    "redcircle.com",
+    "podomatic.com",
+    "rss.com",
+    "pinecast.com",
+    "zencast.fm",
+    "feedpress.me",
+)
+_COMMENT_FEED = re.compile(r"comments?(?:[/_-]|\b)|kommentar|commentaires|comentarios", re.IGNORECASE)
+_TITLE_SEPARATOR = re.compile(r"\s+[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s+")
+
+
+@dataclass(slots=True)
+class PageHead:
+    """Facts of a page as they are read; `meta` has lower-case names."""
+
+    meta: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    title: str | None = None
+    alternate_titles: tuple[str, ...] = ()
+    show: str | None = None
+    site: str | None = None
+    published: str | None = None
+    duration_seconds: float | None = None
+    canonical: str | None = None
+    links: tuple[Link, ...] = ()
+    iframes: tuple[str, ...] = ()
+    feeds: tuple[str, ...] = ()
+    oembed: tuple[str, ...] = ()
+    is_episode: bool = True
+    login: bool = False
+    refresh: str | None = None
+
+    def first(self, *names: str) -> str | None:
+        """Return the first content of the first of these metas that the page has."""
+        return next((self.meta[name][0] for name in names if self.meta.get(name)), None)
+
+
+def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHead:
+    """Collect the facts of a page; `base` resolves its references."""
+    head = PageHead(meta=_metas(tree))
+    elements = [
+        (element, (element.get("rel") or "").lower().split(), urls.absolute(base, element.get("href") or ""))
+        for element in _LINK_ELEMENTS(tree)
+    ]
+    canonical = next((address for _, rel, address in elements if "canonical" in rel), None)
+    head.canonical = canonical or urls.absolute(base, head.first("og:url") or "")
+    head.links = _links(tree, base)
+    head.iframes = _iframes(tree, base, head, structured)
+    head.feeds = _feeds(elements, head.links, structured)
+    head.oembed = tuple(
+        address
+        for element, rel, address in elements
+        if address and "alternate" in rel and "json+oembed" in (element.get("type") or "").lower()
+    )[:3]
+    _read_titles(tree, head, structured)
+    head.published = (
+        structured.published
+        or head.first(
+            "article:published_time",
+            "datepublished",
+            "music:release_date",
+            "date",
+            "dc.date",
+            "dcterms.created",
+            "publish-date",
+            "pubdate",
+            "sailthru.date",
+            "parsely-pub-date",
+            "og:published_time",
+        )
+        or _time_element(tree)
+    )
+    head.duration_seconds = structured.duration_seconds or next(
+        (
+            seconds
+            for name in (
+                "music:duration",
+                "og:audio:duration",
+                "duration",
+                "audio:duration",
+                "twitter:audio:duration",
+            )
+            if (seconds := dates.parse_duration(head.first(name)))
+        ),
+        None,
+    )
+    kind = (head.first("og:type") or "").lower()
+    head.is_episode = structured.is_episode or not (
+        urls.is_home(url)
+        or structured.is_show
+        or kind in {"music.playlist", "music.radio_station", "profile"}
+    )
+    passwords = tree.xpath("count(//input[@type='password'])")
+    head.login = bool(passwords) and bool(
+        re.search(
+            r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account", f"{url} {head.title or ''}", re.IGNORECASE
+        )
+    )
+    head.refresh = _refresh(tree, base)
+    return head
+
+
+def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for meta in _METAS(tree):
+        content = meta.get("content").strip()[:4096]
+        for attribute in ("property", "name", "itemprop"):
+            name = (meta.get(attribute) or "").strip().lower()
+            if name and content and len(found) < 500:
+                found.setdefault(name, [])
+                if content not in found[name]:
+                    found[name].append(content)
+    return {name: tuple(contents[:20]) for name, contents in found.items()}
+
+
+def _read_titles(tree: Any, head: PageHead, structured: JSONLDFacts) -> None:
+    head.site = head.first("og:site_name", "application-name", "al:ios:app_name")
+    document = _joined(
+        next(iter(tree.xpath("//head/title | //title[not(ancestor::*[local-name()='svg'])]")), None)
+    )
+    headings = [text for element in tree.xpath("//h1")[:3] if (text := _joined(element))]
+    shared = head.first("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
+    head.show = (
+        structured.show or head.first("og:podcast", "podcast:title", "music:album", "series") or head.site
+    )
+    everything = [text for text in (structured.title, shared, *headings, document) if text]
+    head.title = next(iter(everything), None)
+    if len(headings) == 1 and head.title and plain(headings[0]) and plain(headings[0]) in plain(head.title):
+        head.title = headings[0]
+    pieces: list[str] = list(everything)
+    for text in everything[:5]:
+        parts = _TITLE_SEPARATOR.split(text)
+        if len(parts) > 1:
+            # "Episode | Show" and "Show: Episode": the parts are guesses, the match decides.
+            pieces += [" - ".join(parts[:-1]), " - ".join(parts[1:])]
+    names = {plain(head.show), plain(head.site), ""}
+    head.alternate_titles = tuple(dict.fromkeys(text for text in pieces if plain(text) not in names))[:12]
+
+
+def _joined(element: Any | None) -> str | None:
+    return (" ".join("".join(element.itertext()).split())[:500] or None) if element is not None else None
+
+
+def _time_element(tree: Any) -> str | None:
+    for path in (
+        "//*[@itemprop='datePublished']/@datetime",
+        "//*[@itemprop='datePublished']/@content",
+        "//time[@pubdate]/@datetime",
+        "//article//time/@datetime",
+        "//main//time/@datetime",
+    ):
+        found = next((text for text in tree.xpath(path)[:3] if dates.parse_date(text)), None)
+        if found:
+            return str(found)
+    return None
+
+
+def _links(tree: Any, base: str) -> tuple[Link, ...]:
+    found: list[Link] = []
+    for element in _ANCHORS(tree)[:MAX_LINKS]:
+        address = urls.absolute(base, element.get("href"))
+        if address:
+            text = (
+                " ".join("".join(element.itertext()).split())
+                or element.get("title")
+                or element.get("aria-label")
+            )
+            found.append(
+                Link(
+                    address,
+                    (text or "")[:200],
+                    (element.get("rel") or "")[:60],
+                    (element.get("type") or "")[:60],
+                )
+            )
+    return tuple(found)
+
+
+# --- feeds --------------------------------------------------------------------------------------------------
+
+
+def _feeds(  # noqa: C901  # one place where feeds are linked a branch
+    elements: list[Any], links: tuple[Link, ...], structured: JSONLDFacts
+) -> tuple[str, ...]:
+    """Return addresses of feeds, the likeliest podcast feed first; comment feeds are left out."""
+    scored: dict[str, float] = {}
+
+    def add(address: str, label: str, points: float) -> None:
+        text = f"{address} {label}"
+        if _COMMENT_FEED.search(text) or len(scored) > 50:
+            return
+        if re.search(r"podcast|episodes?|audio|mp3|m4a|aac", text, re.IGNORECASE):
+            points += 3
+        if urls.is_on(address, *_FEED_HOSTS):
+            points += 2
+        key = address.split("#", 1)[0]
+        scored[key] = max(scored.get(key, float("-inf")), points)
+
+    for feed in structured.feeds:
+        add(feed, "podcast", 4)
+    for element, rel, address in elements:
+        kind = (element.get("type") or "").lower()
+        if address and ({"alternate", "feed"} & set(rel)) and (kind.startswith(_FEED_TYPES) or "feed" in rel):
+            add(address, element.get("title") or "", 2)
+    for link in links:
+        address = urls.normalised(link.url)
+        named = re.search(r"\brss\b|\bfeed\b|\bxml\b", link.text, re.IGNORECASE)
+        if link.type.lower().startswith(_FEED_TYPES) or (
+            _FEED_PATH.search(address) and not urls.is_audio_url(address)
+        ):
+            add(address, link.text, 1.5 if named else 0.5)
+        elif named and urls.extension(address) in {"xml", "rss"}:
+            add(address, link.text, 1)
+    ranked = sorted(scored.items(), key=lambda row: -row[1])
+    return tuple(address for address, points in ranked if points > 0)[:8]
+
+
+# --- players ------------------------------------------------------------------------------------------------
+
+_BESIDE = re.compile(
+    r"(?:^|[\s_-])(?:sidebar|related|promo|comments?|footer|widget)(?:$|[\s_-])", re.IGNORECASE
+)
+
+
+def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> tuple[str, ...]:
+    found: list[str] = []
+    for element in _FRAMES(tree)[:200]:
+        if _is_beside(element):
+            continue
+        for name in (
+            "src",
+            "data-src",
+            "data-lazy-src",
+            "data-original",
+            "data-url",
+            "data",
+            "data-litespeed-src",
+        ):
+            value = element.get(name)
+            address = urls.absolute(base, value) if value and not value.startswith("about:") else None
+            if address:
+                found.append(address)
+                break
+    found += [address for address in structured.players if address]
+    player = urls.absolute(base, head.first("twitter:player", "og:audio:iframe") or "")
+    if player:
+        found.append(player)
+    return tuple(dict.fromkeys(found))[:40]
+
+
+def _is_beside(element: Any) -> bool:
+    node = element
+    for _ in range(30):
+        if node is None or node.tag in {"body", "html", "main", "article"}:
+            return False
+        if node.tag in {"aside", "footer", "nav"} or _BESIDE.search(
+            f"{node.get('class') or ''} {node.get('id') or ''}"
+        ):
+            return True
+        node = node.getparent()
+    return False
+
+
+def _refresh(tree: Any, base: str) -> str | None:
+    """Return where a page sends its reader at once by `<meta http-equiv=refresh>`."""
+    for content in tree.xpath("//meta[translate(@http-equiv,'REFSH','refsh')='refresh']/@content")[:1]:
+        match = re.match(
+            r"\s*(\d{1,3})(?:\.\d*)?\s*[;,]\s*url\s*=\s*[\"']?([^\"'>]+)", content, re.IGNORECASE
+        )
+        if match and int(match[1]) <= 5:
+            return urls.absolute(base, match[2])
+    return None

@@ -1,0 +1,436 @@
+"""Reads a page: collects every mention of audio as a finding, and the facts about its episode.
+
+Runs in the parsing child only. lxml is walked directly: the object tree of BeautifulSoup costs a second
+on the largest pages. The text around a finding is judged here, since only the tree knows it; the choice is made in
+`candidates`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from lxml import etree, html  # type: ignore[import-untyped]
+
+from stenobird.discovery import candidates, urls
+from stenobird.discovery.candidates import Finding, PageWords, words_of
+from stenobird.discovery.charsets import decode_html
+from stenobird.discovery.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
+from stenobird.discovery.json_ld import read_json_ld
+from stenobird.discovery.page_facts import PageHead, read_head
+from stenobird.discovery.rungs import EpisodeFacts, PageFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FINDINGS: Final = 1000
+MAX_ANCESTORS: Final = 40
+PAGE_GROUP: Final = -1
+"""The group of what the page's head names: one audio, however many formats and addresses."""
+
+_ASIDE = re.compile(
+    r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers|comment|comments|commentlist"
+    r"|radio-program|latest-podcasts?|latest-episodes?|recent-episodes?|more-episodes|other-episodes|recommended"
+    r"|recommendations?|read-?more|most-?read|trending|popular|onward|suggested|footer|breadcrumbs?|menu"
+    r"|next-episode|prev(?:ious)?-episode|also-like|similar)(?:$|[\s_-])|(?:^|\s)widget(?:$|\s)",
+    re.IGNORECASE,
+)
+_NOT_ASIDE = re.compile(
+    r"(?:^|\s)(?:no|has|with|without|open|is)-?(?:sidebar|comments?|related|menu|footer)\S*"
+)
+_NARRATION_CLASS = re.compile(
+    r"(?:^|[\s_-])(?:polly|tts|audionote|audio-note|speechkit|beyondwords|trinity|trinityaudio|readspeaker|read-?aloud"
+    r"|text-?to-?speech|narration|narrated|listen-to-(?:this-)?article|article-(?:audio|listen|reader|narration)"
+    r"|audio-article|ad-auris|everlit|vorlesen)(?:$|[\s_-])",
+    re.IGNORECASE,
+)
+_NARRATION_TEXT = re.compile(
+    r"listen to (?:this|the) article|(?:this|the) article (?:was |is )?read"
+    r"|audio version of (?:this|the) article"
+    r"|(?:ai|computer)[- ]generated (?:voice|audio)|automated voice|artikel (?:an)?hören"
+    r"|diesen artikel|artikel vorlesen"
+    r"|vorlesefunktion|écouter (?:l.article|cet article)|(?:escuchar|escucha) (?:este|el) artículo"
+    r"|ascolta l.articolo"
+    r"|ascolta (?:questo )?articolo|ouvir (?:este|o) artigo|(?:beluister|luister naar) dit artikel"
+    r"|lyssna på artikeln"
+    r"|lyt til artikl|この記事を(?:聴|聞)|記事を読み上げ|прослушать статью|dengarkan artikel",
+    re.IGNORECASE,
+)
+_EVIDENCE = re.compile(
+    r"download|herunterladen|télécharger|telecharger|descargar|scarica|baixar|downloaden|ladda ner|last ned"
+    r"|hent"
+    r"|pobierz|скачать|ダウンロード|下载|下載|다운로드|listen|anhören|nachhören|hören|écouter|ecouter|réécouter|escuchar|escucha"
+    r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
+    r"|audio|play\b|episode|folge\b|radio",
+    re.IGNORECASE,
+)
+_HINTS: Final = (
+    "mp3",
+    "m4a",
+    "m4b",
+    "aac",
+    "ogg",
+    "oga",
+    "opus",
+    "wav",
+    "flac",
+    "wma",
+    "m3u8",
+    "MP3",
+    "M4A",
+    "Mp3",
+)
+_HAS_HINT: Final = " or ".join(f"contains(., '.{hint}')" for hint in _HINTS)
+_ATTRIBUTES = etree.XPath(f"//@*[{_HAS_HINT}]")
+_SCRIPTS = etree.XPath("//script[not(@src)]")
+_PLAYERS = etree.XPath("//audio|//amp-audio|//video|//amp-video")
+_TYPED = etree.XPath("//a[starts-with(@type,'audio/')]|//link[starts-with(@type,'audio/')]")
+_MICRODATA = etree.XPath(
+    "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url']"
+)
+_OWN_TECHNIQUE: Final = frozenset(
+    {"a", "audio", "video", "source", "amp-audio", "amp-video", "meta", "iframe", "script", "img"}
+)
+_SOURCE_ATTRIBUTES: Final = (
+    "src",
+    "data-src",
+    "data-source",
+    "data-url",
+    "data-file",
+    "data-audio",
+    "data-lazy-src",
+)
+
+
+def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = False) -> PageFacts:
+    """Return what the page says. `url` is the address it was served from, after redirects."""
+    text = decode_html(body, content_type)
+    tree = _tree(text)
+    if tree is None:
+        return PageFacts(url=url, final_url=url)
+    return _PageReader(tree, url).facts(with_state=with_state)
+
+
+def _tree(text: str) -> Any | None:
+    clean = text.replace("\x00", "")
+    if not clean.strip():
+        return None
+    parser = html.HTMLParser(
+        encoding="utf-8", recover=True, no_network=True, remove_comments=True, huge_tree=True
+    )
+    try:
+        return html.document_fromstring(
+            clean.encode("utf-8", "replace"), parser=parser, ensure_head_body=False
+        )
+    except (etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError):
+        return None
+
+
+class _PageReader:
+    def __init__(self, tree: Any, url: str) -> None:
+        self.tree = tree
+        self.url = url
+        base = next(iter(tree.xpath("//base/@href")), None)
+        self.base = (urls.absolute(url, base) if base else None) or url
+        self.findings: list[Finding] = []
+        self._groups = 0
+        self._surroundings: dict[Any, tuple[bool, bool]] = {}
+
+    def facts(self, *, with_state: bool) -> PageFacts:
+        scripts = [
+            (script.get("id") or "", (script.get("type") or "").lower(), script.text or "")
+            for script in _SCRIPTS(self.tree)
+        ]
+        structured = read_json_ld([text for _, kind, text in scripts if "ld+json" in kind], self.base)
+        head = read_head(self.tree, self.url, self.base, structured)
+        self._from_head(head)
+        self.findings.extend(structured.findings)
+        self._from_players()
+        self._from_microdata()
+        self._from_attributes()
+        for _, kind, text in scripts:
+            if "ld+json" not in kind:
+                self._from_script(text)
+        page = PageWords(
+            _title_words(head), urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
+        )
+        choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
+        video = candidates.choose(self.findings[:MAX_FINDINGS], page, video=True)
+        return PageFacts(
+            url=self.url,
+            final_url=self.url,
+            episode=EpisodeFacts(
+                title=head.title,
+                show=head.show,
+                guid=structured.guid,
+                published=head.published,
+                duration_seconds=head.duration_seconds,
+                page_urls=tuple(
+                    dict.fromkeys(page for page in (self.url, head.canonical, structured.page_url) if page)
+                ),
+                audio_urls=tuple(candidate.url for candidate in choice.candidates[: choice.accepted]),
+                alternate_titles=head.alternate_titles,
+            ),
+            title=head.title,
+            canonical=head.canonical,
+            meta=head.meta,
+            links=head.links,
+            iframes=head.iframes,
+            feeds=head.feeds,
+            oembed=head.oembed,
+            json_ld=tuple(structured.nodes),
+            state=read_state(scripts) if with_state else {},
+            candidates=choice.candidates,
+            accepted=choice.accepted,
+            outcome=choice.outcome,
+            videos=video.candidates[: video.accepted],
+            is_episode=head.is_episode,
+            login=head.login,
+            refresh=head.refresh,
+        )
+
+    # --- where audio is named -------------------------------------------------------------------------------
+
+    def _from_head(self, head: PageHead) -> None:
+        title = head.title or ""
+        for names, technique in (
+            (("og:audio", "og:audio:url"), "page.og_audio"),
+            (("og:audio:secure_url",), "page.og_audio_secure"),
+            (("twitter:player:stream",), "page.twitter_stream"),
+        ):
+            kind = (head.first("og:audio:type", "og:audio:content_type") or "").lower()
+            if technique == "page.twitter_stream":
+                kind = (head.first("twitter:player:stream:content_type") or "").lower()
+            for name in names:
+                for content in head.meta.get(name, ()):
+                    url = urls.absolute(self.base, content)
+                    if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
+                        continue
+                    video = (kind.startswith("video/") or urls.is_video_url(url)) and not urls.is_audio_url(
+                        url
+                    )
+                    self.findings.append(
+                        Finding(
+                            url,
+                            "page.og_video" if video else technique,
+                            context=title,
+                            video=video,
+                            group=PAGE_GROUP,
+                        )
+                    )
+        is_video = (head.first("og:type") or "").startswith("video")
+        for content in head.meta.get("og:video", ()) + head.meta.get("og:video:url", ()):
+            url = urls.absolute(self.base, content)
+            if url and is_video and urls.is_video_url(url):
+                self.findings.append(
+                    Finding(url, "page.og_video", context=title, video=True, group=PAGE_GROUP)
+                )
+
+    def _from_players(self) -> None:
+        for player in _PLAYERS(self.tree):
+            tag = player.tag.lower()
+            # A muted video that starts by itself is decoration.
+            decoration = "muted" in player.attrib and ("autoplay" in player.attrib or "loop" in player.attrib)
+            if tag.endswith("video") and decoration:
+                continue
+            self._groups += 1
+            for element in [player, *player.iter("source")]:
+                for name in _SOURCE_ATTRIBUTES:
+                    value = element.get(name)
+                    url = urls.absolute(self.base, value) if value else None
+                    if url:
+                        self._add_player_source(url, element, player)
+
+    def _add_player_source(self, url: str, element: Any, player: Any) -> None:
+        kind = (element.get("type") or "").lower()
+        video = player.tag.lower().endswith("video") and not (
+            urls.is_audio_url(url) or kind.startswith("audio/")
+        )
+        if kind.startswith(("image/", "text/")) or (video and not urls.is_video_url(url)):
+            return
+        self._add(
+            _without_cache_buster(url),
+            "page.video_element" if video else "page.audio_element",
+            player,
+            context=f"{_labels(player)} {self._heading_near(player)}",
+            video=video,
+            group=self._groups,
+        )
+
+    def _from_microdata(self) -> None:
+        for element in _MICRODATA(self.tree):
+            value = element.get("href") or element.get("content") or element.get("src")
+            url = urls.absolute(self.base, value) if value else None
+            kind = (element.get("type") or "").lower()
+            if url and (urls.is_audio_url(url) or kind.startswith("audio/")):
+                self._add(url, "page.microdata", element, context=f"{_labels(element)} {_text(element)}")
+
+    def _from_attributes(self) -> None:
+        for value in _ATTRIBUTES(self.tree)[: MAX_FINDINGS * 2]:
+            element, name = value.getparent(), (value.attrname or "").lower()
+            if element is None or not isinstance(element.tag, str):
+                continue
+            tag = element.tag.lower()
+            if tag == "a" and name == "href":
+                self._from_link(element, str(value))
+            elif (
+                tag in _OWN_TECHNIQUE
+                and name in {"src", "href", "content", "srcset", *_SOURCE_ATTRIBUTES[1:]}
+                and tag != "a"
+            ):
+                continue
+            elif name.startswith("on"):
+                self._from_mentions(
+                    mentions(str(value), self.base, keyed=False), "page.inline_state", element
+                )
+            elif name not in {
+                "alt",
+                "title",
+                "aria-label",
+                "download",
+                "class",
+                "id",
+                "style",
+                "content",
+            } or (tag != "meta" and name == "content"):
+                self._from_mentions(attribute_mentions(str(value), self.base), "page.attribute", element)
+        for element in _TYPED(self.tree):
+            self._from_link(element, element.get("href") or "")
+
+    def _from_mentions(self, found: Iterator[Any], technique: str, element: Any) -> None:
+        for mention in found:
+            context = mention.title or f"{_labels(element)} {_text(element)} {self._heading_near(element)}"
+            self._add(
+                _without_cache_buster(mention.url),
+                technique,
+                element,
+                context=context,
+                penalty=40.0 if mention.unwanted else 0.0,
+            )
+
+    def _from_link(self, element: Any, reference: str) -> None:
+        url = urls.absolute(self.base, reference)
+        typed = (element.get("type") or "").lower().startswith("audio/")
+        if url is None or not (typed or urls.is_audio_url(url)):
+            return
+        if element.getparent() is not None and element.getparent().tag == "audio":
+            self._add(url, "page.audio_element", element, context="", group=self._groups)
+            return
+        text = _text(element)
+        near = " ".join(
+            filter(
+                None,
+                (text, element.get("class"), element.get("id"), element.get("title"), element.get("rel")),
+            )
+        )
+        parent = element.getparent()
+        if parent is not None and len(_text(parent)) < 120:
+            near = f"{near} {parent.get('class') or ''} {_text(parent)}"
+        evidence = typed or "download" in element.attrib or bool(_EVIDENCE.search(near[:400]))
+        self._add(
+            _without_cache_buster(url),
+            "page.link",
+            element,
+            context=f"{text} {_labels(element)} {self._heading_near(element) if len(text) < 40 else ''}",
+            evidence=evidence,
+        )
+
+    def _from_script(self, text: str) -> None:
+        for mention in mentions(text, self.base):
+            self.findings.append(
+                Finding(
+                    mention.url,
+                    "page.inline_state",
+                    context=mention.title,
+                    penalty=40.0 if mention.unwanted else 0.0,
+                )
+            )
+
+    # --- what stands around it ------------------------------------------------------------------------------
+
+    def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
+        if len(self.findings) < MAX_FINDINGS:
+            aside, narration = self._around(element)
+            self.findings.append(Finding(url, technique, aside=aside, narration=narration, **more))
+
+    def _around(self, element: Any) -> tuple[bool, bool]:
+        """Tell whether the element stands beside the content, and whether it reads the article aloud."""
+        known = self._surroundings.get(element)
+        if known is not None:
+            return known
+        aside = narration = False
+        node, steps = element, 0
+        while node is not None and steps < MAX_ANCESTORS:
+            tag = node.tag.lower() if isinstance(node.tag, str) else ""
+            if tag in {"body", "html"}:
+                break
+            names = f"{node.get('class') or ''} {node.get('id') or ''}"
+            if tag in {"aside", "footer", "nav"}:
+                aside = True
+            elif tag not in {"main", "article"} and names.strip():
+                aside = aside or bool(_ASIDE.search(_NOT_ASIDE.sub(" ", names)))
+            narration = narration or bool(_NARRATION_CLASS.search(names))
+            if steps < 3 and not narration:
+                nearby = _text(node, limit=300) if steps else _labels(node)
+                narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
+            node, steps = node.getparent(), steps + 1
+        self._surroundings[element] = (aside, narration)
+        return aside, narration
+
+    def _heading_near(self, element: Any) -> str:
+        """Return the heading that the element stands under, among the siblings of it and its ancestors."""
+        node = element
+        for _ in range(5):
+            if node is None or node.tag in {"body", "html"}:
+                break
+            sibling, steps = node.getprevious(), 0
+            while sibling is not None and steps < 6:
+                if isinstance(sibling.tag, str):
+                    heading = sibling if sibling.tag in _HEADINGS else next(sibling.iter(*_HEADINGS), None)
+                    if heading is not None:
+                        return _text(heading, limit=300)
+                sibling, steps = sibling.getprevious(), steps + 1
+            node = node.getparent()
+        return ""
+
+
+_HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5")
+_LABELS: Final = (
+    "title",
+    "aria-label",
+    "data-title",
+    "data-name",
+    "data-episode-title",
+    "data-track-title",
+    "alt",
+    "name",
+)
+
+
+def _labels(element: Any) -> str:
+    return " ".join(value for name in _LABELS if (value := element.get(name)))[:500]
+
+
+def _text(element: Any, limit: int = 400) -> str:
+    """Return the first `limit` characters of an element's text; stops reading there."""
+    parts: list[str] = []
+    length = 0
+    for part in element.itertext():
+        parts.append(part)
+        length += len(part)
+        if length > limit * 2:
+            break
+    return " ".join(" ".join(parts).split())[:limit]
+
+
+def _title_words(head: PageHead) -> set[str]:
+    words = words_of(head.title or "")
+    return (words - words_of(head.show or "") - words_of(head.site or "")) or set()
+
+
+def _without_cache_buster(url: str) -> str:
+    """Drop the `?_=1` with which WordPress numbers the players of a page."""
+    return re.sub(r"[?&]_=\d+$", "", url)
+
+
+__all__ = ["AUDIO_HINT", "read_page"]

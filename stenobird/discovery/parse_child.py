@@ -1,0 +1,92 @@
+"""The child process that parses pages and feeds: `python -m stenobird.discovery.parse_child`.
+
+Reads requests from stdin and answers on stdout, one at a time, until stdin ends. A frame is a JSON header
+of one line, `{"op", "url", "content_type", "with_state", "size"}`, followed by `size` bytes of document; an
+answer is `{"size"}` on one line and that many bytes of JSON. The child has no business with files, sockets or
+other processes; its memory and, per request, its CPU time are limited, and it dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+MEMORY_BYTES: Final = 1536 * 1024**2
+CPU_SECONDS: Final = 10
+OPEN_FILES: Final = 32
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+def confine(parent: int) -> None:
+    """Take away what parsing does not need. Ends the process if its parent is gone already."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if os.getppid() != parent:
+            raise SystemExit(0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def allow_cpu(seconds: int) -> None:
+    """Give the next request this much CPU time; past it the kernel ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Parse one document and return plain data. A document that can't be parsed is an answer, too."""
+    # Imported late, so that a child that only has to end starts in no time.
+    from stenobird.discovery.feed_reader import read_feed  # noqa: PLC0415
+    from stenobird.discovery.page_reader import read_page  # noqa: PLC0415
+
+    url, content_type = header["url"], header["content_type"]
+    try:
+        if header["op"] == "feed":
+            feed = read_feed(body, url=url, content_type=content_type)
+            return {"feed": dataclasses.asdict(feed) if feed is not None else None}
+        page = read_page(body, url=url, content_type=content_type, with_state=header["with_state"])
+    except (MemoryError, RecursionError) as exc:
+        return {"failed": f"{type(exc).__name__}: the document is too large or too deeply nested"}
+    return {"page": dataclasses.asdict(page)}
+
+
+def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Answer requests until stdin ends."""
+    # Loaded before the first request, which need not wait for it then.
+    from stenobird.discovery import feed_reader, page_reader  # noqa: F401, PLC0415
+
+    while line := stdin.readline():
+        header = json.loads(line)
+        body = stdin.read(header["size"])
+        allow_cpu(CPU_SECONDS)
+        reply = json.dumps(answer(header, body), ensure_ascii=True, default=str).encode()
+        stdout.write(b'{"size": %d}\n' % len(reply))
+        stdout.write(reply)
+        stdout.flush()
+
+
+def main() -> None:
+    """Run the child; its only argument is the parent's process id."""
+    confine(int(sys.argv[1]))
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Parses pages and feeds in a killable child process: hostile markup costs a child, not the service.
+
+page(body) ──► a free child (started when first needed, kept for the next document)
+                 │ answers within `wall_seconds` ──► PageFacts
+                 └ overruns, dies, or the caller is cancelled ──► killed, replaced at the next need
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts, Link, PageFacts
+from stenobird.errors import StenobirdError
+from stenobird.sources import Candidate
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+MAX_ANSWER_BYTES: Final = 64 * 1024**2
+
+
+class ParseFailed(StenobirdError):
+    """The document could not be read: it is too large or too entangled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParserLimits:
+    """Bounds of the parsing pool. Beyond `children` documents at once, callers wait their turn."""
+
+    children: int = 2
+    wall_seconds: float = 20.0
+
+
+class DocumentParser:
+    """A pool of parsing children. Use it as a context manager; leaving it ends them all."""
+
+    def __init__(self, limits: ParserLimits | None = None) -> None:
+        self._limits = limits or ParserLimits()
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._all: set[asyncio.subprocess.Process] = set()
+        self._turns = asyncio.Semaphore(self._limits.children)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every child and wait for it."""
+        for child in list(self._all):
+            await self._end(child)
+
+    async def page(
+        self, body: bytes, *, url: str, content_type: str = "", with_state: bool = False
+    ) -> PageFacts:
+        """Return a page's facts; `url` is the address it came from. Raises `ParseFailed`."""
+        answer = await self._ask("page", body, url, content_type, with_state=with_state)
+        return page_from(answer["page"])
+
+    async def feed(self, body: bytes, *, url: str, content_type: str = "") -> FeedFacts | None:
+        """Return a feed's facts, `None` if it is no feed. Raises `ParseFailed`."""
+        answer = await self._ask("feed", body, url, content_type, with_state=False)
+        return feed_from(answer["feed"]) if answer["feed"] is not None else None
+
+    async def _ask(
+        self, op: str, body: bytes, url: str, content_type: str, *, with_state: bool
+    ) -> dict[str, Any]:
+        header = {
+            "op": op,
+            "url": url,
+            "content_type": content_type,
+            "with_state": with_state,
+            "size": len(body),
+        }
+        async with self._turns:
+            child = self._idle.pop() if self._idle else await self._start()
+            try:
+                async with asyncio.timeout(self._limits.wall_seconds):
+                    answer = await _exchange(child, json.dumps(header).encode() + b"\n" + body)
+            except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError) as exc:
+                await self._end(child)
+                raise ParseFailed from exc
+            except BaseException:
+                # Cancelled half-way: what the child would answer belongs to nobody.
+                await self._end(child)
+                raise
+            self._idle.append(child)
+        if "failed" in answer:
+            raise ParseFailed(f"The document could not be read: {answer['failed']}.")
+        return answer
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-m",
+            "stenobird.discovery.parse_child",
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+        )
+        self._all.add(child)
+        return child
+
+    async def _end(self, child: asyncio.subprocess.Process) -> None:
+        self._all.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        if child.stdin is not None:
+            child.stdin.close()
+        await child.wait()
+
+
+async def _exchange(child: asyncio.subprocess.Process, request: bytes) -> dict[str, Any]:
+    if child.stdin is None or child.stdout is None:
+        raise OSError("the child was started without pipes")
+    child.stdin.write(request)
+    await child.stdin.drain()
+    size = int(json.loads(await child.stdout.readuntil())["size"])
+    if not 0 <= size <= MAX_ANSWER_BYTES:
+        raise ValueError("the answer is larger than any honest one")
+    answer = json.loads(await child.stdout.readexactly(size))
+    return dict(answer)
+
+
+# --- from plain data ----------------------------------------------------------------------------------------
+
+
+def page_from(row: dict[str, Any]) -> PageFacts:
+    """Return the facts of a page from what the child sent."""
+    facts = dict(row)
+    episode: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in row["episode"].items()
+    }
+    facts["episode"] = EpisodeFacts(**episode)
+    facts["meta"] = {name: tuple(values) for name, values in row["meta"].items()}
+    facts["links"] = tuple(Link(**link) for link in row["links"])
+    facts["candidates"] = tuple(Candidate(**candidate) for candidate in row["candidates"])
+    facts["videos"] = tuple(Candidate(**candidate) for candidate in row["videos"])
+    for name in ("iframes", "feeds", "oembed", "json_ld"):
+        facts[name] = tuple(row[name])
+    return PageFacts(**facts)
+
+
+def feed_from(row: dict[str, Any]) -> FeedFacts:
+    """Return the facts of a feed from what the child sent."""
+    episodes = []
+    for episode in row["episodes"]:
+        enclosures = tuple(Candidate(**enclosure) for enclosure in episode["enclosures"])
+        episodes.append(FeedEpisode(**(episode | {"enclosures": enclosures})))
+    return FeedFacts(**(row | {"episodes": tuple(episodes)}))

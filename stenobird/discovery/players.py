@@ -1,0 +1,156 @@
+"""Which iframes of a page are audio players, and whether they all play one thing. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from stenobird.discovery import urls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_NO_PLAYER: Final = (
+    "youtube.com",
+    "youtube-nocookie.com",
+    "youtu.be",
+    "vimeo.com",
+    "dailymotion.com",
+    "google.com",
+    "googletagmanager.com",
+    "doubleclick.net",
+    "googlesyndication.com",
+    "facebook.com",
+    "twitter.com",
+    "x.com",
+    "instagram.com",
+    "tiktok.com",
+    "linkedin.com",
+    "pinterest.com",
+    "reddit.com",
+    "disqus.com",
+    "recaptcha.net",
+    "hcaptcha.com",
+    "cloudflare.com",
+    "typeform.com",
+    "hubspot.com",
+    "mailchimp.com",
+    "list-manage.com",
+    "paypal.com",
+    "stripe.com",
+    "amazon-adsystem.com",
+    "openstreetmap.org",
+    "datawrapper.de",
+    "flourish.studio",
+    "calendly.com",
+    "patreon.com",
+    "ko-fi.com",
+    "giphy.com",
+    "taboola.com",
+    "outbrain.com",
+    "wikipedia.org",
+    "twitch.tv",
+    "jwplatform.com",
+    "brightcove.net",
+    "kaltura.com",
+)
+_PLAYER_HOSTS: Final = (
+    "buzzsprout.com",
+    "libsyn.com",
+    "podbean.com",
+    "spreaker.com",
+    "simplecast.com",
+    "transistor.fm",
+    "captivate.fm",
+    "acast.com",
+    "megaphone.fm",
+    "omny.fm",
+    "omnycontent.com",
+    "art19.com",
+    "audioboom.com",
+    "blubrry.com",
+    "fireside.fm",
+    "podigee.com",
+    "podigee.io",
+    "castos.com",
+    "redcircle.com",
+    "soundcloud.com",
+    "mixcloud.com",
+    "anchor.fm",
+    "podcasters.spotify.com",
+    "creators.spotify.com",
+    "open.spotify.com",
+    "podcasts.apple.com",
+    "iheart.com",
+    "castbox.fm",
+    "pinecast.com",
+    "ausha.co",
+    "ivoox.com",
+    "zencastr.com",
+    "podomatic.com",
+    "whooshkaa.com",
+    "npr.org",
+    "archive.org",
+    "radiofrance.fr",
+    "rss.com",
+    "hearthis.at",
+    "audiomack.com",
+    "overcast.fm",
+    "pca.st",
+    "pocketcasts.com",
+    "podcloud.fr",
+    "podlovers.org",
+    "letscast.fm",
+    "podcaster.de",
+    "castopod.org",
+    "justcast.com",
+    "resonaterecordings.com",
+    "sounder.fm",
+    "backtracks.fm",
+    "podient.com",
+    "audiomeans.fr",
+    "bandcamp.com",
+    "ximalaya.com",
+    "supportingcast.fm",
+    "simplecastaudio.com",
+)
+_PLAYER_PATH = re.compile(
+    r"podcast|audio|episode|(?:^|[/._-])(?:player|embed|listen|sound|radio|track)", re.IGNORECASE
+)
+_SHOW_PLAYER = re.compile(r"/playlist/|/show/|/playlists/|/sets/|multi|latest", re.IGNORECASE)
+
+
+def player_frames(iframes: Iterable[str], page_url: str, knows: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the iframes that may be audio players, platforms that a rule `knows` first."""
+    known: list[str] = []
+    likely: list[str] = []
+    for url in iframes:
+        if urls.is_on(url, *_NO_PLAYER) or not urls.is_sane(url):
+            continue
+        if knows(url) or urls.is_on(url, *_PLAYER_HOSTS):
+            known.append(url)
+        elif urls.page_key(url) != urls.page_key(page_url) and _PLAYER_PATH.search(urls.path_of(url)):
+            likely.append(url)
+    return tuple(dict.fromkeys(known + likely))
+
+
+def one_each(frames: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the frames if no host has two of them, `None` if one does.
+
+    A page that embeds one episode from several hosts (Spotify, Apple) embeds the same episode; a page that
+    embeds two players of one host embeds two episodes, and none of them can be told to be the page's.
+    """
+    chosen: dict[str, str] = {}
+    for url in frames:
+        host = ".".join(urls.host_of(url).split(".")[-2:])
+        # One player is often named twice: as an iframe and as twitter:player, with other parameters.
+        if host in chosen and _identity(chosen[host]) != _identity(url):
+            return None
+        chosen.setdefault(host, url)
+    return tuple(sorted(chosen.values(), key=lambda url: bool(_SHOW_PLAYER.search(url))))
+
+
+def _identity(url: str) -> str:
+    """Return the longest telling token of a player's address: its episode id."""
+    tokens = re.findall(r"[A-Za-z0-9_-]*\d[A-Za-z0-9_-]*", f"{urls.path_of(url)}/{urls.query_of(url)}")
+    return max(tokens, key=len, default=urls.page_key(url)).lower()

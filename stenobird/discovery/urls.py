@@ -1,0 +1,316 @@
+"""What a URL says by itself: media extensions, tracking prefixes, identity of files and pages.
+
+Everything here is pure, total (no input makes it raise) and linear in the length of its input.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import posixpath
+import re
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urldefrag, urljoin, urlsplit, urlunsplit
+
+AUDIO_EXTENSIONS: Final = frozenset(
+    {"mp3", "m4a", "m4b", "aac", "ogg", "oga", "opus", "wav", "flac"}
+    | {"weba", "wma", "aif", "aiff", "amr", "mp2", "mpga", "mka"}
+)
+VIDEO_EXTENSIONS: Final = frozenset(["mp4", "m4v", "webm", "mov", "ogv", "mkv", "mpg", "mpeg", "avi", "3gp"])
+PLAYLIST_EXTENSIONS: Final = frozenset(["m3u8", "m3u", "pls", "xspf", "asx"])
+
+_TIME_FRAGMENT = re.compile(r"t=[\d:.,smhn-]*(?:&.*)?", re.IGNORECASE)
+_WRAPPER = re.compile(
+    r"(?:web\+)?(pktc|podcast|podcasts|feed|itpc|pcast|rss|podto|acast)(?::)(?://)?", re.IGNORECASE
+)
+_TRACKERS: Final = (
+    "podtrac.com",
+    "chtbl.com",
+    "chrt.fm",
+    "pdst.fm",
+    "pdcn.co",
+    "mgln.ai",
+    "gum.fm",
+    "pscrb.fm",
+    "flex.acast.com",
+    "op3.dev",
+    "blubrry.com",
+    "claritaspod.com",
+    "clrtpod.com",
+    "prfx.byspotify.com",
+    "arttrk.com",
+    "podscribe.com",
+    "swap.fm",
+    "pdrl.fm",
+    "podkite.com",
+    "podsights.com",
+    "podcorn.com",
+    "2cnt.net",
+    "adtonos.com",
+    "tracking.podigee.com",
+    "pfx.vpixl.com",
+    "pod.link",
+    "audiotrk.com",
+    "zen.ai",
+    "podderapp.com",
+    "podroll.fm",
+    "trk.acast.com",
+    "aw.noxsolutions.com",
+)
+_HOST_SEGMENT = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,18}(?::\d{2,5})?", re.IGNORECASE
+)
+_SESSION_KEYS: Final = re.compile(
+    r"utm_\w+|fbclid|gclid|mc_[ce]id|ref|source|from|igshid|si|amp|share|cmp|wt\w*|at_\w+", re.IGNORECASE
+)
+_HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)
+
+
+def normalised(url: str) -> str:
+    """Return the URL a browser would open: podcast-app schemes unwrapped, a `#t=` time dropped.
+
+    Other fragments stay, since they can name an episode of a feed; `for_request` drops them.
+    """
+    url = url.strip()
+    match = _WRAPPER.match(url)
+    if match and not url.lower().startswith(("http:", "https:")):
+        rest = url[match.end() :].removeprefix("subscribe/")
+        url = rest if re.match(r"https?://", rest, re.IGNORECASE) else "https://" + rest.lstrip("/")
+    base, fragment = urldefrag_safe(url)
+    return base if _TIME_FRAGMENT.fullmatch(fragment) else url
+
+
+def for_request(url: str) -> str:
+    """Return the URL without its fragment, as it goes over the wire. Nothing else is touched."""
+    return urldefrag_safe(url)[0]
+
+
+def urldefrag_safe(url: str) -> tuple[str, str]:
+    """Return (URL without fragment, fragment) for any string."""
+    try:
+        base, fragment = urldefrag(url)
+    except ValueError:
+        return url, ""
+    return base, fragment
+
+
+def absolute(base: str, reference: str) -> str | None:
+    """Resolve a reference found in a document; `None` if the outcome is not an http(s) URL.
+
+    Blanks around are dropped and blanks inside percent-encoded, as browsers do.
+    """
+    reference = re.sub(r"[\t\r\n]", "", reference.strip(" \t\r\n\f\x00"))
+    if not reference or len(reference) > 8192:
+        return None
+    try:
+        url = urljoin(base, reference)
+        parts = urlsplit(url)
+        usable = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        return None
+    return url.replace(" ", "%20") if usable else None
+
+
+def host_of(url: str) -> str:
+    """Return the lower-case host without `www.`, empty for what is no URL."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return host.lower().rstrip(".").removeprefix("www.")
+
+
+def path_of(url: str) -> str:
+    """Return the path as written, empty for what is no URL."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def query_of(url: str) -> list[tuple[str, str]]:
+    """Return the query's pairs, empty for what is no URL."""
+    try:
+        return parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        return []
+
+
+def is_on(url: str, *domains: str) -> bool:
+    """Tell whether the URL's host is one of `domains` or below one."""
+    host = host_of(url)
+    return any(host == domain or host.endswith("." + domain) for domain in domains)
+
+
+def extension(url: str) -> str:
+    """Return the lower-case extension of the path (never of a directory in it), empty if there is none."""
+    name = posixpath.basename(unquote(path_of(url)))
+    _, dot, ending = name.rpartition(".")
+    return ending.lower() if dot and len(ending) <= 5 and ending.isalnum() else ""
+
+
+def is_audio_url(url: str) -> bool:
+    """Tell whether the path (or a path nested in the query, as in tracking redirects) ends like audio."""
+    if extension(url) in AUDIO_EXTENSIONS:
+        return True
+    nested = unwrapped(url)
+    return bool(nested) and extension(nested[-1]) in AUDIO_EXTENSIONS
+
+
+def is_video_url(url: str) -> bool:
+    """Tell whether the path ends like a video file."""
+    return extension(url) in VIDEO_EXTENSIONS
+
+
+def file_name(url: str) -> str:
+    """Return the last segment of the path, percent-decoded, lower-case."""
+    return posixpath.basename(unquote(path_of(unwrapped_or_self(url)))).lower()
+
+
+def is_sane(url: str) -> bool:
+    """Tell whether a URL found in a document could have been meant: no quotes, blanks or script in it."""
+    return len(url) <= 4096 and not _HARD_URL.search(url)
+
+
+# --- tracking prefixes --------------------------------------------------------------------------------------
+
+
+def unwrapped(url: str) -> list[str]:
+    """Return what the URL wraps, outermost prefix removed first; empty where nothing is wrapped.
+
+    Used to compare files and to get past a prefix that is dead, never to bypass one that works: dynamic ads
+    and signatures live there.
+    """
+    found: list[str] = []
+    current = url
+    for _ in range(8):
+        inner = _unwrap_once(current)
+        if inner is None or inner in found or inner == url:
+            break
+        found.append(inner)
+        current = inner
+    return found
+
+
+def unwrapped_or_self(url: str) -> str:
+    """Return the innermost URL."""
+    return (unwrapped(url) or [url])[-1]
+
+
+_NESTED = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){1,2}", re.IGNORECASE)
+
+
+def _unwrap_once(url: str) -> str | None:  # noqa: PLR0911  # one kind of wrapping a branch
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    nested = _NESTED.search(parts.path)
+    if nested:
+        return _nested_url(nested, parts.query)
+    nested = _NESTED.search(parts.query)
+    if nested:
+        return _nested_url(nested, "")
+    if is_on(url, "t.subsplash.com"):
+        return _from_base64(posixpath.basename(parts.path))
+    if not is_on(url, *_TRACKERS):
+        return None
+    segments = parts.path.split("/")
+    for index in range(1, len(segments) - 1):
+        segment = segments[index]
+        if _HOST_SEGMENT.fullmatch(segment) and segment.rsplit(".", 1)[-1].lower() not in AUDIO_EXTENSIONS:
+            rest = "/".join(segments[index:])
+            return f"https://{rest}" + (f"?{parts.query}" if parts.query else "")
+    return None
+
+
+def _nested_url(nested: re.Match[str], query: str) -> str | None:
+    """Return the URL that starts at the match; `query` is what followed the path that it stands in."""
+    inner = nested.string[nested.start() :]
+    if "%" in nested[0]:
+        inner = unquote(unquote(inner.split("&", 1)[0]) if "%25" in nested[0] else inner.split("&", 1)[0])
+    elif query:
+        inner = f"{inner}?{query}"
+    inner = re.sub(r"^(https?):/(?!/)", r"\1://", inner, flags=re.IGNORECASE)
+    return inner if host_of(inner) else None
+
+
+def _from_base64(name: str) -> str | None:
+    token = name.rsplit(".", 1)[0].replace("-", "+").replace("_", "/")
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    match = re.search(r"https?://[^\s\"'<>]+", text)
+    return match[0] if match else None
+
+
+# --- identity -----------------------------------------------------------------------------------------------
+
+
+def audio_key(url: str) -> str:
+    """Return what identifies the file: its name if that is telling, else host and path, prefixes stripped."""
+    inner = unwrapped_or_self(url)
+    name = file_name(inner)
+    if len(name) > 14 and "." in name:
+        return name
+    key = f"{host_of(inner)}{unquote(path_of(inner))}".lower()
+    # Where the path says nothing, the query is the file: /play?id=7, /download.php?file=ep7.mp3
+    if extension(inner) not in AUDIO_EXTENSIONS:
+        query = "&".join(f"{name}={value}" for name, value in sorted(query_of(inner)) if name.lower() != "_")
+        return f"{key}?{query}" if query else key
+    return key
+
+
+_VARIANT_WORDS = re.compile(
+    r"(?<![a-z0-9])(?:mp3|m4a|aac|ogg|opus|vbr|cbr|hq|lq|hi|lo|high|low|mono|stereo|small|large"
+    r"|\d{2,3}k(?:b|bps|bit|bits)?|q\d|itunes|download|stream|player|web)(?![a-z0-9])"
+)
+
+
+def variant_key(url: str) -> str:
+    """Return the file's name without extension, quality and format words: equal for variants of one audio."""
+    stem = file_name(url).rpartition(".")[0] or file_name(url)
+    return re.sub(r"[^\w]+|_+", "", _VARIANT_WORDS.sub("", stem.replace("_", "-")))
+
+
+def page_key(url: str) -> str:
+    """Return the page's identity: no scheme, `www.`, tracking parameters, fragment or trailing slash."""
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return url.strip().lower()
+    query = "&".join(
+        sorted(f"{name}={value}" for name, value in query_of(url) if not _SESSION_KEYS.fullmatch(name))
+    )
+    path = re.sub(r"/(?:index\.(?:html?|php)|amp/?)?$", "", unquote(parts.path)).rstrip("/")
+    return f"{host_of(url)}{path}" + (f"?{query}" if query else "")
+
+
+def url_tokens(url: str) -> set[str]:
+    """Return the telling tokens of a page URL: ids and slugs of more than seven characters, lower-case."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return set()
+    text = unquote(f"{parts.path}?{parts.query}").lower()
+    tokens = set(re.findall(r"[a-z0-9]{8,}", text))
+    slugs = {re.sub(r"\.(?:html?|php|aspx?)$", "", segment) for segment in re.split(r"[/?&=]", text)}
+    return {token for token in tokens | slugs if len(token) > 7 and not re.fullmatch(r"[a-z]+", token)} | {
+        slug for slug in slugs if len(slug) > 7 and re.search(r"[-_\d]", slug)
+    }
+
+
+def is_home(url: str) -> bool:
+    """Tell whether the path names nothing: `/`, `/index.html`, `/podcast/`."""
+    path = path_of(url).strip("/").lower()
+    return re.fullmatch(r"(?:index\.(?:html?|php)|home|podcasts?|[a-z]{2}(?:-[a-z]{2})?|)", path) is not None
+
+
+def origin(url: str) -> str:
+    """Return scheme and host, for messages."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url[:80]
+    return urlunsplit((parts.scheme, parts.netloc, "", "", "")) or url[:80]
