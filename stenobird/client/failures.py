@@ -58,9 +58,12 @@ def error_from_body(
 
 
 def _classes_by_code() -> dict[str, type[StenobirdError]]:
-    # Leaves come last and win: `JobError` shares its code with `TranscriptionFailed`.
+    # Leaves come last and win: `JobError` shares its code with `TranscriptionFailed`. Classes that other
+    # modules derive are the server's own and are made otherwise.
     families = (errors.RequestError, errors.JobError)
-    return {cls.code: cls for family in families for cls in _family(family)}
+    return {
+        cls.code: cls for family in families for cls in _family(family) if cls.__module__ == errors.__name__
+    }
 
 
 def _family(cls: type[StenobirdError]) -> Iterator[type[StenobirdError]]:

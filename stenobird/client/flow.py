@@ -264,7 +264,7 @@ class _Reader:
         if not _may_retry(reply, error):
             raise error
         self.retry_after_seconds = error.retry_after_seconds
-        return error.message
+        return "fruitless"
 
     def _new_event(self, frame: Frame) -> Event | None:
         """Return the event of a frame, `None` for what isn't one or has been seen."""

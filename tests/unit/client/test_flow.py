@@ -1,0 +1,251 @@
+"""What the client does when the service misbehaves, told by a scripted service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from stenobird import errors
+from stenobird.client import (
+    Event,
+    RetryPolicy,
+    ServiceError,
+    ServiceUnreachable,
+    StenobirdClient,
+    TranscriptOptions,
+)
+from stenobird.client.failures import error_from_body
+from stenobird.client.model import Result
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+STATUS = {"id": "tr_1", "status": "queued", "mode": "preview", "terminal": False, "result_ready": False}
+
+
+def event(event_id: int, name: str, **data: Any) -> bytes:
+    return f"id: {event_id}\nevent: {name}\ndata: {json.dumps({'id': 'tr_1'} | data)}\n\n".encode()
+
+
+def stream(*frames: bytes) -> httpx.Response:
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=b"".join(frames))
+
+
+DONE = event(9, "done", status="completed", terminal=True, result_ready=True)
+
+
+class Service:
+    """Answers each request with the next of its script, and remembers the requests and the waits."""
+
+    def __init__(self, *script: httpx.Response | Exception) -> None:
+        self.script = list(script)
+        self.requests: list[httpx.Request] = []
+        self.waits: list[float] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        item = self.script.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def client(self, policy: RetryPolicy | None = None) -> StenobirdClient:
+        return StenobirdClient(
+            "http://service",
+            api_key="sb_live_key",
+            policy=policy,
+            transport=httpx.MockTransport(self.answer),
+            sleep=self.waits.append,
+        )
+
+
+def test_retries_of_a_post_share_key_and_bytes() -> None:
+    service = Service(
+        httpx.ReadError("gone"),
+        httpx.Response(502),
+        httpx.ConnectError("no"),
+        httpx.Response(202, json=STATUS),
+    )
+    with service.client() as client:
+        assert client.create("https://example.com/ä").id == "tr_1"
+    assert len({request.headers["idempotency-key"] for request in service.requests}) == 1
+    assert len({request.content for request in service.requests}) == 1
+    assert {request.headers["authorization"] for request in service.requests} == {"Bearer sb_live_key"}
+    assert len(service.waits) == 3
+
+
+def test_two_calls_have_two_keys_unless_told_otherwise() -> None:
+    service = Service(*(httpx.Response(202, json=STATUS) for _ in range(4)))
+    with service.client() as client:
+        client.create("https://example.com")
+        client.create("https://example.com")
+        options = TranscriptOptions(idempotency_key="mine")
+        client.create("https://example.com", options)
+        client.create("https://example.com", options)
+    keys = [request.headers["idempotency-key"] for request in service.requests]
+    assert keys[0] != keys[1]
+    assert keys[2:] == ["mine", "mine"]
+
+
+def test_only_the_options_that_were_chosen_are_sent() -> None:
+    service = Service(httpx.Response(202, json=STATUS))
+    with service.client() as client:
+        client.create("https://example.com", TranscriptOptions(language="he", preview_id="tr_0"))
+    assert json.loads(service.requests[0].content) == {
+        "audio_url": "https://example.com",
+        "language": "he",
+        "preview_id": "tr_0",
+    }
+
+
+def test_patience_ends() -> None:
+    service = Service(*(httpx.ConnectError("refused") for _ in range(4)))
+    with service.client(RetryPolicy(max_tries=4)) as client, pytest.raises(ServiceUnreachable) as raised:
+        client.create("https://example.com")
+    assert raised.value.details["reason"] == "ConnectError: refused"
+    assert [0.25 * 2**n <= wait <= 0.5 * 2**n for n, wait in enumerate(service.waits)] == [True] * 3
+
+
+def test_the_wait_that_the_service_asks_for_is_kept() -> None:
+    busy = {"error": "queue_busy", "message": "The queue is full.", "retry_after_seconds": 7}
+    limited = {"error": "rate_limited", "message": "Too many requests."}
+    service = Service(
+        httpx.Response(429, json=busy),
+        httpx.Response(429, json=limited, headers={"Retry-After": "31"}),
+        httpx.Response(202, json=STATUS),
+    )
+    with service.client() as client:
+        client.create("https://example.com")
+    assert service.waits == [7, 31]
+
+
+def test_a_busy_queue_is_not_waited_for_without_end() -> None:
+    busy = {"error": "queue_busy", "message": "The queue is full.", "retry_after_seconds": 1}
+    service = Service(*(httpx.Response(429, json=busy) for _ in range(3)))
+    with service.client(RetryPolicy(max_busy_tries=3)) as client, pytest.raises(errors.QueueBusy):
+        client.create("https://example.com")
+    assert service.waits == [1, 1]
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 410, 422])
+def test_a_refusal_is_final(status: int) -> None:
+    service = Service(httpx.Response(status, json={"error": "invalid_request", "message": "No."}))
+    with service.client() as client, pytest.raises(errors.InvalidRequest, match=r"^No\.$"):
+        client.create("https://example.com")
+    assert service.waits == []
+
+
+def test_a_result_that_is_not_ready_is_waited_for() -> None:
+    early = {"error": "transcript_not_ready", "message": "Wait.", "retry_after_seconds": 2}
+    body = {"id": "tr_1", "status": "completed", "mode": "full", "text": "Hi.", "segments": []}
+    service = Service(
+        httpx.Response(409, json=early), httpx.Response(409, json=early), httpx.Response(200, json=body)
+    )
+    with service.client() as client:
+        assert client.result("tr_1").status == "completed"
+    assert service.waits == [2, 2]
+
+
+def test_events_that_were_seen_are_not_shown_again() -> None:
+    one, two = event(1, "status", status="queued"), event(2, "status", status="transcribing")
+    service = Service(stream(one, two), stream(one, two, DONE))
+    with service.client() as client:
+        seen = [item.id for item in client.resume("tr_1")]
+    assert seen == [1, 2, 9]
+    assert "last-event-id" not in service.requests[0].headers
+    assert service.requests[1].headers["last-event-id"] == "2"
+
+
+def test_an_event_cut_in_the_middle_is_read_again_whole() -> None:
+    whole = event(1, "transcript", text="Hello.", chunk_index=0)
+    service = Service(stream(whole[:-20]), stream(whole, DONE))
+    with service.client() as client:
+        assert [item.type for item in client.resume("tr_1")] == ["transcript", "done"]
+    assert "last-event-id" not in service.requests[1].headers
+
+
+def test_comments_and_unknown_events_do_no_harm() -> None:
+    service = Service(
+        stream(b"retry: 1\n\n", event(1, "status"), b": ping\n\n", event(2, "confetti", colour="red"), DONE)
+    )
+    with service.client() as client:
+        seen = list(client.resume("tr_1"))
+    assert [item.type for item in seen] == ["status", "confetti", "done"]
+    assert type(seen[1]) is Event
+    assert seen[1].data["colour"] == "red"
+
+
+def test_streams_that_bring_nothing_end_in_polling_and_the_events_still_come() -> None:
+    done = STATUS | {"status": "completed", "terminal": True, "result_ready": True}
+    running = STATUS | {"status": "transcribing", "stage": "transcribing", "retry_after_seconds": 2}
+    service = Service(
+        httpx.Response(503),
+        stream(),
+        httpx.Response(200, html="<p>scanning</p>"),
+        httpx.Response(200, json=running),
+        httpx.Response(200, json=running),
+        httpx.Response(200, json=done),
+        stream(event(1, "status", status="queued"), event(2, "transcript", text="Hi.", chunk_index=0), DONE),
+    )
+    with service.client() as client:
+        seen = [(item.id, item.type) for item in client.resume("tr_1")]
+    assert seen == [(None, "status"), (1, "status"), (2, "transcript"), (9, "done")]
+    assert service.waits[2:] == [2, 2]
+
+
+def test_a_network_that_stays_away_ends_a_stream_with_where_to_resume() -> None:
+    service = Service(stream(event(4, "status")), *(httpx.ConnectError("no") for _ in range(3)))
+    with service.client(RetryPolicy(max_tries=3)) as client, pytest.raises(ServiceUnreachable) as raised:
+        list(client.resume("tr_1", 3))
+    assert raised.value.details["last_event_id"] == 4
+
+
+@pytest.mark.parametrize(
+    "content", [b"id: x\ndata: {}\n\n", b"data: {}\n\n", b"id: 1\ndata: not json\n\n"], ids=str
+)
+def test_a_stream_of_something_else_is_refused(content: bytes) -> None:
+    service = Service(stream(content))
+    with service.client() as client, pytest.raises(ServiceError, match="Check the address"):
+        list(client.resume("tr_1"))
+
+
+def test_an_answer_of_something_else_is_refused() -> None:
+    for answer in (httpx.Response(200, html="<p>Welcome</p>"), httpx.Response(404, html="<p>Nowhere</p>")):
+        with Service(answer).client() as client, pytest.raises(ServiceError, match="Check"):
+            client.status("tr_1")
+
+
+def test_the_error_of_a_newer_service_keeps_its_code() -> None:
+    error = error_from_body({"error": "too_beautiful", "message": "It is.", "hint": "Look away."}, 418)
+    assert isinstance(error, ServiceError)
+    assert (error.code, error.http_status, error.message) == ("too_beautiful", 418, "It is.")
+    assert error.details == {"hint": "Look away."}
+    assert ServiceError.code == "service_error"
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        errors.QueueBusy,
+        errors.TranscriptionFailed,
+        errors.UnsupportedURL,
+        errors.InvalidURL,
+        errors.AudioTooLarge,
+    ],
+)
+def test_an_error_body_becomes_the_error_it_was(cls: type[errors.StenobirdError]) -> None:
+    error = cls(details={"detail": 1}, retry_after_seconds=3)
+    assert type(error_from_body(error.body(), cls.http_status)) is cls
+    assert error_from_body(error.body(), cls.http_status).body() == error.body()
+
+
+def test_trimmed_segments_join_to_the_text_again() -> None:
+    texts = ["Hello", " there.", "今日は", "鳥", "  Twice.", " Twice."]
+    rows = [{"id": n, "start": n, "end": n + 1, "text": text.strip()} for n, text in enumerate(texts)]
+    body = {"id": "tr_1", "status": "completed", "text": "".join(texts), "segments": rows}
+    result = Result.from_body(body)
+    assert [segment.text for segment in result.transcript.segments] == texts
+    assert result.text == "".join(texts)
