@@ -218,7 +218,7 @@ class EgressClient:
 
     def _check(self, url: str) -> PublicURL:
         try:
-            return self.policy.check_url(url)
+            return self.policy.check_url(url).for_request()
         except InvalidURL as exc:
             raise DestinationForbidden(exc.message) from exc
 
@@ -265,7 +265,8 @@ class EgressClient:
             # urljoin drops tabs and line breaks, which would hide them from the policy.
             if any(ord(character) < 0x20 for character in location):
                 raise InvalidURL("It holds a control character.")  # noqa: TRY301  # one exit for all refusals
-            target = self.policy.check_url(_resolve(exchange.url, location.strip(" ").replace(" ", "%20")))
+            absolute = _resolve(exchange.url, location.strip(" ").replace(" ", "%20"))
+            target = self.policy.check_url(absolute).for_request()
         except (InvalidURL, ValueError) as exc:
             reason = exc.message if isinstance(exc, InvalidURL) else "It is malformed."
             raise DestinationForbidden(

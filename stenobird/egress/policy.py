@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import idna
@@ -58,7 +58,7 @@ _INTERNAL_SUFFIXES = (
 )
 
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
 _ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
@@ -75,14 +75,15 @@ class PublicURL:
     """A URL that passed the policy, in the one form in which it will be requested.
 
     `host` is lower-case ASCII (punycode for international names) or an IP address without brackets;
-    `target` is the path and query, percent-encoded, never empty. There is no user, no password and no
-    fragment.
+    `target` is the path and query, percent-encoded, never empty; `fragment`
+    is what follows the #, percent-encoded too. There is no user and no password.
     """
 
     scheme: str
     host: str
     port: int
     target: str
+    fragment: str = ""
 
     @property
     def address(self) -> IPAddress | None:
@@ -101,7 +102,12 @@ class PublicURL:
         return (self.scheme, self.host, self.port)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.target}"
+        fragment = f"#{self.fragment}" if self.fragment else ""
+        return f"{self.scheme}://{self.authority}{self.target}{fragment}"
+
+    def for_request(self) -> PublicURL:
+        """Return the URL without its fragment, which is not sent; it may name an episode to discovery."""
+        return replace(self, fragment="")
 
 
 class EgressPolicy:
@@ -150,7 +156,7 @@ class EgressPolicy:
         scheme = parts["scheme"].lower()
         host, port = self._check_authority(scheme, parts["authority"])
         target = _encode(parts["path"] or "/") + _encode(parts["query"] or "")
-        checked = PublicURL(scheme, host, port, target)
+        checked = PublicURL(scheme, host, port, target, _encode((parts["fragment"] or "")[1:]))
         if len(str(checked)) > MAX_URL_CHARACTERS:
             _refuse(
                 f"The URL has more than {MAX_URL_CHARACTERS} characters once encoded.", "Send a shorter one."

@@ -69,6 +69,12 @@ async def test_whole_answer_is_read_and_its_connection_used_again(client: Egress
         assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
+async def test_fragment_is_not_sent(client: EgressClient) -> None:
+    async with open_server(always(answer())) as server:
+        document = await client.fetch(server.url("/feed#seven"), max_bytes=9)
+        assert (server.targets, document.final_url) == (["/feed"], server.url("/feed"))
+
+
 async def test_peeked_bytes_come_again_from_the_body(client: EgressClient) -> None:
     async with (
         open_server(always(answer(200, AUDIO))) as server,

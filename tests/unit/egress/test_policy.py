@@ -223,7 +223,9 @@ def test_malformed_url_is_refused(url: str) -> None:
         ("http://a.test:443/x", "http://a.test:443/x"),
         ("http://a.test:/x", "http://a.test/x"),
         ("https://a.test?x=1", "https://a.test/?x=1"),
-        ("https://a.test/x?y=/../?z#frag?ment", "https://a.test/x?y=/../?z"),
+        ("https://a.test/x?y=/../?z#frag?ment", "https://a.test/x?y=/../?z#frag?ment"),
+        ("https://a.test/feed#Folge 1ä#2".replace(" ", "%20"), "https://a.test/feed#Folge%201%C3%A4%232"),
+        ("https://a.test/feed#", "https://a.test/feed"),
         ("https://a.test/é/%c3%A9?ü", "https://a.test/%C3%A9/%c3%A9?%C3%BC"),
         ('https://a.test/"<>`{|}^', "https://a.test/%22%3C%3E%60%7B%7C%7D%5E"),
         ("https://a.test/100%.mp3", "https://a.test/100%.mp3"),
@@ -250,6 +252,12 @@ def test_public_url_is_brought_into_one_form(url: str, expected: str) -> None:
 def test_the_normal_form_is_stable() -> None:
     url = POLICY.check_url("https://Bücher.test:443/ä?b=%C3#x")
     assert POLICY.check_url(str(url)) == url
+
+
+def test_fragment_is_kept_for_discovery_and_not_requested() -> None:
+    url = POLICY.check_url("https://a.test/feed.xml#episode-7")
+    assert (url.target, url.fragment) == ("/feed.xml", "episode-7")
+    assert str(url.for_request()) == "https://a.test/feed.xml"
 
 
 def test_every_port_passes_where_the_list_is_open() -> None:
