@@ -130,4 +130,5 @@ APPLE_PODCASTS = Platform(
         "https://podcasts.apple.com/us/podcast/id1234567890",
         "https://itunes.apple.com/podcast/the-show/id1234567890?mt=2",
     ),
+    stage="resolving_directory",
 )

@@ -121,6 +121,7 @@ GOOGLE_PODCASTS = Platform(
         "https://podcasts.google.com/feed/aHR0cHM6Ly9mZWVkcy5leGFtcGxlLmNvbS9zaG93/episode/Z3VpZC0x?hl=de",
         "https://podcasts.google.com/feed/aHR0cHM6Ly9mZWVkcy5leGFtcGxlLmNvbS9zaG93",
         "https://podcasts.google.com/?feed=aHR0cHM6Ly9mZWVkcy5leGFtcGxlLmNvbS9zaG93&episode=Z3VpZC0x",
+        "https://podcasts.google.com/subscribe-by-rss-feed?feed=aHR0cHM6Ly9mZWVkcy5leGFtcGxlLmNvbS9zaG93",
     ),
 )
 
@@ -176,7 +177,7 @@ PODFRIEND = Platform(
             (AppleShow("{apple}", newest=False, guid="{guid:text}"),),
         ),
     ),
-    examples=("https://podfriend.com/podcast/1234567890/guid-1",),
+    examples=("https://podfriend.com/podcast/1234567890", "https://podfriend.com/podcast/1234567890/guid-1"),
 )
 
 FEED_LINKS = Platform(
@@ -210,6 +211,9 @@ FEED_LINKS = Platform(
         "https://player.fm/subscribe?id=https%3A%2F%2Ffeeds.example.com%2Fshow",
         "https://subscribeonandroid.com/feeds.example.com/show",
         "https://breez.link/p?feedURL=https%3A%2F%2Ffeeds.example.com%2Fshow&episodeID=guid-1",
+        "https://breez.link/p?feedURL=https%3A%2F%2Ffeeds.example.com%2Fshow",
+        "https://podknife.com/podcast?feed_url=https://feeds.example.com/show",
+        "https://pcasts.in/feed/https%3A%2F%2Ffeeds.example.com%2Fshow",
     ),
 )
 

@@ -187,7 +187,11 @@ MEGAPHONE = Platform(
             (MediaURL("https://traffic.megaphone.fm/{id}.mp3", "https://dcs.megaphone.fm/{id}.mp3"),),
         ),
     ),
-    examples=("https://player.megaphone.fm/GLT9749789991", "https://playlist.megaphone.fm/?e=GLT9749789991"),
+    examples=(
+        "https://player.megaphone.fm/GLT9749789991",
+        "https://playlist.megaphone.fm/?e=GLT9749789991",
+        "https://playlist.megaphone.fm/?p=GLT1234567890",
+    ),
 )
 
 ART19 = Platform(
@@ -219,6 +223,7 @@ AUDIOBOOM = Platform(
     examples=(
         "https://audioboom.com/posts/7398103-the-title",
         "https://embeds.audioboom.com/posts/7398103/embed/v4",
+        "https://audioboom.com/channels/5003904",
     ),
 )
 
@@ -316,6 +321,7 @@ SOUNDCLOUD = Platform(
     ),
     examples=(
         "https://soundcloud.com/the-user/the-track",
+        "https://api.soundcloud.com/tracks/1234567",
         "https://w.soundcloud.com/player/?url=https%3A//api.soundcloud.com/tracks/1234567&color=%23ff5500",
     ),
 )
@@ -408,6 +414,7 @@ PINECAST = Platform(
     examples=(
         "https://pinecast.com/player/dc80cdb6-dcb5-4e76-a1f0-3b6a7e2f1c9d?theme=flat",
         "https://the-show.pinecast.co/episode/dc80cdb6dcb54e76/the-title",
+        "https://pinecast.com/feed/the-show",
     ),
 )
 

@@ -100,6 +100,7 @@ SPOTIFY = Platform(
         "https://open.spotify.com/embed/episode/4rOoJ6Egrf8K2IrywzwOMk",
         "https://open.spotify.com/track/11dFghVXANMlKmJXsNCbNl",
     ),
+    stage="resolving_directory",
 )
 
 DEEZER = Platform(
@@ -139,6 +140,7 @@ DEEZER = Platform(
         "https://www.deezer.com/show/1001234",
         "https://www.deezer.com/track/3135556",
     ),
+    stage="resolving_directory",
 )
 
 TIDAL = Platform(

@@ -56,13 +56,14 @@ class Platform:
     """A platform as its entry declares it. The first route that matches a URL is the one that is taken.
 
     `hosts` are host names without `www.`; `{show}.podbean.com` stands for any one label and names it.
-    `examples` are URLs that the entry must match; a test reads them.
+    `examples` are URLs that the entry must match; a test reads them. `stage` is where its search shows up.
     """
 
     name: str
     hosts: tuple[str, ...]
     routes: tuple[Route, ...]
     examples: tuple[str, ...]
+    stage: Stage = "resolving_page"
 
     @cached_property
     def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
@@ -94,12 +95,11 @@ class Platform:
 class PlatformRung:
     """A platform's entry as a rung of the ladder."""
 
-    stage: Stage = "resolving_page"
-
     def __init__(self, platform: Platform, directory: PodcastDirectory) -> None:
         self._platform = platform
         self._directory = directory
         self.name = platform.name
+        self.stage = platform.stage
 
     def matches(self, url: str) -> bool:
         """Tell by the URL alone whether the platform has a route for it."""

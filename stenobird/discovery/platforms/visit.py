@@ -139,8 +139,10 @@ class Visit:
         page = await self.page()
         if page is None:
             return ""
+        if page.text:
+            return page.text
         document = await self.context.fetch(self.context.url)
-        return page.text or decode_html(document.body, document.headers.get("content-type", ""))
+        return decode_html(document.body, document.headers.get("content-type", ""))
 
     def found(self, *, final: bool) -> FoundSource | None:
         """Return everything that was found, with all that was learnt; `None` if that is nothing."""
