@@ -13,7 +13,7 @@ from stenobird.testing.random_model import BASE, write_random_model
 from stenobird.testing.wer import word_error_rate
 from tests.bench import encoder, plain
 from tests.bench.figures import Bar, Figure, Question
-from tests.bench.processes import PeakMemory, Stopwatch
+from tests.bench.processes import PeakMemory
 from tests.bench.service import Service, served
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def speed(studio: Studio, scale: Scale) -> list[Figure]:
     ones: list[float] = []
     many: list[float] = []
     shares: dict[str, list[float]] = {"plain": [], "one": [], "many": []}
+    cpu: dict[str, list[float]] = {"one": [], "many": []}
     with Service(CLIP_PATH) as service, served([clip.path] * AT_ONCE) as (_, urls):
         for number in range(scale.rounds):
             if number % 2:  # whoever goes second may find another machine: take turns
@@ -69,6 +70,9 @@ def speed(studio: Studio, scale: Scale) -> list[Figure]:
             in_turn = sum(run.wall_seconds for run in runs)
             ones.append(one.wall_seconds / (in_turn / AT_ONCE))
             many.append(in_turn / several.wall_seconds)
+            cpu_in_turn = sum(run.cpu_seconds for run in runs)
+            cpu["one"].append(one.cpu_seconds / (cpu_in_turn / AT_ONCE))
+            cpu["many"].append(several.cpu_seconds / cpu_in_turn)
             shares["plain"].append(mean(run.cpu_share for run in runs))
             shares["one"].append(one.cpu_share)
             shares["many"].append(several.cpu_share)
@@ -78,16 +82,18 @@ def speed(studio: Studio, scale: Scale) -> list[Figure]:
         Figure(
             WALL,
             median(ones),
-            f"POST to done over transcribe(), {what}",
+            f"POST to done over transcribe(), {what}; CPU seconds {median(cpu['one']):.2f} of plain's",
             tuple(ones),
             {"ours": mean(shares["one"]), "plain": plain_share},
+            {"cpu_seconds_over_plain": cpu["one"]},
         ),
         Figure(
             THROUGHPUT,
             median(many),
-            f"first POST to last done; {what}",
+            f"first POST to last done; {what}; CPU seconds {median(cpu['many']):.2f} of plain's",
             tuple(many),
             {"ours": mean(shares["many"]), "plain": plain_share},
+            {"cpu_seconds_over_plain": cpu["many"]},
         ),
     ]
 
@@ -135,25 +141,29 @@ def accuracy(studio: Studio, scale: Scale) -> list[Figure]:
 
 def memory(studio: Studio, scale: Scale) -> list[Figure]:
     """Compare the peak memory of the whole process tree on long and on short audio, in fresh servers."""
-    peaks: dict[str, float] = {}
+    peaks: list[float] = []
     shares: dict[str, float] = {}
-    for name, minutes in (("short", scale.short_minutes), ("long", scale.long_minutes)):
+    details: dict[str, dict[str, float]] = {}
+    for minutes in (scale.short_minutes, scale.long_minutes):
         clip = studio.clip(minutes)
-        with Service(CLIP_PATH) as service, served([clip.path]) as (_, [url]):
-            watch = Stopwatch.start(service.pid)
-            with PeakMemory(service.pid) as peak:
-                service.transcribe(url)
-            shares[f"{minutes:g} min"] = watch.cpu_share()
-        peaks[f"{name}_start_mb"] = peak.start_bytes / MB
-        peaks[f"{name}_peak_mb"] = peak.peak_bytes / MB
+        with (
+            Service(CLIP_PATH) as service,
+            served([clip.path]) as (_, [url]),
+            PeakMemory(service.pid) as memory,
+        ):
+            run = service.transcribe(url)
+        peaks.append(sum(memory.peak.values()) / MB)
+        shares[f"{minutes:g} min"] = run.cpu_share
+        for moment, sizes in (("start", memory.start), ("peak", memory.peak)):
+            details[f"{minutes:g} min, {moment}, MB"] = {name: size / MB for name, size in sizes.items()}
     return [
         Figure(
             MEMORY,
-            peaks["long_peak_mb"] - peaks["short_peak_mb"],
-            f"sum of RSS of the whole tree, sampled 10 times a second: {scale.long_minutes:g} min "
-            f"{peaks['long_peak_mb']:.0f} MB, {scale.short_minutes:g} min {peaks['short_peak_mb']:.0f} MB",
+            peaks[1] - peaks[0],
+            f"sum of RSS of the whole tree, sampled 10 times a second, a fresh server each: "
+            f"{scale.long_minutes:g} min {peaks[1]:.0f} MB, {scale.short_minutes:g} min {peaks[0]:.0f} MB",
             cpu_share=shares,
-            details=dict(peaks),
+            details=details,
         )
     ]
 
@@ -161,6 +171,7 @@ def memory(studio: Studio, scale: Scale) -> list[Figure]:
 def allocator(_studio: Studio, scale: Scale) -> list[Figure]:
     """Time the encoder of a model of `base` dimensions with and without the allocator set-up."""
     ratios: list[float] = []
+    cpu: list[float] = []
     shares: dict[encoder.Allocator, list[float]] = {"stock": [], "tuned": []}
     with TemporaryDirectory(prefix="stenobird-bench-") as folder:
         model = Path(folder) / "base"
@@ -169,16 +180,18 @@ def allocator(_studio: Studio, scale: Scale) -> list[Figure]:
             order: list[encoder.Allocator] = ["tuned", "stock"] if number % 2 else ["stock", "tuned"]
             runs = {which: encoder.encode(model, scale.encoder_windows, which) for which in order}
             ratios.append(runs["stock"].seconds_a_window / runs["tuned"].seconds_a_window)
+            cpu.append(runs["stock"].cpu_seconds / runs["tuned"].cpu_seconds)
             for which in order:
                 shares[which].append(runs[which].cpu_share)
     return [
         Figure(
             ENCODER,
             median(ratios),
-            f"random weights, base dimensions, int8, a replica a core, {scale.encoder_windows} windows a "
-            f"replica, {scale.encoder_rounds} rounds by turns, median and range",
+            f"random weights, base dimensions, int8, {scale.encoder_windows} windows a core, "
+            f"{scale.encoder_rounds} rounds by turns, median and range; CPU seconds: {median(cpu):.2f}",
             tuple(ratios),
             {which: mean(values) for which, values in shares.items()},
+            {"cpu_seconds_stock_over_ours": cpu},
         )
     ]
 

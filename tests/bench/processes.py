@@ -37,13 +37,22 @@ def cpu_seconds(pid: int) -> float:
     return total / _TICKS
 
 
-def rss_bytes(pid: int) -> int:
-    """Return the resident memory of the tree: the plain sum, so shared pages count once a process."""
-    total = 0
+def rss_bytes(pid: int) -> dict[str, int]:
+    """Return the resident memory of the tree by the module that each process runs.
+
+    Its sum counts a page that several processes share once for each of them.
+    """
+    sizes: dict[str, int] = {}
     for each in tree(pid):
         with suppress(OSError):
-            total += int(Path(f"/proc/{each}/statm").read_text().split()[1])
-    return total * _PAGE_BYTES
+            pages = int(Path(f"/proc/{each}/statm").read_text().split()[1])
+            name = _module(Path(f"/proc/{each}/cmdline").read_bytes().decode().split("\0"))
+            sizes[name] = sizes.get(name, 0) + pages * _PAGE_BYTES
+    return sizes
+
+
+def _module(command: list[str]) -> str:
+    return command[command.index("-m") + 1] if "-m" in command else Path(command[0]).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,9 @@ class Stopwatch:
         """Return the seconds since the start."""
         return time.monotonic() - self.began
 
-    def cpu_share(self) -> float:
-        """Return the part of all usable cores that the tree got since the start."""
-        return cpu_share(cpu_seconds(self.pid) - self.cpu_began, self.wall_seconds())
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that the tree got since the start."""
+        return cpu_seconds(self.pid) - self.cpu_began
 
 
 def cpu_share(cpu: float, wall: float) -> float:
@@ -80,11 +89,12 @@ class PeakMemory:
         self._pid = pid
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.start_bytes = 0
-        self.peak_bytes = 0
+        self.start: dict[str, int] = {}
+        self.peak: dict[str, int] = {}
+        """By module, at the moment when their sum was highest."""
 
     def __enter__(self) -> Self:
-        self.start_bytes = self.peak_bytes = rss_bytes(self._pid)
+        self.start = self.peak = rss_bytes(self._pid)
         self._thread.start()
         return self
 
@@ -96,4 +106,6 @@ class PeakMemory:
 
     def _run(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, rss_bytes(self._pid))
+            now = rss_bytes(self._pid)
+            if sum(now.values()) > sum(self.peak.values()):
+                self.peak = now

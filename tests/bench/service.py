@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from stenobird.client import DoneEvent, ErrorEvent, StenobirdClient, TranscriptEvent
 from stenobird.testing.media_server import Resource, ThreadedMediaServer
 from stenobird.testing.server_process import ServerProcess
-from tests.bench.processes import Stopwatch
+from tests.bench.processes import Stopwatch, cpu_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,13 @@ class ServiceRun:
     """One job, from its POST to its `done`; or several at once, from the first POST to the last `done`."""
 
     wall_seconds: float
-    cpu_share: float
+    cpu_seconds: float
     texts: tuple[str, ...]
+
+    @property
+    def cpu_share(self) -> float:
+        """The part of all cores that the whole process tree got."""
+        return cpu_share(self.cpu_seconds, self.wall_seconds)
 
 
 class Service:
@@ -64,7 +69,7 @@ class Service:
         with ThreadPoolExecutor(len(urls)) as executor:
             watch = Stopwatch.start(self.pid)
             texts = tuple(executor.map(self._transcribe, urls))
-            return ServiceRun(watch.wall_seconds(), watch.cpu_share(), texts)
+            return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts)
 
     def _transcribe(self, url: str) -> str:
         texts = []
@@ -84,7 +89,7 @@ class Service:
         with closing(self._client.stream(url)) as events:  # type: ignore[type-var]  # a generator
             for event in events:
                 if isinstance(event, TranscriptEvent):
-                    run = ServiceRun(watch.wall_seconds(), watch.cpu_share(), (event.text,))
+                    run = ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), (event.text,))
                     self._client.cancel(event.job_id)
                     return event, run
         raise RuntimeError(f"the job ended without a word:\n{self._server.log()[-4000:]}")
