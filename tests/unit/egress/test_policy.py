@@ -360,28 +360,7 @@ def test_literal_and_answer_are_judged_alike(address: ipaddress.IPv4Address | ip
 @settings(max_examples=500)
 @given(
     st.lists(
-        st.sampled_from(
-            [
-                "127",
-                "0x7f",
-                "0177",
-                "0",
-                "1",
-                "8",
-                ".",
-                ".",
-                "。",
-                "①",
-                "x",
-                "-",
-                "localhost",
-                "@",
-                ":80",
-                "[::1]",
-                "%2e",
-                "/",
-            ]
-        ),
+        st.sampled_from("127 0x7f 0177 0 1 8 . . 。 ① x - localhost @ :80 [::1] %2e /".split()),
         max_size=8,
     ).map("".join)
 )
@@ -391,7 +370,7 @@ def test_no_combination_of_known_tricks_leads_inside(host: str) -> None:
     except InvalidURL:
         return
     assert url.address is None or POLICY.allows_address(url.address)
-    assert not url.host.endswith("localhost")
+    assert url.host.rpartition(".")[2] != "localhost"
     try:
         read = socket.getaddrinfo(url.host, None, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
