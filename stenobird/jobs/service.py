@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import secrets
 import string
 from dataclasses import dataclass
@@ -300,8 +301,10 @@ def _read_cursor(cursor: str) -> tuple[float, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created_at, _, job_id = text.partition(" ")
-        return float(created_at), job_id
-    except (binascii.Error, UnicodeError, ValueError) as exc:
-        raise InvalidRequest(
-            '"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"}
-        ) from exc
+        before = float(created_at)
+        if math.isfinite(before):
+            return before, job_id
+    except (binascii.Error, UnicodeError, ValueError):
+        # Not ours either way: told below.
+        pass
+    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})

@@ -1,0 +1,123 @@
+"""A job service and its worker without HTTP: a real SQLite store, local wake-ups, and fakes to hear with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from stenobird.clock import SystemClock
+from stenobird.errors import InvalidURL
+from stenobird.jobs.hearing import HearingOptions, Senses
+from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs.service import JobService, ServiceOptions, no_refusal
+from stenobird.jobs.worker import Worker, WorkerOptions
+from stenobird.ports import Caller
+from stenobird.storage.schema import outbox, usage
+from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from stenobird.wakeups.local import LocalWakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Mode, Wakeups
+    from stenobird.storage.engine import Database
+    from stenobird.storage.job_store import SqlJobStore
+
+BASE = "https://stenobird.test"
+URL = "https://example.com/a.mp3"
+PAYER = Caller("acct_1", "key_1", "live", "full_access", "premium")
+
+
+def check_url(url: str) -> str:
+    """Stand in for the egress policy: only `file:` is refused."""
+    if url.startswith("file:"):
+        raise InvalidURL
+    return url
+
+
+@dataclass
+class JobWorld:
+    """Everything a test needs to post, run and read jobs."""
+
+    database: Database
+    store: SqlJobStore
+    finder: FakeFinder = field(default_factory=FakeFinder)
+    opener: FakeOpener = field(default_factory=lambda: FakeOpener(spoken(range(1, 41))))
+    recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)
+    wakeups: Wakeups = field(default_factory=LocalWakeups)
+    clock: Any = field(default_factory=SystemClock)
+    hearing: HearingOptions = field(default_factory=HearingOptions)
+    options: ServiceOptions = field(default_factory=ServiceOptions)
+    refusal: Callable[[Mode], str | None] = no_refusal
+    payer: Caller = PAYER
+
+    @property
+    def service(self) -> JobService:
+        """The service as it is wired now."""
+        return JobService(
+            self.store,
+            self.wakeups,
+            policy_check=check_url,
+            clock=self.clock,
+            options=self.options,
+            engine_refusal=self.refusal,
+            discard=self.opener.discard,
+        )
+
+    def runner(self, store: JobStore | None = None, **options: Any) -> Runner:
+        """Return a runner, over another store where given."""
+        senses = Senses(self.finder, self.opener, self.recognizer, self.refusal)
+        return Runner(
+            store or self.store,
+            self.wakeups,
+            senses,
+            clock=self.clock,
+            options=RunnerOptions(hearing=self.hearing, **options),
+        )
+
+    def worker(self, store: JobStore | None = None, **options: Any) -> Worker:
+        """Return a worker, over another store where given."""
+        return Worker(
+            store or self.store,
+            self.wakeups,
+            self.runner(store),
+            clock=self.clock,
+            options=WorkerOptions(**options),
+        )
+
+    async def post(self, caller: Caller | None = None, **body: Any) -> JobRecord:
+        """Create a job."""
+        request = CreateTranscript.parse({"audio_url": URL, **body})
+        return await self.service.create(request, caller=caller, base_url=BASE)
+
+    async def claim(self) -> Claim:
+        """Claim the next job."""
+        claim = await self.store.claim("worker", lanes=["preview", "full"])
+        assert claim is not None
+        return claim
+
+    async def run_next(self, store: JobStore | None = None) -> None:
+        """Claim a job and carry it out to where it ends."""
+        await self.runner(store).start(await self.claim()).carry_out()
+
+    async def job(self, job_id: str) -> JobRecord:
+        """Return a job that exists."""
+        job = await self.store.get(job_id)
+        assert job is not None
+        return job
+
+    async def events(self, job_id: str) -> list[EventRow]:
+        """Return all its events."""
+        return await self.store.events_after(job_id, 0)
+
+    async def rows(self, table: Any = usage) -> list[dict[str, Any]]:
+        """Return all rows of a table, the ledger by default."""
+        async with self.database.read() as connection:
+            return [dict(row) for row in (await connection.execute(select(table))).mappings()]
+
+    async def messages(self) -> list[dict[str, Any]]:
+        """Return all rows of the outbox."""
+        return await self.rows(outbox)

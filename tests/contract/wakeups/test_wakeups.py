@@ -1,0 +1,83 @@
+"""What every `ports.Wakeups` promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.wakeups.local import LocalWakeups
+
+if TYPE_CHECKING:
+    from stenobird.ports import Wakeups
+
+pytestmark = pytest.mark.anyio
+
+SOON = 10.0
+"""Longer than any notification takes; a test that waits this long has failed."""
+
+
+@pytest.fixture(params=["local"])
+def wakeups(request: pytest.FixtureRequest) -> Wakeups:
+    return LocalWakeups()
+
+
+async def test_a_notification_since_watching_began_is_not_missed(wakeups: Wakeups) -> None:
+    async with wakeups.watch("tr_1") as watch:
+        await wakeups.notify_event("tr_1")
+        assert await watch.wait(SOON) is True
+        assert await watch.wait(0.01) is False
+
+
+async def test_many_notifications_are_one(wakeups: Wakeups) -> None:
+    async with wakeups.watch("tr_1") as watch:
+        for _ in range(5):
+            await wakeups.notify_event("tr_1")
+        assert await watch.wait(SOON) is True
+        assert await watch.wait(0.2) is False
+
+
+async def test_every_watcher_of_a_job_is_told_and_no_other(wakeups: Wakeups) -> None:
+    async with wakeups.watch("tr_1") as one, wakeups.watch("tr_1") as two, wakeups.watch("tr_2") as other:
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(watch.wait(SOON)) for watch in (one, two)]
+            await wakeups.notify_event("tr_1")
+        assert [wait.result() for wait in waits] == [True, True]
+        assert await other.wait(0.01) is False
+
+
+async def test_a_watch_that_ended_hears_nothing(wakeups: Wakeups) -> None:
+    async with wakeups.watch("tr_1") as ended:
+        pass
+    await wakeups.notify_event("tr_1")
+    assert await ended.wait(0.01) is False
+
+
+async def test_a_waiting_worker_is_woken(wakeups: Wakeups) -> None:
+    async with asyncio.timeout(SOON), asyncio.TaskGroup() as group:
+        waiting = group.create_task(wakeups.wait_job(10 * SOON))
+        # A notification may be lost before the waiter listens, so it is repeated, as jobs keep coming.
+        while not waiting.done():
+            await wakeups.notify_job()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_job_notified_while_nobody_waits_is_found_by_the_next_wait() -> None:
+    wakeups = LocalWakeups()
+    await wakeups.notify_job()
+    async with asyncio.timeout(SOON):
+        await wakeups.wait_job(10 * SOON)
+
+
+async def test_waiting_for_a_job_ends_with_its_timeout(wakeups: Wakeups) -> None:
+    async with asyncio.timeout(SOON):
+        await wakeups.wait_job(0.01)
+
+
+async def test_nothing_is_kept_of_jobs_that_nobody_watches() -> None:
+    wakeups = LocalWakeups()
+    async with wakeups.watch("tr_1"), wakeups.watch("tr_1"):
+        pass
+    await wakeups.notify_event("tr_1")
+    assert wakeups._watches == {}

@@ -1,0 +1,75 @@
+"""What a POST body may hold, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stenobird.errors import InvalidRequest
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.ports import RecognitionOptions
+
+URL = "https://example.com/a.mp3"
+
+
+def test_a_url_is_enough_and_unknown_fields_are_ignored() -> None:
+    wish = CreateTranscript.parse({"audio_url": URL, "colour": "blue"})
+    assert (wish.audio_url, wish.options) == (URL, RecognitionOptions())
+
+
+def test_every_wish_arrives() -> None:
+    wish = CreateTranscript.parse(
+        {
+            "audio_url": URL,
+            "language": "HE",
+            "prompt": "Shira",
+            "word_timestamps": True,
+            "task": "translate",
+            "webhook_url": "https://example.com/hook",
+            "preview_id": "tr_1",
+        }
+    )
+    assert wish.options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
+    assert (wish.webhook_url, wish.preview_id) == ("https://example.com/hook", "tr_1")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("en", "en"), (" Yue ", "yue"), ("auto", None), ("", None), (None, None), ("jv", "jw"), ("iw", "he")],
+)
+def test_language_codes_are_taken_in_any_case(sent: str | None, kept: str | None) -> None:
+    assert CreateTranscript.parse({"audio_url": URL, "language": sent}).language == kept
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "audio_url"),
+        ({"audio_url": None}, "audio_url"),
+        ({"audio_url": 7}, "audio_url"),
+        ({"audio_url": [URL]}, "audio_url"),
+        ({"audio_url": "https://e.com/" + "a" * 9000}, "audio_url"),
+        ({"audio_url": URL, "language": "klingon"}, "language"),
+        ({"audio_url": URL, "language": 3}, "language"),
+        ({"audio_url": URL, "prompt": "x" * 1001}, "prompt"),
+        ({"audio_url": URL, "prompt": {}}, "prompt"),
+        ({"audio_url": URL, "word_timestamps": "yes"}, "word_timestamps"),
+        ({"audio_url": URL, "word_timestamps": 1}, "word_timestamps"),
+        ({"audio_url": URL, "task": "sing"}, "task"),
+        ({"audio_url": URL, "webhook_url": 1}, "webhook_url"),
+        ({"audio_url": URL, "preview_id": "x" * 65}, "preview_id"),
+    ],
+)
+def test_a_wrong_field_is_named(body: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        CreateTranscript.parse(body)
+    assert refused.value.details == {"field": field}
+    assert f'"{field}"' in refused.value.message
+    assert "pydantic" not in refused.value.message
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 3, True])
+def test_what_is_no_object_is_refused(body: object) -> None:
+    with pytest.raises(InvalidRequest, match="JSON object"):
+        CreateTranscript.parse(body)

@@ -1,0 +1,405 @@
+"""The job service as HTTP uses it: who may do what, and what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from stenobird.errors import (
+    AudioSourceNotFound,
+    EngineUnavailable,
+    InvalidRequest,
+    InvalidURL,
+    MissingAPIKey,
+    QueueBusy,
+    ReadOnlyKey,
+    TranscriptCancelled,
+    TranscriptNotFound,
+    TranscriptNotReady,
+    WebhookRequiresAPIKey,
+)
+from stenobird.jobs.service import ServiceOptions
+from stenobird.ports import Caller
+from stenobird.testing.fakes import FakeClock, spoken
+from stenobird.testing.job_world import BASE, URL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from stenobird.ports import EventRow
+    from stenobird.testing.job_world import JobWorld
+
+pytestmark = pytest.mark.anyio
+
+STRANGER = Caller("acct_2", "key_9", "live", "full_access", "premium")
+TESTER = Caller("acct_1", "key_2", "test", "full_access", "premium")
+READER = Caller("acct_1", "key_3", "live", "read_only", "premium")
+FREE = Caller("acct_1", "key_4", "live", "full_access", "free")
+
+
+# --- creating -----------------------------------------------------------------------------------------------
+
+
+async def test_the_body_has_the_published_fields_in_their_order(world: JobWorld) -> None:
+    job = await world.post()
+    body = world.service.status_body(job)
+    link = f"{BASE}/v1/transcripts/{job.id}"
+    assert list(body.items())[:10] == [
+        ("id", job.id),
+        ("status", "queued"),
+        ("mode", "preview"),
+        ("status_url", link),
+        ("poll_url", link),
+        ("events_url", f"{link}/events"),
+        ("result_url", f"{link}/result"),
+        ("terminal", False),
+        ("result_ready", False),
+        ("retry_after_seconds", 2),
+    ]
+    assert re.fullmatch(r"tr_[0-9A-Za-z]{22}", job.id)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body["created_at"])
+    assert json.loads(json.dumps(body)) == body
+
+
+@pytest.mark.parametrize(
+    ("caller", "mode"),
+    [(None, "preview"), (STRANGER, "full"), (TESTER, "test"), (FREE, "preview")],
+)
+async def test_the_mode_follows_from_the_key(world: JobWorld, caller: Caller | None, mode: str) -> None:
+    assert (await world.post(caller)).mode == mode
+
+
+async def test_a_post_wakes_a_worker(world: JobWorld) -> None:
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(world.wakeups.wait_job(60))
+        await world.post()
+        await waiting
+
+
+async def test_refusals_of_a_post(world: JobWorld) -> None:
+    with pytest.raises(InvalidURL):
+        await world.post(audio_url="file:///etc/passwd")
+    with pytest.raises(WebhookRequiresAPIKey):
+        await world.post(webhook_url="https://example.com/hook")
+    with pytest.raises(InvalidURL):
+        await world.post(world.payer, webhook_url="file:///x")
+    with pytest.raises(ReadOnlyKey):
+        await world.post(READER)
+    assert await world.store.counts() == {}
+
+
+async def test_a_full_queue_says_when_to_come_back(world: JobWorld) -> None:
+    world.options = ServiceOptions(max_queued=1)
+    await world.post()
+    with pytest.raises(QueueBusy) as refusal:
+        await world.post()
+    assert refusal.value.body()["retry_after_seconds"] == 5
+
+
+async def test_no_engine_for_a_mode_is_refused_at_once_but_test_jobs_need_none(world: JobWorld) -> None:
+    world.refusal = lambda mode: "Only the offline engine is here." if mode == "full" else None
+    with pytest.raises(EngineUnavailable, match="offline"):
+        await world.post(world.payer)
+    await world.post()
+    world.refusal = lambda _: "No engine."
+    with pytest.raises(EngineUnavailable):
+        await world.post()
+    await world.post(TESTER)
+
+
+async def test_a_preview_id_must_name_a_finished_preview_of_the_same_url(world: JobWorld) -> None:
+    async def refusal(preview_id: str, **body: Any) -> str:
+        with pytest.raises(InvalidRequest) as refused:
+            await world.post(world.payer, preview_id=preview_id, **body)
+        assert refused.value.details == {"field": "preview_id"}
+        return refused.value.message
+
+    assert "no such preview" in await refusal("tr_none")
+    preview = await world.post()
+    assert "not ended" in await refusal(preview.id)
+    await world.run_next()
+    assert "another audio_url" in await refusal(preview.id, audio_url="https://example.com/b.mp3")
+    full = await world.post(world.payer, preview_id=preview.id)
+    assert full.preview_id == preview.id
+    assert "no such preview" in await refusal(full.id)
+    await world.run_next()
+    world.finder.error = AudioSourceNotFound()
+    broken = await world.post()
+    await world.run_next()
+    assert "failed" in await refusal(broken.id)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+async def test_who_may_see_what(world: JobWorld) -> None:
+    preview = await world.post()
+    full = await world.post(world.payer)
+    test = await world.post(TESTER)
+    for caller in (None, STRANGER, world.payer):
+        assert (await world.service.get(preview.id, caller)).id == preview.id
+    for caller in (world.payer, TESTER, READER):
+        assert (await world.service.get(full.id, caller)).id == full.id
+    for job_id, caller in ((full.id, None), (full.id, STRANGER), (test.id, STRANGER), ("tr_none", None)):
+        with pytest.raises(TranscriptNotFound) as refused:
+            await world.service.get(job_id, caller)
+        assert refused.value.body() == TranscriptNotFound().body()
+        with pytest.raises(TranscriptNotFound):
+            await world.service.result(job_id, caller)
+        with pytest.raises(TranscriptNotFound):
+            await world.service.cancel_or_delete(job_id, caller)
+        with pytest.raises(TranscriptNotFound):
+            await anext(world.service.stream(job_id, caller))
+
+
+async def test_the_result_agrees_with_the_stream(world: JobWorld) -> None:
+    world.opener.audio = spoken([1, 2, 3])
+    job = await world.post(world.payer, word_timestamps=True)
+    with pytest.raises(TranscriptNotReady) as early:
+        await world.service.result(job.id, world.payer)
+    assert early.value.retry_after_seconds == 2
+    await world.run_next()
+    record, transcript = await world.service.result(job.id, world.payer)
+    body = world.service.result_body(record, transcript)
+    assert list(body) == [
+        "id",
+        "status",
+        "mode",
+        "text",
+        "segments",
+        "language",
+        "duration_seconds",
+        "source",
+        "engine",
+        "model",
+        "billable_minutes",
+        "created_at",
+        "completed_at",
+    ]
+    chunks = [json.loads(e.data)["text"] for e in await world.events(job.id) if e.event == "transcript"]
+    assert body["text"] == "".join(chunks) == "1 2 3"
+    assert [segment["id"] for segment in body["segments"]] == [0, 1, 2]
+    assert body["segments"][1] == {
+        "id": 1,
+        "start": 1.0,
+        "end": 2.0,
+        "text": "2",
+        "words": [{"start": 1.0, "end": 2.0, "text": " 2", "probability": 0.9}],
+    }
+    assert body["source"]["media_url"] == URL
+    assert (body["duration_seconds"], body["billable_minutes"]) == (3.0, 1)
+    status = world.service.status_body(record)
+    assert (status["terminal"], status["result_ready"], status["retry_after_seconds"]) == (True, True, 0)
+    assert status["progress"] == {"audio_seconds": 3.0, "audio_seconds_total": 3.0}
+
+
+async def test_a_failed_job_answers_alike_in_stream_status_and_result(world: JobWorld) -> None:
+    world.finder.error = AudioSourceNotFound()
+    job = await world.post(world.payer)
+    await world.run_next()
+    expected = AudioSourceNotFound().body()
+    with pytest.raises(Exception, match="No audio was found") as refused:
+        await world.service.result(job.id, world.payer)
+    assert (refused.value.http_status, refused.value.body()) == (422, expected)  # type: ignore[attr-defined]
+    status = world.service.status_body(await world.job(job.id))
+    assert {key: status[key] for key in expected} == expected
+    error = json.loads((await world.events(job.id))[-2].data)
+    assert {key: error[key] for key in expected} == expected
+
+
+async def test_an_account_lists_its_jobs_and_nobody_elses(world: JobWorld) -> None:
+    mine = {(await world.post(world.payer)).id for _ in range(5)}
+    await world.post(STRANGER)
+    await world.post()
+    seen: list[str] = []
+    cursor = None
+    pages = 0
+    while True:
+        page, cursor = await world.service.list(world.payer, cursor, 2)
+        seen += [job.id for job in page]
+        pages += 1
+        if cursor is None:
+            break
+    assert (pages, len(seen), set(seen)) == (3, 5, mine)
+    with pytest.raises(MissingAPIKey):
+        await world.service.list(None)
+    for bad in ("", "x", "%%%", "bm9uc2Vuc2U", "bmFuIHg"):
+        with pytest.raises(InvalidRequest, match="cursor"):
+            await world.service.list(world.payer, bad)
+    for limit in (0, 101):
+        with pytest.raises(InvalidRequest, match="limit"):
+            await world.service.list(world.payer, None, limit)
+
+
+# --- cancelling and deleting --------------------------------------------------------------------------------
+
+
+async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_deleted(world: JobWorld) -> None:
+    job = await world.post(world.payer, webhook_url="https://example.com/hook")
+    cancelled = await world.service.cancel_or_delete(job.id, world.payer)
+    assert cancelled is not None
+    assert (cancelled.status, cancelled.stage) == ("cancelled", "validating_url")
+    with pytest.raises(TranscriptCancelled):
+        await world.service.result(job.id, world.payer)
+    assert len(await world.messages()) == 1
+    assert await world.service.cancel_or_delete(job.id, world.payer) is None
+    with pytest.raises(TranscriptNotFound):
+        await world.service.get(job.id, world.payer)
+    assert world.opener.discarded == [job.id, job.id]
+
+
+async def test_a_read_only_key_cancels_nothing(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    with pytest.raises(ReadOnlyKey):
+        await world.service.cancel_or_delete(job.id, READER)
+
+
+async def test_a_preview_of_an_account_is_readable_by_id_but_removed_by_its_owner_only(
+    world: JobWorld,
+) -> None:
+    job = await world.post(FREE)
+    assert (await world.service.get(job.id, None)).mode == "preview"
+    with pytest.raises(TranscriptNotFound):
+        await world.service.cancel_or_delete(job.id, None)
+    assert await world.service.cancel_or_delete(job.id, FREE) is not None
+
+
+async def test_purge_discards_the_spools_of_what_it_removed(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    await world.run_next()
+    await world.post(world.payer)
+    completed_at = (await world.job(job.id)).completed_at
+    assert completed_at is not None
+    assert await world.service.purge(older_than=completed_at) == []
+    assert await world.service.purge(older_than=completed_at + 1) == [job.id]
+    assert world.opener.discarded == [job.id, job.id]
+    assert len(await world.rows()) == 1
+
+
+# --- streaming ----------------------------------------------------------------------------------------------
+
+
+async def read(stream: AsyncIterator[EventRow | None]) -> list[EventRow | None]:
+    return [item async for item in stream]
+
+
+async def test_a_reader_from_the_start_and_one_that_reconnects_at_every_event_see_the_same(
+    world: JobWorld,
+) -> None:
+    job = await world.post(world.payer)
+    service = world.service
+
+    async def reconnecting() -> list[EventRow]:
+        seen: list[EventRow] = []
+        while not seen or seen[-1].event != "done":
+            stream = service.stream(job.id, world.payer, seen[-1].seq if seen else 0)
+            event = await anext(stream)
+            await stream.aclose()
+            assert event is not None
+            seen.append(event)
+        return seen
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        steady = group.create_task(read(service.stream(job.id, world.payer)))
+        jumping = group.create_task(reconnecting())
+        group.create_task(world.run_next())
+    assert steady.result() == jumping.result() == await world.events(job.id)
+    late = await read(service.stream(job.id, world.payer))
+    assert late == steady.result()
+
+
+async def test_a_stream_after_the_last_event_ends_at_once(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    await world.run_next()
+    last_seq = (await world.job(job.id)).last_seq
+    assert await read(world.service.stream(job.id, world.payer, last_seq)) == []
+    assert await read(world.service.stream(job.id, world.payer, last_seq + 7)) == []
+
+
+class ManualWakeups:
+    """Wake-ups that never come; each wait lets its timeout pass on a fake clock."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.waited: list[float] = []
+
+    async def notify_job(self) -> None:
+        return
+
+    async def notify_event(self, job_id: str) -> None:
+        return
+
+    async def wait_job(self, timeout_seconds: float) -> None:
+        self.clock.advance(timeout_seconds)
+
+    def watch(self, job_id: str) -> ManualWakeups:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        self.waited.append(timeout_seconds)
+        self.clock.advance(timeout_seconds)
+        return False
+
+
+async def test_silence_is_pinged_and_a_lost_wakeup_costs_one_poll(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    clock = FakeClock()
+    wakeups = ManualWakeups(clock)
+    world.clock, world.wakeups = clock, wakeups
+    world.options = ServiceOptions(sse_ping_seconds=15, poll_seconds=4)
+    stream = world.service.stream(job.id, world.payer)
+    first = await anext(stream)
+    assert first is not None
+    started = clock.monotonic()
+    assert await anext(stream) is None
+    assert clock.monotonic() - started == 15
+    assert wakeups.waited == [4, 4, 4, 3]
+    assert await anext(stream) is None
+    await world.service.cancel_or_delete(job.id, world.payer)
+    done = await anext(stream)
+    assert done is not None
+    assert done.event == "done"
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_stream_ends_when_its_job_is_deleted(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    stream = world.service.stream(job.id, world.payer)
+    await anext(stream)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        rest = group.create_task(read(stream))
+        await asyncio.sleep(0)
+        await world.store.request_cancel(job.id, [])
+        await world.service.cancel_or_delete(job.id, world.payer)
+    assert rest.result() == []
+
+
+async def test_a_slow_reader_holds_one_page_and_misses_nothing(world: JobWorld) -> None:
+    world.opener.audio = spoken(range(1, 401))
+    pages: list[int] = []
+
+    class CountingStore(type(world.store)):  # type: ignore[misc]
+        async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
+            page: list[EventRow] = await super().events_after(job_id, seq, limit=limit)
+            pages.append(len(page))
+            return page
+
+    world.store = CountingStore(world.database)
+    job = await world.post(world.payer)
+    stream = world.service.stream(job.id, world.payer)
+    first = await anext(stream)
+    await world.run_next()
+    rest = await read(stream)
+    assert [first, *rest] == await world.events(job.id)
+    assert max(pages[:-1]) <= 100
