@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _STATE_VERSION = 1
-FLUSH_BYTES = 8 * 1024 * 1024
-"""A kill costs at most so many bytes of download, a download at most one fsync per so many."""
+MIN_FLUSH_BYTES = 256 * 1024
+MAX_FLUSH_BYTES = 8 * 1024 * 1024
+"""What is written between two syncs is a quarter of what there is, within these: a kill costs no more of the
+download than that, and a large file no more than one fsync per 8 MiB."""
 
 
 class Intervals:
@@ -237,7 +239,7 @@ class Spool:
         self._folder.charge(self._job_id, new)
         self._unsynced_bytes += len(data)
         self._notify()
-        if self._unsynced_bytes >= FLUSH_BYTES:
+        if self._unsynced_bytes >= min(max(MIN_FLUSH_BYTES, self.stored_bytes // 4), MAX_FLUSH_BYTES):
             await self.flush()
 
     async def read(self, offset: int, size: int) -> bytes:

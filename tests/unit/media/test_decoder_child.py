@@ -1,0 +1,274 @@
+"""The decoder child as a process: its cage, its end, and what happens when it is killed or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stenobird.errors import TranscriptionFailed
+from stenobird.media.decode import DecoderLimits
+from stenobird.media.opener import MediaOptions, MediaStream
+from stenobird.ports import SAMPLE_RATE
+from stenobird.testing.media_server import Resource
+from stenobird.testing.media_world import media_world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stenobird.ports import AudioStream
+    from stenobird.testing.media_world import MediaWorld
+
+pytestmark = pytest.mark.anyio
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def pid_of(stream: AudioStream) -> int:
+    assert isinstance(stream, MediaStream)
+    pid = stream.decoder_pid
+    assert pid is not None
+    return pid
+
+
+@linux_only
+async def test_the_child_can_open_nothing_and_inherits_nothing(
+    world: MediaWorld, audio: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STENOBIRD_DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
+    async with world.opener.open(world.request("/a")) as stream:
+        await anext(aiter(stream))
+        proc = Path("/proc", str(pid_of(stream)))
+        limits = dict(re.findall(r"^(Max .+?)  +(\S+)", (proc / "limits").read_text(), re.MULTILINE))
+        assert limits["Max open files"] == "3"
+        assert limits["Max file size"] == "0"
+        assert limits["Max processes"] == "0"
+        assert limits["Max core file size"] == "0"
+        assert int(limits["Max cpu time"]) <= DecoderLimits().cpu_seconds
+        assert int(limits["Max address space"]) < 600 * 1024**2
+        status = (proc / "status").read_text()
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+        assert b"secret" not in (proc / "environ").read_bytes()
+        assert b"PROXY" not in (proc / "environ").read_bytes()
+        assert (proc / "cwd").readlink() == Path("/")
+        open_files = {int(entry.name): str(entry.readlink()) for entry in (proc / "fd").iterdir()}
+        assert open_files.keys() <= {0, 1, 2}
+        assert open_files[2] == "/dev/null"
+
+
+async def test_a_killed_child_is_replaced_without_a_trace_in_the_audio(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
+    whole = await world.hear("/a", job_id="tr_whole")
+    pids = []
+    async with world.opener.open(world.request("/a")) as stream:
+        pieces = []
+        async for block in stream:
+            pieces.append(block)
+            if len(pieces) in {1, 15, 30, 31, 45}:
+                pids.append(pid_of(stream))
+                os.kill(pids[-1], signal.SIGKILL)
+        assert stream.warning is None
+    np.testing.assert_array_equal(np.concatenate(pieces), whole.pcm)
+    assert len(set(pids)) > 1
+
+
+async def test_a_child_that_dies_at_the_same_place_again_and_again_fails_the_job(
+    tmp_path: Path, audio: Callable[..., bytes]
+) -> None:
+    # A CPU limit that is spent before the first sample: every child is killed by the kernel.
+    options = MediaOptions(decoder=DecoderLimits(cpu_seconds=0))
+    async with media_world(tmp_path, options=options) as world:
+        world.server.resources["/a"] = Resource(audio("mp3"))
+        with pytest.raises(TranscriptionFailed, match="repeatedly"):
+            await world.hear("/a")
+
+
+@linux_only
+async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: Callable[..., bytes]) -> None:
+    options = MediaOptions(decoder=DecoderLimits(stall_seconds=1.5))
+    async with media_world(tmp_path, options=options) as world:
+        world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
+        whole = await world.hear("/a", job_id="tr_whole")
+        async with world.opener.open(world.request("/a")) as stream:
+            blocks = aiter(stream)
+            first = await anext(blocks)
+            hung = pid_of(stream)
+            os.kill(hung, signal.SIGSTOP)
+            rest = [block async for block in blocks]
+            assert not Path("/proc", str(hung)).exists()
+        np.testing.assert_array_equal(np.concatenate([first, *rest]), whole.pcm)
+
+
+async def test_waiting_for_a_slow_server_is_no_hang(tmp_path: Path, audio: Callable[..., bytes]) -> None:
+    options = MediaOptions(decoder=DecoderLimits(stall_seconds=1.0))
+    async with media_world(tmp_path, options=options) as world:
+        file = audio("mp3")
+        world.server.resources["/a"] = Resource(file, bytes_per_second=len(file) / 3)
+        heard = await world.hear("/a")
+        assert len(heard.pcm) == pytest.approx(8 * SAMPLE_RATE, rel=0.02)
+
+
+async def test_a_reader_that_stops_ends_the_child(world: MediaWorld, audio: Callable[..., bytes]) -> None:
+    world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
+    async with world.opener.open(world.request("/a")) as stream:
+        await anext(aiter(stream))
+        pid = pid_of(stream)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_cancelled_reader_ends_the_child(world: MediaWorld, audio: Callable[..., bytes]) -> None:
+    world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0), stalls_at=200_000)
+    pids = []
+    waiting = asyncio.Event()
+
+    async def read() -> None:
+        async with world.opener.open(world.request("/a")) as stream:
+            async for _block in stream:
+                if not pids:
+                    pids.append(pid_of(stream))
+                    waiting.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(read())
+        await waiting.wait()
+        task.cancel()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+HEAR_AND_WAIT = """
+import asyncio, ipaddress, pathlib, sys
+from stenobird.egress.client import EgressClient
+from stenobird.egress.policy import EgressPolicy
+from stenobird.media.opener import MediaOpener
+from stenobird.ports import AudioLimits, AudioRequest
+from stenobird.sources import AudioSource
+from stenobird.testing.media_world import QuickClock
+
+async def main(url, folder, blocks):
+    policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.0/8")], ports=None)
+    async with EgressClient(policy) as client:
+        opener = MediaOpener(client, spool_dir=pathlib.Path(folder), quota_bytes=1 << 30, clock=QuickClock())
+        source = AudioSource(url, url, url, "direct", "a test")
+        request = AudioRequest("tr_1", source, AudioLimits(1 << 30, 1 << 30))
+        async with opener.open(request) as stream:
+            heard = 0
+            async for block in stream:
+                heard += len(block)
+                blocks -= 1
+                if blocks == 0:
+                    print(heard, stream.decoder_pid, flush=True)
+                    await asyncio.Event().wait()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@linux_only
+async def test_a_killed_worker_takes_its_child_along_and_leaves_a_spool_to_go_on_from(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("wav-16k-mono", seconds=240.0)
+    world.server.resources["/a"] = lambda request: Resource(
+        file, bytes_per_second=5_000_000 if request.number == 1 else None
+    )
+    world.server.resources["/whole"] = Resource(file)
+    whole = await world.hear("/whole", job_id="tr_whole")
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        HEAR_AND_WAIT,
+        world.server.url("/a"),
+        str(world.spool_dir),
+        "150",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert worker.stdout is not None
+    heard, child = map(int, (await worker.stdout.readline()).split())
+    worker.kill()
+    await worker.wait()
+    await worker.stdout.read()
+    # The kernel kills the child as its parent ends; it is reaped by init, in its own time.
+    while Path("/proc", str(child), "cmdline").exists() and Path("/proc", str(child), "cmdline").read_bytes():
+        await asyncio.sleep(0.01)
+    sent = world.server.sent_bytes["/a"]
+    rest = await world.hear("/a", start_sample=heard)
+    np.testing.assert_array_equal(rest.pcm, whole.pcm[heard:])
+    assert world.server.sent_bytes["/a"] - sent < len(file)
+    assert world.server.ranges("/a")[-1] != "bytes=0-"
+
+
+@linux_only
+async def test_memory_does_not_grow_with_the_length_of_the_audio(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/long"] = Resource(audio("mp3", seconds=60.0, bit_rate=64_000) * 20)
+
+    def resident(pid: int) -> int:
+        status = Path("/proc", str(pid), "status").read_text()
+        return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+
+    async with world.opener.open(world.request("/long", max_seconds=7200.0)) as stream:
+        early: tuple[int, int] | None = None
+        seconds = 0.0
+        async for block in stream:
+            seconds += len(block) / SAMPLE_RATE
+            if early is None and seconds >= 120:
+                early = resident(pid_of(stream)), resident(os.getpid())
+            if seconds < 1190:
+                continue
+            assert early is not None
+            assert resident(pid_of(stream)) - early[0] < 8 * 1024**2
+            assert resident(os.getpid()) - early[1] < 16 * 1024**2
+            break
+    assert seconds >= 1190
+
+
+async def test_a_stream_gives_the_same_audio_however_it_is_delivered(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("m4a", seconds=60.0)
+    world.server.resources["/fast"] = Resource(file)
+    world.server.resources["/slow"] = Resource(file, bytes_per_second=2 * len(file), chunked=True)
+    fast = await world.hear("/fast", job_id="tr_fast")
+    slow = await world.hear("/slow", job_id="tr_slow")
+    again = await world.hear("/fast", job_id="tr_fast")  # from the complete spool, as a regular file
+    np.testing.assert_array_equal(slow.pcm, fast.pcm)
+    np.testing.assert_array_equal(again.pcm, fast.pcm)
+    assert len(world.server.ranges("/fast")) == 1
+
+
+@linux_only
+async def test_no_more_than_a_minute_is_decoded_ahead_of_the_reader(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("wav-16k-mono", seconds=240.0)
+    world.server.resources["/a"] = Resource(file)
+    await world.hear("/a")  # now the child can read the file on its own, as fast as it likes
+    async with world.opener.open(world.request("/a")) as stream:
+        await anext(aiter(stream))
+        proc = Path("/proc", str(pid_of(stream)))
+
+        def read_bytes() -> int:
+            return int((proc / "io").read_text().split()[1])
+
+        # In this format, what was read is what was decoded: once the child sleeps, it waits for the reader.
+        before = -1
+        while before != read_bytes() or "State:\tS" not in (proc / "status").read_text():
+            before = read_bytes()
+            await asyncio.sleep(0.05)
+        libraries = 4 * 1024**2
+        assert before < libraries + 60 * 2 * SAMPLE_RATE
+        assert len(file) > 2 * before
