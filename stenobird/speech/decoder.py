@@ -8,7 +8,6 @@ the text does not cover.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ctranslate2
@@ -323,16 +322,14 @@ def _hand_over(drafts: list[_Draft], request: WindowRequest) -> tuple[list[_Draf
 
 def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) -> tuple[Segment, ...]:
     """Return the drafts in seconds of the source: in order, not overlapping, within the region."""
-    first = request.start_sample
-    last = first + len(request.pcm) if resume is None else resume
-    bounds = [first / SAMPLE_RATE, *(first / SAMPLE_RATE + d.piece.start for d in drafts[1:])]
-    bounds.append(last / SAMPLE_RATE)
+    offset = request.start_sample / SAMPLE_RATE
+    last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
+    next_starts = [*(offset + draft.piece.start for draft in drafts[1:]), last]
     segments = []
-    floor = bounds[0]
-    for draft, (_, ceiling) in zip(drafts, pairwise(bounds), strict=True):
-        offset = first / SAMPLE_RATE
-        start = _clamp(offset + draft.piece.start, floor, bounds[-1])
-        end = _clamp(offset + draft.piece.end, start, max(start, ceiling))
+    floor = offset
+    for draft, next_start in zip(drafts, next_starts, strict=False):  # one more when there are none
+        start = _clamp(offset + draft.piece.start, floor, last)
+        end = _clamp(offset + draft.piece.end, start, max(start, min(next_start, last)))
         segments.append(
             Segment(
                 start=start,

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from stenobird.speech.protocol import (
     PREFIX,
@@ -28,10 +28,9 @@ from stenobird.speech.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stenobird.speech.protocol import DecodedWindow
-    from stenobird.speech.vad import SileroVAD
 
 CUDA_BATCH = 16
 """Windows decoded at once on CUDA: what is ready, never waiting for more."""
@@ -40,6 +39,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _LARGEST_INT = 2**31 - 1
 _PR_SET_PDEATHSIG = 1
 _REPORT_SECONDS = 1.0
+
+
+SpeechFinder: TypeAlias = "Callable[[bytes, bytes], tuple[bytes, bytes]]"
+"""PCM and state in, state and float32 probabilities out, see `vad.SileroVAD.answer`."""
 
 
 class WindowDecoder(Protocol):
@@ -209,18 +212,19 @@ class Host:
     The parent bounds what it sends, so the queues here need no bound of their own.
     """
 
-    def __init__(self, channel: Channel, decoder: WindowDecoder, info: EngineInfo) -> None:
+    def __init__(
+        self, channel: Channel, decoder: WindowDecoder, info: EngineInfo, find_speech: SpeechFinder
+    ) -> None:
         self._channel = channel
         self._decoder = decoder
         self._info = info
+        self._find_speech = find_speech
         self._windows: queue.SimpleQueue[tuple[int, WindowRequest]] = queue.SimpleQueue()
         self._activity: queue.SimpleQueue[tuple[int, bytes, bytes]] = queue.SimpleQueue()
 
     def serve(self) -> None:
         """Answer until the parent has gone."""
-        from stenobird.speech.vad import SileroVAD  # noqa: PLC0415
-
-        threads = [threading.Thread(target=self._find_activity, args=(SileroVAD(),), daemon=True)]
+        threads = [threading.Thread(target=self._find_activity, daemon=True)]
         threads += [threading.Thread(target=self._decode, daemon=True) for _ in range(self._info.replicas)]
         for thread in threads:
             thread.start()
@@ -233,15 +237,11 @@ class Host:
                 split = header["state_bytes"]
                 self._activity.put((header["id"], payload[:split], payload[split:]))
 
-    def _find_activity(self, vad: SileroVAD) -> None:
-        import numpy as np  # noqa: PLC0415
-
-        from stenobird.speech.vad import VADState  # noqa: PLC0415
-
+    def _find_activity(self) -> None:
         while True:
             request_id, state, pcm = self._activity.get()
-            probabilities, after = vad(np.frombuffer(pcm, np.int16), VADState.from_bytes(state))
-            self._channel.send({"type": "vad", "id": request_id}, after.to_bytes() + probabilities.tobytes())
+            after, probabilities = self._find_speech(pcm, state)
+            self._channel.send({"type": "vad", "id": request_id}, after + probabilities)
 
     def _decode(self) -> None:
         size = self._info.parallel // self._info.replicas
@@ -269,17 +269,24 @@ class Host:
             self._channel.send(window.to_header(request_id))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the host: `host_child FD PARENT_PID`."""
+def join_parent(arguments: Sequence[str]) -> Channel:
+    """Read `FD PARENT_PID` and return the channel to that parent, bound to its life."""
     descriptor, parent_pid = (int(argument) for argument in arguments)
     die_with_parent(parent_pid)
+    return Channel(socket.socket(fileno=descriptor))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the host: `host_child FD PARENT_PID`."""
+    channel = join_parent(arguments)
     tune_allocator()
-    channel = Channel(socket.socket(fileno=descriptor))
     frame = channel.receive()
     if frame is not None:
         loaded = load_engine(frame[0], channel)
         if loaded is not None:
-            Host(channel, *loaded).serve()
+            from stenobird.speech.vad import SileroVAD  # noqa: PLC0415
+
+            Host(channel, *loaded, SileroVAD().answer).serve()
     # Decoding threads may be deep inside native code; there is nothing to save.
     os._exit(0)
 

@@ -85,8 +85,7 @@ def _locate(model: str, device: str) -> tuple[str, Path | str]:
 
 
 def _from_folder(folder: Path) -> ModelFiles:
-    missing = [name for name in _NEEDED if not (folder / name).is_file()]
-    if missing:
+    if missing := _missing(folder):
         raise ModelUnavailable(
             f"The model folder {folder} lacks {', '.join(missing)}: convert the model with "
             "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
@@ -102,7 +101,7 @@ def _cached(repo_id: str, cache_dir: str | None) -> Path | None:
         return None
     except HFValidationError as exc:
         raise ModelUnavailable(f'"{repo_id}" is no name of a Hugging Face repository: {exc}') from exc
-    return folder if all((folder / name).is_file() for name in _NEEDED) else None
+    return None if _missing(folder) else folder
 
 
 def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
@@ -110,7 +109,7 @@ def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
     if folder is not None:
         return folder
     try:
-        return Path(_snapshot(repo_id, cache_dir, tqdm_class=_bar(progress)))
+        folder = Path(_snapshot(repo_id, cache_dir, tqdm_class=_bar(progress)))
     except HfHubHTTPError as exc:
         raise ModelUnavailable(
             f"Hugging Face refused {repo_id}: check the name in STENOBIRD_MODEL, and HF_TOKEN if the "
@@ -123,6 +122,17 @@ def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
             "instead, set STENOBIRD_ENGINE=offline.",
             offline=True,
         ) from exc
+    if missing := _missing(folder):  # with the hub out of reach, what is in the cache is returned as it is
+        raise ModelUnavailable(
+            f"The model {repo_id} lacks {', '.join(missing)}: connect this machine so that the download can "
+            "be finished; if the repository has no such files, it holds no CTranslate2 model.",
+            offline=True,
+        )
+    return folder
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in _NEEDED if not (folder / name).is_file()]
 
 
 def _snapshot(repo_id: str, cache_dir: str | None, **options: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.protocol import DecodedWindow
+from stenobird.speech.segments import is_spoken
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class PocketsphinxDecoder:
             text = " " + found.word.partition("(")[0]
             probability = self._decoder.logmath.exp(found.prob)
             words.append(Word(round(start, 3), round(end, 3), text, round(min(1.0, probability), 4)))
+        speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
         resume = None
         if request.unfinished_tail and len(words) > 1:
             # The cut may have split the last word: the next window hears it whole.
@@ -78,6 +80,7 @@ class PocketsphinxDecoder:
                 words=tuple(phrase) if request.word_timestamps else (),
             )
             for phrase in _phrases(words)
+            if is_spoken(phrase[0].start - origin, phrase[-1].end - origin, speech)
         )
         return DecodedWindow(segments, LANGUAGES[0], resume_sample=resume)
 

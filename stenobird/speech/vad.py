@@ -74,6 +74,11 @@ class SileroVAD:
             sess_options=options,
         )
 
+    def answer(self, pcm: bytes, state: bytes) -> tuple[bytes, bytes]:
+        """Do the same on the bytes of the wire: PCM and state in, state and probabilities out."""
+        probabilities, after = self(np.frombuffer(pcm, np.int16), VADState.from_bytes(state))
+        return after.to_bytes(), probabilities.tobytes()
+
     def __call__(self, pcm: PCM, state: VADState) -> tuple[Floats, VADState]:
         """Return a probability for each 512 samples of `pcm`, shape `(n,)`, and the state after them.
 

@@ -1,0 +1,124 @@
+"""A speech host that does as it is told by the prompt, for tests of what surrounds the host.
+
+Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
+A prompt makes a window misbehave:
+
+    hang               never answer
+    crash              end the host with SIGSEGV
+    raise              fail as CTranslate2 fails
+    once PATH WHAT     do WHAT if PATH exists, and remove it first
+    gate PATH          wait until a test writes into the named pipe
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.host_child import Host, join_parent
+from stenobird.speech.language import add_evidence, likeliest
+from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
+from stenobird.speech.windows import FRAME_SAMPLES
+from stenobird.transcript import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from stenobird.ports import PCM
+    from stenobird.speech.protocol import WindowRequest
+
+FAKE_HOST_COMMAND = (sys.executable, "-m", "stenobird.testing.speech_host")
+
+LOUD = 1000
+"""Mean absolute sample above which a frame is speech."""
+
+LANGUAGES = ("de", "en")
+EVIDENCE = {"de": 0.4, "en": 0.6}
+"""What every window's language detection says."""
+
+
+async def blocks(pcm: PCM, *, start: int = 0, size: int = SAMPLE_RATE) -> AsyncIterator[PCM]:
+    """Yield PCM from `start` on as a decoder would."""
+    for first in range(start, len(pcm), size):
+        yield pcm[first : min(first + size, len(pcm))]
+
+
+def tone(seconds: float) -> PCM:
+    """Return what the fake host takes for speech."""
+    wave = np.sin(np.arange(round(seconds * SAMPLE_RATE)) * 0.3) * 8000
+    pcm: PCM = wave.astype(np.int16)
+    return pcm
+
+
+def silence(seconds: float) -> PCM:
+    """Return digital silence."""
+    return np.zeros(round(seconds * SAMPLE_RATE), np.int16)
+
+
+class ObedientDecoder:
+    """Answers windows as their prompts say."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
+        """Decode each request; all start in the language that the evidence favours."""
+        return [self._decode(request) for request in requests]
+
+    def _decode(self, request: WindowRequest) -> DecodedWindow:
+        number = next(self._count)
+        _obey((request.prompt or "").split())
+        scores = {} if request.language else add_evidence(request.language_scores, EVIDENCE)
+        start = request.start_sample / SAMPLE_RATE
+        segment = Segment(start, start + len(request.pcm) / SAMPLE_RATE, f" {number}")
+        language = request.language or likeliest(scores)[0]
+        return DecodedWindow((segment,), language, scores)
+
+
+def _obey(words: list[str]) -> None:
+    match words:
+        case ["hang"]:
+            threading.Event().wait()
+        case ["crash"]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+            threading.Event().wait()  # the signal may take another thread
+        case ["raise"]:
+            raise RuntimeError("as told")
+        case ["gate", pipe]:
+            Path(pipe).read_bytes()
+        case ["once", path, *what]:
+            flag = Path(path)
+            if flag.exists():
+                flag.unlink()
+                _obey(what)
+
+
+def find_loud(pcm: bytes, state: bytes) -> tuple[bytes, bytes]:
+    """Take loud frames for speech; the state passes through unread."""
+    samples = np.frombuffer(pcm, np.int16).astype(np.float32)
+    samples = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
+    loud = np.abs(samples.reshape(-1, FRAME_SAMPLES)).mean(axis=1) > LOUD
+    return state or bytes(VAD_STATE_BYTES), loud.astype(np.float32).tobytes()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run as `stenobird.speech.host_child` runs; `replicas` of the `load` request is obeyed too."""
+    channel = join_parent(arguments)
+    frame = channel.receive()
+    if frame is not None:
+        replicas = frame[0]["replicas"]
+        info = EngineInfo("fake", "fake", "cpu", "int8", replicas, replicas, LANGUAGES)
+        Host(channel, ObedientDecoder(), info, find_loud).serve()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.decoder import WhisperDecoder
+from stenobird.speech.protocol import WindowRequest
+from stenobird.testing.speech import decode_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stenobird.ports import PCM
+
+
+@pytest.fixture(scope="module")
+def decoder(fixture_model: Path) -> WhisperDecoder:
+    return WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=1, beam_size=5)
+
+
+@pytest.fixture(scope="module")
+def pcm(clips: Path) -> PCM:
+    return decode_clip(clips / "short.mp3")
+
+
+def request(pcm: PCM, first: float, last: float) -> WindowRequest:
+    region = pcm[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
+    return WindowRequest(region, round(first * SAMPLE_RATE), ((0, len(region)),), "en")
+
+
+def text(decoder: WhisperDecoder, wish: WindowRequest) -> str:
+    return "".join(segment.text for segment in decoder.decode([wish])[0].segments)
+
+
+def test_segments_carry_the_source_s_times(decoder: WhisperDecoder, pcm: PCM) -> None:
+    segments = decoder.decode([request(pcm, 7.0, 13.8)])[0].segments
+
+    assert [segment.text for segment in segments] == [
+        " on tuesday we delivered nine apple and twenty chocolate in madrid",
+        " the little teacher studied the red eagle at the garden",
+    ]
+    times = [time for segment in segments for time in (segment.start, segment.end)]
+    assert times == pytest.approx([7.31, 10.69, 11.03, 13.51], abs=0.15)
+
+
+def test_words_join_to_the_text_and_lie_in_their_segment(decoder: WhisperDecoder, pcm: PCM) -> None:
+    segments = decoder.decode([replace(request(pcm, 7.0, 13.8), word_timestamps=True)])[0].segments
+
+    for segment in segments:
+        assert "".join(word.text for word in segment.words) == segment.text
+        times = [time for word in segment.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert segment.start <= times[0]
+        assert times[-1] <= segment.end
+        assert all(0 <= word.probability <= 1 for word in segment.words)
+
+
+def test_a_batch_says_what_its_windows_say_alone(decoder: WhisperDecoder, pcm: PCM) -> None:
+    wishes = [
+        replace(request(pcm, 0.2, 6.9), word_timestamps=True),
+        request(pcm, 7.0, 13.8),
+        replace(request(pcm, 14.2, 20.4), prompt="alpha bravo"),
+    ]
+
+    together = decoder.decode(wishes)
+
+    assert [[s.text for s in window.segments] for window in together] == [
+        [s.text for s in decoder.decode([wish])[0].segments] for wish in wishes
+    ]
+
+
+def test_the_same_window_gives_the_same_answer(decoder: WhisperDecoder, pcm: PCM) -> None:
+    wish = request(pcm, 0.2, 13.8)
+
+    assert decoder.decode([wish]) == decoder.decode([wish])
+
+
+def test_a_segment_broken_off_by_the_cut_is_left_to_the_next_window(
+    decoder: WhisperDecoder, pcm: PCM
+) -> None:
+    window = decoder.decode([replace(request(pcm, 0.2, 9.0), unfinished_tail=True)])[0]
+
+    assert [s.text for s in window.segments] == [
+        " yankee uniform mike november zulu",
+        " on tuesday we found seven coffee and thirty coffee in madrid",
+    ]
+    assert window.resume_sample is not None
+    assert 6.5 <= window.resume_sample / SAMPLE_RATE <= 7.35
+    assert window.segments[-1].end <= window.resume_sample / SAMPLE_RATE
+
+
+def test_a_single_segment_is_kept_however_it_ends(decoder: WhisperDecoder, pcm: PCM) -> None:
+    window = decoder.decode([replace(request(pcm, 7.0, 9.0), unfinished_tail=True)])[0]
+
+    assert window.resume_sample is None
+    assert len(window.segments) == 1
+
+
+def test_text_without_speech_under_it_is_dropped(decoder: WhisperDecoder, pcm: PCM) -> None:
+    heard = request(pcm, 7.0, 13.8)
+    only_the_second = replace(heard, speech=((round(3.9 * SAMPLE_RATE), len(heard.pcm)),))
+
+    assert text(decoder, only_the_second) == " the little teacher studied the red eagle at the garden"
+
+
+def test_silence_says_nothing(decoder: WhisperDecoder) -> None:
+    window = WindowRequest(np.zeros(8 * SAMPLE_RATE, np.int16), 0, ((0, 1),), "en")
+
+    assert decoder.decode([window])[0].segments == ()
+
+
+def test_times_stay_within_the_region_whatever_the_model_claims(decoder: WhisperDecoder) -> None:
+    noise = np.random.default_rng(0).integers(-8000, 8000, 3 * SAMPLE_RATE).astype(np.int16)
+    window = WindowRequest(noise, 160_000, ((0, len(noise)),), "en", word_timestamps=True)
+
+    for segment in decoder.decode([window])[0].segments:
+        assert 10.0 <= segment.start <= segment.end <= 13.0
+
+
+def test_an_english_model_knows_english(decoder: WhisperDecoder) -> None:
+    assert decoder.languages == ("en",)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stenobird.clock import SystemClock
+from stenobird.errors import EngineUnavailable, TranscriptionFailed
+from stenobird.speech.pool import KILLS_BEFORE_SUSPECT, SpeechPool
+from stenobird.speech.protocol import SpeechSettings, WindowRequest
+from stenobird.testing.speech_host import FAKE_HOST_COMMAND, tone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def open_pool(
+    *, replicas: int = 1, timeout: float = 60.0, command: Sequence[str] = FAKE_HOST_COMMAND
+) -> AsyncIterator[SpeechPool]:
+    settings = SpeechSettings(replicas=replicas, window_timeout_seconds=timeout)
+    pool = SpeechPool(settings, clock=SystemClock(), host_command=command)
+    async with asyncio.TaskGroup() as tasks:
+        keeper = tasks.create_task(pool.run())
+        try:
+            yield pool
+        finally:
+            keeper.cancel()
+
+
+async def say(pool: SpeechPool, prompt: str | None = None, *, job: str = "job", urgent: bool = False) -> int:
+    """Decode a window; return how many were decoded before it by the same host."""
+    request = WindowRequest(np.zeros(1600, np.int16), 0, ((0, 1600),), "en", prompt=prompt)
+    decoded = await pool.decode(job, request, urgent=urgent)
+    return int(decoded.segments[0].text)
+
+
+def in_flight(pool: SpeechPool) -> int:
+    return int(pool.status()["windows_in_flight"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # what the status says has no event; the test's timeout bounds it
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+async def test_windows_and_speech_are_answered() -> None:
+    async with open_pool() as pool:
+        probabilities, state = await pool.find_speech("job", tone(0.128), b"")
+
+        assert await say(pool) == 0
+        assert await say(pool) == 1
+        assert probabilities.tolist() == [1.0, 1.0, 1.0, 1.0]
+        assert len(state) == 1280
+        assert pool.status()["state"] == "ready"
+
+
+async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        first = tasks.create_task(say(pool, f"gate {gate}", job="a"))
+        second = tasks.create_task(say(pool, job="a"))
+        await until(lambda: in_flight(pool) == 2)  # one window decodes, one is ready in the host
+        a = [tasks.create_task(say(pool, job="a")) for _ in range(3)]
+        b = [tasks.create_task(say(pool, job="b")) for _ in range(2)]
+        preview = tasks.create_task(say(pool, job="p", urgent=True))
+        await until(lambda: pool.status()["windows_waiting"] == 6)
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+        assert await first == 0
+        assert await second == 1
+        assert await preview == 2
+        assert [await task for task in a] == [3, 5, 7]
+        assert [await task for task in b] == [4, 6]
+
+
+async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        running = tasks.create_task(say(pool, f"gate {gate}"))
+        ready = tasks.create_task(say(pool))
+        await until(lambda: in_flight(pool) == 2)
+        waiting = tasks.create_task(say(pool))
+        behind = tasks.create_task(say(pool))
+        await until(lambda: pool.status()["windows_waiting"] == 2)
+        waiting.cancel()
+        running.cancel()
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+        assert await ready == 1
+        assert await behind == 2
+        assert pool.status()["windows_waiting"] == 0
+
+
+async def test_a_killed_host_loses_nothing(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        windows = [
+            tasks.create_task(say(pool, f"gate {gate}")),
+            *(tasks.create_task(say(pool)) for _ in "abc"),
+        ]
+        await until(lambda: in_flight(pool) == 2)
+        killed = pool.status()["host_pid"]
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: in_flight(pool) == 2 and pool.status()["host_pid"] != killed)
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+        assert [await window for window in windows] == [0, 1, 2, 3]
+        assert pool.status()["restarts"] == 1
+        assert pool.status()["state"] == "ready"
+
+
+async def test_a_host_killed_again_and_again_by_others_loses_nothing(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        window = tasks.create_task(say(pool, f"gate {gate}"))
+        killed: set[int | None] = {None}
+        for _ in range(KILLS_BEFORE_SUSPECT + 1):
+            await until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
+            killed.add(pool.status()["host_pid"])
+            os.kill(pool.status()["host_pid"], signal.SIGKILL)
+        await until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+        assert await window == 0
+
+
+async def test_a_window_that_hangs_once_is_decoded_by_the_next_host(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with open_pool(timeout=0.5) as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        hung = tasks.create_task(say(pool, f"once {flag} hang"))
+        other = tasks.create_task(say(pool))
+
+        assert {await hung, await other} == {0, 1}
+        assert pool.status()["restarts"] == 1
+
+
+@pytest.mark.parametrize("fault", ["hang", "crash"])
+async def test_a_window_that_ends_two_hosts_fails_alone(fault: str) -> None:
+    async with open_pool(replicas=2, timeout=1.0) as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        bad = tasks.create_task(failure_of(say(pool, fault, job="bad")))
+        good = [tasks.create_task(say(pool, job="good")) for _ in range(6)]
+
+        assert isinstance(await bad, TranscriptionFailed)
+        for window in good:
+            await window
+        assert await say(pool) >= 0
+
+
+async def test_a_window_that_raises_twice_fails_and_the_host_lives(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with open_pool() as pool:
+        assert await say(pool, f"once {flag} raise") == 1
+        assert isinstance(await failure_of(say(pool, "raise")), TranscriptionFailed)
+        assert pool.status()["restarts"] == 0
+
+
+async def test_a_host_that_ends_while_it_starts_is_an_engine_that_is_unavailable() -> None:
+    async with open_pool(command=(sys.executable, "-c", "raise SystemExit(3)")) as pool:
+        window = failure_of(say(pool))
+
+        assert isinstance(await window, EngineUnavailable)
+        assert pool.status()["state"] == "failed"
+        assert "status 3" in pool.status()["message"]
+        assert isinstance(await failure_of(say(pool)), EngineUnavailable)
+
+
+async def test_a_host_that_cannot_be_started_is_an_engine_that_is_unavailable() -> None:
+    async with open_pool(command=("/nonexistent/python",)) as pool:
+        assert isinstance(await failure_of(pool.wait_loaded()), EngineUnavailable)
+
+
+async def test_the_host_dies_with_the_pool() -> None:
+    async with open_pool() as pool:
+        await pool.wait_loaded()
+        pid = pool.status()["host_pid"]
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def failure_of(call: object) -> BaseException:
+    try:
+        await call  # type: ignore[misc]
+    except (TranscriptionFailed, EngineUnavailable) as exc:
+        return exc
+    raise AssertionError("it did not fail")

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from faster_whisper import WhisperModel
+
+from stenobird.clock import SystemClock
+from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
+from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint
+from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
+from stenobird.testing.speech import decode_clip
+from stenobird.testing.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
+from stenobird.testing.wer import word_error_rate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from stenobird.ports import PCM, WindowResult
+
+pytestmark = pytest.mark.anyio
+
+NO_WISHES = RecognitionOptions()
+BEGINNING = SpeechCheckpoint()
+
+
+def open_fixture(model: Path, **changes: Any) -> AbstractAsyncContextManager[WhisperRecognizer]:
+    settings = SpeechSettings(engine="whisper", model=str(model), device="cpu", **changes)
+    return open_recognizer(settings, clock=SystemClock())
+
+
+def open_fake(**changes: Any) -> AbstractAsyncContextManager[WhisperRecognizer]:
+    settings = SpeechSettings(replicas=2, **changes)
+    return open_recognizer(settings, clock=SystemClock(), host_command=FAKE_HOST_COMMAND)
+
+
+async def transcribed(
+    recognizer: WhisperRecognizer,
+    audio: AsyncIterator[PCM],
+    *,
+    checkpoint: SpeechCheckpoint = BEGINNING,
+    options: RecognitionOptions = NO_WISHES,
+) -> list[WindowResult]:
+    windows = recognizer.transcribe(audio, job_id="job", lane="full", checkpoint=checkpoint, options=options)
+    return [window async for window in windows]
+
+
+def text_of(windows: list[WindowResult]) -> str:
+    return "".join(segment.text for window in windows for segment in window.segments)
+
+
+@pytest.mark.parametrize(("clip", "most"), [("short", 0.05), ("long", 0.06)])
+async def test_a_clip_is_heard_as_well_as_by_plain_faster_whisper(
+    fixture_model: Path, clips: Path, clip: str, most: float
+) -> None:
+    reference = (clips / f"{clip}.txt").read_text()
+    plain = WhisperModel(str(fixture_model), device="cpu", compute_type="int8", cpu_threads=1)
+    segments, _ = plain.transcribe(
+        str(clips / f"{clip}.mp3"), beam_size=5, vad_filter=True, condition_on_previous_text=False
+    )
+    plain_rate = word_error_rate(reference, "".join(segment.text for segment in segments))
+    async with open_fixture(fixture_model) as recognizer:
+        windows = await transcribed(recognizer, blocks(decode_clip(clips / f"{clip}.mp3")))
+
+    rate = word_error_rate(reference, text_of(windows))
+    assert rate <= most
+    assert rate - plain_rate <= 0.005
+
+
+@pytest.mark.parametrize("clip", ["short", pytest.param("long", marks=pytest.mark.slow)])
+async def test_a_resume_at_any_checkpoint_says_what_the_undisturbed_run_says(
+    fixture_model: Path, clips: Path, clip: str
+) -> None:
+    pcm = decode_clip(clips / f"{clip}.mp3")
+    async with open_fixture(fixture_model) as recognizer:
+        undisturbed = await transcribed(recognizer, blocks(pcm))
+        assert len(undisturbed) >= 3
+        for done, window in enumerate(undisturbed, 1):
+            checkpoint = SpeechCheckpoint.from_json(window.checkpoint.to_json())
+            rest = blocks(pcm, start=checkpoint.next_sample, size=1700 * done)
+
+            assert await transcribed(recognizer, rest, checkpoint=checkpoint) == undisturbed[done:]
+
+
+@pytest.mark.slow
+async def test_a_host_killed_in_mid_run_changes_nothing(fixture_model: Path, clips: Path) -> None:
+    pcm = decode_clip(clips / "long.mp3")
+    async with open_fixture(fixture_model) as recognizer:
+        undisturbed = await transcribed(recognizer, blocks(pcm))
+        disturbed = []
+        windows = recognizer.transcribe(
+            blocks(pcm), job_id="job", lane="full", checkpoint=BEGINNING, options=NO_WISHES
+        )
+        async for window in windows:
+            disturbed.append(window)
+            if len(disturbed) in {1, 3, 6} and (pid := recognizer.status()["host_pid"]) is not None:
+                os.kill(pid, signal.SIGKILL)
+
+        assert disturbed == undisturbed
+        assert recognizer.status()["restarts"] >= 1
+
+
+async def test_the_fixture_model_is_labelled_wherever_it_shows(fixture_model: Path, clips: Path) -> None:
+    async with open_fixture(fixture_model) as recognizer:
+        assert not await recognizer.ready()
+        windows = await transcribed(recognizer, blocks(decode_clip(clips / "short.mp3")))
+
+        assert await recognizer.ready()
+        assert (recognizer.engine, recognizer.model) == ("whisper", "stenobird-fixture")
+        assert {(window.engine, window.model) for window in windows} == {("whisper", "stenobird-fixture")}
+        assert recognizer.status()["fixture"] is True
+        assert recognizer.status()["state"] == "ready"
+
+
+async def test_what_was_said_first_comes_before_the_audio_has_ended() -> None:
+    pulled = 0
+
+    async def counted() -> AsyncIterator[PCM]:
+        nonlocal pulled
+        for block in np.split(np.concatenate([tone(5), silence(115)]), 120):
+            pulled += 1
+            yield block
+
+    async with open_fake() as recognizer:
+        windows = recognizer.transcribe(
+            counted(), job_id="job", lane="full", checkpoint=BEGINNING, options=NO_WISHES
+        )
+        first = await anext(windows)
+        pulled_at_first = pulled
+        await windows.aclose()  # type: ignore[attr-defined]
+
+    assert [segment.text for segment in first.segments] == [" 0"]
+    assert pulled_at_first < 120
+
+
+async def test_a_session_plans_no_more_windows_than_its_consumer_takes() -> None:
+    pulled = 0
+
+    async def endless() -> AsyncIterator[PCM]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield tone(1) if pulled % 8 else silence(1)
+
+    async with open_fake() as recognizer:
+        windows = recognizer.transcribe(
+            endless(), job_id="job", lane="full", checkpoint=BEGINNING, options=RecognitionOptions("en")
+        )
+        taken = [await anext(windows) for _ in range(3)]
+        # 3 taken, 4 planned ahead at most, the plan of one more: none is longer than 30 s.
+        assert pulled <= 8 * 31
+        await windows.aclose()  # type: ignore[attr-defined]
+
+    assert [window.checkpoint.window_index for window in taken] == [1, 2, 3]
+
+
+async def test_silence_moves_the_checkpoint_without_decoding() -> None:
+    async with open_fake() as recognizer:
+        windows = await transcribed(recognizer, blocks(silence(100)))
+
+    assert text_of(windows) == ""
+    assert [round(w.checkpoint.next_sample / SAMPLE_RATE) for w in windows] == [30, 59, 89, 100]
+    assert windows[-1].checkpoint.next_sample == 100 * SAMPLE_RATE
+
+
+async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume() -> None:
+    pcm = np.concatenate([tone(5.5), silence(0.5)] * 6)
+    async with open_fake() as recognizer:
+        windows = await transcribed(recognizer, blocks(pcm))
+        scores = [window.checkpoint.language_scores for window in windows]
+        pinned = [window.checkpoint.language for window in windows]
+
+        assert pinned[:2] == [None, "en"]
+        assert set(pinned[1:]) == {"en"}
+        assert scores[0] == {"en": pytest.approx(-0.51, abs=0.01), "de": pytest.approx(-0.92, abs=0.01)}
+        assert all(not later for later in scores[1:])
+        assert {window.language for window in windows} == {"en"}
+        checkpoint = windows[0].checkpoint
+        rest = await transcribed(recognizer, blocks(pcm, start=checkpoint.next_sample), checkpoint=checkpoint)
+        assert [w.checkpoint for w in rest] == [w.checkpoint for w in windows[1:]]
+
+
+async def test_a_given_language_is_pinned_at_once() -> None:
+    async with open_fake() as recognizer:
+        windows = await transcribed(recognizer, blocks(tone(8)), options=RecognitionOptions("de"))
+
+    assert {window.checkpoint.language for window in windows} == {"de"}
+
+
+async def test_a_window_that_cannot_be_decoded_fails_after_the_windows_before_it(tmp_path: Path) -> None:
+    pcm = np.concatenate([tone(5.5), silence(0.5)] * 6)
+    async with open_fake() as recognizer:
+        with pytest.raises(TranscriptionFailed):
+            await transcribed(recognizer, blocks(pcm), options=RecognitionOptions("en", prompt="raise"))
+
+        assert len(await transcribed(recognizer, blocks(pcm))) >= 3
+
+
+async def test_a_hung_window_is_watched(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with open_fake(window_timeout_seconds=0.5) as recognizer:
+        windows = await transcribed(
+            recognizer, blocks(tone(4)), options=RecognitionOptions("en", prompt=f"once {flag} hang")
+        )
+
+        assert text_of(windows) == " 0"
+        assert recognizer.status()["restarts"] == 1
+
+
+async def test_a_language_that_the_model_does_not_know_is_refused_before_work(fixture_model: Path) -> None:
+    pulled = False
+
+    async def untouched() -> AsyncIterator[PCM]:
+        nonlocal pulled
+        pulled = True
+        yield tone(1)
+
+    async with open_fixture(fixture_model) as recognizer:
+        with pytest.raises(InvalidRequest, match='does not know the language "de"'):
+            await transcribed(recognizer, untouched(), options=RecognitionOptions("de"))
+
+    assert not pulled
+
+
+async def test_closing_the_recognizer_ends_what_is_being_transcribed() -> None:
+    async with open_fake() as recognizer:
+        windows = recognizer.transcribe(
+            blocks(np.concatenate([tone(5.5), silence(0.5)] * 20)),
+            job_id="job",
+            lane="full",
+            checkpoint=BEGINNING,
+            options=NO_WISHES,
+        )
+        await anext(windows)
+
+    with pytest.raises(EngineUnavailable):
+        async for _ in windows:
+            pass
+
+
+async def test_an_error_of_the_caller_s_block_comes_out_as_it_is() -> None:
+    with pytest.raises(LookupError, match="mine"):
+        async with open_fake():
+            raise LookupError("mine")
+
+
+async def test_a_missing_model_folder_is_an_engine_that_is_unavailable(tmp_path: Path) -> None:
+    async with open_fixture(tmp_path) as recognizer:
+        with pytest.raises(EngineUnavailable, match=r"lacks config\.json"):
+            await transcribed(recognizer, blocks(tone(1)))
+        assert recognizer.status()["state"] == "failed"
+
+
+async def test_auto_falls_back_to_the_offline_engine_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = SpeechSettings(cache_dir=tmp_path, device="cpu")
+    async with open_recognizer(settings, clock=SystemClock()) as recognizer:
+        await recognizer.loaded()
+        status = recognizer.status()
+
+        assert (recognizer.engine, recognizer.model) == ("offline", "pocketsphinx")
+        assert (status["state"], status["degraded"]) == ("degraded", True)
+        assert "Hugging Face can't be reached" in status["message"]
+
+
+async def test_whisper_without_a_model_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = SpeechSettings(engine="whisper", cache_dir=tmp_path, device="cpu")
+    async with open_recognizer(settings, clock=SystemClock()) as recognizer:
+        with pytest.raises(EngineUnavailable, match="set STENOBIRD_MODEL to its folder"):
+            await recognizer.loaded()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from faster_whisper.vad import get_vad_model
+
+from stenobird.speech.vad import FRAMES_PER_CALL, SileroVAD, VADState
+from stenobird.speech.windows import FRAME_SAMPLES
+from stenobird.testing.speech import decode_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stenobird.ports import PCM
+
+
+@pytest.fixture(scope="module")
+def pcm(clips: Path) -> PCM:
+    clip = decode_clip(clips / "short.mp3")
+    return clip[: len(clip) // FRAME_SAMPLES * FRAME_SAMPLES]
+
+
+@pytest.fixture(scope="module")
+def vad() -> SileroVAD:
+    return SileroVAD()
+
+
+def test_stream_gives_what_the_whole_file_gives(pcm: PCM, vad: SileroVAD) -> None:
+    # faster-whisper overwrites the last 64 samples of what it is given.
+    whole = get_vad_model()(pcm.astype(np.float32) / 32768.0).reshape(-1)
+    state, parts = VADState(), []
+    block = 3 * FRAMES_PER_CALL * FRAME_SAMPLES
+    for start in range(0, len(pcm), block):
+        probabilities, state = vad(pcm[start : start + block], state)
+        parts.append(probabilities)
+    streamed = np.concatenate(parts)
+
+    assert streamed.shape == whole.shape
+    assert float(np.max(np.abs(streamed[:-1] - whole[:-1]))) < 0.0004
+
+
+def test_the_size_of_a_block_does_not_change_a_bit(pcm: PCM, vad: SileroVAD) -> None:
+    call = FRAMES_PER_CALL * FRAME_SAMPLES
+    at_once, _ = vad(pcm, VADState())
+    state, parts = b"", []
+    for start in range(0, len(pcm), call):
+        state, probabilities = vad.answer(pcm[start : start + call].tobytes(), state)
+        parts.append(probabilities)
+
+    assert b"".join(parts) == at_once.tobytes()
+
+
+def test_a_short_last_frame_is_filled_up(vad: SileroVAD) -> None:
+    probabilities, _ = vad(np.zeros(FRAME_SAMPLES + 1, np.int16), VADState())
+
+    assert probabilities.shape == (2,)
+    assert float(probabilities.max()) < 0.2
+
+
+def test_state_travels_as_bytes(pcm: PCM, vad: SileroVAD) -> None:
+    _, state = vad(pcm[:8192], VADState())
+
+    again = VADState.from_bytes(state.to_bytes())
+
+    assert all(
+        np.array_equal(a, b)
+        for a, b in ((again.h, state.h), (again.c, state.c), (again.context, state.context))
+    )
