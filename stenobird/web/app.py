@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from stenobird.web.errors import exception_handlers
-from stenobird.web.middleware import PublicAPICORS, RequestContext
+from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
 from stenobird.web.routes import operations, transcripts
 from stenobird.web.sse import OpenStreams
 
@@ -49,6 +49,7 @@ def create_app(
         middleware=[
             Middleware(RequestContext, metrics=services.metrics),
             Middleware(PublicAPICORS, prefixes=("/v1/", "/api/v1/")),
+            Middleware(UnexpectedErrors),
         ],
         exception_handlers=exception_handlers(),
         lifespan=whole_lifespan,

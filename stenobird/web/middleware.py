@@ -1,7 +1,4 @@
-"""What happens around every request: its id, its log line, its metrics, the headers that keep browsers safe.
-
-One middleware and one wrapper around `send`, because an event stream passes each frame through it.
-"""
+"""What happens around every request: its id, its log line, its metrics, the headers that keep it safe."""
 
 from __future__ import annotations
 
@@ -22,6 +19,13 @@ if TYPE_CHECKING:
 
     from stenobird.web.metrics import Metrics
 
+DIRECT_SEND = "stenobird.direct_send"
+"""Scope key of a `send` without the wrappers of the middleware, for the frames of an event stream.
+
+Only for body messages that another follows; the head and the last body go the usual way. It takes a sixth
+off the cost of a delivery, see docs/decisions/0004-own-sse-responder.md.
+"""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 _SECURITY_HEADERS = (
@@ -36,12 +40,11 @@ _log = structlog.get_logger("stenobird.web.access")
 
 
 class RequestContext:
-    """Gives each request an id, answers what nobody caught, and logs and counts the answer.
+    """Gives each request an id, and logs and counts its answer.
 
     The id is the client's `X-Request-ID` where it is harmless, else a new one; it is in the answer, in every
     log line of the request, and in `scope["state"]["request_id"]`. The log line has the path, never the query
-    string or a header, since both may carry secrets. An unexpected error is logged with its traceback and
-    answered with `internal_error` and nothing else; if the answer had begun, the connection is cut.
+    string or a header, since both may carry secrets. `sent_bytes` leaves out what went by `DIRECT_SEND`.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -55,6 +58,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        scope[DIRECT_SEND] = send
         started = time.perf_counter()
         status = 0
         streamed = False
@@ -75,11 +79,6 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_noted)
-            except Exception:
-                _log.exception("unexpected error", method=scope["method"], path=scope["path"])
-                if status:
-                    raise
-                await error_response(StenobirdError())(scope, receive, send_noted)
             finally:
                 seconds = time.perf_counter() - started
                 route = _route_template(scope)
@@ -106,6 +105,38 @@ def _request_id(scope: Scope) -> str:
 def _route_template(scope: Scope) -> str:
     template: str = getattr(scope.get("route"), "path_format", "unmatched")
     return template
+
+
+class UnexpectedErrors:
+    """Answers what nobody caught: logged with its traceback, and `internal_error` without a word of it.
+
+    If the answer had begun, the error goes on, and the server cuts the connection. It stands inside CORS, so
+    that a web page can read this answer too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            _log.exception("unexpected error", method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
+            await error_response(error)(scope, receive, send)
 
 
 class PublicAPICORS:

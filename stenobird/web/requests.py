@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stenobird.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
 
     from stenobird.ports import Caller
@@ -20,6 +22,7 @@ MAX_JSON_BYTES = 64 * 1024
 BODY_TIMEOUT_SECONDS = 30.0
 """Time a client has to send its whole JSON body."""
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
@@ -70,7 +73,25 @@ async def read_json_object(request: Request) -> dict[str, Any]:
         ) from exc
     if not isinstance(value, dict):
         raise InvalidRequest('The request body must be a JSON object with "audio_url".')
+    # Either would pass the schema and fail in the database.
+    if any("\0" in text or _SURROGATE.search(text) for text in _texts(value)):
+        raise InvalidRequest(
+            "The request body has characters that no text has: NUL, or half a surrogate pair."
+        )
     return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
 
 
 def _refuse_constant(name: str) -> float:

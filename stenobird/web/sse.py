@@ -8,7 +8,7 @@
     the log can't be    the failure is logged                     the body is finished; readers resume by id
     read any more
 
-Why not sse-starlette: docs/decisions/0003-own-sse-responder.md.
+Why not sse-starlette: docs/decisions/0004-own-sse-responder.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 from starlette.responses import Response
 
 from stenobird.errors import InvalidRequest
+from stenobird.web.middleware import DIRECT_SEND
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -120,7 +121,7 @@ class EventStreamResponse(Response):
         async with aclosing(self._events):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
-                await self._run(receive, send)
+                await self._run(receive, scope.get(DIRECT_SEND, send))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _run(self, receive: Receive, send: Send) -> None:

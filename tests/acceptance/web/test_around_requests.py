@@ -110,7 +110,8 @@ async def test_an_unexpected_error_shows_nothing_of_itself() -> None:
     assert answer.status_code == 500
     assert answer.json()["error"] == "internal_error"
     assert "secret internals" not in answer.text
-    assert "x-request-id" in answer.headers
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["access-control-allow-origin"] == "*"
     assert [row["log_level"] for row in logs if row["event"] == "unexpected error"] == ["error"]
 
 

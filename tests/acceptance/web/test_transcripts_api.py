@@ -58,6 +58,13 @@ async def test_a_key_makes_a_full_transcript(http: httpx.AsyncClient, bearer: di
     assert (await post(http, bearer))["mode"] == "full"
 
 
+async def test_a_prompt_in_any_script_is_kept(world: WebWorld, http: httpx.AsyncClient) -> None:
+    prompt = "\\u0000 שלום 😀"
+    job = await world.store.get((await post(http, prompt=prompt))["id"])
+    assert job is not None
+    assert job.options.prompt == prompt
+
+
 async def test_json_is_read_whatever_it_is_called(http: httpx.AsyncClient) -> None:
     answer = await http.post(
         "/v1/transcripts",
@@ -75,6 +82,8 @@ async def test_json_is_read_whatever_it_is_called(http: httpx.AsyncClient) -> No
         (b'{"audio_url": NaN}', "invalid_request"),
         (b"\xff\xfe", "invalid_request"),
         (b"[" * 10_000, "invalid_request"),
+        (b'{"audio_url": "https://example.com", "prompt": "nul \\u0000"}', "invalid_request"),
+        (b'{"audio_url": "https://example.com", "extra": [{"half": "\\ud83d"}]}', "invalid_request"),
         (b'["https://example.com"]', "invalid_request"),
         (b"{}", "invalid_request"),
         (b'{"audio_url": 7}', "invalid_request"),
@@ -140,6 +149,8 @@ async def test_a_job_of_another_account_is_not_there(
         (f"/v1/transcripts/{job['id']}{end}", stranger),
         (f"/v1/transcripts/{job['id']}{end}", {}),
         (f"/v1/transcripts/tr_0000000000000000000000{end}", bearer),
+        (f"/v1/transcripts/%00{end}", bearer),
+        (f"/v1/transcripts/{'x' * 5000}{end}", bearer),
     ):
         answer = await http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (404, "transcript_not_found")
