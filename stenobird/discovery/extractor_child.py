@@ -13,12 +13,14 @@ yt-dlp itself runs without cookies, configuration, plugins, cache, downloads and
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
 import re
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -153,7 +155,11 @@ def _refuse(what: str) -> None:
 
 
 def _roots(readable: list[str]) -> tuple[str, ...]:
-    folders = {path for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path) if path}
+    # Not all of `sys.path`: an editable install puts its checkout there, with whatever lies beside the code.
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    spec = importlib.util.find_spec("yt_dlp")
+    if spec is not None and spec.origin:
+        folders.add(str(Path(spec.origin).parent))
     files = ("/dev/null", "/dev/urandom", *readable)
     return (
         *(f"{os.path.realpath(path)}/" for path in folders),
@@ -200,8 +206,7 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
         "playlist_items": "1:2",
         "extract_flat": "in_playlist",
         "check_formats": False,
-        "ignore_no_formats_error": True,
-        "format": "bestaudio/best",
+        "format": "bestaudio/best/bestvideo",  # the service chooses; this must merely find something
     }
 
 
