@@ -35,6 +35,8 @@ QUEUE_RETRY_SECONDS: Final = 5
 WRITE_ATTEMPTS: Final = 3
 """Tries of one write while connections break; more means that the database is down."""
 PURGE_BATCH: Final = 200
+MAX_INTERRUPTIONS: Final = 20
+"""Deaths of its process that a job survives without an attempt being counted."""
 """Jobs deleted in one transaction, so that a purge never holds the writer for long."""
 
 _log = structlog.get_logger(__name__)
@@ -282,12 +284,24 @@ class SqlJobStore:
     # --- operators --------------------------------------------------------------------------------------
 
     async def expire_leases(self) -> int:
-        """End every lease now (only by the holder of the data folder's lock); return how many there were."""
+        """End every lease now (only by the holder of the data folder's lock); return how many there were.
+
+        The process that held them died, which says little about the jobs: their attempts are not counted,
+        up to `MAX_INTERRUPTIONS` deaths without progress, so that a job that kills its process is not
+        tried for ever.
+        """
+        forgiven = and_(jobs.c.interruptions < MAX_INTERRUPTIONS, jobs.c.attempts > 0)
         async with self._db.write() as connection:
             result = await connection.execute(
                 update(jobs)
                 .where(jobs.c.lease_token.is_not(None))
-                .values(lease_token=None, lease_worker=None, lease_expires_at=None)
+                .values(
+                    lease_token=None,
+                    lease_worker=None,
+                    lease_expires_at=None,
+                    attempts=case((forgiven, jobs.c.attempts - 1), else_=jobs.c.attempts),
+                    interruptions=jobs.c.interruptions + 1,
+                )
             )
             return result.rowcount
 

@@ -92,11 +92,12 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
         "last_seq": 1,
         "next_chunk_index": 0,
         "attempts": 0,
+        "interruptions": 0,
     }
 
 
 def change_values(change: JobChange) -> dict[str, Any]:
-    """Return the columns that a change sets. A checkpoint is progress, so it resets the attempts."""
+    """Return the columns that a change sets. A checkpoint is progress: it resets what counts towards giving up."""
     values: dict[str, Any] = {}
     for name in _PLAIN_CHANGES:
         value = getattr(change, name)
@@ -111,6 +112,7 @@ def change_values(change: JobChange) -> dict[str, Any]:
     if change.checkpoint is not None:
         values["checkpoint"] = change.checkpoint.to_json()
         values["attempts"] = 0
+        values["interruptions"] = 0
     return values
 
 

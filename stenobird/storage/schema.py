@@ -123,6 +123,8 @@ jobs = Table(
     Column("lease_worker", Text),
     Column("lease_expires_at", _TIME),
     Column("attempts", Integer, nullable=False),
+    # Deaths of the whole process since the last progress; the first few are not held against the job.
+    Column("interruptions", Integer, nullable=False),
     # The last write under a lease, so that a COMMIT without an answer can be settled by reading.
     Column("commit_id", Text),
     Index(

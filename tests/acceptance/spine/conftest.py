@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.demo import CLIP_PATH
 from stenobird.testing.http_reader import EventReader
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.media_server import ThreadedMediaServer
 from stenobird.testing.server_process import ServerProcess
 from stenobird.testing.speech import LongSpeech, load_sentences, write_audio
 
@@ -44,6 +44,12 @@ def ten_minutes(spoken: Callable[[float], tuple[Path, str]]) -> tuple[Path, str]
     return spoken(600.0)
 
 
+@pytest.fixture(scope="session")
+def hour(ten_minutes: tuple[Path, str]) -> bytes:
+    """An hour of speech at a constant 64 kbit/s: an mp3 may simply be repeated."""
+    return ten_minutes[0].read_bytes() * 6
+
+
 @pytest.fixture
 def media() -> Iterator[MediaServer]:
     """A media server on loopback; tests put their resources into `media.resources`."""
@@ -51,14 +57,14 @@ def media() -> Iterator[MediaServer]:
         yield server
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A running service with its own data folder."""
-    with ServerProcess(tmp_path / "data") as process:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running service with its own data folder, one for all tests of a module."""
+    with ServerProcess(tmp_path_factory.mktemp("service") / "data") as process:
         yield process
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api_key(server: ServerProcess) -> str:
     """A live key of that service."""
     return server.create_key()
@@ -69,6 +75,3 @@ def reader(server: ServerProcess, api_key: str) -> Iterator[EventReader]:
     """A reader of that service's API, with the key."""
     with EventReader(server.url, api_key) as events:
         yield events
-
-
-__all__ = ["Resource"]

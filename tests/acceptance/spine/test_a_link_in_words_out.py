@@ -13,7 +13,6 @@ from stenobird.testing.media_server import Resource
 from stenobird.testing.wer import word_error_rate, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from stenobird.testing.media_server import MediaServer
@@ -92,10 +91,9 @@ def test_a_reader_that_reconnects_at_every_event_sees_what_the_other_sees(
 
 
 def test_preview_of_an_hour_hears_15_seconds_and_fetches_little_more(
-    server: ServerProcess, media: MediaServer, spoken: Callable[[float], tuple[Path, str]]
+    server: ServerProcess, media: MediaServer, hour: bytes
 ) -> None:
-    path, _ = spoken(3600.0)
-    media.resources["/hour.mp3"] = Resource(path)
+    media.resources["/hour.mp3"] = Resource(hour)
     with EventReader(server.url) as anyone:
         job = anyone.create(media.url("/hour.mp3"))
         events = list(anyone.events(job["id"]))
@@ -115,7 +113,7 @@ def test_a_full_job_carries_on_from_its_preview(
     media.resources["/clip.mp3"] = Resource(CLIP_PATH)
     with EventReader(server.url) as anyone:
         preview = anyone.create(media.url("/clip.mp3"))
-        first = next(e for e in anyone.events(preview["id"]) if e.event == "transcript")
+        first = next(e for e in list(anyone.events(preview["id"])) if e.event == "transcript")
     job = reader.create(media.url("/clip.mp3"), preview_id=preview["id"])
 
     events = list(reader.events(job["id"]))
@@ -145,11 +143,8 @@ def test_healthz_answers_within_50_ms_while_two_jobs_decode(
         reader.http.delete(f"/v1/transcripts/{job['id']}")
 
 
-def test_cancel_ends_the_job_and_its_stream(
-    reader: EventReader, media: MediaServer, spoken: Callable[[float], tuple[Path, str]]
-) -> None:
-    path, _ = spoken(3600.0)
-    media.resources["/hour.mp3"] = Resource(path, bytes_per_second=100_000)
+def test_cancel_ends_the_job_and_its_stream(reader: EventReader, media: MediaServer, hour: bytes) -> None:
+    media.resources["/hour.mp3"] = Resource(hour, bytes_per_second=100_000)
     job = reader.create(media.url("/hour.mp3"))
     stream = reader.events(job["id"])
     next(event for event in stream if event.event == "transcript")

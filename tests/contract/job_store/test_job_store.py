@@ -25,6 +25,7 @@ from stenobird.ports import (
     UsageRow,
 )
 from stenobird.sources import Candidate
+from stenobird.storage.job_store import MAX_INTERRUPTIONS
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing.fakes import a_source
 from stenobird.transcript import Segment
@@ -253,8 +254,12 @@ async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
         await store.renew(claim.lease)
 
 
-async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore) -> None:
+async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore, database: Database) -> None:
     await created(store)
+
+    async def lose_lease() -> None:
+        async with database.write() as connection:
+            await connection.execute(update(jobs).values(lease_expires_at=0.0))
 
     async def claim_once() -> Claim:
         claim = await store.claim("worker", lanes=LANES)
@@ -264,17 +269,37 @@ async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore)
     attempts = []
     for _ in range(3):
         attempts.append((await claim_once()).attempts)
-        await store.expire_leases()
+        await lose_lease()
     claim = await claim_once()
     attempts.append(claim.attempts)
     await store.append(claim.lease, JobChange(stage="submitted"), [])
-    await store.expire_leases()
+    await lose_lease()
     claim = await claim_once()
     attempts.append(claim.attempts)
     await store.append(claim.lease, JobChange(checkpoint=SpeechCheckpoint(1, 16_000)), [chunk(0)])
-    await store.expire_leases()
+    await lose_lease()
     attempts.append((await claim_once()).attempts)
     assert attempts == [1, 2, 3, 4, 5, 1]
+
+
+async def test_deaths_of_the_process_are_not_held_against_a_job_until_there_are_many(
+    store: SqlJobStore,
+) -> None:
+    await created(store)
+    attempts = []
+    for _ in range(MAX_INTERRUPTIONS + 3):
+        claim = await store.claim("worker", lanes=LANES)
+        assert claim is not None
+        attempts.append(claim.attempts)
+        await store.expire_leases()
+    assert attempts == [1] * (MAX_INTERRUPTIONS + 1) + [2, 3]
+
+
+async def test_open_jobs_are_those_that_have_not_ended(store: SqlJobStore) -> None:
+    claim = await claimed(store)
+    assert await store.open_job_ids() == [claim.job.id]
+    await store.finish(claim.lease, JobChange(status="cancelled"), [done("cancelled")])
+    assert await store.open_job_ids() == []
 
 
 async def test_a_released_job_goes_on_at_once_and_its_attempt_is_not_counted(store: SqlJobStore) -> None:
@@ -400,6 +425,13 @@ async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: Sq
     assert [job.id for job in first] == [job.id for job in newest_first[:3]]
     rest = await store.list_jobs("acct_1", before=(first[-1].created_at, first[-1].id), limit=3)
     assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
+
+
+async def test_jobs_that_have_not_ended_are_known_by_id(store: SqlJobStore) -> None:
+    for number in range(3):
+        await created(store, f"tr_{number}")
+    await store.request_cancel("tr_1", [done("cancelled", "tr_1")])
+    assert sorted(await store.open_job_ids()) == ["tr_0", "tr_2"]
 
 
 async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:

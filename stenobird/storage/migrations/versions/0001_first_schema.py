@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("lease_worker", sa.Text(), nullable=True),
         sa.Column("lease_expires_at", sa.Double(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("interruptions", sa.Integer(), nullable=False),
         sa.Column("commit_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
