@@ -208,8 +208,7 @@ def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False)
     if tied:
         reason = f"{len(tied)} files are equally likely"
         return Choice("ambiguous", (*(_candidate(file, reason) for file in files[:20]), *rejected[:20]))
-    # Only what is nearly as good may stand in for a dead winner: the next episode in a list may not.
-    stand_ins = [file for file in reach[1:] if _may_stand_in(reach[0], file)]
+    stand_ins = _stand_ins(reach[0], reach[1:])
     others = [file for file in files[1:] if file not in stand_ins]
     return Choice(
         "found",
@@ -311,7 +310,13 @@ def _tied(files: Sequence[_File]) -> list[_File]:
     return []
 
 
-def _may_stand_in(best: _File, other: _File) -> bool:
-    if _same_audio(best, other):
-        return True
-    return other.score >= THRESHOLD and (other.overlap >= 0.8 or other.identified) and not other.best.aside
+def _stand_ins(best: _File, others: Sequence[_File]) -> list[_File]:
+    """Return what may be tried if the best is dead: its other formats, and a lone second that fits as well.
+
+    One of a list may not: if the file of this page is gone, its neighbours are other episodes.
+    """
+    same = [file for file in others if _same_audio(best, file)]
+    rest = [file for file in others if file not in same]
+    if len(rest) == 1 and not rest[0].best.aside and rest[0].overlap >= max(best.overlap, 0.5):
+        return [*same, *rest]
+    return same

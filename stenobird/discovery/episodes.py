@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TITLE_SIMILARITY: Final = 0.9
 DATE_TOLERANCE_DAYS: Final = 2
 DURATION_TOLERANCE: Final = 0.02
+NEAR_DAYS: Final = 0.5
+"""Of several close dates the nearest decides if it is this near, and the next this much farther away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,6 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
     show = wanted.show or feed.title
     titles = [title for title in (wanted.title, *wanted.alternate_titles) if title]
     exact = {plain(title) for title in titles} - {"", plain(show)}
-    bare = {bare_title(title, show) for title in titles} - {""}
     keys = {urls.audio_key(url) for url in wanted.audio_urls}
     pages = {urls.page_key(url) for url in wanted.page_urls}
     show_pages = {urls.page_key(feed.link)} if feed.link else set()
@@ -150,7 +151,7 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
             ),
         ),
         ("title", lambda one: plain(one.title) in exact),
-        ("bare_title", lambda one: bare_title(one.title, show) in bare),
+        ("bare_title", lambda one: any(_same_bare(one.title, title, show) for title in titles)),
         ("similar_title", lambda one: _similar(one, titles, show, wanted)),
     )
     how = "no_match"
@@ -183,19 +184,20 @@ def _break_tie(found: list[FeedEpisode], wanted: EpisodeFacts) -> list[FeedEpiso
     """Return the one that date, then duration, singles out; one audio listed twice counts once."""
     if len({urls.audio_key(episode.enclosures[0].url) for episode in found}) == 1:
         return found[:1]
-    by_date = [episode for episode in found if _date_gap_days(episode, wanted) is not None]
-    close = [
-        episode for episode in by_date if (_date_gap_days(episode, wanted) or 0.0) <= DATE_TOLERANCE_DAYS
-    ]
-    if len(close) == 1:
-        return close
-    close = close or ([] if by_date else found)
+    dated = sorted(
+        ((gap, episode) for episode in found if (gap := _date_gap_days(episode, wanted)) is not None),
+        key=lambda row: row[0],
+    )
+    close = [episode for gap, episode in dated if gap <= DATE_TOLERANCE_DAYS]
+    if close and (len(close) == 1 or (dated[0][0] <= NEAR_DAYS and dated[1][0] >= dated[0][0] + NEAR_DAYS)):
+        return close[:1]
+    close = close or ([] if dated else found)
     lasting = [
         episode
         for episode in close
         if (gap := _duration_gap(episode, wanted)) is not None and gap <= DURATION_TOLERANCE
     ]
-    return lasting if len(lasting) == 1 else (lasting or close or found)
+    return lasting or close or found
 
 
 def _contradicts(episode: FeedEpisode, wanted: EpisodeFacts) -> bool:
@@ -243,22 +245,38 @@ def plain(title: str | None) -> str:
 
 
 _LEADING_NUMBER = re.compile(
-    r"^(?:(?:s\d{1,3}\s?e\d{1,4}|(?:ep|eps|episode|episodio|episodi|épisode|folge|avsnitt|aflevering|jakso|odcinek"
-    r"|capitulo|show|nr|no|number|season \d{1,3} episode|vol|teil|part)\s?\d{1,4}|\d{1,4})\b\s*)+"
+    r"^(?:(?:s\d{1,3}\s?e\d{1,4}|(?:ep|eps|episode|episodio|episodi|folge|avsnitt|aflevering|jakso|odcinek|capitulo"
+    r"|nr|no|number|season \d{1,3} episode|vol|выпуск|επεισοδιο)\s?\d{1,4}|\d{1,4})\b\s*"
+    r"|[第제]?\s?\d{1,4}\s?[回話集期夜회화]\s*)+"
 )
+_TRAILING_NUMBER = re.compile(r"\s(?:ep|episode|folge|avsnitt|aflevering|episodio)\s?\d{1,4}$")
 
 
 def bare_title(title: str | None, show: str | None) -> str:
-    """Return the plain title without the show's name and without a leading episode number.
+    """Return the plain title without the show's name and without an episode number before or after it.
 
     Empty if nothing is left: a title that is only a number or only the show tells no episode.
     """
+    text = _TRAILING_NUMBER.sub("", _without_show(title, show))
+    return _LEADING_NUMBER.sub("", text).strip()
+
+
+def _without_show(title: str | None, show: str | None) -> str:
     text = plain(title)
     name = plain(show)
     if name:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
-    text = " ".join(text.split())
-    return _LEADING_NUMBER.sub("", text).strip()
+    return " ".join(text.split())
+
+
+def _same_bare(first: str | None, second: str | None, show: str | None) -> bool:
+    """Tell whether two titles agree but for show and number; two different numbers are two episodes."""
+    ours, theirs = bare_title(first, show), bare_title(second, show)
+    if not ours or ours != theirs:
+        return False
+    our_numbers = [number for number in numbers(_without_show(first, show)) if number not in numbers(ours)]
+    their_numbers = [number for number in numbers(_without_show(second, show)) if number not in numbers(ours)]
+    return not our_numbers or not their_numbers or our_numbers == their_numbers
 
 
 def numbers(text: str) -> list[str]:

@@ -105,6 +105,7 @@ class _Climb:
         self._page: PageFacts | None = None
         self._tried_feeds: set[str] = set()
         self._elsewhere = False
+        self._known_platform = False
 
     async def run(self) -> FoundAudio:
         """Climb until a rung has the audio; else raise what says best why there is none."""
@@ -112,7 +113,7 @@ class _Climb:
         rule = next((rule for rule in self._rungs.platforms if rule.matches(search.url)), None)
         answer: FoundSource | None = None
         if rule is not None:
-            search.with_state = True
+            search.with_state = self._known_platform = True
             answer = await self._ask(rule, search)
             if answer is not None:
                 found = await self._take(answer, rule.stage)
@@ -406,7 +407,9 @@ class _Climb:
         for rung in (self._rungs.directory, self._rungs.extractor):
             if rung is None:
                 continue
-            answer = await self._ask(rung, self._search)
+            # A directory that is down says nothing about a page that only might be listed there.
+            keep = rung is not self._rungs.directory or self._known_platform
+            answer = await self._ask(rung, self._search, keep_errors=keep)
             if answer is not None:
                 found = await self._take(
                     answer, rung.stage, page_url=self._page.final_url if self._page else None

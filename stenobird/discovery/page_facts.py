@@ -21,6 +21,8 @@ _METAS = etree.XPath("//meta[@content]")
 _LINK_ELEMENTS = etree.XPath("//link[@href and @rel]")
 _ANCHORS = etree.XPath("//a[@href]")
 _FRAMES = etree.XPath("//iframe|//amp-iframe|//embed[@src]|//object[@data]")
+_SCRIPT_PLAYERS = etree.XPath("//script[@src or @data-configuration]")
+_SCRIPT_PLAYER_HOSTS: Final = ("buzzsprout.com", "podigee.io", "podigee.com", "spreaker.com", "megaphone.fm")
 _FEED_TYPES: Final = (
     "application/rss",
     "application/atom",
@@ -151,7 +153,9 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
     passwords = tree.xpath("count(//input[@type='password'])")
     head.login = bool(passwords) and bool(
         re.search(
-            r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account", f"{url} {head.title or ''}", re.IGNORECASE
+            r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account",
+            f"{url} {head.title or ''}",
+            re.IGNORECASE,
         )
     )
     head.refresh = _refresh(tree, base)
@@ -299,11 +303,20 @@ def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> t
             if address:
                 found.append(address)
                 break
+    found += [address for script in _SCRIPT_PLAYERS(tree)[:20] if (address := _script_player(script, base))]
     found += [address for address in structured.players if address]
     player = urls.absolute(base, head.first("twitter:player", "og:audio:iframe") or "")
     if player:
         found.append(player)
     return tuple(dict.fromkeys(found))[:40]
+
+
+def _script_player(script: Any, base: str) -> str | None:
+    """Return the address of a player that a script will put in its place."""
+    address = urls.absolute(base, script.get("data-configuration") or script.get("src") or "")
+    if address is None or not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS):
+        return None
+    return address if re.search(r"\d{4,}|/embed\b", address) else None
 
 
 def _is_beside(element: Any) -> bool:

@@ -1,13 +1,14 @@
 """Reads a page: collects every mention of audio as a finding, and the facts about its episode.
 
 Runs in the parsing child only. lxml is walked directly: the object tree of BeautifulSoup costs a second
-on the largest pages. The text around a finding is judged here, since only the tree knows it; the choice is made in
-`candidates`.
+on the largest pages. The text around a finding is judged here, since only the tree knows it; the choice is
+made in `candidates`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree, html  # type: ignore[import-untyped]
@@ -29,10 +30,15 @@ PAGE_GROUP: Final = -1
 """The group of what the page's head names: one audio, however many formats and addresses."""
 
 _ASIDE = re.compile(
-    r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers|comment|comments|commentlist"
+    r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers"
     r"|radio-program|latest-podcasts?|latest-episodes?|recent-episodes?|more-episodes|other-episodes|recommended"
     r"|recommendations?|read-?more|most-?read|trending|popular|onward|suggested|footer|breadcrumbs?|menu"
     r"|next-episode|prev(?:ious)?-episode|also-like|similar)(?:$|[\s_-])|(?:^|\s)widget(?:$|\s)",
+    re.IGNORECASE,
+)
+_COMMENTS = re.compile(
+    r"(?:^|[\s_-])(?:comments?|commentlist|comment-(?:body|content|text)|kommentare?|commentaires?|disqus|replies)"
+    r"(?:$|[\s_-])",
     re.IGNORECASE,
 )
 _NOT_ASIDE = re.compile(
@@ -86,7 +92,8 @@ _SCRIPTS = etree.XPath("//script[not(@src)]")
 _PLAYERS = etree.XPath("//audio|//amp-audio|//video|//amp-video")
 _TYPED = etree.XPath("//a[starts-with(@type,'audio/')]|//link[starts-with(@type,'audio/')]")
 _MICRODATA = etree.XPath(
-    "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url']"
+    "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url'"
+    " or @itemprop='associatedMedia' or @itemprop='encoding']"
 )
 _OWN_TECHNIQUE: Final = frozenset(
     {"a", "audio", "video", "source", "amp-audio", "amp-video", "meta", "iframe", "script", "img"}
@@ -126,6 +133,15 @@ def _tree(text: str) -> Any | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What an element stands in: beside the content, a reading of the article, readers' comments."""
+
+    aside: bool
+    narration: bool
+    comments: bool
+
+
 class _PageReader:
     def __init__(self, tree: Any, url: str) -> None:
         self.tree = tree
@@ -134,7 +150,7 @@ class _PageReader:
         self.base = (urls.absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
-        self._surroundings: dict[Any, tuple[bool, bool]] = {}
+        self._surroundings: dict[Any, _Around] = {}
 
     def facts(self, *, with_state: bool) -> PageFacts:
         scripts = [
@@ -350,15 +366,24 @@ class _PageReader:
 
     def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
         if len(self.findings) < MAX_FINDINGS:
-            aside, narration = self._around(element)
-            self.findings.append(Finding(url, technique, aside=aside, narration=narration, **more))
+            around = self._around(element)
+            self.findings.append(
+                Finding(
+                    url,
+                    technique,
+                    aside=around.aside,
+                    narration=around.narration,
+                    penalty=more.pop("penalty", 0.0) + (60.0 if around.comments else 0.0),
+                    **more,
+                )
+            )
 
-    def _around(self, element: Any) -> tuple[bool, bool]:
-        """Tell whether the element stands beside the content, and whether it reads the article aloud."""
+    def _around(self, element: Any) -> _Around:
+        """Judge what the element stands in, up to the body."""
         known = self._surroundings.get(element)
         if known is not None:
             return known
-        aside = narration = False
+        aside = narration = comments = False
         node, steps = element, 0
         while node is not None and steps < MAX_ANCESTORS:
             tag = node.tag.lower() if isinstance(node.tag, str) else ""
@@ -368,14 +393,16 @@ class _PageReader:
             if tag in {"aside", "footer", "nav"}:
                 aside = True
             elif tag not in {"main", "article"} and names.strip():
-                aside = aside or bool(_ASIDE.search(_NOT_ASIDE.sub(" ", names)))
+                names = _NOT_ASIDE.sub(" ", names)
+                aside = aside or bool(_ASIDE.search(names))
+                comments = comments or bool(_COMMENTS.search(names))
             narration = narration or bool(_NARRATION_CLASS.search(names))
             if steps < 3 and not narration:
                 nearby = _text(node, limit=300) if steps else _labels(node)
                 narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
             node, steps = node.getparent(), steps + 1
-        self._surroundings[element] = (aside, narration)
-        return aside, narration
+        around = self._surroundings[element] = _Around(aside, narration, comments)
+        return around
 
     def _heading_near(self, element: Any) -> str:
         """Return the heading that the element stands under, among the siblings of it and its ancestors."""
@@ -394,7 +421,8 @@ class _PageReader:
         return ""
 
 
-_HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5")
+_HEADINGS: Final = ("h2", "h3", "h4", "h5")
+# The h1 is left out: everything on the page stands under it, so that it tells nothing apart.
 _LABELS: Final = (
     "title",
     "aria-label",

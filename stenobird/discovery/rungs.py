@@ -212,7 +212,9 @@ class SearchContext(Protocol):
 class Rung(Protocol):
     """One step of the ladder."""
 
-    stage: Stage
+    @property
+    def stage(self) -> Stage:
+        """The stage under which its verdicts are reported."""
 
     async def try_(self, context: SearchContext) -> FoundSource | None:
         """Return what this rung knows about the search, `None` if it has nothing to say."""
@@ -225,7 +227,9 @@ class PlatformRule(Rung, Protocol):
     iframe's address, so a rule must work from `context.url` and `context.page()`, never `submitted_url`.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The platform's name."""
 
     def matches(self, url: str) -> bool:
         """Tell by the URL alone whether this rule knows the platform."""

@@ -93,7 +93,7 @@ class DocumentWeb:
     """The web as the given documents. Every response is kept, so that a test can see that none stays open."""
 
     def __init__(self, documents: Mapping[str, Served]) -> None:
-        self.documents = dict(documents)
+        self.documents = documents
         self.asked: list[Asked] = []
         self.responses: list[DocumentResponse] = []
 

@@ -40,10 +40,24 @@ class Searcher:
         self, documents: Mapping[str, Served | str | bytes], url: str, *, preview: bool = False
     ) -> FoundAudio:
         """Search; a `str` is a page, `bytes` are media."""
+        served = {address: _served(document) for address, document in documents.items()}
+        return await self.find_in(served, url, preview=preview)
+
+    async def find_in(
+        self, documents: Mapping[str, Served], url: str, *, preview: bool = False
+    ) -> FoundAudio:
+        """Search in a mapping as it is."""
         self.verdicts.clear()
-        self.web = DocumentWeb({address: _served(document) for address, document in documents.items()})
+        self.web = DocumentWeb(documents)
         ladder = DiscoveryLadder(self.web, self.parser, self.rungs, now=lambda: NOW)
         return await ladder.find(url, preview=preview, report=self.report)
+
+    async def media_url_in(self, documents: Mapping[str, Served], url: str) -> str:
+        """Search in a mapping as it is, close what was opened, and return the chosen address."""
+        found = await self.find_in(documents, url)
+        if found.opened is not None:
+            await found.opened.aclose()
+        return found.source.media_url
 
     async def media_url(self, documents: Mapping[str, Served | str | bytes], url: str) -> str:
         """Search, close what was opened, and return the address that was chosen."""
