@@ -35,7 +35,13 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stenobird.media.recognition import Refusal, index_comes_late, recognise
+from stenobird.media.recognition import (
+    Refusal,
+    index_comes_late,
+    mpeg_stated_seconds,
+    read_fully,
+    recognise,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,7 +319,9 @@ def refuse_open(*_arguments: object) -> NoReturn:
     raise OSError("a media file may not open another one")
 
 
-def duration(container: Any, stream: Any, demuxer: str, size: int | None) -> tuple[float | None, bool]:
+def duration(
+    container: Any, stream: Any, demuxer: str, size: int | None, header_seconds: float | None
+) -> tuple[float | None, bool]:
     """Return the length that the container states, or an estimate from its bit rate, and which it is."""
     bit_rate = stream.codec_context.bit_rate or container.bit_rate
     estimate = size * 8 / float(bit_rate) if demuxer in ESTIMATED and size and bit_rate else None
@@ -322,6 +330,9 @@ def duration(container: Any, stream: Any, demuxer: str, size: int | None) -> tup
         stated = float(stream.duration * stream.time_base)
     elif container.duration is not None and container.duration > 0:
         stated = float(container.duration / 1_000_000)
+    if demuxer == "mp3":
+        # FFmpeg prefers an estimate, which is no evidence of what is missing.
+        stated = header_seconds
     # In a programme stitched from several files, the first one's header speaks for itself only.
     if stated is None or (estimate is not None and estimate > STITCHED * stated):
         return estimate, False
@@ -365,7 +376,8 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
         if other.index != stream.index and hasattr(other, "discard"):
             other.discard = DISCARD_ALL
     size = source.size(wait=False)
-    seconds, exact = duration(container, stream, demuxer, size and size - base)
+    header_seconds = mpeg_stated_seconds(read_fully(source, base, 128)) if demuxer == "mp3" else None
+    seconds, exact = duration(container, stream, demuxer, size and size - base, header_seconds)
     info = {
         "container": demuxer,
         "codec": context.codec.canonical_name,

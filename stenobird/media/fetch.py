@@ -286,7 +286,7 @@ class Download:
         return True
 
     async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
-        """Repeat `step`, through breaks and with growing delays, until all is there, or until it works `once`.
+        """Repeat `step`, through breaks and with growing delays, until all is there, or it works `once`.
 
         A step that makes no progress raises.
         """

@@ -92,6 +92,16 @@ def mpeg_frame_bytes(head: bytes) -> int:
     return (72 if layer == 1 and version != 3 else 144) * bits // hertz + padding
 
 
+def mpeg_stated_seconds(head: bytes) -> float | None:
+    """Return the length that a Xing or Info header in the first MPEG frame states."""
+    version, rate = head[1] >> 3 & 3, head[2] >> 2 & 3
+    at = next((at for name in (b"Xing", b"Info") if (at := head.find(name, 4, 64)) > 0), -1)
+    if at < 0 or len(head) < at + 12 or not head[at + 7] & 1 or not mpeg_frame_bytes(head[:4]):
+        return None
+    frames = int.from_bytes(head[at + 8 : at + 12], "big")
+    return frames * (1152 if version == 3 else 576) / MPEG_RATES[version][rate]
+
+
 def adts_frame_bytes(head: bytes) -> int:
     """Return the length of the ADTS frame that starts with these six bytes, 0 if none does."""
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
@@ -150,11 +160,7 @@ MAGIC = (
 def recognise(source: Source) -> tuple[str, int]:
     """Return the demuxer for the bytes and the offset it starts at; raise `Refusal` if they are not media."""
     tagged = past_id3(source)
-    start = read_fully(source, tagged, 512)
-    if not start.strip(b"\x00"):
-        if tagged:
-            raise Refusal("broken", "it ends before the audio starts")
-        raise Refusal("not_media", "it is empty")
+    start = _first_bytes(source, tagged)
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x00 \t\r\n")
     if text.startswith(NOT_MEDIA) or start[257:262] == b"ustar":
         raise Refusal("not_media", "it is a page, a picture, a playlist or an archive")
@@ -173,6 +179,15 @@ def recognise(source: Source) -> tuple[str, int]:
     if head[:2] == b"\x0b\x77":
         return "ac3", base
     raise Refusal("not_media", "its bytes are not those of any known audio format")
+
+
+def _first_bytes(source: Source, offset: int) -> bytes:
+    start = read_fully(source, offset, 512)
+    if not start.strip(b"\x00"):
+        start = read_fully(source, offset, HEAD_BYTES)
+    if not start.strip(b"\x00"):
+        raise Refusal("broken" if offset else "not_media", "it ends before any audio starts")
+    return start
 
 
 def index_comes_late(source: Source, base: int) -> bool:

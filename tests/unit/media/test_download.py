@@ -227,18 +227,22 @@ async def test_an_empty_file_is_no_audio(world: MediaWorld) -> None:
 async def test_a_full_spool_quota_refuses_with_a_retryable_error(world: MediaWorld, minute: bytes) -> None:
     opener = MediaOpener(world.client, spool_dir=world.spool_dir, quota_bytes=100_000, clock=world.clock)
     world.server.resources["/a"] = Resource(minute)
-    with pytest.raises(TranscriptionFailed, match="disk space") as caught:
-        async with opener.open(world.request("/a")) as stream:
+    async with opener.open(world.request("/a")) as stream:
+        with pytest.raises(TranscriptionFailed, match="disk space") as caught:
             await collect(stream)
     assert caught.value.retry_after_seconds is not None
 
 
 async def test_an_error_of_the_reader_comes_out_as_it_is(world: MediaWorld, minute: bytes) -> None:
     world.server.resources["/a"] = Resource(minute)
-    with pytest.raises(LookupError, match="mine"):
+
+    async def read() -> None:
         async with world.opener.open(world.request("/a")) as stream:
             async for _block in stream:
                 raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await read()
 
 
 async def test_a_stream_that_is_never_read_closes_without_a_trace(world: MediaWorld, minute: bytes) -> None:

@@ -8,6 +8,7 @@ import random
 import struct
 import tarfile
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,7 +56,7 @@ POINTERS = {
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{url}</BaseURL></MPD>',
     "asx": '<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
     "pls": "[playlist]\nFile1={url}\nNumberOfEntries=1\n",
-    "xspf": '<playlist version="1"><trackList><track><location>{url}</location></track></trackList></playlist>',
+    "xspf": "<playlist><trackList><track><location>{url}</location></track></trackList></playlist>",
     "smil": '<smil><body><audio src="{url}"/></body></smil>',
     "html": "<!doctype html><audio src='{url}'></audio>",
     "json": '{{"audio": "{url}"}}',
@@ -94,10 +95,8 @@ async def test_a_movie_whose_media_lies_elsewhere_is_not_followed(
             size = int.from_bytes(hostile[at : at + 4], "big") + grown
             hostile[at : at + 4] = size.to_bytes(4, "big")
         world.server.resources["/a.m4a"] = Resource(bytes(hostile))
-        try:
+        with suppress(JobError):
             await world.hear("/a.m4a", job_id=f"tr_{kind.decode().strip()}")
-        except JobError:
-            pass
         assert await canary.settle() == 0
 
 
@@ -183,7 +182,7 @@ class Memory:
 def test_random_bytes_are_not_recognised() -> None:
     for seed in range(200):
         with pytest.raises(Refusal):
-            recognise(Memory(random.Random(seed).randbytes(65_536)))  # noqa: S311  # noise, not a secret
+            recognise(Memory(random.Random(seed).randbytes(65_536)))  # noise, not a secret
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ async def test_damage_in_the_middle_costs_only_what_is_damaged(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     file = bytearray(audio("mp3", seconds=60.0))
-    noise = random.Random(1).randbytes(20_000)  # noqa: S311  # noise, not a secret
+    noise = random.Random(1).randbytes(20_000)  # noise, not a secret
     file[200_000:220_000] = noise
     world.server.resources["/a"] = Resource(bytes(file))
     heard = await world.hear("/a")
@@ -248,10 +247,10 @@ async def test_damage_in_the_middle_costs_only_what_is_damaged(
 async def test_a_header_that_claims_centuries_is_ignored(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
-    file = bytearray(audio("m4a"))
-    for name, at in ((b"mvhd", 20), (b"mdhd", 20)):
-        start = file.index(name) + at
-        file[start : start + 4] = b"\x7f\xff\xff\xff"
+    file = bytearray(audio("webm"))
+    at = file.index(b"\x44\x89\x88") + 3  # the Duration element: a double, in milliseconds
+    assert struct.unpack_from(">d", file, at)[0] == pytest.approx(8000, abs=100)
+    struct.pack_into(">d", file, at, 1e12)
     world.server.resources["/a"] = Resource(bytes(file))
     async with world.opener.open(world.request("/a")) as stream:
         samples = 0
