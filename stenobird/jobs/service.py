@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from stenobird.jobs.schemas import CreateTranscript
-    from stenobird.ports import Caller, Clock, EventRow, JobRecord, JobStore, Mode, Wakeups
+    from stenobird.ports import (
+        Caller,
+        Clock,
+        EventRow,
+        JobRecord,
+        JobStore,
+        Mode,
+        RecognitionOptions,
+        Wakeups,
+    )
     from stenobird.transcript import Transcript
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -38,6 +47,7 @@ ID_DIGITS: Final = 22
 EVENT_PAGE: Final = 100
 """Events that one reader of a stream holds in memory at most."""
 RESULT_PAGE: Final = 1000
+ENGINE_RETRY_SECONDS: Final = 30
 MAX_LIST: Final = 100
 
 
@@ -67,11 +77,16 @@ def no_refusal(_mode: Mode) -> str | None:
     return None
 
 
+def no_objection(_options: RecognitionOptions) -> None:
+    """Accept any wishes."""
+
+
 class JobService:
     """What HTTP may do with jobs.
 
     `policy_check` returns the URL as it will be fetched or raises `InvalidURL`. `engine_refusal` says, in
-    words for the client, why a job of a mode can't be served now, or returns `None`.
+    words for the client, why a job of a mode can't be served now, or returns `None`. `options_check` raises
+    `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
     """
 
     def __init__(
@@ -83,6 +98,7 @@ class JobService:
         clock: Clock,
         options: ServiceOptions | None = None,
         engine_refusal: Callable[[Mode], str | None] = no_refusal,
+        options_check: Callable[[RecognitionOptions], None] = no_objection,
         discard: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
@@ -91,6 +107,7 @@ class JobService:
         self._clock = clock
         self._options = options or ServiceOptions()
         self._engine_refusal = engine_refusal
+        self._options_check = options_check
         self._discard = discard
 
     async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
@@ -98,8 +115,8 @@ class JobService:
 
         Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
         here waits for the network. Raises, in this order: `ReadOnlyKey`, `InvalidURL`,
-        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on,
-        `EngineUnavailable`, `QueueBusy`.
+        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on, and
+        for options the engine can't fulfil, `EngineUnavailable`, `QueueBusy`.
         """
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
@@ -113,8 +130,10 @@ class JobService:
         preview_id = request.preview_id
         if preview_id is not None:
             await self._check_preview(preview_id, audio_url)
-        if mode != "test" and (refusal := self._engine_refusal(mode)) is not None:
-            raise EngineUnavailable(refusal, retry_after_seconds=30)
+        if mode != "test":
+            self._options_check(request.options)
+            if (refusal := self._engine_refusal(mode)) is not None:
+                raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
         job = NewJob(
             id=new_job_id(),
             mode=mode,
@@ -214,12 +233,13 @@ class JobService:
                         return
                 if page:
                     last_item_at = self._clock.monotonic()
+                if len(page) == EVENT_PAGE:
                     continue
-                job = await self._store.get(job_id)
-                if job is None or (job.terminal and job.last_seq <= after):
-                    return
-                if job.last_seq > after:
-                    continue
+                if not page:
+                    # Nothing new: it may have ended before the reader came, or have been deleted since.
+                    job = await self._store.get(job_id)
+                    if job is None or (job.terminal and job.last_seq <= after):
+                        return
                 silence = self._clock.monotonic() - last_item_at
                 if silence >= options.sse_ping_seconds:
                     yield None

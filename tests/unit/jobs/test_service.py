@@ -22,7 +22,8 @@ from stenobird.errors import (
     TranscriptNotReady,
     WebhookRequiresAPIKey,
 )
-from stenobird.jobs.service import ServiceOptions
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import Caller
 from stenobird.testing.fakes import FakeClock, spoken
 from stenobird.testing.job_world import BASE, URL
@@ -30,7 +31,7 @@ from stenobird.testing.job_world import BASE, URL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.ports import EventRow
+    from stenobird.ports import EventRow, RecognitionOptions
     from stenobird.testing.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,25 @@ async def test_no_engine_for_a_mode_is_refused_at_once_but_test_jobs_need_none(w
     with pytest.raises(EngineUnavailable):
         await world.post()
     await world.post(TESTER)
+
+
+async def test_options_that_the_engine_can_not_fulfil_are_refused_before_any_work(world: JobWorld) -> None:
+    def object_to_klingon(options: RecognitionOptions) -> None:
+        if options.language == "tlh":
+            raise InvalidRequest("No Klingon here.")
+
+    service = JobService(
+        world.store,
+        world.wakeups,
+        policy_check=str,
+        clock=world.clock,
+        options_check=object_to_klingon,
+    )
+    wish = CreateTranscript(audio_url=URL).model_copy(update={"language": "tlh"})
+    with pytest.raises(InvalidRequest, match="Klingon"):
+        await service.create(wish, caller=None, base_url=BASE)
+    await service.create(wish, caller=TESTER, base_url=BASE)
+    assert await world.store.counts() == {"queued": 1}
 
 
 async def test_a_preview_id_must_name_a_finished_preview_of_the_same_url(world: JobWorld) -> None:

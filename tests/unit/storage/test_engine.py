@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.storage.engine import migrate, open_database, sqlite_url
+from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.lock import locked_data_folder
-from stenobird.storage.schema import metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy.engine import Connection
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_the_migrations_make_the_schema_that_the_code_uses(tmp_path: Path) -> None:
-    def differences(connection: Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
-
-    async with open_database(sqlite_url(tmp_path)) as database, database.write() as connection:
-        assert await connection.run_sync(differences) == []
-
-
-async def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path)
-    async with (
-        open_database(url, migrate_first=False) as one,
-        open_database(url, migrate_first=False) as other,
-    ):
-        await asyncio.gather(migrate(one), migrate(other))
-        async with one.read() as connection:
-            assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).all() == [
-                ("0001",)
-            ]
 
 
 async def test_sqlite_is_durable_and_lets_readers_read_beside_a_writer(tmp_path: Path) -> None:

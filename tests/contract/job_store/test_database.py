@@ -1,0 +1,104 @@
+"""What holds of the database itself, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select, text
+
+from stenobird.jobs.events import JobEvents
+from stenobird.ports import JobChange, NewJob, RecognitionOptions, UsageRow
+from stenobird.storage.engine import Database, migrate, open_database
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.schema import db_now, metadata, usage
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+pytestmark = pytest.mark.anyio
+
+LINKS = JobEvents("tr_1", "https://stenobird.test")
+FIRST = LINKS.status("queued", "validating_url")
+JOB = NewJob("tr_1", "full", "https://example.com/a.mp3", LINKS.base_url, RecognitionOptions(), "acct_1")
+
+
+async def test_the_migrations_make_the_schema_that_the_code_uses(database: Database) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with database.write() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+    async with (
+        open_database(database_url, migrate_first=False) as one,
+        open_database(database_url, migrate_first=False) as other,
+    ):
+        await asyncio.gather(migrate(one), migrate(other), migrate(one))
+        async with one.read() as connection:
+            versions = await connection.execute(text("SELECT version_num FROM alembic_version"))
+            assert versions.scalars().all() == ["0001"]
+
+
+async def test_its_clock_tells_epoch_seconds_to_the_millisecond(database: Database) -> None:
+    async with database.read() as connection:
+        first = await connection.scalar(select(db_now()))
+        assert isinstance(first, float)
+        second = await connection.scalar(select(db_now()))
+        truth = await connection.scalar(
+            text("SELECT CAST(strftime('%s', 'now') AS INTEGER)")
+            if database.dialect == "sqlite"
+            else text("SELECT CAST(extract(epoch FROM statement_timestamp()) AS INTEGER)")
+        )
+    assert second is not None
+    assert truth is not None
+    assert first <= second
+    assert abs(second - truth) <= 1.5
+
+
+class CutDatabase(Database):
+    """Ends the session's backend on the server as its next COMMIT goes out, before or after it."""
+
+    moment: str | None = None
+
+    async def commit(self, connection: AsyncConnection) -> None:
+        moment, self.moment = self.moment, None
+        if moment is None:
+            await super().commit(connection)
+            return
+        if moment == "after":
+            await super().commit(connection)
+        backend = await connection.scalar(text("SELECT pg_backend_pid()"))
+        async with self.reader.connect() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
+        await super().commit(connection)
+        await connection.scalar(text("SELECT 1"))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_server_that_cuts_the_connection_at_commit_leaves_each_row_once(
+    database: Database, moment: str
+) -> None:
+    cut = CutDatabase(database.writer, database.reader)
+    store = SqlJobStore(cut)
+    cut.moment = moment
+    await store.create(JOB, FIRST, max_queued=5)
+    cut.moment = moment
+    claim = await store.claim("worker", lanes=["full"]) or await store.claim("worker", lanes=["full"])
+    assert claim is not None
+    cut.moment = moment
+    assert await store.append(claim.lease, JobChange(status="transcribing"), [FIRST]) == 2
+    cut.moment = moment
+    done = LINKS.done("completed", billable_minutes=1)
+    bill = UsageRow("tr_1", "acct_1", 1, 1.0)
+    await store.finish(claim.lease, JobChange(status="completed"), [done], usage=bill)
+    assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2, 3]
+    async with database.read() as connection:
+        assert len((await connection.execute(select(usage))).all()) == 1
