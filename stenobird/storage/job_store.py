@@ -34,9 +34,9 @@ LEASE_SECONDS: Final = 60
 QUEUE_RETRY_SECONDS: Final = 5
 WRITE_ATTEMPTS: Final = 3
 """Tries of one write while connections break; more means that the database is down."""
-PURGE_BATCH: Final = 200
 MAX_INTERRUPTIONS: Final = 20
 """Deaths of its process that a job survives without an attempt being counted."""
+PURGE_BATCH: Final = 200
 """Jobs deleted in one transaction, so that a purge never holds the writer for long."""
 
 _log = structlog.get_logger(__name__)

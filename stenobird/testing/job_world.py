@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from stenobird.clock import SystemClock
 from stenobird.errors import InvalidURL
@@ -15,7 +15,7 @@ from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions, no_refusal
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.ports import Caller
-from stenobird.storage.schema import outbox, usage
+from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups.local import LocalWakeups
 
@@ -102,6 +102,11 @@ class JobWorld:
     async def run_next(self, store: JobStore | None = None) -> None:
         """Claim a job and carry it out to where it ends."""
         await self.runner(store).start(await self.claim()).carry_out()
+
+    async def lose_leases(self) -> None:
+        """Let every lease run out, as when a worker hangs or its machine is gone."""
+        async with self.database.write() as connection:
+            await connection.execute(update(jobs).values(lease_expires_at=0.0))
 
     async def job(self, job_id: str) -> JobRecord:
         """Return a job that exists."""

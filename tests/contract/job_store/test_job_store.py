@@ -427,13 +427,6 @@ async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: Sq
     assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
 
 
-async def test_jobs_that_have_not_ended_are_known_by_id(store: SqlJobStore) -> None:
-    for number in range(3):
-        await created(store, f"tr_{number}")
-    await store.request_cancel("tr_1", [done("cancelled", "tr_1")])
-    assert sorted(await store.open_job_ids()) == ["tr_0", "tr_2"]
-
-
 async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
     await claimed(store, "tr_1")
     await claimed(store, "tr_2")

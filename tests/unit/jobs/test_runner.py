@@ -369,7 +369,7 @@ async def test_a_job_that_got_nowhere_three_times_fails_on_the_fourth_claim(worl
     for _ in range(3):
         with pytest.raises(BaseExceptionGroup):
             await world.run_next(DyingStore(world.store, dies_at=0, after_commit=False))
-        await world.store.expire_leases()
+        await world.lose_leases()
     await world.run_next()
     record = await world.job(job.id)
     assert record.status == "failed"
