@@ -38,13 +38,16 @@ class Route:
     derive: tuple[tuple[str, str], ...] = ()
     final: bool = False
 
-    def values(self, parts: SplitResult) -> dict[str, str] | None:
-        """Return what the URL says to this route, `None` if it is not one of its pages."""
+    def values(self, parts: SplitResult, host: dict[str, str]) -> dict[str, str] | None:
+        """Return what the URL says to this route, `None` if it is not one of its pages.
+
+        `host` is what the pattern of the host has named. The path goes before it, both before the query.
+        """
         found = re.fullmatch(f"(?:{self.path})/?", parts.path or "/")
         if found is None:
             return None
         named = {name: unquote(value) for name, value in found.groupdict().items() if value}
-        values = values_of_query(parts.query) | named
+        values = values_of_query(parts.query) | host | named
         for name, pattern in self.derive:
             if inner := re.search(pattern, values.get(name, "")):
                 values |= {key: value for key, value in inner.groupdict().items() if value}
@@ -87,8 +90,8 @@ class Platform:
             if (found := pattern.fullmatch(host)) is None:
                 continue
             for route in self.routes:
-                if (values := route.values(parts)) is not None:
-                    return route, found.groupdict() | values
+                if (values := route.values(parts, found.groupdict())) is not None:
+                    return route, values
         return None
 
 

@@ -1,0 +1,192 @@
+"""Platform rules and the directory on the real ladder: what is opened, believed, and passed over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.ladder import Rungs
+from stenobird.discovery.platforms import platform_rules
+from stenobird.errors import DirectoryLookupFailed, JobError, UnsupportedURL
+from stenobird.testing.documents import Served
+from stenobird.testing.fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+UUID = "8319b776-4153-4d22-8630-631f204a03dd"
+APPLE = "https://podcasts.apple.com/de/podcast/the-show/id1234567890?i=1000500000001"
+LOOKUP = "https://itunes.apple.com/lookup?id=1234567890&media=podcast&entity=podcastEpisode&limit=200"
+FEED_URL = "https://feeds.example/show"
+FEED = """<rss version="2.0"><channel><title>The Show</title>
+<item><title>Newest</title><guid>n</guid><pubDate>Mon, 12 Oct 2026 10:00:00 GMT</pubDate>
+<enclosure url="https://cdn.example/newest.mp3" type="audio/mpeg"/></item>
+<item><title>The episode</title><guid>guid-1</guid><pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate>
+<enclosure url="https://cdn.example/one.mp3" type="audio/mpeg"/></item></channel></rss>"""
+
+
+@pytest.fixture
+def web(searcher: Any) -> Any:
+    """A searcher with every rule and the directory; the extractor is left out."""
+    directory = PodcastDirectory(FakeClock())
+    searcher.rungs = Rungs(platforms=platform_rules(directory), directory=DirectoryRung(directory))
+    return searcher
+
+
+def as_json(data: object) -> Served:
+    return Served(json.dumps(data).encode(), "text/javascript; charset=utf-8")
+
+
+def feed(text: str = FEED) -> Served:
+    return Served(text.encode(), "application/rss+xml")
+
+
+async def test_a_template_costs_one_request(web: Any, mp3: bytes) -> None:
+    media = f"https://rss.art19.com/episodes/{UUID}.mp3"
+    url = f"https://art19.com/shows/the-show/episodes/{UUID}"
+    assert await web.media_url({media: mp3}, url) == media
+    assert [asked.url for asked in web.web.asked] == [media]
+
+
+async def test_a_dead_template_falls_back_to_the_page(web: Any, mp3: bytes) -> None:
+    url = f"https://art19.com/shows/the-show/episodes/{UUID}"
+    page = (
+        '<title>The episode</title><meta property="og:title" content="The episode">'
+        '<meta property="og:audio" content="https://content.example/own.mp3">'
+    )
+    assert await web.media_url({url: page, "https://content.example/own.mp3": mp3}, url) == (
+        "https://content.example/own.mp3"
+    )
+
+
+async def test_an_older_apple_episode_is_found_in_the_feed_by_its_title(
+    web: Any, mp3: bytes, itunes: Any
+) -> None:
+    newest = itunes({"trackId": 1, "trackName": "Newest", "episodeUrl": "https://cdn.example/newest.mp3"})
+    documents = {
+        f"{LOOKUP}&country=de": as_json(newest),
+        f"{LOOKUP}&country=us": as_json(newest),
+        APPLE: "<title>The episode - The Show - Apple Podcasts</title>"
+        '<meta name="apple:title" content="The episode">',
+        FEED_URL: feed(),
+        "https://cdn.example/one.mp3": mp3,
+        "https://cdn.example/newest.mp3": mp3,
+    }
+    assert await web.media_url(documents, APPLE) == "https://cdn.example/one.mp3"
+
+
+async def test_an_episode_that_its_feed_has_dropped_is_not_answered_with_the_newest(
+    web: Any, mp3: bytes, itunes: Any
+) -> None:
+    newest = itunes({"trackId": 1, "trackName": "Newest", "episodeUrl": "https://cdn.example/newest.mp3"})
+    documents = {
+        f"{LOOKUP}&country=de": as_json(newest),
+        f"{LOOKUP}&country=us": as_json(newest),
+        APPLE: "<title>A lost episode - The Show - Apple Podcasts</title>",
+        FEED_URL: feed(),
+        "https://cdn.example/newest.mp3": mp3,
+    }
+    with pytest.raises(JobError):
+        await web.media_url(documents, APPLE)
+    assert "https://cdn.example/newest.mp3" not in [asked.url for asked in web.web.asked]
+
+
+async def test_a_busy_directory_is_what_the_client_hears_when_nothing_else_was_found(web: Any) -> None:
+    documents = {f"{LOOKUP}&country=de": Served(status=429), APPLE: "<title>x</title>"}
+    with pytest.raises(DirectoryLookupFailed):
+        await web.media_url(documents, APPLE)
+
+
+def spotify(script: Any, **entity: object) -> str:
+    fields = {"id": "4rOoJ6Egrf8K2IrywzwOMk", "title": "The episode", "subtitle": "The Show"}
+    data = {"props": {"pageProps": {"state": {"data": {"entity": fields | entity}}}}}
+    return f"<title>Spotify Embed</title>{script('__NEXT_DATA__', data)}"
+
+
+SPOTIFY = "https://open.spotify.com/episode/4rOoJ6Egrf8K2IrywzwOMk"
+EMBED = "https://open.spotify.com/embed/episode/4rOoJ6Egrf8K2IrywzwOMk"
+SEARCH = "https://itunes.apple.com/search?media=podcast&entity=podcast&limit=25&term=The+Show"
+CLIP = "https://p.scdn.co/mp3-preview/abc"
+CLIP_PAGE = f'<title>The episode</title><meta property="og:audio" content="{CLIP}">'
+
+
+async def test_spotify_leads_through_the_directory_to_the_publishers_file(
+    web: Any, mp3: bytes, script: Any, itunes: Any
+) -> None:
+    documents = {
+        SPOTIFY: CLIP_PAGE,
+        EMBED: spotify(script),
+        SEARCH: as_json(itunes()),
+        FEED_URL: feed(),
+        "https://cdn.example/one.mp3": mp3,
+        CLIP: mp3,
+    }
+    assert await web.media_url(documents, SPOTIFY) == "https://cdn.example/one.mp3"
+
+
+@pytest.mark.parametrize("url", [SPOTIFY, SPOTIFY.replace("episode", "track")])
+async def test_the_clip_of_what_spotify_keeps_to_itself_is_not_the_answer(
+    web: Any, mp3: bytes, script: Any, url: str
+) -> None:
+    documents = {url: CLIP_PAGE, EMBED: spotify(script), SEARCH: as_json({"results": []}), CLIP: mp3}
+    with pytest.raises(UnsupportedURL, match="encrypted"):
+        await web.media_url(documents, url)
+    assert CLIP not in [asked.url for asked in web.web.asked]
+
+
+async def test_a_platforms_player_on_a_page_is_followed(web: Any, mp3: bytes) -> None:
+    url, media = "https://blog.example/the-episode", "https://traffic.megaphone.fm/GLT9749789991.mp3"
+    page = (
+        "<title>The episode</title><h1>The episode</h1>"
+        '<iframe src="https://player.megaphone.fm/GLT9749789991"></iframe>'
+    )
+    assert await web.media_url({url: page, media: mp3}, url) == media
+    assert [asked.url for asked in web.web.asked] == [url, media]
+
+
+async def test_a_players_own_state_is_read(web: Any, mp3: bytes, script: Any) -> None:
+    url, player = "https://blog.example/the-episode", "https://omny.fm/shows/the-show/the-episode/embed"
+    media = "https://traffic.omny.fm/d/clips/a/b/c/audio.mp3?utm_source=Embed"
+    state = script("__NEXT_DATA__", {"props": {"pageProps": {"clip": {"AudioUrl": media}}}})
+    page = f'<title>The episode</title><h1>The episode</h1><iframe src="{player}"></iframe>'
+    documents = {url: page, player: f"<title>The episode</title>{state}", media: mp3}
+    assert await web.media_url(documents, url) == media
+
+
+async def test_a_page_that_links_its_show_in_apples_directory_is_found_in_the_feed(
+    web: Any, mp3: bytes, itunes: Any
+) -> None:
+    url = "https://publisher.example/the-episode"
+    page = (
+        "<title>The episode</title><h1>The episode</h1>"
+        '<a href="https://podcasts.apple.com/us/podcast/the-show/id1234567890">Apple Podcasts</a>'
+    )
+    documents = {
+        url: page,
+        LOOKUP: as_json(itunes()),
+        FEED_URL: feed(),
+        "https://cdn.example/one.mp3": mp3,
+        "https://cdn.example/newest.mp3": mp3,
+    }
+    assert await web.media_url(documents, url) == "https://cdn.example/one.mp3"
+
+
+async def test_an_article_that_links_a_podcast_is_not_that_podcasts_newest_episode(
+    web: Any, mp3: bytes, itunes: Any
+) -> None:
+    url = "https://paper.example/politics/an-article-about-something"
+    page = (
+        "<title>An article about something</title><h1>An article about something</h1>"
+        '<footer><a href="https://podcasts.apple.com/us/podcast/x/id1234567890">Our podcast</a></footer>'
+    )
+    documents = {
+        url: page,
+        LOOKUP: as_json(itunes()),
+        FEED_URL: feed(),
+        "https://cdn.example/newest.mp3": mp3,
+        "https://cdn.example/one.mp3": mp3,
+    }
+    with pytest.raises(JobError):
+        await web.media_url(documents, url)
