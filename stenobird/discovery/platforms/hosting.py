@@ -418,6 +418,50 @@ PINECAST = Platform(
     ),
 )
 
+REDCIRCLE = Platform(
+    "RedCircle",
+    hosts=("redcircle.com",),
+    routes=(
+        Route(
+            rf"/shows/[\w-]+/ep(?:isodes)?/(?P<id>{UUID})",
+            (MediaURL("https://stream.redcircle.com/episodes/{id}/stream.mp3"),),
+        ),
+        Route(rf"/shows/(?P<show>{UUID})", (FeedURL("https://feeds.redcircle.com/{show}", newest=True),)),
+    ),
+    examples=(
+        "https://redcircle.com/shows/the-show/ep/8a6a7d09-b3fb-4513-88c6-b2784619a301",
+        "https://redcircle.com/shows/eb95f7c0-6e7e-4a9c-a957-bf52158b3572",
+    ),
+)
+
+RSS_COM = Platform(
+    "RSS.com",
+    hosts=("rss.com",),
+    routes=(
+        Route(
+            r"/podcasts/(?P<show>[\w-]+)", (FeedURL("https://media.rss.com/{show}/feed.xml", newest=True),)
+        ),
+        Route(
+            r"/podcasts/(?P<show>[\w-]+)/\d+",
+            (PageMeta("og:audio", "twitter:player:stream"), FeedURL("https://media.rss.com/{show}/feed.xml")),
+        ),
+    ),
+    examples=("https://rss.com/podcasts/the-show/", "https://rss.com/podcasts/the-show/1234567/"),
+)
+
+PODIGEE = Platform(
+    "Podigee",
+    hosts=("{show}.podigee.io",),
+    routes=(
+        Route(r"/", (FeedURL("https://{show}.podigee.io/feed/mp3", newest=True),)),
+        Route(
+            r"/(?!feed)[\w-]+",
+            (PageMeta("og:audio", "twitter:player:stream"), FeedURL("https://{show}.podigee.io/feed/mp3")),
+        ),
+    ),
+    examples=("https://the-show.podigee.io/", "https://the-show.podigee.io/12-the-episode"),
+)
+
 HOSTING = (
     SUBSTACK,
     BUZZSPROUT,
@@ -436,4 +480,7 @@ HOSTING = (
     AUSHA,
     PODCLOUD,
     PINECAST,
+    REDCIRCLE,
+    RSS_COM,
+    PODIGEE,
 )

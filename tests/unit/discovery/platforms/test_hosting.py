@@ -61,6 +61,10 @@ OTHER = "11111111-2222-3333-4444-555555555555"
             ["https://pinecast.com/listen/dc80cdb6dcb54e76.mp3"],
         ),
         (
+            f"https://redcircle.com/shows/the-show/ep/{UUID}",
+            [f"https://stream.redcircle.com/episodes/{UUID}/stream.mp3"],
+        ),
+        (
             "https://w.soundcloud.com/player/?url=https%3A//api.soundcloud.com/tracks/1234567&color=%23f50",
             ["https://feeds.soundcloud.com/stream/1234567-episode.mp3"],
         ),
@@ -92,6 +96,9 @@ async def test_where_the_file_lies_follows_from_the_id_without_any_request(
             "https://www.spreaker.com/show/5918323/episodes/feed",
         ),
         ("https://theshow.podbean.com/", "https://feed.podbean.com/theshow/feed.xml"),
+        (f"https://redcircle.com/shows/{UUID}", f"https://feeds.redcircle.com/{UUID}"),
+        ("https://rss.com/podcasts/the-show/", "https://media.rss.com/the-show/feed.xml"),
+        ("https://the-show.podigee.io/", "https://the-show.podigee.io/feed/mp3"),
         ("https://playlist.megaphone.fm?p=GLT123456789", "https://feeds.megaphone.fm/GLT123456789"),
     ],
 )
@@ -381,13 +388,22 @@ class TestSoundCloud:
         assert not any(rule.matches(f"https://soundcloud.com/{path}") for rule in world.rules)
 
 
-async def test_podbean_keeps_the_feed_behind_the_pages_own_audio(world: Any, page: Any) -> None:
-    url = "https://theshow.podbean.com/e/the-episode/"
-    own = page('<meta property="og:audio" content="https://mcdn.podbean.com/mf/web/x/one.mp3">')
+@pytest.mark.parametrize(
+    ("url", "feed"),
+    [
+        ("https://theshow.podbean.com/e/the-episode/", "https://feed.podbean.com/theshow/feed.xml"),
+        ("https://rss.com/podcasts/the-show/1234567/", "https://media.rss.com/the-show/feed.xml"),
+        ("https://the-show.podigee.io/12-the-episode", "https://the-show.podigee.io/feed/mp3"),
+    ],
+)
+async def test_the_feed_stands_behind_the_pages_own_audio(world: Any, page: Any, url: str, feed: str) -> None:
+    own = page('<meta property="og:audio" content="https://cdn.example/one.mp3">')
     asked = await world.ask(url, {url: own})
-    assert asked.media == ["https://mcdn.podbean.com/mf/web/x/one.mp3"]
-    assert asked.feeds == [("https://feed.podbean.com/theshow/feed.xml", False)]
+    assert asked.media == ["https://cdn.example/one.mp3"]
+    assert asked.feeds == [(feed, False)]
     assert url in asked.found.feeds[0].wanted.page_urls
+    changed = await world.ask(url, {url: page()})
+    assert (changed.media, changed.feeds) == ([], [(feed, False)])
 
 
 async def test_ausha_takes_the_only_audio_link_and_guesses_none_of_several(world: Any, page: Any) -> None:
