@@ -97,7 +97,7 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
 
 
 def change_values(change: JobChange) -> dict[str, Any]:
-    """Return the columns that a change sets. A checkpoint is progress: it resets what counts towards giving up."""
+    """Return the columns that a change sets. A checkpoint is progress: nothing before it counts any more."""
     values: dict[str, Any] = {}
     for name in _PLAIN_CHANGES:
         value = getattr(change, name)
