@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 THRESHOLD: Final = 40.0
 TIE_POINTS: Final = 1.0
+COMPARED: Final = 40
+"""Files that are compared with the best one; a page with more has long been ambiguous or decided."""
 MANY: Final = 3
 """This many different files of one kind are a list; then only clear evidence picks one of them."""
 
@@ -179,6 +181,8 @@ class _File:
     overlap: float = 0.0
     identified: bool = False
     best: Finding = field(init=False)
+    variant: str = ""
+    groups: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.best = self.findings[0]
@@ -252,6 +256,8 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     lower = unquote(file.best.url).lower()
     file.identified = any(token in lower for token in page.tokens)
     further = len({finding.technique for finding in group}) - 1
+    file.variant = urls.variant_key(file.best.url)
+    file.groups = frozenset(finding.group for finding in group if finding.group is not None)
     file.score = best + 20.0 * file.overlap + (12.0 if file.identified else 0.0) + 4.0 * further
     return file
 
@@ -281,18 +287,14 @@ def _format_rank(url: str) -> int:
 
 def _same_audio(first: _File, second: _File) -> bool:
     """Tell whether two files are formats or qualities of one audio."""
-    groups = {finding.group for finding in first.findings} & {finding.group for finding in second.findings}
-    if groups - {None}:
-        return True
-    ours, theirs = urls.variant_key(first.best.url), urls.variant_key(second.best.url)
-    return ours == theirs and len(ours) > 4
+    return bool(first.groups & second.groups) or (first.variant == second.variant and len(first.variant) > 4)
 
 
 def _tied(files: Sequence[_File]) -> list[_File]:
     """Return the different files that nothing tells apart from the best one; empty if it stands out."""
     best = files[0]
     different: list[_File] = []
-    for file in files[1:]:
+    for file in files[1:COMPARED]:
         if not any(_same_audio(file, known) for known in (best, *different)):
             different.append(file)
     level = [file for file in different if file.score >= best.score - TIE_POINTS]

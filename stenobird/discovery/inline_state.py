@@ -35,6 +35,7 @@ _KEYED = re.compile(
     rf"[\"']?(?<![\w-])({_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']((?:https?:)?//[^\s\"'<>\\`|{{}}^]{{4,2000}})[\"']",
     re.IGNORECASE,
 )
+_KEY_HINT = re.compile(r"audio|enclosure|mp3|podcast_?url|trackable", re.IGNORECASE)
 _TITLE = re.compile(
     r"[\"']?(?:title|name|headline|episode_?title|episodeName|trackTitle)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])",
     re.IGNORECASE,
@@ -55,15 +56,29 @@ class Mention:
     unwanted: bool
 
 
+_ESCAPES: Final = (
+    ("\\/", "/"),
+    ('\\"', '"'),
+    ("\\'", "'"),
+    ("\\u002F", "/"),
+    ("\\u002f", "/"),
+    ("\\u0026", "&"),
+    ("\\u003D", "="),
+    ("\\u003d", "="),
+    ("\\u0022", '"'),
+    ("\\x22", '"'),
+    ("\\x2F", "/"),
+    ("\\x2f", "/"),
+)
+
+
 def unescaped(text: str) -> str:
     r"""Undo `\/`, `\u002F`, `\u0026`, `&amp;`, `\"` and `\x2F`, however many times they were applied."""
+    while "\\\\" in text:
+        text = text.replace("\\\\", "\\")
     if "\\" in text:
-        text = re.sub(r"\\+u002[fF]", "/", text)
-        text = re.sub(r"\\+u0026", "&", text)
-        text = re.sub(r"\\+u003[dD]", "=", text)
-        text = re.sub(r"\\+u0022|\\+x22", '"', text)
-        text = re.sub(r"\\+x2[fF]", "/", text)
-        text = re.sub(r"\\+([/\"'])", r"\1", text)
+        for escaped, char in _ESCAPES:
+            text = text.replace(escaped, char)
     if "&" in text:
         text = (
             re.sub(r"&(?:amp;)+", "&", text)
@@ -79,7 +94,7 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
 
     With `keyed`, an address without an audio extension counts where its key says that it is audio.
     """
-    if not AUDIO_HINT.search(text) and not (keyed and _KEYED.search(unescaped(text))):
+    if not AUDIO_HINT.search(text) and not (keyed and _KEY_HINT.search(text)):
         return
     text = unescaped(text)
     seen: set[str] = set()

@@ -70,24 +70,6 @@ _EVIDENCE = re.compile(
     r"|audio|play\b|episode|folge\b|radio",
     re.IGNORECASE,
 )
-_HINTS: Final = (
-    "mp3",
-    "m4a",
-    "m4b",
-    "aac",
-    "ogg",
-    "oga",
-    "opus",
-    "wav",
-    "flac",
-    "wma",
-    "m3u8",
-    "MP3",
-    "M4A",
-    "Mp3",
-)
-_HAS_HINT: Final = " or ".join(f"contains(., '.{hint}')" for hint in _HINTS)
-_ATTRIBUTES = etree.XPath(f"//@*[{_HAS_HINT}]")
 _SCRIPTS = etree.XPath("//script[not(@src)]")
 _PLAYERS = etree.XPath("//audio|//amp-audio|//video|//amp-video")
 _TYPED = etree.XPath("//a[starts-with(@type,'audio/')]|//link[starts-with(@type,'audio/')]")
@@ -115,7 +97,8 @@ def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = Fa
     tree = _tree(text)
     if tree is None:
         return PageFacts(url=url, final_url=url)
-    return _PageReader(tree, url).facts(with_state=with_state)
+    hints = {match[0] for match in AUDIO_HINT.finditer(text)}
+    return _PageReader(tree, url, hints).facts(with_state=with_state)
 
 
 def _tree(text: str) -> Any | None:
@@ -143,8 +126,9 @@ class _Around:
 
 
 class _PageReader:
-    def __init__(self, tree: Any, url: str) -> None:
+    def __init__(self, tree: Any, url: str, hints: set[str]) -> None:
         self.tree = tree
+        self.hints = hints
         self.url = url
         base = next(iter(tree.xpath("//base/@href")), None)
         self.base = (urls.absolute(url, base) if base else None) or url
@@ -282,7 +266,7 @@ class _PageReader:
                 self._add(url, "page.microdata", element, context=f"{_labels(element)} {_text(element)}")
 
     def _from_attributes(self) -> None:
-        for value in _ATTRIBUTES(self.tree)[: MAX_FINDINGS * 2]:
+        for value in self._hinting_values():
             element, name = value.getparent(), (value.attrname or "").lower()
             if element is None or not isinstance(element.tag, str):
                 continue
@@ -312,6 +296,14 @@ class _PageReader:
                 self._from_mentions(attribute_mentions(str(value), self.base), "page.attribute", element)
         for element in _TYPED(self.tree):
             self._from_link(element, element.get("href") or "")
+
+    def _hinting_values(self) -> list[Any]:
+        """Return the attribute values that hold an audio ending which the page's source has somewhere."""
+        if not self.hints:
+            return []
+        has_hint = " or ".join(f"contains(., '{hint}')" for hint in sorted(self.hints)[:16])
+        values: list[Any] = self.tree.xpath(f"//@*[{has_hint}]")
+        return values[: MAX_FINDINGS * 2]
 
     def _from_mentions(self, found: Iterator[Any], technique: str, element: Any) -> None:
         for mention in found:
