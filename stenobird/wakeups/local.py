@@ -26,6 +26,13 @@ class LocalWakeups:
         for watch in self._watches.get(job_id, ()):
             watch.notify()
 
+    async def notify_all(self) -> None:
+        """Wake everybody: something may have been missed."""
+        self._job.set()
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.notify()
+
     async def wait_job(self, timeout_seconds: float) -> None:
         """Return at the next `notify_job`, or after the timeout."""
         if await _wait(self._job, timeout_seconds):

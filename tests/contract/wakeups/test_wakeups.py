@@ -18,11 +18,6 @@ SOON = 10.0
 """Longer than any notification takes; a test that waits this long has failed."""
 
 
-@pytest.fixture(params=["local"])
-def wakeups(request: pytest.FixtureRequest) -> Wakeups:
-    return LocalWakeups()
-
-
 async def test_a_notification_since_watching_began_is_not_missed(wakeups: Wakeups) -> None:
     async with wakeups.watch("tr_1") as watch:
         await wakeups.notify_event("tr_1")
@@ -30,12 +25,15 @@ async def test_a_notification_since_watching_began_is_not_missed(wakeups: Wakeup
         assert await watch.wait(0.01) is False
 
 
-async def test_many_notifications_are_one(wakeups: Wakeups) -> None:
+async def test_a_burst_wakes_at_least_once_and_comes_to_rest(wakeups: Wakeups) -> None:
     async with wakeups.watch("tr_1") as watch:
         for _ in range(5):
             await wakeups.notify_event("tr_1")
         assert await watch.wait(SOON) is True
-        assert await watch.wait(0.2) is False
+        more = 0
+        while await watch.wait(0.2):
+            more += 1
+        assert more <= 4
 
 
 async def test_every_watcher_of_a_job_is_told_and_no_other(wakeups: Wakeups) -> None:

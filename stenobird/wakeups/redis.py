@@ -1,0 +1,152 @@
+"""Wake-ups between processes, over one Redis or Valkey pub/sub channel.
+
+Every process hears every notification and passes it to its own listeners, so that watching a job needs no
+round trip and can't begin too late. Redis carries no truth: while it is away, notifications stay inside the
+process, the others poll, and when it comes back everybody looks once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from stenobird.errors import ConfigurationError
+from stenobird.wakeups.local import LocalWakeups
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from stenobird.ports import Clock
+    from stenobird.wakeups.local import LocalWatch
+
+CHANNEL: Final = "stenobird:wakeups"
+ANSWER_SECONDS: Final = 2.0
+"""A server that takes longer to answer counts as away."""
+LISTEN_SECONDS: Final = 10.0
+"""Silence after which the connection is checked."""
+RECONNECT_SECONDS: Final = 1.0
+_NEW_JOB: Final = "job"
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_redis_wakeups(url: str, *, clock: Clock) -> AsyncIterator[RedisWakeups]:
+    """Connect to the server at a `redis://`, `rediss://` or `unix://` URL, and listen while the context lasts.
+
+    A server that is away is no failure: it is tried again every second. Raises `ConfigurationError` for a
+    URL that can't be one.
+    """
+    try:
+        client = Redis.from_url(
+            url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            decode_responses=True,
+            # The listener reconnects in its own time; a publisher must not wait for it.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as exc:
+        raise ConfigurationError(
+            "STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://."
+        ) from exc
+    failure: Exception | None = None
+    wakeups = RedisWakeups(client, clock)
+    async with client:
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(wakeups.listen(), name="redis wakeups")
+            try:
+                await wakeups.tried.wait()
+                yield wakeups
+            except Exception as exc:  # noqa: BLE001  # raised again below: a task group would wrap it
+                failure = exc
+            finally:
+                listener.cancel()
+        if failure is not None:
+            raise failure
+
+
+class RedisWakeups:
+    """`ports.Wakeups` over Redis. Made by `open_redis_wakeups`, which owns its client and its listener."""
+
+    def __init__(self, client: Redis, clock: Clock) -> None:
+        self.tried = asyncio.Event()
+        """Set once the first attempt to listen has succeeded or failed."""
+        self._client = client
+        self._clock = clock
+        self._local = LocalWakeups()
+        self._listening = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether notifications reach other processes now."""
+        return self._listening
+
+    async def notify_job(self) -> None:
+        """Say that a job can be claimed."""
+        await self._publish(_NEW_JOB)
+
+    async def notify_event(self, job_id: str) -> None:
+        """Say that a job has a new event, or a cancel request."""
+        await self._publish(f"event {job_id}")
+
+    async def wait_job(self, timeout_seconds: float) -> None:
+        """Return at the next `notify_job`, or after the timeout."""
+        await self._local.wait_job(timeout_seconds)
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[LocalWatch]:
+        """Start listening for one job's events; a notification from here on is not missed."""
+        return self._local.watch(job_id)
+
+    async def listen(self) -> None:
+        """Pass on what is published until cancelled, through any number of lost connections."""
+        while True:
+            try:
+                await self._listen_once()
+            except (RedisError, OSError, TimeoutError) as exc:
+                if self._listening or not self.tried.is_set():
+                    _log.warning("redis_away", reason=str(exc) or type(exc).__name__)
+                self._listening = False
+                self.tried.set()
+            await self._clock.sleep(RECONNECT_SECONDS)
+
+    async def _listen_once(self) -> None:
+        async with self._client.pubsub() as channel:
+            await channel.subscribe(CHANNEL)
+            while True:
+                message = await channel.get_message(timeout=LISTEN_SECONDS)
+                if message is None:
+                    await channel.ping()
+                elif message["type"] == "subscribe":
+                    self._listening = True
+                    self.tried.set()
+                    # What was published meanwhile is lost, so everybody looks.
+                    await self._local.notify_all()
+                elif message["type"] == "message":
+                    await self._pass_on(message["data"])
+
+    async def _pass_on(self, message: str) -> None:
+        kind, _, job_id = message.partition(" ")
+        if kind == _NEW_JOB:
+            await self._local.notify_job()
+        elif kind == "event":
+            await self._local.notify_event(job_id)
+
+    async def _publish(self, message: str) -> None:
+        if self._listening:
+            try:
+                await self._client.publish(CHANNEL, message)
+            except (RedisError, OSError, TimeoutError) as exc:
+                _log.warning("redis_publish_failed", reason=str(exc) or type(exc).__name__)
+            else:
+                # It comes back through the listener.
+                return
+        await self._pass_on(message)

@@ -1,0 +1,87 @@
+"""What holds of wake-ups over Redis only: they cross processes, and its absence costs nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.clock import SystemClock
+from stenobird.errors import ConfigurationError
+from stenobird.testing.redis_server import free_port, redis_available, running_redis
+from stenobird.wakeups.redis import open_redis_wakeups
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+SOON = 20.0
+
+
+class ImpatientClock(SystemClock):
+    """Waits a hundredth of what it is asked to."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 100)
+
+
+async def test_a_notification_reaches_the_other_process(redis_url: str) -> None:
+    clock = SystemClock()
+    async with (
+        open_redis_wakeups(redis_url, clock=clock) as web,
+        open_redis_wakeups(redis_url, clock=clock) as worker,
+    ):
+        assert web.connected
+        assert worker.connected
+        async with web.watch("tr_1") as watch, web.watch("tr_2") as other:
+            # Both were told to look when their listener connected, before they were watched.
+            await worker.notify_event("tr_1")
+            assert await watch.wait(SOON) is True
+            assert await other.wait(0.01) is False
+        async with asyncio.timeout(SOON), asyncio.TaskGroup() as group:
+            waiting = group.create_task(worker.wait_job(10 * SOON))
+            await web.notify_job()
+            await waiting
+
+
+async def test_without_a_server_notifications_stay_inside_the_process() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    async with asyncio.timeout(SOON), open_redis_wakeups(url, clock=ImpatientClock()) as wakeups:
+        assert not wakeups.connected
+        async with wakeups.watch("tr_1") as watch:
+            await wakeups.notify_event("tr_1")
+            assert await watch.wait(SOON) is True
+
+
+@pytest.mark.skipif(not redis_available(), reason="NOT TESTED ON REDIS: install redis-server")
+async def test_a_server_that_comes_back_makes_everybody_look(tmp_path: Path) -> None:
+    port = free_port()
+    with running_redis(tmp_path, port) as url:
+        context = open_redis_wakeups(url, clock=ImpatientClock())
+        wakeups = await context.__aenter__()
+    try:
+        async with asyncio.timeout(SOON), wakeups.watch("tr_1") as watch:
+            # The first publish may be what finds the server gone; it is told to this process all the same.
+            await wakeups.notify_event("tr_1")
+            assert await watch.wait(SOON) is True
+            while wakeups.connected:
+                await wakeups.wait_job(0.05)
+            with running_redis(tmp_path, port):
+                assert await watch.wait(SOON) is True
+                assert wakeups.connected
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+async def test_an_error_inside_the_context_leaves_as_it_is(redis_url: str) -> None:
+    with pytest.raises(LookupError):
+        async with open_redis_wakeups(redis_url, clock=SystemClock()):
+            raise LookupError
+
+
+async def test_a_url_that_can_not_be_one_says_what_to_set() -> None:
+    with pytest.raises(ConfigurationError, match="STENOBIRD_REDIS_URL"):
+        async with open_redis_wakeups("http://127.0.0.1", clock=SystemClock()):
+            pass
