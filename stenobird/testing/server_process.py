@@ -1,0 +1,160 @@
+"""The real service as a process of its own, for tests that kill it, starve it and watch it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from stenobird.demo import MODEL_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+START_SECONDS = 60.0
+"""A service that is not ready by then has failed; on two busy cores it takes some 3 s."""
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class ServerProcess:
+    """`stenobird serve` on loopback with the fixture model, allowed to fetch from loopback.
+
+    The port stays the same across restarts, so that clients can come back. `settings` are `STENOBIRD_*`
+    without the prefix. Output goes to `server.log` in the data folder. Use as a context manager.
+    """
+
+    data_dir: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the service listens, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of the process: no setting of the machine leaks in."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        ours = {
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "DATA_DIR": str(self.data_dir),
+            "ENGINE": "whisper",
+            "MODEL": str(MODEL_DIR),
+            "EGRESS_ALLOW": "127.0.0.0/8",
+            "EGRESS_PORTS": "*",
+            **self.settings,
+        }
+        return kept | {f"STENOBIRD_{name}": value for name, value in ours.items()}
+
+    def command(self, *arguments: str, timeout_seconds: float = 60.0) -> str:
+        """Run `stenobird …` with the same settings and return its standard output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "stenobird", *arguments],
+            env=self.environment,
+            cwd=self.data_dir,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"stenobird {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def create_key(self, *arguments: str) -> str:
+        """Make an API key and return it."""
+        key: str = json.loads(self.command("keys", "create", "--json", *arguments))["key"]
+        return key
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the process; with `wait`, return when it answers `/readyz` with 200."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with (self.data_dir / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stenobird", "serve"],
+                env=self.environment,
+                cwd=self.data_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return when the service is ready. Raises with the end of its log when it is not."""
+        deadline = time.monotonic() + START_SECONDS
+        with httpx.Client(timeout=5.0) as client:
+            while time.monotonic() < deadline:
+                assert self.process is not None
+                if self.process.poll() is not None:
+                    break
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(f"{self.url}/readyz").status_code == 200:
+                        return
+                time.sleep(0.05)
+        raise RuntimeError(f"the service did not become ready:\n{self.log()[-4000:]}")
+
+    def log(self) -> str:
+        """Return what the process has printed."""
+        return (self.data_dir / "server.log").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """Kill the process as a power cut would: SIGKILL, nothing of it gets to say goodbye."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def terminate(self, timeout_seconds: float = 40.0) -> int:
+        """Ask the process to end and return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_seconds)
+
+    def children(self) -> Iterator[tuple[int, str]]:
+        """Yield the process ids and command lines of all its descendants."""
+        assert self.process is not None
+        yield from descendants(self.process.pid)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Yield `(pid, command line)` of every process below `pid`, parents first. Linux only."""
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                with contextlib.suppress(OSError):
+                    line = Path(f"/proc/{child}/cmdline").read_bytes()
+                    yield child, line.replace(b"\0", b" ").decode(errors="replace").strip()
+                yield from descendants(child)
