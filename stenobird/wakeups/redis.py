@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_redis_wakeups(url: str, *, clock: Clock) -> AsyncIterator[RedisWakeups]:
-    """Connect to the server at a `redis://`, `rediss://` or `unix://` URL, and listen while the context lasts.
+    """Connect to the server at a `redis://`, `rediss://` or `unix://` URL; listen while the context lasts.
 
     A server that is away is no failure: it is tried again every second. Raises `ConfigurationError` for a
     URL that can't be one.
@@ -111,7 +111,7 @@ class RedisWakeups:
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError, TimeoutError) as exc:
+            except Exception as exc:  # noqa: BLE001  # nothing that is published may end the service
                 if self._listening or not self.tried.is_set():
                     _log.warning("redis_away", reason=str(exc) or type(exc).__name__)
                 self._listening = False

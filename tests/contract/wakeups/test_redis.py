@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio import Redis
 
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
 from stenobird.testing.redis_server import free_port, redis_available, running_redis
-from stenobird.wakeups.redis import open_redis_wakeups
+from stenobird.wakeups.redis import CHANNEL, open_redis_wakeups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,19 @@ async def test_a_server_that_comes_back_makes_everybody_look(tmp_path: Path) -> 
                 assert wakeups.connected
     finally:
         await context.__aexit__(None, None, None)
+
+
+async def test_bytes_that_nobody_of_ours_sent_do_no_harm(redis_url: str) -> None:
+    async with (
+        asyncio.timeout(SOON),
+        Redis.from_url(redis_url) as stranger,
+        open_redis_wakeups(redis_url, clock=ImpatientClock()) as wakeups,
+        wakeups.watch("tr_1") as watch,
+    ):
+        for message in (b"", b"event", b"\xff\xfe", b"event tr_\x00", b"x" * 100_000):
+            await stranger.publish(CHANNEL, message)
+        await stranger.publish(CHANNEL, b"event tr_1")
+        assert await watch.wait(SOON) is True
 
 
 async def test_an_error_inside_the_context_leaves_as_it_is(redis_url: str) -> None:
