@@ -67,6 +67,18 @@ accounts = Table(
     Column("email", Text),
     Column("tier", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    # What Stripe says of the subscription; "active" for accounts that have none.
+    Column("state", Text, nullable=False, server_default="active"),
+    Column("stripe_customer_id", Text, unique=True),
+    Column("stripe_subscription_id", Text),
+    # A moment at which a billing week begins; the others are whole weeks away.
+    Column("billing_anchor_at", _TIME),
+    # Metered minutes that the account allows itself in a billing week; NULL: no cap.
+    Column("spending_cap_minutes", Integer),
+    # Disputes that are open or lost. Empty or NULL: none.
+    Column("stripe_disputes", _JSON),
+    # Counts the writes of what Stripe says, so that an older answer never replaces a newer one.
+    Column("billing_version", Integer, nullable=False, server_default="0"),
 )
 
 api_keys = Table(
@@ -162,7 +174,23 @@ usage = Table(
     Column("minutes", Integer, nullable=False),
     Column("audio_seconds", Double, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    # The minutes that the wallet did not pay for; NULL: all of them.
+    Column("metered_minutes", Integer),
+    # The row is its own outbox entry, so that it can't be without one: pending, unknown, sent, free,
+    # rejected, expired (see stenobird.ledger).
+    Column("meter_state", Text, nullable=False, server_default="pending"),
+    Column("meter_identifier", Text),
+    Column("meter_attempts", Integer, nullable=False, server_default="0"),
+    Column("meter_attempted_at", _TIME),
+    Column("meter_due_at", _TIME, nullable=False, server_default="0"),
+    Column("meter_error", Text),
     Index(None, "account_id", "created_at"),
+    Index(
+        "ix_usage_meter_due",
+        "meter_due_at",
+        sqlite_where=text("meter_state IN ('pending', 'unknown')"),
+        postgresql_where=text("meter_state IN ('pending', 'unknown')"),
+    ),
 )
 
 outbox = Table(
@@ -195,5 +223,57 @@ audit = Table(
     Column("subject", Text, nullable=False),
     Column("detail", _JSON, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id", "created_at"),
+)
+
+checkouts = Table(
+    "checkouts",
+    metadata,
+    # Stripe's id of the Checkout Session.
+    Column("id", Text, primary_key=True),
+    # Set from the start where an account subscribes again, else when Stripe says that it was paid.
+    Column("account_id", Text),
+    Column("email", Text),
+    Column("renewal", Boolean, nullable=False),
+    # SHA-256 of the cookie of the browser that began it; NULL: it was begun without a browser.
+    Column("browser_hash", Text),
+    Column("created_at", _TIME, nullable=False),
+    Column("completed_at", _TIME),
+    # SHA-256 of the one-time cookie that may fetch the key, and when that right ends.
+    Column("claim_hash", Text),
+    Column("claim_expires_at", _TIME),
+    Column("key_id", Text),
+)
+
+stripe_events = Table(
+    "stripe_events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    # What to ask Stripe about; nothing else of the event is kept or believed.
+    Column("object_id", Text),
+    Column("customer_id", Text),
+    Column("received_at", _TIME, nullable=False),
+    Column("processed_at", _TIME),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", _TIME, nullable=False),
+    Column("error", Text),
+    Index(
+        "ix_stripe_events_due",
+        "due_at",
+        sqlite_where=text("processed_at IS NULL"),
+        postgresql_where=text("processed_at IS NULL"),
+    ),
+)
+
+recoveries = Table(
+    "recoveries",
+    metadata,
+    # SHA-256 of the token in the link that was mailed.
+    Column("token_hash", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("expires_at", _TIME, nullable=False),
+    Column("used_at", _TIME),
     Index(None, "account_id", "created_at"),
 )

@@ -19,7 +19,15 @@ def upgrade() -> None:
         sa.Column("email", sa.Text(), nullable=True),
         sa.Column("tier", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="active"),
+        sa.Column("stripe_customer_id", sa.Text(), nullable=True),
+        sa.Column("stripe_subscription_id", sa.Text(), nullable=True),
+        sa.Column("billing_anchor_at", sa.Double(), nullable=True),
+        sa.Column("spending_cap_minutes", sa.Integer(), nullable=True),
+        sa.Column("stripe_disputes", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("billing_version", sa.Integer(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
+        sa.UniqueConstraint("stripe_customer_id", name=op.f("uq_accounts_stripe_customer_id")),
     )
     op.create_table(
         "api_keys",
@@ -133,11 +141,26 @@ def upgrade() -> None:
         sa.Column("minutes", sa.Integer(), nullable=False),
         sa.Column("audio_seconds", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("metered_minutes", sa.Integer(), nullable=True),
+        sa.Column("meter_state", sa.Text(), nullable=False, server_default="pending"),
+        sa.Column("meter_identifier", sa.Text(), nullable=True),
+        sa.Column("meter_attempts", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("meter_attempted_at", sa.Double(), nullable=True),
+        sa.Column("meter_due_at", sa.Double(), nullable=False, server_default="0"),
+        sa.Column("meter_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
         sa.UniqueConstraint("job_id", name=op.f("uq_usage_job_id")),
     )
     op.create_index(
         op.f("ix_usage_account_id_created_at"), "usage", ["account_id", "created_at"], unique=False
+    )
+    op.create_index(
+        "ix_usage_meter_due",
+        "usage",
+        ["meter_due_at"],
+        unique=False,
+        sqlite_where=sa.text("meter_state IN ('pending', 'unknown')"),
+        postgresql_where=sa.text("meter_state IN ('pending', 'unknown')"),
     )
     op.create_table(
         "events",
@@ -150,4 +173,51 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_events_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_events")),
         sa.UniqueConstraint("job_id", "chunk_index", name=op.f("uq_events_job_id_chunk_index")),
+    )
+    op.create_table(
+        "checkouts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("email", sa.Text(), nullable=True),
+        sa.Column("renewal", sa.Boolean(), nullable=False),
+        sa.Column("browser_hash", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("completed_at", sa.Double(), nullable=True),
+        sa.Column("claim_hash", sa.Text(), nullable=True),
+        sa.Column("claim_expires_at", sa.Double(), nullable=True),
+        sa.Column("key_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_checkouts")),
+    )
+    op.create_table(
+        "stripe_events",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("object_id", sa.Text(), nullable=True),
+        sa.Column("customer_id", sa.Text(), nullable=True),
+        sa.Column("received_at", sa.Double(), nullable=False),
+        sa.Column("processed_at", sa.Double(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Double(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stripe_events")),
+    )
+    op.create_index(
+        "ix_stripe_events_due",
+        "stripe_events",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("processed_at IS NULL"),
+        postgresql_where=sa.text("processed_at IS NULL"),
+    )
+    op.create_table(
+        "recoveries",
+        sa.Column("token_hash", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("used_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_recoveries")),
+    )
+    op.create_index(
+        op.f("ix_recoveries_account_id_created_at"), "recoveries", ["account_id", "created_at"], unique=False
     )
