@@ -68,6 +68,26 @@ class Settings(BaseSettings):
     )
     podcast_index_secret: SecretStr | None = Field(None, description="The secret that belongs to that key.")
 
+    stripe_secret_key: SecretStr | None = Field(
+        None, description="Stripe's secret or restricted key; unset: nobody can buy, the operator makes keys."
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        None, description="Signing secrets of the Stripe webhook destinations, comma-separated."
+    )
+    stripe_price_id: str | None = Field(
+        None, description='The weekly metered price; "stenobird billing setup" makes one and prints it.'
+    )
+    stripe_meter_event_name: str = Field(
+        "stenobird_audio_minutes", description="Event name of the Stripe meter that counts minutes."
+    )
+    stripe_portal_configuration_id: str | None = Field(
+        None,
+        description="Configuration of Stripe's customer portal; unset: the default of the Stripe account.",
+    )
+    stripe_api_base: str = Field(
+        "https://api.stripe.com", description="Where Stripe's API is; for tests against a fake."
+    )
+
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
     max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")

@@ -20,6 +20,8 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── TranscriptCancelled          410 transcript_cancelled
     │   ├── QueueBusy                    429 queue_busy
     │   ├── RateLimited                  429 rate_limited
+    │   ├── InvalidSignature             400 invalid_signature (Stripe's webhook)
+    │   ├── BillingUnavailable           503 billing_unavailable
     │   └── EngineUnavailable            503 engine_unavailable
     ├── JobError                         ends a job; its result answers 422 with the same body
     │   ├── UnsupportedURL               unsupported_url
@@ -214,6 +216,21 @@ class EngineUnavailable(RequestError):
     """No speech engine is ready. Try again later; the operator can run "stenobird doctor" to see why."""
 
     code = "engine_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class InvalidSignature(RequestError):
+    """The Stripe-Signature header does not fit the body. The operator sets STENOBIRD_STRIPE_WEBHOOK_SECRET."""
+
+    code = "invalid_signature"
+    http_status = 400
+
+
+class BillingUnavailable(RequestError):
+    """Paying is not set up here. Ask the operator for an API key; operators: docs/how-to/stripe.md."""
+
+    code = "billing_unavailable"
     http_status = 503
     retryable = True
 
