@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
     stripe_portal_configuration_id: str | None = Field(
         None,
-        description="Configuration of Stripe's customer portal; unset: the default of the Stripe account.",
+        description="Configuration of Stripe's customer portal; unset: the Stripe account's own.",
     )
     stripe_api_base: str = Field(
         "https://api.stripe.com", description="Where Stripe's API is; for tests against a fake."

@@ -221,7 +221,7 @@ class EngineUnavailable(RequestError):
 
 
 class InvalidSignature(RequestError):
-    """The Stripe-Signature header does not fit the body. The operator sets STENOBIRD_STRIPE_WEBHOOK_SECRET."""
+    """The Stripe-Signature header does not fit the body. Check STENOBIRD_STRIPE_WEBHOOK_SECRET."""
 
     code = "invalid_signature"
     http_status = 400
