@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import mimetypes
 import os
 import re
 import resource
@@ -100,6 +101,7 @@ def main() -> None:
         return  # the parent died before its death could be noticed
     for name, value in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
+    mimetypes.init()  # it reads /etc/mime.types when it is first used, which will be too late
     sys.addaudithook(_Guard(request["proxy"], request["readable"]))
     answer = _answer(request)
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=True).encode())

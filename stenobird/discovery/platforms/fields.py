@@ -113,6 +113,11 @@ def _unique(*groups: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for group in groups for item in group))
 
 
+def _means(text: str, value: str) -> bool:
+    """Tell whether a field holds the value, or an address that ends with it. UUIDs come in either case."""
+    return f"/{text.casefold().rstrip('/')}".endswith(f"/{value.casefold()}")
+
+
 def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the object that is the episode asked for, `None` if it can't be told or is another.
 
@@ -126,7 +131,7 @@ def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
             continue
         found = [(text_of(dig(item, path)), value) for path, value in same.items()]
         named = [(text, value) for text, value in found if text is not None]
-        if any(text == value or text.rstrip("/").endswith(f"/{value}") for text, value in named):
+        if any(_means(text, value) for text, value in named):
             confirmed.append(item)
         elif not named:
             silent.append(item)
