@@ -24,6 +24,7 @@ from stenobird.errors import (
 from stenobird.jobs.events import POLL_SECONDS, JobEvents
 from stenobird.jobs.outbox import end_messages
 from stenobird.jobs.results import build_transcript, result_body, status_body
+from stenobird.jobs.tail import JobTails
 from stenobird.ports import NewJob
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ID_DIGITS: Final = 22
-EVENT_PAGE: Final = 100
-"""Events that one reader of a stream holds in memory at most."""
 RESULT_PAGE: Final = 1000
 ENGINE_RETRY_SECONDS: Final = 30
 MAX_LIST: Final = 100
@@ -57,7 +56,7 @@ class ServiceOptions:
 
     max_queued: int = 100
     sse_ping_seconds: float = 15.0
-    poll_seconds: float = 2.0
+    poll_seconds: float = 5.0
 
 
 class StoredJobError(JobError):
@@ -106,6 +105,7 @@ class JobService:
         self._policy_check = policy_check
         self._clock = clock
         self._options = options or ServiceOptions()
+        self._tails = JobTails(store, clock)
         self._engine_refusal = engine_refusal
         self._options_check = options_check
         self._discard = discard
@@ -217,35 +217,32 @@ class JobService:
 
         First what is committed, then what comes. Yields `None` after `sse_ping_seconds` without an event. A
         slow reader costs one page of events, no more: there is no queue, and the log is read as it is
-        consumed. Raises `TranscriptNotFound` before the first item; ends early if the job is deleted.
+        consumed, once for all readers that are up to date (`JobTails`). Raises `TranscriptNotFound` before
+        the first item; ends early if the job is deleted.
         """
         await self.get(job_id, caller)
         options = self._options
         # Listening starts before the first read, so that no commit falls between the two.
         async with self._wakeups.watch(job_id) as watch:
-            last_item_at = self._clock.monotonic()
-            while True:
-                page = await self._store.events_after(job_id, after, limit=EVENT_PAGE)
-                for event in page:
-                    yield event
-                    after = event.seq
-                    if event.event == "done":
-                        return
-                if page:
-                    last_item_at = self._clock.monotonic()
-                if len(page) == EVENT_PAGE:
-                    continue
-                if not page:
-                    # Nothing new: it may have ended before the reader came, or have been deleted since.
-                    job = await self._store.get(job_id)
-                    if job is None or (job.terminal and job.last_seq <= after):
-                        return
-                silence = self._clock.monotonic() - last_item_at
-                if silence >= options.sse_ping_seconds:
-                    yield None
-                    last_item_at = self._clock.monotonic()
-                    silence = 0.0
-                await watch.wait(min(options.poll_seconds, options.sse_ping_seconds - silence))
+            last_item_at = current_since = self._clock.monotonic()
+            with self._tails.of(job_id) as tail:
+                while (page := await tail.after(after, current_since=current_since)) is not None:
+                    for event in page:
+                        yield event
+                        after = event.seq
+                        if event.event == "done":
+                            return
+                    if page:
+                        last_item_at = self._clock.monotonic()
+                        continue
+                    silence = self._clock.monotonic() - last_item_at
+                    if silence >= options.sse_ping_seconds:
+                        yield None
+                        last_item_at = self._clock.monotonic()
+                        silence = 0.0
+                    notified = await watch.wait(min(options.poll_seconds, options.sse_ping_seconds - silence))
+                    # A wake-up asks for a read from now on; a poll is content with one that another made.
+                    current_since = self._clock.monotonic() - (0.0 if notified else options.poll_seconds)
 
     async def purge(self, *, older_than: float) -> Sequence[str]:
         """Delete finished jobs that ended before this time, with what is left of their audio."""
