@@ -149,14 +149,19 @@ class DecoderProcess:
             on_failure.pop_all()
         return self
 
+    def kill(self) -> None:
+        """End the child at once; whoever waits for its next message gets `DecoderDied`."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+        self.kill()
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
             await self._process.wait()
         if self._writer is not None:
             with contextlib.suppress(OSError):

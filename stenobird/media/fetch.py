@@ -62,6 +62,10 @@ class Feed(Protocol):
         """Length of the file, as soon as it is known."""
 
     @property
+    def stated_seconds(self) -> float | None:
+        """How long the audio is by what led to it, for where the container does not say."""
+
+    @property
     def failure(self) -> JobError | None:
         """Why there are no more bytes, if the file did not end where it should."""
 
@@ -157,6 +161,12 @@ class _Refused(Exception):  # an outcome, handled in this module
         return AudioUnreachable(f"The audio's server answered with status {self.status}. Try again later.")
 
 
+def refused(status: int) -> JobError | EgressError:
+    """Return what to raise for a status that holds no audio: an `EgressError` where another try may help."""
+    refusal = _Refused(status)
+    return refusal.as_job_error() if refusal.final else ResponseBroken(refusal.as_job_error().message)
+
+
 def as_job_error(error: EgressError) -> JobError:
     """Return what a failed request means for a job."""
     if isinstance(error, DestinationForbidden):
@@ -210,6 +220,11 @@ class Download:
         return self._spool.facts.total_bytes
 
     @property
+    def stated_seconds(self) -> float | None:
+        """What discovery read about the length."""
+        return self._source.duration_seconds
+
+    @property
     def failure(self) -> JobError | None:
         """Why the download was given up."""
         return self._failure
@@ -244,7 +259,7 @@ class Download:
         self._used = True
         while True:
             changed = self._spool.changed()
-            if self._failure is not None and not _partly_usable(self._failure):
+            if self._failure is not None and not partly_usable(self._failure):
                 raise self._failure
             if data := await self._spool.read(offset, size):
                 return data
@@ -488,6 +503,6 @@ def _strong(etag: str) -> bool:
     return not etag.startswith("W/")
 
 
-def _partly_usable(failure: JobError) -> bool:
+def partly_usable(failure: JobError) -> bool:
     """Whether what is on disk may be heard: yes if the download broke off, no for every other reason."""
     return isinstance(failure, AudioUnreachable) and not isinstance(failure, SourceChanged)

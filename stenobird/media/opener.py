@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from stenobird.media.decode import (
 )
 from stenobird.media.fetch import Download, HTTPOrigin
 from stenobird.media.heard import HeardPrefix, verify_prefix
+from stenobird.media.segments import Fetcher, PlaylistFeed, resolve_playlist
 from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE
 
@@ -70,6 +71,7 @@ class MediaOpener:
         self._options = options or MediaOptions()
         self._spools = SpoolFolder(spool_dir, quota_bytes=quota_bytes)
         self._clock = clock
+        self._client = client
         http = HTTPOrigin(client)
         self._origins: dict[str, Origin] = {"http": http, "https": http, **self._options.origins}
 
@@ -83,7 +85,7 @@ class MediaOpener:
                 stack.push_async_callback(request.opened.aclose)
             spool = await self._spools.open(request.job_id, durable=not preview)
             stack.push_async_callback(spool.aclose)
-            feed = self._feed(request, spool, on_demand=preview)
+            feed = await self._feed(request, spool, on_demand=preview)
             stack.push_async_callback(feed.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = [tasks.create_task(feed.run(), name=f"download {request.job_id}")]
@@ -108,8 +110,21 @@ class MediaOpener:
         """Delete the spools that belong to none of these jobs; return how many there were."""
         return await self._spools.sweep(known_job_ids)
 
-    def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
-        source = request.source
+    async def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
+        source, opened = request.source, request.opened
+        if source.kind == "hls":
+            fetcher = Fetcher(self._client, source)
+            playlist = await resolve_playlist(fetcher, source.media_url)
+            if not isinstance(playlist, str):
+                return PlaylistFeed(
+                    spool,
+                    fetcher,
+                    playlist,
+                    limits=request.limits,
+                    clock=self._clock,
+                    on_demand=on_demand,
+                )
+            source, opened = replace(source, media_url=playlist, final_url=playlist), None
         origin = self._origins.get(urlsplit(source.media_url).scheme.lower())
         if origin is None:
             raise UnsupportedURL
@@ -119,7 +134,7 @@ class MediaOpener:
             source,
             limits=request.limits,
             clock=self._clock,
-            opened=request.opened,
+            opened=opened,
             on_demand=on_demand,
             resuming=request.start_sample > 0,
         )
@@ -143,6 +158,7 @@ class MediaStream:
         self._warning: str | None = None
         self._blocks: AsyncGenerator[PCM] | None = None
         self._decoder: DecoderProcess | None = None
+        self._closed = False
 
     def __aiter__(self) -> AsyncIterator[PCM]:
         if self._blocks is None:
@@ -155,6 +171,8 @@ class MediaStream:
         if self._samples is not None:
             return self._samples / SAMPLE_RATE
         claim = self._found.duration_seconds if self._found is not None else None
+        if claim is None:
+            claim = self._feed.stated_seconds
         # Headers may claim anything, up to centuries; a claim past the limit is no information.
         if (
             claim is None
@@ -185,8 +203,15 @@ class MediaStream:
 
     async def aclose(self) -> None:
         """End the reading and the decoder child."""
-        if self._blocks is not None:
+        self._closed = True
+        if self._blocks is None:
+            return
+        try:
             await self._blocks.aclose()
+        except RuntimeError:
+            # Another task is still waiting for the next block: without its child it will not wait long.
+            if self._decoder is not None:
+                self._decoder.kill()
 
     async def _read(self) -> AsyncGenerator[PCM]:
         limits = self._request.limits
@@ -199,6 +224,8 @@ class MediaStream:
                     async for pcm in blocks:
                         yield pcm
             except DecoderDied as exc:
+                if self._closed:
+                    return
                 deaths += 1
                 deaths_here = deaths_here + 1 if self._next_sample == last_place else 1
                 last_place = self._next_sample

@@ -172,10 +172,11 @@ def recognise(source: Source) -> tuple[str, int]:
         if start[at : at + len(magic)] == magic:
             return name, base
     head = read_fully(source, base, HEAD_BYTES)
-    if (found := frames_start(head, whole=len(head) < HEAD_BYTES)) is not None:
-        return found[0], base + found[1]
+    # Before the frames, because a transport stream holds such frames too.
     if (at_packet := transport_stream_start(head)) is not None:
         return "mpegts", base + at_packet
+    if (found := frames_start(head, whole=len(head) < HEAD_BYTES)) is not None:
+        return found[0], base + found[1]
     if head[:2] == b"\x0b\x77":
         return "ac3", base
     raise Refusal("not_media", "its bytes are not those of any known audio format")

@@ -18,7 +18,7 @@ import re
 import shutil
 import threading
 from bisect import bisect_right
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stenobird.errors import TranscriptionFailed
@@ -83,6 +83,8 @@ class MediaFacts:
     content_type: str | None = None
     total_bytes: int | None = None
     complete: bool = False
+    part_ends: list[int] = field(default_factory=list)
+    """Where each appended part of a playlist ends."""
 
 
 class SpoolFolder:

@@ -1,4 +1,4 @@
-"""A media opener whose only public internet is loopback, with the server that its files come from."""
+"""A media opener whose only public internet is 127.0.0.1, with the server that its files come from."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def collect(stream: AudioStream) -> PCM:
 @asynccontextmanager
 async def media_world(spool_dir: Path, *, options: MediaOptions | None = None) -> AsyncIterator[MediaWorld]:
     """Start the server and the client, and put an opener on them."""
-    policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.0/8")], ports=None)
+    policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.1/32")], ports=None)
     clock = QuickClock()
     async with MediaServer() as server, EgressClient(policy) as client:
         opener = MediaOpener(client, spool_dir=spool_dir, quota_bytes=1 << 30, clock=clock, options=options)

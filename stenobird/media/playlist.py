@@ -1,0 +1,272 @@
+"""Playlists as text: HLS masters and media playlists (RFC 8216), and the plain lists that only point on.
+
+Pure. Nothing here opens anything: every URL that comes out is meant for the guarded client, which judges it
+anew.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urljoin
+
+from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_SEGMENTS = 20_000
+MAX_VARIANTS = 200
+
+LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
+PROTECTED = "This stream is protected by DRM, which Stenobird does not open. Send a link to audio without it."
+
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
+_AUDIO_CODECS = ("mp4a", "opus", "ac-3", "ec-3", "flac", "alac", "mp3")
+_POINTER = re.compile(r"^file\d+\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+_XML_POINTER = re.compile(
+    r"<location>\s*([^<\s]+)\s*</location>|<ref\s[^>]*?href\s*=\s*[\"']([^\"']+)[\"']", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A part of a resource: bytes `start` to `end`, the end excluded."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """How a segment is encrypted, with AES-128 in CBC mode. Without `iv`, the sequence number is it."""
+
+    url: str
+    iv: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something to fetch and append: a segment, or the initialisation section that some segments need."""
+
+    url: str
+    sequence: int
+    byte_range: ByteRange | None = None
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlaylist:
+    """What to fetch, in order, and how long the playlist says that it is."""
+
+    parts: tuple[Part, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One choice of a master playlist. Lower `rank` is better: less to download for the same words."""
+
+    url: str
+    rank: tuple[int, int]
+
+
+def kind_of(text: str) -> Literal["master", "media", "pointer", "other"]:
+    """Say what a document is."""
+    head = text.removeprefix("\ufeff").lstrip()
+    if head.startswith("#EXTM3U") and "#EXT-X-" in head:
+        return "master" if "#EXT-X-STREAM-INF" in head else "media"
+    if next(pointers(text, "http://x/"), None) is not None:
+        return "pointer"
+    return "other"
+
+
+def pointers(text: str, base_url: str) -> Iterator[str]:
+    """Yield the URLs that a plain m3u, pls, xspf or asx names, in order, without repeats."""
+    text = text.removeprefix("\ufeff").lstrip()
+    lower = text[:512].lower()
+    if lower.startswith("[playlist]"):
+        found = _POINTER.findall(text)
+    elif lower.startswith(("<?xml", "<playlist", "<asx")):
+        found = [one or other for one, other in _XML_POINTER.findall(text)]
+    elif lower.startswith(("#extm3u", "http://", "https://")):
+        found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    else:
+        found = []
+    for target in dict.fromkeys(found[:MAX_VARIANTS]):
+        yield urljoin(base_url, target.replace("&amp;", "&"))
+
+
+def best_variant(text: str, base_url: str) -> str:
+    """Return the URL of the media playlist with the least to download: an audio rendition if there is one.
+
+    Raises `AudioContentTypeNotSupported` if nothing in it has audio.
+    """
+    renditions: dict[str, tuple[int, str]] = {}
+    variants: list[Variant] = []
+    pending: dict[str, str] | None = None
+    for line in _lines(text):
+        if line.startswith("#EXT-X-MEDIA:"):
+            media = _attributes(line)
+            if media.get("TYPE") == "AUDIO" and media.get("URI"):
+                rank = 0 if media.get("DEFAULT") == "YES" else 1
+                known = renditions.get(media.get("GROUP-ID", ""))
+                if known is None or rank < known[0]:
+                    renditions[media.get("GROUP-ID", "")] = (rank, urljoin(base_url, media["URI"]))
+        elif line.startswith("#EXT-X-STREAM-INF:"):
+            pending = _attributes(line)
+        elif not line.startswith("#") and pending is not None:
+            variants += _judged(pending, urljoin(base_url, line), renditions)
+            pending = None
+        if len(variants) > MAX_VARIANTS:
+            break
+    if not variants:
+        raise AudioContentTypeNotSupported(
+            "The playlist lists no stream with audio. Send the audio's own URL."
+        )
+    return min(variants, key=lambda variant: variant.rank).url
+
+
+def _judged(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, str]]) -> list[Variant]:
+    codecs = variant.get("CODECS", "").lower()
+    bandwidth = _number(variant.get("BANDWIDTH", ""))
+    rendition = renditions.get(variant.get("AUDIO", "\0"))
+    if rendition is not None:
+        return [Variant(rendition[1], (0, bandwidth))]
+    if codecs and not any(codec in codecs for codec in _AUDIO_CODECS):
+        return []
+    has_picture = "RESOLUTION" in variant or "avc" in codecs or "hvc" in codecs or "hev" in codecs
+    return [Variant(url, (2 if has_picture else 1, bandwidth))]
+
+
+def parse_media_playlist(text: str, base_url: str) -> MediaPlaylist:
+    """Return what a media playlist lists.
+
+    Raises `UnsupportedURL` for live and protected streams, `AudioTooLarge` past `MAX_SEGMENTS`,
+    `AudioContentTypeNotSupported` if there is nothing to hear.
+    """
+    reader = _Reader(base_url)
+    for line in _lines(text):
+        reader.take(line)
+        if len(reader.parts) > 2 * MAX_SEGMENTS:
+            raise AudioTooLarge(
+                f"The playlist has more than the {MAX_SEGMENTS} segments that this service accepts. "
+                "Send a shorter recording."
+            )
+    if not reader.ended:
+        raise UnsupportedURL(LIVE)
+    if not reader.parts:
+        raise AudioContentTypeNotSupported(
+            "The playlist is empty. Send a link to a playlist with audio in it."
+        )
+    return MediaPlaylist(tuple(reader.parts), reader.seconds)
+
+
+class _Reader:
+    """The state that tags leave behind for the segments after them."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._sequence = 0
+        self._key: Key | None = None
+        self._map: Part | None = None
+        self._map_sent = True
+        self._range: tuple[int, int | None] | None = None
+        self._range_ends: dict[str, int] = {}
+        self._duration = 0.0
+        self._gap = False
+        self.parts: list[Part] = []
+        self.seconds = 0.0
+        self.ended = False
+
+    def take(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        if not line.startswith("#"):
+            self._segment(urljoin(self._base_url, line))
+        elif name == "#EXTINF":
+            self._duration = _seconds(value.partition(",")[0])
+        elif name == "#EXT-X-BYTERANGE":
+            self._range = _byte_range(value)
+        elif name == "#EXT-X-KEY":
+            self._key = self._key_of(_attributes(line))
+        elif name == "#EXT-X-MAP":
+            self._take_map(_attributes(line))
+        elif name == "#EXT-X-MEDIA-SEQUENCE":
+            self._sequence = _number(value)
+        elif name == "#EXT-X-GAP":
+            self._gap = True
+        elif name == "#EXT-X-ENDLIST" or (name == "#EXT-X-PLAYLIST-TYPE" and value.strip() == "VOD"):
+            self.ended = True
+
+    def _segment(self, url: str) -> None:
+        if not self._gap:
+            if self._map is not None and not self._map_sent:
+                self.parts.append(self._map)
+                self._map_sent = True
+            self.parts.append(Part(url, self._sequence, self._resolve(url), self._key))
+            self.seconds += self._duration
+        self._sequence += 1
+        self._duration, self._gap, self._range = 0.0, False, None
+
+    def _resolve(self, url: str) -> ByteRange | None:
+        if self._range is None:
+            return None
+        length, start = self._range
+        if start is None:
+            start = self._range_ends.get(url, 0)
+        self._range_ends[url] = start + length
+        return ByteRange(start, start + length)
+
+    def _take_map(self, attributes: dict[str, str]) -> None:
+        if not attributes.get("URI"):
+            return
+        part = Part(urljoin(self._base_url, attributes["URI"]), self._sequence)
+        if attributes.get("BYTERANGE"):
+            length, start = _byte_range(attributes["BYTERANGE"])
+            part = replace(part, byte_range=ByteRange(start or 0, (start or 0) + length))
+        if self._key is not None and self._key.iv is not None:
+            part = replace(part, key=self._key)
+        if self._map is None or (part.url, part.byte_range) != (self._map.url, self._map.byte_range):
+            self._map, self._map_sent = part, False
+
+    def _key_of(self, attributes: dict[str, str]) -> Key | None:
+        method = attributes.get("METHOD", "NONE")
+        if method == "NONE":
+            return None
+        if method != "AES-128" or attributes.get("KEYFORMAT", "identity") != "identity":
+            raise UnsupportedURL(PROTECTED)
+        iv = attributes.get("IV")
+        try:
+            vector = None if iv is None else int(iv, 16).to_bytes(16, "big")
+        except (ValueError, OverflowError) as exc:
+            raise UnsupportedURL("The playlist's encryption is malformed. Send another link.") from exc
+        return Key(urljoin(self._base_url, attributes.get("URI", "")), vector)
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.removeprefix("\ufeff").splitlines():
+        if stripped := line.strip():
+            yield stripped
+
+
+def _attributes(line: str) -> dict[str, str]:
+    return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(line.partition(":")[2])}
+
+
+def _number(text: str) -> int:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < 86_400 else 0.0
+
+
+def _byte_range(text: str) -> tuple[int, int | None]:
+    length, _, start = text.strip().partition("@")
+    return _number(length), _number(start) if start else None

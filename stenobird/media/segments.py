@@ -1,0 +1,255 @@
+"""HLS as one file: the parts of a playlist, fetched through egress, decrypted, and appended to the spool."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioTooLarge,
+    AudioUnreachable,
+    EgressError,
+    JobError,
+    ResponseBroken,
+    UnsupportedURL,
+)
+from stenobird.media.fetch import RETRY_SECONDS, SourceChanged, as_job_error, partly_usable, refused
+from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stenobird.egress.client import EgressClient
+    from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
+    from stenobird.media.spool import Spool
+    from stenobird.ports import AudioLimits, Clock
+    from stenobird.sources import AudioSource
+
+MAX_PLAYLIST_BYTES = 4 * 1024 * 1024
+MAX_PART_BYTES = 32 * 1024 * 1024
+MAX_KEY_BYTES = 64
+MAX_KEYS = 200
+MAX_PLAYLISTS = 3
+"""A master, its media playlist, and one pointer before them."""
+
+_SENT_ANYWHERE = frozenset({"user-agent", "accept", "accept-language", "referer", "origin"})
+"""Headers of the source that hosts named in its playlist may see; all others might be credentials."""
+
+
+class Fetcher:
+    """Whole small resources through egress, with the source's headers where they belong."""
+
+    def __init__(self, client: EgressClient, source: AudioSource) -> None:
+        self._client = client
+        self._source = source
+
+    async def get(
+        self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None
+    ) -> tuple[bytes, str]:
+        """Return the bytes and the URL after redirects. Raises `EgressError` and `JobError`."""
+        own = urlsplit(url)[:2] == urlsplit(self._source.media_url)[:2]
+        headers = {
+            name: value
+            for name, value in self._source.request_headers.items()
+            if own or name.lower() in _SENT_ANYWHERE
+        }
+        wanted = None if byte_range is None else (byte_range.start, byte_range.end - 1)
+        response = await self._client.open(
+            url, headers=headers, byte_range=wanted, referer=self._source.page_url
+        )
+        async with response:
+            if response.status not in {200, 206}:
+                raise refused(response.status)
+            if byte_range is None:
+                return await response.read(max_bytes), response.final_url
+            skip = byte_range.start - response.offset
+            if skip < 0:
+                raise ResponseBroken("The server sent another part of the file than was asked for.")
+            size = byte_range.end - byte_range.start
+            data = await response.read(min(skip + size, max_bytes), truncate=True)
+        if len(data) < skip + size:
+            raise ResponseBroken("The server sent less of the file than the playlist says there is.")
+        return data[skip : skip + size], response.final_url
+
+
+async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
+    """Return what to fetch, or the URL of the one file that the playlist only points to.
+
+    At most `MAX_PLAYLISTS` documents are read. Raises `JobError`.
+    """
+    for _ in range(MAX_PLAYLISTS):
+        try:
+            body, base_url = await fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
+        except EgressError as exc:
+            raise as_job_error(exc) from exc
+        text = body.decode("utf-8", "replace")
+        kind = await asyncio.to_thread(kind_of, text)
+        if kind == "master":
+            url = best_variant(text, base_url)
+        elif kind == "media":
+            return await asyncio.to_thread(parse_media_playlist, text, base_url)
+        elif kind == "pointer":
+            url = next(pointers(text, base_url))
+            if not urlsplit(url).path.lower().endswith((".m3u8", ".m3u", ".pls", ".xspf", ".asx")):
+                return url
+        else:
+            raise AudioContentTypeNotSupported(
+                "This is no playlist with audio in it. Send the audio's own URL."
+            )
+    raise UnsupportedURL("The playlist leads to playlists without end. Send the audio's own URL.")
+
+
+class PlaylistFeed:
+    """A `Feed` that appends the parts of a media playlist to the spool, one after the other.
+
+    With `on_demand` (a preview) a part is fetched when the decoder gets there; else `run` fetches ahead. What
+    is claimed on disk ends with a whole part, so a resume fetches none of them twice.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        fetcher: Fetcher,
+        playlist: MediaPlaylist,
+        *,
+        limits: AudioLimits,
+        clock: Clock,
+        on_demand: bool,
+    ) -> None:
+        self._spool = spool
+        self._fetcher = fetcher
+        self._playlist = playlist
+        self._limits = limits
+        self._clock = clock
+        self._on_demand = on_demand
+        self._keys: dict[str, bytes] = {}
+        self._failure: JobError | None = None
+        spool.facts.content_type = "application/vnd.apple.mpegurl"
+
+    @property
+    def total_bytes(self) -> int | None:
+        """The sum of the parts, once all are there."""
+        return self._spool.facts.total_bytes
+
+    @property
+    def stated_seconds(self) -> float | None:
+        """The sum of the lengths in the playlist."""
+        return self._playlist.seconds or None
+
+    @property
+    def failure(self) -> JobError | None:
+        """Why a part could not be had."""
+        return self._failure
+
+    @property
+    def front(self) -> int:
+        """The length of what was appended."""
+        return self._spool.front
+
+    def complete_path(self) -> Path | None:
+        """Return the spooled file once every part is in it."""
+        return self._spool.media_path if self._spool.complete else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this stream from another."""
+        facts = self._spool.facts
+        return {"size": facts.total_bytes, "type": facts.content_type, "etag": None}
+
+    async def aclose(self) -> None:
+        """Nothing stays open between two parts."""
+
+    async def run(self) -> None:
+        """Append all parts; a preview has nothing to do here."""
+        while not self._on_demand and not self._spool.complete and self._failure is None:
+            await self._advance()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
+        while True:
+            changed = self._spool.changed()
+            if self._failure is not None and not partly_usable(self._failure):
+                raise self._failure
+            if data := await self._spool.read(offset, size):
+                return data
+            if self._spool.complete or self._failure is not None or offset >= self._limits.max_bytes:
+                return b""
+            if self._on_demand:
+                await self._advance()
+            else:
+                await changed.wait()
+
+    async def _advance(self) -> None:
+        """Append the next part, or note why that is not possible. Never raises."""
+        try:
+            await self._append_next()
+        except JobError as exc:
+            self._failure = exc
+            self._spool.notify()
+
+    async def _append_next(self) -> None:
+        ends = self._spool.facts.part_ends
+        if len(ends) == len(self._playlist.parts):
+            await self._spool.mark_complete()
+            return
+        if len(ends) > len(self._playlist.parts):
+            raise SourceChanged
+        position = ends[-1] if ends else 0
+        data = await self._fetched(self._playlist.parts[len(ends)])
+        if position + len(data) > self._limits.max_bytes:
+            raise AudioTooLarge(
+                f"The stream has more than the {self._limits.max_bytes} bytes that this service accepts. "
+                "Send a shorter one."
+            )
+        await self._spool.write(position, data)
+        ends.append(position + len(data))
+
+    async def _fetched(self, part: Part) -> bytes:
+        """Fetch a part, through breaks and with growing delays, and decrypt it."""
+        for delay in (*RETRY_SECONDS[:4], None):
+            try:
+                data, _ = await self._fetcher.get(
+                    part.url, max_bytes=MAX_PART_BYTES, byte_range=part.byte_range
+                )
+                if part.key is not None:
+                    data = await self._decrypted(data, part.key, part.sequence)
+            except EgressError as exc:
+                error = as_job_error(exc)
+                if delay is None or not isinstance(error, AudioUnreachable):
+                    raise error from exc
+                await self._clock.sleep(delay)
+            else:
+                return _without_tag(data)
+        raise AssertionError("the last try returns or raises")
+
+    async def _decrypted(self, data: bytes, key: Key, sequence: int) -> bytes:
+        if key.url not in self._keys:
+            if len(self._keys) >= MAX_KEYS:
+                raise UnsupportedURL(
+                    f"The stream changes its key more than {MAX_KEYS} times. Send another link."
+                )
+            secret, _ = await self._fetcher.get(key.url, max_bytes=MAX_KEY_BYTES)
+            self._keys[key.url] = secret
+        secret, vector = self._keys[key.url], key.iv or sequence.to_bytes(16, "big")
+        if len(secret) != 16 or len(data) % 16 or not data:
+            raise AudioUnreachable(
+                "The stream's encryption is broken. Check that it plays, then send it again."
+            )
+
+        def work() -> bytes:
+            decryptor = Cipher(algorithms.AES(secret), modes.CBC(vector)).decryptor()
+            plain = decryptor.update(data) + decryptor.finalize()
+            return plain[: -plain[-1]] if 1 <= plain[-1] <= 16 else plain
+
+        return await asyncio.to_thread(work)
+
+
+def _without_tag(data: bytes) -> bytes:
+    """Drop the ID3 tag that carries the timestamp of a packed audio segment."""
+    while len(data) >= 10 and data[:3] == b"ID3":
+        length = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
+        data = data[length:]
+    return data
