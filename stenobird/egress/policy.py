@@ -47,7 +47,6 @@ _INTERNAL_SUFFIXES = (
     ".i2p",
     ".internal",
     ".intranet",
-    ".invalid",
     ".lan",
     ".local",
     ".localdomain",
