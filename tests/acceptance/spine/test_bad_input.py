@@ -54,15 +54,18 @@ def test_failures_found_after_the_post_say_so_everywhere(
 ) -> None:
     clip = CLIP_PATH.read_bytes()
     media.resources["/missing.mp3"] = Resource(b"not here", status=404, content_type="text/plain")
+    media.resources["/missing"] = Resource(b"not here", status=404, content_type="text/plain")
     media.resources["/essay"] = Resource(PAGE, content_type="text/html; charset=utf-8")
     media.resources["/noise.mp3"] = Resource(bytes(range(7, 256)) * 300)
     media.resources["/empty.mp3"] = Resource(b"")
     media.resources["/large.mp3"] = Resource(clip)
     media.resources["/long.mp3"] = Resource(clip[:280_000])
     cases = {
-        "http://nowhere.invalid/a.mp3": "audio_source_unreachable",
-        f"http://127.0.0.1:{free_port()}/a.mp3": "audio_source_unreachable",
-        media.url("/missing.mp3"): "audio_source_unreachable",
+        "http://nowhere.invalid/episode": "audio_source_unreachable",
+        "http://nowhere.invalid/episode.mp3": "audio_unreachable",
+        f"http://127.0.0.1:{free_port()}/episode": "audio_source_unreachable",
+        media.url("/missing"): "audio_source_unreachable",
+        media.url("/missing.mp3"): "audio_unreachable",
         media.url("/essay"): "audio_source_not_found",
         media.url("/noise.mp3"): "audio_content_type_not_supported",
         media.url("/empty.mp3"): "audio_content_type_not_supported",
