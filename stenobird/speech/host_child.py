@@ -124,7 +124,7 @@ def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDecode
     except ModelUnavailable as exc:
         if load["engine"] == "auto" and exc.offline:
             return _load_offline(channel, degraded=str(exc))
-        channel.send({"type": "failed", "message": str(exc), "retry": exc.offline})
+        channel.send({"type": "failed", "message": str(exc), "retry": exc.retry})
     except (RuntimeError, ValueError, OSError) as exc:  # CTranslate2, tokenizers and the file system
         message = (
             f"The model {load['model']} can't be loaded on {load['device']} ({load['compute_type']}): {exc}. "

@@ -35,12 +35,13 @@ Progress: TypeAlias = Callable[[int, int], None]
 class ModelUnavailable(Exception):
     """The model can't be had; the message states the remedy.
 
-    `offline` says that nothing is wrong but the way to the hub.
+    `offline` says that nothing is wrong but the way to the hub, `retry` that a later try may succeed.
     """
 
-    def __init__(self, message: str, *, offline: bool = False) -> None:
+    def __init__(self, message: str, *, offline: bool = False, retry: bool = False) -> None:
         super().__init__(message)
         self.offline = offline
+        self.retry = retry or offline
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,12 @@ def _from_hub(repo_id: str, cache_dir: str | None, progress: Progress) -> Path:
             "instead, set STENOBIRD_ENGINE=offline.",
             offline=True,
         ) from exc
+    except Exception as exc:  # the hub's client lets its HTTP library's errors through
+        raise ModelUnavailable(
+            f"The download of {repo_id} broke off ({type(exc).__name__}: {exc}). It goes on from there in a "
+            "while; if it keeps breaking off, look at the connection and at the space on the disk.",
+            retry=True,
+        ) from exc
     if missing := _missing(folder):  # with the hub out of reach, what is in the cache is returned as it is
         raise ModelUnavailable(
             f"The model {repo_id} lacks {', '.join(missing)}: connect this machine so that the download can "
@@ -144,22 +151,28 @@ def _snapshot(repo_id: str, cache_dir: str | None, **options: Any) -> str:
 
 
 def _bar(progress: Progress) -> Any:
-    """Return a progress bar for the terminal that also reports the bytes; without a terminal only reports."""
+    """Return a progress bar for the terminal that also reports the bytes; without a terminal only reports.
+
+    The hub's client shows two bars of bytes, received and written; what is further along is reported.
+    """
+    reported = (0, 0)
 
     class Bar(tqdm):  # type: ignore[misc]  # tqdm comes without types
         def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
-            options.pop("name", None)
             options["disable"] = not sys.stderr.isatty()
             self._counts_bytes = options.get("unit") == "B"
             self._done = int(options.get("initial", 0))
-            self._wanted = int(options.get("total") or 0)
             super().__init__(iterable, **options)
 
         def update(self, n: float | None = 1) -> Any:
             self._done += int(n or 0)
+            nonlocal reported
             if self._counts_bytes:
-                # A disabled bar keeps no count of its own; a running one may have learnt its total since.
-                progress(self._done, max(self._wanted, int(getattr(self, "total", 0) or 0), self._done))
+                # The client raises a bar's total as it learns of files.
+                state = (self._done, max(int(self.total or 0), self._done))
+                if state > reported:
+                    reported = state
+                    progress(*state)
             return super().update(n)
 
     return Bar

@@ -99,7 +99,7 @@ def test_the_progress_bar_reports_bytes_and_nothing_else() -> None:
 
     with bar(total=3, desc="Fetching 3 files") as files:
         files.update(1)
-    with bar(total=100, unit="B", unit_scale=True, name="huggingface_hub.snapshot_download") as received:
+    with bar(total=100, unit="B", unit_scale=True) as received:
         received.update(40)
         received.update(60)
 
