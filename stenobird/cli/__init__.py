@@ -7,23 +7,32 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from stenobird import __version__
 
+
+class Place(NamedTuple):
+    """Where a command lives, and its line in `--help`."""
+
+    module: str
+    name: str
+    help: str
+
+
 COMMANDS = {
-    "serve": ("stenobird.cli.serve", "serve"),
-    "worker": ("stenobird.cli.serve", "worker"),
-    "demo": ("stenobird.cli.demo", "demo"),
-    "transcribe": ("stenobird.cli.transcribe", "transcribe"),
-    "resolve": ("stenobird.cli.resolve", "resolve"),
-    "keys": ("stenobird.cli.keys", "keys"),
-    "doctor": ("stenobird.cli.doctor", "doctor"),
-    "purge": ("stenobird.cli.purge", "purge"),
+    "serve": Place("stenobird.cli.serve", "serve", "Run the service: API, pages and worker in one process."),
+    "worker": Place("stenobird.cli.serve", "worker", "Run a worker alone, on a shared PostgreSQL."),
+    "demo": Place("stenobird.cli.demo", "demo", "Transcribe a bundled clip through the real service."),
+    "transcribe": Place("stenobird.cli.transcribe", "transcribe", "Turn a link or a file into text."),
+    "resolve": Place("stenobird.cli.resolve", "resolve", "Say what would be transcribed for a URL, and why."),
+    "keys": Place("stenobird.cli.keys", "keys", "Create, list and revoke API keys."),
+    "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
+    "purge": Place("stenobird.cli.purge", "purge", "Delete transcripts past their retention."),
 }
-"""Where each command lives, in the order of `--help`."""
+"""Every command, in the order in which a newcomer needs them."""
 
 
 class LazyGroup(click.Group):
@@ -39,9 +48,15 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        place = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(place.module), place.name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.help) for name, place in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an expected error is one line on standard error and exit status 1."""
