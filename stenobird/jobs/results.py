@@ -54,7 +54,11 @@ def status_body(job: JobRecord) -> dict[str, Any]:
 def _progress(job: JobRecord) -> dict[str, float] | None:
     if job.status == "queued":
         return None
-    progress = {"audio_seconds": round(job.audio_seconds, 3)}
+    heard = job.audio_seconds
+    if job.result_ready and job.duration_seconds is not None:
+        # Silence at the end is heard, but there is no window to check it off.
+        heard = job.duration_seconds
+    progress = {"audio_seconds": round(heard, 3)}
     if job.duration_seconds is not None:
         progress["audio_seconds_total"] = round(job.duration_seconds, 3)
     return progress
