@@ -95,7 +95,9 @@ class MeterRow:
     identifier: str
     attempts: int
     attempted_at: float
-    """When the first attempt under this identifier began."""
+    """When the first attempt under this identifier began that Stripe may have counted."""
+    fresh: bool
+    """Whether this attempt is that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,19 @@ class LedgerMinutes:
     """Metered minutes of one customer within some time, by how certain it is that Stripe has them."""
 
     sent: int
-    unknown: Sequence[tuple[str, int]]
-    """Job id and minutes of the rows in doubt, by job id."""
+    last_sent_at: float
+    """When the youngest of the sent rows was settled; 0.0: there is none."""
+    unknown: Sequence[DoubtfulRow]
+    """The rows in doubt, by job id."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulRow:
+    """A row that Stripe may or may not have counted."""
+
+    job_id: str
+    minutes: int
+    attempted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +188,8 @@ class BillingStore(Protocol):
         A repeated call changes nothing. `None` when there is no such checkout.
         """
 
-    async def grant_claim(self, session_id: str, claim_hash: str, *, now: float, expires_at: float) -> bool:
-        """Give one browser the right to fetch the key, if nobody has it or has fetched it; return whether."""
+    async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
+        """Give a browser the right to fetch the key, instead of an earlier one; `False`: it was fetched."""
 
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
         """Store the key (its account is the checkout's) and use the right up, once; else `None`."""
@@ -207,12 +220,12 @@ class BillingStore(Protocol):
         """
 
     async def settle_usage(
-        self, job_ids: Sequence[str], state: MeterState, *, error: str | None = None
+        self, job_ids: Sequence[str], state: MeterState, *, now: float, error: str | None = None
     ) -> None:
         """Set the outcome of claimed rows."""
 
     async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
-        """Try the row again at `until`; `certain`: Stripe has not counted it, so no attempt was made."""
+        """Try the row again at `until`; `certain`: Stripe has not counted this attempt."""
 
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
         """Give rows that Stripe has not counted a new identifier, and make them pending again."""

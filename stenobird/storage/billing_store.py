@@ -1,0 +1,393 @@
+"""What billing stores, in SQL: `ledger.BillingStore` for SQLite and PostgreSQL, less its metering."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, insert, or_, select, update
+
+from stenobird.ledger import BillingAccount, Checkout, StoredEvent
+from stenobird.storage.metering_store import SqlMeteringStore
+from stenobird.storage.schema import (
+    accounts,
+    api_keys,
+    audit,
+    checkouts,
+    db_now,
+    jobs,
+    recoveries,
+    stripe_events,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ledger import AccountState, NewAccount, PaidCheckout
+    from stenobird.ports import NewKey
+
+MAX_ACCOUNTS_BY_EMAIL: Final = 10
+MAX_RECOVERIES_AN_HOUR: Final = 3
+
+
+class SqlBillingStore(SqlMeteringStore):
+    """`ledger.BillingStore` on a `Database`. Needs no closing of its own."""
+
+    # --- accounts ---------------------------------------------------------------------------------------
+
+    async def account(self, account_id: str) -> BillingAccount | None:
+        """Return the account, or `None`."""
+        return await self._account(accounts.c.id == account_id)
+
+    async def account_of_customer(self, customer_id: str) -> BillingAccount | None:
+        """Return the account of a Stripe customer, or `None`."""
+        return await self._account(accounts.c.stripe_customer_id == customer_id)
+
+    async def accounts_by_email(self, email: str) -> list[BillingAccount]:
+        """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
+        query = select(accounts).where(func.lower(accounts.c.email) == email.lower())
+        query = query.order_by(accounts.c.created_at, accounts.c.id).limit(MAX_ACCOUNTS_BY_EMAIL)
+        async with self._db.read() as connection:
+            return [_account(row) for row in (await connection.execute(query)).mappings()]
+
+    async def paying_accounts(self, *, after: str = "", limit: int = 100) -> list[BillingAccount]:
+        """Return accounts with a Stripe customer, by id, from the first one after `after`."""
+        query = select(accounts).where(accounts.c.stripe_customer_id.is_not(None), accounts.c.id > after)
+        async with self._db.read() as connection:
+            found = await connection.execute(query.order_by(accounts.c.id).limit(limit))
+            return [_account(row) for row in found.mappings()]
+
+    async def apply_state(
+        self,
+        account: BillingAccount,
+        *,
+        state: AccountState,
+        disputes: Sequence[str],
+        anchor_at: float | None,
+    ) -> bool:
+        """Set what Stripe says, unless another write came between `account` and now; return whether."""
+        async with self._db.write() as connection:
+            changed = await connection.execute(
+                update(accounts)
+                .where(accounts.c.id == account.id, accounts.c.billing_version == account.version)
+                .values(
+                    state=state,
+                    stripe_disputes=list(disputes),
+                    billing_anchor_at=anchor_at if anchor_at is not None else accounts.c.billing_anchor_at,
+                    billing_version=account.version + 1,
+                )
+            )
+            if changed.rowcount == 0:
+                return False
+            if state != account.state:
+                await _note(connection, account.id, f"account.{state}", account.customer_id or account.id)
+            return True
+
+    async def set_cap(self, account_id: str, minutes: int | None) -> None:
+        """Set the account's spending cap a billing week; `None` lifts it."""
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(accounts).where(accounts.c.id == account_id).values(spending_cap_minutes=minutes)
+            )
+            await _note(connection, account_id, "account.cap", account_id, {"minutes": minutes})
+
+    async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
+        """Return the metered minutes since then, and how many full jobs of the account are under way."""
+        metered = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
+        minutes = select(func.coalesce(func.sum(metered), 0)).where(
+            usage.c.account_id == account_id, usage.c.created_at >= since
+        )
+        under_way = select(func.count()).where(
+            jobs.c.account_id == account_id, jobs.c.mode == "full", jobs.c.completed_at.is_(None)
+        )
+        async with self._db.read() as connection:
+            return int(await connection.scalar(minutes) or 0), int(await connection.scalar(under_way) or 0)
+
+    async def _account(self, which: ColumnElement[bool]) -> BillingAccount | None:
+        async with self._db.read() as connection:
+            row = (await connection.execute(select(accounts).where(which))).mappings().one_or_none()
+        return _account(row) if row is not None else None
+
+    # --- checkouts and keys -----------------------------------------------------------------------------
+
+    async def begin_checkout(self, checkout: Checkout) -> None:
+        """Store a Checkout Session just created."""
+        async with self._db.write() as connection:
+            await connection.execute(
+                insert(checkouts).values(
+                    id=checkout.id,
+                    account_id=checkout.account_id,
+                    email=checkout.email,
+                    renewal=checkout.renewal,
+                    browser_hash=checkout.browser_hash,
+                    created_at=checkout.created_at,
+                )
+            )
+
+    async def checkout(self, session_id: str) -> Checkout | None:
+        """Return the Checkout Session, or `None`."""
+        async with self._db.read() as connection:
+            found = await connection.execute(select(checkouts).where(checkouts.c.id == session_id))
+            row = found.mappings().one_or_none()
+        return _checkout(row) if row is not None else None
+
+    async def complete_checkout(
+        self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
+    ) -> Checkout | None:
+        """Note that it was paid, and make or renew its account; the first call does, the others see it.
+
+        A repeated call changes nothing. `None` when there is no such checkout.
+        """
+        which = checkouts.c.id == session_id
+        async with self._db.write() as connection:
+            found = await connection.execute(select(checkouts).where(which).with_for_update())
+            row = found.mappings().one_or_none()
+            if row is None:
+                return None
+            if row["completed_at"] is not None:
+                return _checkout(row)
+            stripe = {
+                "state": "active",
+                "stripe_customer_id": paid.customer_id,
+                "stripe_subscription_id": paid.subscription_id,
+                "billing_anchor_at": paid.anchor_at,
+            }
+            account_id = row["account_id"]
+            if account_id is not None:
+                await connection.execute(
+                    update(accounts)
+                    .where(accounts.c.id == account_id)
+                    .values(**stripe, tier=new.tier, billing_version=accounts.c.billing_version + 1)
+                )
+                await _note(connection, account_id, "account.renewed", session_id)
+            else:
+                account_id = new.id
+                await connection.execute(
+                    insert(accounts).values(
+                        id=new.id,
+                        name=new.name,
+                        email=paid.email or row["email"],
+                        tier=new.tier,
+                        created_at=db_now(),
+                        **stripe,
+                    )
+                )
+                await _note(connection, account_id, "account.created", session_id)
+            done = await connection.execute(
+                update(checkouts)
+                .where(which)
+                .values(account_id=account_id, completed_at=now)
+                .returning(checkouts)
+            )
+            return _checkout(done.mappings().one())
+
+    async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
+        """Give a browser the right to fetch the key, instead of an earlier one; `False`: it was fetched."""
+        async with self._db.write() as connection:
+            granted = await connection.execute(
+                update(checkouts)
+                .where(
+                    checkouts.c.id == session_id,
+                    checkouts.c.completed_at.is_not(None),
+                    checkouts.c.key_id.is_(None),
+                    checkouts.c.renewal.is_(False),
+                )
+                .values(claim_hash=claim_hash, claim_expires_at=expires_at)
+            )
+            return granted.rowcount == 1
+
+    async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
+        """Store the key (its account is the checkout's) and use the right up, once; else `None`."""
+        async with self._db.write() as connection:
+            redeemed = await connection.execute(
+                update(checkouts)
+                .where(
+                    checkouts.c.claim_hash == claim_hash,
+                    checkouts.c.claim_expires_at > now,
+                    checkouts.c.key_id.is_(None),
+                )
+                .values(claim_hash=None, key_id=key.id)
+                .returning(checkouts)
+            )
+            row = redeemed.mappings().one_or_none()
+            if row is None:
+                return None
+            await _add_key(connection, row["account_id"], key)
+            return _checkout(row)
+
+    async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
+        """Store a right to a new key; `False` when the account asked too often lately."""
+        lately = select(func.count()).where(
+            recoveries.c.account_id == account_id, recoveries.c.created_at > now - 3600
+        )
+        async with self._db.write() as connection:
+            # Serialises the requests of one account, so that the bound holds.
+            account = select(accounts.c.id).where(accounts.c.id == account_id)
+            await connection.execute(account.with_for_update())
+                select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()
+            )
+            if (await connection.scalar(lately) or 0) >= MAX_RECOVERIES_AN_HOUR:
+                return False
+            await connection.execute(
+                insert(recoveries).values(
+                    token_hash=token_hash, account_id=account_id, created_at=now, expires_at=expires_at
+                )
+            )
+            return True
+
+    async def redeem_recovery(self, token_hash: str, key: NewKey, *, now: float) -> str | None:
+        """Store the key for the recovery's account, once, and return the account's id; else `None`."""
+        async with self._db.write() as connection:
+            account_id: str | None = await connection.scalar(
+                update(recoveries)
+                .where(
+                    recoveries.c.token_hash == token_hash,
+                    recoveries.c.expires_at > now,
+                    recoveries.c.used_at.is_(None),
+                )
+                .values(used_at=now)
+                .returning(recoveries.c.account_id)
+            )
+            if account_id is not None:
+                await _add_key(connection, account_id, key)
+            return account_id
+
+    # --- webhook events ---------------------------------------------------------------------------------
+
+    async def add_event(self, event: StoredEvent, *, now: float) -> bool:
+        """Store a webhook event; `False` when its id is known."""
+        async with self._db.write() as connection:
+            added = await connection.execute(
+                self._db.insert(stripe_events)
+                .values(
+                    id=event.id,
+                    type=event.type,
+                    object_id=event.object_id,
+                    customer_id=event.customer_id,
+                    received_at=now,
+                    attempts=0,
+                    due_at=now,
+                )
+                .on_conflict_do_nothing()
+                .returning(stripe_events.c.id)
+            )
+            return added.scalar_one_or_none() is not None
+
+    async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
+        """Take the event that is due longest, so that nobody else does before the lease ends."""
+        oldest = (
+            select(stripe_events.c.id)
+            .where(stripe_events.c.processed_at.is_(None), stripe_events.c.due_at <= now)
+            .order_by(stripe_events.c.due_at, stripe_events.c.received_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        async with self._db.write() as connection:
+            claimed = await connection.execute(
+                update(stripe_events)
+                .where(stripe_events.c.id == oldest)
+                .values(due_at=now + lease_seconds, attempts=stripe_events.c.attempts + 1)
+                .returning(stripe_events)
+            )
+            row = claimed.mappings().one_or_none()
+        if row is None:
+            return None
+        return StoredEvent(row["id"], row["type"], row["object_id"], row["customer_id"], row["attempts"])
+
+    async def settle_event(self, event_id: str, *, now: float) -> None:
+        """Note that the event was dealt with."""
+        await self._set_event(event_id, processed_at=now, error=None)
+
+    async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
+        """Try the event again at `until`; `None`: give it up, keeping the error."""
+        if until is None:
+            await self._set_event(event_id, processed_at=db_now(), error=error)
+        else:
+            await self._set_event(event_id, due_at=until, error=error)
+
+    async def failed_events(self, *, limit: int = 20) -> list[tuple[str, str, str]]:
+        """Return events that were given up or keep failing: id, type, error; newest first."""
+        query = (
+            select(stripe_events.c.id, stripe_events.c.type, stripe_events.c.error)
+            .where(or_(stripe_events.c.processed_at.is_(None), stripe_events.c.error.is_not(None)))
+            .where(stripe_events.c.error.is_not(None))
+            .order_by(stripe_events.c.received_at.desc())
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
+
+    async def _set_event(self, event_id: str, **values: Any) -> None:
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(stripe_events).where(stripe_events.c.id == event_id).values(**values)
+            )
+
+
+async def _add_key(connection: AsyncConnection, account_id: str, key: NewKey) -> None:
+    await connection.execute(
+        insert(api_keys).values(
+            id=key.id,
+            account_id=account_id,
+            name=key.name,
+            key_hash=key.key_hash,
+            mode=key.mode,
+            scope=key.scope,
+            last_four_chars=key.last_four_chars,
+            created_at=db_now(),
+        )
+    )
+    await _note(connection, account_id, "key.created", key.id)
+
+
+async def _note(
+    connection: AsyncConnection,
+    account_id: str,
+    action: str,
+    subject: str,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    await connection.execute(
+        insert(audit).values(
+            id=f"aud_{secrets.token_hex(12)}",
+            account_id=account_id,
+            action=action,
+            subject=subject,
+            detail=dict(detail or {}),
+            created_at=db_now(),
+        )
+    )
+
+
+def _account(row: RowMapping) -> BillingAccount:
+    return BillingAccount(
+        id=row["id"],
+        email=row["email"],
+        tier=row["tier"],
+        state=row["state"],
+        customer_id=row["stripe_customer_id"],
+        subscription_id=row["stripe_subscription_id"],
+        anchor_at=row["billing_anchor_at"],
+        spending_cap_minutes=row["spending_cap_minutes"],
+        disputes=tuple(row["stripe_disputes"] or ()),
+        version=row["billing_version"],
+    )
+
+
+def _checkout(row: RowMapping) -> Checkout:
+    return Checkout(
+        id=row["id"],
+        account_id=row["account_id"],
+        email=row["email"],
+        renewal=row["renewal"],
+        browser_hash=row["browser_hash"],
+        created_at=row["created_at"],
+        completed_at=row["completed_at"],
+        key_id=row["key_id"],
+    )

@@ -1,0 +1,220 @@
+"""What Stripe was told of each ledger row, in SQL: the metering half of `ledger.BillingStore`."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import String, cast, func, insert, literal, select, update
+
+from stenobird.ledger import MAX_EVENT_AGE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
+from stenobird.storage.schema import accounts, audit, db_now, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stenobird.ledger import MeterState
+    from stenobird.storage.engine import Database
+
+AGE_MARGIN_SECONDS: Final = 3600.0
+"""A row this close to Stripe's limit on age is not sent any more."""
+
+_MINUTES = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
+
+
+class SqlMeteringStore:
+    """The metering of `ledger.BillingStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> list[MeterRow]:
+        """Take rows that are due, oldest first, and commit that an attempt begins.
+
+        Rows with nothing to report become `free`, those that are too old for Stripe `expired`; neither is
+        returned.
+        """
+        due = (
+            select(
+                usage.c.job_id,
+                usage.c.account_id,
+                usage.c.meter_state,
+                usage.c.meter_identifier,
+                usage.c.meter_attempts,
+                usage.c.meter_attempted_at,
+                usage.c.created_at,
+                _MINUTES.label("metered"),
+                accounts.c.stripe_customer_id,
+            )
+            .select_from(usage.outerjoin(accounts, accounts.c.id == usage.c.account_id))
+            .where(usage.c.meter_state.in_(("pending", "unknown")), usage.c.meter_due_at <= now)
+            .order_by(usage.c.meter_due_at, usage.c.created_at, usage.c.job_id)
+            .limit(limit)
+            .with_for_update(of=usage, skip_locked=True)
+        )
+        too_old = now - MAX_EVENT_AGE_SECONDS + AGE_MARGIN_SECONDS
+        free: list[str] = []
+        expired: list[str] = []
+        claimed: list[MeterRow] = []
+        async with self._db.write() as connection:
+            for row in (await connection.execute(due)).mappings():
+                customer_id = row["stripe_customer_id"]
+                if row["meter_state"] == "pending" and (customer_id is None or row["metered"] <= 0):
+                    free.append(row["job_id"])
+                elif row["meter_state"] == "pending" and row["created_at"] < too_old:
+                    expired.append(row["job_id"])
+                else:
+                    first = row["meter_attempted_at"]
+                    claimed.append(
+                        MeterRow(
+                            job_id=row["job_id"],
+                            account_id=row["account_id"],
+                            customer_id=customer_id,
+                            minutes=row["metered"],
+                            timestamp=int(row["created_at"]),
+                            identifier=row["meter_identifier"] or row["job_id"],
+                            attempts=row["meter_attempts"] + 1,
+                            attempted_at=now if first is None else first,
+                            fresh=first is None,
+                        )
+                    )
+            if free:
+                await connection.execute(
+                    update(usage).where(usage.c.job_id.in_(free)).values(meter_state="free")
+                )
+            if expired:
+                await connection.execute(
+                    update(usage)
+                    .where(usage.c.job_id.in_(expired))
+                    .values(
+                        meter_state="expired",
+                        meter_error="Stripe takes no meter events older than 35 days.",
+                    )
+                )
+            if claimed:
+                await connection.execute(
+                    update(usage)
+                    .where(usage.c.job_id.in_([row.job_id for row in claimed]))
+                    .values(
+                        meter_state="unknown",
+                        meter_identifier=func.coalesce(usage.c.meter_identifier, usage.c.job_id),
+                        meter_attempts=usage.c.meter_attempts + 1,
+                        meter_attempted_at=func.coalesce(usage.c.meter_attempted_at, now),
+                        meter_due_at=now + lease_seconds,
+                    )
+                )
+        return claimed
+
+    async def settle_usage(
+        self, job_ids: Sequence[str], state: MeterState, *, now: float, error: str | None = None
+    ) -> None:
+        """Set the outcome of claimed rows."""
+        if not job_ids:
+            return
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(usage)
+                # A report of an error that overtook the answer stays.
+                .where(usage.c.job_id.in_(job_ids), usage.c.meter_state != "rejected")
+                .values(meter_state=state, meter_error=error, meter_due_at=now)
+            )
+
+    async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
+        """Try the row again at `until`; `certain`: Stripe has not counted this attempt."""
+        harmless = certain and row.fresh
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(usage)
+                .where(
+                    usage.c.job_id == row.job_id,
+                    usage.c.meter_state == "unknown",
+                    usage.c.meter_identifier == row.identifier,
+                )
+                .values(
+                    meter_state="pending" if harmless else "unknown",
+                    meter_attempted_at=None if harmless else usage.c.meter_attempted_at,
+                    meter_due_at=until,
+                    meter_error=error,
+                )
+            )
+
+    async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
+        """Give rows that Stripe has not counted a new identifier, and make them pending again."""
+        if not job_ids:
+            return
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(usage)
+                .where(usage.c.job_id.in_(job_ids), usage.c.meter_state.in_(("unknown", "rejected")))
+                .values(
+                    meter_state="pending",
+                    # Attempts only grow, so no identifier is used twice.
+                    meter_identifier=usage.c.job_id + literal(".") + cast(usage.c.meter_attempts, String),
+                    meter_attempted_at=None,
+                    meter_due_at=until,
+                    meter_error=None,
+                )
+            )
+
+    async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
+        """Return a customer's metered minutes with timestamps in `[since, until)`."""
+        here = (
+            usage.c.account_id.in_(
+                select(accounts.c.id).where(accounts.c.stripe_customer_id == customer_id).scalar_subquery()
+            ),
+            usage.c.created_at >= since,
+            usage.c.created_at < until,
+        )
+        sent = select(func.coalesce(func.sum(_MINUTES), 0), func.max(usage.c.meter_due_at)).where(
+            *here, usage.c.meter_state == "sent"
+        )
+        unknown = (
+            select(usage.c.job_id, _MINUTES, usage.c.meter_attempted_at)
+            .where(*here, usage.c.meter_state == "unknown")
+            .order_by(usage.c.job_id)
+        )
+        async with self._db.read() as connection:
+            total, last_sent_at = (await connection.execute(sent)).one()
+            doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
+        return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
+
+    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
+        """Mark the rows of these jobs as rejected, with the code; return how many there were."""
+        marked = 0
+        async with self._db.write() as connection:
+            for job_id, code in errors.items():
+                changed = await connection.execute(
+                    update(usage)
+                    .where(usage.c.job_id == job_id, usage.c.meter_state.in_(("sent", "unknown")))
+                    .values(meter_state="rejected", meter_error=code)
+                )
+                marked += changed.rowcount
+            await connection.execute(
+                insert(audit).values(
+                    id=f"aud_{secrets.token_hex(12)}",
+                    account_id=None,
+                    action="billing.meter_errors",
+                    subject="stripe",
+                    detail={**detail, "marked": marked},
+                    created_at=db_now(),
+                )
+            )
+        return marked
+
+    async def meter_counts(self) -> dict[str, tuple[int, int]]:
+        """Return the number of rows and minutes by `MeterState`."""
+        query = select(usage.c.meter_state, func.count(), func.coalesce(func.sum(_MINUTES), 0))
+        async with self._db.read() as connection:
+            found = await connection.execute(query.group_by(usage.c.meter_state))
+            return {state: (rows, int(minutes)) for state, rows, minutes in found}
+
+    async def rejected_usage(self, *, limit: int = 100) -> list[tuple[str, str, int, str]]:
+        """Return rows that Stripe refused or that grew too old: job, account, minutes, error."""
+        query = (
+            select(usage.c.job_id, usage.c.account_id, _MINUTES, func.coalesce(usage.c.meter_error, ""))
+            .where(usage.c.meter_state.in_(("rejected", "expired")))
+            .order_by(usage.c.created_at)
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(query)]
