@@ -229,8 +229,6 @@ class SqlBillingStore(SqlMeteringStore):
             # Serialises the requests of one account, so that the bound holds.
             account = select(accounts.c.id).where(accounts.c.id == account_id)
             await connection.execute(account.with_for_update())
-                select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()
-            )
             if (await connection.scalar(lately) or 0) >= MAX_RECOVERIES_AN_HOUR:
                 return False
             await connection.execute(
