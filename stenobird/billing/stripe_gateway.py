@@ -1,0 +1,423 @@
+"""`gateway.BillingGateway` on Stripe: the only module that imports `stripe`.
+
+The API version is pinned, every POST has an idempotency key, and vendor errors are translated in `_asking`,
+once. Of a webhook only ids are used; what they mean is asked from Stripe, so neither the version of a
+payload nor the order of arrival matters.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import stripe
+import structlog
+
+from stenobird.billing.gateway import (
+    DisputeStatus,
+    GatewayError,
+    MeterErrors,
+    NotDone,
+    OutcomeUnknown,
+    Refused,
+    SetUp,
+    StartedCheckout,
+    SubscriptionStatus,
+)
+from stenobird.errors import InvalidSignature
+from stenobird.ledger import PaidCheckout, StoredEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from stenobird.billing.gateway import CheckoutWish, DisputeOutcome, MeterEvent
+    from stenobird.ledger import AccountState
+
+API_VERSION: Final = "2026-10-28.endive"
+"""Pinned: the shapes below are those of this version, whatever the library's default becomes."""
+TIMEOUT_SECONDS: Final = 20.0
+NETWORK_RETRIES: Final = 2
+"""The library repeats what a person waits for; what the workers send is repeated by them, with a record."""
+SIGNATURE_TOLERANCE_SECONDS: Final = 300
+LOOKUP_KEY: Final = "stenobird_minute_weekly"
+PRODUCT_ID: Final = "stenobird_audio_minutes"
+
+_STATES: Final[dict[str, AccountState]] = {
+    "active": "active",
+    "trialing": "active",
+    "incomplete": "past_due",
+    "past_due": "past_due",
+    "unpaid": "past_due",
+    "paused": "cancelled",
+    "incomplete_expired": "cancelled",
+    "canceled": "cancelled",
+}
+_WON: Final = frozenset({"won", "warning_closed", "prevented"})
+_OF_CUSTOMER: Final = ("subscription", "invoice")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class StripeOptions:
+    """How to reach Stripe. Secrets stay out of `repr` by being wrapped before they are printed anywhere."""
+
+    secret_key: str
+    webhook_secrets: tuple[str, ...]
+    price_id: str | None
+    meter_event_name: str
+    portal_configuration_id: str | None = None
+    api_base: str = "https://api.stripe.com"
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+    def __repr__(self) -> str:
+        return f"StripeOptions(api_base={self.api_base!r}, price_id={self.price_id!r})"
+
+
+@asynccontextmanager
+async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
+    """Open a gateway with connections of its own, and close them on the way out."""
+    # The library logs each request and error body at INFO; error bodies may quote what was sent.
+    logging.getLogger("stripe").setLevel(logging.WARNING)
+    http = stripe.HTTPXClient(timeout=options.timeout_seconds)
+    try:
+        client = stripe.StripeClient(
+            options.secret_key,
+            stripe_version=API_VERSION,
+            base_addresses={"api": options.api_base.rstrip("/")},
+            max_network_retries=0,
+            http_client=http,
+        )
+        yield StripeGateway(client, options)
+    finally:
+        await http.close_async()  # type: ignore[no-untyped-call]  # as the library has it
+
+
+class StripeGateway:
+    """`gateway.BillingGateway`, see there."""
+
+    def __init__(self, client: stripe.StripeClient, options: StripeOptions) -> None:
+        self._client = client
+        self._options = options
+        self._meter_id: str | None = None
+
+    async def start_checkout(self, wish: CheckoutWish) -> StartedCheckout:
+        """Create a subscription Checkout Session with the weekly metered price."""
+        if self._options.price_id is None:
+            raise Refused('No price is set. The operator runs "stenobird billing setup".')
+        params: dict[str, Any] = {
+            "mode": "subscription",
+            # A metered price has no quantity.
+            "line_items": [{"price": self._options.price_id}],
+            "success_url": wish.success_url,
+            "cancel_url": wish.cancel_url,
+            "metadata": {"service": "stenobird"},
+            "subscription_data": {"metadata": {"service": "stenobird"}},
+        }
+        if wish.customer_id is not None:
+            params["customer"] = wish.customer_id
+        else:
+            params["customer_email"] = wish.email
+        if wish.account_id is not None:
+            params["client_reference_id"] = wish.account_id
+        with _asking("start a checkout"):
+            session = await self._client.v1.checkout.sessions.create_async(
+                cast("Any", params),
+                {"idempotency_key": wish.idempotency_key, "max_network_retries": NETWORK_RETRIES},
+            )
+        if session.url is None:
+            raise OutcomeUnknown
+        return StartedCheckout(session.id, session.url)
+
+    async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
+        """Return what a Checkout Session led to; `None` while it isn't complete, or when there is none."""
+        with _asking("look at a checkout", missing_is_none=True) as found:
+            found.append(
+                await self._client.v1.checkout.sessions.retrieve_async(
+                    session_id, {"expand": ["subscription"]}, {"max_network_retries": NETWORK_RETRIES}
+                )
+            )
+        session = found[0] if found else None
+        # A metered subscription costs nothing at first, hence no_payment_required.
+        if (
+            session is None
+            or session.status != "complete"
+            or session.payment_status not in {"paid", "no_payment_required"}
+            or session.customer is None
+            or session.subscription is None
+        ):
+            return None
+        details = session.customer_details
+        return PaidCheckout(
+            customer_id=_id(session.customer),
+            subscription_id=_id(session.subscription),
+            email=(details.email if details is not None else None) or session.customer_email,
+            anchor_at=getattr(session.subscription, "billing_cycle_anchor", None),
+        )
+
+    async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
+        """Return the subscription as it stands now; `None` when there is none."""
+        with _asking("look at a subscription", missing_is_none=True) as found:
+            found.append(
+                await self._client.v1.subscriptions.retrieve_async(
+                    subscription_id,
+                    {"expand": ["latest_invoice"]},
+                    {"max_network_retries": NETWORK_RETRIES},
+                )
+            )
+        if not found:
+            return None
+        subscription = found[0]
+        return SubscriptionStatus(
+            # A status that Stripe adds one day is no reason to work for nothing.
+            state=_STATES.get(subscription.status, "past_due"),
+            status=subscription.status,
+            anchor_at=subscription.billing_cycle_anchor,
+            latest_receipt_url=getattr(subscription.latest_invoice, "hosted_invoice_url", None),
+        )
+
+    async def dispute(self, dispute_id: str) -> DisputeStatus | None:
+        """Return the dispute as it stands now; `None` when there is none."""
+        with _asking("look at a dispute", missing_is_none=True) as found:
+            found.append(
+                await self._client.v1.disputes.retrieve_async(
+                    dispute_id, {"expand": ["charge"]}, {"max_network_retries": NETWORK_RETRIES}
+                )
+            )
+        if not found:
+            return None
+        dispute = found[0]
+        outcome: DisputeOutcome = "open"
+        if dispute.status in _WON:
+            outcome = "won"
+        elif dispute.status == "lost":
+            outcome = "lost"
+        customer = getattr(dispute.charge, "customer", None)
+        return DisputeStatus(outcome, _id(customer) if customer is not None else None)
+
+    async def portal_url(self, customer_id: str, *, return_url: str) -> str:
+        """Return a short-lived link to the customer's own page: payment method, receipts, cancellation."""
+        params: dict[str, Any] = {"customer": customer_id, "return_url": return_url}
+        if self._options.portal_configuration_id is not None:
+            params["configuration"] = self._options.portal_configuration_id
+        with _asking("open the customer portal"):
+            session = await self._client.v1.billing_portal.sessions.create_async(
+                cast("Any", params), {"max_network_retries": NETWORK_RETRIES}
+            )
+        return session.url
+
+    async def send_meter_event(self, event: MeterEvent) -> None:
+        """Report minutes. Returns as well when an event with this identifier is there already."""
+        try:
+            with _asking("send a meter event"):
+                await self._client.v1.billing.meter_events.create_async(
+                    {
+                        "event_name": self._options.meter_event_name,
+                        "identifier": event.identifier,
+                        "timestamp": event.timestamp,
+                        "payload": {
+                            "stripe_customer_id": event.customer_id,
+                            "value": str(event.minutes),
+                        },
+                    },
+                    {"idempotency_key": event.idempotency_key},
+                )
+        except Refused as refused:
+            if not _is_duplicate(refused.__cause__):
+                raise
+
+    async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
+        """Return the minutes counted for a customer; both ends must be multiples of 60."""
+        total = 0.0
+        meter_id = await self._meter()
+        with _asking("read meter summaries"):
+            page = await self._client.v1.billing.meters.event_summaries.list_async(
+                meter_id,
+                {"customer": customer_id, "start_time": since, "end_time": until, "limit": 100},
+                {"max_network_retries": NETWORK_RETRIES},
+            )
+            async for summary in page.auto_paging_iter():
+                total += summary.aggregated_value
+        return round(total)
+
+    async def meter_errors(self, event_id: str) -> MeterErrors:
+        """Return what an event `v1.billing.meter.error_report_triggered` is about."""
+        with _asking("read a report of meter errors"):
+            event = await self._client.v2.core.events.retrieve_async(
+                event_id, options={"max_network_retries": NETWORK_RETRIES}
+            )
+            reason = json.loads(str(event)).get("data", {}).get("reason", {})
+        codes: dict[str, int] = {}
+        samples: list[tuple[str, str]] = []
+        for kind in reason.get("error_types", ()):
+            codes[kind["code"]] = kind.get("error_count", 0)
+            for sample in kind.get("sample_errors", ()):
+                identifier = sample.get("request", {}).get("identifier")
+                if identifier:
+                    samples.append((identifier, kind["code"]))
+        return MeterErrors(reason.get("error_count", 0), codes, samples)
+
+    async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
+        """Make the meter, product, weekly metered price and portal configuration that are missing."""
+        made: list[str] = []
+        v1 = self._client.v1
+        with _asking("set billing up"):
+            meter_id = await self._find_meter()
+            if meter_id is None:
+                meter = await v1.billing.meters.create_async(
+                    {
+                        "display_name": "Transcribed audio minutes",
+                        "event_name": self._options.meter_event_name,
+                        "default_aggregation": {"formula": "sum"},
+                        "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
+                        "value_settings": {"event_payload_key": "value"},
+                    }
+                )
+                meter_id = meter.id
+                made.append("meter")
+            products = await v1.products.list_async({"ids": [PRODUCT_ID]})
+            if not products.data:
+                await v1.products.create_async(
+                    {"id": PRODUCT_ID, "name": "Transcribed audio", "unit_label": "minute"}
+                )
+                made.append("product")
+            prices = await v1.prices.list_async({"lookup_keys": [LOOKUP_KEY], "active": True})
+            if prices.data:
+                price_id = prices.data[0].id
+            else:
+                price = await v1.prices.create_async(
+                    {
+                        "product": PRODUCT_ID,
+                        "currency": currency,
+                        "lookup_key": LOOKUP_KEY,
+                        "billing_scheme": "per_unit",
+                        "unit_amount_decimal": cast("Any", cents_a_minute),
+                        "recurring": {"interval": "week", "usage_type": "metered", "meter": meter_id},
+                    }
+                )
+                price_id = price.id
+                made.append("price")
+            portal_id = await self._portal_configuration(made)
+        return SetUp(meter_id, PRODUCT_ID, price_id, portal_id, tuple(made))
+
+    def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
+        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it lately."""
+        for secret in self._options.webhook_secrets:
+            try:
+                stripe.WebhookSignature.verify_header(payload, signature, secret, SIGNATURE_TOLERANCE_SECONDS)
+            except (stripe.SignatureVerificationError, UnicodeDecodeError):
+                continue
+            return _stored_event(payload)
+        raise InvalidSignature
+
+    async def _meter(self) -> str:
+        if self._meter_id is None:
+            with _asking("find the meter"):
+                self._meter_id = await self._find_meter()
+            if self._meter_id is None:
+                raise Refused(
+                    f"Stripe has no meter for {self._options.meter_event_name}. "
+                    'The operator runs "stenobird billing setup".'
+                )
+        return self._meter_id
+
+    async def _find_meter(self) -> str | None:
+        meters = await self._client.v1.billing.meters.list_async({"status": "active", "limit": 100})
+        async for meter in meters.auto_paging_iter():
+            if meter.event_name == self._options.meter_event_name:
+                return meter.id
+        return None
+
+    async def _portal_configuration(self, made: list[str]) -> str:
+        configurations = self._client.v1.billing_portal.configurations
+        page = await configurations.list_async({"active": True, "limit": 100})
+        async for configuration in page.auto_paging_iter():
+            if (configuration.metadata or {}).get("service") == "stenobird":
+                return configuration.id
+        configuration = await configurations.create_async(
+            {
+                "metadata": {"service": "stenobird"},
+                "features": {
+                    "invoice_history": {"enabled": True},
+                    "payment_method_update": {"enabled": True},
+                    "subscription_cancel": {"enabled": True},
+                    "customer_update": {"enabled": True, "allowed_updates": ["email", "address", "tax_id"]},
+                },
+            }
+        )
+        made.append("portal configuration")
+        return configuration.id
+
+
+@contextmanager
+def _asking(what: str, *, missing_is_none: bool = False) -> Iterator[list[Any]]:
+    """Translate Stripe's errors; with `missing_is_none`, "no such object" leaves the list empty."""
+    found: list[Any] = []
+    try:
+        yield found
+    except stripe.StripeError as exc:
+        if missing_is_none and isinstance(exc, stripe.InvalidRequestError) and exc.http_status == 404:
+            return
+        raise _translated(exc, what) from exc
+
+
+def _translated(exc: stripe.StripeError, what: str) -> GatewayError:
+    facts = {"asked": what, "status": exc.http_status, "code": exc.code, "stripe_request_id": exc.request_id}
+    if isinstance(exc, (stripe.RateLimitError, stripe.AuthenticationError, stripe.PermissionError)):
+        # Neither the key nor the message, which quotes the end of the key.
+        _log.warning("Stripe takes no requests", kind=type(exc).__name__, **facts)
+        return NotDone()
+    if isinstance(exc, stripe.APIConnectionError) or exc.http_status is None or exc.http_status >= 500:
+        return OutcomeUnknown()
+    if exc.http_status == 409:
+        # Another request with this idempotency key is under way, and may succeed.
+        return OutcomeUnknown()
+    if isinstance(exc, stripe.IdempotencyError):
+        return Refused("The payment service saw this request before, with other content. Start again.")
+    if not _is_duplicate(exc):
+        _log.warning("Stripe refused", reason=exc.user_message, **facts)
+    return Refused(
+        f"Stripe could not {what}: {exc.code or 'refused'}. The operator finds the reason in the log."
+    )
+
+
+def _is_duplicate(exc: object) -> bool:
+    # Stripe gives this refusal no code, only a message.
+    if not isinstance(exc, stripe.InvalidRequestError):
+        return False
+    message = exc.user_message or ""
+    return exc.code == "duplicate_meter_event" or "event already exists with identifier" in message
+
+
+def _stored_event(payload: bytes) -> StoredEvent:
+    """Return the ids of a signed event, snapshot or thin; raises `InvalidSignature` when it is neither."""
+    try:
+        event = json.loads(payload)
+        object_id: Any = None
+        customer: Any = None
+        if event["object"] == "v2.core.event":
+            object_id = (event.get("related_object") or {}).get("id")
+        else:
+            about = event["data"]["object"]
+            object_id = about.get("id")
+            if about.get("object") in _OF_CUSTOMER:
+                customer = about.get("customer")
+        texts: Sequence[Any] = (event["id"], event["type"])
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise InvalidSignature("The webhook's body is not a Stripe event.") from exc
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidSignature("The webhook's body is not a Stripe event.")
+    return StoredEvent(
+        texts[0],
+        texts[1],
+        object_id if isinstance(object_id, str) else None,
+        customer if isinstance(customer, str) else None,
+    )
+
+
+def _id(reference: Any) -> str:
+    """Return the id of an object that Stripe may or may not have expanded."""
+    return reference if isinstance(reference, str) else str(reference.id)
