@@ -101,10 +101,11 @@ _LIVE = re.compile(
     re.IGNORECASE,
 )
 _LIVE_LABEL = re.compile(
-    r"(?:live|ice|stream|streaming|streams|listen|radio|audio-live|str)\d{0,3}", re.IGNORECASE
+    r"(?:live|direct|directo|diretta|ice|stream|streaming|streams|listen|radio|audio-live|str)\d{0,3}",
+    re.IGNORECASE,
 )
 _NARRATION_URL = re.compile(
-    r"(?:^|[/._-])(?:polly|tts|audionotes?|text-?to-?speech|speechkit|beyondwords|trinityaudio|readspeaker|adauris"
+    r"(?:^|[/._-])(?:polly|tts|audio-?not[ae]s?|text[-_]?to[-_]?speech|speechkit|beyondwords|trinityaudio|readspeaker|adauris"
     r"|ad-auris|elevenlabs|everlit|remixd|narrator|narrations?|narrated|spoken-?article|readaloud|read-aloud|playht)"
     r"(?:[/._-]|$)|play\.ht/|speechkit|beyondwords|trinityaudio|readspeaker",
     re.IGNORECASE,
@@ -253,12 +254,16 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     }
     if page.title:
         file.overlap = len(page.title & context) / len(page.title)
-    lower = unquote(file.best.url).lower()
-    file.identified = any(token in lower for token in page.tokens)
+    lower = re.sub(r"[\W_]+", "", unquote(file.best.url).lower())
+    file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in page.tokens)
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
     file.groups = frozenset(finding.group for finding in group if finding.group is not None)
-    file.score = best + 20.0 * file.overlap + (12.0 if file.identified else 0.0) + 4.0 * further
+    shared = file.overlap
+    if file.best.technique == "page.link" and not file.best.evidence and shared < 0.5:
+        # A bare link needs its text, or half of the page's title, to speak for it.
+        shared = 0.0
+    file.score = best + 20.0 * shared + (12.0 if file.identified else 0.0) + 4.0 * further
     return file
 
 

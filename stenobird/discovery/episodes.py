@@ -164,7 +164,7 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
                 how = f"contradicted_{name}"
                 continue
             return Match(found[0], name)
-        if found:
+        if found and not how.startswith("ambiguous"):
             how = f"ambiguous_{name}"
     return Match(None, how)
 

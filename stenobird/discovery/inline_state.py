@@ -102,7 +102,8 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
     spots.extend(
         (match.start(), match.end(), _trimmed(match[0]))
         for match in _ABSOLUTE.finditer(text)
-        if AUDIO_HINT.search(match[0])
+        # An HLS address without a key that says "audio" is a video's nearly always.
+        if AUDIO_HINT.search(match[0]) and ".m3u8" not in match[0]
     )
     spots.extend((match.start(1), match.end(1), match[1]) for match in _ROOTED.finditer(text))
     if keyed:
@@ -152,7 +153,7 @@ def _nearest_title(before: str, after: str) -> str:
     return html.unescape(chosen[1]) if chosen else ""
 
 
-def attribute_mentions(value: str, base: str) -> Iterator[Mention]:
+def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[Mention]:
     """Yield the audio addresses in an attribute: an address, JSON, or `file=…&title=…` (flashvars)."""
     value = value.strip()
     if not value or value.startswith(("data:", "blob:", "javascript:")):
@@ -166,7 +167,7 @@ def attribute_mentions(value: str, base: str) -> Iterator[Mention]:
                     yield Mention(urls.absolute(base, target) or "", "", unwanted=False)
             return
         url = urls.absolute(base, value)
-        if url and (urls.is_audio_url(url) or urls.extension(url) == "m3u8"):
+        if url and (urls.is_audio_url(url) or (hls and urls.extension(url) == "m3u8")):
             yield Mention(url, "", unwanted=False)
         return
     yield from mentions(value, base, keyed=value[:1] in "{[")

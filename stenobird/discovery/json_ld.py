@@ -77,6 +77,7 @@ class JSONLDFacts:
     feeds: list[str] = field(default_factory=list)
     is_episode: bool = False
     is_show: bool = False
+    is_article: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def _read_node(  # noqa: C901  # one kind of node a branch
         kinds & _SHOWS and place.key not in {"partofseries", "partofseason", "ispartof"} and not place.listed
     ):
         facts.is_show = True
-    elif kinds & _ARTICLES and not place.listed:
+    elif kinds & (_ARTICLES | {"recipe", "product"}) and not place.listed:
+        facts.is_article = facts.is_article or kinds != {"webpage"}
         _read_facts(node, facts, base)
     if kinds & _SHOWS and not place.listed:
         for value in _strings(node.get("webFeed")):

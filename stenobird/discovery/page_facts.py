@@ -87,6 +87,7 @@ class PageHead:
     feeds: tuple[str, ...] = ()
     oembed: tuple[str, ...] = ()
     is_episode: bool = True
+    is_article: bool = False
     login: bool = False
     refresh: str | None = None
 
@@ -150,6 +151,7 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
         or structured.is_show
         or kind in {"music.playlist", "music.radio_station", "profile"}
     )
+    head.is_article = structured.is_article
     passwords = tree.xpath("count(//input[@type='password'])")
     head.login = bool(passwords) and bool(
         re.search(

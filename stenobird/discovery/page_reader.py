@@ -46,8 +46,8 @@ _NOT_ASIDE = re.compile(
 )
 _NARRATION_CLASS = re.compile(
     r"(?:^|[\s_-])(?:polly|tts|audionote|audio-note|speechkit|beyondwords|trinity|trinityaudio|readspeaker|read-?aloud"
-    r"|text-?to-?speech|narration|narrated|listen-to-(?:this-)?article|article-(?:audio|listen|reader|narration)"
-    r"|audio-article|ad-auris|everlit|vorlesen)(?:$|[\s_-])",
+    r"|text-?to-?speech|narration|narrated|listen-to-(?:this-)?article|article-narration"
+    r"|ad-auris|everlit|vorlesen)(?:$|[\s_-])",
     re.IGNORECASE,
 )
 _NARRATION_TEXT = re.compile(
@@ -155,7 +155,8 @@ class _PageReader:
             _title_words(head), urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
         )
         choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
-        video = candidates.choose(self.findings[:MAX_FINDINGS], page, video=True)
+        videos = self.findings[:MAX_FINDINGS] if self._is_video_page(head) else []
+        video = candidates.choose(videos, page, video=True)
         return PageFacts(
             url=self.url,
             final_url=self.url,
@@ -189,6 +190,12 @@ class _PageReader:
             refresh=head.refresh,
         )
 
+    def _is_video_page(self, head: PageHead) -> bool:
+        """Tell whether the page is there for its video; in an article, it is an illustration."""
+        kind = (head.first("og:type") or "").lower()
+        players = [player for player in _PLAYERS(self.tree) if player.tag.lower().endswith("video")]
+        return kind.startswith("video") or (kind != "article" and len(players) == 1 and not head.is_article)
+
     # --- where audio is named -------------------------------------------------------------------------------
 
     def _from_head(self, head: PageHead) -> None:
@@ -218,10 +225,9 @@ class _PageReader:
                             group=PAGE_GROUP,
                         )
                     )
-        is_video = (head.first("og:type") or "").startswith("video")
         for content in head.meta.get("og:video", ()) + head.meta.get("og:video:url", ()):
             url = urls.absolute(self.base, content)
-            if url and is_video and urls.is_video_url(url):
+            if url and urls.is_video_url(url):
                 self.findings.append(
                     Finding(url, "page.og_video", context=title, video=True, group=PAGE_GROUP)
                 )
@@ -293,7 +299,11 @@ class _PageReader:
                 "style",
                 "content",
             } or (tag != "meta" and name == "content"):
-                self._from_mentions(attribute_mentions(str(value), self.base), "page.attribute", element)
+                self._from_mentions(
+                    attribute_mentions(str(value), self.base, hls="audio" in name or "audio" in tag),
+                    "page.attribute",
+                    element,
+                )
         for element in _TYPED(self.tree):
             self._from_link(element, element.get("href") or "")
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stenobird.discovery import urls
+from stenobird.discovery.candidates import is_narration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,6 +118,7 @@ _PLAYER_HOSTS: Final = (
 _PLAYER_PATH = re.compile(
     r"podcast|audio|episode|(?:^|[/._-])(?:player|embed|listen|sound|radio|track)", re.IGNORECASE
 )
+_VIDEO = re.compile(r"//(?:[\w-]+\.)*videos?[.-]|/videos?(?:[/._-]|$)|video-?player", re.IGNORECASE)
 _SHOW_PLAYER = re.compile(r"/playlist/|/show/|/playlists/|/sets/|multi|latest", re.IGNORECASE)
 
 
@@ -125,7 +127,7 @@ def player_frames(iframes: Iterable[str], page_url: str, knows: Callable[[str], 
     known: list[str] = []
     likely: list[str] = []
     for url in iframes:
-        if urls.is_on(url, *_NO_PLAYER) or not urls.is_sane(url):
+        if urls.is_on(url, *_NO_PLAYER) or not urls.is_sane(url) or is_narration(url) or _VIDEO.search(url):
             continue
         if knows(url) or urls.is_on(url, *_PLAYER_HOSTS):
             known.append(url)

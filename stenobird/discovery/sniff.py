@@ -92,11 +92,15 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
     content_type = headers.get("content-type", "").split(";")[0].strip()
     if not head:
         return Sniffed("empty", "empty", sure=complete)
-    body = head.lstrip(b"\x00")
-    body = body.removeprefix(codecs.BOM_UTF8)
+    # Some servers pad with NULs or put a byte order mark before media; an mp4 starts with NULs of its own.
+    body = head.lstrip(b"\x00").removeprefix(codecs.BOM_UTF8)
     if not body:
         return Sniffed("other", "zeros", sure=complete)
-    found = _by_magic(body, headers, complete=complete) or _by_text(head, body, content_type)
+    found = (
+        _by_magic(head, headers, complete=complete)
+        or _by_magic(body, headers, complete=complete)
+        or _by_text(head, body, content_type)
+    )
     if found is not None:
         return found
     frames = find_mpeg_frames(body)
@@ -300,8 +304,10 @@ def _markup(text: str, content_type: str) -> Sniffed:  # noqa: PLR0911  # a tabl
 
 
 def _looks_like_text(text: str) -> bool:
-    """Tell whether there are (almost) no control characters in the first 512 characters."""
+    """Tell whether there are (almost) no control characters in the first 512, and not mostly high ones."""
     sample = text[:512]
+    if sum(1 for char in sample if ord(char) > 127) * 2 > len(sample):
+        return False
     controls = sum(1 for char in sample if ord(char) < 32 and char not in "\t\n\r\f\x1b")
     return controls * 50 < len(sample) + 49
 
