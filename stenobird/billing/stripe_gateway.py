@@ -335,7 +335,7 @@ class StripeGateway:
         configurations = self._client.v1.billing_portal.configurations
         page = await configurations.list_async({"active": True, "limit": 100})
         async for configuration in page.auto_paging_iter():
-            if (configuration.metadata or {}).get("service") == "stenobird":
+            if getattr(configuration.metadata, "service", None) == "stenobird":
                 return configuration.id
         configuration = await configurations.create_async(
             {

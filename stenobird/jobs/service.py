@@ -86,6 +86,7 @@ class JobService:
     `policy_check` returns the URL as it will be fetched or raises `InvalidURL`. `engine_refusal` says, in
     words for the client, why a job of a mode can't be served now, or returns `None`. `options_check` raises
     `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
+    `account_gate` raises what keeps an account from new jobs: a payment that failed, a cap that is reached.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class JobService:
         engine_refusal: Callable[[Mode], str | None] = no_refusal,
         options_check: Callable[[RecognitionOptions], None] = no_objection,
         discard: Callable[[str], Awaitable[None]] | None = None,
+        account_gate: Callable[[Caller, Mode], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._wakeups = wakeups
@@ -109,14 +111,16 @@ class JobService:
         self._engine_refusal = engine_refusal
         self._options_check = options_check
         self._discard = discard
+        self._account_gate = account_gate
 
     async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
         """Queue a job and return it as committed, its first event included.
 
         Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
         here waits for the network. Raises, in this order: `ReadOnlyKey`, `InvalidURL`,
-        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on, and
-        for options the engine can't fulfil, `EngineUnavailable`, `QueueBusy`.
+        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on, what
+        the account gate raises, `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`,
+        `QueueBusy`.
         """
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
@@ -130,6 +134,8 @@ class JobService:
         preview_id = request.preview_id
         if preview_id is not None:
             await self._check_preview(preview_id, audio_url)
+        if caller is not None and self._account_gate is not None:
+            await self._account_gate(caller, mode)
         if mode != "test":
             self._options_check(request.options)
             if (refusal := self._engine_refusal(mode)) is not None:

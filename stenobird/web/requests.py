@@ -43,9 +43,10 @@ async def caller_of(request: Request) -> Caller | None:
     return await services_of(request).keys.authenticate(request.headers.get("authorization"))
 
 
-async def read_json_object(request: Request) -> dict[str, Any]:
+async def read_json_object(request: Request, *, field: str = "audio_url") -> dict[str, Any]:
     """Return the body, which must be a JSON object in UTF-8 of at most 64 KiB; raises `InvalidRequest`.
 
+    `field` is the one that the messages name.
     The `Content-Type` is not asked for: what parses as a JSON object was meant as one.
     """
     body = bytearray()
@@ -61,18 +62,18 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     except TimeoutError as exc:
         raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
     if not body:
-        raise InvalidRequest('The request has no body. Send a JSON object with "audio_url".')
+        raise InvalidRequest(f'The request has no body. Send a JSON object with "{field}".')
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         sent_as = request.headers.get("content-type", "").partition(";")[0].strip()
         hint = "" if sent_as in {"", "application/json"} else f' It was sent as "{sent_as[:80]}".'
         raise InvalidRequest(
-            f'The request body is not valid JSON. Send a JSON object with "audio_url", '
+            f'The request body is not valid JSON. Send a JSON object with "{field}", '
             f"as Content-Type: application/json.{hint}"
         ) from exc
     if not isinstance(value, dict):
-        raise InvalidRequest('The request body must be a JSON object with "audio_url".')
+        raise InvalidRequest(f'The request body must be a JSON object with "{field}".')
     # Either would pass the schema and fail in the database.
     if any("\0" in text or _SURROGATE.search(text) for text in _texts(value)):
         raise InvalidRequest(
