@@ -42,6 +42,7 @@ from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.lock import locked_data_folder
 from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups.redis import open_redis_wakeups
 from stenobird.web.app import create_app
 from stenobird.web.metrics import Metrics
 from stenobird.web.server import WebServer
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from stenobird.config import Settings
-    from stenobird.ports import FoundAudio, Mode, SpeechRecognizer, VerdictSink
+    from stenobird.ports import FoundAudio, Mode, SpeechRecognizer, VerdictSink, Wakeups
 
 _log = structlog.get_logger("stenobird")
 
@@ -155,7 +156,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             if freed:
                 _log.info("jobs of an earlier process go on", jobs=freed)
         finder = await stack.enter_async_context(open_finder(settings))
-        wakeups = LocalWakeups()
+        wakeups = await stack.enter_async_context(_open_wakeups(settings))
         recognizer = None
         worker = None
         refusal: Callable[[Mode], str | None] = _never_refuse
@@ -280,6 +281,16 @@ async def run_worker(settings: Settings) -> None:
 
 SERVER_FILE = "server.json"
 """In the data folder: where the service that holds its lock listens, for the command line."""
+
+
+@asynccontextmanager
+async def _open_wakeups(settings: Settings) -> AsyncIterator[Wakeups]:
+    if settings.redis_url is None:
+        yield LocalWakeups()
+        return
+    url = settings.redis_url.get_secret_value()
+    async with open_redis_wakeups(url, clock=SystemClock()) as wakeups:
+        yield wakeups
 
 
 def _podcast_index_key(settings: Settings) -> PodcastIndexKey | None:

@@ -22,7 +22,13 @@ START_SECONDS = 60.0
 
 def postgresql_available() -> bool:
     """Whether `initdb` and `postgres` can be found."""
-    return shutil.which("initdb") is not None and shutil.which("postgres") is not None
+    return _program("initdb") is not None and _program("postgres") is not None
+
+
+def _program(name: str) -> str | None:
+    # Debian keeps the server's programs out of PATH.
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return shutil.which(name) or next((str(f / name) for f in folders if (f / name).exists()), None)
 
 
 @contextmanager
@@ -39,7 +45,17 @@ def running_postgresql() -> Iterator[str]:
         data = folder / "data"
         identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         subprocess.run(
-            ["initdb", "-D", data, "-U", "stenobird", "--auth=trust", "--no-sync", "-E", "UTF8"],
+            [
+                _program("initdb") or "initdb",
+                "-D",
+                data,
+                "-U",
+                "stenobird",
+                "--auth=trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+            ],
             check=True,
             capture_output=True,
             cwd=folder,
@@ -50,7 +66,7 @@ def running_postgresql() -> Iterator[str]:
         options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
-                ["postgres", "-D", data, "-p", str(port), *options.split()],
+                [_program("postgres") or "postgres", "-D", data, "-p", str(port), *options.split()],
                 stdout=log,
                 stderr=log,
                 cwd=folder,

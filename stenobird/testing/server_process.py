@@ -38,12 +38,14 @@ def free_port() -> int:
 class ServerProcess:
     """`stenobird serve` on loopback with the fixture model, allowed to fetch from loopback.
 
-    The port stays the same across restarts, so that clients can come back. `settings` are `STENOBIRD_*`
+    The port stays the same across restarts, so that clients can come back. `arguments` may make it another
+    command, which answers no `/readyz`: then start it with `wait=False`. `settings` are `STENOBIRD_*`
     without the prefix. Output goes to `server.log` in the data folder. Use as a context manager.
     """
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ("serve",)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -93,7 +95,7 @@ class ServerProcess:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stenobird", "serve"],
+                [sys.executable, "-m", "stenobird", *self.arguments],
                 env=self.environment,
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
