@@ -13,10 +13,15 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── BillingFailed                402 billing_failed
     │   ├── InsufficientCredits          402 insufficient_credits
     │   ├── ReadOnlyKey                  403 scope_violation_read_only
+    │   ├── LiveKeyRequired              403 live_key_required
+    │   ├── PlanDowngraded               403 plan_downgraded_api_revoked (the second dialect's)
     │   ├── TranscriptNotFound           404 transcript_not_found
+    │   ├── KeyNotFound                  404 key_not_found
     │   ├── NotFound                     404 not_found (no such route)
     │   ├── MethodNotAllowed             405 method_not_allowed
     │   ├── TranscriptNotReady           409 transcript_not_ready
+    │   ├── IdempotencyMismatch          409 idempotency_mismatch
+    │   ├── IdempotencyInProgress        409 idempotency_in_progress
     │   ├── TranscriptCancelled          410 transcript_cancelled
     │   ├── QueueBusy                    429 queue_busy
     │   ├── RateLimited                  429 rate_limited
@@ -160,10 +165,31 @@ class ReadOnlyKey(RequestError):
     http_status = 403
 
 
+class LiveKeyRequired(RequestError):
+    """A test key may do this to test keys only. Use a live key of the account."""
+
+    code = "live_key_required"
+    http_status = 403
+
+
+class PlanDowngraded(RequestError):
+    """The account's subscription has ended, and with it this API. Subscribe again at /pricing."""
+
+    code = "plan_downgraded_api_revoked"
+    http_status = 403
+
+
 class TranscriptNotFound(RequestError):
     """No transcript with this id exists for this caller. Check the id, and send the key it was made with."""
 
     code = "transcript_not_found"
+    http_status = 404
+
+
+class KeyNotFound(RequestError):
+    """No key with this id exists for this caller. GET /v1/keys lists them."""
+
+    code = "key_not_found"
     http_status = 404
 
 
@@ -185,6 +211,21 @@ class TranscriptNotReady(RequestError):
     """The transcript is not finished. Wait retry_after_seconds and ask again, or read events_url."""
 
     code = "transcript_not_ready"
+    http_status = 409
+    retryable = True
+
+
+class IdempotencyMismatch(RequestError):
+    """This Idempotency-Key was sent with another body. Repeat the same bytes, or take a new key."""
+
+    code = "idempotency_mismatch"
+    http_status = 409
+
+
+class IdempotencyInProgress(RequestError):
+    """A request with this Idempotency-Key is under way. Wait retry_after_seconds and send it again."""
+
+    code = "idempotency_in_progress"
     http_status = 409
     retryable = True
 

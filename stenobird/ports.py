@@ -508,6 +508,10 @@ class Watch(Protocol):
 KeyMode: TypeAlias = Literal["live", "test"]
 KeyScope: TypeAlias = Literal["full_access", "read_only"]
 Tier: TypeAlias = Literal["free", "premium", "platinum"]
+AccountState: TypeAlias = Literal["active", "past_due", "cancelled", "disputed"]
+"""What the last payment says; an account without payments is active."""
+AccountBilling: TypeAlias = Literal["operator", "metered", "prepaid"]
+"""Who pays for what the wallet does not: nobody (the operator's own use), Stripe's invoice, or no one may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +534,24 @@ class AccountRecord:
     tier: Tier
     created_at: float
     email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether an account may have work done: its plan, how it pays, and the wallet's unreserved units."""
+
+    account_id: str
+    tier: Tier
+    state: AccountState
+    billing: AccountBilling
+    available_units: int
+
+
+class StandingStore(Protocol):
+    """Where the standing of accounts is kept."""
+
+    async def standing(self, account_id: str) -> Standing | None:
+        """Return the account's standing as last committed; `None` when it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
