@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.outbox import end_messages
-from stenobird.ports import JobChange
+from stenobird.ports import SAMPLE_RATE, JobChange
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import Claim, JobStore, NewEvent, UsageRow, Wakeups
+    from stenobird.ports import Claim, Clock, JobStore, NewEvent, UsageRow, Wakeups
+
+
+class Observer(Protocol):
+    """Is told what was committed, for metrics. It must not fail."""
+
+    def audio_transcribed(self, seconds: float) -> None:
+        """Take note of audio that has just been accounted for."""
+
+    def first_transcript(self, seconds: float) -> None:
+        """Take note of the time from a job's creation to its first `transcript` event."""
+
+
+class Nobody:
+    """An observer that takes no notes."""
+
+    def audio_transcribed(self, seconds: float) -> None:
+        """Take no note."""
+
+    def first_transcript(self, seconds: float) -> None:
+        """Take no note."""
 
 
 class LeasedJob:
@@ -25,7 +45,9 @@ class LeasedJob:
     later write fails alike: whatever the layers in between made of the error, nothing more is written.
     """
 
-    def __init__(self, store: JobStore, wakeups: Wakeups, claim: Claim) -> None:
+    def __init__(
+        self, store: JobStore, wakeups: Wakeups, claim: Claim, *, clock: Clock, observer: Observer
+    ) -> None:
         self.claim = claim
         self.job = claim.job
         self.events = JobEvents(claim.job.id, claim.job.base_url)
@@ -34,6 +56,9 @@ class LeasedJob:
         self.broken: LeaseLost | StorageUnavailable | None = None
         self._store = store
         self._wakeups = wakeups
+        self._clock = clock
+        self._observer = observer
+        self._next_sample = claim.checkpoint.next_sample if claim.checkpoint is not None else 0
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -46,7 +71,7 @@ class LeasedJob:
         """Commit a change with its events. Raises `LeaseLost` or `StorageUnavailable`."""
         async with self._writing():
             await self._store.append(self.claim.lease, change, events)
-            self._count(events)
+            self._count(change, events)
         await self._wakeups.notify_event(self.job.id)
 
     async def complete(
@@ -58,7 +83,7 @@ class LeasedJob:
         )
         async with self._writing():
             await self._store.finish(self.claim.lease, change, events, usage=usage, outbox=outbox)
-            self._count(events)
+            self._count(change, events)
             self.ended = True
         await self._wakeups.notify_event(self.job.id)
 
@@ -113,5 +138,12 @@ class LeasedJob:
                 self.broken = exc
                 raise
 
-    def _count(self, events: Sequence[NewEvent]) -> None:
-        self.next_chunk_index += sum(event.chunk_index is not None for event in events)
+    def _count(self, change: JobChange, events: Sequence[NewEvent]) -> None:
+        chunks = sum(event.chunk_index is not None for event in events)
+        if chunks and self.next_chunk_index == 0:
+            self._observer.first_transcript(max(0.0, self._clock.time() - self.job.created_at))
+        self.next_chunk_index += chunks
+        if change.checkpoint is not None:
+            samples = max(0, change.checkpoint.next_sample - self._next_sample)
+            self._observer.audio_transcribed(samples / SAMPLE_RATE)
+            self._next_sample += samples

@@ -22,9 +22,10 @@ import structlog
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
 from stenobird.jobs import sandbox
 from stenobird.jobs.hearing import Hearing, HearingOptions, Senses
-from stenobird.jobs.leased import LeasedJob
+from stenobird.jobs.leased import LeasedJob, Nobody
 
 if TYPE_CHECKING:
+    from stenobird.jobs.leased import Observer
     from stenobird.ports import Claim, Clock, JobStore, Wakeups, Watch
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
@@ -53,12 +54,14 @@ class Runner:
         *,
         clock: Clock,
         options: RunnerOptions | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.store = store
         self.wakeups = wakeups
         self.senses = senses
         self.clock = clock
         self.options = options or RunnerOptions()
+        self.observer = observer or Nobody()
 
     def start(self, claim: Claim) -> Run:
         """Return the run of a claimed job; it starts when its `carry_out` is awaited."""
@@ -70,7 +73,9 @@ class Run:
 
     def __init__(self, runner: Runner, claim: Claim) -> None:
         self._runner = runner
-        self._leased = LeasedJob(runner.store, runner.wakeups, claim)
+        self._leased = LeasedJob(
+            runner.store, runner.wakeups, claim, clock=runner.clock, observer=runner.observer
+        )
         self._hearing: asyncio.Task[None] | None = None
         self._keeping = asyncio.Lock()
         self._stop_reason: StopReason | None = None
@@ -89,6 +94,10 @@ class Run:
     async def drain(self) -> None:
         """Stop after the commit under way and give the job back. `carry_out` returns soon after."""
         await self._stop("drained")
+
+    async def abandon(self) -> None:
+        """Stop without writing: another run holds the lease now. `carry_out` returns soon after."""
+        await self._stop("lost")
 
     async def release(self) -> None:
         """Give the job back at once, though its hearing has not ended yet: it can no longer write."""

@@ -27,6 +27,13 @@ class WorkerOptions:
     grace_seconds: float = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    lane: Lane
+    job_id: str
+    run: Run
+
+
 class Worker:
     """Owns the jobs it runs.
 
@@ -43,7 +50,7 @@ class Worker:
         self._clock = clock
         self._options = options
         self._places = max(2, options.max_running)
-        self._running: dict[asyncio.Task[None], tuple[Lane, Run]] = {}
+        self._running: dict[asyncio.Task[None], _Place] = {}
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -95,24 +102,33 @@ class Worker:
             return False
         if claim is None:
             return False
-        run = self._runner.start(claim)
-        task = group.create_task(self._guarded(run, claim.job.id))
-        lane: Lane = "full" if claim.job.mode == "full" else "preview"
-        self._running[task] = (lane, run)
+        place = _Place(
+            lane="full" if claim.job.mode == "full" else "preview",
+            job_id=claim.job.id,
+            run=self._runner.start(claim),
+        )
+        earlier = [(task, held) for task, held in self._running.items() if held.job_id == place.job_id]
+        task = group.create_task(self._carry_out(place, earlier))
+        self._running[task] = place
         task.add_done_callback(self._ended)
         return True
 
     def _open_lanes(self) -> Sequence[Lane]:
         if len(self._running) >= self._places:
             return ()
-        full = sum(lane == "full" for lane, _ in self._running.values())
+        full = sum(place.lane == "full" for place in self._running.values())
         return ("preview", "full") if full < self._places - 1 else ("preview",)
 
-    async def _guarded(self, run: Run, job_id: str) -> None:
+    async def _carry_out(self, place: _Place, earlier: Sequence[tuple[asyncio.Task[None], _Place]]) -> None:
         try:
-            await run.carry_out()
+            # A machine that slept for a minute finds its own leases expired. The spool of a job has one
+            # writer, so its earlier run has to be gone before the next one begins.
+            for task, held in earlier:
+                await held.run.abandon()
+                await asyncio.wait({task})
+            await place.run.carry_out()
         except Exception as exc:  # noqa: BLE001  # a poisoned job must not end the worker
-            _log.error("run_broke", job_id=job_id, exc_info=exc)
+            _log.error("run_broke", job_id=place.job_id, exc_info=exc)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -124,11 +140,11 @@ class Worker:
             return
         try:
             async with asyncio.timeout(self._options.grace_seconds):
-                for _, run in runs.values():
-                    await run.drain()
+                for place in runs.values():
+                    await place.run.drain()
                 await asyncio.wait(runs)
         except TimeoutError:
-            for task, (_, run) in runs.items():
+            for task, place in runs.items():
                 if not task.done():
-                    await run.release()
+                    await place.run.release()
                     task.cancel()

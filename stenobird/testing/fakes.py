@@ -132,7 +132,7 @@ class FakeOpener:
     stream_error: Exception | None = None
     warning: str | None = None
     requests: list[AudioRequest] = field(default_factory=list)
-    open_now: int = 0
+    open_jobs: set[str] = field(default_factory=set)
     discarded: list[str] = field(default_factory=list)
 
     @asynccontextmanager
@@ -142,11 +142,17 @@ class FakeOpener:
         error = self.open_error(request) if self.open_error is not None else None
         if error is not None:
             raise error
-        self.open_now += 1
+        assert request.job_id not in self.open_jobs, "a job's spool has one writer"
+        self.open_jobs.add(request.job_id)
         try:
             yield FakeStream(self.audio, request, self.stream_error, self.warning)
         finally:
-            self.open_now -= 1
+            self.open_jobs.discard(request.job_id)
+
+    @property
+    def open_now(self) -> int:
+        """How many streams are open."""
+        return len(self.open_jobs)
 
     async def discard(self, job_id: str) -> None:
         """Note the id."""

@@ -163,6 +163,30 @@ async def test_a_job_that_will_not_stop_is_released_when_the_grace_is_over(world
     assert claim.attempts == 1
 
 
+async def test_a_worker_that_finds_its_own_lease_expired_ends_the_old_run_before_the_new(
+    world: JobWorld,
+) -> None:
+    held = Held()
+
+    async def hold_the_first_time(window: int) -> None:
+        if window == 2 and held.held == 0:
+            await held(window)
+
+    world.recognizer.before_window = hold_the_first_time
+    job = await world.post(world.payer)
+
+    async def body() -> None:
+        await held.until(1)
+        await world.lose_leases()
+        await world.wakeups.notify_job()
+        assert (await ended(world, job.id)).status == "completed"
+
+    await serving(world.worker(poll_seconds=60), body)
+    assert len(world.opener.requests) == 2
+    _, transcript = await world.service.result(job.id, world.payer)
+    assert transcript.text == " ".join(str(n) for n in range(1, 41))
+
+
 async def test_a_poisoned_job_does_not_take_the_worker_with_it(world: JobWorld) -> None:
     class PoisonedStore(DyingStore):
         async def _or_die(self, write: Any) -> Any:

@@ -1,0 +1,40 @@
+"""What a runner's observer is told, for the metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from stenobird.testing.job_world import JobWorld
+
+pytestmark = pytest.mark.anyio
+
+
+class Notes:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.audio_seconds = 0.0
+        self.first_transcripts: list[float] = []
+
+    def audio_transcribed(self, seconds: float) -> None:
+        self.audio_seconds += seconds
+
+    def first_transcript(self, seconds: float) -> None:
+        self.first_transcripts.append(seconds)
+
+
+async def test_an_observer_learns_the_audio_heard_and_the_time_to_the_first_words(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    runner, notes = world.runner(), Notes()
+    runner.observer = notes
+    claim = await world.store.claim("observed", lanes=["preview", "full"])
+    assert claim is not None
+    await runner.start(claim).carry_out()
+    ended = await world.job(job.id)
+    assert ended.status == "completed"
+    assert notes.audio_seconds == pytest.approx(ended.duration_seconds)
+    assert len(notes.first_transcripts) == 1
+    assert 0 <= notes.first_transcripts[0] < 60
