@@ -130,6 +130,7 @@ class Services:
     jobs: JobService
     recognizer: SpeechRecognizer | None
     worker: Worker | None
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -159,6 +160,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
         wakeups = await stack.enter_async_context(_open_wakeups(settings))
         recognizer = None
         worker = None
+        metrics = Metrics()
         refusal: Callable[[Mode], str | None] = _never_refuse
         if with_worker:
             recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
@@ -183,6 +185,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                         max_audio_bytes=settings.max_audio_bytes,
                     )
                 ),
+                observer=metrics,
             )
             worker = Worker(
                 storage.jobs,
@@ -206,7 +209,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             engine_refusal=refusal,
             discard=storage.spool.discard,
         )
-        yield Services(settings, storage, jobs, recognizer, worker)
+        yield Services(settings, storage, jobs, recognizer, worker, metrics)
 
 
 @asynccontextmanager
@@ -226,7 +229,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             health=lambda: _health(services),
             readiness=lambda: _readiness(services),
             job_counts=services.storage.jobs.counts,
-            metrics=Metrics(),
+            metrics=services.metrics,
             shutting_down=shutting_down,
         )
         server = WebServer(create_app(web), settings, shutting_down)
