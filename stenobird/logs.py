@@ -30,7 +30,7 @@ def configure_logging(settings: Settings) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(pad_event_to=0)
     )
-    formatting = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    formatting: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if as_json:
         formatting.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler()
