@@ -67,6 +67,10 @@ accounts = Table(
     Column("email", Text),
     Column("tier", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    # Set when its owner deleted it. The row stays, without name and address, for what is still to be billed.
+    Column("deleted_at", _TIME),
+    # Who pays for what the wallet does not: operator, metered, prepaid (see ports.AccountBilling).
+    Column("billing", Text, nullable=False, server_default="metered"),
     # What Stripe says of the subscription; "active" for accounts that have none.
     Column("state", Text, nullable=False, server_default="active"),
     Column("stripe_customer_id", Text, unique=True),
@@ -174,7 +178,9 @@ usage = Table(
     Column("minutes", Integer, nullable=False),
     Column("audio_seconds", Double, nullable=False),
     Column("created_at", _TIME, nullable=False),
-    # The minutes that the wallet did not pay for; NULL: all of them.
+    # What the wallet paid; the rest is metered_minutes, or nobody's where the operator bears it.
+    Column("credit_units", Integer, nullable=False, server_default="0"),
+    # The minutes that Stripe is told of; NULL: all of them.
     Column("metered_minutes", Integer),
     # The row is its own outbox entry, so that it can't be without one: pending, unknown, sent, free,
     # rejected, expired (see stenobird.ledger).
@@ -224,6 +230,62 @@ audit = Table(
     Column("detail", _JSON, nullable=False),
     Column("created_at", _TIME, nullable=False),
     Index(None, "account_id", "created_at"),
+)
+
+wallets = Table(
+    "wallets",
+    metadata,
+    # No foreign key: it is part of the ledger, which outlives the account.
+    Column("account_id", Text, primary_key=True),
+    # The sum of the account's wallet entries. Below zero where a prepaid job turned out longer than told.
+    Column("units", Integer, nullable=False),
+)
+
+wallet_entries = Table(
+    "wallet_entries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    # Units added (positive) or used (negative).
+    Column("units", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    # The job that used them; at most one entry a job.
+    Column("job_id", Text, unique=True),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id", "created_at"),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    # Units that a job under way will probably use; the row goes when the job ends.
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    # SHA-256 of account or client address, mode, route and Idempotency-Key.
+    Column("scope_hash", Text, primary_key=True),
+    Column("account_id", Text),
+    # SHA-256 of the raw body.
+    Column("body_hash", Text, nullable=False),
+    # The id that the job (or upload) gets, however often the request is repeated.
+    Column("resource_id", Text, nullable=False),
+    # Who is working on it, and until when nobody else may.
+    Column("claim_token", Text, nullable=False),
+    Column("claim_expires_at", _TIME, nullable=False),
+    # The answer, once there is one; NULL: not yet.
+    Column("status", Integer),
+    Column("headers", _JSON),
+    Column("body", Text),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "account_id"),
+    Index(None, "created_at"),
 )
 
 checkouts = Table(

@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("email", sa.Text(), nullable=True),
         sa.Column("tier", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("deleted_at", sa.Double(), nullable=True),
+        sa.Column("billing", sa.Text(), nullable=False, server_default="metered"),
         sa.Column("state", sa.Text(), nullable=False, server_default="active"),
         sa.Column("stripe_customer_id", sa.Text(), nullable=True),
         sa.Column("stripe_subscription_id", sa.Text(), nullable=True),
@@ -141,6 +143,7 @@ def upgrade() -> None:
         sa.Column("minutes", sa.Integer(), nullable=False),
         sa.Column("audio_seconds", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("credit_units", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("metered_minutes", sa.Integer(), nullable=True),
         sa.Column("meter_state", sa.Text(), nullable=False, server_default="pending"),
         sa.Column("meter_identifier", sa.Text(), nullable=True),
@@ -174,6 +177,57 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_events")),
         sa.UniqueConstraint("job_id", "chunk_index", name=op.f("uq_events_job_id_chunk_index")),
     )
+    op.create_table(
+        "wallets",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("units", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_wallets")),
+    )
+    op.create_table(
+        "wallet_entries",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("units", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_wallet_entries")),
+        sa.UniqueConstraint("job_id", name=op.f("uq_wallet_entries_job_id")),
+    )
+    op.create_index(
+        op.f("ix_wallet_entries_account_id_created_at"),
+        "wallet_entries",
+        ["account_id", "created_at"],
+        unique=False,
+    )
+    op.create_table(
+        "reservations",
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("units", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_reservations_job_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_reservations")),
+    )
+    op.create_index(op.f("ix_reservations_account_id"), "reservations", ["account_id"], unique=False)
+    op.create_table(
+        "idempotency",
+        sa.Column("scope_hash", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("body_hash", sa.Text(), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=False),
+        sa.Column("claim_token", sa.Text(), nullable=False),
+        sa.Column("claim_expires_at", sa.Double(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("headers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("scope_hash", name=op.f("pk_idempotency")),
+    )
+    op.create_index(op.f("ix_idempotency_account_id"), "idempotency", ["account_id"], unique=False)
+    op.create_index(op.f("ix_idempotency_created_at"), "idempotency", ["created_at"], unique=False)
     op.create_table(
         "checkouts",
         sa.Column("id", sa.Text(), nullable=False),
