@@ -19,7 +19,16 @@ from faster_whisper.transcribe import get_suppressed_tokens
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.language import add_evidence, likeliest
 from stenobird.speech.protocol import DecodedWindow
-from stenobird.speech.segments import Piece, compression_ratio, is_spoken, overlap, split_at_timestamps
+from stenobird.speech.segments import (
+    HANDOVER_FROM,
+    REST_SPEECH_SECONDS,
+    Piece,
+    compression_ratio,
+    hand_over,
+    is_spoken,
+    overlap,
+    split_at_timestamps,
+)
 from stenobird.speech.windows import quietest
 from stenobird.transcript import Segment, Word
 
@@ -34,14 +43,8 @@ MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 TOKENS_AT_LEAST = 20
 TOKENS_A_SECOND = 12.0
-REST_SPEECH_SECONDS = 0.8
-"""Speech after the last timestamp that is worth another pass."""
 MAX_PASSES = 3
 """Passes over one window; what a third leaves uncovered stays uncovered."""
-TAIL_SECONDS = 0.5
-"""A segment that ends so close to a cut in running speech was cut off by it."""
-HANDOVER_FROM = 0.4
-"""An unfinished segment that begins in the first part of its window is kept: the next window must be new."""
 
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
 _MAX_LENGTH = 448
@@ -239,7 +242,8 @@ class WhisperDecoder:
             found = [] if heard.silent else self._drafts(encoded, rest, tokenizer, heard)
             covered = max((draft.piece.end for draft in found if draft.piece.closed), default=0.0)
             uncovered = overlap(offset + covered, duration, speech) >= REST_SPEECH_SECONDS
-            again = uncovered and covered > 0 and passes < MAX_PASSES and not request.unfinished_tail
+            left = request.unfinished_tail and offset + covered >= HANDOVER_FROM * duration
+            again = uncovered and covered > 0 and passes < MAX_PASSES and not left
             if again:
                 found = [draft for draft in found if draft.piece.closed]
             drafts += [_shifted(draft, offset) for draft in found]
@@ -252,7 +256,9 @@ class WhisperDecoder:
         drafts = [d for d in drafts if is_spoken(d.piece.start, d.piece.end, speech)]
         resume = None
         if request.unfinished_tail:
-            drafts, resume = _hand_over(drafts, request)
+            kept, seconds = hand_over([draft.piece for draft in drafts], duration=duration, speech=speech)
+            drafts = drafts[:kept]
+            resume = None if seconds is None else _gap_near(request, seconds)
         return DecodedWindow(_segments(drafts, request, resume), "", {}, resume)
 
     def _drafts(
@@ -304,20 +310,15 @@ def _shifted(draft: _Draft, offset: float) -> _Draft:
     return _Draft(piece, draft.text, draft.heard, words)
 
 
-def _hand_over(drafts: list[_Draft], request: WindowRequest) -> tuple[list[_Draft], int | None]:
-    """Leave a segment that the cut broke off to the next window, if enough of this one remains."""
-    duration = len(request.pcm) / SAMPLE_RATE
-    if len(drafts) < 2:
-        return drafts, None
-    before, last = drafts[-2].piece, drafts[-1].piece
-    finished = last.closed and last.end < duration - TAIL_SECONDS
-    if finished or last.start < HANDOVER_FROM * duration:
-        return drafts, None
-    # The model's times are good to a tenth of a second or so: look for the gap between the two segments.
-    middle = round((before.end + last.start) / 2 * SAMPLE_RATE)
+def _gap_near(request: WindowRequest, seconds: float) -> int:
+    """Return the sample of the source between two segments.
+
+    The model's times are good to a tenth of a second or so, hence the look for the quietest place.
+    """
+    middle = round(seconds * SAMPLE_RATE)
     reach = SAMPLE_RATE * 3 // 20
-    sample = quietest(request.pcm, middle - reach, min(middle + reach, len(request.pcm)))
-    return drafts[:-1], request.start_sample + sample
+    first, last = max(0, middle - reach), min(middle + reach, len(request.pcm))
+    return request.start_sample + quietest(request.pcm, first, last)
 
 
 def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) -> tuple[Segment, ...]:

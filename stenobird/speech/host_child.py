@@ -70,8 +70,12 @@ def tune_allocator() -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Be killed when the parent ends, however it ends; leave Ctrl-C to the parent."""
+    """Be killed when the parent ends, however it ends.
+
+    Signals that ask the whole service to stop are the parent's: it drains, and needs us until it has.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:

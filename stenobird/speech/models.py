@@ -16,8 +16,6 @@ from faster_whisper.utils import _MODELS, available_models
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tqdm import tqdm
 
-import stenobird.demo
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -26,6 +24,7 @@ FIXTURE_NAME = "stenobird-fixture"
 
 AUTO_MODELS = {"cpu": "base", "cuda": "large-v3-turbo"}
 _FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
+_FIXTURE_FOLDER = Path(__file__).resolve().parents[1] / "demo" / "model"
 _NEEDED = ("config.json", "model.bin", "tokenizer.json")
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -91,7 +90,7 @@ def _from_folder(folder: Path) -> ModelFiles:
             f"The model folder {folder} lacks {', '.join(missing)}: convert the model with "
             "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
         )
-    fixture = folder.parent == Path(stenobird.demo.__file__).resolve().parent
+    fixture = folder == _FIXTURE_FOLDER
     return ModelFiles(folder, FIXTURE_NAME if fixture else folder.name, fixture)
 
 

@@ -45,9 +45,12 @@ MAX_BACKOFF_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Ticket:
-    """One request on its way to an answer. Its future is cancelled when nobody waits any more."""
+    """One request on its way to an answer. Its future is cancelled when nobody waits any more.
+
+    It has no repr of its own: a queue that lacks a ticket would format it, megabytes of PCM included.
+    """
 
     id: int
     job_id: str
@@ -368,7 +371,7 @@ class SpeechPool:
     def _judge(self, ticket: _Ticket, status: int) -> None:
         if not ticket.begun or not ticket.is_window:
             return
-        if status in {-signal.SIGKILL, -signal.SIGTERM} and not ticket.suspect:
+        if status == -signal.SIGKILL and not ticket.suspect:
             ticket.kills += 1
             ticket.suspect = ticket.kills >= KILLS_BEFORE_SUSPECT
         else:

@@ -15,6 +15,15 @@ TIMESTAMP_SECONDS = 0.02
 MIN_SPEECH_OVERLAP_SECONDS = 0.2
 """A segment with less speech under it is taken for a hallucination."""
 
+REST_SPEECH_SECONDS = 0.8
+"""Speech after the last timestamp that is worth hearing again."""
+
+TAIL_SECONDS = 0.5
+"""A segment that ends so close to a cut in running speech was broken off by it."""
+
+HANDOVER_FROM = 0.4
+"""What lies in this first part of a window is never left to the next: every window must get on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -70,3 +79,24 @@ def is_spoken(start: float, end: float, speech: Sequence[tuple[float, float]]) -
     A segment that is itself short needs speech under half of it.
     """
     return overlap(start, end, speech) >= min(MIN_SPEECH_OVERLAP_SECONDS, (end - start) / 2)
+
+
+def hand_over(
+    pieces: Sequence[Piece], *, duration: float, speech: Sequence[tuple[float, float]]
+) -> tuple[int, float | None]:
+    """Decide what a window that was cut in running speech leaves to the next one.
+
+    Returns how many pieces it keeps and the second at which the next window should begin; `None` if that is
+    the cut. The last piece is left when the cut broke it off, and so is speech that the model did not
+    get to.
+    """
+    kept = len(pieces)
+    if not pieces:
+        return kept, None
+    last = pieces[-1]
+    if not last.closed or last.end >= duration - TAIL_SECONDS:
+        if kept > 1 and last.start >= HANDOVER_FROM * duration:
+            return kept - 1, (pieces[-2].end + last.start) / 2
+    elif last.end >= HANDOVER_FROM * duration and overlap(last.end, duration, speech) >= REST_SPEECH_SECONDS:
+        return kept, last.end
+    return kept, None

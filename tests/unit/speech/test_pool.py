@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ from stenobird.testing.speech_host import FAKE_HOST_COMMAND, tone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -196,6 +196,45 @@ async def test_the_host_dies_with_the_pool() -> None:
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+OWNER = """
+import asyncio, sys
+from stenobird.clock import SystemClock
+from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.testing.speech_host import FAKE_HOST_COMMAND
+
+async def main():
+    opening = open_recognizer(SpeechSettings(), clock=SystemClock(), host_command=FAKE_HOST_COMMAND)
+    async with opening as recognizer:
+        await recognizer.loaded()
+        print(recognizer.status()["host_pid"], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_the_host_dies_with_a_service_that_is_killed() -> None:
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    assert owner.stdout is not None
+    pid = int(await owner.stdout.readline())
+    os.kill(pid, 0)
+    owner.kill()
+    await owner.wait()
+
+    await until(lambda: not alive(pid))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has reaped yet does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 async def failure_of(call: object) -> BaseException:

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.speech.segments import Piece, compression_ratio, is_spoken, overlap, split_at_timestamps
+from stenobird.speech.segments import (
+    Piece,
+    compression_ratio,
+    hand_over,
+    is_spoken,
+    overlap,
+    split_at_timestamps,
+)
 
 EOT, T0 = 100, 200
 
@@ -63,3 +70,32 @@ def test_segments_need_speech_under_them(start: float, end: float, *, spoken: bo
 
 def test_overlap_counts_each_span() -> None:
     assert overlap(0.5, 3.5, [(0.0, 1.0), (2.0, 3.0), (3.2, 9.0)]) == pytest.approx(1.8)
+
+
+FIRST, SECOND = Piece(0.2, 8.0, (1,)), Piece(8.4, 15.0, (2,))
+ALL_SPEECH = [(0.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept", "resume"),
+    [
+        ([], 0, None),
+        ([Piece(0.2, 20.0, (1,), closed=False)], 1, None),  # nothing would be left of the window
+        ([FIRST, SECOND, Piece(15.2, 20.0, (3,), closed=False)], 2, 15.1),
+        ([FIRST, SECOND, Piece(15.2, 19.8, (3,))], 2, 15.1),  # closed, but at the cut
+        ([FIRST, SECOND], 2, 15.0),  # the model stopped early: the next window hears the rest
+        ([Piece(0.2, 5.0, (1,))], 1, None),  # too early to leave; another pass has heard the rest
+        ([Piece(0.2, 7.0, (1,)), Piece(7.2, 20.0, (2,), closed=False)], 2, None),
+    ],
+)
+def test_a_cut_in_running_speech_leaves_to_the_next_window_what_it_broke_off(
+    pieces: list[Piece], kept: int, resume: float | None
+) -> None:
+    number, seconds = hand_over(pieces, duration=20.0, speech=ALL_SPEECH)
+
+    assert number == kept
+    assert seconds == pytest.approx(resume)
+
+
+def test_silence_before_the_cut_is_not_left_to_the_next_window() -> None:
+    assert hand_over([FIRST, SECOND], duration=20.0, speech=[(0.0, 15.3)]) == (2, None)
