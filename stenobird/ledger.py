@@ -107,6 +107,8 @@ class LedgerMinutes:
     sent: int
     last_sent_at: float
     """When the youngest of the sent rows was settled; 0.0: there is none."""
+    pending: int
+    """Rows that may be sent at any moment."""
     unknown: Sequence[DoubtfulRow]
     """The rows in doubt, by job id."""
 
@@ -181,7 +183,7 @@ class BillingStore(Protocol):
         """Return the Checkout Session, or `None`."""
 
     async def complete_checkout(
-        self, session_id: str, paid: PaidCheckout, new: NewAccount
+        self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
     ) -> Checkout | None:
         """Note that it was paid, and make or renew its account; the first call does, the others see it.
 

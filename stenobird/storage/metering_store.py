@@ -168,6 +168,7 @@ class SqlMeteringStore:
         sent = select(func.coalesce(func.sum(_MINUTES), 0), func.max(usage.c.meter_due_at)).where(
             *here, usage.c.meter_state == "sent"
         )
+        pending = select(func.count()).where(*here, usage.c.meter_state == "pending", _MINUTES > 0)
         unknown = (
             select(usage.c.job_id, _MINUTES, usage.c.meter_attempted_at)
             .where(*here, usage.c.meter_state == "unknown")
@@ -175,8 +176,9 @@ class SqlMeteringStore:
         )
         async with self._db.read() as connection:
             total, last_sent_at = (await connection.execute(sent)).one()
+            waiting = await connection.scalar(pending) or 0
             doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
-        return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
+        return LedgerMinutes(int(total), last_sent_at or 0.0, waiting, doubtful)
 
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
         """Mark the rows of these jobs as rejected, with the code; return how many there were."""

@@ -1,0 +1,183 @@
+"""Tells Stripe what each job costs, once: see `stenobird.ledger` for the states and why they are so."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from stenobird.billing.gateway import MeterEvent, NotDone, OutcomeUnknown, Refused
+from stenobird.billing.standing import attempt_key
+from stenobird.ledger import DEDUPE_SECONDS, MAX_EVENT_AGE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.billing.gateway import BillingGateway
+    from stenobird.ledger import BillingStore, DoubtfulRow, MeterRow
+    from stenobird.ports import Clock
+
+SUMMARY_LAG_SECONDS: Final = 3600.0
+"""How long Stripe may take to show a meter event in the summaries; it says minutes."""
+FIRST_DELAY_SECONDS: Final = 2.0
+LONGEST_DELAY_SECONDS: Final = 1800.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MeteringOptions:
+    """`batch` rows are claimed at a time, `at_once` requests run beside each other."""
+
+    batch: int = 50
+    at_once: int = 8
+    lease_seconds: float = 300.0
+
+
+class Metering:
+    """Sends due ledger rows, and settles those in doubt. Any number of workers may run beside each other."""
+
+    def __init__(
+        self,
+        store: BillingStore,
+        gateway: BillingGateway,
+        clock: Clock,
+        options: MeteringOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._clock = clock
+        self._options = options or MeteringOptions()
+
+    async def step(self) -> int:
+        """Handle one batch of due rows; return how many there were. Raises `StorageUnavailable`.
+
+        Ended in the middle, it leaves rows that are `unknown`, which are due again when their lease ends.
+        """
+        options = self._options
+        rows = await self._store.claim_usage(
+            now=self._clock.time(), lease_seconds=options.lease_seconds, limit=options.batch
+        )
+        in_time = []
+        for row in rows:
+            if row.customer_id is None:
+                await self._settle([row], error="The account has no Stripe customer any more.")
+            elif self._clock.time() - row.attempted_at < DEDUPE_SECONDS:
+                in_time.append(row)
+            else:
+                await self._settle_doubt(row, row.customer_id)
+        await self._send_all(in_time)
+        return len(rows)
+
+    async def _send_all(self, rows: Sequence[MeterRow]) -> None:
+        sent: list[str] = []
+        waiting = iter(rows)
+        # Set by the first refusal that concerns all: the rest of the batch isn't tried.
+        closed: NotDone | None = None
+
+        async def send_some() -> None:
+            nonlocal closed
+            for row in waiting:
+                if closed is not None:
+                    await self._delay(row, closed, certain=True)
+                    continue
+                assert row.customer_id is not None
+                event = MeterEvent(
+                    identifier=row.identifier,
+                    customer_id=row.customer_id,
+                    minutes=row.minutes,
+                    timestamp=row.timestamp,
+                    idempotency_key=attempt_key(row.identifier, row.attempts),
+                )
+                try:
+                    await self._gateway.send_meter_event(event)
+                except OutcomeUnknown as error:
+                    await self._delay(row, error, certain=False)
+                except NotDone as error:
+                    closed = error
+                    await self._delay(row, error, certain=True)
+                except Refused as error:
+                    await self._settle([row], error=error.message)
+                else:
+                    sent.append(row.job_id)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(self._options.at_once, len(rows))):
+                    tasks.create_task(send_some())
+        finally:
+            await self._store.settle_usage(sent, "sent", now=self._clock.time())
+
+    async def _delay(self, row: MeterRow, error: Exception, *, certain: bool) -> None:
+        delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(row.attempts - 1, 10))
+        await self._store.delay_usage(
+            row, until=self._clock.time() + delay, certain=certain, error=str(error)
+        )
+
+    async def _settle(self, rows: Sequence[MeterRow], *, error: str) -> None:
+        _log.error("a meter event was refused", jobs=[row.job_id for row in rows], reason=error)
+        await self._store.settle_usage(
+            [row.job_id for row in rows], "rejected", now=self._clock.time(), error=error
+        )
+
+    async def _settle_doubt(self, row: MeterRow, customer_id: str) -> None:
+        """Find out whether Stripe counted a row, from its minute's summary; then it is sent, or sent anew.
+
+        Rows of one customer within one minute can't be told apart in a summary. So all that are in doubt
+        there are settled together, and where only some were counted, any of them that add up will do: it is
+        the customer's total of that minute that is billed.
+        """
+        now = self._clock.time()
+        since = row.timestamp - row.timestamp % 60
+        window = {"since": since, "until": since + 60}
+        ledger = await self._store.ledger_minutes(customer_id, **window)
+        known_at = [doubt.attempted_at + DEDUPE_SECONDS for doubt in ledger.unknown]
+        settled_at = max([ledger.last_sent_at, *known_at, now if ledger.pending else 0.0])
+        if settled_at + SUMMARY_LAG_SECONDS > now:
+            await self._store.delay_usage(
+                row,
+                until=settled_at + SUMMARY_LAG_SECONDS + 1,
+                certain=False,
+                error="In doubt; waits for Stripe's summary.",
+            )
+            return
+        try:
+            total = await self._gateway.meter_minutes(customer_id, **window)
+        except (OutcomeUnknown, NotDone, Refused) as error:
+            await self._delay(row, error, certain=False)
+            return
+        if await self._store.ledger_minutes(customer_id, **window) != ledger:
+            # Another worker settled or sent rows of this minute: what was read belongs to no one moment.
+            return
+        counted = total - ledger.sent
+        found = counted_rows(ledger.unknown, counted)
+        if sum(doubt.minutes for doubt in found) != counted:
+            _log.error(
+                "ledger and meter differ; see stenobird billing reconcile",
+                customer=customer_id,
+                minute=since,
+                stripe_minutes=total,
+                ledger_minutes=ledger.sent + sum(doubt.minutes for doubt in found),
+            )
+        there = [doubt.job_id for doubt in found]
+        missing = [doubt.job_id for doubt in ledger.unknown if doubt.job_id not in there]
+        await self._store.settle_usage(there, "sent", now=now)
+        if row.timestamp < now - MAX_EVENT_AGE_SECONDS:
+            await self._store.settle_usage(
+                missing, "expired", now=now, error="Stripe takes no meter events older than 35 days."
+            )
+        else:
+            await self._store.renew_usage(missing, until=now)
+
+
+def counted_rows(rows: Sequence[DoubtfulRow], counted: int) -> list[DoubtfulRow]:
+    """Return rows whose minutes add up to `counted`, or as near below it as any of them do."""
+    best: dict[int, list[DoubtfulRow]] = {0: []}
+    for row in rows:
+        for total, chosen in list(best.items()):
+            reached = total + row.minutes
+            if reached <= counted and reached not in best:
+                best[reached] = [*chosen, row]
+    return best[max(best)]

@@ -1,0 +1,122 @@
+"""What a webhook event leads to: Stripe is asked how things stand now, and that is written down.
+
+Nothing of an event's body is believed but its ids, so the order in which events come, and how often, makes
+no difference; the version of the account's row keeps an older answer from replacing a newer one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from stenobird.errors import StorageUnavailable
+from stenobird.ledger import NewAccount
+
+if TYPE_CHECKING:
+    from stenobird.billing.gateway import BillingGateway
+    from stenobird.ledger import BillingAccount, BillingStore, Checkout, StoredEvent
+    from stenobird.ports import Clock
+
+REFRESH_ATTEMPTS: Final = 5
+CHECKOUT_TIER: Final = "premium"
+
+_METER_REPORTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+
+_log = structlog.get_logger(__name__)
+
+
+class Standing:
+    """Brings accounts in line with what Stripe says. Raises `GatewayError` and `StorageUnavailable`."""
+
+    def __init__(self, store: BillingStore, gateway: BillingGateway, clock: Clock) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._clock = clock
+
+    async def handle(self, event: StoredEvent) -> None:
+        """Do what the event asks for; doing it again changes nothing."""
+        if event.type.startswith("checkout.session.") and event.object_id is not None:
+            await self.complete(event.object_id)
+        elif event.type in _METER_REPORTS:
+            await self._note_meter_errors(event)
+        elif event.type.startswith("charge.dispute.") and event.object_id is not None:
+            dispute = await self._gateway.dispute(event.object_id)
+            if dispute is not None and dispute.customer_id is not None:
+                account = await self._store.account_of_customer(dispute.customer_id)
+                if account is not None:
+                    await self.refresh(account, dispute_id=event.object_id)
+        elif event.customer_id is not None:
+            account = await self._store.account_of_customer(event.customer_id)
+            # Without an account its Checkout isn't complete here; completing it asks how things stand.
+            if account is not None:
+                await self.refresh(account)
+
+    async def complete(self, session_id: str) -> Checkout | None:
+        """Make or renew the account of a Checkout Session, if Stripe says that it is complete.
+
+        Returns the checkout as it stands; `None` when this service did not begin it.
+        """
+        checkout = await self._store.checkout(session_id)
+        if checkout is None or checkout.completed_at is not None:
+            return checkout
+        paid = await self._gateway.paid_checkout(session_id)
+        if paid is None:
+            return checkout
+        new = NewAccount(f"acct_{secrets.token_hex(10)}", paid.email or "customer", CHECKOUT_TIER)
+        checkout = await self._store.complete_checkout(session_id, paid, new, now=self._clock.time())
+        if checkout is not None and checkout.account_id is not None:
+            account = await self._store.account(checkout.account_id)
+            if account is not None:
+                await self.refresh(account)
+        return checkout
+
+    async def refresh(self, account: BillingAccount, *, dispute_id: str | None = None) -> None:
+        """Ask Stripe about the account's subscription and disputes, and store the answer."""
+        for _ in range(REFRESH_ATTEMPTS):
+            subscription = None
+            if account.subscription_id is not None:
+                subscription = await self._gateway.subscription(account.subscription_id)
+            disputes = []
+            for known in dict.fromkeys([*account.disputes, *([dispute_id] if dispute_id else [])]):
+                dispute = await self._gateway.dispute(known)
+                if dispute is not None and dispute.outcome != "won":
+                    disputes.append(known)
+            state = subscription.state if subscription is not None else "cancelled"
+            stored = await self._store.apply_state(
+                account,
+                state="disputed" if disputes else state,
+                disputes=disputes,
+                anchor_at=subscription.anchor_at if subscription is not None else None,
+            )
+            if stored:
+                return
+            changed = await self._store.account(account.id)
+            if changed is None:
+                return
+            account = changed
+        raise StorageUnavailable("The account is being changed by many at once. It is tried again.")
+
+    async def _note_meter_errors(self, event: StoredEvent) -> None:
+        errors = await self._gateway.meter_errors(event.id)
+        marked = await self._store.note_meter_errors(
+            {job_of(key): code for key, code in errors.samples},
+            detail={"event": event.id, "error_count": errors.error_count, "codes": dict(errors.codes)},
+        )
+        _log.error(
+            'Stripe could not count meter events; "stenobird billing reconcile" finds them',
+            errors=errors.error_count,
+            codes=dict(errors.codes),
+            marked=marked,
+        )
+
+
+def attempt_key(identifier: str, attempt: int) -> str:
+    """Return the idempotency key of one attempt to send a meter event."""
+    return f"{identifier}.a{attempt}"
+
+
+def job_of(key: str) -> str:
+    """Return the job that an identifier or an idempotency key of ours belongs to; ids have no dot."""
+    return key.partition(".")[0]
