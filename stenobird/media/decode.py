@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class DecoderProcess:
         self._job = job
         self._limits = limits
         self._process: asyncio.subprocess.Process | None = None
+        self._handle: int | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -141,18 +143,24 @@ class DecoderProcess:
                 # Ctrl-C on a terminal ends the service, which then ends its children in its own order.
                 start_new_session=True,
             )
+            if sys.platform == "linux":
+                # asyncio's kill() polls first and so may reap the child before its own watcher does.
+                with contextlib.suppress(ProcessLookupError):
+                    self._handle = os.pidfd_open(self._process.pid)
             try:
                 self._reader, self._writer = await asyncio.open_connection(sock=ours)
             except BaseException:
-                self._process.kill()
+                self.kill()
                 raise
             on_failure.pop_all()
         return self
 
     def kill(self) -> None:
         """End the child at once; whoever waits for its next message gets `DecoderDied`."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif self._process is not None:
                 self._process.kill()
 
     async def __aexit__(
@@ -163,6 +171,9 @@ class DecoderProcess:
         self.kill()
         if self._process is not None:
             await self._process.wait()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()

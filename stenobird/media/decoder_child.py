@@ -363,7 +363,8 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
             metadata_errors="ignore",
         )
     except (av.FFmpegError, ValueError, OSError) as exc:
-        raise Refusal("broken", f"it is damaged or cut off ({exc})") from exc
+        reason = getattr(exc, "strerror", None) or exc
+        raise Refusal("broken", f"it is damaged or cut off ({reason})") from exc
     stream = container.streams.best("audio")
     if stream is None:
         raise Refusal("no_audio", "it has no audio track")
