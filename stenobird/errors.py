@@ -5,10 +5,12 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     StenobirdError
     ├── RequestError                     the request can't be served as it stands; known at once
     │   ├── InvalidRequest               400 invalid_request
+    │   ├── ValidationFailed             422 validation_error (the second dialect's)
     │   ├── InvalidURL                   400 invalid_url
     │   ├── MissingAPIKey                401 missing_api_key
     │   ├── InvalidAPIKey                401 invalid_api_key
-    │   │   └── InvalidAPIKeyMode        401 invalid_api_key (the second dialect has a code of its own)
+    │   │   ├── InvalidAPIKeyMode        401 invalid_api_key (the second dialect has a code of its own)
+    │   │   └── InvalidAPIKeyUser        401 invalid_api_key (the second dialect has a code of its own)
     │   ├── WebhookRequiresAPIKey        401 webhook_requires_api_key
     │   ├── BillingFailed                402 billing_failed
     │   ├── InsufficientCredits          402 insufficient_credits
@@ -19,6 +21,19 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── KeyNotFound                  404 key_not_found
     │   ├── NotFound                     404 not_found (no such route)
     │   ├── MethodNotAllowed             405 method_not_allowed
+    │   ├── UploadNotFound               404 upload_not_found
+    │   ├── UploadSlotExpired            410 upload_slot_expired
+    │   ├── UploadNotAvailable           409 upload_not_available
+    │   ├── EmptyUploadBody              400 empty_upload_body
+    │   ├── UploadSizeMismatch           400 upload_size_mismatch
+    │   ├── UploadTooLarge               413 upload_too_large
+    │   ├── JobNotFound                  404 job_not_found
+    │   ├── ArtifactNotReady             409 artifact_not_ready
+    │   ├── ArtifactNotFound             404 artifact_not_found
+    │   ├── UnsupportedArtifactFormat    400 unsupported_artifact_format
+    │   ├── InvalidWebhookURL            400 invalid_webhook_url
+    │   ├── WebhookTargetForbidden       400 webhook_url_forbidden_target
+    │   ├── TranslationUnavailable       503 translation_unavailable
     │   ├── TranscriptNotReady           409 transcript_not_ready
     │   ├── IdempotencyMismatch          409 idempotency_mismatch
     │   ├── IdempotencyInProgress        409 idempotency_in_progress
@@ -137,6 +152,10 @@ class InvalidAPIKeyMode(InvalidAPIKey):
     """The API key's prefix does not match its mode: a live key starts with …_live_, a test key with …_test_."""
 
 
+class InvalidAPIKeyUser(InvalidAPIKey):
+    """The account of this API key no longer exists. Create a new account and key."""
+
+
 class WebhookRequiresAPIKey(RequestError):
     """A webhook_url needs an API key. Send "Authorization: Bearer <api_key>", or leave webhook_url out."""
 
@@ -205,6 +224,106 @@ class MethodNotAllowed(RequestError):
 
     code = "method_not_allowed"
     http_status = 405
+
+
+class ValidationFailed(RequestError):
+    """The request has a field or parameter that is missing or not valid; "details" says which."""
+
+    code = "validation_error"
+    http_status = 422
+
+
+class UploadNotFound(RequestError):
+    """No upload with this id exists for this account. Create one with POST …/uploads."""
+
+    code = "upload_not_found"
+    http_status = 404
+
+
+class UploadSlotExpired(RequestError):
+    """This upload slot has expired. Create a new one, and send the bytes again."""
+
+    code = "upload_slot_expired"
+    http_status = 410
+
+
+class UploadNotAvailable(RequestError):
+    """The bytes of this upload have not arrived. PUT them to its upload_url first."""
+
+    code = "upload_not_available"
+    http_status = 409
+
+
+class EmptyUploadBody(RequestError):
+    """The request has no body. Send the bytes of the media file as the body."""
+
+    code = "empty_upload_body"
+    http_status = 400
+
+
+class UploadSizeMismatch(RequestError):
+    """The number of bytes sent is not the size_bytes that the slot was made for. Send the whole file."""
+
+    code = "upload_size_mismatch"
+    http_status = 400
+
+
+class UploadTooLarge(RequestError):
+    """The file is larger than this service accepts. Send a smaller one."""
+
+    code = "upload_too_large"
+    http_status = 413
+
+
+class JobNotFound(RequestError):
+    """No job with this id exists for this account. Check the id, and send a key of the account it is of."""
+
+    code = "job_not_found"
+    http_status = 404
+
+
+class ArtifactNotReady(RequestError):
+    """The job is not completed yet. Ask for its status until that is completed, then ask again."""
+
+    code = "artifact_not_ready"
+    http_status = 409
+    retryable = True
+
+
+class ArtifactNotFound(RequestError):
+    """The job ended without a transcript, so there is no artifact. Its status says why."""
+
+    code = "artifact_not_found"
+    http_status = 404
+
+
+class UnsupportedArtifactFormat(RequestError):
+    """There is no such artifact format. Use srt, txt or docx."""
+
+    code = "unsupported_artifact_format"
+    http_status = 400
+
+
+class InvalidWebhookURL(RequestError):
+    """The webhook URL must be an https address whose host name resolves. Check it for typos."""
+
+    code = "invalid_webhook_url"
+    http_status = 400
+
+
+class WebhookTargetForbidden(RequestError):
+    """The webhook URL leads to an address that is not public. Send one that is reachable from the internet."""
+
+    code = "webhook_url_forbidden_target"
+    http_status = 400
+
+
+class TranslationUnavailable(RequestError):
+    """This service has no translator, so it can't translate to Hebrew. Leave translate_to_hebrew out."""
+
+    code = "translation_unavailable"
+    http_status = 503
+    retryable = True
 
 
 class TranscriptNotReady(RequestError):

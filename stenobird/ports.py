@@ -374,6 +374,8 @@ class JobChange:
     error: Mapping[str, Any] | None = None
     billable_minutes: int | None = None
     extra: Mapping[str, Any] | None = None
+    reserve_units: int | None = None
+    """Wallet units that the job will probably use, set aside in the same commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,12 +408,38 @@ class OutboxRow:
     payload: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A page of an account's jobs of one origin, by offset; `status` counts only jobs with that one."""
+
+    origin: Literal["stenobird", "alefbot", "openai"]
+    offset: int = 0
+    limit: int = 20
+    status: JobStatus | None = None
+
+
 @runtime_checkable
 class JobStore(Protocol):
     """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
 
-    async def create(self, job: NewJob, first: NewEvent, *, max_queued: int) -> JobRecord:
-        """Insert the job and its first event. Raises `QueueBusy` when `max_queued` jobs are waiting."""
+    async def create(
+        self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
+    ) -> JobRecord:
+        """Insert the job and its first event; a job with this id that is there already is returned as it is.
+
+        Raises `QueueBusy` when `max_queued` jobs are waiting, `RateLimited` when `max_open` jobs of the
+        account are under way.
+        """
+
+    async def create_ended(
+        self,
+        job: NewJob,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> JobRecord:
+        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
 
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
@@ -423,6 +451,9 @@ class JobStore(Protocol):
         self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
     ) -> list[JobRecord]:
         """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`."""
+
+    async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
+        """Return the jobs of a page, newest first, and how many there are on all pages."""
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""
@@ -439,7 +470,8 @@ class JobStore(Protocol):
     async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
         """Commit a state change with its events and extend the lease; return the last `seq`.
 
-        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`.
+        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`, and
+        `InsufficientCredits` where a prepaid account can't reserve the units.
         """
 
     async def finish(
@@ -614,14 +646,100 @@ class KeyStore(Protocol):
         """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
 
 
+# --- uploads ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """An upload slot about to be made; it expires `lifetime_seconds` after that."""
+
+    id: str
+    account_id: str
+    api_key_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    lifetime_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload slot's row. `blob_key` names its bytes once they are all there; times are epoch seconds.
+
+    `expired` is as of the moment it was read, by the database's clock. From `used_at` on, when the first job
+    was made of it, its bytes do not change.
+    """
+
+    id: str
+    account_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    created_at: float
+    expires_at: float
+    expired: bool
+    blob_key: str | None = None
+    used_at: float | None = None
+
+
+class UploadStore(Protocol):
+    """Upload slots. Every method is one transaction."""
+
+    async def create(self, upload: NewUpload, *, max_bytes: int) -> UploadRecord:
+        """Insert the slot. Raises `QueueBusy` where all slots that are not swept would exceed `max_bytes`."""
+
+    async def get(self, upload_id: str) -> UploadRecord | None:
+        """Return the slot, or `None`."""
+
+    async def accept(self, upload_id: str, blob_key: str) -> tuple[bool, str | None]:
+        """Make these the slot's bytes, unless it is used, expired or gone.
+
+        Returns whether they are now, and the key that they replace. The last caller wins.
+        """
+
+    async def use(self, upload_id: str) -> UploadRecord | None:
+        """Fix the bytes of a slot that has some and has not expired; return it as it is now."""
+
+    async def removable(self, *, expired_seconds: float, limit: int) -> list[UploadRecord]:
+        """Return slots with bytes that expired so long ago and that no unfinished job needs."""
+
+    async def forget_bytes(self, upload_id: str) -> None:
+        """Note that the slot's bytes are deleted; the slot itself stays, to be told from one unknown."""
+
+    async def known_blobs(self, keys: Sequence[str]) -> set[str]:
+        """Return those of the keys that belong to a slot."""
+
+    async def purge(self, *, expired_seconds: float) -> int:
+        """Delete slots without bytes that expired so long ago; return their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A stored blob: its key, its size, and when it was written (epoch seconds)."""
+
+    key: str
+    size_bytes: int
+    written_at: float
+
+
 class BlobStore(Protocol):
-    """Large bytes by key: uploads. Writes are atomic: a key is either whole or absent."""
+    """Large bytes by key: uploads. Writes are atomic: a key is either whole or absent.
+
+    Every method raises `StorageUnavailable` when the store does not answer or has no room.
+    """
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store the bytes under the key, replacing what was there when complete; return their number."""
+        """Store the bytes under the key, replacing what was there when complete; return their number.
 
-    def get(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` on. Raises `KeyError` when there is no such key."""
+        Memory is bounded whatever their number. When `chunks` raises or the task is cancelled, nothing of it
+        stays behind, and what was there is untouched.
+        """
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to before `end`. Raises `KeyError` when there is no such key."""
 
     async def delete(self, key: str) -> None:
         """Remove the key; fine if it is not there."""
+
+    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        """Yield what is stored under keys that begin with `prefix` and a slash."""

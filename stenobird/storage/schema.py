@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -338,4 +339,22 @@ recoveries = Table(
     Column("expires_at", _TIME, nullable=False),
     Column("used_at", _TIME),
     Index(None, "account_id", "created_at"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    # Where the bytes are, once they are all there. A new PUT has a key of its own, so the last one wins whole.
+    Column("blob_key", Text),
+    Column("created_at", _TIME, nullable=False),
+    Column("expires_at", _TIME, nullable=False),
+    # When the first job was made of it; from then on the bytes stay as they are.
+    Column("used_at", _TIME),
+    Index(None, "expires_at"),
 )
