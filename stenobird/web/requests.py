@@ -7,6 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
+
 from stenobird.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from stenobird.web.sse import OpenStreams
 
 MAX_JSON_BYTES = 64 * 1024
-BODY_TIMEOUT_SECONDS = 30.0
-"""Time a client has to send its whole JSON body."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -51,7 +51,7 @@ async def read_json_object(request: Request, *, field: str = "audio_url") -> dic
     """
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+        async with asyncio.timeout(services_of(request).body_timeout_seconds):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_JSON_BYTES:
@@ -61,6 +61,8 @@ async def read_json_object(request: Request, *, field: str = "audio_url") -> dic
                     )
     except TimeoutError as exc:
         raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
+    except ClientDisconnect as exc:
+        raise InvalidRequest("The request body broke off. Send it again.") from exc
     if not body:
         raise InvalidRequest(f'The request has no body. Send a JSON object with "{field}".')
     try:

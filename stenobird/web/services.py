@@ -79,3 +79,7 @@ class WebServices:
     job_counts: Callable[[], Awaitable[Mapping[str, int]]]
     metrics: Metrics
     shutting_down: asyncio.Event
+    check_timeout_seconds: float = 2.0
+    """A check of readiness or metrics that takes longer has failed; probes wait a second or so."""
+    body_timeout_seconds: float = 30.0
+    """Time a client has to send its whole JSON body."""

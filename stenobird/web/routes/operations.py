@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-CHECK_TIMEOUT_SECONDS = 2.0
-"""A check that takes longer has failed; probes usually wait a second or more."""
-
 _NO_STORE = {"Cache-Control": "no-store"}
 _log = structlog.get_logger("stenobird.web.operations")
 
@@ -53,7 +50,7 @@ class Ready(HTTPEndpoint):
             readiness = Readiness(ready=False, reasons=("The server is shutting down.",))
         else:
             try:
-                async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                async with asyncio.timeout(services.check_timeout_seconds):
                     readiness = await services.readiness()
             except TimeoutError:
                 readiness = Readiness(ready=False, reasons=("The checks did not finish in time.",))
@@ -73,7 +70,7 @@ class Numbers(HTTPEndpoint):
         services = services_of(request)
         job_counts = None
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            async with asyncio.timeout(services.check_timeout_seconds):
                 job_counts = await services.job_counts()
         except Exception:  # noqa: BLE001  # the other numbers count, whatever the store raises
             _log.exception("the jobs could not be counted")
