@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from stenobird.errors import (
     AudioUnreachable,
     DestinationForbidden,
     EgressError,
+    InsufficientCredits,
     InvalidURL,
     JobError,
     RequestError,
@@ -47,6 +49,12 @@ _OWN_STAGES: Final = frozenset({"validating_url", "source_resolved"})
 """Stages whose events the job itself commits, whatever a finder reports."""
 
 _log = structlog.get_logger(__name__)
+
+
+class CreditsExhausted(JobError):
+    """The account has too few credits for this audio. Add credits, then try again. Nothing was billed."""
+
+    code = "insufficient_credits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class Hearing:
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._told_transcribing = self._job.stage == "transcribing"
+        # Only what may be billed; a job that goes on after a restart reserves anew, in place of the old one.
+        self._reserved = self._job.mode != "full" or self._job.account_id is None
         self._audio_error: Exception | None = None
 
     @property
@@ -114,7 +124,8 @@ class Hearing:
         if isinstance(exc, EgressError):
             return (AudioSourceUnreachable if self._source is None else AudioUnreachable)(exc.message)
         if isinstance(exc, RequestError):
-            return TranscriptionFailed(f"{exc.message} Nothing was billed.")
+            kind = CreditsExhausted if isinstance(exc, InsufficientCredits) else TranscriptionFailed
+            return kind(f"{exc.message} Nothing was billed.", details=exc.details)
         return None
 
     # --- the steps --------------------------------------------------------------------------------------
@@ -147,10 +158,19 @@ class Hearing:
 
     def _resolved(self, source: AudioSource) -> tuple[JobChange, list[NewEvent]]:
         events = self._leased.events
-        return JobChange(status="transcribing", stage="submitted", source=source), [
+        reserved = self._reservation(source.duration_seconds)
+        return JobChange(status="transcribing", stage="submitted", source=source, reserve_units=reserved), [
             events.status("queued", "source_resolved", message=source.reason, source=source.public()),
             events.status("transcribing", "submitted"),
         ]
+
+    def _reservation(self, total_seconds: float | None) -> int | None:
+        """Return the units to set aside, the first time that the length is known."""
+        if self._reserved or total_seconds is None or not math.isfinite(total_seconds):
+            return None
+        self._reserved = True
+        longest = self._options.max_audio_seconds
+        return billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE))
 
     async def _carried_on(self) -> bool:
         """Carry on from the job's preview; `False` if there is none, or its audio can't be opened again.
@@ -282,6 +302,7 @@ class Hearing:
             engine=window.engine,
             model=window.model,
             extra=extra,
+            reserve_units=self._reservation(self._total_seconds(stream)),
         )
         await self._leased.append(change, events)
 

@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from stenobird.errors import LeaseLost, QueueBusy, TranscriptNotFound
+from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
 from stenobird.ports import Claim, EventRow, JobChange, Lease, ResumePoint
-from stenobird.storage import rows
+from stenobird.storage import rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
-from stenobird.storage.schema import db_now, events, jobs, outbox, usage
+from stenobird.storage.schema import db_now, events, jobs, outbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS: Final = 60
 QUEUE_RETRY_SECONDS: Final = 5
+OPEN_JOBS_RETRY_SECONDS: Final = 10
 WRITE_ATTEMPTS: Final = 3
 """Tries of one write while connections break; more means that the database is down."""
 MAX_INTERRUPTIONS: Final = 20
@@ -51,8 +52,14 @@ class SqlJobStore:
 
     # --- clients ----------------------------------------------------------------------------------------
 
-    async def create(self, job: NewJob, first: NewEvent, *, max_queued: int) -> JobRecord:
-        """Insert the job and its first event. Raises `QueueBusy` when `max_queued` jobs are waiting."""
+    async def create(
+        self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
+    ) -> JobRecord:
+        """Insert the job and its first event; a job with this id that is there already is returned as it is.
+
+        Raises `QueueBusy` when `max_queued` jobs are waiting, `RateLimited` when `max_open` jobs of the
+        account are under way.
+        """
 
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
             # Counting and inserting must not interleave, or the bound would be exceeded.
@@ -74,12 +81,20 @@ class SqlJobStore:
             )
             if waiting is not None and waiting > max_queued:
                 raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
+            if max_open is not None and await _open_jobs(connection, job.account_id) > max_open:
+                raise RateLimited(
+                    f"{max_open} transcripts of this account are under way, which is as many as it may have. "
+                    "Wait until one ends, or cancel one.",
+                    details={"max_open_transcripts": max_open},
+                    retry_after_seconds=OPEN_JOBS_RETRY_SECONDS,
+                )
             return record
 
         try:
             return await self._write(job.id, work)
         except IntegrityError:
-            # A COMMIT that was not answered had happened after all: the job is there, maybe claimed already.
+            # A COMMIT that was not answered had happened after all, or the request is a repeated one: the job
+            # is there, maybe claimed already.
             record = await self.get(job.id)
             if record is None:
                 raise
@@ -146,6 +161,7 @@ class SqlJobStore:
                 values |= _ended() | {"status": "cancelled", "last_seq": last_seq}
                 await _insert_events(connection, job_id, terminal_events, last_seq=last_seq)
                 await _insert_outbox(connection, outbox)
+                await wallet.release(connection, job_id)
             result = await connection.execute(
                 update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
             )
@@ -236,7 +252,10 @@ class SqlJobStore:
         values = rows.change_values(change) | {"lease_expires_at": db_now() + LEASE_SECONDS}
 
         async def work(connection: AsyncConnection, commit_id: str) -> int:
-            return await _advance(connection, lease, values | {"commit_id": commit_id}, events)
+            last_seq = await _advance(connection, lease, values | {"commit_id": commit_id}, events)
+            if change.reserve_units is not None:
+                await wallet.reserve(self._db, connection, lease.job_id, change.reserve_units)
+            return last_seq
 
         return await self._write(lease.job_id, work)
 
@@ -255,7 +274,8 @@ class SqlJobStore:
         async def work(connection: AsyncConnection, commit_id: str) -> None:
             await _advance(connection, lease, values | {"commit_id": commit_id}, events)
             if usage is not None:
-                await _insert_usage(connection, usage)
+                await wallet.settle(self._db, connection, usage)
+            await wallet.release(connection, lease.job_id)
             await _insert_outbox(connection, outbox)
 
         await self._write(lease.job_id, work)
@@ -441,17 +461,9 @@ async def _insert_events(
     )
 
 
-async def _insert_usage(connection: AsyncConnection, row: UsageRow) -> None:
-    await connection.execute(
-        insert(usage).values(
-            id=f"use_{secrets.token_hex(12)}",
-            job_id=row.job_id,
-            account_id=row.account_id,
-            minutes=row.minutes,
-            audio_seconds=row.audio_seconds,
-            created_at=db_now(),
-        )
-    )
+async def _open_jobs(connection: AsyncConnection, account_id: str | None) -> int:
+    query = select(func.count()).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
+    return await connection.scalar(query) or 0
 
 
 async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxRow]) -> None:

@@ -1,0 +1,143 @@
+"""Wallet credits inside the transactions of jobs: reserved at the start, settled with `done`.
+
+Each function works on the caller's connection, under the lock of the account's row, so that two jobs of one
+account never count the same credit twice. For every ledger row of a live account
+
+    minutes = credit_units + metered_minutes            (metered, prepaid)
+    0       = credit_units = metered_minutes            (the operator's own use)
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, select
+
+from stenobird.errors import InsufficientCredits
+from stenobird.storage.schema import accounts, db_now, jobs, reservations, usage, wallet_entries, wallets
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ports import AccountBilling, UsageRow
+    from stenobird.storage.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """What a job may use: the account's units less what its other jobs have reserved."""
+
+    billing: AccountBilling
+    available_units: int
+
+
+async def available_units(connection: AsyncConnection, account_id: str, *, but_for: str | None = None) -> int:
+    """Return the account's units less all reservations, but for those of one job."""
+    units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
+    reserved = select(func.coalesce(func.sum(reservations.c.units), 0)).where(
+        reservations.c.account_id == account_id
+    )
+    if but_for is not None:
+        reserved = reserved.where(reservations.c.job_id != but_for)
+    return (units or 0) - (await connection.scalar(reserved) or 0)
+
+
+async def reserve(database: Database, connection: AsyncConnection, job_id: str, units: int) -> None:
+    """Set units aside for a job of an account; a repeated call replaces the reservation.
+
+    A metered account reserves what its wallet has, up to `units`. Raises `InsufficientCredits` where a
+    prepaid one has less.
+    """
+    account_id = await connection.scalar(select(jobs.c.account_id).where(jobs.c.id == job_id))
+    if account_id is None:
+        return
+    wallet = await _locked(connection, account_id, job_id)
+    if wallet.billing == "operator":
+        return
+    if wallet.billing == "prepaid" and wallet.available_units < units:
+        raise InsufficientCredits(
+            f"This audio needs {units} credits and the account has {max(0, wallet.available_units)} left. "
+            "Add credits, then try again.",
+            details={"required_units": units, "available_units": wallet.available_units},
+        )
+    units = min(units, max(0, wallet.available_units))
+    await connection.execute(
+        database.insert(reservations)
+        .values(job_id=job_id, account_id=account_id, units=units, created_at=db_now())
+        .on_conflict_do_update(index_elements=[reservations.c.job_id], set_={"units": units})
+    )
+
+
+async def release(connection: AsyncConnection, job_id: str) -> None:
+    """Give back what was set aside for a job that ends; fine if nothing was."""
+    await connection.execute(delete(reservations).where(reservations.c.job_id == job_id))
+
+
+async def settle(database: Database, connection: AsyncConnection, row: UsageRow) -> None:
+    """Write the ledger row of a completed job, and take from the wallet what it pays.
+
+    A prepaid wallet pays all of it, below zero if need be: that happens only where the length was not known
+    before, and the account starts no other job until the debt is paid. A second row of a job violates
+    `UNIQUE(job_id)`, and the transaction with it.
+    """
+    wallet = await _locked(connection, row.account_id, row.job_id)
+    credit = 0
+    if wallet.billing == "prepaid":
+        credit = row.minutes
+    elif wallet.billing == "metered":
+        credit = min(row.minutes, max(0, wallet.available_units))
+    metered = row.minutes - credit if wallet.billing == "metered" else 0
+    await connection.execute(
+        insert(usage).values(
+            id=f"use_{secrets.token_hex(12)}",
+            job_id=row.job_id,
+            account_id=row.account_id,
+            minutes=row.minutes,
+            audio_seconds=row.audio_seconds,
+            created_at=db_now(),
+            credit_units=credit,
+            metered_minutes=metered,
+            meter_state="pending" if metered else "free",
+        )
+    )
+    if credit:
+        await change(database, connection, row.account_id, -credit, reason="used", job_id=row.job_id)
+
+
+async def change(
+    database: Database,
+    connection: AsyncConnection,
+    account_id: str,
+    units: int,
+    *,
+    reason: str,
+    job_id: str | None = None,
+) -> None:
+    """Add units to the wallet (negative: take them), and the entry that says why."""
+    new = database.insert(wallets).values(account_id=account_id, units=units)
+    await connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[wallets.c.account_id], set_={"units": wallets.c.units + new.excluded.units}
+        )
+    )
+    await connection.execute(
+        insert(wallet_entries).values(
+            id=f"wal_{secrets.token_hex(12)}",
+            account_id=account_id,
+            units=units,
+            reason=reason,
+            job_id=job_id,
+            created_at=db_now(),
+        )
+    )
+
+
+async def _locked(connection: AsyncConnection, account_id: str, job_id: str) -> Wallet:
+    billing = await connection.scalar(
+        select(accounts.c.billing).where(accounts.c.id == account_id).with_for_update()
+    )
+    # Without a row there is no wallet either; Stripe's side finds no customer and settles it as free.
+    units = await available_units(connection, account_id, but_for=job_id)
+    return Wallet(billing or "metered", units)
