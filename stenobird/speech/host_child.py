@@ -55,7 +55,9 @@ class WindowDecoder(Protocol):
 def tune_allocator() -> None:
     """Keep large buffers on the heap instead of mapping and unmapping them at every layer.
 
-    glibc only; elsewhere nothing happens. It makes the encoder 1.3 to 2 times faster.
+    glibc only; elsewhere nothing happens. It makes the encoder of `base` 1.6 to 1.9 times faster, with one
+    replica and with two. The single arena matters most: a thread's own arena holds blocks up to 64 MB, an
+    attention buffer of `base` takes 72, so that each would be mapped, and faulted in page by page, after all.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
