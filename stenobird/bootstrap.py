@@ -20,6 +20,12 @@ import structlog
 
 from stenobird import __version__
 from stenobird.accounts.service import KeyService
+from stenobird.billing.gate import AccountGate
+from stenobird.billing.mail import SMTPMailer
+from stenobird.billing.metering import Metering
+from stenobird.billing.service import BillingService, Recovery
+from stenobird.billing.standing import Standing
+from stenobird.billing.worker import BillingWorker
 from stenobird.clock import SystemClock
 from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.extractor import Extractor, ExtractorRung
@@ -37,6 +43,7 @@ from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
@@ -51,8 +58,10 @@ from stenobird.web.services import Readiness, WebServices
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from stenobird.billing.gateway import BillingGateway
     from stenobird.config import Settings
-    from stenobird.ports import FoundAudio, Mode, SpeechRecognizer, VerdictSink, Wakeups
+    from stenobird.ledger import BillingStore
+    from stenobird.ports import Clock, FoundAudio, Mode, SpeechRecognizer, VerdictSink, Wakeups
 
 _log = structlog.get_logger("stenobird")
 
@@ -68,6 +77,7 @@ class Storage:
     jobs: SqlJobStore
     keys: KeyService
     spool: SpoolFolder
+    billing: SqlBillingStore
 
 
 @asynccontextmanager
@@ -83,7 +93,57 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             jobs=SqlJobStore(database),
             keys=KeyService(SqlKeyStore(database)),
             spool=SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes),
+            billing=SqlBillingStore(database),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """Billing, open. Without Stripe in the settings there is no gateway and nothing for a worker to do."""
+
+    service: BillingService
+    gateway: BillingGateway | None
+    worker: BillingWorker | None
+
+
+@asynccontextmanager
+async def open_billing(settings: Settings, store: BillingStore, clock: Clock) -> AsyncIterator[Billing]:
+    """Open billing as the settings ask for. Raises `ConfigurationError` for settings that don't fit."""
+    if settings.stripe_secret_key is None:
+        yield Billing(BillingService(store, clock), None, None)
+        return
+    # Where nothing is sold, Stripe's library need not be loaded.
+    from stenobird.billing.stripe_gateway import StripeOptions, open_stripe  # noqa: PLC0415
+
+    recovery = None
+    if settings.smtp_url is not None and settings.public_url is not None:
+        # Without an address of our own, a forged Host header could lead the mailed link elsewhere.
+        mailer = SMTPMailer.of(settings.smtp_url.get_secret_value(), settings.smtp_from)
+        recovery = Recovery(mailer, settings.public_url)
+    secrets = settings.stripe_webhook_secret
+    options = StripeOptions(
+        secret_key=settings.stripe_secret_key.get_secret_value(),
+        webhook_secrets=tuple(secrets.get_secret_value().replace(" ", "").split(",")) if secrets else (),
+        price_id=settings.stripe_price_id,
+        meter_event_name=settings.stripe_meter_event_name,
+        portal_configuration_id=settings.stripe_portal_configuration_id,
+        api_base=settings.stripe_api_base,
+    )
+    async with open_stripe(options) as gateway:
+        standing = Standing(store, gateway, clock)
+        wake = asyncio.Event()
+        service = BillingService(
+            store, clock, gateway=gateway, standing=standing, recovery=recovery, wake=wake.set
+        )
+        worker = BillingWorker(
+            store,
+            standing,
+            Metering(store, gateway, clock),
+            clock,
+            wake=wake,
+            mails=service.send_recoveries if recovery is not None else None,
+        )
+        yield Billing(service, gateway, worker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +191,7 @@ class Services:
     recognizer: SpeechRecognizer | None
     worker: Worker | None
     metrics: Metrics
+    billing: Billing
 
 
 @asynccontextmanager
@@ -208,8 +269,10 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             ),
             engine_refusal=refusal,
             discard=storage.spool.discard,
+            account_gate=AccountGate(storage.billing, clock),
         )
-        yield Services(settings, storage, jobs, recognizer, worker, metrics)
+        billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
+        yield Services(settings, storage, jobs, recognizer, worker, metrics, billing)
 
 
 @asynccontextmanager
@@ -231,13 +294,16 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             job_counts=services.storage.jobs.counts,
             metrics=services.metrics,
             shutting_down=shutting_down,
+            billing=services.billing.service,
         )
         server = WebServer(create_app(web), settings, shutting_down)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
             if services.worker is not None:
                 tasks.create_task(services.worker.run(), name="worker")
-            retention = tasks.create_task(_keep_retention(services), name="retention")
+            background = [tasks.create_task(_keep_retention(services), name="retention")]
+            if services.billing.worker is not None:
+                background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
             await server.listening.wait()
             try:
                 yield RunningServer(server.url, shutting_down)
@@ -245,7 +311,8 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
                 server.should_exit = True
                 if services.worker is not None:
                     services.worker.stop()
-                retention.cancel()
+                for task in background:
+                    task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +345,13 @@ async def run_worker(settings: Settings) -> None:
     async with open_services(settings) as services, until_signal() as stopped, asyncio.TaskGroup() as tasks:
         assert services.worker is not None
         tasks.create_task(services.worker.run(), name="worker")
+        billing = None
+        if services.billing.worker is not None:
+            billing = tasks.create_task(services.billing.worker.run(), name="billing")
         await stopped.wait()
         services.worker.stop()
+        if billing is not None:
+            billing.cancel()
 
 
 SERVER_FILE = "server.json"

@@ -88,6 +88,12 @@ class Settings(BaseSettings):
         "https://api.stripe.com", description="Where Stripe's API is; for tests against a fake."
     )
 
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server for links to new keys, smtps://user:password@host; unset: no mail.",
+    )
+    smtp_from: str | None = Field(None, description="Address that these mails come from.")
+
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
     max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")

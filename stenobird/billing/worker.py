@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -11,6 +11,8 @@ from stenobird.billing.gateway import GatewayError
 from stenobird.errors import StorageUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from stenobird.billing.metering import Metering
     from stenobird.billing.standing import Standing
     from stenobird.ledger import BillingStore
@@ -26,21 +28,36 @@ _log = structlog.get_logger(__name__)
 
 
 class BillingWorker:
-    """Works in the background while `run` runs. Several may, in one process or many: rows are leased."""
+    """Works in the background while `run` runs. Several may, in one process or many: rows are leased.
 
-    def __init__(self, store: BillingStore, standing: Standing, metering: Metering, clock: Clock) -> None:
+    `wake` is set when there is something to do; `mails` runs beside it and sends what was asked for.
+    """
+
+    def __init__(
+        self,
+        store: BillingStore,
+        standing: Standing,
+        metering: Metering,
+        clock: Clock,
+        *,
+        wake: asyncio.Event | None = None,
+        mails: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self._store = store
         self._standing = standing
         self._metering = metering
         self._clock = clock
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        """Say that there is something to do."""
-        self._woken.set()
+        self._mails = mails
+        self._woken = wake or asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled. An unreachable database or Stripe is waited for, and said in the log."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._mails is not None:
+                tasks.create_task(self._mails(), name="mails with new keys")
+            await self._work()
+
+    async def _work(self) -> None:
         while True:
             self._woken.clear()
             try:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
+    from stenobird.billing.service import BillingService
     from stenobird.config import Settings
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.ports import Caller, EventRow, JobRecord
@@ -68,7 +69,7 @@ class WebServices:
 
     `health` answers at once from memory (no database, no engine call). `readiness` may take its time and is
     cut off by the route. `job_counts` feeds the gauges of `/metrics`. Setting `shutting_down` ends every
-    event stream; clients come back with their last id.
+    event stream; clients come back with their last id. Without `billing` nothing can be bought.
     """
 
     settings: Settings
@@ -79,6 +80,7 @@ class WebServices:
     job_counts: Callable[[], Awaitable[Mapping[str, int]]]
     metrics: Metrics
     shutting_down: asyncio.Event
+    billing: BillingService | None = None
     check_timeout_seconds: float = 2.0
     """A check of readiness or metrics that takes longer has failed; probes wait a second or so."""
     body_timeout_seconds: float = 30.0

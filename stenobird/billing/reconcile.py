@@ -1,0 +1,60 @@
+"""Compares the ledger with what Stripe has counted, customer by customer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from stenobird.billing.gateway import BillingGateway
+    from stenobird.ledger import BillingStore
+
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One customer within one period. `difference` is what Stripe has beyond the ledger's sent rows."""
+
+    account_id: str
+    customer_id: str
+    ledger_minutes: int
+    in_doubt_minutes: int
+    stripe_minutes: int
+
+    @property
+    def difference(self) -> int:
+        """Minutes that Stripe counted and the ledger does not call sent; negative: Stripe lacks some."""
+        return self.stripe_minutes - self.ledger_minutes
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is no more than what rows in doubt explain."""
+        return 0 <= self.difference <= self.in_doubt_minutes
+
+
+async def compare(
+    store: BillingStore, gateway: BillingGateway, *, since: float, until: float
+) -> AsyncIterator[Comparison]:
+    """Yield a comparison for every account with a customer; the period is widened to whole minutes.
+
+    Stripe's summaries lag behind by minutes, so a period that ends now may differ without being wrong.
+    Raises `GatewayError`.
+    """
+    start, end = int(since) // 60 * 60, -int(-until // 60) * 60
+    after = ""
+    while accounts := await store.paying_accounts(after=after, limit=PAGE):
+        for account in accounts:
+            assert account.customer_id is not None
+            ledger = await store.ledger_minutes(account.customer_id, since=start, until=end)
+            counted = await gateway.meter_minutes(account.customer_id, since=start, until=end)
+            yield Comparison(
+                account_id=account.id,
+                customer_id=account.customer_id,
+                ledger_minutes=ledger.sent,
+                in_doubt_minutes=sum(row.minutes for row in ledger.unknown),
+                stripe_minutes=counted,
+            )
+        after = accounts[-1].id

@@ -1,0 +1,350 @@
+"""Buying a key, seeing it once, and looking after what it costs: billing as HTTP sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+import structlog
+
+from stenobird.accounts import keys
+from stenobird.billing.gate import week_start
+from stenobird.billing.gateway import CheckoutWish, GatewayError
+from stenobird.billing.schemas import BillingView
+from stenobird.errors import (
+    BillingUnavailable,
+    InvalidRequest,
+    MissingAPIKey,
+    QueueBusy,
+    ReadOnlyKey,
+    StorageUnavailable,
+)
+from stenobird.ledger import Checkout
+from stenobird.ports import NewKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stenobird.billing.gateway import BillingGateway, StartedCheckout
+    from stenobird.billing.standing import Standing
+    from stenobird.ledger import BillingAccount, BillingStore
+    from stenobird.ports import Caller, Clock
+
+CLAIM_SECONDS: Final = 600.0
+"""How long a browser may take from the button to the key."""
+RECOVERY_SECONDS: Final = 3600.0
+MAX_WAITING_MAILS: Final = 100
+PRICE: Final = "$0.01 per completed audio minute, charged weekly"
+
+_log = structlog.get_logger(__name__)
+
+SuccessState: TypeAlias = Literal["unknown", "waiting", "other_browser", "ready", "shown", "renewed"]
+
+
+class Mailer(Protocol):
+    """Sends one mail as plain text. Raises `BillingUnavailable` when that fails."""
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How lost keys come back by mail: only links that start with our own configured address are sent."""
+
+    mailer: Mailer
+    public_url: str
+
+
+class BillingService:
+    """Billing over a store and, where it is set up, a gateway; without one, buying is `BillingUnavailable`.
+
+    A key leaves through `redeem` and `recover_key` only; it is neither stored nor logged. `wake` tells the
+    worker that a webhook came.
+    """
+
+    def __init__(
+        self,
+        store: BillingStore,
+        clock: Clock,
+        *,
+        gateway: BillingGateway | None = None,
+        standing: Standing | None = None,
+        recovery: Recovery | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._gateway = gateway
+        self._standing = standing
+        self._recovery = recovery
+        self._wake = wake
+        self._lost: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING_MAILS)
+
+    @property
+    def configured(self) -> bool:
+        """Whether keys can be bought."""
+        return self._gateway is not None
+
+    @property
+    def can_recover(self) -> bool:
+        """Whether lost keys come back by mail."""
+        return self._recovery is not None
+
+    # --- buying -----------------------------------------------------------------------------------------
+
+    async def start_checkout(
+        self, email: str, *, base_url: str, browser: str | None = None, caller: Caller | None = None
+    ) -> StartedCheckout:
+        """Begin a Checkout Session for a new account, or for the caller's account to subscribe again.
+
+        `browser` is the secret cookie of the browser that began it; only that one will see the key. Raises
+        `GatewayError`, and `InvalidRequest` for an account that has a subscription.
+        """
+        gateway = self._opened()
+        account = None
+        if caller is not None:
+            account = await self._owner(caller)
+            if account.subscription_id is not None and account.state != "cancelled":
+                raise InvalidRequest(
+                    "This account has a subscription. Use POST /v1/billing/portal to look after it, or leave "
+                    "the API key out to buy another account."
+                )
+        started = await gateway.start_checkout(
+            CheckoutWish(
+                success_url=f"{base_url}/success?checkout_session_id={{CHECKOUT_SESSION_ID}}",
+                cancel_url=f"{base_url}/pricing",
+                idempotency_key=f"checkout.{secrets.token_hex(16)}",
+                email=email,
+                customer_id=account.customer_id if account is not None else None,
+                account_id=account.id if account is not None else None,
+            )
+        )
+        await self._store.begin_checkout(
+            Checkout(
+                id=started.id,
+                account_id=account.id if account is not None else None,
+                email=email,
+                renewal=account is not None,
+                browser_hash=_hash(browser) if browser is not None else None,
+                created_at=self._clock.time(),
+                completed_at=None,
+                key_id=None,
+            )
+        )
+        return started
+
+    async def look(self, session_id: str, browser: str | None) -> SuccessState:
+        """Ask Stripe about a Checkout Session and return what its page says. Shows and uses up nothing."""
+        checkout = await self._standing_opened().complete(session_id)
+        if checkout is None:
+            return "unknown"
+        if checkout.completed_at is None:
+            return "waiting"
+        if checkout.renewal:
+            return "renewed"
+        if not _may_see(checkout, browser):
+            return "other_browser"
+        return "ready" if checkout.key_id is None else "shown"
+
+    async def claim(self, session_id: str, browser: str | None) -> str | None:
+        """Return a one-time secret for the buyer's browser, with which `redeem` returns the key.
+
+        `None` when `look` would not say "ready". A later claim takes the place of an earlier one, so that a
+        double click does no harm.
+        """
+        if await self.look(session_id, browser) != "ready":
+            return None
+        claim = secrets.token_urlsafe(32)
+        expires_at = self._clock.time() + CLAIM_SECONDS
+        granted = await self._store.grant_claim(session_id, _hash(claim), expires_at=expires_at)
+        return claim if granted else None
+
+    async def redeem(self, claim: str) -> str | None:
+        """Make the account's key and return it, once; `None` ever after, and for what is no claim."""
+        key, record = _new_key("checkout")
+        checkout = await self._store.redeem_claim(_hash(claim), record, now=self._clock.time())
+        return key if checkout is not None else None
+
+    # --- webhooks ---------------------------------------------------------------------------------------
+
+    async def accept_event(self, payload: bytes, signature: str | None) -> bool:
+        """Store a signed webhook event, to be followed up; `False` when it was known.
+
+        Raises `InvalidSignature`; then nothing has changed.
+        """
+        event = self._opened().read_event(payload, signature)
+        added = await self._store.add_event(event, now=self._clock.time())
+        if added:
+            self._wake()
+        return added
+
+    # --- the account ------------------------------------------------------------------------------------
+
+    async def view(self, caller: Caller | None) -> BillingView:
+        """Return the caller's plan, state, cap and the running week. Raises `MissingAPIKey`."""
+        if caller is None:
+            raise MissingAPIKey
+        account = await self._account(caller)
+        since = week_start(account, self._clock.time())
+        minutes, under_way = await self._store.week_minutes(account.id, since=since)
+        receipt = None
+        if self._gateway is not None and account.subscription_id is not None:
+            try:
+                subscription = await self._gateway.subscription(account.subscription_id)
+            except GatewayError:
+                # The rest of the answer is ours, and is worth having while Stripe is away.
+                subscription = None
+            receipt = subscription.latest_receipt_url if subscription is not None else None
+        return BillingView(
+            account_id=account.id,
+            email=account.email,
+            plan=account.tier,
+            state=account.state,
+            subscribed=account.subscription_id is not None and account.state != "cancelled",
+            price=PRICE,
+            spending_cap_minutes=account.spending_cap_minutes,
+            week_started_at=datetime.fromtimestamp(int(since), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            week_minutes=minutes,
+            jobs_under_way=under_way,
+            latest_receipt_url=receipt,
+        )
+
+    async def portal_url(self, caller: Caller | None, *, base_url: str) -> str:
+        """Return a short-lived link to Stripe's page for the account: payment method, receipts, the end."""
+        account = await self._owner(caller)
+        gateway = self._opened()
+        if account.customer_id is None:
+            raise InvalidRequest(
+                "This account does not pay through Stripe: the operator of this service made its keys."
+            )
+        return await gateway.portal_url(account.customer_id, return_url=f"{base_url}/pricing")
+
+    async def set_cap(self, caller: Caller | None, minutes: int | None) -> None:
+        """Set the account's spending cap in metered minutes a billing week; `None` lifts it."""
+        account = await self._owner(caller)
+        await self._store.set_cap(account.id, minutes)
+
+    # --- lost keys --------------------------------------------------------------------------------------
+
+    def ask_recovery(self, email: str) -> None:
+        """Have a link mailed to this address if an account has it; `send_recoveries` does it later.
+
+        So the answer and its time tell nobody who has an account. Raises `QueueBusy` at
+        `MAX_WAITING_MAILS`.
+        """
+        if self._recovery is None:
+            raise BillingUnavailable(
+                "Keys can't be sent by mail here. Ask the operator of this service for a new one; operators: "
+                "stenobird billing remint, or set STENOBIRD_SMTP_URL and STENOBIRD_PUBLIC_URL."
+            )
+        try:
+            self._lost.put_nowait(email)
+        except asyncio.QueueFull:
+            raise QueueBusy(retry_after_seconds=60) from None
+
+    async def send_recoveries(self) -> None:
+        """Send the next mails that were asked for, one address after the other; runs until cancelled."""
+        while True:
+            email = await self._lost.get()
+            try:
+                await self.send_recovery(email)
+            except (BillingUnavailable, StorageUnavailable) as error:
+                _log.warning("a mail with a new key is lost", reason=error.message)
+
+    async def send_recovery(self, email: str) -> int:
+        """Mail a link for each account with this address, to what Stripe gave us as it; return how many.
+
+        An account gets three an hour at most.
+        """
+        assert self._recovery is not None
+        links = []
+        to = email
+        for account in await self._store.accounts_by_email(email):
+            if account.customer_id is None or account.email is None:
+                continue
+            token = secrets.token_urlsafe(32)
+            now = self._clock.time()
+            allowed = await self._store.add_recovery(
+                _hash(token), account.id, now=now, expires_at=now + RECOVERY_SECONDS
+            )
+            if allowed:
+                # What the account has, not what was typed: the two may differ in the case of letters.
+                to = account.email
+                links.append(f"Account {account.id}:\n{self._recovery.public_url}/recover?token={token}\n")
+        if links:
+            await self._recovery.mailer.send(to, "Your new Stenobird API key", _MAIL + "\n".join(links))
+        return len(links)
+
+    async def recover_key(self, token: str) -> str | None:
+        """Make a new key for a mailed token and return it, once; `None` ever after, and for no token."""
+        key, record = _new_key("recovered")
+        account_id = await self._store.redeem_recovery(_hash(token), record, now=self._clock.time())
+        return key if account_id is not None else None
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _opened(self) -> BillingGateway:
+        if self._gateway is None:
+            raise BillingUnavailable
+        return self._gateway
+
+    def _standing_opened(self) -> Standing:
+        if self._standing is None:
+            raise BillingUnavailable
+        return self._standing
+
+    async def _owner(self, caller: Caller | None) -> BillingAccount:
+        """Return the account of a caller who may change what it costs."""
+        if caller is None:
+            raise MissingAPIKey
+        if caller.scope == "read_only":
+            raise ReadOnlyKey
+        if caller.mode == "test":
+            raise InvalidRequest("A test key can't look after payments. Use a live key of this account.")
+        return await self._account(caller)
+
+    async def _account(self, caller: Caller) -> BillingAccount:
+        account = await self._store.account(caller.account_id)
+        if account is None:
+            raise MissingAPIKey
+        return account
+
+
+_MAIL: Final = """\
+Someone, probably you, asked for a new API key for your Stenobird account. Open the link within an hour and
+press the button to see a new key, once. Your other keys stay valid; with the new one you can revoke them.
+
+If it wasn't you, do nothing.
+
+"""
+
+
+def _may_see(checkout: Checkout, browser: str | None) -> bool:
+    """Say whether this browser began the checkout; one begun outside a browser is its opener's."""
+    if checkout.browser_hash is None:
+        return True
+    return browser is not None and hmac.compare_digest(checkout.browser_hash, _hash(browser))
+
+
+def _new_key(name: str) -> tuple[str, NewKey]:
+    key = keys.mint("live")
+    record = NewKey(
+        id=f"key_{secrets.token_hex(10)}",
+        account_id="",  # the store knows whose it is
+        name=name,
+        key_hash=key.key_hash,
+        mode="live",
+        scope="full_access",
+        last_four_chars=key.last_four_chars,
+    )
+    return key.secret, record
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
