@@ -149,7 +149,7 @@ class InvalidAPIKey(RequestError):
 
 
 class InvalidAPIKeyMode(InvalidAPIKey):
-    """The API key's prefix does not match its mode: a live key starts with …_live_, a test key with …_test_."""
+    """The API key's prefix does not fit its mode: a live key starts with …_live_, a test key with …_test_."""
 
 
 class InvalidAPIKeyUser(InvalidAPIKey):
@@ -312,7 +312,7 @@ class InvalidWebhookURL(RequestError):
 
 
 class WebhookTargetForbidden(RequestError):
-    """The webhook URL leads to an address that is not public. Send one that is reachable from the internet."""
+    """The webhook URL leads to an address that is not public. Send one that the internet can reach."""
 
     code = "webhook_url_forbidden_target"
     http_status = 400

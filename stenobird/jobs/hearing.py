@@ -23,6 +23,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
+from stenobird.jobs.uploaded import uploaded_source
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
 
 if TYPE_CHECKING:
@@ -138,10 +139,14 @@ class Hearing:
             return
         opened: OpenedMedia | None = None
         if self._source is None:
-            found = await self._senses.finder.find(
-                self._job.audio_url, preview=self.preview, report=self._report
-            )
-            self._source, opened = found.source, found.opened
+            if self._job.upload_id is not None:
+                # Nothing has to be found, and no rung of the ladder knows this URL.
+                self._source = uploaded_source(self._job)
+            else:
+                found = await self._senses.finder.find(
+                    self._job.audio_url, preview=self.preview, report=self._report
+                )
+                self._source, opened = found.source, found.opened
             try:
                 await self._leased.append(*self._resolved(self._source))
             except BaseException:

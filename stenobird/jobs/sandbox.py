@@ -8,7 +8,9 @@ from stenobird.ports import JobChange
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
+    from stenobird.jobs.events import JobEvents
     from stenobird.jobs.leased import LeasedJob
+    from stenobird.ports import NewEvent
 
 ENGINE: Final = "test"
 MODEL: Final = "canned"
@@ -22,17 +24,20 @@ _SENTENCES: Final = (
 
 async def tell(leased: LeasedJob) -> None:
     """Commit the whole job: the events of a real one, in their order, and `done`."""
+    await leased.complete(*story(leased.events, words=leased.job.options.word_timestamps))
+
+
+def story(job_events: JobEvents, *, words: bool) -> tuple[JobChange, list[NewEvent]]:
+    """Return how a test job ends: everything after its first event."""
     events = [
-        leased.events.status("transcribing", "submitted"),
-        leased.events.status("transcribing", "transcribing"),
+        job_events.status("transcribing", "submitted"),
+        job_events.status("transcribing", "transcribing"),
     ]
     seconds = DURATION_SECONDS / len(_SENTENCES)
     for index, text in enumerate(_SENTENCES):
-        segment = _segment(
-            text, index * seconds, (index + 1) * seconds, words=leased.job.options.word_timestamps
-        )
-        events.append(leased.events.transcript(segment, index, language="en" if index == 0 else None))
-    events.append(leased.events.done("completed", billable_minutes=0))
+        segment = _segment(text, index * seconds, (index + 1) * seconds, words=words)
+        events.append(job_events.transcript(segment, index, language="en" if index == 0 else None))
+    events.append(job_events.done("completed", billable_minutes=0))
     change = JobChange(
         status="completed",
         stage="transcribing",
@@ -42,7 +47,7 @@ async def tell(leased: LeasedJob) -> None:
         model=MODEL,
         billable_minutes=0,
     )
-    await leased.complete(change, events)
+    return change, events
 
 
 def _segment(text: str, start: float, end: float, *, words: bool) -> Segment:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
+    from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
     from stenobird.storage.engine import Database
 
 LEASE_SECONDS: Final = 60
@@ -100,6 +100,34 @@ class SqlJobStore:
                 raise
             return record
 
+    async def create_ended(
+        self,
+        job: NewJob,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> JobRecord:
+        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
+        chunks = sum(event.chunk_index is not None for event in events)
+        values = (
+            rows.new_job_values(job)
+            | rows.change_values(change)
+            | _ended()
+            | {"created_at": db_now(), "last_seq": len(events), "next_chunk_index": chunks}
+        )
+
+        async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
+            result = await connection.execute(
+                insert(jobs).values(**values, commit_id=commit_id).returning(jobs)
+            )
+            record = rows.job_from_row(result.mappings().one())
+            await _insert_events(connection, job.id, events, last_seq=len(events))
+            await _insert_outbox(connection, outbox)
+            return record
+
+        return await self._write(job.id, work)
+
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
         row = await self._row(job_id)
@@ -127,6 +155,23 @@ class SqlJobStore:
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         async with self._db.read() as connection:
             return [rows.job_from_row(row) for row in (await connection.execute(query)).mappings()]
+
+    async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
+        """Return the jobs of a page, newest first, and how many there are on all pages."""
+        which = [jobs.c.account_id == account_id, jobs.c.origin == page.origin]
+        if page.status is not None:
+            which.append(jobs.c.status == page.status)
+        query = (
+            select(jobs)
+            .where(*which)
+            .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+            .limit(page.limit)
+            .offset(page.offset)
+        )
+        async with self._db.read() as connection:
+            total = await connection.scalar(select(func.count()).select_from(jobs).where(*which))
+            found = await connection.execute(query)
+            return [rows.job_from_row(row) for row in found.mappings()], total or 0
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""

@@ -350,7 +350,7 @@ uploads = Table(
     Column("filename", Text, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    # Where the bytes are, once they are all there. A new PUT has a key of its own, so the last one wins whole.
+    # Where the bytes are, once they are all there. Each PUT has a key of its own, so the last one wins whole.
     Column("blob_key", Text),
     Column("created_at", _TIME, nullable=False),
     Column("expires_at", _TIME, nullable=False),

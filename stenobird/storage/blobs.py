@@ -1,0 +1,195 @@
+"""Blobs in a local folder or in S3, behind one library: `ports.BlobStore` on `obstore`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.ports import BlobInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from pathlib import Path
+
+LOCAL_PART_BYTES: Final = 1024 * 1024
+S3_PART_BYTES: Final = 8 * 1024 * 1024
+"""S3 takes at most 10,000 parts of at least 5 MiB."""
+PARTS_AT_ONCE: Final = 2
+PIECE_BYTES: Final = 256 * 1024
+"""Small chunks are joined to pieces of this size: each piece crosses over to the library's threads."""
+READ_BYTES: Final = 256 * 1024
+
+
+class ObjectBlobStore:
+    """A `ports.BlobStore`. A write holds at most `PARTS_AT_ONCE` parts and one piece in memory."""
+
+    def __init__(self, store: LocalStore | S3Store, *, part_bytes: int) -> None:
+        self._store = store
+        self._part_bytes = part_bytes
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store the bytes; see `ports.BlobStore.put`."""
+        handover = _Handover()
+        with _translated():
+            future = asyncio.ensure_future(
+                obstore.put_async(
+                    self._store,
+                    key,
+                    handover.pieces(),
+                    use_multipart=True,
+                    chunk_size=self._part_bytes,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
+            )
+        future.add_done_callback(lambda _: handover.wake())
+        size = 0
+        pending = bytearray()
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                pending += chunk
+                if len(pending) >= PIECE_BYTES:
+                    await handover.give(bytes(pending), future)
+                    pending.clear()
+            if pending:
+                await handover.give(bytes(pending), future)
+            await handover.give(None, future)
+            with _translated():
+                await asyncio.shield(future)
+        except BaseException:
+            # The library removes what it has written when its source raises; a cancelled future would go on.
+            handover.abort()
+            await _ended(future)
+            raise
+        return size
+
+    async def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+        """Yield the bytes; see `ports.BlobStore.get`."""
+        with _translated(key):
+            size = (await obstore.head_async(self._store, key))["size"]
+            if start >= min(size, size if end is None else end):
+                return
+            span: Any = {"offset": start} if end is None else (start, min(end, size))
+            found = await obstore.get_async(self._store, key, options={"range": span})
+            async for chunk in found.stream(min_chunk_size=READ_BYTES):
+                yield bytes(chunk)
+
+    async def delete(self, key: str) -> None:
+        """Remove the key; fine if it is not there."""
+        try:
+            with _translated(key):
+                await obstore.delete_async(self._store, key)
+        except KeyError:
+            return
+
+    async def list(self, prefix: str) -> AsyncGenerator[BlobInfo]:
+        """Yield what is stored under the prefix."""
+        with _translated():
+            async for page in obstore.list(self._store, prefix, chunk_size=500):
+                for entry in page:
+                    yield BlobInfo(entry["path"], entry["size"], entry["last_modified"].timestamp())
+
+
+class _Aborted(Exception):  # seen by the library only
+    """Whoever was writing has gone."""
+
+
+class _Handover:
+    """Hands pieces from the writer's task to the library, one at a time, so that nothing piles up."""
+
+    def __init__(self) -> None:
+        self._piece: bytes | None = None
+        self._aborted = False
+        self._full = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Yield what is given, until `None` is; raises when the writer aborts."""
+        while True:
+            await self._full.wait()
+            if self._aborted:
+                raise _Aborted
+            self._full.clear()
+            piece, self._piece = self._piece, None
+            self._free.set()
+            if piece is None:
+                return
+            yield piece
+
+    async def give(self, piece: bytes | None, taker: asyncio.Future[Any]) -> None:
+        """Hand a piece over once the last one was taken. Raises why the taker gave up."""
+        await self._free.wait()
+        if taker.done():
+            with _translated():
+                taker.result()
+            raise StorageUnavailable
+        self._free.clear()
+        self._piece = piece
+        self._full.set()
+
+    def wake(self) -> None:
+        """Let a waiting writer look at the taker."""
+        self._free.set()
+
+    def abort(self) -> None:
+        """Make the taker's next read raise."""
+        self._aborted = True
+        self._full.set()
+
+
+async def _ended(future: asyncio.Future[Any]) -> None:
+    """Wait until the library has cleaned up, whatever becomes of the waiting task."""
+    await asyncio.wait({future})
+    if not future.cancelled():
+        # Fetched so that nobody complains about it; the writer's own error is the one that counts.
+        future.exception()
+
+
+@contextmanager
+def _translated(key: str = "") -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise KeyError(key) from exc
+    except (BaseError, OSError) as exc:
+        raise StorageUnavailable(
+            "The store of uploads did not answer. Send the same request again in a moment."
+        ) from exc
+
+
+def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = None) -> ObjectBlobStore:
+    """Return the store at an `s3://bucket/prefix` URL, or in the folder where there is none.
+
+    S3 takes its credentials and region as the AWS tools do, from `AWS_*` or the machine's role; `endpoint` is
+    for services that speak S3. Nothing is contacted here. Raises `ConfigurationError`.
+    """
+    if url is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return ObjectBlobStore(LocalStore(folder, automatic_cleanup=True), part_bytes=LOCAL_PART_BYTES)
+        except (BaseError, OSError) as exc:
+            raise ConfigurationError(f"The folder {folder} for uploads can't be used ({exc}).") from exc
+    scheme, _, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ConfigurationError(
+            "STENOBIRD_UPLOAD_STORE_URL must be s3://bucket or s3://bucket/prefix. Unset it to keep uploads "
+            "in the data folder."
+        )
+    try:
+        store = S3Store(
+            bucket,
+            prefix=prefix.strip("/") or None,
+            **({"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}),  # type: ignore[arg-type]  # one of the library's many spellings
+            client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
+        )
+    except (BaseError, OSError, ValueError) as exc:
+        raise ConfigurationError(f"STENOBIRD_UPLOAD_STORE_URL can't be used: {exc}") from exc
+    return ObjectBlobStore(store, part_bytes=S3_PART_BYTES)

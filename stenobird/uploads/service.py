@@ -1,0 +1,207 @@
+"""Upload slots: made, filled, handed to jobs, and swept when they have expired."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from stenobird.errors import (
+    EmptyUploadBody,
+    UploadNotAvailable,
+    UploadNotFound,
+    UploadSizeMismatch,
+    UploadSlotExpired,
+    UploadTooLarge,
+)
+from stenobird.ports import NewUpload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    from stenobird.ports import BlobStore, Caller, Clock, UploadRecord, UploadStore
+    from stenobird.uploads.schemas import CreateUpload
+
+BLOB_PREFIX: Final = "uploads"
+SWEEP_PAGE: Final = 100
+GRACE_SECONDS: Final = 600.0
+"""After a slot expired, for a job that is being made of it at that very moment."""
+ORPHAN_SECONDS: Final = 86_400.0
+"""Bytes that belong to no slot are left by a process that died while it took them."""
+SLOT_MEMORY_SECONDS: Final = 30 * 86_400.0
+"""For so long an expired slot answers 410 instead of 404."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """Bounds of uploads, from the settings."""
+
+    max_bytes: int = 2 * 1024**3
+    quota_bytes: int = 50 * 1024**3
+    lifetime_seconds: float = 30 * 60.0
+
+
+class UploadService:
+    """Slots over an `UploadStore`, their bytes in a `BlobStore`. A slot is its account's alone."""
+
+    def __init__(
+        self,
+        slots: UploadStore,
+        blobs: BlobStore,
+        *,
+        clock: Clock,
+        options: UploadOptions | None = None,
+    ) -> None:
+        self._slots = slots
+        self._blobs = blobs
+        self._clock = clock
+        self._options = options or UploadOptions()
+
+    async def create(self, wish: CreateUpload, caller: Caller) -> UploadRecord:
+        """Make a slot. Raises `UploadTooLarge`, and `QueueBusy` where the store has no room for it."""
+        if wish.size_bytes > self._options.max_bytes:
+            raise UploadTooLarge(
+                f"The file has {wish.size_bytes} bytes; this service accepts {self._options.max_bytes}. "
+                "Send a smaller one.",
+                details={"max_bytes": self._options.max_bytes},
+            )
+        new = NewUpload(
+            id=f"upl_{secrets.token_hex(10)}",
+            account_id=caller.account_id,
+            api_key_id=caller.api_key_id,
+            filename=wish.filename,
+            content_type=wish.content_type,
+            size_bytes=wish.size_bytes,
+            lifetime_seconds=self._options.lifetime_seconds,
+        )
+        return await self._slots.create(new, max_bytes=self._options.quota_bytes)
+
+    async def write(
+        self,
+        upload_id: str,
+        caller: Caller,
+        chunks: AsyncIterator[bytes],
+        *,
+        content_length: int | None = None,
+    ) -> int:
+        """Take the bytes of a slot and return their number; the last complete call wins, atomically.
+
+        Once a job has been made of the slot, its bytes stay as they are, and these are read and dropped, so
+        that a client that repeats a PUT whose answer it missed may go on. Raises `UploadNotFound`,
+        `UploadSlotExpired`, `EmptyUploadBody`, `UploadSizeMismatch`, and whatever `chunks` raises; what was
+        there before stays then.
+        """
+        slot = await self._slot(upload_id, caller.account_id)
+        if content_length == 0:
+            raise EmptyUploadBody
+        if content_length is not None and content_length != slot.size_bytes:
+            raise _mismatch(slot, content_length)
+        counted = _Counted(slot, chunks)
+        if slot.used_at is not None:
+            async for _ in counted.chunks():
+                pass
+            return counted.size
+        key = f"{BLOB_PREFIX}/{slot.id}/{secrets.token_hex(8)}"
+        await self._blobs.put(key, counted.chunks())
+        # Should this raise, nobody knows whether the slot has these bytes now, so they stay for the sweep.
+        accepted, replaced = await self._slots.accept(slot.id, key)
+        unused = replaced if accepted else key
+        if unused is not None:
+            await self._blobs.delete(unused)
+        if not accepted:
+            # It expired meanwhile, or a job was made of the bytes of another PUT.
+            await self._slot(upload_id, caller.account_id)
+        return counted.size
+
+    async def take(self, upload_id: str, account_id: str) -> UploadRecord:
+        """Return the slot for a job that is about to be made; from here on its bytes stay as they are.
+
+        Raises `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`.
+        """
+        slot = await self._slot(upload_id, account_id)
+        if slot.blob_key is None:
+            raise UploadNotAvailable
+        used = await self._slots.use(upload_id)
+        if used is None or used.expired or used.blob_key is None:
+            raise UploadSlotExpired
+        return used
+
+    async def sweep(self) -> int:
+        """Delete the bytes of slots that expired and that no job needs, and bytes that belong to no slot.
+
+        Returns how many blobs were deleted. Safe beside other processes that do the same.
+        """
+        swept = 0
+        while slots := await self._slots.removable(expired_seconds=GRACE_SECONDS, limit=SWEEP_PAGE):
+            for slot in slots:
+                assert slot.blob_key is not None
+                await self._blobs.delete(slot.blob_key)
+                await self._slots.forget_bytes(slot.id)
+            swept += len(slots)
+        swept += await self._sweep_orphans()
+        await self._slots.purge(expired_seconds=SLOT_MEMORY_SECONDS)
+        if swept:
+            _log.info("removed uploads past their use", blobs=swept)
+        return swept
+
+    async def _sweep_orphans(self) -> int:
+        swept = 0
+        page: list[str] = []
+
+        async def judge() -> int:
+            known = await self._slots.known_blobs(page)
+            orphans = [key for key in page if key not in known]
+            for key in orphans:
+                await self._blobs.delete(key)
+            page.clear()
+            return len(orphans)
+
+        async for blob in self._blobs.list(BLOB_PREFIX):
+            if self._clock.time() - blob.written_at < ORPHAN_SECONDS:
+                continue
+            page.append(blob.key)
+            if len(page) == SWEEP_PAGE:
+                swept += await judge()
+        return swept + (await judge() if page else 0)
+
+    async def _slot(self, upload_id: str, account_id: str) -> UploadRecord:
+        slot = await self._slots.get(upload_id)
+        if slot is None or slot.account_id != account_id:
+            raise UploadNotFound
+        if slot.expired:
+            raise UploadSlotExpired
+        return slot
+
+
+class _Counted:
+    """A body that has to be as long as its slot says."""
+
+    def __init__(self, slot: UploadRecord, chunks: AsyncIterator[bytes]) -> None:
+        self.size = 0
+        self._slot = slot
+        self._chunks = chunks
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """Yield the body; raises `EmptyUploadBody`, or `UploadSizeMismatch` as soon as that is certain."""
+        async for chunk in self._chunks:
+            self.size += len(chunk)
+            if self.size > self._slot.size_bytes:
+                raise _mismatch(self._slot, self.size)
+            yield chunk
+        if self.size == 0:
+            raise EmptyUploadBody
+        if self.size < self._slot.size_bytes:
+            raise _mismatch(self._slot, self.size)
+
+
+def _mismatch(slot: UploadRecord, received: int) -> UploadSizeMismatch:
+    details: Mapping[str, int] = {"size_bytes": slot.size_bytes, "bytes_received": received}
+    return UploadSizeMismatch(
+        f"The slot was made for {slot.size_bytes} bytes, and {received} were sent. Send the whole file, "
+        "or make a slot with its size.",
+        details=details,
+    )
