@@ -159,10 +159,12 @@ class JobService:
     async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
         """Return the job. Raises `TranscriptNotFound` for one that isn't there or isn't theirs, alike.
 
-        A preview is readable by its id; any other job by its account. A request without a key gets the same
-        answer for both, since a 401 would say that the id exists.
+        A preview is readable by its id; any other job by its account. Whoever has such a job's id but sent no
+        key gets `MissingAPIKey`: ids can't be guessed, so this is its owner, who forgot the header.
         """
         job = await self._store.get(job_id)
+        if job is not None and job.mode != "preview" and caller is None:
+            raise MissingAPIKey
         if job is None or not (job.mode == "preview" or _owns(job, caller)):
             raise TranscriptNotFound
         return job

@@ -144,13 +144,14 @@ async def test_a_job_of_another_account_is_not_there(
     stranger = {"Authorization": f"Bearer {secret}"}
     for path, headers in (
         (f"/v1/transcripts/{job['id']}{end}", stranger),
-        (f"/v1/transcripts/{job['id']}{end}", {}),
         (f"/v1/transcripts/tr_0000000000000000000000{end}", bearer),
         (f"/v1/transcripts/%00{end}", bearer),
         (f"/v1/transcripts/{'x' * 5000}{end}", bearer),
     ):
         answer = await http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (404, "transcript_not_found")
+    answer = await http.get(f"/v1/transcripts/{job['id']}{end}")
+    assert (answer.status_code, answer.json()["error"]) == (401, "missing_api_key")
 
 
 async def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:

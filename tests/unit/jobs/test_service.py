@@ -17,6 +17,7 @@ from stenobird.errors import (
     MissingAPIKey,
     QueueBusy,
     ReadOnlyKey,
+    RequestError,
     TranscriptCancelled,
     TranscriptNotFound,
     TranscriptNotReady,
@@ -164,15 +165,23 @@ async def test_who_may_see_what(world: JobWorld) -> None:
         assert (await world.service.get(preview.id, caller)).id == preview.id
     for caller in (world.payer, TESTER, READER):
         assert (await world.service.get(full.id, caller)).id == full.id
-    for job_id, caller in ((full.id, None), (full.id, STRANGER), (test.id, STRANGER), ("tr_none", None)):
-        with pytest.raises(TranscriptNotFound) as refused:
+    refusals: tuple[tuple[str, Caller | None, type[RequestError]], ...] = (
+        (full.id, STRANGER, TranscriptNotFound),
+        (test.id, STRANGER, TranscriptNotFound),
+        ("tr_none", None, TranscriptNotFound),
+        ("tr_none", world.payer, TranscriptNotFound),
+        (full.id, None, MissingAPIKey),
+        (test.id, None, MissingAPIKey),
+    )
+    for job_id, caller, refusal in refusals:
+        with pytest.raises(refusal) as refused:
             await world.service.get(job_id, caller)
-        assert refused.value.body() == TranscriptNotFound().body()
-        with pytest.raises(TranscriptNotFound):
+        assert refused.value.body() == refusal().body()
+        with pytest.raises(refusal):
             await world.service.result(job_id, caller)
-        with pytest.raises(TranscriptNotFound):
+        with pytest.raises(refusal):
             await world.service.cancel_or_delete(job_id, caller)
-        with pytest.raises(TranscriptNotFound):
+        with pytest.raises(refusal):
             await anext(world.service.stream(job_id, caller))
 
 
