@@ -566,6 +566,77 @@ class AccountRecord:
     tier: Tier
     created_at: float
     email: str | None = None
+    state: AccountState = "active"
+    billing: AccountBilling = "metered"
+    deleted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccountRow:
+    """An account about to be made."""
+
+    id: str
+    name: str
+    tier: Tier
+    billing: AccountBilling
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WalletEntry:
+    """One change of a wallet: units added (positive) or used by a job."""
+
+    id: str
+    units: int
+    reason: str
+    job_id: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WalletRecord:
+    """A wallet: its balance, what running jobs have reserved of it, and its entries, newest first."""
+
+    units: int
+    reserved_units: int
+    entries: tuple[WalletEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who changed what: `by` is a key's id, or `operator`."""
+
+    id: str
+    account_id: str | None
+    action: str
+    subject: str
+    by: str | None
+    detail: Mapping[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One ledger row: a completed job and who paid for its minutes."""
+
+    job_id: str
+    minutes: int
+    credit_units: int
+    metered_minutes: int
+    audio_seconds: float
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """Ledger rows of some time, added up. `day` is a date, UTC (`YYYY-MM-DD`)."""
+
+    day: str
+    jobs: int
+    minutes: int
+    credit_units: int
+    metered_minutes: int
+    audio_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -584,6 +655,61 @@ class StandingStore(Protocol):
 
     async def standing(self, account_id: str) -> Standing | None:
         """Return the account's standing as last committed; `None` when it is gone."""
+
+
+class AccountStore(StandingStore, Protocol):
+    """Accounts and their wallets. Every method is one transaction; changes leave an audit row.
+
+    A deleted account is gone for all but the ledger: `get` and `standing` return `None`. `by` is who did it:
+    the id of a key, or `operator`.
+    """
+
+    async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
+        """Store the account. Raises `InvalidRequest` when its id is taken."""
+
+    async def get(self, account_id: str) -> AccountRecord | None:
+        """Return the account."""
+
+    async def list_accounts(self, *, after: str = "", limit: int = 100) -> Sequence[AccountRecord]:
+        """Return accounts by id, from the first one after `after`."""
+
+    async def set_plan(
+        self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
+    ) -> AccountRecord | None:
+        """Change tier or billing or both; `None` when there is no such account."""
+
+    async def delete_account(self, account_id: str, *, by: str) -> bool:
+        """Forget name, address, stored answers and unsent messages; return whether the account was there.
+
+        Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
+        """
+
+    async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
+        """Add units to the wallet (negative: take them back); `None` when there is no such account."""
+
+    async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
+        """Return the wallet with its newest entries."""
+
+    async def audit(self, account_id: str | None, *, limit: int = 100) -> Sequence[AuditEntry]:
+        """Return the newest audit rows of an account (of all for `None`), newest first."""
+
+
+class UsageStore(Protocol):
+    """The ledger as accounts may read it. Nothing here writes: rows are made by `JobStore.finish`."""
+
+    async def usage_by_day(self, account_id: str, *, since: float, until: float) -> Sequence[UsageSum]:
+        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are left out."""
+
+    async def usage_by_job(
+        self,
+        account_id: str,
+        *,
+        since: float,
+        until: float,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[UsageRecord]:
+        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,13 +754,18 @@ class FoundKey:
 
 
 class KeyStore(Protocol):
-    """Accounts and their API keys. Every method is one transaction; changes leave an audit row."""
+    """API keys and the accounts they stand for. Every method is one transaction; changes leave an audit row.
 
-    async def ensure_account(self, account_id: str, *, name: str, tier: Tier) -> AccountRecord:
+    `by` is who did it: the id of a key, or `operator`.
+    """
+
+    async def ensure_account(
+        self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
+    ) -> AccountRecord:
         """Return the account, made now if there is none. Safe to call at the same time from two processes."""
 
-    async def add_key(self, key: NewKey) -> KeyRecord:
-        """Store a key. Raises `InvalidRequest` when its account does not exist."""
+    async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
+        """Store a key. Raises `InvalidRequest` when its account does not exist or has `max_valid` already."""
 
     async def find_key(self, key_hash: str) -> FoundKey | None:
         """Return the key with this hash, revoked or not."""
@@ -642,8 +773,16 @@ class KeyStore(Protocol):
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
 
-    async def revoke_key(self, key_id: str, *, account_id: str | None = None) -> KeyRecord | None:
+    async def get_key(self, key_id: str) -> KeyRecord | None:
+        """Return the key with this id, revoked or not."""
+
+    async def revoke_key(
+        self, key_id: str, *, account_id: str | None = None, by: str = "operator"
+    ) -> KeyRecord | None:
         """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
+
+    async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
+        """Store `new` and revoke the old key in one commit; `None` when that is not there or not valid."""
 
 
 # --- uploads ------------------------------------------------------------------------------------------------

@@ -1,21 +1,22 @@
-"""Accounts and API keys in SQL: `ports.KeyStore` for SQLite and PostgreSQL."""
+"""API keys and the accounts they stand for, in SQL: `ports.KeyStore` for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountRecord, FoundKey, KeyRecord
-from stenobird.storage.schema import accounts, api_keys, audit, db_now
+from stenobird.ports import FoundKey, KeyRecord
+from stenobird.storage.account_store import account_from_row
+from stenobird.storage.audit import note
+from stenobird.storage.schema import accounts, api_keys, db_now
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import NewKey, Tier
+    from stenobird.ports import AccountBilling, AccountRecord, NewKey, Tier
     from stenobird.storage.engine import Database
 
 
@@ -25,44 +26,51 @@ class SqlKeyStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def ensure_account(self, account_id: str, *, name: str, tier: Tier) -> AccountRecord:
+    async def ensure_account(
+        self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
+    ) -> AccountRecord:
         """Return the account, made now if there is none. Safe to call at the same time from two processes."""
         async with self._db.write() as connection:
             made = await connection.execute(
                 self._db.insert(accounts)
-                .values(id=account_id, name=name, tier=tier, created_at=db_now())
-                .on_conflict_do_nothing()
+                .values(id=account_id, name=name, tier=tier, billing=billing, created_at=db_now())
+                .on_conflict_do_update(
+                    index_elements=[accounts.c.id],
+                    set_={"deleted_at": None, "name": name, "tier": tier, "billing": billing},
+                    where=accounts.c.deleted_at.is_not(None),
+                )
                 .returning(accounts.c.id)
             )
             if made.scalar_one_or_none() is not None:
-                await _note(connection, account_id, "account.created", account_id)
+                await note(connection, account_id, "account.created", account_id, by="operator")
             found = await connection.execute(select(accounts).where(accounts.c.id == account_id))
-            return _account(found.mappings().one())
+            return account_from_row(found.mappings().one())
 
-    async def add_key(self, key: NewKey) -> KeyRecord:
-        """Store a key. Raises `InvalidRequest` when its account does not exist."""
+    async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
+        """Store a key. Raises `InvalidRequest` when its account does not exist or has `max_valid` already."""
         async with self._db.write() as connection:
             owner = await connection.scalar(
-                select(accounts.c.id).where(accounts.c.id == key.account_id).with_for_update()
+                select(accounts.c.id)
+                .where(accounts.c.id == key.account_id, accounts.c.deleted_at.is_(None))
+                .with_for_update()
             )
             if owner is None:
                 raise InvalidRequest(f"There is no account {key.account_id}. Create it first.")
-            added = await connection.execute(
-                insert(api_keys)
-                .values(
-                    id=key.id,
-                    account_id=key.account_id,
-                    name=key.name,
-                    key_hash=key.key_hash,
-                    mode=key.mode,
-                    scope=key.scope,
-                    last_four_chars=key.last_four_chars,
-                    created_at=db_now(),
+            if max_valid is not None:
+                count = select(func.count()).where(
+                    api_keys.c.account_id == key.account_id, api_keys.c.revoked_at.is_(None)
                 )
-                .returning(api_keys)
+                if (await connection.scalar(count) or 0) >= max_valid:
+                    raise InvalidRequest(
+                        f"The account has {max_valid} keys, which is as many as it may have. "
+                        "Revoke those that are not used.",
+                        details={"max_keys": max_valid},
+                    )
+            record = await _insert(connection, key)
+            await note(
+                connection, key.account_id, "key.created", key.id, by=by, mode=key.mode, scope=key.scope
             )
-            await _note(connection, key.account_id, "key.created", key.id)
-            return _key(added.mappings().one())
+            return record
 
     async def find_key(self, key_hash: str) -> FoundKey | None:
         """Return the key with this hash, revoked or not."""
@@ -71,9 +79,13 @@ class SqlKeyStore:
             row = found.mappings().one_or_none()
             if row is None:
                 return None
-            owner = await connection.execute(select(accounts).where(accounts.c.id == row["account_id"]))
+            owner = await connection.execute(
+                select(accounts).where(accounts.c.id == row["account_id"], accounts.c.deleted_at.is_(None))
+            )
             account = owner.mappings().one_or_none()
-        return FoundKey(_key(row), row["key_hash"], _account(account) if account is not None else None)
+        return FoundKey(
+            _key(row), row["key_hash"], account_from_row(account) if account is not None else None
+        )
 
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
@@ -83,7 +95,16 @@ class SqlKeyStore:
         async with self._db.read() as connection:
             return [_key(row) for row in (await connection.execute(query)).mappings()]
 
-    async def revoke_key(self, key_id: str, *, account_id: str | None = None) -> KeyRecord | None:
+    async def get_key(self, key_id: str) -> KeyRecord | None:
+        """Return the key with this id, revoked or not."""
+        async with self._db.read() as connection:
+            found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
+            row = found.mappings().one_or_none()
+        return _key(row) if row is not None else None
+
+    async def revoke_key(
+        self, key_id: str, *, account_id: str | None = None, by: str = "operator"
+    ) -> KeyRecord | None:
         """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
         which = [api_keys.c.id == key_id]
         if account_id is not None:
@@ -96,26 +117,46 @@ class SqlKeyStore:
                 .returning(api_keys.c.account_id)
             )
             if revoked is not None:
-                await _note(connection, revoked, "key.revoked", key_id)
+                await note(connection, revoked, "key.revoked", key_id, by=by)
             row = (await connection.execute(select(api_keys).where(*which))).mappings().one_or_none()
             return _key(row) if row is not None else None
 
+    async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
+        """Store `new` and revoke the old key in one commit; `None` when that is not there or not valid."""
+        async with self._db.write() as connection:
+            revoked = await connection.scalar(
+                update(api_keys)
+                .where(
+                    api_keys.c.id == key_id,
+                    api_keys.c.account_id == new.account_id,
+                    api_keys.c.revoked_at.is_(None),
+                )
+                .values(revoked_at=db_now())
+                .returning(api_keys.c.id)
+            )
+            if revoked is None:
+                return None
+            record = await _insert(connection, new)
+            await note(connection, new.account_id, "key.rotated", key_id, by=by, replaced_by=new.id)
+            return record
 
-async def _note(connection: AsyncConnection, account_id: str, action: str, subject: str) -> None:
-    await connection.execute(
-        insert(audit).values(
-            id=f"aud_{secrets.token_hex(12)}",
-            account_id=account_id,
-            action=action,
-            subject=subject,
-            detail={},
+
+async def _insert(connection: AsyncConnection, key: NewKey) -> KeyRecord:
+    added = await connection.execute(
+        insert(api_keys)
+        .values(
+            id=key.id,
+            account_id=key.account_id,
+            name=key.name,
+            key_hash=key.key_hash,
+            mode=key.mode,
+            scope=key.scope,
+            last_four_chars=key.last_four_chars,
             created_at=db_now(),
         )
+        .returning(api_keys)
     )
-
-
-def _account(row: RowMapping) -> AccountRecord:
-    return AccountRecord(row["id"], row["name"], row["tier"], row["created_at"], row["email"])
+    return _key(added.mappings().one())
 
 
 def _key(row: RowMapping) -> KeyRecord:

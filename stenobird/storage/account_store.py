@@ -1,0 +1,207 @@
+"""Accounts, wallets and the audit log in SQL: `ports.AccountStore` for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from stenobird.errors import InvalidRequest
+from stenobird.ports import AccountRecord, AuditEntry, Standing, WalletEntry, WalletRecord
+from stenobird.storage import wallet
+from stenobird.storage.audit import note
+from stenobird.storage.schema import (
+    accounts,
+    audit,
+    checkouts,
+    db_now,
+    idempotency,
+    outbox,
+    recoveries,
+    reservations,
+    wallet_entries,
+    wallets,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ports import AccountBilling, NewAccountRow, Tier
+    from stenobird.storage.engine import Database
+
+DELETED_NAME = "deleted"
+
+
+class SqlAccountStore:
+    """`ports.AccountStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def standing(self, account_id: str) -> Standing | None:
+        """Return the account's standing as last committed; `None` when it is gone."""
+        async with self._db.read() as connection:
+            row = await _row(connection, account_id)
+            if row is None:
+                return None
+            units = await wallet.available_units(connection, account_id)
+        return Standing(account_id, row["tier"], row["state"], row["billing"], units)
+
+    async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
+        """Store the account. Raises `InvalidRequest` when its id is taken."""
+        try:
+            async with self._db.write() as connection:
+                made = await connection.execute(
+                    insert(accounts)
+                    .values(
+                        id=account.id,
+                        name=account.name,
+                        email=account.email,
+                        tier=account.tier,
+                        billing=account.billing,
+                        created_at=db_now(),
+                    )
+                    .returning(accounts)
+                )
+                await note(connection, account.id, "account.created", account.id, by=by, tier=account.tier)
+                return account_from_row(made.mappings().one())
+        except IntegrityError as exc:
+            raise InvalidRequest(f"There is an account {account.id} already.") from exc
+
+    async def get(self, account_id: str) -> AccountRecord | None:
+        """Return the account."""
+        async with self._db.read() as connection:
+            row = await _row(connection, account_id)
+        return account_from_row(row) if row is not None else None
+
+    async def list_accounts(self, *, after: str = "", limit: int = 100) -> list[AccountRecord]:
+        """Return accounts by id, from the first one after `after`."""
+        query = (
+            select(accounts)
+            .where(accounts.c.id > after, accounts.c.deleted_at.is_(None))
+            .order_by(accounts.c.id)
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [account_from_row(row) for row in (await connection.execute(query)).mappings()]
+
+    async def set_plan(
+        self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
+    ) -> AccountRecord | None:
+        """Change tier or billing or both; `None` when there is no such account."""
+        changes: dict[str, Any] = {"tier": tier, "billing": billing}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        async with self._db.write() as connection:
+            if changes:
+                changed = await connection.execute(
+                    update(accounts)
+                    .where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
+                    .values(**changes)
+                )
+                if changed.rowcount:
+                    await note(connection, account_id, "account.plan", account_id, by=by, **changes)
+            row = await _row(connection, account_id)
+        return account_from_row(row) if row is not None else None
+
+    async def delete_account(self, account_id: str, *, by: str) -> bool:
+        """Forget name, address, stored answers and unsent messages; return whether the account was there.
+
+        Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
+        """
+        async with self._db.write() as connection:
+            deleted = await connection.execute(
+                update(accounts)
+                .where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
+                .values(deleted_at=db_now(), name=DELETED_NAME, email=None)
+            )
+            if deleted.rowcount == 0:
+                return False
+            await connection.execute(delete(idempotency).where(idempotency.c.account_id == account_id))
+            await connection.execute(
+                delete(outbox).where(outbox.c.account_id == account_id, outbox.c.kind == "webhook")
+            )
+            await connection.execute(delete(recoveries).where(recoveries.c.account_id == account_id))
+            await connection.execute(
+                update(checkouts).where(checkouts.c.account_id == account_id).values(email=None)
+            )
+            await note(connection, account_id, "account.deleted", account_id, by=by)
+            return True
+
+    async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
+        """Add units to the wallet (negative: take them back); `None` when there is no such account."""
+        async with self._db.write() as connection:
+            if await _row(connection, account_id, for_update=True) is None:
+                return None
+            await wallet.change(self._db, connection, account_id, units, reason=reason)
+            await note(connection, account_id, "credits.added", account_id, by=by, units=units, reason=reason)
+            return await _wallet(connection, account_id, limit=1)
+
+    async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
+        """Return the wallet with its newest entries."""
+        async with self._db.read() as connection:
+            return await _wallet(connection, account_id, limit=limit)
+
+    async def audit(self, account_id: str | None, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest audit rows of an account (of all for `None`), newest first."""
+        query = select(audit).order_by(audit.c.created_at.desc(), audit.c.id).limit(limit)
+        if account_id is not None:
+            query = query.where(audit.c.account_id == account_id)
+        async with self._db.read() as connection:
+            return [_audit_entry(row) for row in (await connection.execute(query)).mappings()]
+
+
+def account_from_row(row: RowMapping) -> AccountRecord:
+    """Return an account as its row has it."""
+    return AccountRecord(
+        id=row["id"],
+        name=row["name"],
+        tier=row["tier"],
+        created_at=row["created_at"],
+        email=row["email"],
+        state=row["state"],
+        billing=row["billing"],
+        deleted_at=row["deleted_at"],
+    )
+
+
+async def _row(
+    connection: AsyncConnection, account_id: str, *, for_update: bool = False
+) -> RowMapping | None:
+    query = select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
+    found = await connection.execute(query.with_for_update() if for_update else query)
+    return found.mappings().one_or_none()
+
+
+async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -> WalletRecord:
+    units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
+    reserved = await connection.scalar(
+        select(func.coalesce(func.sum(reservations.c.units), 0)).where(
+            reservations.c.account_id == account_id
+        )
+    )
+    found = await connection.execute(
+        select(wallet_entries)
+        .where(wallet_entries.c.account_id == account_id)
+        .order_by(wallet_entries.c.created_at.desc(), wallet_entries.c.id)
+        .limit(limit)
+    )
+    entries = tuple(
+        WalletEntry(row["id"], row["units"], row["reason"], row["job_id"], row["created_at"])
+        for row in found.mappings()
+    )
+    return WalletRecord(units or 0, reserved or 0, entries)
+
+
+def _audit_entry(row: RowMapping) -> AuditEntry:
+    detail = dict(row["detail"])
+    return AuditEntry(
+        id=row["id"],
+        account_id=row["account_id"],
+        action=row["action"],
+        subject=row["subject"],
+        by=detail.pop("by", None),
+        detail=detail,
+        created_at=row["created_at"],
+    )

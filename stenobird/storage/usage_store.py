@@ -1,0 +1,123 @@
+"""The ledger as accounts read it, in SQL: `ports.UsageStore` for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Integer, and_, func, or_, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+from stenobird.ports import UsageRecord, UsageSum
+from stenobird.storage.schema import usage
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+    from stenobird.storage.engine import Database
+
+DAY_SECONDS: Final = 86_400
+
+_METERED = func.coalesce(usage.c.metered_minutes, usage.c.minutes - usage.c.credit_units)
+
+
+class _epoch_day(FunctionElement[int]):  # noqa: N801  # reads as the SQL function it stands for
+    """Whole days since the epoch, UTC: the two dialects round a cast differently."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(_epoch_day, "sqlite")
+def _sqlite_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} / {DAY_SECONDS}.0 AS INTEGER)"
+
+
+@compiles(_epoch_day, "postgresql")
+def _postgresql_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(floor({compiler.process(element.clauses, **options)} / {DAY_SECONDS}.0) AS integer)"
+
+
+class SqlUsageStore:
+    """`ports.UsageStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
+        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are left out."""
+        day = _epoch_day(usage.c.created_at).label("day")
+        query = (
+            select(
+                day,
+                func.count().label("jobs"),
+                func.sum(usage.c.minutes).label("minutes"),
+                func.sum(usage.c.credit_units).label("credit_units"),
+                func.sum(_METERED).label("metered_minutes"),
+                func.sum(usage.c.audio_seconds).label("audio_seconds"),
+            )
+            .where(*_within(account_id, since, until))
+            .group_by(day)
+            .order_by(day)
+        )
+        async with self._db.read() as connection:
+            found = await connection.execute(query)
+            return [
+                UsageSum(
+                    datetime.fromtimestamp(row["day"] * DAY_SECONDS, UTC).date().isoformat(),
+                    row["jobs"],
+                    int(row["minutes"]),
+                    int(row["credit_units"]),
+                    int(row["metered_minutes"]),
+                    float(row["audio_seconds"]),
+                )
+                for row in found.mappings()
+            ]
+
+    async def usage_by_job(
+        self,
+        account_id: str,
+        *,
+        since: float,
+        until: float,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[UsageRecord]:
+        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
+        where = _within(account_id, since, until)
+        if before is not None:
+            created_at, job_id = before
+            where.append(
+                or_(
+                    usage.c.created_at < created_at,
+                    and_(usage.c.created_at == created_at, usage.c.job_id < job_id),
+                )
+            )
+        query = (
+            select(usage, _METERED.label("metered"))
+            .where(*where)
+            .order_by(usage.c.created_at.desc(), usage.c.job_id.desc())
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [
+                UsageRecord(
+                    job_id=row["job_id"],
+                    minutes=row["minutes"],
+                    credit_units=row["credit_units"],
+                    metered_minutes=row["metered"],
+                    audio_seconds=row["audio_seconds"],
+                    created_at=row["created_at"],
+                )
+                for row in (await connection.execute(query)).mappings()
+            ]
+
+
+def _within(account_id: str, since: float, until: float) -> list[ColumnElement[bool]]:
+    return [
+        usage.c.account_id == account_id,
+        usage.c.created_at >= since,
+        usage.c.created_at < until,
+    ]
