@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from stenobird.bootstrap import SERVER_FILE, open_services, serving
+from stenobird.bootstrap import open_services
+from stenobird.serving import SERVER_FILE, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from stenobird.bootstrap import run_server, run_worker
 from stenobird.config import Settings
 from stenobird.logs import configure_logging
+from stenobird.serving import run_server, run_worker
 
 
 @click.command()

@@ -14,13 +14,14 @@ from urllib.parse import quote
 
 import click
 
-from stenobird.bootstrap import open_storage, until_signal
+from stenobird.bootstrap import open_storage
 from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_service, running_service
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
 from stenobird.logs import configure_logging
+from stenobird.serving import until_signal
 from stenobird.testing.media_server import Resource, ThreadedMediaServer
 
 if TYPE_CHECKING:

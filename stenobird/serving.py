@@ -1,0 +1,186 @@
+"""A service at work: HTTP and jobs in one process, from the first request to the last commit of a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from stenobird import __version__
+from stenobird.bootstrap import open_services
+from stenobird.clock import SystemClock
+from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.web.app import create_app
+from stenobird.web.server import WebServer
+from stenobird.web.services import Readiness, WebServices
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from stenobird.bootstrap import Services
+    from stenobird.config import Settings
+
+_log = structlog.get_logger("stenobird")
+
+RETENTION_SECONDS = 3600.0
+"""How often a service removes what is past its retention."""
+
+
+@asynccontextmanager
+async def serving(services: Services) -> AsyncIterator[RunningServer]:
+    """Serve HTTP, and carry jobs out, while the context lasts; leaving it drains both.
+
+    Raises `ConfigurationError` when the address can't be listened on.
+    """
+    settings = services.settings
+    listener = _listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        shutting_down = asyncio.Event()
+        web = WebServices(
+            settings=settings,
+            jobs=services.jobs,
+            keys=services.storage.keys,
+            health=lambda: _health(services),
+            readiness=lambda: _readiness(services),
+            job_counts=services.storage.jobs.counts,
+            metrics=services.metrics,
+            shutting_down=shutting_down,
+            billing=services.billing.service,
+        )
+        server = WebServer(create_app(web), settings, shutting_down)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=[listener]), name="web server")
+            if services.worker is not None:
+                tasks.create_task(services.worker.run(), name="worker")
+            background = [tasks.create_task(_keep_retention(services), name="retention")]
+            if services.billing.worker is not None:
+                background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
+            await server.listening.wait()
+            try:
+                yield RunningServer(server.url, shutting_down)
+            finally:
+                server.should_exit = True
+                if services.worker is not None:
+                    services.worker.stop()
+                for task in background:
+                    task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers: where, and the event that is set when it begins to shut down."""
+
+    url: str
+    shutting_down: asyncio.Event
+
+
+async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT; then streams end, commits finish, leases go back, children end."""
+    async with (
+        open_services(settings, with_worker=with_worker) as services,
+        until_signal() as stopped,
+        serving(services) as server,
+    ):
+        (settings.data_dir / SERVER_FILE).write_text(json.dumps({"pid": os.getpid(), "url": server.url}))
+        _log.info("listening", url=server.url)
+        await stopped.wait()
+        _log.info("draining", grace_seconds=settings.grace_seconds)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Carry jobs out until SIGTERM or SIGINT, without HTTP."""
+    if settings.database_url is None:
+        raise ConfigurationError(
+            'A separate worker needs PostgreSQL: set STENOBIRD_DATABASE_URL. "stenobird serve" has a worker.'
+        )
+    async with open_services(settings) as services, until_signal() as stopped, asyncio.TaskGroup() as tasks:
+        assert services.worker is not None
+        tasks.create_task(services.worker.run(), name="worker")
+        billing = None
+        if services.billing.worker is not None:
+            billing = tasks.create_task(services.billing.worker.run(), name="billing")
+        await stopped.wait()
+        services.worker.stop()
+        if billing is not None:
+            billing.cancel()
+
+
+SERVER_FILE = "server.json"
+"""In the data folder: where the service that holds its lock listens, for the command line."""
+
+
+def _health(services: Services) -> Mapping[str, Any]:
+    engine = services.recognizer.status() if services.recognizer is not None else None
+    degraded = engine is not None and bool(engine.get("degraded"))
+    return {
+        "status": "degraded" if degraded else "ok",
+        "version": __version__,
+        "engine": engine,
+        "running": services.worker.running if services.worker is not None else 0,
+    }
+
+
+async def _readiness(services: Services) -> Readiness:
+    reasons = []
+    try:
+        await services.storage.jobs.counts()
+    except StorageUnavailable as error:
+        reasons.append(error.message)
+    if services.recognizer is not None and not await services.recognizer.ready():
+        status = services.recognizer.status()
+        reasons.append(
+            f"The speech engine is {status.get('state')}: {status.get('message') or 'please wait'}"
+        )
+    return Readiness(not reasons, tuple(reasons))
+
+
+async def _keep_retention(services: Services) -> None:
+    clock = SystemClock()
+    while True:
+        try:
+            before = clock.time() - services.settings.retention_days * 86_400
+            purged = await services.jobs.purge(older_than=before)
+            if purged:
+                _log.info("removed transcripts past their retention", jobs=len(purged))
+        except StorageUnavailable as error:
+            _log.warning("retention waits", reason=error.message)
+        await clock.sleep(RETENTION_SECONDS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"Can't listen on {host}:{port} ({exc.strerror}). Stop what uses it, or set STENOBIRD_PORT."
+        ) from exc
+    listener.setblocking(False)  # noqa: FBT003  # the standard library's signature
+    return listener
+
+
+@asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGTERM or SIGINT sets, instead of ending the process."""
+    # uvicorn takes the signals over while it serves and raises them again afterwards; a handler of the
+    # event loop sees both, so the second one does not end the process in mid-drain.
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
