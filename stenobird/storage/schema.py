@@ -358,3 +358,13 @@ uploads = Table(
     Column("used_at", _TIME),
     Index(None, "expires_at"),
 )
+
+shares = Table(
+    "shares",
+    metadata,
+    # SHA-256 of the token in the link. The link dies with its job.
+    Column("token_hash", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Index(None, "job_id"),
+)

@@ -290,3 +290,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
     op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"], unique=False)
+    op.create_table(
+        "shares",
+        sa.Column("token_hash", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_shares_job_id_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_shares")),
+    )
+    op.create_index(op.f("ix_shares_job_id"), "shares", ["job_id"], unique=False)

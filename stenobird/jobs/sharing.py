@@ -1,0 +1,101 @@
+"""Share links: a token that the owner of a transcript makes, gives away and revokes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stenobird.errors import InvalidRequest, ReadOnlyKey, TranscriptNotFound
+from stenobird.ports import Caller
+
+if TYPE_CHECKING:
+    from stenobird.jobs.service import JobService
+    from stenobird.ports import JobRecord, JobStore
+
+MAX_LINKS: Final = 20
+"""Links that one transcript may have at a time."""
+
+_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_DIGITS: Final = 32
+_TOKEN: Final = re.compile(rf"sh_[A-Za-z0-9]{{{_DIGITS}}}")
+
+
+class ShareStore(Protocol):
+    """Which tokens open which job, by their SHA-256 (hex). Every method is one transaction."""
+
+    async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
+        """Store a token; `False` when the job is gone or has `max_links` already."""
+
+    async def opens(self, token_hash: str) -> str | None:
+        """Return the id of the job that the token opens."""
+
+    async def count(self, job_id: str) -> int:
+        """Return how many tokens open the job."""
+
+    async def revoke(self, job_id: str) -> int:
+        """Forget every token of the job; return how many there were."""
+
+
+class ShareService:
+    """Share links as HTTP sees them. A token opens one transcript for reading, and nothing else."""
+
+    def __init__(self, shares: ShareStore, store: JobStore, jobs: JobService) -> None:
+        self._shares = shares
+        self._store = store
+        self._jobs = jobs
+
+    async def create(self, job_id: str, caller: Caller | None) -> str:
+        """Return a new token, which is stored nowhere in the clear.
+
+        Raises `TranscriptNotFound`, `MissingAPIKey`, `ReadOnlyKey`, and `InvalidRequest` for a preview, which
+        whoever has its id may read anyway, and where the transcript has `MAX_LINKS` links already.
+        """
+        await self._owned(job_id, caller)
+        token = "sh_" + "".join(secrets.choice(_BASE62) for _ in range(_DIGITS))
+        if not await self._shares.add(job_id, _hash(token), max_links=MAX_LINKS):
+            raise InvalidRequest(
+                f"This transcript has {MAX_LINKS} share links already. Revoke them first: "
+                f"DELETE /v1/transcripts/{job_id}/share."
+            )
+        return token
+
+    async def count(self, job_id: str, caller: Caller | None) -> int:
+        """Return how many links there are. Raises as `create` does."""
+        await self._owned(job_id, caller)
+        return await self._shares.count(job_id)
+
+    async def revoke(self, job_id: str, caller: Caller | None) -> None:
+        """End every link of the transcript, at once. Raises as `create` does."""
+        await self._owned(job_id, caller)
+        await self._shares.revoke(job_id)
+
+    async def reader(self, job_id: str, token: str) -> Caller:
+        """Return who the token reads as: the transcript's account, read-only, for this transcript alone.
+
+        The caller must not use it for anything but reading this job. Raises `TranscriptNotFound` for a token
+        that is not this transcript's, that was revoked, or that never was one.
+        """
+        if not _TOKEN.fullmatch(token) or await self._shares.opens(_hash(token)) != job_id:
+            raise TranscriptNotFound
+        job = await self._store.get(job_id)
+        if job is None or job.account_id is None:
+            raise TranscriptNotFound
+        return Caller(job.account_id, "share", "live", "read_only", "free")
+
+    async def _owned(self, job_id: str, caller: Caller | None) -> JobRecord:
+        job = await self._jobs.get(job_id, caller)
+        if job.mode == "preview":
+            raise InvalidRequest(
+                "A preview needs no share link: whoever has its address can read it.", details={"field": "id"}
+            )
+        if caller is not None and caller.scope == "read_only":
+            raise ReadOnlyKey
+        return job
+
+
+def _hash(token: str) -> str:
+    # The token has 190 random bits, so a plain hash can't be reversed by guessing.
+    return hashlib.sha256(token.encode()).hexdigest()
