@@ -57,6 +57,8 @@ class Finding:
     aside: bool = False
     narration: bool = False
     penalty: float = 0.0
+    main: bool = False
+    """Inside the page's `main` or `article`, beside nothing."""
     video: bool = False
     group: int | None = None
     """Findings of one player element share a group: they are formats of one audio."""
@@ -87,7 +89,8 @@ _PREVIEW = re.compile(
     re.IGNORECASE,
 )
 _SOUND = re.compile(
-    r"/plugins/|/(?:assets|static|dist|build|js|public|resources)/(?:\w+/)?(?:sounds?|sfx)/|googleassistant|/sounds?/(?:ui|notif)"
+    r"/plugins/|/(?:assets|static|dist|build|js|public|resources)/(?:\w+/)?(?:sounds?|sfx)/|googleassistant"
+    r"|/sounds?/(?:ui|notif)|/prons?/|/pronunciations?/|_pron(?:unciation)?[/_.]|ssl\.gstatic\.com/dictionary"
     r"|/(?:blank|silence|silent|empty|beep|click|ding|pop|chime|bell|notif(?:y|ication)?s?|alert|success|error"
     r"|message|ping|"
     r"[\w-]*(?:second|sec|s)-(?:of-)?silence|captcha[\w-]*)\.(?:mp3|ogg|wav|m4a)$",
@@ -196,6 +199,7 @@ def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False)
     for finding in findings:
         if finding.video is not video:
             continue
+        finding.url = urls.for_request(finding.url)
         reason = rejection(finding.url)
         if reason is None:
             usable.append(finding)
@@ -273,6 +277,9 @@ def _value(finding: Finding) -> float:
         value += 12.0
     if finding.aside:
         value -= 25.0
+    if finding.main:
+        # Enough to break a tie with a player in the page's frame, too little for anything else.
+        value += 2.0
     if finding.narration or is_narration(finding.url):
         value -= 60.0
     if urls.extension(finding.url) == "wma":
@@ -292,7 +299,15 @@ def _format_rank(url: str) -> int:
 
 def _same_audio(first: _File, second: _File) -> bool:
     """Tell whether two files are formats or qualities of one audio."""
-    return bool(first.groups & second.groups) or (first.variant == second.variant and len(first.variant) > 4)
+    if first.groups & second.groups or (first.variant == second.variant and len(first.variant) > 4):
+        return True
+    # /stream/ep-12.mp3 and /download/ep-12.mp3; but not /book-1/01.mp3 and /book-2/01.mp3.
+    ours, theirs = first.best.url, second.best.url
+    return (
+        urls.file_name(ours) == urls.file_name(theirs)
+        and urls.host_of(ours) == urls.host_of(theirs)
+        and bool(re.search(r"[a-z][-_]?\d", first.variant))
+    )
 
 
 def _tied(files: Sequence[_File]) -> list[_File]:

@@ -91,13 +91,15 @@ async def _judge(
     kind, container = opened.sniffed.kind, opened.sniffed.container
     if kind == "playlist" and container not in {"hls", "dash"} and depth < MAX_POINTERS:
         return await _follow_pointer(search, lead, opened, page_url, depth)
-    if kind == "media" or (kind == "playlist" and container == "hls"):
+    live = lead.technique != "direct" and any(name.startswith("icy-") for name in opened.response.headers)
+    if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
         found = FoundAudio(_source(search, lead, opened, page_url), opened.response)
         clip = await _as_clip(lead, opened, found) if kind == "media" else None
         if clip is None:
             search.hand_over(opened.response)
         return clip or found
     what = {
+        "media": "it is a live stream",
         "empty": "it is empty (0 bytes)",
         "html": "it is a web page",
         "feed": "it is a feed",

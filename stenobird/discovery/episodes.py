@@ -241,7 +241,7 @@ def plain(title: str | None) -> str:
     # Marks of scripts that can't be read without them (Devanagari, Thai …) stay; Latin-like accents go.
     text = "".join(char for char in text if not "\u0300" <= char <= "\u036f")
     words = re.findall(r"[\w\u0900-\u0dff\u0e31-\u0e4e]+", unicodedata.normalize("NFC", text))
-    return " ".join(words).replace("_", " ").strip()
+    return " ".join(" ".join(words).replace("_", " ").split())
 
 
 _LEADING_NUMBER = re.compile(

@@ -28,7 +28,7 @@ _AUDIO_KEY: Final = (
 )
 _ABSOLUTE = re.compile(r"(?:https?:)?//[^\s\"'<>\\`|{}^]{4,2000}", re.IGNORECASE)
 _ROOTED = re.compile(
-    r"[\"'](/?[\w./%~+-][^\s\"'<>\\`|{}^]{2,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
+    r"[\"']((?:\.{0,2}/|[\w%~+-]{1,40}/)[\w%~+-][^\s\"'<>\\`|{}^]{2,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
     re.IGNORECASE,
 )
 _KEYED = re.compile(

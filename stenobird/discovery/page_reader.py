@@ -8,7 +8,6 @@ made in `candidates`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree, html  # type: ignore[import-untyped]
@@ -20,56 +19,15 @@ from stenobird.discovery.inline_state import AUDIO_HINT, attribute_mentions, men
 from stenobird.discovery.json_ld import read_json_ld
 from stenobird.discovery.page_facts import PageHead, read_head
 from stenobird.discovery.rungs import EpisodeFacts, PageFacts
+from stenobird.discovery.surroundings import Surroundings, heading_near, labels, says_audio, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_FINDINGS: Final = 1000
-MAX_ANCESTORS: Final = 40
 PAGE_GROUP: Final = -1
 """The group of what the page's head names: one audio, however many formats and addresses."""
 
-_ASIDE = re.compile(
-    r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers"
-    r"|radio-program|latest-podcasts?|latest-episodes?|recent-episodes?|more-episodes|other-episodes|recommended"
-    r"|recommendations?|read-?more|most-?read|trending|popular|onward|suggested|footer|breadcrumbs?|menu"
-    r"|next-episode|prev(?:ious)?-episode|also-like|similar)(?:$|[\s_-])|(?:^|\s)widget(?:$|\s)",
-    re.IGNORECASE,
-)
-_COMMENTS = re.compile(
-    r"(?:^|[\s_-])(?:comments?|commentlist|comment-(?:body|content|text)|kommentare?|commentaires?|disqus|replies)"
-    r"(?:$|[\s_-])",
-    re.IGNORECASE,
-)
-_NOT_ASIDE = re.compile(
-    r"(?:^|\s)(?:no|has|with|without|open|is)-?(?:sidebar|comments?|related|menu|footer)\S*"
-)
-_NARRATION_CLASS = re.compile(
-    r"(?:^|[\s_-])(?:polly|tts|audionote|audio-note|speechkit|beyondwords|trinity|trinityaudio|readspeaker|read-?aloud"
-    r"|text-?to-?speech|narration|narrated|listen-to-(?:this-)?article|article-narration"
-    r"|ad-auris|everlit|vorlesen)(?:$|[\s_-])",
-    re.IGNORECASE,
-)
-_NARRATION_TEXT = re.compile(
-    r"listen to (?:this|the) article|(?:this|the) article (?:was |is )?read"
-    r"|audio version of (?:this|the) article"
-    r"|(?:ai|computer)[- ]generated (?:voice|audio)|automated voice|artikel (?:an)?hören"
-    r"|diesen artikel|artikel vorlesen"
-    r"|vorlesefunktion|écouter (?:l.article|cet article)|(?:escuchar|escucha) (?:este|el) artículo"
-    r"|ascolta l.articolo"
-    r"|ascolta (?:questo )?articolo|ouvir (?:este|o) artigo|(?:beluister|luister naar) dit artikel"
-    r"|lyssna på artikeln"
-    r"|lyt til artikl|この記事を(?:聴|聞)|記事を読み上げ|прослушать статью|dengarkan artikel",
-    re.IGNORECASE,
-)
-_EVIDENCE = re.compile(
-    r"download|herunterladen|télécharger|telecharger|descargar|scarica|baixar|downloaden|ladda ner|last ned"
-    r"|hent"
-    r"|pobierz|скачать|ダウンロード|下载|下載|다운로드|listen|anhören|nachhören|hören|écouter|ecouter|réécouter|escuchar|escucha"
-    r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
-    r"|audio|play\b|episode|folge\b|radio",
-    re.IGNORECASE,
-)
 _SCRIPTS = etree.XPath("//script[not(@src)]")
 _PLAYERS = etree.XPath("//audio|//amp-audio|//video|//amp-video")
 _TYPED = etree.XPath("//a[starts-with(@type,'audio/')]|//link[starts-with(@type,'audio/')]")
@@ -77,9 +35,8 @@ _MICRODATA = etree.XPath(
     "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url'"
     " or @itemprop='associatedMedia' or @itemprop='encoding']"
 )
-_OWN_TECHNIQUE: Final = frozenset(
-    {"a", "audio", "video", "source", "amp-audio", "amp-video", "meta", "iframe", "script", "img"}
-)
+_OWN_TECHNIQUE: Final = frozenset({"audio", "video", "source", "amp-audio", "amp-video", "script", "img"})
+_ENCYCLOPAEDIAS: Final = ("wikipedia.org", "wiktionary.org")
 _SOURCE_ATTRIBUTES: Final = (
     "src",
     "data-src",
@@ -89,6 +46,7 @@ _SOURCE_ATTRIBUTES: Final = (
     "data-audio",
     "data-lazy-src",
 )
+_OWN_ATTRIBUTES: Final = frozenset({"srcset", *_SOURCE_ATTRIBUTES})
 
 
 def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = False) -> PageFacts:
@@ -116,15 +74,6 @@ def _tree(text: str) -> Any | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Around:
-    """What an element stands in: beside the content, a reading of the article, readers' comments."""
-
-    aside: bool
-    narration: bool
-    comments: bool
-
-
 class _PageReader:
     def __init__(self, tree: Any, url: str, hints: set[str]) -> None:
         self.tree = tree
@@ -134,7 +83,7 @@ class _PageReader:
         self.base = (urls.absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
-        self._surroundings: dict[Any, _Around] = {}
+        self._surroundings = Surroundings()
 
     def facts(self, *, with_state: bool) -> PageFacts:
         scripts = [
@@ -154,6 +103,9 @@ class _PageReader:
         page = PageWords(
             _title_words(head), urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
         )
+        if urls.is_on(self.url, *_ENCYCLOPAEDIAS):
+            # Pronunciations and samples illustrate an entry; its subject is never one of them.
+            self.findings.clear()
         choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
         videos = self.findings[:MAX_FINDINGS] if self._is_video_page(head) else []
         video = candidates.choose(videos, page, video=True)
@@ -258,7 +210,7 @@ class _PageReader:
             _without_cache_buster(url),
             "page.video_element" if video else "page.audio_element",
             player,
-            context=f"{_labels(player)} {self._heading_near(player)}",
+            context=f"{labels(player)} {heading_near(player)}",
             video=video,
             group=self._groups,
         )
@@ -269,7 +221,7 @@ class _PageReader:
             url = urls.absolute(self.base, value) if value else None
             kind = (element.get("type") or "").lower()
             if url and (urls.is_audio_url(url) or kind.startswith("audio/")):
-                self._add(url, "page.microdata", element, context=f"{_labels(element)} {_text(element)}")
+                self._add(url, "page.microdata", element, context=f"{labels(element)} {text_of(element)}")
 
     def _from_attributes(self) -> None:
         for value in self._hinting_values():
@@ -279,11 +231,7 @@ class _PageReader:
             tag = element.tag.lower()
             if tag == "a" and name == "href":
                 self._from_link(element, str(value))
-            elif (
-                tag in _OWN_TECHNIQUE
-                and name in {"src", "href", "content", "srcset", *_SOURCE_ATTRIBUTES[1:]}
-                and tag != "a"
-            ):
+            elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _is_preview_meta(element):
                 continue
             elif name.startswith("on"):
                 self._from_mentions(
@@ -317,7 +265,7 @@ class _PageReader:
 
     def _from_mentions(self, found: Iterator[Any], technique: str, element: Any) -> None:
         for mention in found:
-            context = mention.title or f"{_labels(element)} {_text(element)} {self._heading_near(element)}"
+            context = mention.title or f"{labels(element)} {text_of(element)} {heading_near(element)}"
             self._add(
                 _without_cache_buster(mention.url),
                 technique,
@@ -334,7 +282,7 @@ class _PageReader:
         if element.getparent() is not None and element.getparent().tag == "audio":
             self._add(url, "page.audio_element", element, context="", group=self._groups)
             return
-        text = _text(element)
+        text = text_of(element)
         near = " ".join(
             filter(
                 None,
@@ -342,14 +290,14 @@ class _PageReader:
             )
         )
         parent = element.getparent()
-        if parent is not None and len(_text(parent)) < 120:
-            near = f"{near} {parent.get('class') or ''} {_text(parent)}"
-        evidence = typed or "download" in element.attrib or bool(_EVIDENCE.search(near[:400]))
+        if parent is not None and len(text_of(parent)) < 120:
+            near = f"{near} {parent.get('class') or ''} {text_of(parent)}"
+        evidence = typed or "download" in element.attrib or says_audio(near)
         self._add(
             _without_cache_buster(url),
             "page.link",
             element,
-            context=f"{text} {_labels(element)} {self._heading_near(element) if len(text) < 40 else ''}",
+            context=f"{text} {labels(element)} {heading_near(element) if len(text) < 40 else ''}",
             evidence=evidence,
         )
 
@@ -364,93 +312,24 @@ class _PageReader:
                 )
             )
 
-    # --- what stands around it ------------------------------------------------------------------------------
-
     def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
         if len(self.findings) < MAX_FINDINGS:
-            around = self._around(element)
+            around = self._surroundings.around(element)
             self.findings.append(
                 Finding(
                     url,
                     technique,
                     aside=around.aside,
                     narration=around.narration,
+                    main=around.main and not around.aside,
                     penalty=more.pop("penalty", 0.0) + (60.0 if around.comments else 0.0),
                     **more,
                 )
             )
 
-    def _around(self, element: Any) -> _Around:
-        """Judge what the element stands in, up to the body."""
-        known = self._surroundings.get(element)
-        if known is not None:
-            return known
-        aside = narration = comments = False
-        node, steps = element, 0
-        while node is not None and steps < MAX_ANCESTORS:
-            tag = node.tag.lower() if isinstance(node.tag, str) else ""
-            if tag in {"body", "html"}:
-                break
-            names = f"{node.get('class') or ''} {node.get('id') or ''}"
-            if tag in {"aside", "footer", "nav"}:
-                aside = True
-            elif tag not in {"main", "article"} and names.strip():
-                names = _NOT_ASIDE.sub(" ", names)
-                aside = aside or bool(_ASIDE.search(names))
-                comments = comments or bool(_COMMENTS.search(names))
-            narration = narration or bool(_NARRATION_CLASS.search(names))
-            if steps < 3 and not narration:
-                nearby = _text(node, limit=300) if steps else _labels(node)
-                narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
-            node, steps = node.getparent(), steps + 1
-        around = self._surroundings[element] = _Around(aside, narration, comments)
-        return around
 
-    def _heading_near(self, element: Any) -> str:
-        """Return the heading that the element stands under, among the siblings of it and its ancestors."""
-        node = element
-        for _ in range(5):
-            if node is None or node.tag in {"body", "html"}:
-                break
-            sibling, steps = node.getprevious(), 0
-            while sibling is not None and steps < 6:
-                if isinstance(sibling.tag, str):
-                    heading = sibling if sibling.tag in _HEADINGS else next(sibling.iter(*_HEADINGS), None)
-                    if heading is not None:
-                        return _text(heading, limit=300)
-                sibling, steps = sibling.getprevious(), steps + 1
-            node = node.getparent()
-        return ""
-
-
-_HEADINGS: Final = ("h2", "h3", "h4", "h5")
-# The h1 is left out: everything on the page stands under it, so that it tells nothing apart.
-_LABELS: Final = (
-    "title",
-    "aria-label",
-    "data-title",
-    "data-name",
-    "data-episode-title",
-    "data-track-title",
-    "alt",
-    "name",
-)
-
-
-def _labels(element: Any) -> str:
-    return " ".join(value for name in _LABELS if (value := element.get(name)))[:500]
-
-
-def _text(element: Any, limit: int = 400) -> str:
-    """Return the first `limit` characters of an element's text; stops reading there."""
-    parts: list[str] = []
-    length = 0
-    for part in element.itertext():
-        parts.append(part)
-        length += len(part)
-        if length > limit * 2:
-            break
-    return " ".join(" ".join(parts).split())[:limit]
+def _is_preview_meta(element: Any) -> bool:
+    return element.tag == "meta" and "preview" in f"{element.get('property')} {element.get('name')}"
 
 
 def _title_words(head: PageHead) -> set[str]:

@@ -58,6 +58,8 @@ async def test_corpus_document_gives_its_one_right_answer(searcher: Any, case: d
         assert caught.value.code == case.get("error", "audio_source_not_found")
     else:
         assert await searcher.media_url_in(CorpusWeb(case), case["url"]) == expected
+        # The page, the media, and two round trips more at most; a dead format is one of them.
+        assert len(searcher.web.asked) <= 4
     assert searcher.web.left_open == []
 
 

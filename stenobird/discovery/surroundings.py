@@ -1,0 +1,154 @@
+"""Judges what an element of a page stands in, and what the page says beside it. Runs in the parsing child."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_ANCESTORS: Final = 40
+
+_ASIDE = re.compile(
+    r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers"
+    r"|radio-program|latest-podcasts?|latest-episodes?|recent-episodes?|more-episodes|other-episodes|recommended"
+    r"|recommendations?|read-?more|most-?read|trending|popular|onward|suggested|footer|breadcrumbs?|menu"
+    r"|next-episode|prev(?:ious)?-episode|also-like|similar)(?:$|[\s_-])|(?:^|\s)widget(?:$|\s)",
+    re.IGNORECASE,
+)
+_TEASER = re.compile(r"(?:^|[\s_-])(?:teaser|promo|related)(?:$|[\s_-])", re.IGNORECASE)
+_COMMENTS = re.compile(
+    r"(?:^|[\s_-])(?:comments?|commentlist|comment-(?:body|content|text)|kommentare?|commentaires?|disqus|replies)"
+    r"(?:$|[\s_-])",
+    re.IGNORECASE,
+)
+_NOT_ASIDE = re.compile(
+    r"(?:^|\s)(?:no|has|with|without|open|is)-?(?:sidebar|comments?|related|menu|footer)\S*"
+)
+_NARRATION_CLASS = re.compile(
+    r"(?:^|[\s_-])(?:polly|tts|audionote|audio-note|speechkit|beyondwords|trinity-?(?:audio|player)|readspeaker"
+    r"|read-?aloud"
+    r"|text-?to-?speech|narration|narrated|listen-to-(?:this-)?article|article-narration"
+    r"|speech-?(?:player|article)|listen-article|article-listen|voiced-article|audio-version|webreader|narrator"
+    r"|ad-auris|everlit|vorlesen)(?:$|[\s_-])",
+    re.IGNORECASE,
+)
+_NARRATION_TEXT = re.compile(
+    r"listen to (?:this|the) article|(?:this|the) article (?:was |is )?read"
+    r"|audio version of (?:this|the) article"
+    r"|(?:ai|computer)[- ]generated (?:voice|audio)|automated voice|artikel (?:an)?hören"
+    r"|diesen artikel|artikel vorlesen"
+    r"|voiced by|powered by (?:trinity|beyondwords|speechify|elevenlabs|ad auris)|text[- ]to[- ]speech"
+    r"|audio is (?:auto(?:matically)?|ai|machine)[- ]generated|automatically generated audio|ki[- ]generiert"
+    r"|ki-stimme|maschinell vorgelesen|voix de synthèse|voz sintética"
+    r"|generado (?:por|con) (?:ia|inteligencia)"
+    r"|vorlesefunktion|écouter (?:l.article|cet article)|(?:escuchar|escucha) (?:este|el) artículo"
+    r"|ascolta l.articolo|ascolta (?:questo )?articolo|ouvir (?:este|o) artigo|(?:beluister|luister naar) dit artikel"
+    r"|lyssna på artikeln"
+    r"|lyt til artikl|この記事を(?:聴|聞)|記事を読み上げ|прослушать статью|dengarkan artikel",
+    re.IGNORECASE,
+)
+_EVIDENCE = re.compile(
+    r"download|herunterladen|télécharger|telecharger|descargar|scarica|baixar|downloaden|ladda ner|last ned"
+    r"|\bhent\b"
+    r"|pobierz|скачать|ダウンロード|下载|下載|다운로드|listen|anhören|nachhören|hören|écouter|ecouter|réécouter|escuchar|escucha"
+    r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
+    r"|audio|play\b|episode|folge\b|radio",
+    re.IGNORECASE,
+)
+_HEADINGS: Final = ("h2", "h3", "h4", "h5")
+# The h1 is left out: everything on the page stands under it, so that it tells nothing apart.
+_LABELS: Final = (
+    "title",
+    "aria-label",
+    "data-title",
+    "data-name",
+    "data-episode-title",
+    "data-track-title",
+    "alt",
+    "name",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What an element stands in: beside the content, a reading of the article, readers' comments."""
+
+    aside: bool
+    narration: bool
+    comments: bool
+    main: bool
+
+
+class Surroundings:
+    """Judges elements of one tree; what was judged is remembered."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Around] = {}
+
+    def around(self, element: Any) -> Around:
+        """Judge what the element stands in, up to the body."""
+        known = self._known.get(element)
+        if known is not None:
+            return known
+        aside = narration = comments = main = False
+        node, steps = element, 0
+        while node is not None and steps < MAX_ANCESTORS:
+            tag = node.tag.lower() if isinstance(node.tag, str) else ""
+            if tag in {"body", "html"}:
+                break
+            names = f"{node.get('class') or ''} {node.get('id') or ''}"
+            main = main or tag in {"main", "article"}
+            if tag in {"aside", "footer", "nav"}:
+                aside = True
+            elif tag == "article":
+                aside = aside or bool(_TEASER.search(names))
+            elif tag != "main" and names.strip():
+                names = _NOT_ASIDE.sub(" ", names)
+                aside = aside or bool(_ASIDE.search(names))
+                comments = comments or bool(_COMMENTS.search(names))
+            narration = narration or bool(_NARRATION_CLASS.search(names))
+            if steps < 3 and not narration:
+                nearby = text_of(node, limit=300) if steps else labels(node)
+                narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
+            node, steps = node.getparent(), steps + 1
+        around = self._known[element] = Around(aside, narration, comments, main)
+        return around
+
+
+def heading_near(element: Any) -> str:
+    """Return the heading that the element stands under, among the siblings of it and its ancestors."""
+    node = element
+    for _ in range(5):
+        if node is None or node.tag in {"body", "html"}:
+            break
+        sibling, steps = node.getprevious(), 0
+        while sibling is not None and steps < 6:
+            if isinstance(sibling.tag, str):
+                heading = sibling if sibling.tag in _HEADINGS else next(sibling.iter(*_HEADINGS), None)
+                if heading is not None:
+                    return text_of(heading, limit=300)
+            sibling, steps = sibling.getprevious(), steps + 1
+        node = node.getparent()
+    return ""
+
+
+def labels(element: Any) -> str:
+    """Return what an element is called: its title, aria-label, data-title and the like."""
+    return " ".join(value for name in _LABELS if (value := element.get(name)))[:500]
+
+
+def text_of(element: Any, limit: int = 400) -> str:
+    """Return the first `limit` characters of an element's text; stops reading there."""
+    parts: list[str] = []
+    length = 0
+    for part in element.itertext():
+        parts.append(part)
+        length += len(part)
+        if length > limit * 2:
+            break
+    return " ".join(" ".join(parts).split())[:limit]
+
+
+def says_audio(near: str) -> bool:
+    """Tell whether a link's text and class say, in some language, that it is something to hear."""
+    return bool(_EVIDENCE.search(near[:400]))
