@@ -684,6 +684,9 @@ class AccountStore(StandingStore, Protocol):
         Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
         """
 
+    async def deleted_with_jobs(self) -> Sequence[str]:
+        """Return the deleted accounts that have jobs left, at most 100."""
+
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
         """Add units to the wallet (negative: take them back); `None` when there is no such account."""
 

@@ -1,15 +1,17 @@
-"""What clients and operators see of accounts and keys."""
+"""What clients and operators see of accounts, keys and usage, and what they may ask of a new key."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stenobird.errors import InvalidRequest
 from stenobird.ports import KeyMode, KeyScope  # noqa: TC001  # pydantic reads them when the class is made
 
 if TYPE_CHECKING:
+    from stenobird.accounts.account_service import AccountView, Usage
     from stenobird.ports import KeyRecord
 
 
@@ -46,3 +48,87 @@ class CreatedKeyView(KeyView):
     """A key just made: the only time that `key` is shown."""
 
     key: str
+
+
+class CreateKey(BaseModel):
+    """The body of `POST /v1/keys`; every field may be left out. `mode` is then that of the key that asks."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    name: str = "default"
+    mode: KeyMode | None = None
+    scope: KeyScope = "full_access"
+
+    @classmethod
+    def parse(cls, body: object) -> CreateKey:
+        """Return the request that a decoded JSON body is. Raises `InvalidRequest` that names the field."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as exc:
+            problem = exc.errors(include_url=False, include_input=False)[0]
+            name = str(problem["loc"][0]) if problem["loc"] else "body"
+            reason = problem["msg"][:1].lower() + problem["msg"][1:]
+            raise InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name}) from exc
+
+
+def account_body(view: AccountView) -> dict[str, Any]:
+    """Return the body of `GET /v1/account`."""
+    account, wallet = view.account, view.wallet
+    return {
+        "id": account.id,
+        "name": account.name,
+        "email": account.email,
+        "tier": account.tier,
+        "state": account.state,
+        "billing": account.billing,
+        "credits": {
+            "units": wallet.units,
+            "reserved_units": wallet.reserved_units,
+            "available_units": wallet.units - wallet.reserved_units,
+        },
+        "created_at": iso_time(account.created_at),
+    }
+
+
+def usage_body(usage: Usage) -> dict[str, Any]:
+    """Return the body of `GET /v1/usage`. The sums are of the whole time, `jobs` is one page of it."""
+    days = [
+        {
+            "date": day.day,
+            "jobs": day.jobs,
+            "billable_minutes": day.minutes,
+            "credit_units": day.credit_units,
+            "metered_minutes": day.metered_minutes,
+            "audio_seconds": round(day.audio_seconds, 3),
+        }
+        for day in usage.days
+    ]
+    return {
+        "from": iso_time(usage.since),
+        "to": iso_time(usage.until),
+        "total": {
+            "jobs": sum(day.jobs for day in usage.days),
+            "billable_minutes": sum(day.minutes for day in usage.days),
+            "credit_units": sum(day.credit_units for day in usage.days),
+            "metered_minutes": sum(day.metered_minutes for day in usage.days),
+            "audio_seconds": round(sum(day.audio_seconds for day in usage.days), 3),
+        },
+        "days": days,
+        "jobs": [
+            {
+                "id": job.job_id,
+                "completed_at": iso_time(job.created_at),
+                "billable_minutes": job.minutes,
+                "credit_units": job.credit_units,
+                "metered_minutes": job.metered_minutes,
+                "audio_seconds": round(job.audio_seconds, 3),
+            }
+            for job in usage.jobs
+        ],
+        "next_cursor": usage.next_cursor,
+    }
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time as the API shows it: UTC, whole seconds, `Z`."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

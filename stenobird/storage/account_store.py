@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,7 @@ from stenobird.storage.schema import (
     checkouts,
     db_now,
     idempotency,
+    jobs,
     outbox,
     recoveries,
     reservations,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from stenobird.ports import AccountBilling, NewAccountRow, Tier
     from stenobird.storage.engine import Database
 
-DELETED_NAME = "deleted"
+DELETED_NAME: Final = "deleted"
+SWEEP_BATCH: Final = 100
 
 
 class SqlAccountStore:
@@ -128,6 +130,13 @@ class SqlAccountStore:
             )
             await note(connection, account_id, "account.deleted", account_id, by=by)
             return True
+
+    async def deleted_with_jobs(self) -> list[str]:
+        """Return the deleted accounts that have jobs left, at most 100."""
+        any_job = select(jobs.c.id).where(jobs.c.account_id == accounts.c.id).exists()
+        query = select(accounts.c.id).where(accounts.c.deleted_at.is_not(None), any_job).limit(SWEEP_BATCH)
+        async with self._db.read() as connection:
+            return list(await connection.scalars(query))
 
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
         """Add units to the wallet (negative: take them back); `None` when there is no such account."""

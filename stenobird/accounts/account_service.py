@@ -1,0 +1,200 @@
+"""Accounts: made and changed by the operator, looked at and deleted by their owner; credits and usage."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stenobird.accounts.service import MAX_NAME_CHARS, OPERATOR
+from stenobird.errors import InvalidRequest, LiveKeyRequired, ReadOnlyKey
+from stenobird.ports import NewAccountRow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from stenobird.ports import (
+        AccountBilling,
+        AccountRecord,
+        AccountStore,
+        AuditEntry,
+        Caller,
+        Tier,
+        UsageRecord,
+        UsageStore,
+        UsageSum,
+        WalletRecord,
+    )
+
+MAX_UNITS: Final = 10_000_000
+"""Units that one `add_credits` may move; more is a slip of the finger."""
+PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account with its wallet, as its owner sees it."""
+
+    account: AccountRecord
+    wallet: WalletRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The ledger of some time: all days, and one page of jobs, newest first."""
+
+    since: float
+    until: float
+    days: Sequence[UsageSum]
+    jobs: Sequence[UsageRecord]
+    next_cursor: str | None
+
+
+async def no_jobs(_account_id: str) -> int:
+    """Say that there are no jobs to end."""
+    return 0
+
+
+class AccountService:
+    """Accounts over an `AccountStore` and a `UsageStore`.
+
+    `remove_jobs` ends and deletes all jobs of an account, and returns how many are still ending. `farewells`
+    are called with an account's id before it is deleted (to end its subscription, say); where one raises,
+    nothing is deleted.
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        usage: UsageStore,
+        *,
+        remove_jobs: Callable[[str], Awaitable[int]] = no_jobs,
+        farewells: Sequence[Callable[[str], Awaitable[None]]] = (),
+    ) -> None:
+        self._store = store
+        self._usage = usage
+        self._remove_jobs = remove_jobs
+        self._farewells = tuple(farewells)
+
+    # --- by the operator --------------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, *, tier: Tier, billing: AccountBilling, email: str | None = None
+    ) -> AccountRecord:
+        """Make an account. Raises `InvalidRequest` for a name or an address that can't be one."""
+        if not name.strip() or len(name) > MAX_NAME_CHARS:
+            raise InvalidRequest(f"The name must have 1 to {MAX_NAME_CHARS} characters.")
+        if email is not None and "@" not in email.strip("@"):
+            raise InvalidRequest(f"{email} is no e-mail address.")
+        new = NewAccountRow(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
+        return await self._store.create_account(new, by=OPERATOR)
+
+    async def get(self, account_id: str) -> AccountRecord:
+        """Return the account. Raises `InvalidRequest` when there is none."""
+        account = await self._store.get(account_id)
+        if account is None:
+            raise _no_account(account_id)
+        return account
+
+    async def list(self) -> list[AccountRecord]:
+        """Return all accounts, by id."""
+        found: list[AccountRecord] = []
+        while page := await self._store.list_accounts(after=found[-1].id if found else "", limit=PAGE):
+            found += page
+        return found
+
+    async def set_plan(
+        self, account_id: str, *, tier: Tier | None = None, billing: AccountBilling | None = None
+    ) -> AccountRecord:
+        """Change tier or billing or both. Raises `InvalidRequest` when there is no such account."""
+        account = await self._store.set_plan(account_id, tier=tier, billing=billing, by=OPERATOR)
+        if account is None:
+            raise _no_account(account_id)
+        return account
+
+    async def add_credits(self, account_id: str, units: int, *, reason: str) -> WalletRecord:
+        """Add units to the wallet, or take them back. Raises `InvalidRequest` for account or amount."""
+        if units == 0 or abs(units) > MAX_UNITS:
+            raise InvalidRequest(f"The units must be between -{MAX_UNITS} and {MAX_UNITS}, and not 0.")
+        wallet = await self._store.add_units(account_id, units, reason=reason, by=OPERATOR)
+        if wallet is None:
+            raise _no_account(account_id)
+        return wallet
+
+    async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
+        """Return the wallet with its newest entries."""
+        return await self._store.wallet(account_id, limit=limit)
+
+    async def audit(self, account_id: str | None = None, *, limit: int = 100) -> Sequence[AuditEntry]:
+        """Return the newest audit rows of an account, a deleted one included, or of all."""
+        return await self._store.audit(account_id, limit=limit)
+
+    async def delete(self, account_id: str, *, by: str = OPERATOR) -> int:
+        """Delete the account's data; return how many of its jobs are still ending.
+
+        First the farewells, then the account (no key of it is accepted from then on), then its jobs with
+        their events and audio. Ledger and wallet stay, without a name. A job that a worker holds is cancelled
+        and goes with the next `sweep_deleted`. Raises `InvalidRequest` when there is no such account.
+        """
+        await self.get(account_id)
+        for farewell in self._farewells:
+            await farewell(account_id)
+        await self._store.delete_account(account_id, by=by)
+        return await self._remove_jobs(account_id)
+
+    async def sweep_deleted(self) -> int:
+        """Remove what was still ending when its account was deleted; return how many jobs still are."""
+        return sum(
+            [await self._remove_jobs(account_id) for account_id in await self._store.deleted_with_jobs()]
+        )
+
+    # --- by the owner -----------------------------------------------------------------------------------
+
+    async def own_view(self, caller: Caller) -> AccountView:
+        """Return the caller's account and wallet."""
+        account = await self.get(caller.account_id)
+        return AccountView(account, await self._store.wallet(caller.account_id, limit=0))
+
+    async def own_delete(self, caller: Caller) -> int:
+        """Delete the caller's account, see `delete`. Raises `ReadOnlyKey`, `LiveKeyRequired`."""
+        if caller.scope == "read_only":
+            raise ReadOnlyKey
+        if caller.mode == "test":
+            raise LiveKeyRequired("A test key can't delete the account. Use a live key of the account.")
+        return await self.delete(caller.account_id, by=caller.api_key_id)
+
+    async def usage(
+        self, account_id: str, *, since: float, until: float, cursor: str | None = None, limit: int = PAGE
+    ) -> Usage:
+        """Return the ledger of `[since, until)`. Raises `InvalidRequest` for a cursor that isn't ours."""
+        before = _read_cursor(cursor) if cursor is not None else None
+        days = await self._usage.usage_by_day(account_id, since=since, until=until)
+        rows = await self._usage.usage_by_job(
+            account_id, since=since, until=until, before=before, limit=limit + 1
+        )
+        page = rows[:limit]
+        return Usage(since, until, days, page, _cursor(page[-1]) if len(rows) > limit else None)
+
+
+def _no_account(account_id: str) -> InvalidRequest:
+    return InvalidRequest(f'There is no account {account_id}. "stenobird account list" shows them.')
+
+
+def _cursor(row: UsageRecord) -> str:
+    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.job_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        created_at, _, job_id = text.partition(" ")
+        before = float(created_at)
+        if math.isfinite(before) and "\0" not in job_id:
+            return before, job_id
+    except (binascii.Error, UnicodeError, ValueError):
+        # Not ours either way: told below.
+        pass
+    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})
