@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,6 +95,28 @@ class Settings(BaseSettings):
     )
     smtp_from: str | None = Field(None, description="Address that these mails come from.")
 
+    api_prefix: str = Field("", description="Path before /api/v1, in its address and in every link it gives.")
+    upload_store_url: str | None = Field(
+        None,
+        description="s3://bucket/prefix for uploads; unset: in the data folder. Credentials as in AWS_*.",
+    )
+    upload_store_endpoint: str | None = Field(
+        None, description="Address of a service that speaks S3; unset: Amazon's."
+    )
+    upload_quota_bytes: int = Field(
+        50 * 1024**3, gt=0, description="Bytes that all uploads together may use until they are removed."
+    )
+    model_standard: str | None = Field(
+        None, description="Model of the tier standard; unset: STENOBIRD_MODEL."
+    )
+    model_fast: str | None = Field(
+        None, description="Model of the tier fast_low_cost; unset: STENOBIRD_MODEL."
+    )
+    model_premium: str | None = Field(
+        None,
+        description="Model of the tier premium_quality, which then costs 2 units; unset: STENOBIRD_MODEL.",
+    )
+
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
     max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")
@@ -134,6 +157,14 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return value.expanduser()
+
+    @field_validator("api_prefix")
+    @classmethod
+    def _as_path(cls, value: str) -> str:
+        path = "/".join(part for part in value.split("/") if part)
+        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path) or ".." in path:
+            raise ValueError("must be a path of letters, digits, dots, hyphens and slashes")
+        return f"/{path}" if path else ""
 
     @field_validator("public_url")
     @classmethod

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from stenobird.ports import OutboxRow
 
 if TYPE_CHECKING:
-    from stenobird.ports import JobRecord
+    from stenobird.ports import JobRecord, NewJob
 
 
 def end_messages(
-    job: JobRecord, status: Literal["completed", "preview_complete", "failed", "cancelled"]
+    job: JobRecord | NewJob, status: Literal["completed", "preview_complete", "failed", "cancelled"]
 ) -> list[OutboxRow]:
     """Return the messages of a job that ends with this status: a webhook, if its client asked for one."""
     if job.webhook_url is None:

@@ -37,9 +37,13 @@ class CreateTranscript(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     audio_url: Annotated[
-        _URL,
+        _URL | None,
         Field(description="Any public URL with audio behind it.", examples=["https://example.com/a.mp3"]),
-    ]
+    ] = None
+    upload_id: Annotated[
+        _Id | None,
+        Field(description="A file that was uploaded, instead of audio_url; needs an API key."),
+    ] = None
     language: Annotated[
         str | None, Field(description="ISO 639-1 code of what is spoken; left out, it is detected.")
     ] = None
@@ -84,17 +88,25 @@ class CreateTranscript(BaseModel):
         """Return the request that a decoded JSON body is. Raises `InvalidRequest` that names the field."""
         if not isinstance(body, dict):
             raise InvalidRequest
+        if body.get("audio_url") is None and body.get("upload_id") is None:
+            raise InvalidRequest(details={"field": "audio_url"})
         try:
-            return cls.model_validate(body)
+            request = cls.model_validate(body)
         except ValidationError as exc:
             raise _refusal(exc) from exc
+        if request.audio_url is not None and request.upload_id is not None:
+            raise InvalidRequest('Send "audio_url" or "upload_id", not both.', details={"field": "upload_id"})
+        if request.preview_id is not None and request.upload_id is not None:
+            raise InvalidRequest(
+                '"preview_id" carries on from a preview of an "audio_url"; leave it out with "upload_id".',
+                details={"field": "preview_id"},
+            )
+        return request
 
 
 def _refusal(exc: ValidationError) -> InvalidRequest:
     problem: Any = exc.errors(include_url=False, include_input=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else "body"
-    if problem["type"] == "missing" and name == "audio_url":
-        return InvalidRequest(details={"field": name})
     reason = str(problem["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     return InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name})

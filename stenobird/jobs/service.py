@@ -7,6 +7,7 @@ import binascii
 import math
 import secrets
 import string
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,22 +20,28 @@ from stenobird.errors import (
     TranscriptCancelled,
     TranscriptNotFound,
     TranscriptNotReady,
+    UploadNotFound,
     WebhookRequiresAPIKey,
 )
 from stenobird.jobs.events import POLL_SECONDS, JobEvents
 from stenobird.jobs.outbox import end_messages
 from stenobird.jobs.results import build_transcript, result_body, status_body
+from stenobird.jobs.sandbox import story
 from stenobird.jobs.tail import JobTails
+from stenobird.jobs.uploaded import EXTRA_KEY as UPLOAD_KEY
+from stenobird.jobs.uploaded import UploadedJob, remember, upload_url
 from stenobird.ports import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from stenobird.jobs.schemas import CreateTranscript
+    from stenobird.jobs.uploaded import Uploads
     from stenobird.ports import (
         Caller,
         Clock,
         EventRow,
+        JobPage,
         JobRecord,
         JobStore,
         Mode,
@@ -87,6 +94,7 @@ class JobService:
     words for the client, why a job of a mode can't be served now, or returns `None`. `options_check` raises
     `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
     `account_gate` raises what keeps an account from new jobs: a payment that failed, a cap that is reached.
+    `uploads` is where jobs of uploads take their bytes from.
     """
 
     def __init__(
@@ -101,6 +109,7 @@ class JobService:
         options_check: Callable[[RecognitionOptions], None] = no_objection,
         discard: Callable[[str], Awaitable[None]] | None = None,
         account_gate: Callable[[Caller, Mode], Awaitable[None]] | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self._store = store
         self._wakeups = wakeups
@@ -112,6 +121,7 @@ class JobService:
         self._options_check = options_check
         self._discard = discard
         self._account_gate = account_gate
+        self._uploads = uploads
 
     async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
         """Queue a job and return it as committed, its first event included.
@@ -125,21 +135,23 @@ class JobService:
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
         mode = _mode(caller)
-        audio_url = self._policy_check(request.audio_url)
+        if request.upload_id is None:
+            assert request.audio_url is not None
+            audio_url = self._policy_check(request.audio_url)
         webhook_url = None
         if request.webhook_url is not None:
             if caller is None:
                 raise WebhookRequiresAPIKey
             webhook_url = self._policy_check(request.webhook_url)
+        if request.upload_id is not None:
+            if caller is None:
+                raise MissingAPIKey
+            wish = UploadedJob(request.upload_id, request.options, webhook_url, origin="stenobird")
+            return await self.create_uploaded(wish, caller=caller, base_url=base_url)
         preview_id = request.preview_id
         if preview_id is not None:
             await self._check_preview(preview_id, audio_url)
-        if caller is not None and self._account_gate is not None:
-            await self._account_gate(caller, mode)
-        if mode != "test":
-            self._options_check(request.options)
-            if (refusal := self._engine_refusal(mode)) is not None:
-                raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
+        await self._admit(caller, mode, request.options)
         job = NewJob(
             id=new_job_id(),
             mode=mode,
@@ -151,10 +163,60 @@ class JobService:
             preview_id=preview_id if mode == "full" else None,
             webhook_url=webhook_url,
         )
+        return await self._queue(job)
+
+    async def create_uploaded(self, wish: UploadedJob, *, caller: Caller, base_url: str) -> JobRecord:
+        """Queue a job of an upload and return it as committed.
+
+        With a test key, a job of the second dialect has ended when this returns. Raises, in this order:
+        `ReadOnlyKey`, `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`, then as `create`.
+        """
+        if caller.scope == "read_only":
+            raise ReadOnlyKey
+        if self._uploads is None:
+            raise UploadNotFound
+        slot = await self._uploads.take(wish.upload_id, caller.account_id)
+        mode = _mode(caller)
+        await self._admit(caller, mode, wish.options)
+        second_dialect = wish.origin == "alefbot"
+        job = NewJob(
+            id=str(uuid.uuid4()) if second_dialect else new_job_id(),
+            mode=mode,
+            audio_url=upload_url(slot.id),
+            base_url=base_url.rstrip("/"),
+            options=wish.options,
+            account_id=caller.account_id,
+            api_key_id=caller.api_key_id,
+            origin=wish.origin,
+            upload_id=slot.id,
+            webhook_url=wish.webhook_url,
+            extra={**wish.extra, UPLOAD_KEY: remember(slot)},
+        )
+        if mode == "test" and second_dialect:
+            return await self._create_told(job)
+        return await self._queue(job)
+
+    async def _admit(self, caller: Caller | None, mode: Mode, options: RecognitionOptions) -> None:
+        if caller is not None and self._account_gate is not None:
+            await self._account_gate(caller, mode)
+        if mode != "test":
+            self._options_check(options)
+            if (refusal := self._engine_refusal(mode)) is not None:
+                raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
+
+    async def _queue(self, job: NewJob) -> JobRecord:
         first = JobEvents(job.id, job.base_url).status("queued", "validating_url")
         record = await self._store.create(job, first, max_queued=self._options.max_queued)
         await self._wakeups.notify_job()
         return record
+
+    async def _create_told(self, job: NewJob) -> JobRecord:
+        """Commit a test job with its whole story, since its client is told at once that it is completed."""
+        events = JobEvents(job.id, job.base_url)
+        change, told = story(events, words=job.options.word_timestamps)
+        first = events.status("queued", "validating_url")
+        messages = end_messages(job, "completed")
+        return await self._store.create_ended(job, change, [first, *told], outbox=messages)
 
     async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
         """Return the job. Raises `TranscriptNotFound` for one that isn't there or isn't theirs, alike.
@@ -259,6 +321,10 @@ class JobService:
             for job_id in purged:
                 await self._discard(job_id)
         return purged
+
+    async def list_page(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], int]:
+        """Return a page of the account's jobs of one origin, newest first, and the number on all pages."""
+        return await self._store.list_page(caller.account_id, page)
 
     async def list(
         self, caller: Caller | None, cursor: str | None = None, limit: int = 20
