@@ -44,6 +44,7 @@ from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.lock import locked_data_folder
+from stenobird.storage.share_store import SqlShareStore
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
 from stenobird.web.metrics import Metrics
@@ -77,6 +78,7 @@ class Storage:
     keys: KeyService
     spool: SpoolFolder
     billing: SqlBillingStore
+    shares: SqlShareStore
 
 
 @asynccontextmanager
@@ -93,6 +95,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             keys=KeyService(SqlKeyStore(database)),
             spool=SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes),
             billing=SqlBillingStore(database),
+            shares=SqlShareStore(database),
         )
 
 

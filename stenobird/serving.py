@@ -18,6 +18,7 @@ from stenobird import __version__
 from stenobird.bootstrap import open_services
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.jobs.sharing import ShareService
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer
 from stenobird.web.services import Readiness, WebServices
@@ -54,6 +55,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             metrics=services.metrics,
             shutting_down=shutting_down,
             billing=services.billing.service,
+            shares=ShareService(services.storage.shares, services.storage.jobs, services.jobs),
         )
         server = WebServer(create_app(web), settings, shutting_down)
         async with asyncio.TaskGroup() as tasks:

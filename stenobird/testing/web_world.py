@@ -20,10 +20,12 @@ from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.results import status_body
 from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.sharing import ShareService
 from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
+from stenobird.storage.share_store import SqlShareStore
 from stenobird.transcript import Segment
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
@@ -154,14 +156,20 @@ async def web_world(
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
             engine_refusal=lambda _mode: engine_refusal,
         )
-        services = web_services(settings, jobs, keys, job_counts=store)
+        shares = ShareService(SqlShareStore(database), store, jobs)
+        services = web_services(settings, jobs, keys, job_counts=store, shares=shares)
         server = WebServer(create_app(services), settings, services.shutting_down)
         url = await stack.enter_async_context(running(server))
         yield WebWorld(url, services, server, store, key_store, keys, PlayedWorker(store, wakeups))
 
 
 def web_services(
-    settings: Settings, jobs: Jobs, keys: Keys, *, job_counts: SqlJobStore | None = None
+    settings: Settings,
+    jobs: Jobs,
+    keys: Keys,
+    *,
+    job_counts: SqlJobStore | None = None,
+    shares: ShareService | None = None,
 ) -> WebServices:
     """Return services whose engine is in order and whose readiness needs nothing."""
 
@@ -180,6 +188,7 @@ def web_services(
         job_counts=counts,
         metrics=Metrics(),
         shutting_down=asyncio.Event(),
+        shares=shares,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.routes import billing, operations, transcripts
+from stenobird.web.routes import billing, operations, shares, transcripts
 from stenobird.web.sse import OpenStreams
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ def create_app(
             watch.cancel()
 
     app = Starlette(
-        routes=[*transcripts.routes(), *billing.routes(), *operations.routes(), *extra_routes],
+        routes=[
+            *transcripts.routes(),
+            *shares.routes(),
+            *billing.routes(),
+            *operations.routes(),
+            *extra_routes,
+        ],
         middleware=[
             Middleware(RequestContext, metrics=services.metrics),
             Middleware(PublicAPICORS, prefixes=("/v1/", "/api/v1/")),

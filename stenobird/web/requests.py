@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
-from stenobird.errors import InvalidRequest
+from stenobird.errors import InvalidRequest, TranscriptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 64 * 1024
 
+_PLAUSIBLE_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
@@ -41,6 +42,26 @@ def streams_of(request: Request) -> OpenStreams:
 async def caller_of(request: Request) -> Caller | None:
     """Return who is calling, `None` without an `Authorization` header. Raises `InvalidAPIKey`."""
     return await services_of(request).keys.authenticate(request.headers.get("authorization"))
+
+
+async def reader_of(request: Request) -> Caller | None:
+    """Return who reads the transcript of the path: whom a share token stands for, else `caller_of`.
+
+    Only for reading that one transcript. Raises `TranscriptNotFound` for a token that doesn't open it.
+    """
+    token = request.query_params.get("share")
+    shares = services_of(request).shares
+    if not token or shares is None:
+        return await caller_of(request)
+    return await shares.reader(transcript_id(request), token)
+
+
+def transcript_id(request: Request) -> str:
+    """Return the id of the path; what can't be an id (PostgreSQL refuses NUL, for one) is not there."""
+    value: str = request.path_params["id"]
+    if not _PLAUSIBLE_ID.fullmatch(value):
+        raise TranscriptNotFound
+    return value
 
 
 async def read_json_object(request: Request, *, field: str = "audio_url") -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stenobird.billing.service import BillingService
     from stenobird.config import Settings
     from stenobird.jobs.schemas import CreateTranscript
+    from stenobird.jobs.sharing import ShareService
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.transcript import Transcript
     from stenobird.web.metrics import Metrics
@@ -69,7 +70,8 @@ class WebServices:
 
     `health` answers at once from memory (no database, no engine call). `readiness` may take its time and is
     cut off by the route. `job_counts` feeds the gauges of `/metrics`. Setting `shutting_down` ends every
-    event stream; clients come back with their last id. Without `billing` nothing can be bought.
+    event stream; clients come back with their last id. Without `billing` nothing can be
+    bought, without `shares` nothing shared.
     """
 
     settings: Settings
@@ -81,6 +83,7 @@ class WebServices:
     metrics: Metrics
     shutting_down: asyncio.Event
     billing: BillingService | None = None
+    shares: ShareService | None = None
     check_timeout_seconds: float = 2.0
     """A check of readiness or metrics that takes longer has failed; probes wait a second or so."""
     body_timeout_seconds: float = 30.0

@@ -13,10 +13,18 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stenobird.errors import InvalidRequest, TranscriptNotFound
+from stenobird.errors import InvalidRequest
 from stenobird.formats import FORMATS
 from stenobird.jobs.schemas import CreateTranscript
-from stenobird.web.requests import base_url_of, caller_of, read_json_object, services_of, streams_of
+from stenobird.web.requests import (
+    base_url_of,
+    caller_of,
+    read_json_object,
+    reader_of,
+    services_of,
+    streams_of,
+    transcript_id,
+)
 from stenobird.web.sse import EventStreamResponse, parse_event_id
 
 if TYPE_CHECKING:
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
 
-_PLAUSIBLE_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _NO_STORE = {"Cache-Control": "no-store"}
 _REVALIDATE = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 
@@ -72,7 +79,7 @@ class OneTranscript(HTTPEndpoint):
     async def get(self, request: Request) -> Response:
         """Answer with the status; 304 where the client has it already."""
         jobs = services_of(request).jobs
-        job = await jobs.get(_id(request), await caller_of(request))
+        job = await jobs.get(transcript_id(request), await reader_of(request))
         return _revalidated(request, _encode(jobs.status_body(job)), "application/json")
 
     async def delete(self, request: Request) -> Response:
@@ -81,7 +88,7 @@ class OneTranscript(HTTPEndpoint):
         A cancelled transcript ends with a `done` event like any other, and can then be removed.
         """
         jobs = services_of(request).jobs
-        job = await jobs.cancel_or_delete(_id(request), await caller_of(request))
+        job = await jobs.cancel_or_delete(transcript_id(request), await caller_of(request))
         if job is None:
             return Response(status_code=204, headers=_NO_STORE)
         return JSONResponse(jobs.status_body(job), 202, _NO_STORE)
@@ -97,9 +104,9 @@ class Events(HTTPEndpoint):
         the query parameter sends the header when it comes back.
         """
         jobs = services_of(request).jobs
-        caller = await caller_of(request)
+        caller = await reader_of(request)
         after = _last_event_id(request)
-        job = await jobs.get(_id(request), caller)
+        job = await jobs.get(transcript_id(request), caller)
         if after > job.last_seq:
             raise InvalidRequest(
                 f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
@@ -116,9 +123,9 @@ class Result(HTTPEndpoint):
     async def get(self, request: Request) -> Response:
         """Answer with the transcript as `?format=` or `Accept` asks for it, JSON where neither does."""
         jobs = services_of(request).jobs
-        caller = await caller_of(request)
+        caller = await reader_of(request)
         wanted = _wanted_format(request)
-        job, transcript = await jobs.result(_id(request), caller)
+        job, transcript = await jobs.result(transcript_id(request), caller)
         # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
         if wanted.name == "json":
             document = await asyncio.to_thread(lambda: _encode(jobs.result_body(job, transcript)))
@@ -127,14 +134,6 @@ class Result(HTTPEndpoint):
         response = _revalidated(request, document, wanted.media_type)
         response.headers["Content-Disposition"] = _attachment(job, transcript.title, wanted)
         return response
-
-
-def _id(request: Request) -> str:
-    """Return the id of the path; what can't be an id (PostgreSQL refuses NUL, for one) is not there."""
-    value: str = request.path_params["id"]
-    if not _PLAUSIBLE_ID.fullmatch(value):
-        raise TranscriptNotFound
-    return value
 
 
 def _encode(body: dict[str, Any]) -> bytes:
