@@ -290,11 +290,9 @@ class Decoder:
         yield from self._drain()
 
     def _resample(self, frame: Any) -> Iterator[memoryview]:
-        rate = frame.sample_rate
-        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-            self.corrupt_packets += 1
-            return
-        shape = (frame.format.name, frame.layout.name, rate)
+        if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
+            raise ValueError(f"a sample rate of {frame.sample_rate}")
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:
             yield from self._drain()
             self._resampler = self._av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
@@ -372,6 +370,9 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
     if context is None or context.codec.name not in AUDIO_DECODERS.split(","):
         name = context.codec.name if context is not None else "unknown or encrypted"
         raise Refusal("no_audio", f"its audio track ({name}) can't be decoded")
+    # At one sample a second, a small file is days long and costs hours of work.
+    if context.sample_rate and not LOWEST_RATE <= context.sample_rate <= HIGHEST_RATE:
+        raise Refusal("broken", f"it states a sample rate of {context.sample_rate} Hz")
     context.thread_count = 1
     for other in container.streams:
         if other.index != stream.index and hasattr(other, "discard"):

@@ -39,9 +39,10 @@ class MediaRequest:
 class Resource:
     """What a path answers, and how badly.
 
-    `body` is bytes or a file. `breaks_at` holds offsets at which the connection is reset, each used once;
-    at `stalls_at` the answer stops without an end. `declared_bytes` replaces the true length in the
-    headers; `chunked` leaves it out. `endless` repeats the body forever. `bytes_per_second` paces answers.
+    `body` is bytes or a file. `breaks_at` holds offsets at which the connection is reset, each used once; at
+    `stalls_at` the answer stops without an end, at `pauses_at` until `go_on` is set. `declared_bytes`
+    replaces the true length in the headers; `chunked` leaves it out. `endless` repeats the body forever.
+    `bytes_per_second` paces answers.
     """
 
     body: bytes | Path = b""
@@ -53,6 +54,8 @@ class Resource:
     bytes_per_second: float | None = None
     breaks_at: list[int] = field(default_factory=list)
     stalls_at: int | None = None
+    pauses_at: int | None = None
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     declared_bytes: int | None = None
     chunked: bool = False
     endless: bool = False
@@ -196,17 +199,19 @@ class MediaServer:
         rate = resource.bytes_per_second
         piece = _PIECE_BYTES if rate is None else max(1, min(_PIECE_BYTES, int(rate * _PACING_SECONDS)))
         while end is None or position < end:
+            if position == resource.pauses_at:
+                await resource.go_on.wait()
+                resource.pauses_at = None
             stop = position + piece if end is None else min(position + piece, end)
             breaks = [at for at in resource.breaks_at if position <= at < stop]
-            stop = min([stop, *breaks])
-            if resource.stalls_at is not None and position <= resource.stalls_at < stop:
-                stop = resource.stalls_at
+            marks = [*breaks, resource.stalls_at, resource.pauses_at]
+            stop = min([stop, *(at for at in marks if at is not None and position <= at)])
             if data := resource.read(position, stop - position):
                 writer.write(data)
                 await writer.drain()
                 self.sent_bytes[path] = self.sent_bytes.get(path, 0) + len(data)
                 position += len(data)
-            if breaks and position == breaks[0]:
+            if breaks and position == breaks[0] != resource.pauses_at:
                 resource.breaks_at.remove(breaks[0])
                 writer.transport.abort()
                 return False

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stenobird.ports import PCM
-    from stenobird.testing.media_server import MediaRequest
     from stenobird.testing.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
@@ -67,17 +66,20 @@ async def test_a_file_that_changes_in_mid_download_is_not_stitched_together(
 ) -> None:
     other = audio("flac", seconds=61.0)
 
-    def change(request: MediaRequest) -> Resource:
-        if request.number == 1:
-            # Slow enough for the decoder to have started when it breaks.
-            return Resource(
-                minute, breaks_at=[len(minute) // 2], bytes_per_second=len(minute), ranges=ranges, etag=None
-            )
-        return Resource(other, ranges=ranges, etag=None)
+    half = len(minute) // 2
+    first = Resource(minute, pauses_at=half, breaks_at=[half], ranges=ranges, etag=None)
+    second = Resource(other, ranges=ranges, etag=None)
+    world.server.resources["/a"] = lambda request: first if request.number == 1 else second
+    await expect_change(world, first)
 
-    world.server.resources["/a"] = change
-    with pytest.raises(AudioUnreachable, match="changed"):
-        await world.hear("/a")
+
+async def expect_change(world: MediaWorld, first: Resource) -> None:
+    """Hear something, let the first answer break, and expect that the next one is not heard."""
+    async with world.opener.open(world.request("/a")) as stream:
+        await anext(aiter(stream))
+        first.go_on.set()
+        with pytest.raises(AudioUnreachable, match="changed"):
+            await collect(stream)
 
 
 async def test_a_file_that_changes_but_keeps_its_size_is_noticed_by_its_etag(
@@ -85,18 +87,11 @@ async def test_a_file_that_changes_but_keeps_its_size_is_noticed_by_its_etag(
 ) -> None:
     other = minute[:-1000] + bytes(1000)
 
-    def change(request: MediaRequest) -> Resource:
-        first = request.number == 1
-        return Resource(
-            minute if first else other,
-            breaks_at=[len(minute) // 2] if first else [],
-            bytes_per_second=len(minute) if first else None,
-            etag='"one"' if first else '"two"',
-        )
-
-    world.server.resources["/a"] = change
-    with pytest.raises(AudioUnreachable, match="changed"):
-        await world.hear("/a")
+    half = len(minute) // 2
+    first = Resource(minute, pauses_at=half, breaks_at=[half], etag='"one"')
+    second = Resource(other, etag='"two"')
+    world.server.resources["/a"] = lambda request: first if request.number == 1 else second
+    await expect_change(world, first)
 
 
 async def test_a_download_that_breaks_for_good_is_heard_as_far_as_it_went(
@@ -165,20 +160,19 @@ async def test_an_expired_signature_is_renewed_through_the_original_link(
 async def test_an_index_at_the_end_is_fetched_while_the_front_still_downloads(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
-    file = audio("m4a-index-last", seconds=240.0)
+    file = audio("m4a-index-last", seconds=60.0, bit_rate=256_000)
+    assert len(file) > 1_500_000
     world.server.resources["/whole"] = Resource(file)
     whole = await world.hear("/whole", job_id="tr_whole")
-    # Each answer crawls after the first 64 KiB that it needs; the index comes in an answer of its own.
-    assert len(file) > 1_500_000
-    world.server.resources["/a"] = lambda request: Resource(
-        file, bytes_per_second=1_000_000 if request.number == 1 else None
-    )
+    first = Resource(file, pauses_at=100_000)
+    world.server.resources["/a"] = lambda request: first if request.number == 1 else Resource(file)
     async with world.opener.open(world.request("/a")) as stream:
         blocks = aiter(stream)
-        first = await anext(blocks)
+        block = await anext(blocks)
         assert world.server.sent_bytes["/a"] < len(file)
-        rest = [block async for block in blocks]
-    np.testing.assert_array_equal(np.concatenate([first, *rest]), whole.pcm)
+        first.go_on.set()
+        rest = [later async for later in blocks]
+    np.testing.assert_array_equal(np.concatenate([block, *rest]), whole.pcm)
     assert any(wanted != "bytes=0-" for wanted in world.server.ranges("/a"))
 
 
