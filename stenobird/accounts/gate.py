@@ -1,46 +1,28 @@
-"""Whether an account may have work done, asked each time it wants to start a full job.
+"""Whether an account may have work done, asked each time it wants to start a job that may cost something.
 
     state        POST that would make a job                       everything else
-    active       as its wallet and its limits allow               open
+    active       as its wallet, its cap and its limits allow      open
     past_due     402 billing_failed                               open
     disputed     402 billing_failed                               open
     cancelled    402 billing_failed; /api/v1: 403                 /v1 open; /api/v1: 403
                  plan_downgraded_api_revoked                      plan_downgraded_api_revoked
 
-Transcripts that were paid for stay readable, keys can be revoked and the account be deleted, whatever its
-state; see docs/decisions/0010-what-a-lapsed-account-may-do.md. Test jobs and previews cost nothing and are
-not asked about.
+What Stripe says (state, cap) is asked by `billing.gate`, the first of the objections here. Transcripts that
+were paid for stay readable, keys can be revoked and the account be deleted, whatever its state; see
+docs/decisions/0010-what-a-lapsed-account-may-do.md. Test jobs and previews cost nothing and always pass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
-from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKey, PlanDowngraded
+from stenobird.errors import InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from stenobird.ports import AccountState, Caller, Standing, StandingStore, Tier
-
-_PAYMENT: Final[Mapping[AccountState, str]] = {
-    "past_due": (
-        "The last payment for this account failed. Update the payment method at /pricing, then try again."
-    ),
-    "disputed": (
-        "A payment for this account is disputed. Settle it with your bank, or write to the operator; "
-        "earlier transcripts stay readable."
-    ),
-    "cancelled": "The subscription of this account has ended. Subscribe again at /pricing.",
-}
-
-
-class Objection(Protocol):
-    """One more reason not to start a job, from a feature that knows more (a spending cap, say)."""
-
-    async def __call__(self, standing: Standing) -> None:
-        """Return if there is none; else raise the `RequestError` that says what to do."""
+    from stenobird.ports import Caller, Mode, Standing, StandingStore, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,44 +32,42 @@ class Admission:
     max_open_jobs: int | None = None
 
 
-class AccountGate:
-    """Says yes or no to one more full job of an account, from what is committed at that moment."""
+class JobGate:
+    """Says yes or no to one more job of an account, from what is committed at that moment.
+
+    `objections` are asked first; each raises the `RequestError` that says what to do, or returns.
+    """
 
     def __init__(
         self,
         accounts: StandingStore,
         *,
         open_jobs: Mapping[Tier, int] | None = None,
-        objections: Sequence[Objection] = (),
+        objections: Sequence[Callable[[Caller, Mode], Awaitable[None]]] = (),
     ) -> None:
         self._accounts = accounts
         self._open_jobs = dict(open_jobs or {})
         self._objections = tuple(objections)
 
-    async def admit(self, caller: Caller) -> Admission:
+    async def __call__(self, caller: Caller, mode: Mode) -> Admission:
         """Return what the job is bound by.
 
-        Raises `BillingFailed` for an account that does not pay, `InsufficientCredits` for one that pays in
-        advance and has no credit left, what the objections raise, and `InvalidAPIKey` when it is gone.
+        Raises what the objections raise, `InsufficientCredits` for an account that pays in advance and has no
+        credit left, and `InvalidAPIKeyUser` when the account is gone.
         """
+        if mode != "full":
+            return Admission()
+        for objection in self._objections:
+            await objection(caller, mode)
         standing = await self._accounts.standing(caller.account_id)
         if standing is None:
-            raise InvalidAPIKey
-        check_payment(standing)
-        for objection in self._objections:
-            await objection(standing)
+            raise InvalidAPIKeyUser
+        if standing.billing == "prepaid" and standing.available_units < 1:
+            raise InsufficientCredits(
+                "The account has no credits left. Add credits, then try again.",
+                details={"available_units": standing.available_units},
+            )
         return Admission(self._open_jobs.get(standing.tier))
-
-
-def check_payment(standing: Standing) -> None:
-    """Raise `BillingFailed` or `InsufficientCredits` where new work would not be paid for."""
-    if standing.state != "active":
-        raise BillingFailed(_PAYMENT[standing.state], details={"account_state": standing.state})
-    if standing.billing == "prepaid" and standing.available_units < 1:
-        raise InsufficientCredits(
-            "The account has no credits left. Add credits, then try again.",
-            details={"available_units": standing.available_units},
-        )
 
 
 def check_plan(standing: Standing) -> None:

@@ -35,6 +35,7 @@ from stenobird.ports import NewJob
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+    from stenobird.accounts.gate import Admission
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.jobs.uploaded import Uploads
     from stenobird.ports import (
@@ -93,7 +94,8 @@ class JobService:
     `policy_check` returns the URL as it will be fetched or raises `InvalidURL`. `engine_refusal` says, in
     words for the client, why a job of a mode can't be served now, or returns `None`. `options_check` raises
     `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
-    `account_gate` raises what keeps an account from new jobs: a payment that failed, a cap that is reached.
+    `account_gate` raises what keeps an account from new jobs (a payment that failed, a cap that is reached),
+    and says how many jobs it may have under way.
     `uploads` is where jobs of uploads take their bytes from.
     """
 
@@ -108,7 +110,7 @@ class JobService:
         engine_refusal: Callable[[Mode], str | None] = no_refusal,
         options_check: Callable[[RecognitionOptions], None] = no_objection,
         discard: Callable[[str], Awaitable[None]] | None = None,
-        account_gate: Callable[[Caller, Mode], Awaitable[None]] | None = None,
+        account_gate: Callable[[Caller, Mode], Awaitable[Admission | None]] | None = None,
         uploads: Uploads | None = None,
     ) -> None:
         self._store = store
@@ -123,8 +125,18 @@ class JobService:
         self._account_gate = account_gate
         self._uploads = uploads
 
-    async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
+    async def create(
+        self,
+        request: CreateTranscript,
+        *,
+        caller: Caller | None,
+        base_url: str,
+        job_id: str | None = None,
+    ) -> JobRecord:
         """Queue a job and return it as committed, its first event included.
+
+        With a `job_id` (from `new_job_id`, remembered with the Idempotency-Key of the request) calling again
+        returns the job that is there already.
 
         Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
         here waits for the network. Raises, in this order: `ReadOnlyKey`, `InvalidURL`,
@@ -134,6 +146,8 @@ class JobService:
         """
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
+        if (there := await self._already(job_id)) is not None:
+            return there
         mode = _mode(caller)
         if request.upload_id is None:
             assert request.audio_url is not None
@@ -147,13 +161,13 @@ class JobService:
             if caller is None:
                 raise MissingAPIKey
             wish = UploadedJob(request.upload_id, request.options, webhook_url, origin="stenobird")
-            return await self.create_uploaded(wish, caller=caller, base_url=base_url)
+            return await self.create_uploaded(wish, caller=caller, base_url=base_url, job_id=job_id)
         preview_id = request.preview_id
         if preview_id is not None:
             await self._check_preview(preview_id, audio_url)
-        await self._admit(caller, mode, request.options)
+        max_open = await self._admit(caller, mode, request.options)
         job = NewJob(
-            id=new_job_id(),
+            id=job_id or new_job_id(),
             mode=mode,
             audio_url=audio_url,
             base_url=base_url.rstrip("/"),
@@ -163,24 +177,28 @@ class JobService:
             preview_id=preview_id if mode == "full" else None,
             webhook_url=webhook_url,
         )
-        return await self._queue(job)
+        return await self._queue(job, max_open)
 
-    async def create_uploaded(self, wish: UploadedJob, *, caller: Caller, base_url: str) -> JobRecord:
-        """Queue a job of an upload and return it as committed.
+    async def create_uploaded(
+        self, wish: UploadedJob, *, caller: Caller, base_url: str, job_id: str | None = None
+    ) -> JobRecord:
+        """Queue a job of an upload and return it as committed; `job_id` is as for `create`.
 
         With a test key, a job of the second dialect has ended when this returns. Raises, in this order:
         `ReadOnlyKey`, `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`, then as `create`.
         """
         if caller.scope == "read_only":
             raise ReadOnlyKey
+        if (there := await self._already(job_id)) is not None:
+            return there
         if self._uploads is None:
             raise UploadNotFound
         slot = await self._uploads.take(wish.upload_id, caller.account_id)
         mode = _mode(caller)
-        await self._admit(caller, mode, wish.options)
+        max_open = await self._admit(caller, mode, wish.options)
         second_dialect = wish.origin == "alefbot"
         job = NewJob(
-            id=str(uuid.uuid4()) if second_dialect else new_job_id(),
+            id=job_id or (str(uuid.uuid4()) if second_dialect else new_job_id()),
             mode=mode,
             audio_url=upload_url(slot.id),
             base_url=base_url.rstrip("/"),
@@ -194,19 +212,26 @@ class JobService:
         )
         if mode == "test" and second_dialect:
             return await self._create_told(job)
-        return await self._queue(job)
+        return await self._queue(job, max_open)
 
-    async def _admit(self, caller: Caller | None, mode: Mode, options: RecognitionOptions) -> None:
+    async def _already(self, job_id: str | None) -> JobRecord | None:
+        """Return the job that an earlier try of this request has made: nothing is asked of it again."""
+        return await self._store.get(job_id) if job_id is not None else None
+
+    async def _admit(self, caller: Caller | None, mode: Mode, options: RecognitionOptions) -> int | None:
+        """Return how many jobs the account may have under way, if that is bounded."""
+        admission = None
         if caller is not None and self._account_gate is not None:
-            await self._account_gate(caller, mode)
+            admission = await self._account_gate(caller, mode)
         if mode != "test":
             self._options_check(options)
             if (refusal := self._engine_refusal(mode)) is not None:
                 raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
+        return admission.max_open_jobs if admission is not None else None
 
-    async def _queue(self, job: NewJob) -> JobRecord:
+    async def _queue(self, job: NewJob, max_open: int | None) -> JobRecord:
         first = JobEvents(job.id, job.base_url).status("queued", "validating_url")
-        record = await self._store.create(job, first, max_queued=self._options.max_queued)
+        record = await self._store.create(job, first, max_queued=self._options.max_queued, max_open=max_open)
         await self._wakeups.notify_job()
         return record
 
