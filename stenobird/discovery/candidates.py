@@ -183,6 +183,8 @@ class _File:
     findings: list[Finding]
     score: float = 0.0
     overlap: float = 0.0
+    titled: bool = False
+    """Its own title is the page's, nearly: two words or more agree, and little else stands in it."""
     identified: bool = False
     best: Finding = field(init=False)
     variant: str = ""
@@ -258,7 +260,8 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     }
     if page.title:
         file.overlap = len(page.title & context) / len(page.title)
-    lower = re.sub(r"[\W_]+", "", unquote(file.best.url).lower())
+        file.titled = any(_is_titled(finding.context, page.title) for finding in group)
+    lower = re.sub(r"[\W_]+", "", unquote(urls.path_of(file.best.url)).lower())
     file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in page.tokens)
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
@@ -269,6 +272,14 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
         shared = 0.0
     file.score = best + 20.0 * shared + (12.0 if file.identified else 0.0) + 4.0 * further
     return file
+
+
+def _is_titled(context: str, title: set[str]) -> bool:
+    words = {word for word in words_of(context) if not word.isdigit() or word in title}
+    shared = len(words & title)
+    if not shared or shared < 0.5 * len(title):
+        return False
+    return words == title or (shared >= 2 and shared >= 0.7 * len(words))
 
 
 def _value(finding: Finding) -> float:
@@ -327,9 +338,10 @@ def _tied(files: Sequence[_File]) -> list[_File]:
         and _value(file.best) >= _value(best.best) - TIE_POINTS
         and not (file.best.aside and not best.best.aside)
     ]
-    if len(peers) >= MANY - 1 and not (best.overlap >= 0.5 or best.identified):
-        return [best, *peers]
-    return []
+    # One of a list is the page's only if its title or its address says so, and no other one's address does:
+    # "Introducing the Show" on the page of the show has all words of its title, and is another episode.
+    told = best.titled or (best.identified and not any(peer.identified for peer in peers))
+    return [best, *peers] if len(peers) >= MANY - 1 and not told else []
 
 
 def _stand_ins(best: _File, others: Sequence[_File]) -> list[_File]:

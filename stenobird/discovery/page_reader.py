@@ -46,6 +46,7 @@ _SOURCE_ATTRIBUTES: Final = (
     "data-audio",
     "data-lazy-src",
 )
+_PROSE: Final = frozenset({"alt", "title", "aria-label", "download", "class", "id", "style", "content"})
 _OWN_ATTRIBUTES: Final = frozenset({"srcset", *_SOURCE_ATTRIBUTES})
 
 
@@ -237,16 +238,7 @@ class _PageReader:
                 self._from_mentions(
                     mentions(str(value), self.base, keyed=False), "page.inline_state", element
                 )
-            elif name not in {
-                "alt",
-                "title",
-                "aria-label",
-                "download",
-                "class",
-                "id",
-                "style",
-                "content",
-            } or (tag != "meta" and name == "content"):
+            elif name not in _PROSE or (tag == "meta" and name == "content"):
                 self._from_mentions(
                     attribute_mentions(str(value), self.base, hls="audio" in name or "audio" in tag),
                     "page.attribute",

@@ -42,7 +42,8 @@ _NARRATION_TEXT = re.compile(
     r"|ki-stimme|maschinell vorgelesen|voix de synthèse|voz sintética"
     r"|generado (?:por|con) (?:ia|inteligencia)"
     r"|vorlesefunktion|écouter (?:l.article|cet article)|(?:escuchar|escucha) (?:este|el) artículo"
-    r"|ascolta l.articolo|ascolta (?:questo )?articolo|ouvir (?:este|o) artigo|(?:beluister|luister naar) dit artikel"
+    r"|ascolta l.articolo|ascolta (?:questo )?articolo|ouvir (?:este|o) artigo"
+    r"|(?:beluister|luister naar) dit artikel"
     r"|lyssna på artikeln"
     r"|lyt til artikl|この記事を(?:聴|聞)|記事を読み上げ|прослушать статью|dengarkan artikel",
     re.IGNORECASE,

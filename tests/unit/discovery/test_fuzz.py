@@ -1,8 +1,12 @@
-"""No bytes, page, feed or URL makes discovery crash: it finds audio or says why not."""
+"""No bytes, page, feed or URL makes discovery crash: it finds audio or says why not.
+
+`STENOBIRD_FUZZ_EXAMPLES=1500` makes it a run of more than 10,000 examples.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 QUICK = settings(
-    max_examples=150,
+    max_examples=int(os.environ.get("STENOBIRD_FUZZ_EXAMPLES", "100")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
