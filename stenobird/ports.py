@@ -450,7 +450,10 @@ class JobStore(Protocol):
     async def list_jobs(
         self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
     ) -> list[JobRecord]:
-        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`."""
+        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
+
+        Those of the second dialect are not among them: see `list_page`.
+        """
 
     async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
         """Return the jobs of a page, newest first, and how many there are on all pages."""

@@ -9,7 +9,7 @@ import secrets
 import string
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stenobird.errors import (
     EngineUnavailable,
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ID_DIGITS: Final = 22
+SECOND_DIALECT: Final = "alefbot"
+"""Origin of the jobs that /api/v1 makes; the other dialects know nothing of them."""
 RESULT_PAGE: Final = 1000
 ENGINE_RETRY_SECONDS: Final = 30
 MAX_LIST: Final = 100
@@ -132,6 +134,7 @@ class JobService:
         caller: Caller | None,
         base_url: str,
         job_id: str | None = None,
+        origin: Literal["stenobird", "openai"] = "stenobird",
     ) -> JobRecord:
         """Queue a job and return it as committed, its first event included.
 
@@ -160,7 +163,7 @@ class JobService:
         if request.upload_id is not None:
             if caller is None:
                 raise MissingAPIKey
-            wish = UploadedJob(request.upload_id, request.options, webhook_url, origin="stenobird")
+            wish = UploadedJob(request.upload_id, request.options, webhook_url, origin=origin)
             return await self.create_uploaded(wish, caller=caller, base_url=base_url, job_id=job_id)
         preview_id = request.preview_id
         if preview_id is not None:
@@ -176,6 +179,7 @@ class JobService:
             api_key_id=caller.api_key_id if caller else None,
             preview_id=preview_id if mode == "full" else None,
             webhook_url=webhook_url,
+            origin=origin,
         )
         return await self._queue(job, max_open)
 
@@ -196,7 +200,7 @@ class JobService:
         slot = await self._uploads.take(wish.upload_id, caller.account_id)
         mode = _mode(caller)
         max_open = await self._admit(caller, mode, wish.options)
-        second_dialect = wish.origin == "alefbot"
+        second_dialect = wish.origin == SECOND_DIALECT
         job = NewJob(
             id=job_id or (str(uuid.uuid4()) if second_dialect else new_job_id()),
             mode=mode,
@@ -250,9 +254,19 @@ class JobService:
         key gets `MissingAPIKey`: ids can't be guessed, so this is its owner, who forgot the header.
         """
         job = await self._store.get(job_id)
-        if job is not None and job.mode != "preview" and caller is None:
+        if job is None or job.origin == SECOND_DIALECT:
+            # Each dialect knows its own jobs only.
+            raise TranscriptNotFound
+        if job.mode != "preview" and caller is None:
             raise MissingAPIKey
-        if job is None or not (job.mode == "preview" or _owns(job, caller)):
+        if not (job.mode == "preview" or _owns(job, caller)):
+            raise TranscriptNotFound
+        return job
+
+    async def get_uploaded(self, job_id: str, caller: Caller) -> JobRecord:
+        """Return a job of the second dialect. Raises `TranscriptNotFound` for any other one."""
+        job = await self._store.get(job_id)
+        if job is None or job.origin != SECOND_DIALECT or not _owns(job, caller):
             raise TranscriptNotFound
         return job
 
@@ -277,12 +291,16 @@ class JobService:
             raise TranscriptCancelled
         if not job.result_ready:
             raise TranscriptNotReady(retry_after_seconds=POLL_SECONDS)
+        return job, await self.transcript_of(job)
+
+    async def transcript_of(self, job: JobRecord) -> Transcript:
+        """Return what a job has heard so far, built from its events."""
         rows: list[EventRow] = []
         seq = 0
-        while page := await self._store.events_after(job_id, seq, limit=RESULT_PAGE):
+        while page := await self._store.events_after(job.id, seq, limit=RESULT_PAGE):
             rows += (row for row in page if row.event == "transcript")
             seq = page[-1].seq
-        return job, build_transcript(job, rows)
+        return build_transcript(job, rows)
 
     async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
         """Cancel a job under way and return it, or delete a finished one and return `None`.

@@ -148,8 +148,11 @@ class SqlJobStore:
     async def list_jobs(
         self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
     ) -> list[JobRecord]:
-        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`."""
-        query = select(jobs).where(jobs.c.account_id == account_id)
+        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
+
+        Those of the second dialect are not among them: see `list_page`.
+        """
+        query = select(jobs).where(jobs.c.account_id == account_id, jobs.c.origin != "alefbot")
         if before is not None:
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*before))
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
