@@ -77,12 +77,21 @@ class StripeOptions:
         return f"StripeOptions(api_base={self.api_base!r}, price_id={self.price_id!r})"
 
 
+class HTTPXClient(stripe.HTTPXClient):
+    """The library's own client, which hands text to httpx in a way that httpx has deprecated."""
+
+    def _get_request_args_kwargs(self, *args: Any) -> Any:
+        positional, named = super()._get_request_args_kwargs(*args)
+        named["content"] = named.pop("data") or None
+        return positional, named
+
+
 @asynccontextmanager
 async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
     """Open a gateway with connections of its own, and close them on the way out."""
     # The library logs each request and error body at INFO; error bodies may quote what was sent.
     logging.getLogger("stripe").setLevel(logging.WARNING)
-    http = stripe.HTTPXClient(timeout=options.timeout_seconds)
+    http = HTTPXClient(timeout=options.timeout_seconds)
     try:
         client = stripe.StripeClient(
             options.secret_key,

@@ -1,0 +1,229 @@
+"""Billing over a real database and the fake Stripe, for tests; time stands still unless the test moves it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import stripe
+from sqlalchemy import insert, select
+
+from stenobird.billing.gate import AccountGate
+from stenobird.billing.metering import Metering, MeteringOptions
+from stenobird.billing.service import BillingService, Recovery
+from stenobird.billing.standing import Standing
+from stenobird.billing.stripe_gateway import (
+    API_VERSION,
+    HTTPXClient,
+    StripeGateway,
+    StripeOptions,
+    open_stripe,
+)
+from stenobird.billing.worker import BillingWorker
+from stenobird.ports import Caller
+from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.engine import open_database
+from stenobird.storage.schema import usage
+from stenobird.testing.fake_stripe import FakeStripe, running_stripe
+from stenobird.testing.fakes import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from stenobird.ledger import BillingAccount
+    from stenobird.storage.engine import Database
+
+BASE = "https://stenobird.test"
+WEBHOOK_SECRETS = ("whsec_older", "whsec_fake")
+
+
+@dataclass
+class Till:
+    """A gateway that is set up, with a customer of its own. `fake` is `None` on Stripe itself."""
+
+    gateway: StripeGateway
+    options: StripeOptions
+    fake: FakeStripe | None
+    now: float
+    customer_id: str
+
+    @property
+    def minute(self) -> int:
+        """The start of a minute that began a few minutes ago."""
+        return int(self.now) // 60 * 60 - 300
+
+
+@asynccontextmanager
+async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Till]:
+    """Open a till on the fake, or, given a key, on Stripe's test mode."""
+    async with AsyncExitStack() as stack:
+        fake = None
+        if live_test_key is None:
+            clock = FakeClock()
+            fake = await stack.enter_async_context(running_stripe(FakeStripe(clock)))
+            base, key, now = fake.url, fake.secret_key, clock.time()
+        else:
+            base, key, now = "https://api.stripe.com", live_test_key, time.time()
+        options = StripeOptions(
+            secret_key=key,
+            webhook_secrets=WEBHOOK_SECRETS,
+            price_id=None,
+            meter_event_name="stenobird_contract_test",
+            api_base=base,
+        )
+        async with open_stripe(options) as first:
+            made = await first.set_up(currency="usd", cents_a_minute="1")
+        options = StripeOptions(
+            secret_key=key,
+            webhook_secrets=WEBHOOK_SECRETS,
+            price_id=made.price_id,
+            meter_event_name="stenobird_contract_test",
+            portal_configuration_id=made.portal_configuration_id,
+            api_base=base,
+        )
+        gateway = await stack.enter_async_context(open_stripe(options))
+        if fake is not None:
+            customer_id = f"cus_{secrets.token_hex(4)}"
+            fake.objects[customer_id] = {"id": customer_id, "object": "customer"}
+        else:
+            http = HTTPXClient(timeout=20)
+            stack.push_async_callback(http.close_async)
+            client = stripe.StripeClient(key, stripe_version=API_VERSION, http_client=http)
+            customer_id = (await client.v1.customers.create_async({"email": "contract@example.com"})).id
+        yield Till(gateway, options, fake, now, customer_id)
+
+
+@dataclass
+class Mailbox:
+    """A `Mailer` that keeps what it is given: address, subject, text."""
+
+    mails: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Keep it."""
+        self.mails.append((to, subject, text))
+
+
+@dataclass
+class BillingWorld:
+    """Everything of billing, open, with the fake behind it."""
+
+    clock: FakeClock
+    database: Database
+    store: SqlBillingStore
+    fake: FakeStripe
+    gateway: StripeGateway
+    options: StripeOptions
+    mailbox: Mailbox
+    service: BillingService
+    standing: Standing
+    worker: BillingWorker
+    gate: AccountGate
+
+    def metering(self, **options: Any) -> Metering:
+        """Return a metering of its own, as another process would have."""
+        return Metering(self.store, self.gateway, self.clock, MeteringOptions(**options))
+
+    async def bought(self, email: str = "buyer@example.com") -> BillingAccount:
+        """Return an account that a checkout made."""
+        started = await self.service.start_checkout(email, base_url=BASE)
+        self.fake.complete_checkout(started.id)
+        checkout = await self.standing.complete(started.id)
+        assert checkout is not None
+        assert checkout.account_id is not None
+        account = await self.store.account(checkout.account_id)
+        assert account is not None
+        return account
+
+    async def reload(self, account: BillingAccount) -> BillingAccount:
+        """Return the account as it is now."""
+        found = await self.store.account(account.id)
+        assert found is not None
+        return found
+
+    async def hear(self, *, since: int = 0) -> None:
+        """Have every webhook event since then delivered and followed up."""
+        for event in self.fake.events[since:]:
+            await self.service.accept_event(*self.fake.signed(event))
+        while await self.worker.step():
+            pass
+
+    async def use(
+        self, account: BillingAccount, minutes: Sequence[int], *, at: float | None = None
+    ) -> list[str]:
+        """Write ledger rows of completed jobs; return the job ids."""
+        jobs = [f"tr_{secrets.token_hex(11)}" for _ in minutes]
+        async with self.database.write() as connection:
+            await connection.execute(
+                insert(usage),
+                [
+                    {
+                        "id": f"use_{job}",
+                        "job_id": job,
+                        "account_id": account.id,
+                        "minutes": count,
+                        "audio_seconds": count * 60.0,
+                        "created_at": at if at is not None else self.clock.time(),
+                    }
+                    for job, count in zip(jobs, minutes, strict=True)
+                ],
+            )
+        return jobs
+
+    async def states(self) -> dict[str, str]:
+        """Return the meter state of every ledger row by job."""
+        async with self.database.read() as connection:
+            found = await connection.execute(select(usage.c.job_id, usage.c.meter_state))
+            return {row.job_id: row.meter_state for row in found}
+
+
+def caller_of(account: BillingAccount, **changes: Any) -> Caller:
+    """Return a caller with a live key of the account."""
+    values: dict[str, Any] = {
+        "account_id": account.id,
+        "api_key_id": "key_1",
+        "mode": "live",
+        "scope": "full_access",
+        "tier": account.tier,
+    }
+    return Caller(**{**values, **changes})
+
+
+@asynccontextmanager
+async def billing_world(database_url: str, *, timeout_seconds: float = 5.0) -> AsyncIterator[BillingWorld]:
+    """Open billing over this database while the context lasts."""
+    clock = FakeClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(database_url))
+        store = SqlBillingStore(database)
+        fake = await stack.enter_async_context(running_stripe(FakeStripe(clock)))
+        options = StripeOptions(
+            secret_key=fake.secret_key,
+            webhook_secrets=WEBHOOK_SECRETS,
+            price_id=fake.add_price("stenobird_audio_minutes"),
+            meter_event_name="stenobird_audio_minutes",
+            api_base=fake.url,
+            timeout_seconds=timeout_seconds,
+        )
+        gateway = await stack.enter_async_context(open_stripe(options))
+        standing = Standing(store, gateway, clock)
+        mailbox = Mailbox()
+        service = BillingService(
+            store, clock, gateway=gateway, standing=standing, recovery=Recovery(mailbox, BASE)
+        )
+        yield BillingWorld(
+            clock=clock,
+            database=database,
+            store=store,
+            fake=fake,
+            gateway=gateway,
+            options=options,
+            mailbox=mailbox,
+            service=service,
+            standing=standing,
+            worker=BillingWorker(store, standing, Metering(store, gateway, clock), clock),
+            gate=AccountGate(store, clock),
+        )

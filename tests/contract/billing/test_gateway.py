@@ -1,0 +1,127 @@
+"""What every payment service behind `gateway.BillingGateway` promises; see conftest for which there are."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stenobird.billing.gateway import CheckoutWish, MeterEvent, NotDone, OutcomeUnknown, Refused
+from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
+from stenobird.errors import BillingUnavailable
+
+if TYPE_CHECKING:
+    from stenobird.testing.billing_world import Till
+
+pytestmark = pytest.mark.anyio
+
+
+def wish(**changes: Any) -> CheckoutWish:
+    values: dict[str, Any] = {
+        "success_url": "https://stenobird.test/success?checkout_session_id={CHECKOUT_SESSION_ID}",
+        "cancel_url": "https://stenobird.test/pricing",
+        "idempotency_key": secrets.token_hex(12),
+        "email": "buyer@example.com",
+    }
+    return CheckoutWish(**{**values, **changes})
+
+
+def an_event(till: Till, **changes: Any) -> MeterEvent:
+    identifier = f"tr_{secrets.token_hex(8)}"
+    values: dict[str, Any] = {
+        "identifier": identifier,
+        "customer_id": till.customer_id,
+        "minutes": 3,
+        "timestamp": till.minute + 10,
+        "idempotency_key": f"{identifier}.a1",
+    }
+    return MeterEvent(**{**values, **changes})
+
+
+async def test_setting_up_twice_makes_nothing_new(till: Till) -> None:
+    first = await till.gateway.set_up(currency="usd", cents_a_minute="1")
+    again = await till.gateway.set_up(currency="usd", cents_a_minute="1")
+    assert list(again.made) == []
+    assert (again.meter_id, again.price_id, again.portal_configuration_id) == (
+        first.meter_id,
+        first.price_id,
+        first.portal_configuration_id,
+    )
+
+
+async def test_a_checkout_begins_with_a_link_and_is_not_paid_before_the_buyer_came(till: Till) -> None:
+    started = await till.gateway.start_checkout(wish())
+    assert started.id.startswith("cs_")
+    assert started.url.startswith("http")
+    assert await till.gateway.paid_checkout(started.id) is None
+
+
+async def test_the_same_wish_sent_twice_is_one_checkout(till: Till) -> None:
+    same = wish()
+    assert (await till.gateway.start_checkout(same)).id == (await till.gateway.start_checkout(same)).id
+
+
+async def test_what_does_not_exist_is_none(till: Till) -> None:
+    assert await till.gateway.paid_checkout("cs_test_nosuchsession") is None
+    assert await till.gateway.subscription("sub_nosuchsubscription") is None
+    assert await till.gateway.dispute("du_nosuchdispute") is None
+
+
+async def test_a_customer_that_does_not_exist_is_refused(till: Till) -> None:
+    with pytest.raises(Refused):
+        await till.gateway.portal_url("cus_nosuchcustomer", return_url="https://stenobird.test")
+
+
+async def test_a_customer_gets_a_link_to_their_own_page(till: Till) -> None:
+    url = await till.gateway.portal_url(till.customer_id, return_url="https://stenobird.test/pricing")
+    assert url.startswith("http")
+
+
+async def test_a_meter_event_repeated_under_another_key_is_taken_as_sent(till: Till) -> None:
+    event = an_event(till)
+    await till.gateway.send_meter_event(event)
+    await till.gateway.send_meter_event(event)
+    await till.gateway.send_meter_event(
+        an_event(till, identifier=event.identifier, idempotency_key=f"{event.identifier}.a2")
+    )
+
+
+async def test_a_meter_event_that_is_too_old_is_refused(till: Till) -> None:
+    with pytest.raises(Refused):
+        await till.gateway.send_meter_event(an_event(till, timestamp=till.minute - 40 * 86_400))
+
+
+async def test_a_customer_without_events_has_no_minutes(till: Till) -> None:
+    assert await till.gateway.meter_minutes(till.customer_id, since=till.minute, until=till.minute + 60) == 0
+
+
+async def test_a_wrong_key_is_said_to_be_nothing_done_and_the_key_is_in_no_error(till: Till) -> None:
+    key = "sk_test_wrong0123456789wrong"
+    options = StripeOptions(
+        secret_key=key,
+        webhook_secrets=(),
+        price_id="price_1",
+        meter_event_name="stenobird_contract_test",
+        api_base=till.options.api_base,
+    )
+    async with open_stripe(options) as gateway:
+        with pytest.raises(NotDone) as caught:
+            await gateway.start_checkout(wish())
+    assert key not in f"{caught.value!r} {caught.value.body()} {options!r}"
+
+
+async def test_a_service_that_is_not_there_leaves_the_outcome_open() -> None:
+    options = StripeOptions(
+        secret_key="sk_test_x",
+        webhook_secrets=(),
+        price_id="price_1",
+        meter_event_name="m",
+        api_base="http://127.0.0.1:1",
+        timeout_seconds=1.0,
+    )
+    async with open_stripe(options) as gateway:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await gateway.send_meter_event(MeterEvent("tr_1", "cus_1", 1, 1_800_000_000, "tr_1.a1"))
+    assert isinstance(caught.value, BillingUnavailable)
+    assert caught.value.http_status == 503
