@@ -119,6 +119,18 @@ class Settings(BaseSettings):
 
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
+    previews_per_minute: int = Field(
+        30, ge=1, description="Previews that one client address may start a minute; IPv6 counts by /64."
+    )
+    premium_requests_per_minute: int = Field(
+        30, ge=1, description="Requests a minute of an account of tier premium that make a transcript."
+    )
+    platinum_requests_per_minute: int = Field(
+        60, ge=1, description="The same for an account of tier platinum."
+    )
+    jobs_per_account: int = Field(
+        50, ge=1, description="Transcripts of a premium account that may be under way; platinum: twice that."
+    )
     max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")
     max_running: int = Field(4, ge=1, description="Jobs that one worker carries out at once.")
     preview_seconds: float = Field(15.0, gt=0, description="Audio that a preview hears.")

@@ -1,0 +1,138 @@
+"""Idempotency keys in SQL: `ports.IdempotencyStore` for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, delete, select, update
+
+from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
+from stenobird.ports import IdempotencyClaim, StoredAnswer
+from stenobird.storage.schema import db_now, idempotency
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import RowMapping
+
+    from stenobird.storage.engine import Database
+
+KEPT_SECONDS: Final = 24 * 3600
+CLAIM_SECONDS: Final = 30
+"""How long nobody else may work on a request; making a job takes milliseconds."""
+RETRY_SECONDS: Final = 1
+
+
+class SqlIdempotencyStore:
+    """`ports.IdempotencyStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def look(self, scope_hash: str, body_hash: str) -> StoredAnswer | None:
+        """Return the stored answer, if there is one, without writing.
+
+        Raises `IdempotencyMismatch` where the body was another, `IdempotencyInProgress` while it is made.
+        """
+        async with self._db.read() as connection:
+            found = await connection.execute(
+                select(idempotency, _claimed().label("claimed")).where(
+                    idempotency.c.scope_hash == scope_hash,
+                    idempotency.c.created_at > db_now() - KEPT_SECONDS,
+                )
+            )
+            row = found.mappings().one_or_none()
+        return _answer(row, body_hash) if row is not None else None
+
+    async def claim(
+        self, scope_hash: str, body_hash: str, *, account_id: str | None, resource_id: str
+    ) -> IdempotencyClaim | StoredAnswer:
+        """Return the right to work on the request, or the answer that was stored meanwhile.
+
+        The claim's `resource_id` is that of the first claim, whoever made it and died. Raises as `look`.
+        """
+        token = secrets.token_hex(16)
+        values = {
+            "account_id": account_id,
+            "body_hash": body_hash,
+            "resource_id": resource_id,
+            "claim_token": token,
+            "claim_expires_at": db_now() + CLAIM_SECONDS,
+            "created_at": db_now(),
+        }
+        async with self._db.write() as connection:
+            new = await connection.execute(
+                self._db.insert(idempotency)
+                .values(scope_hash=scope_hash, **values)
+                .on_conflict_do_update(
+                    index_elements=[idempotency.c.scope_hash],
+                    set_={**values, "status": None, "headers": None, "body": None},
+                    where=idempotency.c.created_at <= db_now() - KEPT_SECONDS,
+                )
+                .returning(idempotency.c.resource_id)
+            )
+            if new.scalar_one_or_none() is not None:
+                return IdempotencyClaim(scope_hash, resource_id, token)
+            found = await connection.execute(
+                select(idempotency, _claimed().label("claimed"))
+                .where(idempotency.c.scope_hash == scope_hash)
+                .with_for_update()
+            )
+            row = found.mappings().one()
+            if (answer := _answer(row, body_hash)) is not None:
+                return answer
+            await connection.execute(
+                update(idempotency)
+                .where(idempotency.c.scope_hash == scope_hash)
+                .values(claim_token=token, claim_expires_at=db_now() + CLAIM_SECONDS)
+            )
+            return IdempotencyClaim(scope_hash, row["resource_id"], token)
+
+    async def answer(self, claim: IdempotencyClaim, answer: StoredAnswer) -> None:
+        """Store the answer; nothing happens when another request has taken the claim over."""
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(idempotency)
+                .where(_held(claim))
+                .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
+            )
+
+    async def forget(self, claim: IdempotencyClaim) -> None:
+        """Remove the claim: nothing was made, and the next request may have another body."""
+        async with self._db.write() as connection:
+            await connection.execute(delete(idempotency).where(_held(claim)))
+
+    async def abandon(self, claim: IdempotencyClaim) -> None:
+        """Let the next request take over at once: whether something was made is not known."""
+        async with self._db.write() as connection:
+            await connection.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
+
+    async def purge(self) -> int:
+        """Delete what is older than 24 hours; return how many there were."""
+        async with self._db.write() as connection:
+            purged = await connection.execute(
+                delete(idempotency).where(idempotency.c.created_at <= db_now() - KEPT_SECONDS)
+            )
+            return purged.rowcount
+
+
+def _held(claim: IdempotencyClaim) -> ColumnElement[bool]:
+    return and_(
+        idempotency.c.scope_hash == claim.scope_hash,
+        idempotency.c.claim_token == claim.token,
+        idempotency.c.status.is_(None),
+    )
+
+
+def _claimed() -> ColumnElement[bool]:
+    return idempotency.c.claim_expires_at > db_now()
+
+
+def _answer(row: RowMapping, body_hash: str) -> StoredAnswer | None:
+    if row["body_hash"] != body_hash:
+        raise IdempotencyMismatch
+    if row["status"] is not None:
+        return StoredAnswer(row["status"], row["headers"] or {}, row["body"] or "")
+    if row["claimed"]:
+        raise IdempotencyInProgress(retry_after_seconds=RETRY_SECONDS)
+    return None

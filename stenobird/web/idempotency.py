@@ -1,0 +1,166 @@
+"""`Idempotency-Key`: a request that is sent again makes nothing again.
+
+A key belongs to an account (or a client's address), a mode and a route, and stands for one body. What the
+request makes has an id that is drawn with the key, in a row of its own, before anything is made. A repeated
+request therefore finds what was made, even if the first one died between making and answering:
+
+    look ── answer stored ─► replay            other body ─► 409 idempotency_mismatch
+      │                                        being worked on elsewhere ─► 409 idempotency_in_progress
+      └─ claim (30 s, id drawn or found) ─► make it under that id ─┬─ 2xx: the answer is stored
+                                                                   ├─ refused: the claim is forgotten
+                                                                   └─ unknown: the next takes over, same id
+
+Requests of one process with the same key wait for each other, so that all but the first replay. Replays are
+not counted against the rate limit, as GETs are not. See docs/decisions/0011-idempotency-by-drawn-ids.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from starlette.responses import Response
+
+from stenobird.errors import IdempotencyInProgress, InvalidRequest, RequestError, StorageUnavailable
+from stenobird.ports import StoredAnswer
+from stenobird.web.limits import client_network
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from stenobird.ports import Caller, IdempotencyClaim, IdempotencyStore
+
+REPLAYED: Final = "Idempotent-Replayed"
+WAIT_SECONDS: Final = 10.0
+"""How long a request waits for another one with its key in this process."""
+RETRY_SECONDS: Final = 1.0
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEPT_HEADERS: Final = ("content-type", "location", "cache-control", "retry-after")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+class Idempotency:
+    """Runs requests at most once a key. One for all requests of a process; needs no closing."""
+
+    def __init__(self, store: IdempotencyStore) -> None:
+        self._store = store
+        self._turns: dict[str, _Turn] = {}
+
+    async def once(
+        self,
+        request: Request,
+        caller: Caller | None,
+        body: bytes,
+        *,
+        new_id: Callable[[], str],
+        admit: Callable[[], Awaitable[None]],
+        make: Callable[[str], Awaitable[Response]],
+    ) -> Response:
+        """Return the answer of `make`, which is called with the id of what it makes, or the stored answer.
+
+        `admit` is awaited first, unless the answer is stored: it may refuse. `make` must return what is there
+        when it is called again with the same id. Without an `Idempotency-Key` both are simply called. Raises
+        what they raise, `InvalidRequest` for a key that can't be one, `IdempotencyMismatch`,
+        `IdempotencyInProgress`.
+        """
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            await admit()
+            return await make(new_id())
+        if not _KEY.fullmatch(key):
+            raise InvalidRequest(
+                "The Idempotency-Key must be 1 to 255 visible ASCII characters, a UUID for example."
+            )
+        scope_hash = _scope_hash(request, caller, key)
+        body_hash = hashlib.sha256(body).hexdigest()
+        async with self._turn(scope_hash):
+            stored = await self._store.look(scope_hash, body_hash)
+            if stored is not None:
+                return _replay(stored)
+            await admit()
+            claim = await self._store.claim(
+                scope_hash,
+                body_hash,
+                account_id=caller.account_id if caller else None,
+                resource_id=new_id(),
+            )
+            if isinstance(claim, StoredAnswer):
+                return _replay(claim)
+            return await self._make(claim, make)
+
+    async def _make(self, claim: IdempotencyClaim, make: Callable[[str], Awaitable[Response]]) -> Response:
+        try:
+            response = await make(claim.resource_id)
+        except RequestError:
+            # Refused before anything was made.
+            await self._quietly(self._store.forget(claim))
+            raise
+        except Exception:
+            await self._quietly(self._store.abandon(claim))
+            raise
+        if 200 <= response.status_code < 300:
+            headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+            answer = StoredAnswer(response.status_code, headers, bytes(response.body).decode())
+            await self._quietly(self._store.answer(claim, answer))
+        else:
+            await self._quietly(self._store.forget(claim))
+        return response
+
+    async def _quietly(self, write: Awaitable[None]) -> None:
+        """Write, or leave the claim to run out: the next request then finds what was made by its id."""
+        try:
+            await write
+        except StorageUnavailable as exc:
+            _log.warning("idempotency_claim_left_behind", reason=exc.message)
+
+    @asynccontextmanager
+    async def _turn(self, scope_hash: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(scope_hash, _Turn())
+        turn.users += 1
+        try:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await turn.lock.acquire()
+            except TimeoutError as exc:
+                raise IdempotencyInProgress(retry_after_seconds=RETRY_SECONDS) from exc
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            turn.users -= 1
+            if turn.users == 0:
+                del self._turns[scope_hash]
+
+
+def _scope_hash(request: Request, caller: Caller | None, key: str) -> str:
+    who = (
+        f"account:{caller.account_id}"
+        if caller is not None
+        else f"address:{client_network(request.client.host if request.client else None)}"
+    )
+    mode = caller.mode if caller is not None else "preview"
+    route = getattr(request.scope.get("route"), "path_format", request.url.path)
+    return hashlib.sha256(json.dumps([who, mode, request.method, route, key]).encode()).hexdigest()
+
+
+def _replay(stored: StoredAnswer) -> Response:
+    return Response(
+        stored.body.encode(), status_code=stored.status, headers={**stored.headers, REPLAYED: "true"}
+    )
