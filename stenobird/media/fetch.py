@@ -54,6 +54,23 @@ _CONTENT_RANGE = re.compile(r"\s*bytes\s+\d+-(\d{1,18})/", re.IGNORECASE)
 LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
 
 
+class Deadline:
+    """The wall-clock bound of one download, retries included."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._end = clock.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise `AudioUnreachable` when the time is up: what was downloaded by then may still be heard."""
+        if self._clock.monotonic() > self._end:
+            raise AudioUnreachable(
+                f"The download took longer than {self._seconds / 3600:.3g} hours. "
+                "Send a link to a faster server."
+            )
+
+
 class Feed(Protocol):
     """Where a decoder's bytes come from; offsets are those of one file."""
 
@@ -192,10 +209,12 @@ class Download:
         limits: AudioLimits,
         clock: Clock,
         opened: OpenedMedia | None,
+        deadline: Deadline,
         on_demand: bool,
         resuming: bool,
     ) -> None:
         self._spool = spool
+        self._deadline = deadline
         self._origin = origin
         self._source = source
         self._limits = limits
@@ -308,6 +327,7 @@ class Download:
         delays = iter(RETRY_SECONDS if self.front else RETRY_SECONDS[:3])
         stored = self._spool.stored_bytes
         while not self._spool.complete:
+            self._deadline.check()
             try:
                 await step()
             except (_Changed, _Refused, EgressError) as exc:

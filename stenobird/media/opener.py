@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import structlog
+
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
@@ -26,7 +28,7 @@ from stenobird.media.decode import (
     Found,
     Refused,
 )
-from stenobird.media.fetch import Download, HTTPOrigin
+from stenobird.media.fetch import Deadline, Download, HTTPOrigin
 from stenobird.media.heard import HeardPrefix, verify_prefix
 from stenobird.media.segments import Fetcher, PlaylistFeed, resolve_playlist
 from stenobird.media.spool import SpoolFolder
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from stenobird.media.spool import Spool
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock
 
+_log = structlog.get_logger(__name__)
+
 MAX_DEATHS_WITHOUT_PROGRESS = 2
 MAX_DEATHS = 100
 SHORT_SECONDS = 2.0
@@ -50,8 +54,12 @@ SHORT_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """How media is fetched and decoded. `origins` adds URL schemes of our own (uploads) to http and https."""
+    """How media is fetched and decoded. `origins` adds URL schemes of our own (uploads) to http and https.
 
+    A download may take `download_seconds` in all; what is there by then is heard.
+    """
+
+    download_seconds: float = 12 * 3600.0
     decoder: DecoderLimits = field(default_factory=DecoderLimits)
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -112,6 +120,7 @@ class MediaOpener:
 
     async def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
         source, opened = request.source, request.opened
+        deadline = Deadline(self._clock, self._options.download_seconds)
         if source.kind == "hls":
             fetcher = Fetcher(self._client, source)
             playlist = await resolve_playlist(fetcher, source.media_url)
@@ -122,6 +131,7 @@ class MediaOpener:
                     playlist,
                     limits=request.limits,
                     clock=self._clock,
+                    deadline=deadline,
                     on_demand=on_demand,
                 )
             source, opened = replace(source, media_url=playlist, final_url=playlist), None
@@ -134,6 +144,7 @@ class MediaOpener:
             source,
             limits=request.limits,
             clock=self._clock,
+            deadline=deadline,
             opened=opened,
             on_demand=on_demand,
             resuming=request.start_sample > 0,
@@ -226,6 +237,12 @@ class MediaStream:
             except DecoderDied as exc:
                 if self._closed:
                     return
+                _log.warning(
+                    "decoder child died",
+                    job=self._request.job_id,
+                    reason=str(exc),
+                    at_seconds=self._next_sample / SAMPLE_RATE,
+                )
                 deaths += 1
                 deaths_here = deaths_here + 1 if self._next_sample == last_place else 1
                 last_place = self._next_sample

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.egress.client import EgressClient
+    from stenobird.media.fetch import Deadline
     from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
     from stenobird.ports import AudioLimits, Clock
@@ -118,6 +119,7 @@ class PlaylistFeed:
         *,
         limits: AudioLimits,
         clock: Clock,
+        deadline: Deadline,
         on_demand: bool,
     ) -> None:
         self._spool = spool
@@ -125,6 +127,7 @@ class PlaylistFeed:
         self._playlist = playlist
         self._limits = limits
         self._clock = clock
+        self._deadline = deadline
         self._on_demand = on_demand
         self._keys: dict[str, bytes] = {}
         self._failure: JobError | None = None
@@ -210,6 +213,7 @@ class PlaylistFeed:
     async def _fetched(self, part: Part) -> bytes:
         """Fetch a part, through breaks and with growing delays, and decrypt it."""
         for delay in (*RETRY_SECONDS[:4], None):
+            self._deadline.check()
             try:
                 data, _ = await self._fetcher.get(
                     part.url, max_bytes=MAX_PART_BYTES, byte_range=part.byte_range

@@ -65,7 +65,7 @@ class MediaWorld:
         opened: OpenedMedia | None = None,
     ) -> AudioRequest:
         """Return the request for a path of the server, or for a URL."""
-        url = path if "://" in path else self.server.url(path)
+        url = path if ":" in path else self.server.url(path)
         return AudioRequest(
             job_id,
             AudioSource(url, url, url, "direct", "a test"),

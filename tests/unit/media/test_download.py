@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +15,16 @@ from stenobird.errors import (
     TranscriptionFailed,
     UnsupportedURL,
 )
-from stenobird.media.opener import MediaOpener
+from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect
+from stenobird.testing.media_world import collect, media_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
-    from stenobird.ports import PCM
+    from stenobird.ports import PCM, OpenedMedia
+    from stenobird.sources import AudioSource
     from stenobird.testing.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
@@ -225,6 +228,72 @@ async def test_a_full_spool_quota_refuses_with_a_retryable_error(world: MediaWor
         with pytest.raises(TranscriptionFailed, match="disk space") as caught:
             await collect(stream)
     assert caught.value.retry_after_seconds is not None
+
+
+async def test_a_download_that_takes_too_long_is_heard_as_far_as_it_went(
+    tmp_path: Path, minute: bytes
+) -> None:
+    # Every break costs half a second of the clock.
+    breaks = list(range(50_000, len(minute), 50_000))
+    async with media_world(tmp_path, options=MediaOptions(download_seconds=4.0)) as world:
+        world.server.resources["/a"] = Resource(minute, breaks_at=breaks)
+        heard = await world.hear("/a")
+    assert sum(world.clock.slept) < 6
+    assert 20 * 16_000 < len(heard.pcm) < 40 * 16_000
+    assert heard.warning is not None
+    assert "took longer" in heard.warning
+
+
+class UploadedFile:
+    """An `OpenedMedia` over bytes."""
+
+    status = 206
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, url: str, data: bytes, first: int) -> None:
+        self.final_url = url
+        self.offset = first
+        self.total_bytes: int | None = len(data)
+        self._data = data
+
+    async def body(self) -> AsyncIterator[bytes]:
+        for at in range(self.offset, len(self._data), 50_000):
+            yield self._data[at : at + 50_000]
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Uploads:
+    """An `Origin` whose addresses mean something to us only."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    async def open(
+        self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
+    ) -> OpenedMedia:
+        return UploadedFile(url, self._files[url], first)
+
+
+async def test_an_upload_comes_from_an_origin_of_its_own(
+    tmp_path: Path, minute: bytes, world: MediaWorld, undisturbed: PCM
+) -> None:
+    options = MediaOptions(origins={"upload": Uploads({"upload:1": minute})})
+    opener = MediaOpener(
+        world.client, spool_dir=tmp_path / "own", quota_bytes=1 << 30, clock=world.clock, options=options
+    )
+    async with opener.open(world.request("upload:1")) as stream:
+        np.testing.assert_array_equal(await collect(stream), undisturbed)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "upload:1", "ftp://127.0.0.1/a", "data:audio/mp3,x"])
+async def test_an_address_of_another_scheme_is_never_opened(world: MediaWorld, url: str) -> None:
+    request = world.request("/a")
+    request = replace(request, source=replace(request.source, media_url=url, final_url=url))
+    with pytest.raises(UnsupportedURL):
+        async with world.opener.open(request):
+            pass
 
 
 async def test_an_error_of_the_reader_comes_out_as_it_is(world: MediaWorld, minute: bytes) -> None:
