@@ -39,9 +39,10 @@ class Clip:
 
     @property
     def is_sample(self) -> bool:
-        """Whether its length is typical of a sample of something much longer."""
+        """Whether it is what exclusive platforms put into a page's head: a sample of something much longer."""
         low, high = SAMPLE_SECONDS
-        return low <= self.seconds <= high and self.expected_seconds >= 600
+        in_head = self.found.source.technique.startswith(("page.og_", "page.twitter_"))
+        return in_head and low <= self.seconds <= high and self.expected_seconds >= 600
 
 
 async def try_media(
@@ -95,8 +96,6 @@ async def _judge(
     if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
         found = FoundAudio(_source(search, lead, opened, page_url), opened.response)
         clip = await _as_clip(lead, opened, found) if kind == "media" else None
-        if clip is None:
-            search.hand_over(opened.response)
         return clip or found
     what = {
         "media": "it is a live stream",
@@ -135,7 +134,12 @@ def _source(search: Search, lead: MediaLead, opened: Opened, page_url: str | Non
 
 
 async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip | None:
-    """Return the file as a clip if it is much shorter than the page says the episode is."""
+    """Return the file as a clip if it is much shorter than the page says the episode is.
+
+    What a platform's own interface or a feed names is the episode, whatever length was noted there.
+    """
+    if not lead.technique.startswith(("page.", "player.")):
+        return None
     expected, total = lead.duration_seconds, opened.response.total_bytes
     if not expected or total is None or total >= expected * CLIP_SHARE * _SLOWEST_BYTES_PER_SECOND:
         return None

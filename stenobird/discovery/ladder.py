@@ -16,6 +16,8 @@ another episode.
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -85,12 +87,15 @@ class DiscoveryLadder:
             stack.push_async_callback(search.aclose)
             try:
                 async with asyncio.timeout(self._search_seconds):
-                    return await _Climb(search, self._rungs, self._now()).run()
+                    found = await _Climb(search, self._rungs, self._now()).run()
             except TimeoutError as exc:
                 raise AudioSourceUnreachable(
                     f"Looking for the audio took longer than {self._search_seconds:g} s. Try again, or send"
                     " the direct audio URL."
                 ) from exc
+            # Not before the last report has been taken: until then, the search closes what it opened.
+            search.hand_over(found)
+            return found
 
 
 class _Climb:
@@ -124,7 +129,6 @@ class _Climb:
         if found is not None:
             return found
         if self._clip is not None and not self._clip.is_sample:
-            search.hand_over_found(self._clip.found)
             return self._clip.found
         raise failure(search, self._held, self._page, self._clip)
 
@@ -277,9 +281,30 @@ class _Climb:
         found = await self._from_feed_links(page)
         if found is None and generic:
             found = await self._from_frames(page, frames)
+        if found is None and generic and not frames:
+            found = await self._from_frames(page, await self._oembed_frames(page))
         if found is None and generic:
             found = await self._from_videos(page)
         return found
+
+    async def _oembed_frames(self, page: PageFacts) -> tuple[str, ...]:
+        """Return the players that the page's oEmbed endpoint offers; WordPress offers the page itself."""
+        for endpoint in page.oembed[:1]:
+            if "/wp-json/" in endpoint:
+                continue
+            try:
+                data = await self._search.fetch_json(endpoint)
+            except EgressError as exc:
+                await self._search.report("resolving_page", "failed", exc.message)
+                continue
+            markup = data.get("html") if isinstance(data, dict) else None
+            if isinstance(markup, str):
+                sources = re.findall(
+                    r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})", html.unescape(markup)
+                )
+                players = [url for source in sources[:5] if (url := urls.absolute(endpoint, source))]
+                return player_frames(players, page.final_url, self._is_known)
+        return ()
 
     async def _read_page(self, url: str | None) -> PageFacts | None:
         try:
@@ -372,16 +397,9 @@ class _Climb:
         search = self._search
         rule = next((rule for rule in self._rungs.platforms if rule.matches(url)), None)
         if rule is not None:
-            view = search.at(url, page.episode)
-            answer = await self._ask(rule, view, keep_errors=False)
-            if answer is not None:
-                found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
-                if found is not None:
-                    return found
-                if answer.wanted is not None and not answer.media and not answer.feeds:
-                    search.wanted = merged(answer.wanted, search.wanted)
-            if answer is None or answer.final:
-                return None
+            found, is_final = await self._from_platform_player(rule, page, url)
+            if found is not None or is_final:
+                return found
         player = await self._read_page(url)
         if player is None or not player.accepted:
             return None
@@ -397,6 +415,27 @@ class _Climb:
                 await search.report("resolving_page", "found", f"{lead.technique}: {lead.reason}.")
                 return found
         return None
+
+    async def _from_platform_player(
+        self, rule: PlatformRule, page: PageFacts, url: str
+    ) -> tuple[FoundAudio | None, bool]:
+        """Return what a platform knows about its player, and whether the player's own page is worth nothing."""
+        search = self._search
+        try:
+            answer = await rule.try_(search.at(url, page.episode))
+        except JobError as exc:
+            # The platform refuses for good (music, encrypted): its page has nothing better.
+            await search.report(rule.stage, "failed", exc.message)
+            return None, True
+        except EgressError as exc:
+            await search.report(rule.stage, "failed", exc.message)
+            return None, False
+        if answer is None:
+            return None, False
+        found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
+        if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
+            search.wanted = merged(answer.wanted, search.wanted)
+        return found, answer.final
 
     # --- beyond the page ------------------------------------------------------------------------------------
 

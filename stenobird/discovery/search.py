@@ -100,18 +100,13 @@ class Search:
         while self._opened:
             await self._opened.pop().aclose()
 
-    def hand_over(self, response: WebResponse) -> None:
+    def hand_over(self, found: FoundAudio) -> None:
         """Let go of the winner's response: whoever takes it closes it."""
-        if response in self._opened:
-            self._opened.remove(response)
-
-    def hand_over_found(self, found: FoundAudio) -> None:
-        """Let go of the response of audio that was kept aside."""
         self._opened = [response for response in self._opened if response is not found.opened]
 
     async def drop(self, response: WebResponse) -> None:
         """Close a response that lost."""
-        self.hand_over(response)
+        self._opened = [kept for kept in self._opened if kept is not response]
         await response.aclose()
 
     # --- telling --------------------------------------------------------------------------------------------
@@ -159,6 +154,10 @@ class Search:
             byte_range=(0, PREVIEW_BYTES - 1 if self.preview else None),
             referer=referer,
         )
+        if response.status == 416 and response.total_bytes != 0:
+            # The server can't serve this range of something that is not empty: it can't serve ranges.
+            await response.aclose()
+            response = await self._client.open(urls.for_request(url), headers=headers, referer=referer)
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):
@@ -238,13 +237,14 @@ class Search:
         except (ValueError, RecursionError):
             return None
 
-    async def page(self, url: str | None = None) -> PageFacts | None:
+    async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
         """Return the page at `url`, or the submitted one; `None` if it is none. Raises `EgressError`."""
         target = urls.for_request(url or self.url)
-        key = (target, self.with_state)
+        with_state = with_state or self.with_state
+        key = (target, with_state)
         if key not in self._pages:
             document = await self._page_document(target)
-            self._pages[key] = await self._read_page(document) if document is not None else None
+            self._pages[key] = await self._read_page(document, with_state=with_state) if document else None
         return self._pages[key]
 
     async def _page_document(self, target: str) -> Document | None:
@@ -256,19 +256,19 @@ class Search:
         document = await self.fetch(target)
         return document if document.status < 400 else None
 
-    async def _read_page(self, document: Document) -> PageFacts | None:
+    async def _read_page(self, document: Document, *, with_state: bool) -> PageFacts | None:
         kind = sniff.sniff(document.body[: sniff.PROBE_BYTES], document.headers, complete=True).kind
         if kind != "html":
             return None
         content_type = document.headers.get("content-type", "")
         try:
             page = await self._parser.page(
-                document.body, url=document.final_url, content_type=content_type, with_state=self.with_state
+                document.body, url=document.final_url, content_type=content_type, with_state=with_state
             )
         except ParseFailed as exc:
             await self.report("resolving_page", "failed", exc.message)
             return None
-        if self.with_state:
+        if with_state:
             page = replace(page, text=document.body.decode("utf-8", "replace"))
         return replace(page, url=document.url)
 
@@ -320,7 +320,7 @@ class SearchView:
 
     async def page(self, url: str | None = None) -> PageFacts | None:
         """See `Search.page`; without a URL, the page looked at."""
-        return await self._search.page(url or self.url)
+        return await self._search.page(url or self.url, with_state=True)
 
     async def fetch(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 pytestmark = pytest.mark.anyio
+
 
 FEED = """<rss version="2.0" xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel>
 <title>Walkers</title><link>https://walkers.example/</link>
@@ -162,6 +164,31 @@ async def test_playlist_that_points_to_one_file_is_followed(searcher: Any, mp3: 
         "https://x.example/one.mp3": mp3,
     }
     assert await searcher.media_url(web, "https://x.example/a.m3u") == "https://x.example/one.mp3"
+
+
+@pytest.mark.parametrize("outcome", ["found", "passed"])
+async def test_nothing_stays_open_when_a_report_is_refused(searcher: Any, mp3: bytes, outcome: str) -> None:
+    class LeaseLostNow(Exception):
+        pass
+
+    async def refuse(verdict: Any) -> None:
+        if verdict.outcome == outcome:
+            raise LeaseLostNow
+
+    searcher.report = refuse
+    web = {
+        "https://x.example/talk": '<h1>T</h1><audio src="/talk.mp3"></audio>',
+        "https://x.example/talk.mp3": mp3,
+    }
+    for url in web:
+        with (
+            pytest.raises(LeaseLostNow)
+            if (url, outcome) != ("https://x.example/talk.mp3", "passed")
+            else nullcontext()
+        ):
+            found = await searcher.find(web, url)
+            await found.opened.aclose()
+        assert searcher.web.left_open == []
 
 
 async def test_hls_playlist_is_handed_over_as_hls(searcher: Any) -> None:
