@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Delays before each try after a break without progress; when they are used up, the download has failed."""
 
+PROGRESS_BYTES = 64 * 1024
 FIRST_BLOCK_BYTES = 64 * 1024
 MIN_BLOCK_BYTES = 32 * 1024
 MAX_BLOCK_BYTES = 1024 * 1024
@@ -231,6 +232,9 @@ class Download:
         self._answer_start_front = 0
         self._ranges = opened is not None and opened.status == 206
         self._block_bytes = MIN_BLOCK_BYTES if on_demand else 4 * FIRST_BLOCK_BYTES
+        # Where nothing has come yet, there is less reason to be patient.
+        self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
+        self._stored_at_reset = spool.stored_bytes
         self._failure: JobError | None = None
 
     @property
@@ -322,10 +326,9 @@ class Download:
     async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
         """Repeat `step`, through breaks and with growing delays, until all is there, or it works `once`.
 
-        A step that makes no progress raises.
+        A step that makes no progress raises. A server that drips, or breaks every few bytes, has used up its
+        delays soon: only `PROGRESS_BYTES` bring them back.
         """
-        delays = iter(RETRY_SECONDS if self.front else RETRY_SECONDS[:3])
-        stored = self._spool.stored_bytes
         while not self._spool.complete:
             self._deadline.check()
             try:
@@ -337,10 +340,10 @@ class Download:
                 if once:
                     return
                 continue
-            if self._spool.stored_bytes > stored:
-                delays = iter(RETRY_SECONDS)
-            stored = self._spool.stored_bytes
-            delay = next(delays, None)
+            if self._spool.stored_bytes >= self._stored_at_reset + PROGRESS_BYTES:
+                self._delays = iter(RETRY_SECONDS)
+                self._stored_at_reset = self._spool.stored_bytes
+            delay = next(self._delays, None)
             if delay is None:
                 raise reason
             await self._clock.sleep(delay)

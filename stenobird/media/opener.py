@@ -122,6 +122,8 @@ class MediaOpener:
         source, opened = request.source, request.opened
         deadline = Deadline(self._clock, self._options.download_seconds)
         if source.kind == "hls":
+            if opened is not None:
+                await opened.aclose()
             fetcher = Fetcher(self._client, source)
             playlist = await resolve_playlist(fetcher, source.media_url)
             if not isinstance(playlist, str):

@@ -230,11 +230,23 @@ async def test_a_full_spool_quota_refuses_with_a_retryable_error(world: MediaWor
     assert caught.value.retry_after_seconds is not None
 
 
+@pytest.mark.parametrize("stop_seconds", [None, 15.0], ids=["full", "preview"])
+async def test_a_server_that_breaks_every_few_bytes_is_given_up(
+    world: MediaWorld, minute: bytes, stop_seconds: float | None
+) -> None:
+    world.server.resources["/a"] = Resource(
+        minute, breaks_at=list(range(1000, len(minute), 1000)), ranges=stop_seconds is None
+    )
+    with pytest.raises((AudioUnreachable, TranscriptionFailed)):
+        await world.hear("/a", stop_seconds=stop_seconds)
+    assert len(world.server.requests) < 10
+
+
 async def test_a_download_that_takes_too_long_is_heard_as_far_as_it_went(
     tmp_path: Path, minute: bytes
 ) -> None:
     # Every break costs half a second of the clock.
-    breaks = list(range(50_000, len(minute), 50_000))
+    breaks = list(range(66_000, len(minute), 66_000))
     async with media_world(tmp_path, options=MediaOptions(download_seconds=4.0)) as world:
         world.server.resources["/a"] = Resource(minute, breaks_at=breaks)
         heard = await world.hear("/a")
