@@ -29,7 +29,8 @@ from starlette.responses import Response
 
 from stenobird.errors import IdempotencyInProgress, InvalidRequest, RequestError, StorageUnavailable
 from stenobird.ports import StoredAnswer
-from stenobird.web.limits import client_network
+from stenobird.web.limits import client_network, headers_of, limit_request
+from stenobird.web.requests import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -147,6 +148,35 @@ class Idempotency:
             turn.users -= 1
             if turn.users == 0:
                 del self._turns[scope_hash]
+
+
+async def limited_once(
+    request: Request,
+    caller: Caller | None,
+    body: bytes,
+    *,
+    new_id: Callable[[], str],
+    make: Callable[[str], Awaitable[Response]],
+) -> Response:
+    """Count the request against its limit and answer it once a key, with what the app was made with.
+
+    For endpoints of `/v1` that make something; `X-RateLimit-*` headers are on every answer but a replay. See
+    `limit_request` and `Idempotency.once`.
+    """
+    services = services_of(request)
+
+    async def admit() -> None:
+        await limit_request(request, services.limits, caller)
+
+    if services.idempotency is None:
+        await admit()
+        response = await make(new_id())
+    else:
+        response = await services.idempotency.once(
+            request, caller, body, new_id=new_id, admit=admit, make=make
+        )
+    response.headers.update(headers_of(request))
+    return response
 
 
 def _scope_hash(request: Request, caller: Caller | None, key: str) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import structlog
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.errors import StorageError
 
 from stenobird.errors import ConfigurationError, RateLimited
@@ -183,4 +184,6 @@ async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[Request
     try:
         yield RequestLimits(storage, clock, rates)
     finally:
-        await storage.bridge.get_connection().aclose()
+        assert isinstance(storage.bridge, RedispyBridge)
+        client: Any = storage.bridge.get_connection()
+        await client.aclose()

@@ -68,8 +68,12 @@ async def read_json_object(request: Request, *, field: str = "audio_url") -> dic
     """Return the body, which must be a JSON object in UTF-8 of at most 64 KiB; raises `InvalidRequest`.
 
     `field` is the one that the messages name.
-    The `Content-Type` is not asked for: what parses as a JSON object was meant as one.
     """
+    return json_object(request, await read_json_body(request), field=field)
+
+
+async def read_json_body(request: Request) -> bytes:
+    """Return the raw body, of at most 64 KiB. Raises `InvalidRequest`."""
     body = bytearray()
     try:
         async with asyncio.timeout(services_of(request).body_timeout_seconds):
@@ -84,6 +88,14 @@ async def read_json_object(request: Request, *, field: str = "audio_url") -> dic
         raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
     except ClientDisconnect as exc:
         raise InvalidRequest("The request body broke off. Send it again.") from exc
+    return bytes(body)
+
+
+def json_object(request: Request, body: bytes, *, field: str = "audio_url") -> dict[str, Any]:
+    """Return the JSON object that the raw body is. Raises `InvalidRequest`.
+
+    The `Content-Type` is not asked for: what parses as a JSON object was meant as one.
+    """
     if not body:
         raise InvalidRequest(f'The request has no body. Send a JSON object with "{field}".')
     try:

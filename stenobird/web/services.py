@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
+    from stenobird.accounts.account_service import AccountService
+    from stenobird.accounts.service import KeyService
     from stenobird.billing.service import BillingService
     from stenobird.config import Settings
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.jobs.sharing import ShareService
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.transcript import Transcript
+    from stenobird.uploads.service import UploadService
+    from stenobird.web.alefbot.services import DialectServices
+    from stenobird.web.idempotency import Idempotency
+    from stenobird.web.limits import RequestLimits
     from stenobird.web.metrics import Metrics
 
 
 class Jobs(Protocol):
     """The jobs as one caller sees them: a job that isn't the caller's is `TranscriptNotFound`."""
 
-    async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
+    async def create(
+        self,
+        request: CreateTranscript,
+        *,
+        caller: Caller | None,
+        base_url: str,
+        job_id: str | None = None,
+        origin: Literal["stenobird", "openai"] = "stenobird",
+    ) -> JobRecord:
         """Commit a job. Raises `QueueBusy`, `EngineUnavailable` and the other refusals of a POST."""
 
     async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
@@ -71,7 +85,9 @@ class WebServices:
     `health` answers at once from memory (no database, no engine call). `readiness` may take its time and is
     cut off by the route. `job_counts` feeds the gauges of `/metrics`. Setting `shutting_down` ends every
     event stream; clients come back with their last id. Without `billing` nothing can be
-    bought, without `shares` nothing shared.
+    bought, without `shares` nothing shared, without `uploads` no file sent. Without `own_keys` and
+    `accounts` their owners can't manage them, without `limits` nothing is counted, and without `idempotency`
+    an Idempotency-Key is ignored.
     """
 
     settings: Settings
@@ -84,6 +100,13 @@ class WebServices:
     shutting_down: asyncio.Event
     billing: BillingService | None = None
     shares: ShareService | None = None
+    uploads: UploadService | None = None
+    own_keys: KeyService | None = None
+    accounts: AccountService | None = None
+    limits: RequestLimits | None = None
+    idempotency: Idempotency | None = None
+    alefbot: DialectServices | None = None
+    """What `/api/v1` needs; without it there is no such address."""
     check_timeout_seconds: float = 2.0
     """A check of readiness or metrics that takes longer has failed; probes wait a second or so."""
     body_timeout_seconds: float = 30.0

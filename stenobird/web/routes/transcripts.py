@@ -16,10 +16,13 @@ from starlette.routing import Route
 from stenobird.errors import InvalidRequest
 from stenobird.formats import FORMATS
 from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs.service import new_job_id
+from stenobird.web.idempotency import limited_once
 from stenobird.web.requests import (
     base_url_of,
     caller_of,
-    read_json_object,
+    json_object,
+    read_json_body,
     reader_of,
     services_of,
     streams_of,
@@ -58,10 +61,17 @@ class Transcripts(HTTPEndpoint):
         """Create a transcript: 202, its status, and its address in `Location`."""
         services = services_of(request)
         caller = await caller_of(request)
-        wish = CreateTranscript.parse(await read_json_object(request))
-        job = await services.jobs.create(wish, caller=caller, base_url=base_url_of(request))
-        body = services.jobs.status_body(job)
-        return JSONResponse(body, 202, {**_NO_STORE, "Location": body["status_url"]})
+        raw = await read_json_body(request)
+        wish = CreateTranscript.parse(json_object(request, raw))
+
+        async def make(job_id: str) -> Response:
+            job = await services.jobs.create(
+                wish, caller=caller, base_url=base_url_of(request), job_id=job_id
+            )
+            body = services.jobs.status_body(job)
+            return JSONResponse(body, 202, {**_NO_STORE, "Location": body["status_url"]})
+
+        return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
 
     async def get(self, request: Request) -> Response:
         """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
