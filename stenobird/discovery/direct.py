@@ -39,7 +39,7 @@ class Clip:
 
     @property
     def is_sample(self) -> bool:
-        """Whether it is what exclusive platforms put into a page's head: a sample of something much longer."""
+        """Whether it is what exclusive platforms put into a page's head: a sample of something long."""
         low, high = SAMPLE_SECONDS
         in_head = self.found.source.technique.startswith(("page.og_", "page.twitter_"))
         return in_head and low <= self.seconds <= high and self.expected_seconds >= 600

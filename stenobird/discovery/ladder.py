@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
 SEARCH_SECONDS: Final = 180.0
+_NOTHING: Final[dict[Stage, str]] = {
+    "resolving_directory": "The podcast directory gives nothing that fits.",
+    "resolving_extractor": "No extractor finds audio at this URL.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class _Climb:
         self._tried_feeds: set[str] = set()
         self._elsewhere = False
         self._known_platform = False
+        self._stood_in_the_way = False
 
     async def run(self) -> FoundAudio:
         """Climb until a rung has the audio; else raise what says best why there is none."""
@@ -124,6 +129,8 @@ class _Climb:
                 found = await self._take(answer, rule.stage)
                 if found is not None:
                     return found
+            if not self._stood_in_the_way:
+                await search.report(rule.stage, "passed", f"{rule.name} gave no audio that could be opened.")
         found = await self._fetch_and_read(generic=answer is None or not answer.final)
         found = found or await self._look_elsewhere()
         if found is not None:
@@ -138,15 +145,19 @@ class _Climb:
         self, rung: Rung, context: SearchContext, *, keep_errors: bool = True
     ) -> FoundSource | None:
         """Ask a rung; what stands in its way is reported, kept for the end, and never ends the search."""
+        self._stood_in_the_way = True
         try:
-            return await rung.try_(context)
+            answer = await rung.try_(context)
         except JobError as exc:
             if keep_errors:
                 self._held.append(exc)
             await self._search.report(rung.stage, "failed", exc.message)
+            return None
         except EgressError as exc:
             await self._search.report(rung.stage, "failed", exc.message)
-        return None
+            return None
+        self._stood_in_the_way = False
+        return answer
 
     async def _take(
         self,
@@ -419,7 +430,7 @@ class _Climb:
     async def _from_platform_player(
         self, rule: PlatformRule, page: PageFacts, url: str
     ) -> tuple[FoundAudio | None, bool]:
-        """Return what a platform knows about its player, and whether the player's own page is worth nothing."""
+        """Return what a platform knows of its player, and whether the player's own page is worth nothing."""
         search = self._search
         try:
             answer = await rule.try_(search.at(url, page.episode))
@@ -455,6 +466,10 @@ class _Climb:
                 )
                 if found is not None:
                     return found
+            if not self._stood_in_the_way:
+                await self._search.report(
+                    rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found.")
+                )
         return None
 
 
