@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from stenobird.accounts.service import KeyService
 from stenobird.clock import SystemClock
@@ -22,11 +22,14 @@ from stenobird.jobs.results import status_body
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.sharing import ShareService
 from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
+from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.share_store import SqlShareStore
+from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.transcript import Segment
+from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.metrics import Metrics
@@ -148,6 +151,7 @@ async def web_world(
         store, wakeups = SqlJobStore(database), LocalWakeups()
         key_store = SqlKeyStore(database)
         keys = KeyService(key_store)
+        uploads = UploadService(SqlUploadStore(database), open_blobs(data_dir / "blobs"), clock=SystemClock())
         jobs = JobService(
             store,
             wakeups,
@@ -155,9 +159,12 @@ async def web_world(
             clock=SystemClock(),
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
             engine_refusal=lambda _mode: engine_refusal,
+            uploads=uploads,
         )
         shares = ShareService(SqlShareStore(database), store, jobs)
-        services = web_services(settings, jobs, keys, job_counts=store, shares=shares)
+        services = replace(
+            web_services(settings, jobs, keys, job_counts=store, shares=shares), uploads=uploads
+        )
         server = WebServer(create_app(services), settings, services.shutting_down)
         url = await stack.enter_async_context(running(server))
         yield WebWorld(url, services, server, store, key_store, keys, PlayedWorker(store, wakeups))
@@ -268,7 +275,15 @@ class MeasuredStreams:
         """Return the job's status."""
         return status_body(job)
 
-    async def create(self, request: CreateTranscript, *, caller: Caller | None, base_url: str) -> JobRecord:
+    async def create(
+        self,
+        request: CreateTranscript,
+        *,
+        caller: Caller | None,
+        base_url: str,
+        job_id: str | None = None,
+        origin: Literal["stenobird", "openai"] = "stenobird",
+    ) -> JobRecord:
         """Fail in a way that nobody expects."""
         raise RuntimeError("secret internals")
 

@@ -109,12 +109,17 @@ class EventStreamResponse(Response):
     """
 
     media_type = "text/event-stream"
+    opening = _OPENING
 
     def __init__(self, events: AsyncGenerator[EventRow | None, None], streams: OpenStreams) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._streams = streams
+
+    def frame(self, row: EventRow) -> bytes:
+        """Return the bytes of an event; none where this dialect has none for it."""
+        return encode_event(row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the stream until it ends in one of the ways above."""
@@ -134,13 +139,13 @@ class EventStreamResponse(Response):
 
     async def _pump(self, send: Send) -> None:
         count = self._streams.metrics.sse_events.inc
-        await send({"type": "http.response.body", "body": _OPENING, "more_body": True})
+        await send({"type": "http.response.body", "body": self.opening, "more_body": True})
         try:
             async for row in self._events:
                 if row is None:
                     await send({"type": "http.response.body", "body": _PING, "more_body": True})
                 else:
-                    await send({"type": "http.response.body", "body": encode_event(row), "more_body": True})
+                    await send({"type": "http.response.body", "body": self.frame(row), "more_body": True})
                     count()
         except Exception:  # noqa: BLE001  # the head is sent: all that is left is a clean end
             _log.exception("The event log could not be read; the reader will reconnect.")

@@ -1,0 +1,228 @@
+"""What a request of the OpenAI dialect asks for, read from a form or from JSON within stated bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from stenobird.errors import InvalidRequest, UploadTooLarge
+from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
+from stenobird.web.openai.languages import language_code
+from stenobird.web.requests import read_json_object
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.requests import Request
+
+MAX_FIELDS: Final = 64
+MAX_FIELD_BYTES: Final = 64 * 1024
+SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
+"""What a body may have beside the file."""
+SILENCE_SECONDS: Final = 60.0
+"""A client that sends no byte of its body for so long is given up."""
+
+ResponseFormat = Literal["json", "verbose_json", "text", "srt", "vtt"]
+RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
+
+_PENDING_UPLOAD: Final = "upl_pending"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioWish:
+    """A request, understood. `create` lacks the upload's id as long as `file` is not stored."""
+
+    create: CreateTranscript
+    file: UploadFile | None
+    response_format: ResponseFormat
+    stream: bool
+    with_words: bool
+    with_segments: bool
+
+
+@asynccontextmanager
+async def read_wish(
+    request: Request, task: Literal["transcribe", "translate"], *, max_file_bytes: int
+) -> AsyncGenerator[AudioWish]:
+    """Yield what the request asks for; its file lies in memory or a temporary file until the context ends.
+
+    Raises `InvalidRequest` with the field at fault in its details, and `UploadTooLarge`.
+    """
+    form = await _read_form(request, max_file_bytes)
+    try:
+        yield _understand(form, task, max_file_bytes)
+    finally:
+        await form.close()
+
+
+def _understand(form: FormData, task: Literal["transcribe", "translate"], max_file_bytes: int) -> AudioWish:
+    sent = form.get("file")
+    if isinstance(sent, str) and sent:
+        raise _wrong("file", "must be a file, sent as multipart/form-data with a filename")
+    file = sent if isinstance(sent, UploadFile) and sent.size else None
+    url = _text(form, "url")
+    if file is None and not url:
+        reason = "is empty" if isinstance(sent, UploadFile) else "is missing"
+        raise _wrong("file", f'{reason}; send the audio as "file", or a link to it as "url"')
+    if file is not None and url:
+        raise _wrong("url", 'can\'t be sent together with "file"; send one of them')
+    if file is not None and (file.size or 0) > max_file_bytes:
+        raise too_large(max_file_bytes)
+    wanted = _response_format(form)
+    _check_temperature(_text(form, "temperature"))
+    granularities = set(_texts(form, "timestamp_granularities"))
+    if unknown := granularities - {"word", "segment"}:
+        raise _wrong("timestamp_granularities", f"can't have {min(unknown)[:40]!r}: use word or segment")
+    verbose = wanted == "verbose_json"
+    with_words = verbose and "word" in granularities
+    language = _text(form, "language") if task == "transcribe" else None
+    prompt = _text(form, "prompt")
+    body: dict[str, Any] = {
+        "language": language_code(language) if language else None,
+        # The model reads the end of a long prompt, and so do we.
+        "prompt": prompt[-MAX_PROMPT_CHARS:] if prompt else None,
+        "word_timestamps": with_words,
+        "task": task,
+    }
+    body |= {"audio_url": url} if url else {"upload_id": _PENDING_UPLOAD}
+    return AudioWish(
+        create=CreateTranscript.parse(body),
+        file=file,
+        response_format=wanted,
+        stream=_flag(form, "stream"),
+        with_words=with_words,
+        with_segments=verbose and (not granularities or "segment" in granularities),
+    )
+
+
+def too_large(max_bytes: int) -> UploadTooLarge:
+    """Return the refusal of a file that is larger than this."""
+    return UploadTooLarge(
+        f"The file is larger than the {max_bytes} bytes that this service accepts. Send a smaller one, or "
+        'its "url".',
+        details={"max_bytes": max_bytes, "field": "file"},
+    )
+
+
+def _wrong(field: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f'"{field}" {reason}.', details={"field": field})
+
+
+async def _read_form(request: Request, max_file_bytes: int) -> FormData:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _form_of(await read_json_object(request, field="url"))
+    parser: MultiPartParser | FormParser
+    if kind == "multipart/form-data":
+        parser = MultiPartParser(
+            request.headers,
+            _bounded(request, max_file_bytes),
+            max_files=1,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_FIELD_BYTES,
+        )
+    elif kind == "application/x-www-form-urlencoded":
+        parser = FormParser(
+            request.headers,
+            _bounded(request, 0),
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_FIELD_BYTES,
+        )
+    else:
+        raise InvalidRequest(
+            'Send multipart/form-data with the audio as "file", or with a link to it as "url".',
+            details={"field": "file"},
+        )
+    try:
+        return await parser.parse()
+    except MultiPartException as exc:
+        raise InvalidRequest(f"The form can't be read: {exc.message.rstrip('.')}. Send it again.") from exc
+    except TimeoutError as exc:
+        raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
+    except ClientDisconnect as exc:
+        raise InvalidRequest("The request body broke off. Send it again.") from exc
+
+
+async def _bounded(request: Request, max_file_bytes: int) -> AsyncGenerator[bytes]:
+    """Yield the body; raises `UploadTooLarge` past the bound, `TimeoutError` when it stalls."""
+    received = 0
+    stream = request.stream()
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > max_file_bytes + SLACK_BYTES:
+        raise too_large(max_file_bytes)
+    while True:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > max_file_bytes + SLACK_BYTES:
+            raise too_large(max_file_bytes)
+        yield chunk
+
+
+def _form_of(body: dict[str, Any]) -> FormData:
+    items: list[tuple[str, str | UploadFile]] = []
+    for name, value in body.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool):
+                items.append((name, "true" if item else "false"))
+            elif isinstance(item, str | int | float):
+                items.append((name, str(item)))
+            elif item is not None and name in {"url", "file", "language", "prompt", "stream"}:
+                raise _wrong(name, "must be a string")
+    return FormData(items)
+
+
+def _text(form: FormData, name: str) -> str | None:
+    value = form.get(name)
+    if isinstance(value, UploadFile):
+        raise _wrong(name, "must be a text field, without a filename")
+    if value is not None and "\0" in value:
+        raise _wrong(name, "has a NUL, which no text has")
+    return value.strip() if value else None
+
+
+def _texts(form: FormData, name: str) -> list[str]:
+    return [
+        part.strip()
+        for key in (name, f"{name}[]")
+        for value in form.getlist(key)
+        if isinstance(value, str)
+        for part in value.split(",")
+        if part.strip()
+    ]
+
+
+def _flag(form: FormData, name: str) -> bool:
+    value = (_text(form, name) or "false").lower()
+    if value not in {"true", "false", "1", "0"}:
+        raise _wrong(name, "must be true or false")
+    return value in {"true", "1"}
+
+
+def _response_format(form: FormData) -> ResponseFormat:
+    wanted = _text(form, "response_format") or "json"
+    for known in RESPONSE_FORMATS:
+        if wanted == known:
+            return known
+    raise _wrong("response_format", f"must be one of: {', '.join(RESPONSE_FORMATS)}")
+
+
+def _check_temperature(value: str | None) -> None:
+    """Refuse what is no temperature. A good one changes nothing: decoding here is deterministic."""
+    if value is None:
+        return
+    try:
+        temperature = float(value)
+    except ValueError:
+        temperature = math.nan
+    if not 0 <= temperature <= 1:
+        raise _wrong("temperature", "must be a number from 0 to 1")

@@ -1,0 +1,245 @@
+"""`/v1/audio/transcriptions`, `/v1/audio/translations`, `/v1/models`: what the OpenAI SDKs call."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stenobird.errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    MissingAPIKey,
+    QueueBusy,
+    ReadOnlyKey,
+    StenobirdError,
+)
+from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
+from stenobird.web.openai.answers import Deltas, document, openai_error
+from stenobird.web.openai.wish import read_wish
+from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
+from stenobird.web.sse import EventStreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+
+    from starlette.datastructures import UploadFile
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from stenobird.ports import Caller, EventRow, JobRecord
+    from stenobird.web.openai.wish import AudioWish
+    from stenobird.web.services import WebServices
+    from stenobird.web.sse import OpenStreams
+
+MAX_RECEIVING: Final = 8
+"""Bodies taken at once by a process; each may fill a temporary file as large as an upload may be."""
+BUSY_RETRY_SECONDS: Final = 5
+CHUNK_BYTES: Final = 256 * 1024
+MODEL: Final = "whisper-1"
+"""What SDK code names most. Any model name is accepted: the service's own model does the work."""
+
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_S = TypeVar("_S")
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of this module; the bound on bodies is theirs together."""
+    receiving = asyncio.Semaphore(MAX_RECEIVING)
+
+    return [
+        Route("/v1/audio/transcriptions", _Audio("transcribe", receiving).post, methods=["POST"]),
+        Route("/v1/audio/translations", _Audio("translate", receiving).post, methods=["POST"]),
+        Route("/v1/models", Models),
+        Route("/v1/models/{model}", OneModel),
+    ]
+
+
+def _in_openai_shape(
+    method: Callable[[_S, Request], Awaitable[Response]],
+) -> Callable[[_S, Request], Coroutine[Any, Any, Response]]:
+    """Render the method's errors as the SDKs read them."""
+
+    async def answered(self: _S, request: Request) -> Response:
+        try:
+            return await method(self, request)
+        except StenobirdError as error:
+            return openai_error(error)
+
+    return answered
+
+
+class _Audio:
+    """Audio in, its transcript out, on one connection.
+
+    The job lives as long as the connection: a client that hangs up, or a shutdown, cancels it, so that nobody
+    pays for words that were never delivered; the SDKs then send the request again.
+    """
+
+    def __init__(self, task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore) -> None:
+        self._task: Literal["transcribe", "translate"] = task
+        self._receiving = receiving
+
+    @_in_openai_shape
+    async def post(self, request: Request) -> Response:
+        """Answer with the transcript in the `response_format`, or with a stream of its deltas."""
+        services = services_of(request)
+        # Before the body: whoever may not send a file should not have to.
+        caller = await caller_of(request)
+        if caller is None:
+            raise MissingAPIKey
+        if caller.scope == "read_only":
+            raise ReadOnlyKey
+        if self._receiving.locked():
+            raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
+        async with (
+            self._receiving,
+            read_wish(request, self._task, max_file_bytes=services.settings.max_audio_bytes) as wish,
+        ):
+            job = await self._create(request, services, caller, wish)
+        headers = {**_NO_STORE, "X-Transcript-ID": job.id}
+        if wish.stream:
+            events = _cancelled_unless_done(services, job, caller)
+            return _DeltaStream(events, streams_of(request), headers)
+        await _wait_for_end(request, services, job, caller)
+        job, transcript = await services.jobs.result(job.id, caller)
+        body, media_type = await asyncio.to_thread(document, wish, job, transcript)
+        return Response(body, headers={**headers, "Content-Type": media_type})
+
+    async def _create(
+        self, request: Request, services: WebServices, caller: Caller, wish: AudioWish
+    ) -> JobRecord:
+        create = wish.create
+        if wish.file is not None:
+            upload_id = await _store(services, caller, wish.file)
+            create = create.model_copy(update={"upload_id": upload_id})
+        return await services.jobs.create(
+            create, caller=caller, base_url=base_url_of(request), origin="openai"
+        )
+
+
+async def _store(services: WebServices, caller: Caller, file: UploadFile) -> str:
+    uploads = services.uploads
+    if uploads is None:
+        raise InvalidRequest(
+            'This service takes no files. Send a link to the audio as "url".', details={"field": "file"}
+        )
+    slot = await uploads.create(
+        CreateUpload(
+            filename=(file.filename or "audio")[-MAX_FILENAME_CHARS:],
+            content_type=(file.content_type or "application/octet-stream")[:255],
+            size_bytes=file.size or 0,
+        ),
+        caller,
+    )
+    await uploads.write(slot.id, caller, _chunks(file), content_length=file.size)
+    return slot.id
+
+
+async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
+    while chunk := await file.read(CHUNK_BYTES):
+        yield chunk
+
+
+# --- until the job ends -------------------------------------------------------------------------------------
+
+
+async def _cancelled_unless_done(
+    services: WebServices, job: JobRecord, caller: Caller
+) -> AsyncGenerator[EventRow | None, None]:
+    """Yield the job's events; however the reading ends before `done`, the job is cancelled."""
+    ended = False
+    try:
+        async with aclosing(services.jobs.stream(job.id, caller, 0)) as events:
+            async for row in events:
+                ended = row is not None and row.event == "done"
+                yield row
+    finally:
+        # A job that has ended would be removed instead of cancelled.
+        if not ended and not (await services.jobs.get(job.id, caller)).terminal:
+            await services.jobs.cancel_or_delete(job.id, caller)
+
+
+async def _wait_for_end(request: Request, services: WebServices, job: JobRecord, caller: Caller) -> None:
+    """Return when the job has ended. Raises `EngineUnavailable` when the service stops before."""
+    failure: StenobirdError | None = None
+
+    async def read() -> None:
+        nonlocal failure
+        try:
+            async with aclosing(_cancelled_unless_done(services, job, caller)) as events:
+                async for _ in events:
+                    pass
+        except StenobirdError as error:
+            # Raised below: the task group would wrap it.
+            failure = error
+
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(read())
+        others = [
+            tasks.create_task(_gone(request)),
+            tasks.create_task(services.shutting_down.wait()),
+        ]
+        await asyncio.wait((reading, *others), return_when=asyncio.FIRST_COMPLETED)
+        finished = reading.done()
+        for task in (reading, *others):
+            task.cancel()
+    if failure is not None:
+        raise failure
+    if not finished:
+        raise EngineUnavailable(
+            "The service is restarting. Send the request again.", retry_after_seconds=BUSY_RETRY_SECONDS
+        )
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _DeltaStream(EventStreamResponse):
+    """The events as data-only frames, each with its `type`, and `[DONE]` at the end."""
+
+    opening = b""
+
+    def __init__(
+        self,
+        events: AsyncGenerator[EventRow | None, None],
+        streams: OpenStreams,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(events, streams)
+        self.headers.update(headers)
+        self._deltas = Deltas()
+
+    def frame(self, row: EventRow) -> bytes:
+        """Return what the event is in this dialect."""
+        return self._deltas.frame(row)
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+class Models(HTTPEndpoint):
+    """The one model there is, under the name that clients use for it."""
+
+    async def get(self, request: Request) -> Response:
+        """List it."""
+        del request
+        return JSONResponse({"object": "list", "data": [_model(MODEL)]}, headers=_NO_STORE)
+
+
+class OneModel(HTTPEndpoint):
+    """A model by name."""
+
+    async def get(self, request: Request) -> Response:
+        """Describe it: every name stands for the same model."""
+        return JSONResponse(_model(str(request.path_params["model"])), headers=_NO_STORE)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "stenobird"}

@@ -1,0 +1,44 @@
+"""The web layer with a worker that the test plays, and the OpenAI SDK pointed at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import openai
+import pytest
+
+from stenobird.testing.web_world import WebWorld, web_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
+    """The real job and upload services, with a worker that the test plays."""
+    async with web_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def api_key(world: WebWorld) -> str:
+    """A key of a paying account."""
+    secret, _ = await world.keys.create()
+    return secret
+
+
+@pytest.fixture
+async def sdk(world: WebWorld, api_key: str) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The SDK as anybody would use it, but for the address."""
+    async with openai.AsyncOpenAI(api_key=api_key, base_url=f"{world.url}/v1", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(world: WebWorld, api_key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain client with the key."""
+    headers = {"Authorization": f"Bearer {api_key}"}
+    async with httpx.AsyncClient(base_url=world.url, headers=headers, trust_env=False) as client:
+        yield client

@@ -1,0 +1,367 @@
+"""The `openai` package, unchanged, against the service: files, links, every format, streams, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import openai
+import pytest
+
+from stenobird.errors import AudioContentTypeNotSupported
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.ports import JobRecord, RecognitionOptions
+from stenobird.testing.web_world import web_settings, web_world
+from stenobird.transcript import Segment, Transcript, Word
+from stenobird.web.openai.answers import document
+from stenobird.web.openai.wish import AudioWish
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from pathlib import Path
+
+    import httpx
+
+    from stenobird.testing.web_world import WebWorld
+
+pytestmark = pytest.mark.anyio
+
+FILE = ("talk.mp3", b"ID3" + bytes(5000), "audio/mpeg")
+
+
+async def _started(world: WebWorld) -> str:
+    """Claim the next job, waiting for it; return its id."""
+    while not (await world.store.counts()).get("queued"):
+        await world.worker.wakeups.wait_job(5.0)
+    return await world.worker.start()
+
+
+async def _work(world: WebWorld, *texts: str) -> str:
+    job_id = await _started(world)
+    await world.worker.say(job_id, *texts)
+    await world.worker.complete(job_id)
+    return job_id
+
+
+async def _during(world: WebWorld, request: Awaitable[Any], *texts: str) -> Any:
+    """Send a request, play the worker for it, and return the answer."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_work(world, *texts))
+        return await request
+
+
+async def test_sdk_sends_a_file_and_gets_its_text(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    answer = await _during(
+        world, sdk.audio.transcriptions.create(model="whisper-1", file=FILE), "Hello", " there."
+    )
+    assert answer.text == "Hello there."
+    assert answer.usage.type == "duration"
+    assert answer.usage.seconds == 2
+
+
+async def test_job_is_metered_as_any_other_and_keeps_its_origin_and_bytes(
+    world: WebWorld, sdk: openai.AsyncOpenAI, api_key: str
+) -> None:
+    raw = await _during(
+        world, sdk.audio.transcriptions.with_raw_response.create(model="gpt-4o-transcribe", file=FILE), "Hi."
+    )
+    job = await world.store.get(raw.headers["X-Transcript-ID"])
+    assert job is not None
+    assert (job.origin, job.mode, job.billable_minutes) == ("openai", "full", 1)
+    assert job.upload_id is not None
+    assert world.services.uploads is not None
+    caller = await world.keys.authenticate(f"Bearer {api_key}")
+    assert caller is not None
+    slot = await world.services.uploads.take(job.upload_id, caller.account_id)
+    assert (slot.filename, slot.content_type, slot.size_bytes) == ("talk.mp3", "audio/mpeg", len(FILE[1]))
+
+
+async def test_link_instead_of_a_file(world: WebWorld, http: httpx.AsyncClient) -> None:
+    request = http.post(
+        "/v1/audio/transcriptions", data={"url": "https://example.com/a", "model": "whisper-1"}
+    )
+    answer = await _during(world, request, "Hello.")
+    assert answer.json()["text"] == "Hello."
+
+
+async def test_link_in_json(world: WebWorld, http: httpx.AsyncClient) -> None:
+    body = {"url": "https://example.com/a", "response_format": "text", "temperature": 0.2}
+    answer = await _during(world, http.post("/v1/audio/transcriptions", json=body), "Hello.")
+    assert answer.text == "Hello.\n"
+
+
+async def test_verbose_json_has_segments(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    answer = await _during(
+        world,
+        sdk.audio.transcriptions.create(model="whisper-1", file=FILE, response_format="verbose_json"),
+        "Hello",
+        " there.",
+    )
+    assert (answer.text, answer.language, answer.duration) == ("Hello there.", "english", 2.0)
+    assert [(s.id, s.start, s.end, s.text) for s in answer.segments] == [
+        (0, 0.0, 1.0, "Hello"),
+        (1, 1.0, 2.0, " there."),
+    ]
+    assert answer.words is None
+
+
+async def test_verbose_json_has_words_where_asked_for(world: WebWorld, api_key: str) -> None:
+    key, _ = await world.keys.create(mode="test")
+    request = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
+    async with openai.AsyncOpenAI(api_key=key, base_url=f"{world.url}/v1", max_retries=0) as sdk:
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(
+                sdk.audio.transcriptions.create(
+                    model="whisper-1",
+                    file=FILE,
+                    response_format="verbose_json",
+                    timestamp_granularities=["word", "segment"],
+                )
+            )
+            job_id = await _started(world)
+            job = await world.store.get(job_id)
+            assert job is not None
+            assert job.options.word_timestamps, request
+            await world.worker.say(job_id, "Hello")
+            await world.worker.complete(job_id)
+        answer = sent.result()
+    assert answer.segments is not None
+    assert answer.words == []
+
+
+@pytest.mark.parametrize(
+    ("response_format", "start"),
+    [
+        ("srt", "1\n00:00:00,000 --> 00:00:01,000\nHello.\n"),
+        ("vtt", "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.000\nHello.\n"),
+        ("text", "Hello.\n"),
+    ],
+)
+async def test_subtitles_and_text_come_as_strings(
+    world: WebWorld, sdk: openai.AsyncOpenAI, response_format: Any, start: str
+) -> None:
+    answer = await _during(
+        world,
+        sdk.audio.transcriptions.create(model="whisper-1", file=FILE, response_format=response_format),
+        "Hello.",
+    )
+    assert answer.startswith(start)
+
+
+async def test_stream_tells_each_chunk_before_the_next_is_said(
+    world: WebWorld, sdk: openai.AsyncOpenAI
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        starting = tasks.create_task(_started(world))
+        stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
+        job_id = await starting
+        events: Any = aiter(stream)
+        for text in ("Hello", " there."):
+            await world.worker.say(job_id, text)
+            event = await anext(events)
+            assert (event.type, event.delta) == ("transcript.text.delta", text)
+        await world.worker.complete(job_id)
+        last = await anext(events)
+        assert (last.type, last.text) == ("transcript.text.done", "Hello there.")
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+
+
+async def test_stream_of_a_job_that_fails_raises(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        starting = tasks.create_task(_started(world))
+        stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
+        await world.worker.fail(await starting, AudioContentTypeNotSupported())
+        with pytest.raises(openai.APIError, match="not audio that can be decoded"):
+            await anext(aiter(stream))
+
+
+async def test_file_that_is_no_audio_is_an_unprocessable_entity(
+    world: WebWorld, sdk: openai.AsyncOpenAI
+) -> None:
+    async def fail() -> None:
+        await world.worker.fail(await _started(world), AudioContentTypeNotSupported())
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fail())
+        with pytest.raises(openai.UnprocessableEntityError) as caught:
+            await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
+    assert caught.value.code == "audio_content_type_not_supported"
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # newer SDKs discourage the method
+async def test_translation_is_english_by_name(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    answer = await _during(
+        world,
+        sdk.audio.translations.create(model="whisper-1", file=FILE, response_format="verbose_json"),
+        "Hello.",
+    )
+    assert (answer.language, answer.text) == ("english", "Hello.")
+
+
+def test_words_come_without_the_spaces_that_join_them() -> None:
+    words = (Word(0.0, 0.5, "Hello", 1.0), Word(0.5, 1.0, " there.", 0.5))
+    transcript = Transcript((Segment(0.0, 1.0, "Hello there.", words),), "de", 1.0)
+    body, media_type = document(_wish(with_segments=True), _job("transcribe"), transcript)
+    answer = json.loads(body)
+    assert media_type == "application/json"
+    assert answer["words"] == [
+        {"word": "Hello", "start": 0.0, "end": 0.5},
+        {"word": "there.", "start": 0.5, "end": 1.0},
+    ]
+    assert answer["segments"][0]["avg_logprob"] == pytest.approx(math.log(0.5) / 2, abs=1e-4)
+    assert answer["language"] == "german"
+
+
+def test_words_alone_bring_no_segments() -> None:
+    nothing = Transcript((), None, 0.0)
+    answer = json.loads(document(_wish(with_segments=False), _job("transcribe"), nothing)[0])
+    assert "segments" not in answer
+    assert (answer["words"], answer["language"], answer["text"]) == ([], "unknown", "")
+
+
+def _wish(*, with_segments: bool) -> AudioWish:
+    create = CreateTranscript(audio_url="https://example.com/a")
+    return AudioWish(create, None, "verbose_json", stream=False, with_words=True, with_segments=with_segments)
+
+
+def _job(task: Literal["transcribe", "translate"]) -> JobRecord:
+    return JobRecord(
+        id="tr_1",
+        mode="full",
+        origin="openai",
+        audio_url="https://example.com/a",
+        base_url="http://test",
+        options=RecognitionOptions(task=task),
+        account_id="a",
+        status="completed",
+        stage="transcribing",
+        created_at=0.0,
+        updated_at=0.0,
+        completed_at=1.0,
+        last_seq=1,
+        next_chunk_index=0,
+        cancel_requested=False,
+    )
+
+
+async def test_file_past_the_bound_is_refused(tmp_path: Path) -> None:
+    async with web_world(tmp_path, web_settings(max_audio_bytes=1000)) as world:
+        key, _ = await world.keys.create()
+        async with openai.AsyncOpenAI(api_key=key, base_url=f"{world.url}/v1", max_retries=0) as sdk:
+            for size in (1001, 6_000_000):
+                with pytest.raises(openai.APIStatusError) as caught:
+                    await sdk.audio.transcriptions.create(model="whisper-1", file=("a.mp3", bytes(size)))
+                assert (caught.value.status_code, caught.value.code) == (413, "upload_too_large")
+                assert caught.value.param == "file"
+
+
+async def test_language_may_be_a_name_or_a_region(world: WebWorld, http: httpx.AsyncClient) -> None:
+    for language in ("German", "de-AT"):
+        data = {"url": "https://example.com/a", "language": language, "prompt": "x" * 3000}
+        answer = await _during(world, http.post("/v1/audio/transcriptions", data=data), "Hallo.")
+        job = await world.store.get(answer.headers["X-Transcript-ID"])
+        assert job is not None
+        assert job.options.language == "de"
+        assert len(job.options.prompt or "") == 1000
+
+
+async def test_client_that_hangs_up_is_not_billed(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        sent = tasks.create_task(sdk.audio.transcriptions.create(model="whisper-1", file=FILE))
+        job_id = await _started(world)
+        async with world.worker.wakeups.watch(job_id) as watch:
+            sent.cancel()
+            while True:
+                job = await world.store.get(job_id)
+                assert job is not None
+                if job.cancel_requested:
+                    break
+                await watch.wait(5.0)
+
+
+async def test_reader_of_a_stream_that_hangs_up_is_not_billed(
+    world: WebWorld, sdk: openai.AsyncOpenAI
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        starting = tasks.create_task(_started(world))
+        stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
+        job_id = await starting
+        async with world.worker.wakeups.watch(job_id) as watch:
+            await stream.close()
+            while True:
+                job = await world.store.get(job_id)
+                assert job is not None
+                if job.cancel_requested:
+                    break
+                await watch.wait(5.0)
+
+
+async def test_without_a_key_nothing_is_read(world: WebWorld) -> None:
+    async with openai.AsyncOpenAI(api_key="sb_live_nope", base_url=f"{world.url}/v1", max_retries=0) as sdk:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
+    assert caught.value.code == "invalid_api_key"
+
+
+async def test_read_only_key_is_refused(world: WebWorld) -> None:
+    key, _ = await world.keys.create(scope="read_only")
+    async with openai.AsyncOpenAI(api_key=key, base_url=f"{world.url}/v1", max_retries=0) as sdk:
+        with pytest.raises(openai.PermissionDeniedError):
+            await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
+
+
+@pytest.mark.parametrize(
+    ("data", "files", "param"),
+    [
+        ({"model": "whisper-1"}, None, "file"),
+        ({"model": "whisper-1"}, {"file": ("a.mp3", b"")}, "file"),
+        ({"url": "https://example.com/a"}, {"file": FILE}, "url"),
+        ({"url": "https://example.com/a", "response_format": "diarized_json"}, None, "response_format"),
+        (
+            {"url": "https://example.com/a", "timestamp_granularities[]": "letter"},
+            None,
+            "timestamp_granularities",
+        ),
+        ({"url": "https://example.com/a", "temperature": "hot"}, None, "temperature"),
+        ({"url": "https://example.com/a", "stream": "perhaps"}, None, "stream"),
+        ({"url": "https://example.com/a", "language": "klingon"}, None, "language"),
+        ({"url": "http://127.0.0.1/a"}, None, None),
+    ],
+)
+async def test_wrong_wish_is_refused_by_name(
+    http: httpx.AsyncClient, data: dict[str, Any], files: Any, param: str | None
+) -> None:
+    answer = await http.post("/v1/audio/transcriptions", data=data, files=files)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("multipart/form-data", b"--x\r\n"),
+        ("multipart/form-data; boundary=x", b"not multipart at all"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n"),
+        ("text/plain", b"hello"),
+        ("application/json", b"[1"),
+        ("application/x-www-form-urlencoded", b"\xff=%ff&&&"),
+    ],
+)
+async def test_body_that_is_no_form_is_refused(
+    http: httpx.AsyncClient, content_type: str, content: bytes
+) -> None:
+    answer = await http.post(
+        "/v1/audio/transcriptions", content=content, headers={"Content-Type": content_type}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
+async def test_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in sdk.models.list()] == ["whisper-1"]
+    assert (await sdk.models.retrieve("gpt-4o-transcribe")).owned_by == "stenobird"
