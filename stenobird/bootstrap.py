@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from stenobird.accounts.account_service import AccountService
+from stenobird.accounts.gate import JobGate
 from stenobird.accounts.service import KeyService
 from stenobird.billing.gate import AccountGate
 from stenobird.billing.mail import SMTPMailer
@@ -33,18 +35,22 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 from stenobird.errors import ConfigurationError
 from stenobird.jobs.hearing import HearingOptions, Senses
+from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.runner import Runner, RunnerOptions
 from stenobird.jobs.service import JobService, ServiceOptions, no_objection
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.lock import locked_data_folder
 from stenobird.storage.share_store import SqlShareStore
+from stenobird.storage.usage_store import SqlUsageStore
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
 from stenobird.web.metrics import Metrics
@@ -79,6 +85,9 @@ class Storage:
     spool: SpoolFolder
     billing: SqlBillingStore
     shares: SqlShareStore
+    account_store: SqlAccountStore
+    accounts: AccountService
+    idempotency: SqlIdempotencyStore
 
 
 @asynccontextmanager
@@ -90,10 +99,20 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     if settings.database_url is None:
         _make_folder(settings.data_dir)
     async with open_database(_database_url(settings)) as database:
+        jobs = SqlJobStore(database)
+        spool = SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes)
+        account_store = SqlAccountStore(database)
         yield Storage(
-            jobs=SqlJobStore(database),
+            jobs=jobs,
             keys=KeyService(SqlKeyStore(database)),
-            spool=SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes),
+            spool=spool,
+            account_store=account_store,
+            accounts=AccountService(
+                account_store,
+                SqlUsageStore(database),
+                remove_jobs=lambda account_id: remove_account_jobs(jobs, account_id, discard=spool.discard),
+            ),
+            idempotency=SqlIdempotencyStore(database),
             billing=SqlBillingStore(database),
             shares=SqlShareStore(database),
         )
@@ -274,7 +293,14 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             engine_refusal=refusal,
             options_check=options_check,
             discard=storage.spool.discard,
-            account_gate=AccountGate(storage.billing, clock),
+            account_gate=JobGate(
+                storage.account_store,
+                open_jobs={
+                    "premium": settings.jobs_per_account,
+                    "platinum": 2 * settings.jobs_per_account,
+                },
+                objections=[AccountGate(storage.billing, clock)],
+            ),
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
         yield Services(settings, storage, jobs, recognizer, worker, metrics, billing)
