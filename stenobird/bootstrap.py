@@ -33,27 +33,36 @@ from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
+from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.runner import Runner, RunnerOptions
 from stenobird.jobs.service import JobService, ServiceOptions, no_objection
 from stenobird.jobs.worker import Worker, WorkerOptions
-from stenobird.media.opener import MediaOpener
+from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import SpeechSettings, open_recognizer
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.lock import locked_data_folder
 from stenobird.storage.share_store import SqlShareStore
+from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
+from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.uploads.origin import UploadOrigin
+from stenobird.uploads.service import UploadOptions, UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
 from stenobird.web.metrics import Metrics
+from stenobird.webhooks.sender import WebhookSender
+from stenobird.webhooks.signature import new_secret
+from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,6 +97,8 @@ class Storage:
     account_store: SqlAccountStore
     accounts: AccountService
     idempotency: SqlIdempotencyStore
+    upload_slots: SqlUploadStore
+    webhook_secrets: SqlWebhookSecrets
 
 
 @asynccontextmanager
@@ -115,6 +126,8 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             idempotency=SqlIdempotencyStore(database),
             billing=SqlBillingStore(database),
             shares=SqlShareStore(database),
+            upload_slots=SqlUploadStore(database),
+            webhook_secrets=SqlWebhookSecrets(database, new_secret),
         )
 
 
@@ -213,6 +226,8 @@ class Services:
     worker: Worker | None
     metrics: Metrics
     billing: Billing
+    uploads: UploadService
+    webhook_sender: WebhookSender
 
 
 @asynccontextmanager
@@ -240,6 +255,17 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 _log.info("jobs of an earlier process go on", jobs=freed)
         finder = await stack.enter_async_context(open_finder(settings))
         wakeups = await stack.enter_async_context(_open_wakeups(settings))
+        blobs = open_blobs(
+            settings.data_dir / "uploads", settings.upload_store_url, endpoint=settings.upload_store_endpoint
+        )
+        uploads = UploadService(
+            storage.upload_slots,
+            blobs,
+            clock=clock,
+            options=UploadOptions(
+                max_bytes=settings.max_audio_bytes, quota_bytes=settings.upload_quota_bytes
+            ),
+        )
         recognizer = None
         worker = None
         metrics = Metrics()
@@ -255,6 +281,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 spool_dir=settings.data_dir / "spool",
                 quota_bytes=settings.spool_quota_bytes,
                 clock=clock,
+                options=MediaOptions(origins={"upload": UploadOrigin(storage.upload_slots, blobs)}),
             )
             await opener.sweep(await storage.jobs.open_job_ids())
             runner = Runner(
@@ -301,9 +328,28 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 },
                 objections=[AccountGate(storage.billing, clock)],
             ),
+            uploads=uploads,
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
-        yield Services(settings, storage, jobs, recognizer, worker, metrics, billing)
+        sender = await stack.enter_async_context(_open_webhook_sender(settings, storage, finder, clock))
+        yield Services(
+            settings, storage, jobs, recognizer, worker, metrics, billing, uploads, webhook_sender=sender
+        )
+
+
+@asynccontextmanager
+async def _open_webhook_sender(
+    settings: Settings, storage: Storage, finder: Finder, clock: Clock
+) -> AsyncIterator[WebhookSender]:
+    """Open what sends to the addresses that clients chose. Behind an upstream proxy, that resolves names."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
+        resolver = None
+        if settings.egress_proxy is None:
+            resolver = SystemResolver()
+            stack.push_async_callback(resolver.aclose)
+        targets = WebhookTargets(finder.policy, resolver)
+        yield WebhookSender(client, targets, storage.webhook_secrets, clock)
 
 
 @asynccontextmanager

@@ -368,3 +368,12 @@ shares = Table(
     Column("created_at", _TIME, nullable=False),
     Index(None, "job_id"),
 )
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    # As it is, since every message is signed with it.
+    Column("secret", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)

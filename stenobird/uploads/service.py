@@ -61,8 +61,20 @@ class UploadService:
         self._clock = clock
         self._options = options or UploadOptions()
 
-    async def create(self, wish: CreateUpload, caller: Caller) -> UploadRecord:
-        """Make a slot. Raises `UploadTooLarge`, and `QueueBusy` where the store has no room for it."""
+    def new_id(self) -> str:
+        """Return an unguessable id for a slot: 80 random bits."""
+        return f"upl_{secrets.token_hex(10)}"
+
+    async def create(
+        self, wish: CreateUpload, caller: Caller, *, upload_id: str | None = None
+    ) -> UploadRecord:
+        """Make a slot. Raises `UploadTooLarge`, and `QueueBusy` where the store has no room for it.
+
+        With an `upload_id` (from `new_id`, remembered with the Idempotency-Key of the request) calling again
+        returns the slot that is there already.
+        """
+        if upload_id is not None and (there := await self._slots.get(upload_id)) is not None:
+            return there
         if wish.size_bytes > self._options.max_bytes:
             raise UploadTooLarge(
                 f"The file has {wish.size_bytes} bytes; this service accepts {self._options.max_bytes}. "
@@ -70,7 +82,7 @@ class UploadService:
                 details={"max_bytes": self._options.max_bytes},
             )
         new = NewUpload(
-            id=f"upl_{secrets.token_hex(10)}",
+            id=upload_id or self.new_id(),
             account_id=caller.account_id,
             api_key_id=caller.api_key_id,
             filename=wish.filename,

@@ -1,4 +1,4 @@
-"""Turns every error into the flat JSON body of the Stenobird dialect: `error`, `message`, and what helps."""
+"""Turns every error into a JSON body: flat in the Stenobird dialect, nested in the other one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
+from stenobird.web.alefbot.errors import dialect_response, speaks_dialect
+from stenobird.web.limits import headers_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ExceptionHandler
+    from starlette.types import ExceptionHandler, Scope
 
 
 def error_response(error: StenobirdError) -> Response:
@@ -25,20 +27,28 @@ def error_response(error: StenobirdError) -> Response:
     return JSONResponse(error.body(), error.http_status, headers)
 
 
-async def _render_error(_: Request, error: Exception) -> Response:
+def rendered(error: StenobirdError, scope: Scope) -> Response:
+    """Return the answer for an error in the dialect of the address that was asked."""
+    return dialect_response(error, scope) if speaks_dialect(scope) else error_response(error)
+
+
+async def _render_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StenobirdError)
-    return error_response(error)
+    response = rendered(error, request.scope)
+    response.headers.update(headers_of(request))
+    return response
 
 
 async def _render_http_exception(request: Request, error: Exception) -> Response:
     """Render what Starlette itself refuses: no such route, or not with this method."""
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
-        return error_response(NotFound())
+        return rendered(NotFound(), request.scope)
     allowed = ", ".join(sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""}))
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allowed})
-    response = error_response(MethodNotAllowed(f"{request.method} is not allowed here. Use {allowed}."))
+    error_405 = MethodNotAllowed(f"{request.method} is not allowed here. Use {allowed}.")
+    response = rendered(error_405, request.scope)
     response.headers["Allow"] = allowed
     return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from stenobird.errors import StenobirdError
-from stenobird.web.errors import error_response
+from stenobird.web.alefbot.errors import speaks_dialect
+from stenobird.web.errors import rendered
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -98,6 +100,9 @@ class RequestContext:
 
 
 def _request_id(scope: Scope) -> str:
+    if "app" in scope and speaks_dialect(scope):
+        # Its published form; support looks for it as it stands.
+        return f"req_{secrets.token_hex(9)}"
     sent = Headers(scope=scope).get("x-request-id", "")
     return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
@@ -136,7 +141,7 @@ class UnexpectedErrors:
             if started:
                 raise
             error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
-            await error_response(error)(scope, receive, send)
+            await rendered(error, scope)(scope, receive, send)
 
 
 class PublicAPICORS:

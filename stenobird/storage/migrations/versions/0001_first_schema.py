@@ -301,3 +301,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_shares")),
     )
     op.create_index(op.f("ix_shares_job_id"), "shares", ["job_id"], unique=False)
+    op.create_table(
+        "webhook_secrets",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_webhook_secrets")),
+    )

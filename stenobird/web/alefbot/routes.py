@@ -1,0 +1,322 @@
+"""The addresses of the second dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stenobird.errors import (
+    ArtifactNotFound,
+    ArtifactNotReady,
+    JobNotFound,
+    TranslationUnavailable,
+    UploadNotFound,
+    UploadSizeMismatch,
+    ValidationFailed,
+)
+from stenobird.jobs.results import utc
+from stenobird.jobs.uploaded import UploadedJob
+from stenobird.ports import JobPage, RecognitionOptions
+from stenobird.uploads.schemas import CreateUpload
+from stenobird.web.alefbot.artifacts import wanted_format
+from stenobird.web.alefbot.bodies import STATUSES, UNIT_FACTOR_KEY, job_body, key_item, page_links
+from stenobird.web.alefbot.errors import ScopeViolation, dialect_root
+from stenobird.web.alefbot.pipeline import decode_json, dialect_of, endpoint, identify, once, read_raw
+from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
+from stenobird.web.requests import base_url_of, services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from stenobird.ports import Caller, JobRecord
+
+DEFAULT_PAGE: Final = 20
+MAX_PAGE: Final = 100
+MAX_CURSOR: Final = 10**9
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_PLAUSIBLE_UPLOAD = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+
+
+def routes(prefix: str) -> list[BaseRoute]:
+    """Return the dialect's routes below `{prefix}/api/v1`."""
+    root = f"{prefix}/api/v1"
+    job = f"{root}/transcriptions/{{job_id}}"
+    return [
+        Route(f"{root}/keys", Keys),
+        Route(f"{root}/account", Account),
+        Route(f"{root}/uploads", Uploads),
+        Route(f"{root}/uploads/{{upload_id}}/binary", Binary),
+        Route(f"{root}/transcriptions", Transcriptions),
+        Route(job, Transcription),
+        Route(f"{job}/artifact", Artifact),
+        Route(f"{job}/artifact.{{suffix}}", Artifact),
+        Route(f"{root}/webhooks/test", WebhookTest),
+    ]
+
+
+class Keys(HTTPEndpoint):
+    """The keys of the account."""
+
+    @endpoint()
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """List them."""
+        keys = await dialect_of(request).keys.own_list(caller)
+        return JSONResponse([key_item(key) for key in keys], headers=_NO_STORE)
+
+    @endpoint(write=True, violation=ScopeViolation)
+    async def post(self, request: Request, caller: Caller) -> Response:
+        """Make one. Not idempotent: an answer with a secret is not stored."""
+        wish = parse_body(CreateKey, decode_json(await read_raw(request)))
+        secret, key = await dialect_of(request).keys.own_create(
+            caller, name=wish.name, mode=wish.mode, scope=wish.scope, family="alef_sk"
+        )
+        return JSONResponse({"key": secret, "item": key_item(key)}, headers=_NO_STORE)
+
+
+class Account(HTTPEndpoint):
+    """The account of the key."""
+
+    @endpoint()
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """Answer with its plan and its credits."""
+        _, standing = await identify(request)
+        body = {
+            "account_id": caller.account_id,
+            "effective_tier": standing.tier,
+            "api_access": True,
+            "wallet_balance": standing.available_units,
+            "status": standing.state,
+        }
+        return JSONResponse(body, headers=_NO_STORE)
+
+
+class Uploads(HTTPEndpoint):
+    """Upload slots."""
+
+    @endpoint(write=True)
+    async def post(self, request: Request, caller: Caller) -> Response:
+        """Make one: 201 and where its bytes go."""
+        raw = await read_raw(request)
+        return await once(
+            request,
+            caller,
+            raw,
+            new_id=dialect_of(request).uploads.new_id,
+            make=lambda upload_id: self._create(request, caller, raw, upload_id),
+        )
+
+    async def _create(self, request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
+        wish = parse_body(CreateUpload, decode_json(raw))
+        slot = await dialect_of(request).uploads.create(wish, caller, upload_id=upload_id)
+        body = {
+            "upload_id": slot.id,
+            "upload_url": f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
+            "upload_method": "PUT",
+            "expires_at": utc(slot.expires_at),
+        }
+        return JSONResponse(body, 201, _NO_STORE)
+
+
+class Binary(HTTPEndpoint):
+    """The bytes of an upload slot."""
+
+    @endpoint(write=True, limited=True)
+    async def put(self, request: Request, caller: Caller) -> Response:
+        """Take them, straight into the store."""
+        upload_id: str = request.path_params["upload_id"]
+        if not _PLAUSIBLE_UPLOAD.fullmatch(upload_id):
+            raise UploadNotFound
+        length = request.headers.get("content-length", "")
+        received = await dialect_of(request).uploads.write(
+            upload_id,
+            caller,
+            _unstalled(request),
+            content_length=int(length) if length.isdigit() else None,
+        )
+        return JSONResponse({"ok": True, "bytes_received": received}, headers=_NO_STORE)
+
+
+class Transcriptions(HTTPEndpoint):
+    """The jobs of the account that were made here."""
+
+    @endpoint(write=True)
+    async def post(self, request: Request, caller: Caller) -> Response:
+        """Make one of an upload: 202 and queued, or 200 and completed for a test key."""
+        raw = await read_raw(request)
+        return await once(
+            request,
+            caller,
+            raw,
+            new_id=lambda: str(uuid.uuid4()),
+            make=lambda job_id: self._create(request, caller, raw, job_id),
+        )
+
+    async def _create(self, request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
+        dialect = dialect_of(request)
+        wish = parse_body(CreateTranscription, decode_json(raw))
+        webhook_url = None
+        if wish.webhook_url is not None:
+            webhook_url = await dialect.webhooks.check_target(wish.webhook_url)
+        if wish.translate_to_hebrew and not dialect.translates:
+            raise TranslationUnavailable
+        if not _PLAUSIBLE_UPLOAD.fullmatch(wish.upload_id):
+            raise UploadNotFound
+        extra: dict[str, Any] = {"output_format": wish.output_format}
+        if wish.model_tier is not None:
+            extra["model_tier"] = wish.model_tier
+        if wish.model_tier == "premium_quality" and dialect.premium_units != 1:
+            extra[UNIT_FACTOR_KEY] = dialect.premium_units
+        if wish.translate_to_hebrew:
+            extra["translate_to"] = "he"
+        job = await dialect.jobs.create_uploaded(
+            UploadedJob(
+                upload_id=wish.upload_id,
+                options=RecognitionOptions(prompt=wish.user_prompt or None),
+                webhook_url=webhook_url,
+                extra=extra,
+            ),
+            caller=caller,
+            base_url=base_url_of(request),
+            job_id=job_id,
+        )
+        path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
+        headers = {**_NO_STORE, "Location": path}
+        body: dict[str, Any] = {"job_id": job.id, "status": "queued", "links": {"self": path}}
+        if job.mode != "test":
+            return JSONResponse(body, 202, headers)
+        transcript = await dialect.jobs.transcript_of(job)
+        return JSONResponse(body | {"status": "completed", "summary": transcript.text}, 200, headers)
+
+    @endpoint(limited=True)
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """List them, newest first, by offset."""
+        query = request.query_params
+        limit = _whole_number(query.get("limit"), "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
+        offset = _whole_number(query.get("cursor"), "cursor", default=0, lowest=0, highest=MAX_CURSOR)
+        state = query.get("status")
+        if state is not None and state not in STATUSES:
+            raise ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
+        status = STATUSES[state] if state is not None else None
+        page = JobPage(origin="alefbot", offset=offset, limit=limit, status=status)
+        jobs, total = await dialect_of(request).jobs.list_page(caller, page)
+        root = dialect_root(request.scope)
+        links = page_links(
+            f"{root}/transcriptions",
+            {"status": state} if state is not None else {},
+            offset=offset,
+            limit=limit,
+            total=total,
+        )
+        body = {"items": [job_body(job, root) for job in jobs], "total": total, "links": links}
+        return JSONResponse(body, headers=_NO_STORE)
+
+
+class Transcription(HTTPEndpoint):
+    """One job."""
+
+    @endpoint(limited=True)
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """Answer with the job as it stands, or 304 where the client has it already."""
+        body = job_body(await _job(request, caller), dialect_root(request.scope))
+        document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return _revalidated(request, document, "application/json")
+
+
+class Artifact(HTTPEndpoint):
+    """What a job heard, as a file."""
+
+    @endpoint()
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """Answer with the whole file."""
+        wanted = wanted_format(
+            request.query_params.get("format"),
+            request.path_params.get("suffix"),
+            request.headers.get("accept", ""),
+        )
+        job = await _job(request, caller)
+        if not job.terminal:
+            raise ArtifactNotReady
+        if not job.result_ready:
+            raise ArtifactNotFound(f"The job is {job.status}, so there is no artifact. Its status says why.")
+        transcript = await dialect_of(request).jobs.transcript_of(job)
+        # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+        document = await asyncio.to_thread(wanted.encode, transcript)
+        response = _revalidated(request, document, wanted.media_type)
+        response.headers["Content-Disposition"] = f'attachment; filename="{job.id}.{wanted.name}"'
+        return response
+
+
+class WebhookTest(HTTPEndpoint):
+    """A way to try a webhook receiver."""
+
+    @endpoint(write=True)
+    async def post(self, request: Request, caller: Caller) -> Response:
+        """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
+        wish = parse_body(TestWebhook, decode_json(await read_raw(request)))
+        sent = await dialect_of(request).webhooks.send_test(
+            caller.account_id, wish.webhook_url, wish.event_type
+        )
+        body = {
+            "ok": sent.delivered,
+            "event_id": sent.event_id,
+            "delivered": sent.delivered,
+            "status_code": sent.status_code,
+            "error": sent.error,
+        }
+        return JSONResponse(body, headers=_NO_STORE)
+
+
+async def _job(request: Request, caller: Caller) -> JobRecord:
+    try:
+        job_id = str(uuid.UUID(request.path_params["job_id"]))
+    except ValueError as exc:
+        raise JobNotFound from exc
+    return await dialect_of(request).jobs.get_uploaded(job_id, caller)
+
+
+async def _unstalled(request: Request) -> AsyncGenerator[bytes]:
+    """Yield the body; a client that sends nothing for too long has sent less than it said."""
+    patience = services_of(request).body_timeout_seconds
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                chunk = await anext(chunks, None)
+        except TimeoutError as exc:
+            raise UploadSizeMismatch("The upload stood still for too long. Send the file again.") from exc
+        if chunk is None:
+            return
+        if chunk:
+            yield chunk
+
+
+def _whole_number(text: str | None, name: str, *, default: int, lowest: int, highest: int) -> int:
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) <= 10 and lowest <= int(text) <= highest:
+        return int(text)
+    raise ValidationFailed(
+        f'"{name}" must be a whole number from {lowest} to {highest}.',
+        details={"errors": [{"field": name, "message": "out of range or not a whole number"}]},
+    )
+
+
+def _revalidated(request: Request, document: bytes, media_type: str) -> Response:
+    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization", "ETag": etag}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(document, headers={**headers, "Content-Type": media_type})

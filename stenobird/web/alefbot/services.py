@@ -1,0 +1,119 @@
+"""What the second dialect needs of the rest of the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from stenobird.accounts.keys import KeyFamily
+    from stenobird.jobs.uploaded import UploadedJob
+    from stenobird.ports import (
+        Caller,
+        JobPage,
+        JobRecord,
+        KeyMode,
+        KeyRecord,
+        KeyScope,
+        StandingStore,
+        UploadRecord,
+    )
+    from stenobird.transcript import Transcript
+    from stenobird.uploads.schemas import CreateUpload
+    from stenobird.web.idempotency import Idempotency
+    from stenobird.web.limits import RequestLimits
+
+
+class UploadedJobs(Protocol):
+    """The jobs of this dialect; the other one's are `TranscriptNotFound` here."""
+
+    async def create_uploaded(
+        self, wish: UploadedJob, *, caller: Caller, base_url: str, job_id: str | None = None
+    ) -> JobRecord:
+        """Commit a job of an upload, or return the one that has this id already."""
+
+    async def get_uploaded(self, job_id: str, caller: Caller) -> JobRecord:
+        """Return the job. Raises `TranscriptNotFound`."""
+
+    async def list_page(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], int]:
+        """Return a page of jobs, newest first, and the number on all pages."""
+
+    async def transcript_of(self, job: JobRecord) -> Transcript:
+        """Return what a completed job heard."""
+
+
+class UploadSlots(Protocol):
+    """The upload slots, see `uploads.service.UploadService`."""
+
+    def new_id(self) -> str:
+        """Return an unguessable id for a slot."""
+
+    async def create(self, wish: CreateUpload, caller: Caller, *, upload_id: str) -> UploadRecord:
+        """Make a slot, or return the one that has this id already."""
+
+    async def write(
+        self, upload_id: str, caller: Caller, chunks: AsyncIterator[bytes], *, content_length: int | None
+    ) -> int:
+        """Take its bytes."""
+
+
+class OwnKeys(Protocol):
+    """The keys of an account."""
+
+    async def own_create(
+        self, caller: Caller, *, name: str, mode: KeyMode | None, scope: KeyScope, family: KeyFamily
+    ) -> tuple[str, KeyRecord]:
+        """Make a key of the caller's account; its secret leaves only here."""
+
+    async def own_list(self, caller: Caller) -> Sequence[KeyRecord]:
+        """Return the account's keys, revoked ones included."""
+
+
+class Delivery(Protocol):
+    """What a receiver made of a message; `error` says why it was not delivered."""
+
+    @property
+    def event_id(self) -> str:
+        """The id that the receiver saw."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver answered 2xx."""
+
+    @property
+    def status_code(self) -> int | None:
+        """The status of the answer, if there was one."""
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong."""
+
+
+class WebhookSender(Protocol):
+    """Sends signed messages to addresses that clients chose."""
+
+    async def check_target(self, url: str) -> str:
+        """Return the URL as it will be called. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
+
+    async def send_test(self, account_id: str, url: str, event_type: str) -> Delivery:
+        """Send a signed dummy event now, once. Raises as `check_target`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialectServices:
+    """Everything that only this dialect touches.
+
+    `premium_units` is what a minute of the tier premium_quality costs: 2 where it has a model of its own.
+    """
+
+    jobs: UploadedJobs
+    uploads: UploadSlots
+    keys: OwnKeys
+    standings: StandingStore
+    limits: RequestLimits | None
+    webhooks: WebhookSender
+    idempotency: Idempotency
+    translates: bool = False
+    premium_units: int = 1

@@ -1,0 +1,1 @@
+"""Messages to addresses that clients chose: checked, signed, sent through egress."""
