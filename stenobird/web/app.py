@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.routes import billing, operations, shares, transcripts
+from stenobird.web.routes import billing, openai, operations, shares, transcripts
 from stenobird.web.sse import OpenStreams
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ def create_app(
     app = Starlette(
         routes=[
             *transcripts.routes(),
+            *openai.routes(),
             *shares.routes(),
             *billing.routes(),
             *operations.routes(),
+            *(alefbot.routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *extra_routes,
         ],
         middleware=[
             Middleware(RequestContext, metrics=services.metrics),
-            Middleware(PublicAPICORS, prefixes=("/v1/", "/api/v1/")),
+            Middleware(PublicAPICORS, prefixes=("/v1/", f"{services.settings.api_prefix}/api/v1/")),
             Middleware(UnexpectedErrors),
         ],
         exception_handlers=exception_handlers(),
