@@ -14,7 +14,7 @@ from stenobird.discovery import sniff, urls
 from stenobird.discovery.media_length import estimate_seconds
 from stenobird.errors import DestinationForbidden, EgressError
 from stenobird.ports import FoundAudio
-from stenobird.sources import AudioSource
+from stenobird.sources import AudioSource, Candidate
 
 if TYPE_CHECKING:
     from stenobird.discovery.rungs import MediaLead
@@ -129,7 +129,10 @@ def _source(search: Search, lead: MediaLead, opened: Opened, page_url: str | Non
         size_bytes=response.total_bytes,
         etag=response.headers.get("etag"),
         request_headers=lead.headers,
-        candidates=tuple(search.failures.rejected),
+        candidates=(
+            Candidate(lead.url, lead.technique, score=lead.score, title=lead.title),
+            *search.failures.rejected,
+        ),
     )
 
 

@@ -289,7 +289,8 @@ class _Climb:
             frames = tuple(frame for frame in frames if frame not in known)
             if found is not None:
                 return found
-        found = await self._from_feed_links(page)
+        # With a player still to look into, one feed is what two round trips allow.
+        found = await self._from_feed_links(page, limit=1 if frames and generic else MAX_FEEDS)
         if found is None and generic:
             found = await self._from_frames(page, frames)
         if found is None and generic and not frames:
@@ -360,8 +361,8 @@ class _Climb:
                 return found
         return None
 
-    async def _from_feed_links(self, page: PageFacts) -> FoundAudio | None:
-        for url in page.feeds[:MAX_FEEDS]:
+    async def _from_feed_links(self, page: PageFacts, *, limit: int) -> FoundAudio | None:
+        for url in page.feeds[:limit]:
             found = await self._from_feed(
                 FeedLead(url, "page.feed", self._search.wanted), page.final_url, page
             )
