@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
-    from stenobird.media.fetch import Feed
+    from stenobird.media.feed import Feed
     from stenobird.ports import PCM
 
 _COMMAND = ("-I", "-c", "from stenobird.media.decoder_child import main; main()")

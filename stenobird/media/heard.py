@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from stenobird.media.fetch import SourceChanged
+from stenobird.media.feed import SourceChanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.media.fetch import Feed
+    from stenobird.media.feed import Feed
     from stenobird.media.spool import Spool
 
 HASH_BLOCK_BYTES = 256 * 1024

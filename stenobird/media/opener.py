@@ -28,7 +28,8 @@ from stenobird.media.decode import (
     Found,
     Refused,
 )
-from stenobird.media.fetch import Deadline, Download, HTTPOrigin
+from stenobird.media.feed import Deadline, HTTPOrigin
+from stenobird.media.fetch import Download
 from stenobird.media.heard import HeardPrefix, verify_prefix
 from stenobird.media.segments import Fetcher, PlaylistFeed, resolve_playlist
 from stenobird.media.spool import SpoolFolder
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.egress.client import EgressClient
-    from stenobird.media.fetch import Feed, Origin
+    from stenobird.media.feed import Feed, Origin
     from stenobird.media.spool import Spool
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin
 
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
+from stenobird.media.feed import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 MAX_SEGMENTS = 20_000
 MAX_VARIANTS = 200
 
-LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
 PROTECTED = "This stream is protected by DRM, which Stenobird does not open. Send a link to audio without it."
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')

@@ -17,14 +17,14 @@ from stenobird.errors import (
     ResponseBroken,
     UnsupportedURL,
 )
-from stenobird.media.fetch import RETRY_SECONDS, SourceChanged, as_job_error, partly_usable, refused
+from stenobird.media.feed import RETRY_SECONDS, SourceChanged, as_job_error, partly_usable, refused
 from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.egress.client import EgressClient
-    from stenobird.media.fetch import Deadline
+    from stenobird.media.feed import Deadline
     from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
     from stenobird.ports import AudioLimits, Clock
