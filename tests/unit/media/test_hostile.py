@@ -233,6 +233,19 @@ async def test_a_file_cut_off_in_the_middle_is_heard_as_far_as_it_goes_or_refuse
         assert "cut off" in heard.warning
 
 
+@pytest.mark.parametrize("missing", [1, 100, 1000])
+async def test_an_index_that_is_cut_off_is_refused_or_heard_as_far_as_it_goes(
+    missing: int, world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("m4a-index-last", seconds=60.0)
+    world.server.resources["/a"] = Resource(file[:-missing])
+    try:
+        heard = await world.hear("/a")
+    except TranscriptionFailed:
+        return
+    assert len(heard.pcm) <= 60.1 * 16_000
+
+
 async def test_damage_in_the_middle_costs_only_what_is_damaged(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
