@@ -1,0 +1,223 @@
+"""`stenobird billing`: set Stripe up, see how things stand, compare the ledger with what Stripe counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stenobird.billing.reconcile import Comparison, compare
+from stenobird.billing.standing import Standing
+from stenobird.bootstrap import open_billing, open_storage
+from stenobird.clock import SystemClock
+from stenobird.config import Settings
+from stenobird.errors import ConfigurationError, StenobirdError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from stenobird.accounts.service import KeyRecord
+    from stenobird.billing.gateway import BillingGateway, SetUp
+    from stenobird.bootstrap import Storage
+
+SETTLING_SECONDS = 900
+"""Stripe's summaries lag, so a comparison leaves the last minutes out."""
+
+
+@click.group()
+def billing() -> None:
+    """Set up and check payments through Stripe."""
+
+
+@billing.command()
+@click.option("--currency", default="usd", show_default=True)
+@click.option(
+    "--cents", default="1", show_default=True, help="Price of a minute in cents; may have decimals."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def setup(currency: str, cents: str, *, as_json: bool) -> None:
+    """Make the meter, product, weekly metered price and customer portal in Stripe, if missing.
+
+    Prints the settings that belong to them. Run it as often as you like: what is there is used.
+    """
+
+    async def run() -> SetUp:
+        settings = Settings()
+        async with _open(settings) as (_, gateway):
+            return await gateway.set_up(currency=currency, cents_a_minute=cents)
+
+    made = asyncio.run(run())
+    settings = {
+        "STENOBIRD_STRIPE_PRICE_ID": made.price_id,
+        "STENOBIRD_STRIPE_PORTAL_CONFIGURATION_ID": made.portal_configuration_id,
+    }
+    if as_json:
+        click.echo(json.dumps({"made": list(made.made), "meter_id": made.meter_id, "settings": settings}))
+        return
+    click.echo(f"Made: {', '.join(made.made) or 'nothing, all was there'}. Put these into .env:\n")
+    for name, value in settings.items():
+        click.echo(f"{name}={value}")
+    click.echo(
+        "\nThen add a webhook destination in Stripe to <your address>/v1/billing/webhook, and its secret as "
+        "STENOBIRD_STRIPE_WEBHOOK_SECRET: docs/how-to/stripe.md names the events."
+    )
+
+
+@billing.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(*, as_json: bool) -> None:
+    """Show what Stripe was told, what it refused, and which webhook events are stuck."""
+    settings = Settings()
+
+    async def run() -> dict[str, object]:
+        async with open_storage(settings) as storage:
+            store = storage.billing
+            counts = await store.meter_counts()
+            return {
+                "configured": settings.stripe_secret_key is not None,
+                "price": settings.stripe_price_id,
+                "meter_events": {
+                    state: {"jobs": jobs, "minutes": minutes} for state, (jobs, minutes) in counts.items()
+                },
+                "refused": [
+                    {"job": job, "account": account, "minutes": minutes, "reason": reason}
+                    for job, account, minutes, reason in await store.rejected_usage()
+                ],
+                "stuck_events": [
+                    {"event": event, "type": kind, "reason": reason}
+                    for event, kind, reason in await store.failed_events()
+                ],
+            }
+
+    found = asyncio.run(run())
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(json.dumps(found, indent=2))
+
+
+@billing.command()
+@click.option("--days", type=click.FloatRange(min=0.01, max=35), default=7.0, show_default=True)
+@click.option("--resend", is_flag=True, help="Send what Stripe refused once more, under new identifiers.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
+    """Compare the ledger with what Stripe counted; exit status 1 where they differ.
+
+    Minutes in doubt settle by themselves within a day or so. --resend is for what Stripe refused for a
+    reason that is gone, such as a meter that was archived: a running service then sends it.
+    """
+
+    async def run() -> tuple[list[Comparison], int]:
+        settings = Settings()
+        async with _open(settings) as (storage, gateway):
+            now = time.time()
+            found = [
+                comparison
+                async for comparison in compare(
+                    storage.billing, gateway, since=now - days * 86_400, until=now - SETTLING_SECONDS
+                )
+            ]
+            sent_again = 0
+            if resend:
+                refused = [row[0] for row in await storage.billing.rejected_usage()]
+                await storage.billing.renew_usage(refused, until=now)
+                sent_again = len(refused)
+            return found, sent_again
+
+    comparisons, sent_again = asyncio.run(run())
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "account": row.account_id,
+                        "customer": row.customer_id,
+                        "ledger_minutes": row.ledger_minutes,
+                        "in_doubt_minutes": row.in_doubt_minutes,
+                        "stripe_minutes": row.stripe_minutes,
+                        "difference": row.difference,
+                        "agrees": row.agrees,
+                    }
+                    for row in comparisons
+                ]
+            )
+        )
+    else:
+        table = Table("account", "customer", "ledger", "in doubt", "Stripe", "difference", "agrees")
+        for row in comparisons:
+            table.add_row(
+                row.account_id,
+                row.customer_id,
+                str(row.ledger_minutes),
+                str(row.in_doubt_minutes),
+                str(row.stripe_minutes),
+                str(row.difference),
+                "yes" if row.agrees else "NO",
+            )
+        Console().print(table)
+    if sent_again:
+        click.echo(f"{sent_again} refused rows are due again.", err=True)
+    if not all(row.agrees for row in comparisons):
+        sys.exit(1)
+
+
+@billing.command()
+@click.argument("email")
+def remint(email: str) -> None:
+    """Make a new key for each account with this e-mail address and print it, this once.
+
+    For a customer who lost theirs: make sure that it is them. Their other keys stay valid.
+    """
+
+    async def run() -> list[tuple[str, KeyRecord]]:
+        async with open_storage(Settings()) as storage:
+            found = await storage.billing.accounts_by_email(email)
+            return [await storage.keys.create(name="reminted", account_id=account.id) for account in found]
+
+    made = asyncio.run(run())
+    if not made:
+        raise StenobirdError("There is no account with this e-mail address.")
+    for secret, record in made:
+        click.echo(f"{record.account_id} {secret}")
+
+
+@billing.command("clear-disputes")
+@click.argument("account_id")
+def clear_disputes(account_id: str) -> None:
+    """Let an account with lost or open disputes begin new jobs again, if its subscription is paid."""
+
+    async def run() -> str:
+        async with _open(Settings()) as (storage, gateway):
+            account = await storage.billing.account(account_id)
+            if account is None:
+                raise StenobirdError(f"There is no account {account_id}.")
+            state = "active" if account.state == "disputed" else account.state
+            await storage.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
+            cleared = await storage.billing.account(account_id)
+            assert cleared is not None
+            await Standing(storage.billing, gateway, SystemClock()).refresh(cleared)
+            now = await storage.billing.account(account_id)
+            assert now is not None
+            return now.state
+
+    click.echo(f"{account_id} is {asyncio.run(run())}.")
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, BillingGateway]]:
+    async with (
+        open_storage(settings) as storage,
+        open_billing(settings, storage.billing, SystemClock()) as opened,
+    ):
+        if opened.gateway is None:
+            raise ConfigurationError(
+                "Stripe is not set up: set STENOBIRD_STRIPE_SECRET_KEY first, see docs/how-to/stripe.md."
+            )
+        yield storage, opened.gateway
