@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 JOBS = 2000
 ACCOUNTS = 12
-BATCH = 40
+BATCH = 25
 SEED = 20_270_115
 FAULTS: dict[Fault, float] = {
     "500": 0.05,
@@ -68,7 +68,7 @@ class Process:
         )
         standing = Standing(self.store, world.gateway, world.clock)
         self.worker = BillingWorker(self.store, standing, metering, world.clock)
-        self.requests_left = dice.randint(1, BATCH) if dice.random() < 0.3 else None
+        self.requests_left = dice.randint(1, BATCH) if dice.random() < 0.6 else None
         self.life: asyncio.Task[bool] | None = None
 
     def request_seen(self) -> None:
