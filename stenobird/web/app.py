@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.routes import billing, openai, operations, shares, transcripts
+from stenobird.web.routes import account, billing, keys, openai, operations, pages, shares, transcripts, usage
 from stenobird.web.sse import OpenStreams
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ def create_app(
     app = Starlette(
         routes=[
             *transcripts.routes(),
+            *keys.routes(),
+            *account.routes(),
+            *usage.routes(),
             *openai.routes(),
             *shares.routes(),
             *billing.routes(),
             *operations.routes(),
+            *pages.routes(),
             *(alefbot.routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *extra_routes,
         ],
@@ -60,7 +64,7 @@ def create_app(
             Middleware(PublicAPICORS, prefixes=("/v1/", f"{services.settings.api_prefix}/api/v1/")),
             Middleware(UnexpectedErrors),
         ],
-        exception_handlers=exception_handlers(),
+        exception_handlers=pages.with_error_pages(exception_handlers()),
         lifespan=whole_lifespan,
     )
     # A redirect to the address without the slash would repeat the client's Host header.

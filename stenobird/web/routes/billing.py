@@ -237,7 +237,7 @@ class KeyPage(HTTPEndpoint):
             return _pages(request).render(
                 "billing/success.html", 410, state="shown", session_id="", can_recover=billing.can_recover
             )
-        response = _pages(request).render("billing/key.html", key=key)
+        response = _pages(request).render("billing/key.html", key=key, base_url=base_url_of(request))
         response.delete_cookie(CLAIM_COOKIE, path="/success", secure=_is_secure(request), httponly=True)
         return response
 
@@ -261,7 +261,7 @@ class RecoverPage(HTTPEndpoint):
             key = await billing.recover_key(token)
             if key is None:
                 return _pages(request).render("billing/recover.html", 410, state="used", token="")
-            return _pages(request).render("billing/key.html", key=key)
+            return _pages(request).render("billing/key.html", key=key, base_url=base_url_of(request))
         billing.ask_recovery(EmailWish.parse({"email": form.get("email", "")}).email)
         return _pages(request).render("billing/recover.html", 202, state="asked", token="")
 

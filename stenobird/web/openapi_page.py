@@ -1,0 +1,128 @@
+"""What `/docs` shows of an OpenAPI document: its operations, by tag, without the machinery."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+METHODS: Final = ("get", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A parameter, or a property of a JSON body."""
+
+    name: str
+    where: str
+    kind: str
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `anchor` is its id on the page."""
+
+    anchor: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    fields: tuple[Field, ...]
+    responses: tuple[tuple[str, str], ...]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The operations of one tag."""
+
+    name: str
+    operations: tuple[Operation, ...]
+
+
+def operation_groups(document: Mapping[str, Any]) -> list[Group]:
+    """Return the operations of an OpenAPI 3.1 document by their first tag; [] for an empty one."""
+    groups: dict[str, list[Operation]] = {}
+    for path, item in document.get("paths", {}).items():
+        for method in METHODS:
+            row = item.get(method)
+            if row is None:
+                continue
+            tag = (row.get("tags") or ["API"])[0]
+            groups.setdefault(tag, []).append(_operation(document, path, method, item, row))
+    return [Group(name, tuple(operations)) for name, operations in groups.items()]
+
+
+def _operation(
+    document: Mapping[str, Any], path: str, method: str, item: Mapping[str, Any], row: Mapping[str, Any]
+) -> Operation:
+    parameters = [
+        _resolve(document, one) for one in [*item.get("parameters", ()), *row.get("parameters", ())]
+    ]
+    fields = [
+        Field(
+            one["name"],
+            one["in"],
+            _kind(_resolve(document, one.get("schema", {}))),
+            bool(one.get("required")),
+            one.get("description", ""),
+        )
+        for one in parameters
+    ]
+    content = _resolve(document, row.get("requestBody", {})).get("content", {})
+    body: Mapping[str, Any] = content.get("application/json") or next(iter(content.values()), {})
+    schema = _resolve(document, body.get("schema", {}))
+    required = set(schema.get("required", ()))
+    for name, given in schema.get("properties", {}).items():
+        one = _resolve(document, given)
+        text = given.get("description") or one.get("description", "")
+        fields.append(Field(name, "body", _kind(one), name in required, text))
+    responses = tuple(
+        (status, _resolve(document, answer).get("description", ""))
+        for status, answer in row.get("responses", {}).items()
+    )
+    return Operation(
+        anchor=re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-"),
+        method=method.upper(),
+        path=path,
+        summary=row.get("summary", ""),
+        description=row.get("description", ""),
+        fields=tuple(fields),
+        responses=responses,
+        example=_example(body),
+    )
+
+
+def _resolve(document: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a local `$ref` points to; a reference to nowhere is an empty object."""
+    reference = value.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return value
+    found: Any = document
+    for part in reference[2:].split("/"):
+        found = found.get(part.replace("~1", "/").replace("~0", "~"), {})
+    return found if isinstance(found, dict) and "$ref" not in found else {}
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " or ".join(map(str, kind))
+    if kind is None:
+        kinds = [str(one["type"]) for one in schema.get("anyOf", ()) if "type" in one]
+        return " or ".join(kinds)
+    return str(kind)
+
+
+def _example(body: Mapping[str, Any]) -> str:
+    examples = body.get("examples")
+    value = body.get("example")
+    if value is None and isinstance(examples, dict):
+        value = next((one.get("value") for one in examples.values()), None)
+    return json.dumps(value, indent=2, ensure_ascii=False) if value is not None else ""

@@ -1,0 +1,235 @@
+"""Pages for people: `/`, `/t/{id}`, `/docs`, `/usage`, and the files that they need.
+
+A page is complete without its script as far as a browser can be without one: a form that posts, a preview's
+text. What takes a key is fetched by the script, since no browser sends a key by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from stenobird.demo import CLIP_PATH, MODEL_DIR
+from stenobird.errors import MissingAPIKey, NotFound, StenobirdError
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.web.openapi_page import operation_groups
+from stenobird.web.pages import LISTENING, READING, STATIC_DIR, Pages, read_form
+from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+    from starlette.types import ExceptionHandler, Scope
+
+    from stenobird.config import Settings
+    from stenobird.ports import JobRecord
+
+SAMPLE_PATH = "/sample.mp3"
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+_FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
+_API = ("/v1/", "/api/")
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of this module."""
+    return [
+        Route("/", Home),
+        Route("/t/{id}", TranscriptPage),
+        Route("/docs", DocsPage),
+        Route("/usage", UsagePage),
+        Route("/robots.txt", Robots),
+        Route("/favicon.ico", Favicon),
+        Route(SAMPLE_PATH, Sample),
+        Mount("/static", MarkedFiles(directory=STATIC_DIR)),
+    ]
+
+
+class Home(HTTPEndpoint):
+    """Paste a link."""
+
+    async def get(self, request: Request) -> Response:
+        """Show the form."""
+        return _home(request)
+
+    async def post(self, request: Request) -> Response:
+        """Begin a preview for a browser that runs no script, and lead it to its page."""
+        url = (await read_form(request)).get("audio_url", "").strip()
+        try:
+            wish = CreateTranscript.parse({"audio_url": url})
+            job = await services_of(request).jobs.create(wish, caller=None, base_url=base_url_of(request))
+        except StenobirdError as error:
+            return _home(request, error=error, audio_url=url)
+        return RedirectResponse(f"/t/{job.id}", 303, {"Cache-Control": "no-store"})
+
+
+class TranscriptPage(HTTPEndpoint):
+    """One transcript, as it arrives and afterwards."""
+
+    async def get(self, request: Request) -> Response:
+        """Show a preview or a shared transcript to anyone; for any other the script brings the key."""
+        job_id = transcript_id(request)
+        jobs = services_of(request).jobs
+        job: JobRecord | None = None
+        segments: list[Any] = []
+        try:
+            caller = await reader_of(request)
+            job = await jobs.get(job_id, caller)
+            if job.result_ready:
+                _, transcript = await jobs.result(job_id, caller)
+                segments = list(transcript.segments)
+        except MissingAPIKey:
+            pass
+        response = templates().render(
+            "transcript.html",
+            headers=LISTENING,
+            job_id=job_id,
+            share=request.query_params.get("share", ""),
+            job=job,
+            title=_title(job),
+            segments=segments,
+            **_around(request),
+        )
+        response.headers["X-Robots-Tag"] = "noindex"
+        return response
+
+
+class DocsPage(HTTPEndpoint):
+    """How to use the API."""
+
+    async def get(self, request: Request) -> Response:
+        """Show the quickstart, and what the OpenAPI document says."""
+        return templates().render(
+            "docs.html",
+            headers=READING,
+            groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
+            **_around(request),
+        )
+
+
+class UsagePage(HTTPEndpoint):
+    """What a key has been used for."""
+
+    async def get(self, request: Request) -> Response:
+        """Show the frame; the script fills it with what the key may see."""
+        return templates().render("usage.html", headers=READING, **_around(request))
+
+
+class Robots(HTTPEndpoint):
+    """What crawlers should leave alone."""
+
+    async def get(self, request: Request) -> Response:
+        """Keep them away from transcripts and the API, and from a checkout's return address."""
+        base = base_url_of(request)
+        lines = ["User-agent: *", *(f"Disallow: {path}" for path in ("/t/", "/v1/", "/api/", "/success"))]
+        return PlainTextResponse("\n".join([*lines, f"# {base}/docs", ""]), headers=_FOR_A_DAY)
+
+
+class Favicon(HTTPEndpoint):
+    """For clients that ask without reading the page."""
+
+    async def get(self, request: Request) -> Response:  # noqa: ARG002  # Starlette's signature
+        """Lead to the icon."""
+        return RedirectResponse("/static/favicon.svg", 301, _FOR_A_DAY)
+
+
+class Sample(HTTPEndpoint):
+    """The bundled clip, which only the fixture model understands."""
+
+    async def get(self, request: Request) -> Response:
+        """Send it where that model runs and may fetch it from here."""
+        if not _offers_sample(services_of(request).settings):
+            raise NotFound
+        return FileResponse(CLIP_PATH, media_type="audio/mpeg", headers=_FOR_A_DAY)
+
+
+class MarkedFiles(StaticFiles):
+    """Static files; those asked for with the mark of their content may be kept for ever."""
+
+    def file_response(
+        self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """Answer with the file."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        marked = scope["query_string"].startswith(b"v=")
+        response.headers["Cache-Control"] = _FOR_EVER if marked else "public, no-cache"
+        return response
+
+
+def with_error_pages(
+    handlers: dict[type[Exception], ExceptionHandler],
+) -> dict[type[Exception], ExceptionHandler]:
+    """Return handlers that answer a person's browser with a page, and anybody else as `handlers` do."""
+    return {kind: _page_or(handler) for kind, handler in handlers.items()}
+
+
+def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
+    async def answer(request: Request, error: Exception) -> Response:
+        response: Response = await handler(request, error)  # type: ignore[arg-type,misc]  # ours are async
+        if response.status_code < 400 or not _is_for_a_person(request):
+            return response
+        shown = error if isinstance(error, StenobirdError) else NotFound()
+        page = templates().render(
+            "problem.html", response.status_code, headers=READING, error=shown, **_around(request)
+        )
+        page.headers["Cache-Control"] = "no-store"
+        for name in ("allow", "retry-after"):
+            if name in response.headers:
+                page.headers[name] = response.headers[name]
+        return page
+
+    return answer
+
+
+def _is_for_a_person(request: Request) -> bool:
+    wanted = request.headers.get("accept", "")
+    return "text/html" in wanted and not request.url.path.startswith(_API)
+
+
+@functools.cache
+def templates() -> Pages:
+    """Return the templates, read when they are first needed."""
+    return Pages()
+
+
+def _around(request: Request) -> dict[str, Any]:
+    """Return what every page shows of the service: where it is, and what engine it has."""
+    services = services_of(request)
+    engine = services.health().get("engine")
+    facts = engine if isinstance(engine, dict) else {}
+    return {
+        "base_url": base_url_of(request),
+        "path": request.url.path,
+        "fixture": bool(facts.get("fixture")),
+        "engine_note": facts.get("message") if facts.get("degraded") else None,
+        "preview_seconds": round(services.settings.preview_seconds),
+        "can_buy": services.billing is not None and services.billing.configured,
+    }
+
+
+def _home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
+    settings = services_of(request).settings
+    around = _around(request)
+    sample = f"{around['base_url']}{SAMPLE_PATH}" if _offers_sample(settings) else None
+    status = error.http_status if error is not None else 200
+    return templates().render(
+        "home.html", status, headers=LISTENING, sample=sample, error=error, audio_url=audio_url, **around
+    )
+
+
+def _offers_sample(settings: Settings) -> bool:
+    """Whether the bundled clip can be heard here: by the model that knows it, fetched from this service."""
+    loopback = any(network.is_loopback for network in settings.egress_allow)
+    return settings.model == str(MODEL_DIR) and loopback and settings.egress_ports is None
+
+
+def _title(job: JobRecord | None) -> str:
+    if job is None:
+        return "Transcript"
+    title = (job.source or {}).get("title")
+    return str(title or job.audio_url)
