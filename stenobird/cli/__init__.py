@@ -29,6 +29,9 @@ COMMANDS = {
     "transcribe": Place("stenobird.cli.transcribe", "transcribe", "Turn a link or a file into text."),
     "resolve": Place("stenobird.cli.resolve", "resolve", "Say what would be transcribed for a URL, and why."),
     "keys": Place("stenobird.cli.keys", "keys", "Create, list and revoke API keys."),
+    "billing": Place(
+        "stenobird.cli.billing", "billing", "Set Stripe up, and compare its bills with the ledger."
+    ),
     "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
     "purge": Place("stenobird.cli.purge", "purge", "Delete transcripts past their retention."),
 }

@@ -38,9 +38,7 @@ def billing() -> None:
 
 @billing.command()
 @click.option("--currency", default="usd", show_default=True)
-@click.option(
-    "--cents", default="1", show_default=True, help="Price of a minute in cents; may have decimals."
-)
+@click.option("--cents", default="1", show_default=True, help="Cents a minute; may have decimals.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def setup(currency: str, cents: str, *, as_json: bool) -> None:
     """Make the meter, product, weekly metered price and customer portal in Stripe, if missing.
