@@ -10,6 +10,7 @@ import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.service import UploadOptions, UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
+from stenobird.web.limits import RequestLimits, open_limits
 from stenobird.web.metrics import Metrics
 from stenobird.webhooks.sender import WebhookSender
 from stenobird.webhooks.signature import new_secret
@@ -121,7 +123,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             accounts=AccountService(
                 account_store,
                 SqlUsageStore(database),
-                remove_jobs=lambda account_id: remove_account_jobs(jobs, account_id, discard=spool.discard),
+                remove_jobs=partial(remove_account_jobs, jobs, account_store, discard=spool.discard),
             ),
             idempotency=SqlIdempotencyStore(database),
             billing=SqlBillingStore(database),
@@ -228,6 +230,7 @@ class Services:
     billing: Billing
     uploads: UploadService
     webhook_sender: WebhookSender
+    limits: RequestLimits
 
 
 @asynccontextmanager
@@ -332,8 +335,18 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
         sender = await stack.enter_async_context(_open_webhook_sender(settings, storage, finder, clock))
+        limits = await stack.enter_async_context(open_limits(settings, clock))
         yield Services(
-            settings, storage, jobs, recognizer, worker, metrics, billing, uploads, webhook_sender=sender
+            settings,
+            storage,
+            jobs,
+            recognizer,
+            worker,
+            metrics,
+            billing,
+            uploads,
+            webhook_sender=sender,
+            limits=limits,
         )
 
 

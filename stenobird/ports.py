@@ -687,6 +687,9 @@ class AccountStore(StandingStore, Protocol):
         Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
         """
 
+    async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> Sequence[str]:
+        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
+
     async def deleted_with_jobs(self) -> Sequence[str]:
         """Return the deleted accounts that have jobs left, at most 100."""
 

@@ -20,6 +20,7 @@ from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
 from stenobird.web.app import create_app
+from stenobird.web.idempotency import Idempotency
 from stenobird.web.server import WebServer
 from stenobird.web.services import Readiness, WebServices
 
@@ -56,6 +57,10 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             shutting_down=shutting_down,
             billing=services.billing.service,
             shares=ShareService(services.storage.shares, services.storage.jobs, services.jobs),
+            own_keys=services.storage.keys,
+            accounts=services.storage.accounts,
+            limits=services.limits,
+            idempotency=Idempotency(services.storage.idempotency),
         )
         server = WebServer(create_app(web), settings, shutting_down)
         async with asyncio.TaskGroup() as tasks:
@@ -152,6 +157,8 @@ async def _keep_retention(services: Services) -> None:
             purged = await services.jobs.purge(older_than=before)
             if purged:
                 _log.info("removed transcripts past their retention", jobs=len(purged))
+            await services.storage.accounts.sweep_deleted()
+            await services.storage.idempotency.purge()
         except StorageUnavailable as error:
             _log.warning("retention waits", reason=error.message)
         await clock.sleep(RETENTION_SECONDS)

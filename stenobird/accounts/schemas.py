@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -127,6 +127,27 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         ],
         "next_cursor": usage.next_cursor,
     }
+
+
+def parse_date(value: str | None, field: str) -> date | None:
+    """Return the date that a client wrote, `None` if it wrote none. Raises `InvalidRequest`."""
+    if not value:
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        day = date.min
+    # Outside of these years there is no usage, and the arithmetic of dates overflows.
+    if not 2000 <= day.year <= 9000:
+        raise InvalidRequest(
+            f'"{field}" must be a date of this century, as in 2026-01-31.', details={"field": field}
+        )
+    return day
+
+
+def midnight(day: date) -> float:
+    """Return when the day begins, UTC, in epoch seconds."""
+    return datetime.combine(day, time(), UTC).timestamp()
 
 
 def iso_time(seconds: float) -> str:

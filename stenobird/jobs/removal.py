@@ -9,36 +9,37 @@ from stenobird.jobs.events import JobEvents
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.ports import JobStore, Wakeups
+    from stenobird.ports import AccountStore, JobStore
 
 PAGE: Final = 100
 
 
 async def remove_account_jobs(
     store: JobStore,
+    accounts: AccountStore,
     account_id: str,
     *,
     discard: Callable[[str], Awaitable[None]],
-    wakeups: Wakeups | None = None,
 ) -> int:
     """Cancel the account's jobs and delete those that have ended; return how many are still ending.
 
-    A job that a worker holds ends within moments (without `wakeups`: at the lease's next renewal), and goes
-    when this is called again. Cancelled jobs are not billed, and no webhook tells of them.
+    A job that a worker holds ends when its lease is next renewed, and goes when this is called again.
+    Cancelled jobs are not billed.
     """
     ending = 0
-    before: tuple[float, str] | None = None
-    while page := await store.list_jobs(account_id, before=before, limit=PAGE):
-        before = page[-1].created_at, page[-1].id
-        for found in page:
-            job = found
+    after = ""
+    while page := await accounts.job_ids(account_id, after=after, limit=PAGE):
+        after = page[-1]
+        for job_id in page:
+            job = await store.get(job_id)
+            if job is None:
+                continue
             if not job.terminal:
-                job = await store.request_cancel(job.id, [JobEvents(job.id, job.base_url).done("cancelled")])
+                done = JobEvents(job.id, job.base_url).done("cancelled")
+                job = await store.request_cancel(job.id, [done])
             if job.terminal:
                 await store.delete(job.id)
                 await discard(job.id)
             else:
                 ending += 1
-            if wakeups is not None:
-                await wakeups.notify_event(job.id)
     return ending

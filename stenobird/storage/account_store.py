@@ -131,6 +131,17 @@ class SqlAccountStore:
             await note(connection, account_id, "account.deleted", account_id, by=by)
             return True
 
+    async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> list[str]:
+        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
+        query = (
+            select(jobs.c.id)
+            .where(jobs.c.account_id == account_id, jobs.c.id > after)
+            .order_by(jobs.c.id)
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return list(await connection.scalars(query))
+
     async def deleted_with_jobs(self) -> list[str]:
         """Return the deleted accounts that have jobs left, at most 100."""
         any_job = select(jobs.c.id).where(jobs.c.account_id == accounts.c.id).exists()

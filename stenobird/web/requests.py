@@ -56,10 +56,15 @@ async def reader_of(request: Request) -> Caller | None:
     return await shares.reader(transcript_id(request), token)
 
 
+def plausible_id(value: str) -> bool:
+    """Whether this can be an id of ours; PostgreSQL refuses NUL, for one."""
+    return _PLAUSIBLE_ID.fullmatch(value) is not None
+
+
 def transcript_id(request: Request) -> str:
-    """Return the id of the path; what can't be an id (PostgreSQL refuses NUL, for one) is not there."""
+    """Return the id of the path; what can't be an id is not there."""
     value: str = request.path_params["id"]
-    if not _PLAUSIBLE_ID.fullmatch(value):
+    if not plausible_id(value):
         raise TranscriptNotFound
     return value
 
