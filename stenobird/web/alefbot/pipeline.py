@@ -70,7 +70,7 @@ def endpoint(
                 if write and caller.scope == "read_only":
                     raise violation
                 if limited:
-                    await limit_request(request, dialect_of(request).limits, caller)
+                    await limit_request(request, services_of(request).limits, caller)
                 response = await handle(self, request, caller)
             except StenobirdError as error:
                 response = dialect_response(error, request.scope)
@@ -117,12 +117,15 @@ async def once(
     A stored answer is not counted, so that retries never run into the limit. Raises what
     `web.idempotency.Idempotency.once` raises, and `RateLimited`.
     """
-    dialect = dialect_of(request)
+    services = services_of(request)
 
     async def admit() -> None:
-        await limit_request(request, dialect.limits, caller)
+        await limit_request(request, services.limits, caller)
 
-    return await dialect.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
+    if services.idempotency is None:
+        await admit()
+        return await make(new_id())
+    return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
 
 
 async def read_raw(request: Request) -> bytes:

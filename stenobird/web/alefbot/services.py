@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     )
     from stenobird.transcript import Transcript
     from stenobird.uploads.schemas import CreateUpload
-    from stenobird.web.idempotency import Idempotency
-    from stenobird.web.limits import RequestLimits
 
 
 class UploadedJobs(Protocol):
@@ -112,8 +110,6 @@ class DialectServices:
     uploads: UploadSlots
     keys: OwnKeys
     standings: StandingStore
-    limits: RequestLimits | None
     webhooks: WebhookSender
-    idempotency: Idempotency
     translates: bool = False
     premium_units: int = 1
