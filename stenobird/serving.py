@@ -19,6 +19,7 @@ from stenobird.bootstrap import open_services
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
+from stenobird.web.alefbot.services import DialectServices
 from stenobird.web.app import create_app
 from stenobird.web.idempotency import Idempotency
 from stenobird.web.server import WebServer
@@ -61,6 +62,14 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             accounts=services.storage.accounts,
             limits=services.limits,
             idempotency=Idempotency(services.storage.idempotency),
+            uploads=services.uploads,
+            alefbot=DialectServices(
+                jobs=services.jobs,
+                uploads=services.uploads,
+                keys=services.storage.keys,
+                standings=services.storage.account_store,
+                webhooks=services.webhook_sender,
+            ),
         )
         server = WebServer(create_app(web), settings, shutting_down)
         async with asyncio.TaskGroup() as tasks:
@@ -155,6 +164,7 @@ async def _keep_retention(services: Services) -> None:
         try:
             before = clock.time() - services.settings.retention_days * 86_400
             purged = await services.jobs.purge(older_than=before)
+            await services.uploads.sweep()
             if purged:
                 _log.info("removed transcripts past their retention", jobs=len(purged))
             await services.storage.accounts.sweep_deleted()
