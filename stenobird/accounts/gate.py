@@ -9,7 +9,7 @@
 
 What Stripe says (state, cap) is asked by `billing.gate`, the first of the objections here. Transcripts that
 were paid for stay readable, keys can be revoked and the account be deleted, whatever its state; see
-docs/decisions/0010-what-a-lapsed-account-may-do.md. Test jobs and previews cost nothing and always pass.
+docs/decisions/0030-what-a-lapsed-account-may-do.md. Test jobs and previews cost nothing and always pass.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ COMMANDS = {
     "demo": Place("stenobird.cli.demo", "demo", "Transcribe a bundled clip through the real service."),
     "transcribe": Place("stenobird.cli.transcribe", "transcribe", "Turn a link or a file into text."),
     "resolve": Place("stenobird.cli.resolve", "resolve", "Say what would be transcribed for a URL, and why."),
-    "keys": Place("stenobird.cli.keys", "keys", "Create, list and revoke API keys."),
+    "keys": Place("stenobird.cli.keys", "keys", "Create, list, rotate and revoke API keys."),
+    "account": Place("stenobird.cli.account", "account", "Create, change, audit and delete accounts."),
+    "credits": Place("stenobird.cli.credits", "credits_", "Add to a wallet, and show it."),
     "billing": Place(
         "stenobird.cli.billing", "billing", "Set Stripe up, and compare its bills with the ledger."
     ),

@@ -1,4 +1,4 @@
-"""`stenobird keys`: make, list and revoke API keys on this machine's database."""
+"""`stenobird keys`: make, list, rotate and revoke API keys on this machine's database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke API keys."""
+    """Create, list, rotate and revoke API keys."""
 
 
 @keys.command()
@@ -90,6 +90,25 @@ def revoke(key_id: str) -> None:
     if not asyncio.run(run()):
         raise StenobirdError(f'There is no valid key {key_id}. "stenobird keys list" shows the ids.')
     click.echo(f"Revoked {key_id}.")
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rotate(key_id: str, *, as_json: bool) -> None:
+    """Replace a key by a new one with its name, mode and scope, and revoke it at once."""
+
+    async def run() -> tuple[str, KeyRecord]:
+        async with open_storage(Settings()) as storage:
+            return await storage.keys.rotate(key_id)
+
+    secret, record = asyncio.run(run())
+    if as_json:
+        click.echo(json.dumps({"key": secret, **_public(record)}))
+        return
+    console = Console()
+    console.print(f"[bold]{secret}[/bold]", highlight=False, soft_wrap=True)
+    console.print(f"Store it now: it is not shown again. {key_id} is revoked.", style="dim")
 
 
 def _public(record: KeyRecord) -> dict[str, Any]:

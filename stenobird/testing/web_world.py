@@ -12,26 +12,34 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from stenobird.accounts.account_service import AccountService
+from stenobird.accounts.gate import JobGate
 from stenobird.accounts.service import KeyService
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.events import JobEvents
+from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.results import status_body
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.sharing import ShareService
 from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
+from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
+from stenobird.storage.usage_store import SqlUsageStore
 from stenobird.transcript import Segment
 from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
+from stenobird.web.idempotency import Idempotency
+from stenobird.web.limits import open_limits
 from stenobird.web.metrics import Metrics
 from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness, WebServices
@@ -42,7 +50,8 @@ if TYPE_CHECKING:
 
     from stenobird.errors import JobError
     from stenobird.jobs.schemas import CreateTranscript
-    from stenobird.ports import Caller, Lease
+    from stenobird.ports import Caller, Clock, Lease
+    from stenobird.storage.engine import Database
     from stenobird.transcript import Transcript
     from stenobird.web.services import Jobs, Keys
 
@@ -134,17 +143,24 @@ class WebWorld:
     key_store: SqlKeyStore
     keys: KeyService
     worker: PlayedWorker
+    accounts: SqlAccountStore
+    database: Database
 
 
 @asynccontextmanager
 async def web_world(
-    data_dir: Path, settings: Settings | None = None, *, engine_refusal: str | None = None
+    data_dir: Path,
+    settings: Settings | None = None,
+    *,
+    engine_refusal: str | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[WebWorld]:
     """Serve the real job and key services over SQLite in `data_dir` while the context lasts.
 
-    Worlds in the same folder, one after the other, see the same jobs.
+    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits.
     """
     settings = settings or web_settings()
+    clock = clock or SystemClock()
     policy = EgressPolicy()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(sqlite_url(data_dir)))
@@ -152,6 +168,14 @@ async def web_world(
         key_store = SqlKeyStore(database)
         keys = KeyService(key_store)
         uploads = UploadService(SqlUploadStore(database), open_blobs(data_dir / "blobs"), clock=SystemClock())
+        accounts = SqlAccountStore(database)
+
+        async def keep_spools(_job_id: str) -> None:
+            """Delete nothing: played workers spool nothing."""
+
+        async def remove_jobs(account_id: str) -> int:
+            return await remove_account_jobs(store, accounts, account_id, discard=keep_spools)
+
         jobs = JobService(
             store,
             wakeups,
@@ -160,14 +184,22 @@ async def web_world(
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
             engine_refusal=lambda _mode: engine_refusal,
             uploads=uploads,
+            account_gate=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
         )
         shares = ShareService(SqlShareStore(database), store, jobs)
         services = replace(
-            web_services(settings, jobs, keys, job_counts=store, shares=shares), uploads=uploads
+            web_services(settings, jobs, keys, job_counts=store, shares=shares),
+            uploads=uploads,
+            own_keys=keys,
+            accounts=AccountService(accounts, SqlUsageStore(database), remove_jobs=remove_jobs),
+            limits=await stack.enter_async_context(open_limits(settings, clock)),
+            idempotency=Idempotency(SqlIdempotencyStore(database)),
         )
         server = WebServer(create_app(services), settings, services.shutting_down)
         url = await stack.enter_async_context(running(server))
-        yield WebWorld(url, services, server, store, key_store, keys, PlayedWorker(store, wakeups))
+        yield WebWorld(
+            url, services, server, store, key_store, keys, PlayedWorker(store, wakeups), accounts, database
+        )
 
 
 def web_services(

@@ -1,0 +1,217 @@
+"""`stenobird account`: accounts of this machine's database: their plan, their usage, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stenobird.accounts.schemas import iso_time, midnight, parse_date
+from stenobird.bootstrap import open_storage
+from stenobird.config import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from stenobird.accounts.account_service import AccountService, Usage
+    from stenobird.ports import AccountRecord, AuditEntry, UsageRecord, WalletRecord
+
+_TIERS = click.Choice(["free", "premium", "platinum"])
+_BILLING = click.Choice(["operator", "metered", "prepaid"])
+CSV_PAGE = 1000
+
+
+@click.group()
+def account() -> None:
+    """Create, change, audit and delete accounts."""
+
+
+@account.command()
+@click.option("--name", required=True, help="Whose account it is.")
+@click.option("--email", help="Where its owner can be reached.")
+@click.option("--tier", type=_TIERS, default="premium", show_default=True)
+@click.option(
+    "--billing",
+    type=_BILLING,
+    default="operator",
+    show_default=True,
+    help="operator: you bear the cost; prepaid: credits only; metered: Stripe bills what credits don't pay.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create(name: str, email: str | None, tier: Any, billing: Any, *, as_json: bool) -> None:
+    """Create an account and print its id; "stenobird keys create --account ID" makes a key for it."""
+    made = _run(lambda accounts: accounts.create(name, email=email, tier=tier, billing=billing))
+    click.echo(json.dumps(_public(made)) if as_json else made.id)
+
+
+@account.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_accounts(*, as_json: bool) -> None:
+    """List accounts, but for deleted ones."""
+    records = _run(lambda accounts: accounts.list())
+    if as_json:
+        click.echo(json.dumps([_public(record) for record in records]))
+        return
+    table = Table("id", "name", "e-mail", "tier", "billing", "state", "created")
+    for record in records:
+        row = _public(record)
+        table.add_row(
+            *(str(row[name] or "") for name in ("id", "name", "email", "tier", "billing", "state")),
+            row["created_at"],
+        )
+    Console().print(table)
+
+
+@account.command()
+@click.argument("account_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(account_id: str, *, as_json: bool) -> None:
+    """Show an account with its wallet."""
+
+    async def look(accounts: AccountService) -> tuple[AccountRecord, WalletRecord]:
+        return await accounts.get(account_id), await accounts.wallet(account_id, limit=0)
+
+    record, wallet = _run(look)
+    row = _public(record) | {"units": wallet.units, "reserved_units": wallet.reserved_units}
+    if as_json:
+        click.echo(json.dumps(row))
+        return
+    for name, value in row.items():
+        click.echo(f"{name:15} {'' if value is None else value}")
+
+
+@account.command()
+@click.argument("account_id")
+@click.argument("new_tier", type=_TIERS, metavar="[free|premium|platinum]")
+@click.option("--billing", type=_BILLING, help="Change this, too.")
+def tier(account_id: str, new_tier: Any, billing: Any) -> None:
+    """Change an account's tier. Its keys have it from the next request on."""
+    record = _run(lambda accounts: accounts.set_plan(account_id, tier=new_tier, billing=billing))
+    click.echo(f"{record.id} is {record.tier} now, billing {record.billing}.")
+
+
+@account.command()
+@click.argument("account_id")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def delete(account_id: str, *, yes: bool) -> None:
+    """Delete an account's data: its name, its transcripts, their audio. Its keys stop working at once.
+
+    What it used stays in the ledger, without a name. End a Stripe subscription in Stripe's dashboard first.
+    """
+    record = _run(lambda accounts: accounts.get(account_id))
+    if not yes:
+        click.confirm(f"Delete {record.id} ({record.name}) with all its transcripts?", abort=True)
+    ending = _run(lambda accounts: accounts.delete(account_id))
+    more = f" {ending} transcripts are still ending; the service removes them." if ending else ""
+    click.echo(f"Deleted {account_id}.{more}")
+
+
+@account.command()
+@click.argument("account_id", required=False)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def audit(account_id: str | None, limit: int, *, as_json: bool) -> None:
+    """Show who changed what of an account (of all, without an id), newest first."""
+    entries: Sequence[AuditEntry] = _run(lambda accounts: accounts.audit(account_id, limit=limit))
+    rows = [asdict(entry) | {"created_at": iso_time(entry.created_at)} for entry in entries]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = Table("when", "account", "action", "subject", "by", "detail")
+    for row in rows:
+        detail = ", ".join(f"{name}={value}" for name, value in row["detail"].items())
+        table.add_row(
+            row["created_at"],
+            row["account_id"] or "",
+            row["action"],
+            row["subject"],
+            row["by"] or "",
+            detail,
+        )
+    Console().print(table)
+
+
+@account.command()
+@click.argument("account_id")
+@click.option("--from", "first", help="First day, UTC, as in 2026-01-31; 30 days before the last one.")
+@click.option("--to", "last", help="Last day, UTC, itself included; today.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print one line a job, as CSV.")
+def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool) -> None:
+    """Show what an account has used: a line a day, or with --csv a line a job."""
+    until = parse_date(last, "to") or datetime.now(UTC).date()
+    since = parse_date(first, "from") or until - timedelta(days=29)
+    if as_csv:
+        _run(lambda accounts: _write_csv(accounts, account_id, since, until))
+        return
+    found: Usage = _run(
+        lambda accounts: accounts.usage(
+            account_id, since=midnight(since), until=midnight(until + timedelta(days=1)), limit=1
+        )
+    )
+    table = Table("day", "transcripts", "minutes", "from credits", "metered")
+    for day in found.days:
+        table.add_row(
+            day.day, *(str(n) for n in (day.jobs, day.minutes, day.credit_units, day.metered_minutes))
+        )
+    Console().print(table)
+
+
+async def _write_csv(accounts: AccountService, account_id: str, since: date, until: date) -> None:
+    """Write the ledger page by page, so that a year of it needs no memory."""
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(
+        ("job_id", "completed_at", "audio_seconds", "billable_minutes", "credit_units", "metered_minutes")
+    )
+    cursor: str | None = None
+    while True:
+        page = await accounts.usage(
+            account_id,
+            since=midnight(since),
+            until=midnight(until + timedelta(days=1)),
+            cursor=cursor,
+            limit=CSV_PAGE,
+        )
+        for job in page.jobs:
+            lines.writerow(_csv_row(job))
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def _csv_row(job: UsageRecord) -> tuple[str | int | float, ...]:
+    return (
+        job.job_id,
+        iso_time(job.created_at),
+        round(job.audio_seconds, 3),
+        job.minutes,
+        job.credit_units,
+        job.metered_minutes,
+    )
+
+
+def _run(work: Callable[[AccountService], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        async with open_storage(Settings()) as storage:
+            return await work(storage.accounts)
+
+    return asyncio.run(run())
+
+
+def _public(record: AccountRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "email": record.email,
+        "tier": record.tier,
+        "billing": record.billing,
+        "state": record.state,
+        "created_at": iso_time(record.created_at),
+    }
