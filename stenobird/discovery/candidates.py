@@ -188,6 +188,9 @@ class _File:
     identified: bool = False
     best: Finding = field(init=False)
     variant: str = ""
+    place: str = ""
+    """Host and name, where the name is an episode's: /stream/ep-12.mp3 is /download/ep-12.mp3, but
+    /book-1/01.mp3 is not /book-2/01.mp3."""
     groups: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -265,6 +268,8 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in page.tokens)
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
+    if re.search(r"[a-z][-_]?\d", file.variant):
+        file.place = f"{urls.host_of(file.best.url)} {urls.file_name(file.best.url)}"
     file.groups = frozenset(finding.group for finding in group if finding.group is not None)
     shared = file.overlap
     if file.best.technique == "page.link" and not file.best.evidence and shared < 0.5:
@@ -312,13 +317,7 @@ def _same_audio(first: _File, second: _File) -> bool:
     """Tell whether two files are formats or qualities of one audio."""
     if first.groups & second.groups or (first.variant == second.variant and len(first.variant) > 4):
         return True
-    # /stream/ep-12.mp3 and /download/ep-12.mp3; but not /book-1/01.mp3 and /book-2/01.mp3.
-    ours, theirs = first.best.url, second.best.url
-    return (
-        urls.file_name(ours) == urls.file_name(theirs)
-        and urls.host_of(ours) == urls.host_of(theirs)
-        and bool(re.search(r"[a-z][-_]?\d", first.variant))
-    )
+    return bool(first.place) and first.place == second.place
 
 
 def _tied(files: Sequence[_File]) -> list[_File]:

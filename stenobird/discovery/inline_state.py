@@ -26,24 +26,51 @@ _AUDIO_KEY: Final = (
     r"audio_?(?:file)?_?(?:url|src|source|link|uri)|enclosure_?(?:url)?|mp3_?(?:url|file|link)?|podcast_?(?:audio_?)?url"
     r"|episode_?audio|trackable_media_url|audio"
 )
-_ABSOLUTE = re.compile(r"(?:https?:)?//[^\s\"'<>\\`|{}^]{4,2000}", re.IGNORECASE)
+_ADDRESS = re.compile(r"//[^\s\"'<>\\`|{}^]{4,2000}")
 _ROOTED = re.compile(
     r"[\"']((?:\.{0,2}/|[\w%~+-]{1,40}/)[\w%~+-][^\s\"'<>\\`|{}^]{2,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
     re.IGNORECASE,
 )
-_KEYED = re.compile(
-    rf"[\"']?(?<![\w-])({_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']((?:https?:)?//[^\s\"'<>\\`|{{}}^]{{4,2000}})[\"']",
-    re.IGNORECASE,
-)
+_KEY_BEFORE = re.compile(rf"(?<![\w-])(?:{_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']$", re.IGNORECASE)
 _KEY_HINT = re.compile(r"audio|enclosure|mp3|podcast_?url|trackable", re.IGNORECASE)
-_TITLE = re.compile(
-    r"[\"']?(?:title|name|headline|episode_?title|episodeName|trackTitle)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])",
-    re.IGNORECASE,
+# The first letters are left out, so that the engine can skip to the few places where a key may end.
+_TITLE = re.compile(r"(?:itle|ame|eadline)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])")
+_NO_TITLE: Final = (
+    "filen",
+    "usern",
+    "hostn",
+    "classn",
+    "authorn",
+    "lastn",
+    "firstn",
+    "domainn",
+    "shown",
+    "subt",
+    "sit",
+)
+_NEXT_ITEM = re.compile(r"\}\s*,\s*\{")
+_NO_AUDIO: Final = frozenset(
+    {
+        "jpg",
+        "jpeg",
+        "png",
+        "gif",
+        "webp",
+        "svg",
+        "html",
+        "htm",
+        "js",
+        "css",
+        "mp4",
+        "webm",
+        "xml",
+        "rss",
+        "json",
+    }
 )
 _UNWANTED_NEARBY = re.compile(
-    r"[\"']?type[\"']?\s*:\s*[\"']tts|voice_?id|narrated_?audio|text_?to_?speech|[\"']?(?:tts|narration)\w*[\"']?\s*:"
-    r"|[\"']?(?:timer|latest\w*|intros?|jingles?|live\w*|related\w*|recommend\w*)[\"']?\s*:\s*[\"'{\[]",
-    re.IGNORECASE,
+    r"type[\"']?\s*:\s*[\"']tts|voice_?id|narrated_?audio|text_?to_?speech|\b(?:tts|narration)\w*[\"']?\s*:"
+    r"|\b(?:timer|latest\w*|intros?|jingles?|live\w*|related\w*|recommend\w*)[\"']?\s*:\s*[\"'{\[]"
 )
 
 
@@ -98,42 +125,33 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
         return
     text = unescaped(text)
     seen: set[str] = set()
-    spots: list[tuple[int, int, str]] = []
-    spots.extend(
-        (match.start(), match.end(), _trimmed(match[0]))
-        for match in _ABSOLUTE.finditer(text)
-        # An HLS address without a key that says "audio" is a video's nearly always.
-        if AUDIO_HINT.search(match[0]) and ".m3u8" not in match[0]
-    )
+    spots = [*_absolute_spots(text, keyed=keyed)]
     spots.extend((match.start(1), match.end(1), match[1]) for match in _ROOTED.finditer(text))
-    if keyed:
-        spots.extend((match.start(2), match.end(2), match[2]) for match in _KEYED.finditer(text))
     for start, end, reference in sorted(spots)[:MAX_MENTIONS]:
         url = urls.absolute(base, reference)
-        if url is None or url in seen:
-            continue
-        if not (urls.is_audio_url(url) or urls.extension(url) == "m3u8" or keyed):
-            continue
-        if urls.extension(url) in {
-            "jpg",
-            "jpeg",
-            "png",
-            "gif",
-            "webp",
-            "svg",
-            "html",
-            "js",
-            "css",
-            "mp4",
-            "webm",
-        }:
-            continue
-        if not urls.is_audio_url(url) and urls.extension(url) != "m3u8" and AUDIO_HINT.search(reference):
+        if url is None or url in seen or urls.extension(url) in _NO_AUDIO:
             continue
         seen.add(url)
         before = text[max(0, start - CONTEXT_CHARACTERS) : start]
         after = text[end : end + CONTEXT_CHARACTERS]
-        yield Mention(url, _nearest_title(before, after), bool(_UNWANTED_NEARBY.search(_own_object(before))))
+        yield Mention(
+            url, _nearest_title(before, after), bool(_UNWANTED_NEARBY.search(_own_object(before).lower()))
+        )
+
+
+def _absolute_spots(text: str, *, keyed: bool) -> Iterator[tuple[int, int, str]]:
+    """Yield where an absolute address stands that ends like audio or, with `keyed`, whose key says so."""
+    for match in _ADDRESS.finditer(text):
+        before = text[max(0, match.start() - 80) : match.start()]
+        scheme = "https:" if before.endswith("https:") else "http:" if before.endswith("http:") else ""
+        if not scheme and before[-1:] not in {'"', "'", "=", "("}:
+            continue  # a comment, or another scheme
+        start, address = match.start() - len(scheme), scheme + match[0]
+        named = keyed and _KEY_BEFORE.search(before.removesuffix(scheme))
+        audio = _trimmed(address) if AUDIO_HINT.search(address) else ""
+        # An HLS address without a key that says "audio" is a video's nearly always.
+        if named or (audio and urls.is_audio_url(audio)):
+            yield start, match.end(), audio or address
 
 
 def _trimmed(url: str) -> str:
@@ -147,10 +165,18 @@ def _own_object(before: str) -> str:
 
 
 def _nearest_title(before: str, after: str) -> str:
-    ahead = _TITLE.search(after.partition("}")[0])
-    behind = list(_TITLE.finditer(before.rpartition("}")[2] or before))
-    chosen = behind[-1] if behind else ahead
-    return html.unescape(chosen[1]) if chosen else ""
+    """Return the title nearest to an address within its item of a list."""
+    behind = _titles(_NEXT_ITEM.split(before)[-1])
+    ahead = [] if behind else _titles(_NEXT_ITEM.split(after, maxsplit=1)[0])
+    return html.unescape((behind[-1:] or ahead[:1] or [""])[0])
+
+
+def _titles(text: str) -> list[str]:
+    return [
+        match[1]
+        for match in _TITLE.finditer(text)
+        if not text[max(0, match.start() - 12) : match.start()].lower().endswith(_NO_TITLE)
+    ]
 
 
 def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[Mention]:

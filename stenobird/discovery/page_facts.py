@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
-
-from lxml import etree  # type: ignore[import-untyped]
 
 from stenobird.discovery import dates, urls
 from stenobird.discovery.episodes import plain
@@ -15,13 +14,8 @@ from stenobird.discovery.rungs import Link
 if TYPE_CHECKING:
     from stenobird.discovery.json_ld import JSONLDFacts
 
-MAX_LINKS: Final = 1500
+MAX_LINKS: Final = 800
 
-_METAS = etree.XPath("//meta[@content]")
-_LINK_ELEMENTS = etree.XPath("//link[@href and @rel]")
-_ANCHORS = etree.XPath("//a[@href]")
-_FRAMES = etree.XPath("//iframe|//amp-iframe|//embed[@src]|//object[@data]")
-_SCRIPT_PLAYERS = etree.XPath("//script[@src or @data-configuration]")
 _SCRIPT_PLAYER_HOSTS: Final = ("buzzsprout.com", "podigee.io", "podigee.com", "spreaker.com", "megaphone.fm")
 _FEED_TYPES: Final = (
     "application/rss",
@@ -101,7 +95,8 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
     head = PageHead(meta=_metas(tree))
     elements = [
         (element, (element.get("rel") or "").lower().split(), urls.absolute(base, element.get("href") or ""))
-        for element in _LINK_ELEMENTS(tree)
+        for element in tree.iter("link")
+        if element.get("href")
     ]
     canonical = next((address for _, rel, address in elements if "canonical" in rel), None)
     head.canonical = canonical or urls.absolute(base, head.first("og:url") or "")
@@ -152,8 +147,8 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
         or kind in {"music.playlist", "music.radio_station", "profile"}
     )
     head.is_article = structured.is_article
-    passwords = tree.xpath("count(//input[@type='password'])")
-    head.login = bool(passwords) and bool(
+    password = any((element.get("type") or "").lower() == "password" for element in tree.iter("input"))
+    head.login = password and bool(
         re.search(
             r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account",
             f"{url} {head.title or ''}",
@@ -166,8 +161,8 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
 
 def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for meta in _METAS(tree):
-        content = meta.get("content").strip()[:4096]
+    for meta in tree.iter("meta"):
+        content = (meta.get("content") or "").strip()[:4096]
         for attribute in ("property", "name", "itemprop"):
             name = (meta.get(attribute) or "").strip().lower()
             if name and content and len(found) < 500:
@@ -179,10 +174,8 @@ def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
 
 def _read_titles(tree: Any, head: PageHead, structured: JSONLDFacts) -> None:
     head.site = head.first("og:site_name", "application-name", "al:ios:app_name")
-    document = _joined(
-        next(iter(tree.xpath("//head/title | //title[not(ancestor::*[local-name()='svg'])]")), None)
-    )
-    headings = [text for element in tree.xpath("//h1")[:3] if (text := _joined(element))]
+    document = _joined(next((title for title in tree.iter("title") if title.getparent().tag != "svg"), None))
+    headings = [text for element in islice(tree.iter("h1"), 3) if (text := _joined(element))]
     shared = head.first("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
     head.show = (
         structured.show or head.first("og:podcast", "podcast:title", "music:album", "series") or head.site
@@ -206,23 +199,22 @@ def _joined(element: Any | None) -> str | None:
 
 
 def _time_element(tree: Any) -> str | None:
-    for path in (
-        "//*[@itemprop='datePublished']/@datetime",
-        "//*[@itemprop='datePublished']/@content",
-        "//time[@pubdate]/@datetime",
-        "//article//time/@datetime",
-        "//main//time/@datetime",
-    ):
-        found = next((text for text in tree.xpath(path)[:3] if dates.parse_date(text)), None)
-        if found:
-            return str(found)
+    times = [
+        element for element in islice(tree.iter("time"), 50) if dates.parse_date(element.get("datetime"))
+    ]
+    for element in times:
+        if element.get("itemprop") == "datePublished" or "pubdate" in element.attrib:
+            return str(element.get("datetime"))
+    for element in times[:1]:
+        if any(parent.tag in {"article", "main", "header"} for parent in element.iterancestors()):
+            return str(element.get("datetime"))
     return None
 
 
 def _links(tree: Any, base: str) -> tuple[Link, ...]:
     found: list[Link] = []
-    for element in _ANCHORS(tree)[:MAX_LINKS]:
-        address = urls.absolute(base, element.get("href"))
+    for element in islice(tree.iter("a"), MAX_LINKS):
+        address = urls.absolute(base, element.get("href") or "")
         if address:
             text = (
                 " ".join("".join(element.itertext()).split())
@@ -288,7 +280,7 @@ _BESIDE = re.compile(
 
 def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> tuple[str, ...]:
     found: list[str] = []
-    for element in _FRAMES(tree)[:200]:
+    for element in islice(tree.iter("iframe", "amp-iframe", "embed", "object"), 200):
         if _is_beside(element):
             continue
         for name in (
@@ -305,7 +297,9 @@ def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> t
             if address:
                 found.append(address)
                 break
-    found += [address for script in _SCRIPT_PLAYERS(tree)[:20] if (address := _script_player(script, base))]
+    found += [
+        address for script in islice(tree.iter("script"), 500) if (address := _script_player(script, base))
+    ]
     found += [address for address in structured.players if address]
     player = urls.absolute(base, head.first("twitter:player", "og:audio:iframe") or "")
     if player:
@@ -336,7 +330,10 @@ def _is_beside(element: Any) -> bool:
 
 def _refresh(tree: Any, base: str) -> str | None:
     """Return where a page sends its reader at once by `<meta http-equiv=refresh>`."""
-    for content in tree.xpath("//meta[translate(@http-equiv,'REFSH','refsh')='refresh']/@content")[:1]:
+    for meta in tree.iter("meta"):
+        if (meta.get("http-equiv") or "").lower() != "refresh":
+            continue
+        content = meta.get("content") or ""
         match = re.match(
             r"\s*(\d{1,3})(?:\.\d*)?\s*[;,]\s*url\s*=\s*[\"']?([^\"'>]+)", content, re.IGNORECASE
         )

@@ -28,9 +28,7 @@ MAX_FINDINGS: Final = 1000
 PAGE_GROUP: Final = -1
 """The group of what the page's head names: one audio, however many formats and addresses."""
 
-_SCRIPTS = etree.XPath("//script[not(@src)]")
-_PLAYERS = etree.XPath("//audio|//amp-audio|//video|//amp-video")
-_TYPED = etree.XPath("//a[starts-with(@type,'audio/')]|//link[starts-with(@type,'audio/')]")
+_PLAYERS: Final = ("audio", "amp-audio", "video", "amp-video")
 _MICRODATA = etree.XPath(
     "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url'"
     " or @itemprop='associatedMedia' or @itemprop='encoding']"
@@ -80,7 +78,7 @@ class _PageReader:
         self.tree = tree
         self.hints = hints
         self.url = url
-        base = next(iter(tree.xpath("//base/@href")), None)
+        base = next((element.get("href") for element in tree.iter("base")), None)
         self.base = (urls.absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
@@ -89,7 +87,8 @@ class _PageReader:
     def facts(self, *, with_state: bool) -> PageFacts:
         scripts = [
             (script.get("id") or "", (script.get("type") or "").lower(), script.text or "")
-            for script in _SCRIPTS(self.tree)
+            for script in self.tree.iter("script")
+            if not script.get("src")
         ]
         structured = read_json_ld([text for _, kind, text in scripts if "ld+json" in kind], self.base)
         head = read_head(self.tree, self.url, self.base, structured)
@@ -146,7 +145,7 @@ class _PageReader:
     def _is_video_page(self, head: PageHead) -> bool:
         """Tell whether the page is there for its video; in an article, it is an illustration."""
         kind = (head.first("og:type") or "").lower()
-        players = [player for player in _PLAYERS(self.tree) if player.tag.lower().endswith("video")]
+        players = [player for player in self.tree.iter(*_PLAYERS) if player.tag.lower().endswith("video")]
         return kind.startswith("video") or (kind != "article" and len(players) == 1 and not head.is_article)
 
     # --- where audio is named -------------------------------------------------------------------------------
@@ -186,7 +185,7 @@ class _PageReader:
                 )
 
     def _from_players(self) -> None:
-        for player in _PLAYERS(self.tree):
+        for player in self.tree.iter(*_PLAYERS):
             tag = player.tag.lower()
             # A muted video that starts by itself is decoration.
             decoration = "muted" in player.attrib and ("autoplay" in player.attrib or "loop" in player.attrib)
@@ -244,8 +243,9 @@ class _PageReader:
                     "page.attribute",
                     element,
                 )
-        for element in _TYPED(self.tree):
-            self._from_link(element, element.get("href") or "")
+        for element in self.tree.iter("a", "link"):
+            if (element.get("type") or "").startswith("audio/"):
+                self._from_link(element, element.get("href") or "")
 
     def _hinting_values(self) -> list[Any]:
         """Return the attribute values that hold an audio ending which the page's source has somewhere."""

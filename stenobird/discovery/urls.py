@@ -115,7 +115,7 @@ def absolute(base: str, reference: str) -> str | None:
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
-        usable = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
+        usable = parts.scheme.lower() in {"http", "https"} and bool((parts.hostname or "").strip("."))
     except ValueError:
         return None
     return url.replace(" ", "%20") if usable else None
