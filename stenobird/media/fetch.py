@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from stenobird.sources import AudioSource
 
 PROGRESS_BYTES = 64 * 1024
+BARREN_ANSWERS = 3
+"""A server that resumes so often where the download stands and has nothing new has no more of the file."""
+
 FIRST_BLOCK_BYTES = 64 * 1024
 MIN_BLOCK_BYTES = 32 * 1024
 MAX_BLOCK_BYTES = 1024 * 1024
@@ -94,6 +97,7 @@ class Download:
         # Where nothing has come yet, there is less reason to be patient.
         self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
         self._stored_at_reset = spool.stored_bytes
+        self._barren_answers = 0
         self._failure: JobError | None = None
 
     @property
@@ -193,8 +197,13 @@ class Download:
             try:
                 await step()
             except (_Changed, Refused, EgressError) as exc:
+                front = self.front
+                barren = self._body is not None and 0 < front == self._answer_start_front <= self._position
+                self._barren_answers = self._barren_answers + 1 if barren else 0
                 await self.aclose()
                 reason = await self._recover(exc)
+                if self._barren_answers >= BARREN_ANSWERS:
+                    raise reason from exc
             else:
                 if once:
                     return
@@ -271,11 +280,12 @@ class Download:
             return
         position, end, total = self._position, self._answer_end, self.total_bytes
         progressed = self.front > self._answer_start_front
-        await self.aclose()
-        if (total is not None and self.front >= total) or (total is None and end is None):
-            await self._complete()
-        elif not progressed or (end is not None and position < end):
+        complete = self.front >= total if total is not None else end is None
+        if not complete and (not progressed or (end is not None and position < end)):
             raise ResponseBroken(f"The answer ended at byte {position} of {total or 'an unknown number'}.")
+        await self.aclose()
+        if complete:
+            await self._complete()
 
     async def _open_at_front(self) -> None:
         front = self.front
@@ -336,7 +346,11 @@ class Download:
             raise UnsupportedURL(LIVE)
         etag = headers.get("etag")
         if self.front > 0:
-            other_size = None not in {total, facts.total_bytes} and total != facts.total_bytes
+            # A first length that was wrong is no other file, if nothing is to come that could be.
+            other_size = None not in {total, facts.total_bytes} and total not in {
+                facts.total_bytes,
+                self.front,
+            }
             other_etag = etag and facts.etag and _strong(etag) and _strong(facts.etag) and etag != facts.etag
             if other_size or other_etag:
                 raise _Changed

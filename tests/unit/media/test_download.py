@@ -101,7 +101,9 @@ async def test_a_download_that_breaks_for_good_is_heard_as_far_as_it_went(
     world: MediaWorld, minute: bytes, undisturbed: PCM
 ) -> None:
     half = len(minute) // 2
-    world.server.resources["/a"] = Resource(minute, breaks_at=[half] * 20)
+    world.server.resources["/a"] = lambda request: (
+        Resource(minute, breaks_at=[half]) if request.number == 1 else Resource(status=503)
+    )
     heard = await world.hear("/a")
     assert 20 * 16_000 < len(heard.pcm) < 40 * 16_000
     # The last frame is incomplete, and what a damaged frame sounds like is the decoder's affair.
@@ -119,6 +121,19 @@ async def test_a_content_length_beyond_the_end_of_the_file_ends_with_a_warning(
     heard = await world.hear("/a")
     assert len(heard.pcm) == pytest.approx(8 * 16_000, rel=0.05)
     assert heard.warning is not None
+    assert sum(world.clock.slept) < 4  # a server with nothing more to give is soon believed
+
+
+async def test_a_first_length_that_was_too_long_is_corrected_by_the_resume(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    file = audio("mp3")
+    world.server.resources["/a"] = lambda request: (
+        Resource(file, declared_bytes=2 * len(file), ranges=False) if request.number == 1 else Resource(file)
+    )
+    heard = await world.hear("/a")
+    assert len(heard.pcm) == pytest.approx(8 * 16_000, rel=0.05)
+    assert heard.warning is None
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
