@@ -37,12 +37,12 @@ class WebhookTargets:
         Raises `InvalidWebhookURL` for one that is not https, malformed, or whose name does not resolve, and
         `WebhookTargetForbidden` where the name or any of its addresses is not public.
         """
+        if not url.lower().startswith("https://"):
+            raise InvalidWebhookURL("The webhook URL must start with https://.")
         try:
-            well_formed = self._syntax.check_url(url)
+            self._syntax.check_url(url)
         except InvalidURL as exc:
             raise InvalidWebhookURL(f"The webhook URL can't be used. {exc.message}") from exc
-        if well_formed.scheme != "https":
-            raise InvalidWebhookURL("The webhook URL must start with https://.")
         try:
             checked = self._policy.check_url(url)
         except InvalidURL as exc:
