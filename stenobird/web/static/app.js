@@ -10,6 +10,14 @@ function make(tag, properties = {}, ...children) {
   element.append(...children);
   return element;
 }
+// What to call a link whose page has no title: its file, else its host.
+function nameOf(url) {
+  try {
+    const { host, pathname } = new URL(url);
+    const last = pathname.split("/").filter(Boolean).pop();
+    return last ? decodeURIComponent(last) : host;
+  } catch { return url || ""; }
+}
 const show = (element, visible = true) => { element.hidden = !visible; };
 
 function clock(seconds) {
@@ -232,9 +240,9 @@ for (const button of document.querySelectorAll("[data-use-key]")) {
 // --- one transcript
 
 const STAGES = {
-  validating_url: "Checking the link", resolving_direct: "Is it audio itself?", resolving_feed: "Reading the feed",
+  validating_url: "Checking the link", resolving_direct: "Looking at what is there", resolving_feed: "Reading the feed",
   resolving_page: "Reading the page", resolving_directory: "Asking the podcast directory",
-  resolving_extractor: "Trying the video site's way", source_resolved: "Found the audio", submitted: "Fetching and listening",
+  resolving_extractor: "Trying what video sites need", source_resolved: "Found the audio", submitted: "Fetching and listening",
 };
 const KINDS = { preview: "Free preview", full: "Transcript", test: "Made-up text for a test key" };
 const PROBLEMS = {
@@ -263,7 +271,7 @@ class TranscriptView {
 
   async run() {
     show($("job"));
-    this.title(this.url);
+    this.title();
     this.state("Waiting for its turn", "running");
     this.bind();
     try {
@@ -290,16 +298,17 @@ class TranscriptView {
     this.url = body.audio_url;
     $("job-kind").textContent = this.share ? "Shared transcript" : KINDS[body.mode] || "Transcript";
     if (body.source) this.found(body.source);
-    else this.title(this.url);
+    else this.title();
     this.note();
     show($("job-cancel"), !body.terminal && !this.share);
   }
 
   note() {
-    if (!this.share) recent.note({ id: this.id, title: this.source?.title || this.url, mode: this.mode, at: Date.now() });
+    if (!this.share) recent.note({ id: this.id, title: this.source?.title || nameOf(this.url), mode: this.mode, at: Date.now() });
   }
 
-  title(text) {
+  title(given) {
+    const text = given || nameOf(this.url);
     $("job-title").textContent = text || "Transcript";
     $("job-title").classList.toggle("long", (text || "").length > 60);
     if (text) document.title = `${text} · Stenobird`;
@@ -312,7 +321,7 @@ class TranscriptView {
 
   found(source) {
     this.source = source;
-    this.title(source.title || this.url);
+    this.title(source.title);
     const facts = [source.podcast, source.published?.slice(0, 10), source.duration_seconds ? clock(source.duration_seconds) : null];
     const link = source.page_url || source.submitted_url || this.url;
     const where = /^https?:/.test(link) ? make("a", { href: link, rel: "noreferrer noopener", textContent: new URL(link).host }) : "";
@@ -375,6 +384,7 @@ class TranscriptView {
     item.dataset.end = data.end;
     lines.classList.add("live");
     lines.append(item);
+    if (this.texts.length > 300) lines.classList.add("many"); // the rest is laid out when it is scrolled to
     this.progress({ audio_seconds: data.end });
     show($("job-tools"));
     for (const tool of document.querySelectorAll("[data-format]")) show(tool, false);
@@ -395,12 +405,8 @@ class TranscriptView {
     const code = body.error || "";
     $("job-problem-title").textContent = PROBLEMS[code] || "This did not work";
     $("job-problem-text").textContent = body.message || "Try again in a moment.";
-    const examples = body.accepted_url_examples || [];
-    $("job-problem-examples").replaceChildren(...examples.map((url) => make("li", {}, "Works: ", make("code", { textContent: url }))));
-    show($("job-problem-examples"), examples.length > 0);
     show($("job-problem-key"), ["missing_api_key", "invalid_api_key", "transcript_not_found"].includes(code));
-    this.state(PROBLEMS[code] || "Failed", "bad");
-    for (const id of ["job-progress", "job-cancel", "job-connection"]) show($(id), false);
+    for (const id of ["job-state", "job-progress", "job-cancel", "job-connection"]) show($(id), false);
     show($("job-found"), this.stages.size > 0);
     if (code === "transcript_not_found") recent.drop(this.id);
   }
@@ -571,7 +577,7 @@ async function start(url, previewId) {
   const body = { audio_url: url, word_timestamps: true };
   if (previewId && key.value) body.preview_id = previewId;
   const made = await (await api("/v1/transcripts", { method: "POST", body })).json().catch(() => ({}));
-  recent.note({ id: made.id, title: url, mode: made.mode, at: Date.now() });
+  recent.note({ id: made.id, title: nameOf(url), mode: made.mode, at: Date.now() });
   location.assign(`/t/${made.id}`);
 }
 
@@ -618,14 +624,14 @@ const svg = (tag, attributes, text) => {
 
 function drawChart(days) {
   const width = 720, height = 220, left = 40, bottom = 24, top = 12;
-  const most = Math.max(1, ...days.map((day) => day.minutes));
+  const busiest = Math.max(0, ...days.map((day) => day.minutes)), most = Math.max(5, busiest);
   const unit = 10 ** Math.floor(Math.log10(most));
   const step = Math.max(1, [1, 2, 5, 10].map((n) => n * unit / 2).find((n) => most / n <= 4) || unit * 5);
   const ceiling = Math.ceil(most / step) * step;
   const y = (minutes) => top + (height - bottom - top) * (1 - minutes / ceiling);
   const slot = (width - left) / days.length;
   const total = days.reduce((sum, day) => sum + day.minutes, 0);
-  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${total} minutes in ${days.length} days; the busiest day had ${most === 1 && !total ? 0 : most}.` });
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${total} minutes in ${days.length} days; the busiest day had ${busiest}.` });
   for (let minutes = 0; minutes <= ceiling; minutes += step) {
     chart.append(svg("line", { class: "axis", x1: left, x2: width, y1: y(minutes), y2: y(minutes) }),
       svg("text", { x: left - 8, y: y(minutes) + 4, "text-anchor": "end" }, minutes.toLocaleString("en")));
@@ -649,13 +655,14 @@ async function showUsage() {
   const today = new Date(), days = [];
   for (let back = 29; back >= 0; back -= 1) days.push({ day: day(new Date(today - back * 864e5)), minutes: 0, jobs: 0 });
   try {
-    const usage = await (await api(`/v1/usage?from=${days[0].day}`)).json();
-    for (const row of usage.days || []) Object.assign(days.find((other) => other.day === row.day) || {}, row);
-    const sum = (name) => days.reduce((total, row) => total + (row[name] || 0), 0);
-    const numbers = [["Minutes, 30 days", sum("minutes")], ["Transcripts, 30 days", sum("jobs")]];
-    const credits = usage.credits?.available ?? usage.credits_available;
-    if (credits !== undefined) numbers.push(["Credits left", credits]);
-    if (usage.plan || usage.tier) numbers.push(["Plan", usage.plan || usage.tier]);
+    const usage = await (await api(`/v1/usage?from=${days[0].day}&limit=1`)).json();
+    for (const row of usage.days) {
+      Object.assign(days.find((other) => other.day === row.date) || {}, { minutes: row.billable_minutes, jobs: row.jobs });
+    }
+    const account = await (await api("/v1/account")).json();
+    const numbers = [["Minutes, 30 days", usage.total.billable_minutes], ["Transcripts, 30 days", usage.total.jobs]];
+    if (account.billing !== "operator") numbers.push(["Credits left", account.credits.available_units]);
+    numbers.push(["Plan", account.tier]);
     $("usage-numbers").replaceChildren(...numbers.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value.toLocaleString("en") }))));
     drawChart(days);
     $("usage-rows").replaceChildren(...days.filter((row) => row.jobs).reverse().map((row) => make("tr", {},
@@ -670,13 +677,13 @@ async function showUsage() {
   }
   // Only an account that pays through Stripe has invoices.
   const billing = await api("/v1/billing").then((answer) => answer.json()).catch(() => null);
-  show($("usage-billing"), Boolean(billing && billing.has_invoices !== false));
+  show($("usage-billing"), Boolean(billing?.subscribed || billing?.latest_receipt_url));
 }
 
 async function showJobs(cursor) {
   const page = await (await api(`/v1/transcripts?limit=20${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`)).json();
   $("usage-jobs").append(...page.transcripts.map((job) => make("li", {},
-    make("a", { href: `/t/${job.id}`, textContent: job.source?.title || job.audio_url }),
+    make("a", { href: `/t/${job.id}`, textContent: job.source?.title || nameOf(job.audio_url) }),
     make("span", { textContent: [job.created_at.slice(0, 10), job.status.replaceAll("_", " "), job.billable_minutes ? `${job.billable_minutes} min` : ""].filter(Boolean).join(" · ") }))));
   if (!$("usage-jobs").children.length) $("usage-jobs").append(make("li", { textContent: "No transcripts yet." }));
   show($("usage-more"), Boolean(page.next_cursor));
