@@ -2,7 +2,7 @@
 
 A completed job leaves one row in `usage`, in the commit of its `done`. That row is the ledger, and its own
 outbox entry: what the wallet did not pay for is reported to Stripe as one meter event, whose identifier is
-the job's id and whose timestamp is the row's.
+the job's id and whose timestamp is the job's end.
 
     pending ──claim──► unknown ──Stripe took it──► sent ──Stripe reports an error──► rejected
        │                 │ ▲                        ▲                                   ▲
@@ -11,11 +11,14 @@ the job's id and whose timestamp is the row's.
        │                 ├─ no answer for 23 hours: the summaries tell ─ counted ───────┤
        │                 │                              └─ not counted: pending, with a new identifier
        │                 └─ Stripe refused it for good ─────────────────────────────────┘
-       ├─ nothing to report: free                   too old for Stripe: expired
+       └─ nothing to report: free
 
 A row is `unknown` from before the request until the answer is committed, so a worker that dies in between
 leaves the truth behind: that it can't be known. Stripe remembers identifiers for at least 24 hours, which
 makes repeating harmless for so long and no longer.
+
+A row that could not be reported for `LATE_SECONDS` gets the time of its report as its timestamp, because
+Stripe does not charge for events within a week whose invoice is closed, and takes none older than 35 days.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
     from stenobird.ports import NewKey, Tier
 
 AccountState: TypeAlias = Literal["active", "past_due", "cancelled", "disputed"]
-MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected", "expired"]
+MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
 
-MAX_EVENT_AGE_SECONDS: Final = 35 * 86_400
-"""The oldest timestamp that Stripe accepts in a meter event."""
+LATE_SECONDS: Final = 1800
+"""Less than the hour for which Stripe keeps a week open after its end."""
 DEDUPE_SECONDS: Final = 23 * 3600
 """How long a meter event is repeated under its identifier: Stripe's 24 hours less a margin for clocks."""
 WEEK_SECONDS: Final = 7 * 86_400
@@ -107,8 +110,6 @@ class LedgerMinutes:
     sent: int
     last_sent_at: float
     """When the youngest of the sent rows was settled; 0.0: there is none."""
-    pending: int
-    """Rows that may be sent at any moment."""
     unknown: Sequence[DoubtfulRow]
     """The rows in doubt, by job id."""
 
@@ -217,8 +218,7 @@ class BillingStore(Protocol):
     async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> Sequence[MeterRow]:
         """Take rows that are due, oldest first, and commit that an attempt begins.
 
-        Rows with nothing to report become `free`, those that are too old for Stripe `expired`; neither is
-        returned.
+        Rows with nothing to report become `free` and are not returned.
         """
 
     async def settle_usage(
@@ -242,4 +242,4 @@ class BillingStore(Protocol):
         """Return the number of rows and minutes by `MeterState`."""
 
     async def rejected_usage(self, *, limit: int = 100) -> Sequence[tuple[str, str, int, str]]:
-        """Return rows that Stripe refused or that grew too old: job, account, minutes, error."""
+        """Return rows that Stripe refused: job, account, minutes, error; oldest first."""

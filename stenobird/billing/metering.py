@@ -10,7 +10,7 @@ import structlog
 
 from stenobird.billing.gateway import MeterEvent, NotDone, OutcomeUnknown, Refused
 from stenobird.billing.standing import attempt_key
-from stenobird.ledger import DEDUPE_SECONDS, MAX_EVENT_AGE_SECONDS
+from stenobird.ledger import DEDUPE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,14 +127,14 @@ class Metering:
 
         Rows of one customer within one minute can't be told apart in a summary. So all that are in doubt
         there are settled together, and where only some were counted, any of them that add up will do: it is
-        the customer's total of that minute that is billed.
+        the customer's total that is billed.
         """
         now = self._clock.time()
         since = row.timestamp - row.timestamp % 60
         window = {"since": since, "until": since + 60}
         ledger = await self._store.ledger_minutes(customer_id, **window)
         known_at = [doubt.attempted_at + DEDUPE_SECONDS for doubt in ledger.unknown]
-        settled_at = max([ledger.last_sent_at, *known_at, now if ledger.pending else 0.0])
+        settled_at = max([ledger.last_sent_at, *known_at])
         if settled_at + SUMMARY_LAG_SECONDS > now:
             await self._store.delay_usage(
                 row,
@@ -164,12 +164,7 @@ class Metering:
         there = [doubt.job_id for doubt in found]
         missing = [doubt.job_id for doubt in ledger.unknown if doubt.job_id not in there]
         await self._store.settle_usage(there, "sent", now=now)
-        if row.timestamp < now - MAX_EVENT_AGE_SECONDS:
-            await self._store.settle_usage(
-                missing, "expired", now=now, error="Stripe takes no meter events older than 35 days."
-            )
-        else:
-            await self._store.renew_usage(missing, until=now)
+        await self._store.renew_usage(missing, until=now)
 
 
 def counted_rows(rows: Sequence[DoubtfulRow], counted: int) -> list[DoubtfulRow]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import String, cast, func, insert, literal, select, update
+from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
 
-from stenobird.ledger import MAX_EVENT_AGE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
+from stenobird.ledger import LATE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
 from stenobird.storage.schema import accounts, audit, db_now, usage
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from stenobird.ledger import MeterState
     from stenobird.storage.engine import Database
 
-AGE_MARGIN_SECONDS: Final = 3600.0
-"""A row this close to Stripe's limit on age is not sent any more."""
+LATE_MINUTES: Final = 30
+"""Late rows are spread over so many minutes, since rows of one minute can't be told apart in a summary."""
 
 _MINUTES = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
 
@@ -31,8 +31,7 @@ class SqlMeteringStore:
     async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> list[MeterRow]:
         """Take rows that are due, oldest first, and commit that an attempt begins.
 
-        Rows with nothing to report become `free`, those that are too old for Stripe `expired`; neither is
-        returned.
+        Rows with nothing to report become `free` and are not returned.
         """
         due = (
             select(
@@ -40,6 +39,7 @@ class SqlMeteringStore:
                 usage.c.account_id,
                 usage.c.meter_state,
                 usage.c.meter_identifier,
+                usage.c.meter_timestamp,
                 usage.c.meter_attempts,
                 usage.c.meter_attempted_at,
                 usage.c.created_at,
@@ -52,26 +52,27 @@ class SqlMeteringStore:
             .limit(limit)
             .with_for_update(of=usage, skip_locked=True)
         )
-        too_old = now - MAX_EVENT_AGE_SECONDS + AGE_MARGIN_SECONDS
         free: list[str] = []
-        expired: list[str] = []
         claimed: list[MeterRow] = []
         async with self._db.write() as connection:
             for row in (await connection.execute(due)).mappings():
                 customer_id = row["stripe_customer_id"]
                 if row["meter_state"] == "pending" and (customer_id is None or row["metered"] <= 0):
                     free.append(row["job_id"])
-                elif row["meter_state"] == "pending" and row["created_at"] < too_old:
-                    expired.append(row["job_id"])
                 else:
                     first = row["meter_attempted_at"]
+                    timestamp = row["meter_timestamp"]
+                    if timestamp is None:
+                        timestamp = int(row["created_at"])
+                        if timestamp < now - LATE_SECONDS:
+                            timestamp = int(now) - 60 * (len(claimed) % LATE_MINUTES)
                     claimed.append(
                         MeterRow(
                             job_id=row["job_id"],
                             account_id=row["account_id"],
                             customer_id=customer_id,
                             minutes=row["metered"],
-                            timestamp=int(row["created_at"]),
+                            timestamp=timestamp,
                             identifier=row["meter_identifier"] or row["job_id"],
                             attempts=row["meter_attempts"] + 1,
                             attempted_at=now if first is None else first,
@@ -82,26 +83,19 @@ class SqlMeteringStore:
                 await connection.execute(
                     update(usage).where(usage.c.job_id.in_(free)).values(meter_state="free")
                 )
-            if expired:
-                await connection.execute(
-                    update(usage)
-                    .where(usage.c.job_id.in_(expired))
-                    .values(
-                        meter_state="expired",
-                        meter_error="Stripe takes no meter events older than 35 days.",
-                    )
-                )
             if claimed:
                 await connection.execute(
                     update(usage)
-                    .where(usage.c.job_id.in_([row.job_id for row in claimed]))
+                    .where(usage.c.job_id == bindparam("job"))
                     .values(
+                        meter_timestamp=bindparam("timestamp"),
                         meter_state="unknown",
                         meter_identifier=func.coalesce(usage.c.meter_identifier, usage.c.job_id),
                         meter_attempts=usage.c.meter_attempts + 1,
                         meter_attempted_at=func.coalesce(usage.c.meter_attempted_at, now),
                         meter_due_at=now + lease_seconds,
-                    )
+                    ),
+                    [{"job": row.job_id, "timestamp": row.timestamp} for row in claimed],
                 )
         return claimed
 
@@ -133,6 +127,7 @@ class SqlMeteringStore:
                 .values(
                     meter_state="pending" if harmless else "unknown",
                     meter_attempted_at=None if harmless else usage.c.meter_attempted_at,
+                    meter_timestamp=None if harmless else usage.c.meter_timestamp,
                     meter_due_at=until,
                     meter_error=error,
                 )
@@ -150,6 +145,7 @@ class SqlMeteringStore:
                     meter_state="pending",
                     # Attempts only grow, so no identifier is used twice.
                     meter_identifier=usage.c.job_id + literal(".") + cast(usage.c.meter_attempts, String),
+                    meter_timestamp=None,
                     meter_attempted_at=None,
                     meter_due_at=until,
                     meter_error=None,
@@ -162,13 +158,12 @@ class SqlMeteringStore:
             usage.c.account_id.in_(
                 select(accounts.c.id).where(accounts.c.stripe_customer_id == customer_id).scalar_subquery()
             ),
-            usage.c.created_at >= since,
-            usage.c.created_at < until,
+            usage.c.meter_timestamp >= since,
+            usage.c.meter_timestamp < until,
         )
         sent = select(func.coalesce(func.sum(_MINUTES), 0), func.max(usage.c.meter_due_at)).where(
             *here, usage.c.meter_state == "sent"
         )
-        pending = select(func.count()).where(*here, usage.c.meter_state == "pending", _MINUTES > 0)
         unknown = (
             select(usage.c.job_id, _MINUTES, usage.c.meter_attempted_at)
             .where(*here, usage.c.meter_state == "unknown")
@@ -176,9 +171,8 @@ class SqlMeteringStore:
         )
         async with self._db.read() as connection:
             total, last_sent_at = (await connection.execute(sent)).one()
-            waiting = await connection.scalar(pending) or 0
             doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
-        return LedgerMinutes(int(total), last_sent_at or 0.0, waiting, doubtful)
+        return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
 
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
         """Mark the rows of these jobs as rejected, with the code; return how many there were."""
@@ -211,10 +205,10 @@ class SqlMeteringStore:
             return {state: (rows, int(minutes)) for state, rows, minutes in found}
 
     async def rejected_usage(self, *, limit: int = 100) -> list[tuple[str, str, int, str]]:
-        """Return rows that Stripe refused or that grew too old: job, account, minutes, error."""
+        """Return rows that Stripe refused: job, account, minutes, error; oldest first."""
         query = (
             select(usage.c.job_id, usage.c.account_id, _MINUTES, func.coalesce(usage.c.meter_error, ""))
-            .where(usage.c.meter_state.in_(("rejected", "expired")))
+            .where(usage.c.meter_state == "rejected")
             .order_by(usage.c.created_at)
             .limit(limit)
         )

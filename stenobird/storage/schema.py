@@ -184,9 +184,11 @@ usage = Table(
     # The minutes that Stripe is told of; NULL: all of them.
     Column("metered_minutes", Integer),
     # The row is its own outbox entry, so that it can't be without one: pending, unknown, sent, free,
-    # rejected, expired (see stenobird.ledger).
+    # rejected (see stenobird.ledger).
     Column("meter_state", Text, nullable=False, server_default="pending"),
     Column("meter_identifier", Text),
+    # Fixed, as the identifier is, at the first attempt that may have been counted.
+    Column("meter_timestamp", Integer),
     Column("meter_attempts", Integer, nullable=False, server_default="0"),
     Column("meter_attempted_at", _TIME),
     Column("meter_due_at", _TIME, nullable=False, server_default="0"),

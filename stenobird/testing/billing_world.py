@@ -152,9 +152,15 @@ class BillingWorld:
             pass
 
     async def use(
-        self, account: BillingAccount, minutes: Sequence[int], *, at: float | None = None
+        self,
+        account: BillingAccount,
+        minutes: Sequence[int],
+        *,
+        at: float | None = None,
+        apart_seconds: float = 0.0,
     ) -> list[str]:
-        """Write ledger rows of completed jobs; return the job ids."""
+        """Write ledger rows of completed jobs, the first the youngest; return the job ids."""
+        last = at if at is not None else self.clock.time()
         jobs = [f"tr_{secrets.token_hex(11)}" for _ in minutes]
         async with self.database.write() as connection:
             await connection.execute(
@@ -166,9 +172,9 @@ class BillingWorld:
                         "account_id": account.id,
                         "minutes": count,
                         "audio_seconds": count * 60.0,
-                        "created_at": at if at is not None else self.clock.time(),
+                        "created_at": last - apart_seconds * number,
                     }
-                    for job, count in zip(jobs, minutes, strict=True)
+                    for number, (job, count) in enumerate(zip(jobs, minutes, strict=True))
                 ],
             )
         return jobs

@@ -117,12 +117,16 @@ async def test_what_the_wallet_paid_for_and_accounts_without_a_customer_are_not_
     assert (await world.states(), world.fake.minutes()) == ({paid: "free", given: "free"}, 0)
 
 
-async def test_a_row_that_grew_too_old_is_said_to_be_lost_and_not_sent(world: BillingWorld) -> None:
+async def test_what_could_not_be_reported_for_weeks_is_charged_in_the_week_that_is_open(
+    world: BillingWorld,
+) -> None:
     account = await world.bought()
-    [job] = await world.use(account, [5], at=world.clock.time() - 36 * 86_400)
+    jobs = await world.use(account, [5, 6], at=world.clock.time() - 36 * 86_400)
     await world.metering().step()
-    assert await world.states() == {job: "expired"}
-    assert [row[0] for row in await world.store.rejected_usage()] == [job]
+    assert await world.states() == dict.fromkeys(jobs, "sent")
+    minutes = {event["timestamp"] // 60 for event in world.fake.meter_events}
+    assert len(minutes) == 2
+    assert all(int(world.clock.time()) // 60 - minute < 30 for minute in minutes)
 
 
 async def test_a_customer_that_stripe_deleted_is_told_of_later_and_reaches_the_ledger(

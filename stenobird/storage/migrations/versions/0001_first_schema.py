@@ -147,6 +147,7 @@ def upgrade() -> None:
         sa.Column("metered_minutes", sa.Integer(), nullable=True),
         sa.Column("meter_state", sa.Text(), nullable=False, server_default="pending"),
         sa.Column("meter_identifier", sa.Text(), nullable=True),
+        sa.Column("meter_timestamp", sa.Integer(), nullable=True),
         sa.Column("meter_attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("meter_attempted_at", sa.Double(), nullable=True),
         sa.Column("meter_due_at", sa.Double(), nullable=False, server_default="0"),
