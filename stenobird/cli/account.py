@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stenobird.accounts.schemas import iso_time, midnight, parse_date
 from stenobird.bootstrap import open_storage
@@ -60,7 +60,9 @@ def list_accounts(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_public(record) for record in records]))
         return
-    table = Table("id", "name", "e-mail", "tier", "billing", "state", "created")
+    table = Table(
+        Column("id", no_wrap=True, min_width=25), "name", "e-mail", "tier", "billing", "state", "created"
+    )
     for record in records:
         row = _public(record)
         table.add_row(

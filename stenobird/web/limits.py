@@ -3,6 +3,7 @@
 Windows are the minutes of the clock, so every process agrees when one ends. Redis carries no truth: while it
 is away each process counts for itself, and says so in the log. In memory at most `MAX_COUNTERS` clients are
 counted; beyond that the counters start anew, since refusing everybody would be worse.
+See docs/decisions/0033-rate-limits-by-the-minute.md.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Caller, Clock
 
 WINDOW_SECONDS: Final = 60
-MAX_COUNTERS: Final = 100_000
+MAX_COUNTERS: Final = 10_000
 ANSWER_SECONDS: Final = 2.0
 """A Redis that takes longer to answer counts as away."""
 IPV6_CLIENT_BITS: Final = 64
@@ -77,6 +78,15 @@ class RequestLimits:
         self._clock = clock
         self._rates = rates or Rates()
         self._away_logged_at = float("-inf")
+
+    async def aclose(self) -> None:
+        """Close the connections to Redis, and wait for what the library still has to clean up."""
+        if isinstance(self._storage, RedisStorage):
+            assert isinstance(self._storage.bridge, RedispyBridge)
+            client: Any = self._storage.bridge.get_connection()
+            await client.aclose()
+        if self._local.timer is not None:
+            await self._local.timer
 
     async def check(self, kind: LimitKind, subject: str, per_minute: int) -> RateLimitState:
         """Count one request of `subject` and say whether it may go on. Refused requests count, too."""
@@ -164,12 +174,19 @@ async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[Request
         premium=settings.premium_requests_per_minute,
         platinum=settings.platinum_requests_per_minute,
     )
+    limits = RequestLimits(_storage(settings), clock, rates)
+    try:
+        yield limits
+    finally:
+        await limits.aclose()
+
+
+def _storage(settings: Settings) -> Storage:
     if settings.redis_url is None:
-        yield RequestLimits(MemoryStorage(), clock, rates)
-        return
+        return MemoryStorage()
     url = settings.redis_url.get_secret_value()
     try:
-        storage = RedisStorage(
+        return RedisStorage(
             "async+redis+" + url if url.startswith("unix:") else "async+" + url,
             wrap_exceptions=True,
             implementation="redispy",
@@ -181,9 +198,3 @@ async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[Request
         raise ConfigurationError(
             "STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://."
         ) from exc
-    try:
-        yield RequestLimits(storage, clock, rates)
-    finally:
-        assert isinstance(storage.bridge, RedispyBridge)
-        client: Any = storage.bridge.get_connection()
-        await client.aclose()
