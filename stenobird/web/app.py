@@ -12,7 +12,18 @@ from starlette.middleware import Middleware
 from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.routes import account, billing, keys, openai, operations, pages, shares, transcripts, usage
+from stenobird.web.routes import (
+    account,
+    billing,
+    keys,
+    openai,
+    operations,
+    pages,
+    shares,
+    skills,
+    transcripts,
+    usage,
+)
 from stenobird.web.sse import OpenStreams
 
 if TYPE_CHECKING:
@@ -52,6 +63,7 @@ def create_app(
             *account.routes(),
             *usage.routes(),
             *openai.routes(),
+            *skills.routes(),
             *shares.routes(),
             *billing.routes(),
             *operations.routes(),

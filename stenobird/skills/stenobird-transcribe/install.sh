@@ -1,0 +1,212 @@
+#!/bin/sh
+# Installs the skill stenobird-transcribe for every coding agent on this machine:
+#
+#   curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh
+#   curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh -s -- --uninstall
+#
+# All of it is in functions, and the last line calls them: a download that is cut does nothing.
+
+set -u
+
+source_url="https://stenobird.com/skills/stenobird-transcribe"
+skill=stenobird-transcribe
+
+usage() {
+    cat <<HELP
+Usage: install.sh [--uninstall] [--to FOLDER]
+
+Installs the skill $skill into the skills folder of each agent found in your home folder:
+Codex, Claude Code, Pi, Hermes, OpenClaw, and the common ~/.agents/skills. Where there is none of them, it
+goes to ~/.agents/skills. Running it again updates the skill.
+
+  --uninstall   remove the skill again, everywhere
+  --to FOLDER   this skills folder only
+HELP
+}
+
+say() {
+    printf '%s\n' "$*"
+}
+
+fail() {
+    printf 'stenobird: %s\n' "$*" >&2
+    exit 1
+}
+
+# Prints the skills folder of every agent that this machine has, one a line.
+skill_folders() {
+    if [ -n "$only" ]; then
+        say "$only"
+        return
+    fi
+    found=''
+    for agent in "$HOME/.agents" "${CLAUDE_CONFIG_DIR:-$HOME/.claude}" "${CODEX_HOME:-$HOME/.codex}" \
+        "$HOME/.pi/agent" "${HERMES_HOME:-$HOME/.hermes}" "$HOME/.openclaw"; do
+        if [ -d "$agent" ]; then
+            say "$agent/skills"
+            found=1
+        fi
+    done
+    [ -n "$found" ] || say "$HOME/.agents/skills"
+}
+
+sha256_of() {
+    if command -v sha256sum >/dev/null 2>&1; then
+        sha256sum <"$1" | cut -d ' ' -f 1
+    elif command -v shasum >/dev/null 2>&1; then
+        shasum -a 256 <"$1" | cut -d ' ' -f 1
+    else
+        openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1
+    fi
+}
+
+download() { # name, where to
+    curl -fsSL --connect-timeout 15 --max-time 120 --retry 2 "$source_url/$1" -o "$2" ||
+        fail "$source_url/$1 could not be downloaded; nothing was installed. Try again later."
+}
+
+# Fills $work/skill with the files that SHA256SUMS names, each checked against it.
+fetch_skill() {
+    download SHA256SUMS "$work/SHA256SUMS"
+    [ -s "$work/SHA256SUMS" ] || fail "the list of files is empty; nothing was installed."
+    while read -r expected name; do
+        case $name in
+            '' | /* | *..* | *[!A-Za-z0-9._/-]*) fail "the list of files names \"$name\"; nothing was installed." ;;
+        esac
+        mkdir -p "$work/skill/$(dirname "$name")" || fail "no room in ${TMPDIR:-/tmp}; nothing was installed."
+        download "$name" "$work/skill/$name"
+        [ "$(sha256_of "$work/skill/$name")" = "$expected" ] ||
+            fail "$name does not have the SHA-256 that it should have; nothing was installed. Try again later."
+        case $name in *.sh) chmod 755 "$work/skill/$name" ;; *) chmod 644 "$work/skill/$name" ;; esac
+    done <"$work/SHA256SUMS"
+    is_ours "$work/skill" || fail "the files are not the skill; nothing was installed."
+    chmod 755 "$work/skill" "$work/skill/scripts"
+}
+
+is_ours() {
+    [ -f "$1/SKILL.md" ] && grep -q "^name: $skill\$" "$1/SKILL.md"
+}
+
+# Whether the skill in a folder has just the files of $work/skill.
+is_current() {
+    while read -r expected name; do
+        [ -f "$1/$name" ] && [ "$(sha256_of "$1/$name")" = "$expected" ] || return 1
+    done <"$work/SHA256SUMS"
+}
+
+# Puts the skill into a skills folder: written beside its place, then renamed into it.
+install_into() {
+    target=$1/$skill
+    if [ -L "$target" ]; then
+        say "left as it is: $target (a link)"
+        return 0
+    fi
+    if [ -e "$target" ] && ! is_ours "$target"; then
+        printf 'stenobird: %s is something else, so it was left as it is\n' "$target" >&2
+        return 1
+    fi
+    if [ -d "$target" ] && is_current "$target"; then
+        say "up to date: $target"
+        return 0
+    fi
+    mkdir -p "$1" || return 1
+    staged=$(mktemp -d "$1/.$skill.new.XXXXXX") || return 1
+    old=$1/.$skill.old.$$
+    if ! { cp -R "$work/skill/." "$staged/" && chmod 755 "$staged"; }; then
+        discard_staged
+        return 1
+    fi
+    done_word=installed
+    if [ -d "$target" ]; then
+        done_word=updated
+        mv "$target" "$old" || { discard_staged; return 1; }
+    fi
+    if ! mv "$staged" "$target"; then
+        [ ! -d "$old" ] || mv "$old" "$target"
+        discard_staged
+        return 1
+    fi
+    staged=''
+    rm -rf "$old"
+    old=''
+    say "$done_word: $target"
+}
+
+discard_staged() {
+    [ -z "$staged" ] || rm -rf "$staged"
+    staged=''
+}
+
+uninstall_from() {
+    target=$1/$skill
+    if [ -L "$target" ]; then
+        say "left as it is: $target (a link)"
+    elif [ ! -e "$target" ]; then
+        return 0
+    elif is_ours "$target"; then
+        rm -rf "$target" && say "removed: $target"
+    else
+        say "left as it is: $target (something else)"
+    fi
+}
+
+clean_up() {
+    # An old version that was moved aside goes back if the new one did not get there.
+    if [ -n "$old" ] && [ -d "$old" ]; then
+        if [ -e "$target" ]; then rm -rf "$old"; else mv "$old" "$target"; fi
+    fi
+    discard_staged
+    [ -z "$work" ] || rm -rf "$work"
+}
+
+main() {
+    work='' staged='' old='' target='' only='' uninstall=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --uninstall) uninstall=1 ;;
+            --to)
+                [ $# -ge 2 ] || fail "--to needs a folder"
+                only=$2
+                shift
+                ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) fail "there is no option $1; see --help" ;;
+        esac
+        shift
+    done
+    [ -n "${HOME:-}" ] || fail "HOME is not set"
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM HUP
+    folders=$(skill_folders)
+    failed=0
+    if [ -n "$uninstall" ]; then
+        while IFS= read -r folder; do
+            uninstall_from "$folder" || failed=1
+        done <<FOLDERS
+$folders
+FOLDERS
+        exit "$failed"
+    fi
+    command -v curl >/dev/null 2>&1 || fail "curl is needed; please install it"
+    work=$(mktemp -d "${TMPDIR:-/tmp}/stenobird.XXXXXX") || fail "no temporary folder can be made"
+    fetch_skill
+    while IFS= read -r folder; do
+        install_into "$folder" || {
+            printf 'stenobird: %s could not be written\n' "$folder" >&2
+            failed=1
+        }
+    done <<FOLDERS
+$folders
+FOLDERS
+    [ "$failed" = 0 ] || exit 1
+    # shellcheck disable=SC2016  # the dollar is part of the skill's name in Codex
+    say 'Ask your agent, for instance: Use $stenobird-transcribe with https://example.com/episode'
+    if [ -z "${STENOBIRD_API_KEY:-}" ]; then
+        say 'Without STENOBIRD_API_KEY it gives free previews of 15 seconds.'
+    fi
+}
+
+main "$@"

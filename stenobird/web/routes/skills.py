@@ -1,0 +1,110 @@
+"""`/skills/stenobird-transcribe/…` and `/llms.txt`: what agents install and read, with our own address."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from stenobird.errors import NotFound
+from stenobird.web.requests import base_url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+SKILL: Final = "stenobird-transcribe"
+INSTALLER: Final = "install.sh"
+CHECKSUMS: Final = "SHA256SUMS"
+SKILL_FILES: Final = ("SKILL.md", "scripts/transcribe.sh")
+"""What is installed, in the order of the list of checksums."""
+
+PUBLIC_ADDRESS: Final = "https://stenobird.com"
+"""The address in the files as they are kept; served files have the service's own."""
+
+# The address ends up in shell scripts and YAML, so nothing that either could take for syntax.
+_PLAIN_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-_:\[\]/~%]+")
+# A proxy that keeps copies must not hand the address of one host to another.
+_HEADERS: Final = {"Cache-Control": "no-cache", "Vary": "Host, X-Forwarded-Host, X-Forwarded-Proto"}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of this module."""
+    return [
+        Route(f"/skills/{SKILL}/{{name:path}}", _skill_file),
+        Route("/llms.txt", _llms),
+    ]
+
+
+@cache
+def _kept(name: str) -> str:
+    return files("stenobird").joinpath("skills", SKILL, name).read_text(encoding="utf-8")
+
+
+def skill_files(base_url: str) -> Mapping[str, bytes]:
+    """Return every file that is served, by name, with the address in place and the checksums of just that."""
+    served = {
+        name: _kept(name).replace(PUBLIC_ADDRESS, base_url).encode() for name in (INSTALLER, *SKILL_FILES)
+    }
+    sums = [f"{hashlib.sha256(served[name]).hexdigest()}  {name}\n" for name in SKILL_FILES]
+    return {**served, CHECKSUMS: "".join(sums).encode()}
+
+
+async def _skill_file(request: Request) -> Response:
+    content = skill_files(_address(request)).get(request.path_params["name"])
+    if content is None:
+        raise NotFound
+    kind = "text/markdown" if request.path_params["name"].endswith(".md") else "text/plain"
+    return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
+
+
+async def _llms(request: Request) -> Response:
+    text = _LLMS.replace(PUBLIC_ADDRESS, _address(request))
+    return Response(text, headers={**_HEADERS, "Content-Type": "text/plain; charset=utf-8"})
+
+
+def _address(request: Request) -> str:
+    address = base_url_of(request)
+    return address if _PLAIN_ADDRESS.fullmatch(address) else PUBLIC_ADDRESS
+
+
+_LLMS: Final = """\
+# Stenobird
+
+> Audio transcripts from public links. Send any public URL with audio behind it (an episode page, a feed, an
+> article with a player, a media file); Stenobird finds the audio and streams the words as Server-Sent Events.
+
+Without an API key a transcript is a free preview of 15 seconds. With `Authorization: Bearer <api_key>` it is
+whole; $0.01 a completed minute.
+
+1. `POST https://stenobird.com/v1/transcripts` with `{"audio_url": "https://example.com/episode"}`: 202
+   and the links of the transcript.
+2. `GET events_url`: events `status`, `transcript` (`text`, `start`, `end`), `preview_locked`, `error`,
+   `done`. Read until `done`. After a broken connection ask again with `Last-Event-ID`; nothing is lost or
+   repeated.
+3. If `done` says `"result_ready": true`, `GET result_url`; `?format=txt|srt|vtt|json|docx`.
+4. On `429 queue_busy` or `409 transcript_not_ready`, wait `retry_after_seconds` and ask again.
+
+## API
+
+- [OpenAPI](https://stenobird.com/openapi.json): every address, field, event and error
+- [OpenAI-compatible](https://stenobird.com/v1/audio/transcriptions): the `openai` SDKs with the base URL
+  https://stenobird.com/v1; `file` or `url`, `stream=true` included
+
+## Agents
+
+- [Skill](https://stenobird.com/skills/stenobird-transcribe/SKILL.md): for Codex, Claude Code, Pi, Hermes and
+  OpenClaw: `curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh`
+- MCP server: `stenobird mcp`, with the tools `transcribe`, `status` and `result`
+
+## Optional
+
+- [Pricing](https://stenobird.com/pricing): how to get a key
+"""

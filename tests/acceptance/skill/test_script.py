@@ -1,0 +1,187 @@
+"""The skill's script against the live server: with and without a key, cut off, refused, resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+import stenobird
+from stenobird.errors import AudioSourceNotFound
+from stenobird.testing.web_world import web_settings, web_world
+
+if TYPE_CHECKING:
+    from stenobird.testing.web_world import WebWorld
+
+pytestmark = pytest.mark.anyio
+
+SKILL = Path(stenobird.__file__).parent / "skills" / "stenobird-transcribe"
+SCRIPT = str(SKILL / "scripts" / "transcribe.sh")
+URL = "https://example.com/episode?a=1&b=2"
+
+
+async def _started(world: WebWorld) -> str:
+    while not (await world.store.counts()).get("queued"):
+        await world.worker.wakeups.wait_job(5.0)
+    return await world.worker.start()
+
+
+async def _work(world: WebWorld, *texts: str) -> str:
+    job_id = await _started(world)
+    await world.worker.say(job_id, *texts)
+    await world.worker.complete(job_id)
+    return job_id
+
+
+async def _during(world: WebWorld, running: Any, *texts: str) -> tuple[Any, str]:
+    """Run the script, play the worker for it, and return how it ended and the job's id."""
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(_work(world, *texts))
+        ran = await running
+        assert work.done(), ran.err
+    return ran, work.result()
+
+
+async def test_without_a_key_it_is_a_preview_that_says_so(world: WebWorld, shell: Any, home: Path) -> None:
+    shell.environment["STENOBIRD_API_URL"] = world.url
+    ran, job_id = await _during(world, shell(SCRIPT, URL), "Hello", " there.")
+    assert (ran.status, ran.out) == (0, "Hello there.\n")
+    assert "Preview ended" in ran.err
+    assert f"{world.url}/pricing" in ran.err
+    assert (home / f"stenobird-{job_id}.txt").read_text() == "Hello there.\n"
+    job = await world.store.get(job_id)
+    assert job is not None
+    assert (job.mode, job.audio_url) == ("preview", URL)
+
+
+async def test_with_a_key_it_is_whole_in_the_format_asked_for(
+    world: WebWorld, shell: Any, home: Path, api_key: str
+) -> None:
+    shell.environment |= {"STENOBIRD_API_URL": f"{world.url}/", "STENOBIRD_API_KEY": api_key}
+    options = ("-f", "srt", "-o", "out.srt", "-l", "en", "-p", 'A "B" \\ C', "--words", "--translate")
+    ran, job_id = await _during(world, shell(SCRIPT, *options, URL), "Hello.")
+    assert (ran.status, ran.out) == (0, "Hello.\n")
+    assert (home / "out.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:01,000\nHello.\n")
+    assert shell.tree() == ["out.srt"]
+    job = await world.store.get(job_id)
+    assert job is not None
+    assert job.mode == "full"
+    assert (job.options.language, job.options.prompt) == ("en", 'A "B" \\ C')
+    assert (job.options.word_timestamps, job.options.task) == (True, "translate")
+
+
+async def test_words_arrive_exactly_once_though_the_connection_is_cut_three_times(
+    world: WebWorld, shell: Any, api_key: str, cutting: Any, home: Path
+) -> None:
+    texts = [f" word{number}" for number in range(30)]
+    async with cutting(world, b"/events", [900, 1500, 1200]).running() as proxy:
+        shell.environment |= {"STENOBIRD_API_URL": proxy.url, "STENOBIRD_API_KEY": api_key}
+        ran, job_id = await _during(world, shell(SCRIPT, "-q", URL), *texts)
+    assert proxy.made == 3
+    assert (ran.status, ran.out, ran.err) == (0, "".join(texts) + "\n", "")
+    assert (home / f"stenobird-{job_id}.txt").read_text().split() == [text.strip() for text in texts]
+
+
+async def test_creating_and_fetching_survive_a_cut_and_make_one_transcript(
+    world: WebWorld, shell: Any, api_key: str, cutting: Any
+) -> None:
+    async with cutting(world, b"/v1/transcripts HTTP", [20]).running() as proxy:
+        shell.environment |= {"STENOBIRD_API_URL": proxy.url, "STENOBIRD_API_KEY": api_key}
+        ran, _ = await _during(world, shell(SCRIPT, "-q", URL), "Hello.")
+    assert proxy.made == 1
+    assert (ran.status, ran.out) == (0, "Hello.\n")
+    assert sum((await world.store.counts()).values()) == 1
+
+    async with cutting(world, b"/result", [400, 300]).running() as proxy:
+        shell.environment["STENOBIRD_API_URL"] = proxy.url
+        ran, _ = await _during(world, shell(SCRIPT, "-q", "-o", "it", URL), "Hello again.")
+    assert proxy.made == 2
+    assert (shell.home / "it").read_text() == "Hello again.\n"
+
+
+async def test_every_character_gets_through(world: WebWorld, shell: Any) -> None:
+    text = 'A "quote", a back\\slash, a\ttab, a\nline, ünïcödé, 漢字, 🎙, %s $HOME `id` \x1b[31m'
+    shell.environment["STENOBIRD_API_URL"] = world.url
+    ran, _ = await _during(world, shell(SCRIPT, "-q", URL), text, " end")
+    # What would control the terminal is left out.
+    assert ran.out == text.replace("\x1b", "") + " end\n"
+
+
+async def test_transcript_that_fails_says_why(world: WebWorld, shell: Any) -> None:
+    async def fail() -> None:
+        await world.worker.fail(await _started(world), AudioSourceNotFound())
+
+    shell.environment["STENOBIRD_API_URL"] = world.url
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fail())
+        ran = await shell(SCRIPT, URL)
+    assert (ran.status, ran.out) == (1, "")
+    assert "No audio was found behind this URL" in ran.err
+    assert "(audio_source_not_found)" in ran.err
+    assert shell.tree() == []
+
+
+async def test_full_queue_is_waited_for(tmp_path: Path, shell: Any, cutting: Any) -> None:
+    async with (
+        web_world(tmp_path, web_settings(max_queued=1)) as world,
+        cutting(world, b"", []).running() as proxy,
+        httpx.AsyncClient(base_url=world.url, trust_env=False) as http,
+    ):
+        assert (await http.post("/v1/transcripts", json={"audio_url": URL})).status_code == 202
+        shell.environment["STENOBIRD_API_URL"] = proxy.url
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(shell(SCRIPT, URL))
+            await proxy.busy.wait()
+            for text in ("somebody else's", "mine"):
+                await _work(world, text)
+        ran = running.result()
+    assert (ran.status, ran.out) == (0, "mine\n")
+    assert "(queue_busy)" in ran.err
+
+
+async def test_resume_reads_from_the_start(world: WebWorld, shell: Any) -> None:
+    shell.environment["STENOBIRD_API_URL"] = world.url
+    ran, job_id = await _during(world, shell(SCRIPT, "-q", URL), "Hello.")
+    again = await shell(SCRIPT, "-q", "--resume", job_id)
+    assert (again.status, again.out) == (0, ran.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ((), {}, (2, "Usage")),
+        (("--nope",), {}, (2, "no option")),
+        (("-f", "pdf", URL), {}, (2, "no format")),
+        (("--resume", "../x"), {}, (2, "no id")),
+        (("http://127.0.0.1/",), {}, (4, "(invalid_url)")),
+        ((URL,), {"STENOBIRD_API_KEY": "sb_live_wrong"}, (4, "(invalid_api_key)")),
+        ((URL,), {"STENOBIRD_API_KEY": 'a"b'}, (4, "characters that no key has")),
+        (("--resume", "tr_unknown"), {}, (4, "(transcript_not_found)")),
+        (
+            (URL,),
+            {"STENOBIRD_API_URL": "http://127.0.0.1:9", "STENOBIRD_ATTEMPTS": "1"},
+            (3, "can't be reached"),
+        ),
+    ],
+)
+async def test_refusal_has_its_exit_status_and_message(
+    world: WebWorld, shell: Any, arguments: Any, environment: Any, expected: Any
+) -> None:
+    status, message = expected
+    shell.environment |= {"STENOBIRD_API_URL": world.url, **environment}
+    ran = await shell(SCRIPT, *arguments)
+    assert (ran.status, ran.out) == (status, "")
+    assert message in ran.err
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_scripts_are_clean_to_shellcheck() -> None:
+    checked = subprocess.run(
+        ["shellcheck", SCRIPT, str(SKILL / "install.sh")], capture_output=True, text=True, check=False
+    )
+    assert checked.stdout == ""
