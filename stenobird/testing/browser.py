@@ -1,0 +1,149 @@
+"""A real Chromium for the tests of pages: what a visitor sees and does, and what the page must never do."""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+)
+TIMEOUT_MILLISECONDS = 30_000.0
+"""For each step of a visitor; two busy cores transcribe a minute of audio in less."""
+
+_AXE_RULES = "() => axe.run(document, {resultTypes: ['violations']})"
+
+
+def chromium_path() -> str | None:
+    """Return the path of the Chromium that is installed here, if any."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def chromium(path: str) -> Iterator[Browser]:
+    """Run a browser while the context lasts."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Visitor:
+    """One person's browser on the service at `base_url`, with what went wrong and what was asked for."""
+
+    context: BrowserContext
+    base_url: str
+    page: Page = field(init=False)
+    complaints: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.context.set_default_timeout(TIMEOUT_MILLISECONDS)
+        self.page = self.context.new_page()
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        self.page.on("request", self._note)
+
+    def open(self, path: str) -> Page:
+        """Open a page of the service, and return it."""
+        self.page.goto(self.base_url + path)
+        return self.page
+
+    def use_key(self, secret: str) -> None:
+        """Enter a key as a person would, on the page that is open."""
+        self.page.get_by_role("button", name="Add key").first.click()
+        self.page.get_by_label("API key", exact=True).fill(secret)
+        self.page.get_by_role("button", name="Use this key").click()
+        self.page.get_by_role("button", name=f"Key …{secret[-4:]}").first.wait_for()
+
+    def transcribe(self, url: str) -> None:
+        """Paste a link on the landing page and press Enter; return when its own page is shown."""
+        self.page.get_by_label("Link to anything").fill(url)
+        self.page.get_by_label("Link to anything").press("Enter")
+        self.page.wait_for_url("**/t/tr_*")
+
+    def wait_done(self, text: str = "Done:") -> None:
+        """Return when the transcript's state begins like this."""
+        self.page.locator("#job-state", has_text=text).wait_for()
+
+    def lines(self) -> list[str]:
+        """Return the transcript's lines as they are shown."""
+        return self.page.locator("#job-lines p").all_inner_texts()
+
+    def overflow_pixels(self) -> int:
+        """Return by how much the page is wider than the window."""
+        width: int = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        return width
+
+    def serious_findings(self) -> list[str]:
+        """Return what axe finds on the page that is serious or critical: the rule and the element."""
+        # evaluate is not bound by the page's own policy, as a script element would be.
+        self.page.evaluate(
+            (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+        )
+        found: dict[str, Any] = self.page.evaluate(_AXE_RULES)
+        return [
+            f"{row['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
+            for row in found["violations"]
+            if row["impact"] in {"serious", "critical"}
+            for node in row["nodes"]
+        ]
+
+    def foreign_requests(self) -> list[str]:
+        """Return the requests that went to anybody but the service."""
+        own = (self.base_url + "/", f"blob:{self.base_url}/", "data:")
+        return [url for url in self.requested if not url.startswith(own)]
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        # An answer of 4xx is logged by the browser itself; pages expect some of them.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _note(self, request: Request) -> None:
+        self.requested.append(request.url)
+
+
+@contextmanager
+def visitor(
+    browser: Browser,
+    base_url: str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    scheme: Literal["light", "dark"] = "light",
+    scripts: bool = True,
+) -> Iterator[Visitor]:
+    """Yield a visitor with an empty profile. A complaint (a script error, a policy) fails the test."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",
+        accept_downloads=True,
+    )
+    try:
+        one = Visitor(context, base_url)
+        yield one
+        assert one.complaints == []
+    finally:
+        context.close()

@@ -1,0 +1,75 @@
+"""The real service with the fixture model, and a real Chromium that looks at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.demo import CLIP_PATH
+from stenobird.testing.browser import Visitor, chromium, chromium_path, visitor
+from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+    from stenobird.testing.media_server import MediaServer
+
+PAGE_WITHOUT_AUDIO = Resource(
+    b"<!doctype html><title>Words only</title><p>No audio.", content_type="text/html"
+)
+SLOW_BYTES_PER_SECOND = 50_000.0
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests of pages."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium")
+    with chromium(path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def media(clips: Path) -> Iterator[MediaServer]:
+    """Media on loopback: a clip of 70 s, three minutes that come slowly, and a page without audio."""
+    resources = {
+        "/clip.mp3": Resource(CLIP_PATH),
+        "/slow.mp3": Resource(clips / "long.mp3", bytes_per_second=SLOW_BYTES_PER_SECOND),
+        "/page": PAGE_WITHOUT_AUDIO,
+    }
+    with ThreadedMediaServer(resources) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One running service for all tests of pages."""
+    with ServerProcess(tmp_path_factory.mktemp("pages") / "data") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def secret(service: ServerProcess) -> str:
+    """A live key of that service."""
+    return service.create_key()
+
+
+@pytest.fixture
+def guest(browser: Browser, service: ServerProcess) -> Iterator[Visitor]:
+    """Somebody without a key, at a desk."""
+    with visitor(browser, service.url) as one:
+        yield one
+
+
+@pytest.fixture
+def owner(guest: Visitor, secret: str) -> Visitor:
+    """Somebody who has entered a key on the landing page."""
+    guest.open("/")
+    guest.use_key(secret)
+    return guest

@@ -1,0 +1,152 @@
+"""What holds for every page: it fits a phone, reads well in the dark, works by keyboard, and asks nobody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import httpx
+import pytest
+
+from stenobird.testing.browser import Visitor, visitor
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from stenobird.testing.media_server import MediaServer
+    from stenobird.testing.server_process import ServerProcess
+
+PAGES = ("/", "/docs", "/pricing", "/usage", "/recover", "/no-such-page")
+LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((360, "light"), (1280, "dark"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_pages_fit_and_have_no_serious_finding(
+    browser: Browser, service: ServerProcess, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    for path in PAGES:
+        with visitor(browser, service.url, width=width, scheme=scheme) as one:
+            page = one.open(path)
+
+            assert one.overflow_pixels() <= 0, path
+            assert one.serious_findings() == [], path
+            assert one.foreign_requests() == [], path
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (background == "rgb(19, 25, 23)") == (scheme == "dark"), path
+            assert page.locator("h1").count() == 1, path
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_finding(
+    browser: Browser,
+    service: ServerProcess,
+    media: MediaServer,
+    secret: str,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    with visitor(browser, service.url, width=width, scheme=scheme) as one:
+        one.open("/")
+        one.transcribe(media.url("/page"))
+        one.page.locator("#job-problem:not([hidden])").wait_for()
+        _looks_right(one, "error")
+
+        one.open("/")
+        one.transcribe(media.url("/clip.mp3"))
+        one.wait_done()
+        one.page.locator("#job-lock:not([hidden])").wait_for()
+        _looks_right(one, "lock")
+
+        one.page.get_by_role("button", name="I have a key").click()
+        _looks_right(one, "key dialog")
+        one.page.get_by_label("API key", exact=True).fill(secret)
+        one.page.get_by_role("button", name="Use this key").click()
+        one.wait_done("1 minute billed")
+        one.page.get_by_role("button", name="Share").click()
+        one.page.get_by_label("Whoever has this link").wait_for()
+        _looks_right(one, "whole transcript")
+
+        one.open("/usage")
+        one.page.get_by_role("img", name="minutes in 30 days").wait_for()
+        one.page.get_by_text("The same as a table").click()
+        assert one.page.locator("#usage-rows tr").count() == 1
+        _looks_right(one, "usage")
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(guest: Visitor, media: MediaServer) -> None:
+    page = guest.open("/")
+    keyboard = page.keyboard
+    keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    keyboard.press("Enter")
+    keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "audio-url"
+    keyboard.type(media.url("/clip.mp3"))
+    keyboard.press("Enter")
+    page.wait_for_url("**/t/tr_*")
+    guest.wait_done()
+
+    _tab_to(guest, "document.activeElement.classList.contains('time')")
+    keyboard.press("ArrowDown")
+    keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") == page.locator(".time").nth(2).inner_text()
+    keyboard.press("Enter")
+    start = float(page.locator("#job-lines li").nth(2).get_attribute("data-start") or "nan")
+    page.wait_for_function("start => document.querySelector('#job-audio').currentTime >= start", arg=start)
+
+    _tab_to(guest, "document.activeElement.id === 'job-have-key'")
+    keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    keyboard.press("Escape")
+    assert page.locator("#key-dialog").is_hidden()
+    assert page.evaluate("document.activeElement.id") == "job-have-key"
+
+
+def test_pages_forbid_what_they_do_not_need(service: ServerProcess) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
+        policies = {
+            path: http.get(path).headers["content-security-policy"] for path in ("/", "/docs", "/pricing")
+        }
+        for path, policy in policies.items():
+            assert "default-src 'none'" in policy, path
+            assert "unsafe" not in policy, path
+            assert "frame-ancestors 'none'" in policy, path
+            assert ("media-src" in policy) == (path == "/"), path
+        static = http.get("/static/app.js")
+        assert static.headers["cache-control"] == "public, no-cache"
+        assert http.get("/static/app.js?v=1").headers["cache-control"].endswith("immutable")
+        assert http.get("/robots.txt").text.startswith("User-agent: *\nDisallow: /t/\n")
+        assert http.get("/favicon.ico").headers["location"] == "/static/favicon.svg"
+
+
+def test_errors_are_pages_for_people_and_json_for_programs(service: ServerProcess) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
+        for path in ("/nothing", "/t/tr_nothing"):
+            page = http.get(path, headers={"Accept": "text/html,*/*"})
+            assert page.status_code == 404
+            assert page.headers["content-type"].startswith("text/html")
+            assert "There is nothing here" in page.text
+        assert http.get("/nothing").json()["error"] == "not_found"
+        api = http.get("/v1/transcripts/tr_nothing", headers={"Accept": "text/html"})
+        assert api.json()["error"] == "transcript_not_found"
+
+
+def test_what_a_page_shows_of_a_link_is_escaped(service: ServerProcess) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
+        page = http.post("/", data={"audio_url": 'x:"><script>alert(1)</script>'})
+
+    assert page.status_code == 400
+    assert "<script>alert" not in page.text
+    assert "&lt;script&gt;alert(1)" in page.text
+
+
+def _looks_right(one: Visitor, what: str) -> None:
+    assert one.overflow_pixels() <= 0, what
+    assert one.serious_findings() == [], what
+
+
+def _tab_to(one: Visitor, condition: str) -> None:
+    for _ in range(40):
+        one.page.keyboard.press("Tab")
+        if one.page.evaluate(condition):
+            return
+    raise AssertionError(f"the Tab key does not reach {condition}")

@@ -1,0 +1,296 @@
+"""A link pasted in a browser: the preview, the lock, the whole transcript, and what one can do with it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docx
+import httpx
+import pytest
+
+from stenobird.demo import CLIP_TEXT_PATH
+from stenobird.testing.browser import Visitor, visitor
+from stenobird.testing.server_process import ServerProcess
+from stenobird.testing.wer import word_error_rate
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from stenobird.testing.media_server import MediaServer
+
+
+def test_a_guest_reads_the_preview_of_the_sample_and_meets_the_lock(guest: Visitor) -> None:
+    page = guest.open("/")
+
+    page.get_by_role("button", name="Try the bundled sample").click()
+    page.wait_for_url("**/t/tr_*")
+    page.get_by_role("heading", name="The free preview ends here").wait_for()
+
+    assert guest.lines()[0] == "hello and welcome back to the white turtle show"
+    assert page.locator("#job-lines .time").first.inner_text() == "0:00"
+    assert "Found the audio" in (page.locator("#job-stages").text_content() or "")
+    assert page.get_by_role("link", name="Get a key").get_attribute("href") == "/pricing"
+    assert guest.foreign_requests() == []
+
+
+def test_a_key_carries_on_from_the_preview_to_the_whole_transcript(
+    guest: Visitor, media: MediaServer, secret: str
+) -> None:
+    page = guest.open("/")
+    guest.transcribe(media.url("/clip.mp3"))
+    page.get_by_role("button", name="I have a key").click()
+    preview_url = page.url
+
+    page.get_by_label("API key", exact=True).fill(secret)
+    page.get_by_role("button", name="Use this key").click()
+    page.wait_for_url(lambda url: url != preview_url and "/t/tr_" in url)
+    guest.wait_done()
+
+    assert word_error_rate(CLIP_TEXT_PATH.read_text(), " ".join(guest.lines())) <= 0.05
+    assert "1 minute billed" in page.locator("#job-state").inner_text()
+    assert page.locator("#job-lock").is_hidden()
+
+
+def test_a_wrong_key_is_refused_where_it_is_entered(guest: Visitor) -> None:
+    page = guest.open("/")
+    page.get_by_role("button", name="Add key").click()
+    page.get_by_label("API key", exact=True).fill("sb_live_wrong")
+    page.get_by_role("button", name="Use this key").click()
+
+    page.locator("#key-problem:not([hidden])").wait_for()
+
+    assert page.locator("#key-dialog").is_visible()
+    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+
+
+def test_a_key_outlives_the_tab_only_if_that_was_asked_for(
+    browser: Browser, service: ServerProcess, secret: str
+) -> None:
+    for remember in (False, True):
+        with visitor(browser, service.url) as one:
+            page = one.open("/")
+            page.get_by_role("button", name="Add key").click()
+            page.get_by_label("API key", exact=True).fill(secret)
+            page.get_by_label("Remember it in this browser").set_checked(remember)
+            page.get_by_role("button", name="Use this key").click()
+            page.get_by_role("button", name=f"Key …{secret[-4:]}").wait_for()
+            later = one.context.new_page()
+            later.goto(service.url)
+            shown = later.locator(".top [data-key-button]").inner_text()
+            assert shown == (f"Key …{secret[-4:]}" if remember else "Add key")
+
+
+def test_every_format_is_downloaded_with_the_key(owner: Visitor, media: MediaServer) -> None:
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+
+    documents: dict[str, bytes] = {}
+    for name in ("txt", "srt", "vtt", "docx", "json"):
+        with owner.page.expect_download() as download:
+            owner.page.locator(f"[data-format={name}]").click()
+        assert download.value.suggested_filename.endswith(f".{name}")
+        documents[name] = Path(download.value.path()).read_bytes()
+
+    first = owner.lines()[0]
+    assert first.encode() in documents["txt"]
+    assert documents["srt"].startswith(b"1\n00:00:0")
+    assert documents["vtt"].startswith(b"WEBVTT")
+    assert any(first in row.text for row in docx.Document(io.BytesIO(documents["docx"])).paragraphs)
+    assert json.loads(documents["json"])["segments"][0]["text"] == first
+
+
+def test_the_text_is_copied(owner: Visitor, media: MediaServer) -> None:
+    owner.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+
+    owner.page.get_by_role("button", name="Copy the text").click()
+    owner.page.get_by_role("button", name="Copied").wait_for()
+
+    copied = owner.page.evaluate("navigator.clipboard.readText()")
+    assert " ".join(copied.split()) == " ".join(" ".join(owner.lines()).split())
+
+
+def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
+    owner: Visitor, media: MediaServer
+) -> None:
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+    assert owner.foreign_requests() == []
+
+    word = owner.page.locator("#job-lines li").nth(5).locator(".w").nth(2)
+    start = float(word.get_attribute("data-start") or "nan")
+    word.click()
+    owner.page.wait_for_function(
+        "start => document.querySelector('#job-audio').currentTime >= start", arg=start
+    )
+
+    assert owner.page.evaluate("document.querySelector('#job-audio').currentTime") < start + 10
+    owner.page.locator("#job-lines li.now").first.wait_for()
+    assert set(owner.foreign_requests()) == {media.url("/clip.mp3")}
+
+
+@pytest.mark.slow
+def test_a_reload_in_mid_stream_loses_nothing(owner: Visitor, media: MediaServer, secret: str) -> None:
+    owner.transcribe(media.url("/slow.mp3"))
+    owner.page.locator("#job-lines li").nth(1).wait_for()
+
+    owner.page.reload()
+    owner.page.locator("#job-lines li").nth(2).wait_for()
+    assert not owner.page.locator("#job-state").inner_text().startswith("Done")
+    owner.page.reload()
+    owner.wait_done()
+
+    assert owner.lines() == _segments(owner.page.url, secret)
+
+
+@pytest.mark.slow
+def test_a_killed_server_is_waited_for_and_the_text_goes_on(
+    browser: Browser, tmp_path: Path, media: MediaServer
+) -> None:
+    with ServerProcess(tmp_path / "data") as service, visitor(browser, service.url) as one:
+        secret = service.create_key()
+        one.open("/")
+        one.use_key(secret)
+        one.transcribe(media.url("/slow.mp3"))
+        one.page.locator("#job-lines li").nth(1).wait_for()
+
+        service.kill()
+        one.page.get_by_text("The connection was lost").wait_for()
+        before = one.lines()
+        service.start()
+        one.wait_done()
+
+        after = one.lines()
+        assert after[: len(before)] == before
+        assert after == _segments(one.page.url, secret)
+        assert one.page.get_by_text("The connection was lost").is_hidden()
+        one.complaints.clear()  # the browser's own words about the refused connection
+
+
+def test_a_share_link_opens_the_transcript_until_it_is_revoked(
+    owner: Visitor, browser: Browser, service: ServerProcess, media: MediaServer
+) -> None:
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+    owner.page.get_by_role("button", name="Share").click()
+    link = owner.page.get_by_label("Whoever has this link")
+    link.wait_for()
+    address = link.input_value()
+
+    with visitor(browser, service.url) as reader:
+        reader.page.goto(address)
+        reader.wait_done()
+        assert reader.lines() == owner.lines()
+        assert reader.page.get_by_role("button", name="Delete").is_hidden()
+        with reader.page.expect_download():
+            reader.page.locator("[data-format=srt]").click()
+
+        owner.page.get_by_role("button", name="Revoke all links").click()
+        owner.page.get_by_text("The links are revoked").wait_for()
+        gone = reader.page.goto(address)
+        assert gone is not None
+        assert gone.status == 404
+        reader.page.get_by_role("heading", name="There is nothing here").wait_for()
+
+
+def test_a_transcript_of_an_account_asks_a_stranger_for_the_key(
+    owner: Visitor, browser: Browser, service: ServerProcess, media: MediaServer, secret: str
+) -> None:
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+
+    with visitor(browser, service.url) as stranger:
+        stranger.page.goto(owner.page.url)
+        stranger.page.get_by_role("heading", name="This transcript belongs to an account").wait_for()
+        assert stranger.lines() == []
+        stranger.page.get_by_role("button", name="Enter a key").click()
+        stranger.page.get_by_label("API key", exact=True).fill(secret)
+        stranger.page.get_by_role("button", name="Use this key").click()
+        stranger.wait_done()
+        assert stranger.lines() == owner.lines()
+
+
+def test_a_link_without_audio_says_what_was_tried_and_what_helps(guest: Visitor, media: MediaServer) -> None:
+    guest.open("/")
+    guest.transcribe(media.url("/page"))
+
+    guest.page.get_by_role("heading", name="No audio was found behind this link").wait_for()
+
+    assert "Send the direct audio URL" in guest.page.locator("#job-problem-text").inner_text()
+    assert "Reading the page" in guest.page.locator("#job-stages").inner_text()
+    assert guest.page.get_by_role("link", name="Try another link").is_visible()
+
+
+def test_a_link_that_is_refused_at_once_keeps_what_was_typed(guest: Visitor) -> None:
+    page = guest.open("/")
+    field = page.get_by_label("Link to anything")
+    field.fill("ftp://example.com/a.mp3")
+    field.press("Enter")
+
+    page.locator("#ask-problem:not([hidden])").wait_for()
+
+    assert field.input_value() == "ftp://example.com/a.mp3"
+    assert field.get_attribute("aria-invalid") == "true"
+
+
+def test_stop_ends_a_transcript_and_delete_removes_it(owner: Visitor, media: MediaServer) -> None:
+    owner.transcribe(media.url("/slow.mp3"))
+    owner.page.locator("#job-lines li").first.wait_for()
+    owner.page.get_by_role("button", name="Stop").click()
+    owner.wait_done("Stopped before it was finished")
+
+    owner.page.on("dialog", lambda dialog: dialog.accept())
+    address = owner.page.url
+    owner.page.get_by_role("button", name="Delete").click()
+    owner.page.wait_for_url(lambda url: "/t/" not in url)
+
+    gone = owner.page.goto(address)
+    assert gone is not None
+    assert gone.status == 404
+
+
+def test_recent_transcripts_are_listed_in_this_browser_and_can_be_forgotten(
+    guest: Visitor, media: MediaServer
+) -> None:
+    guest.open("/")
+    guest.transcribe(media.url("/clip.mp3"))
+    guest.wait_done()
+    page = guest.open("/")
+    page.get_by_role("heading", name="Recent in this browser").wait_for()
+
+    page.get_by_role("link", name="clip.mp3").click()
+    page.wait_for_url("**/t/tr_*")
+    guest.open("/")
+    page.get_by_role("button", name="Clear the list").click()
+    page.reload()
+
+    assert page.locator("#recent").is_hidden()
+
+
+def test_without_scripts_a_preview_is_posted_and_read(service: ServerProcess, media: MediaServer) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False, follow_redirects=True) as http:
+        page = http.post("/", data={"audio_url": media.url("/clip.mp3")})
+        assert page.url.path.startswith("/t/tr_")
+        assert '<noscript><meta http-equiv="refresh"' in page.text
+        # Until it has ended; reading the stream to its end is waiting without a clock.
+        http.get(f"/v1/transcripts/{page.url.path.removeprefix('/t/')}/events")
+        page = http.get(page.url.path)
+
+    without_script = page.text.rpartition("<noscript>")[2]
+    assert "<p>hello and welcome back to the white turtle show</p>" in without_script
+    assert "The free preview ends here" in without_script
+    assert "refresh" not in page.text
+
+
+def _segments(page_url: str, secret: str) -> list[str]:
+    base, _, job_id = page_url.partition("/t/")
+    answer = httpx.get(
+        f"{base}/v1/transcripts/{job_id}/result",
+        headers={"Authorization": f"Bearer {secret}"},
+        trust_env=False,
+    )
+    return [" ".join(row["text"].split()) for row in answer.json()["segments"]]
