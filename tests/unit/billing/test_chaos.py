@@ -28,14 +28,15 @@ pytestmark = pytest.mark.anyio
 
 JOBS = 2000
 ACCOUNTS = 12
-BATCH = 25
+BATCH = 50
+APART_SECONDS = 60
 SEED = 20_270_115
 FAULTS: dict[Fault, float] = {
     "500": 0.05,
     "500_after": 0.05,
     "broken_after": 0.03,
-    "hang": 0.002,
-    "hang_after": 0.002,
+    "hang": 0.001,
+    "hang_after": 0.001,
     "429": 0.01,
 }
 
@@ -68,7 +69,7 @@ class Process:
         )
         standing = Standing(self.store, world.gateway, world.clock)
         self.worker = BillingWorker(self.store, standing, metering, world.clock)
-        self.requests_left = dice.randint(1, BATCH) if dice.random() < 0.6 else None
+        self.requests_left = dice.randint(1, BATCH) if dice.random() < 0.5 else None
         self.life: asyncio.Task[bool] | None = None
 
     def request_seen(self) -> None:
@@ -127,8 +128,8 @@ async def test_after_all_failures_stripe_has_what_the_ledger_says(world: Billing
             "500": 0.05,
             "500_after": 0.05,
             "broken_after": 0.03,
-            "hang": 0.002,
-            "hang_after": 0.002,
+            "hang": 0.001,
+            "hang_after": 0.001,
             "429": 0.01,
         },
     )
@@ -145,8 +146,8 @@ async def test_after_all_failures_stripe_has_what_the_ledger_says(world: Billing
         if made < JOBS:
             minutes = [dice.randint(1, 180) for _ in range(BATCH)]
             # One a minute: in a summary, rows of one minute are a sum and no longer jobs.
-            world.clock.advance(60 * BATCH)
-            await world.use(dice.choice(buyers), minutes, apart_seconds=60)
+            world.clock.advance(APART_SECONDS * BATCH)
+            await world.use(dice.choice(buyers), minutes, apart_seconds=APART_SECONDS)
             made += BATCH
             change_something(world, buyers, dice)
             await deliver_some(world, dice)
