@@ -33,7 +33,7 @@ class ScopeViolation(ReadOnlyKey):
     code = "scope_violation"
 
 
-_OWN_CODES: Final[Mapping[type[StenobirdError], tuple[str, int]]] = {
+OWN_CODES: Final[Mapping[type[StenobirdError], tuple[str, int]]] = {
     InvalidAPIKeyMode: ("invalid_api_key_mode", 401),
     InvalidAPIKeyUser: ("invalid_api_key_user", 401),
     RateLimited: ("rate_limit_exceeded", 429),
@@ -58,7 +58,7 @@ def speaks_dialect(scope: Scope) -> bool:
 
 def code_of(error: StenobirdError) -> tuple[str, int]:
     """Return the dialect's code and status for an error."""
-    return _OWN_CODES.get(type(error), (error.code, error.http_status))
+    return OWN_CODES.get(type(error), (error.code, error.http_status))
 
 
 def dialect_body(error: StenobirdError, request_id: str | None) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""`/developers/api-reference`: the OpenAPI document as a page on which one can try each operation.
+
+The interface is Swagger UI, vendored under `static/vendor/swagger-ui`; the page asks nothing of other sites.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>API reference · Stenobird</title>
+<link rel="icon" href="/static/favicon.svg">
+<link rel="stylesheet" href="/static/vendor/swagger-ui/swagger-ui.css">
+</head>
+<body>
+<main id="api-reference"></main>
+<noscript>The interactive reference needs JavaScript. The same is at <a href="/openapi.json">/openapi.json</a>
+and, to read, at <a href="/docs">/docs</a>.</noscript>
+<script src="/static/vendor/swagger-ui/swagger-ui-bundle.js"></script>
+<script src="/static/api_reference.js"></script>
+</body>
+</html>
+"""
+
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        # The interface sets styles on elements, which is no inline code; its icons are data: images.
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "public, max-age=300",
+}
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of this module."""
+    return [Route("/developers/api-reference", APIReference)]
+
+
+class APIReference(HTTPEndpoint):
+    """The API, to try."""
+
+    async def get(self, request: Request) -> Response:  # noqa: ARG002  # the same page for everyone
+        """Show the page."""
+        return HTMLResponse(_PAGE, headers=_HEADERS)
