@@ -1,4 +1,4 @@
-"""What holds for every page: it fits a phone, reads well in the dark, works by keyboard, and asks nobody else."""
+"""What holds for every page: it fits a phone, reads well in the dark, and works by keyboard."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_pages_fit_and_have_no_serious_finding(
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_finding(
+def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_finding(  # noqa: PLR0917  # fixtures
     browser: Browser,
     service: ServerProcess,
     media: MediaServer,
@@ -70,6 +70,17 @@ def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_f
         one.page.get_by_text("The same as a table").click()
         assert one.page.locator("#usage-rows tr").count() == 1
         _looks_right(one, "usage")
+
+
+def test_the_checker_of_these_tests_finds_what_is_wrong(guest: Visitor) -> None:
+    guest.page.set_content(
+        "<title>x</title><input><p style='width:3000px;color:#ddd;background:#fff'>faint</p>"
+    )
+
+    rules = {finding.partition(":")[0] for finding in guest.serious_findings()}
+
+    assert {"label", "color-contrast", "html-has-lang"} <= rules
+    assert guest.overflow_pixels() > 0
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(guest: Visitor, media: MediaServer) -> None:
