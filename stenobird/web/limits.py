@@ -185,6 +185,9 @@ def _storage(settings: Settings) -> Storage:
     if settings.redis_url is None:
         return MemoryStorage()
     url = settings.redis_url.get_secret_value()
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        # Its own word for this is that another library is missing.
+        raise _not_a_url()
     try:
         return RedisStorage(
             "async+redis+" + url if url.startswith("unix:") else "async+" + url,
@@ -195,6 +198,8 @@ def _storage(settings: Settings) -> Storage:
             socket_connect_timeout=ANSWER_SECONDS,
         )
     except ValueError as exc:
-        raise ConfigurationError(
-            "STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://."
-        ) from exc
+        raise _not_a_url() from exc
+
+
+def _not_a_url() -> ConfigurationError:
+    return ConfigurationError("STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://.")

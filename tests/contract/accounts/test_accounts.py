@@ -129,7 +129,7 @@ async def test_jobs_left_behind_by_a_deleted_account_are_found(
             "http://t",
             RecognitionOptions(),
             account_id="acct_1",
-            origin=origin,  # type: ignore[arg-type]  # both are literals of the port
+            origin=origin,
         )
         await jobs.create(job, NewEvent("status", "{}"), max_queued=100)
     assert await accounts.deleted_with_jobs() == []

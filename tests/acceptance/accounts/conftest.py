@@ -1,0 +1,49 @@
+"""A running server of its own for each test, with limits that a test's clock moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from stenobird.testing.fakes import FakeClock
+from stenobird.testing.web_world import WebWorld, web_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The clock of the rate limits, at the first second of a minute."""
+    return FakeClock(1_800_000_000.0)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, clock: FakeClock) -> AsyncIterator[WebWorld]:
+    """The web layer over the real services, with a worker that the test plays."""
+    async with web_world(tmp_path, clock=clock) as world:
+        yield world
+
+
+@pytest.fixture
+async def http(world: WebWorld) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a key."""
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(base_url=world.url, trust_env=False, limits=limits, timeout=60.0) as client:
+        yield client
+
+
+@pytest.fixture
+async def secret(world: WebWorld) -> str:
+    """A live key of the operator's account."""
+    key, _ = await world.keys.create()
+    return key
+
+
+@pytest.fixture
+def bearer(secret: str) -> dict[str, str]:
+    """Headers with that key."""
+    return {"Authorization": f"Bearer {secret}"}
