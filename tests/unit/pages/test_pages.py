@@ -1,0 +1,51 @@
+"""Templates and forms."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.requests import Request
+
+from stenobird.errors import InvalidRequest, TranscriptNotFound
+from stenobird.web.pages import MAX_FORM_BYTES, READING, Pages, clock_time, read_form
+
+pytestmark = pytest.mark.anyio
+
+
+def _posted(body: bytes) -> Request:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (7.99, "0:07"), (750, "12:30"), (3599.9, "59:59"), (3723, "1:02:03")]
+)
+def test_positions_are_written_as_people_write_them(seconds: float, shown: str) -> None:
+    assert clock_time(seconds) == shown
+
+
+def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> None:
+    page = Pages().render("problem.html", 404, headers=READING, error=TranscriptNotFound())
+    text = bytes(page.body).decode()
+
+    assert page.status_code == 404
+    assert "/static/app.css?v=" in text
+    assert "<style" not in text
+    assert " style=" not in text
+    assert "onclick" not in text
+    assert page.headers["content-security-policy"] == READING["Content-Security-Policy"]
+
+
+async def test_a_form_is_read_as_browsers_send_it() -> None:
+    form = await read_form(_posted(b"audio_url=https%3A%2F%2Fexample.com%2Fa+b.mp3&x="))
+
+    assert form == {"audio_url": "https://example.com/a b.mp3"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"a=%ff", b"\xff\xfe=1", b"a=" + b"x" * MAX_FORM_BYTES, b"&".join([b"a=1"] * 51)]
+)
+async def test_a_form_that_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        await read_form(_posted(body))
