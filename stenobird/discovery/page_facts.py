@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird.discovery import dates, urls
 from stenobird.discovery.episodes import plain
 from stenobird.discovery.rungs import Link
+from stenobird.discovery.surroundings import text_of
 
 if TYPE_CHECKING:
     from stenobird.discovery.json_ld import JSONLDFacts
@@ -195,7 +196,7 @@ def _read_titles(tree: Any, head: PageHead, structured: JSONLDFacts) -> None:
 
 
 def _joined(element: Any | None) -> str | None:
-    return (" ".join("".join(element.itertext()).split())[:500] or None) if element is not None else None
+    return (text_of(element, 500) or None) if element is not None else None
 
 
 def _time_element(tree: Any) -> str | None:
@@ -216,11 +217,7 @@ def _links(tree: Any, base: str) -> tuple[Link, ...]:
     for element in islice(tree.iter("a"), MAX_LINKS):
         address = urls.absolute(base, element.get("href") or "")
         if address:
-            text = (
-                " ".join("".join(element.itertext()).split())
-                or element.get("title")
-                or element.get("aria-label")
-            )
+            text = text_of(element) or element.get("title") or element.get("aria-label")
             found.append(
                 Link(
                     address,

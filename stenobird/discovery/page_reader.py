@@ -54,8 +54,7 @@ def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = Fa
     tree = _tree(text)
     if tree is None:
         return PageFacts(url=url, final_url=url)
-    hints = {match[0] for match in AUDIO_HINT.finditer(text)}
-    return _PageReader(tree, url, hints).facts(with_state=with_state)
+    return _PageReader(tree, url, text).facts(with_state=with_state)
 
 
 def _tree(text: str) -> Any | None:
@@ -74,9 +73,10 @@ def _tree(text: str) -> Any | None:
 
 
 class _PageReader:
-    def __init__(self, tree: Any, url: str, hints: set[str]) -> None:
+    def __init__(self, tree: Any, url: str, source: str) -> None:
         self.tree = tree
-        self.hints = hints
+        self.source = source
+        self.hints = {match[0] for match in AUDIO_HINT.finditer(source)}
         self.url = url
         base = next((element.get("href") for element in tree.iter("base")), None)
         self.base = (urls.absolute(url, base) if base else None) or url
@@ -216,7 +216,7 @@ class _PageReader:
         )
 
     def _from_microdata(self) -> None:
-        for element in _MICRODATA(self.tree):
+        for element in _MICRODATA(self.tree) if "itemprop" in self.source else ():
             value = element.get("href") or element.get("content") or element.get("src")
             url = urls.absolute(self.base, value) if value else None
             kind = (element.get("type") or "").lower()
@@ -243,7 +243,7 @@ class _PageReader:
                     "page.attribute",
                     element,
                 )
-        for element in self.tree.iter("a", "link"):
+        for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-MEMORY_BYTES: Final = 1536 * 1024**2
+MEMORY_BYTES: Final = 320 * 1024**2
 CPU_SECONDS: Final = 10
 OPEN_FILES: Final = 32
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stenobird.ports import FoundAudio, VerdictSink
     from stenobird.sources import Stage
 
-PAGE_BYTES: Final = 4 * 1024**2
+PAGE_BYTES: Final = 3 * 1024**2
 """A longer page is read up to here: what matters stands in its first part."""
 FEED_BYTES: Final = 24 * 1024**2
 """A longer feed is read up to here: the newest episodes come first in nearly all."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 MAX_ANCESTORS: Final = 40
+MAX_NODES: Final = 150
+"""How many nodes below an element are looked at."""
 
 _ASIDE = re.compile(
     r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers"
@@ -139,12 +142,20 @@ def labels(element: Any) -> str:
 
 
 def text_of(element: Any, limit: int = 400) -> str:
-    """Return the first `limit` characters of an element's text; stops reading there."""
+    """Return the first `limit` characters of an element's text, of its first `MAX_NODES` nodes at most.
+
+    The bound is on nodes as well, since a hostile page may nest a million of them without a word.
+    """
     parts: list[str] = []
     length = 0
-    for part in element.itertext():
-        parts.append(part)
-        length += len(part)
+    for node in islice(element.iter(), MAX_NODES):
+        for part in (
+            node.text if isinstance(node.tag, str) else None,
+            node.tail if node is not element else None,
+        ):
+            if part:
+                parts.append(part)
+                length += len(part)
         if length > limit * 2:
             break
     return " ".join(" ".join(parts).split())[:limit]

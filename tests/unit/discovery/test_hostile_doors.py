@@ -1,0 +1,108 @@
+"""Every door through which a document can name an address: none of them leads inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.platforms import platform_rules
+from stenobird.egress.client import EgressClient
+from stenobird.egress.policy import EgressPolicy
+from stenobird.errors import JobError, UnsupportedURL
+from stenobird.testing.connect_proxy import ConnectProxy
+from stenobird.testing.fakes import FakeClock
+from stenobird.testing.raw_server import answer, open_server
+
+if TYPE_CHECKING:
+    from anyio.abc import SocketStream
+
+    from stenobird.sources import Verdict
+    from stenobird.testing.raw_server import RawRequest
+
+pytestmark = pytest.mark.anyio
+
+INTERNAL = (
+    "http://127.0.0.1/a.mp3",
+    "http://0x7f.1/a.mp3",
+    "http://[::1]/a.mp3",
+    "http://[::ffff:169.254.169.254]/latest/meta-data/a.mp3",
+    "http://10.0.0.1/a.mp3",
+    "http://localhost/a.mp3",
+    "http://metadata/computeMetadata/v1/a.mp3",
+    "http://public.test:22/a.mp3",
+    "file:///etc/passwd",
+)
+DOORS = {
+    "enclosure": (
+        '<rss version="2.0"><channel><item><title>T</title>'
+        '<enclosure url="{url}" type="audio/mpeg"/></item></channel></rss>'
+    ),
+    "atom": (
+        '<feed xmlns="http://www.w3.org/2005/Atom"><entry>'
+        '<link rel="enclosure" type="audio/mpeg" href="{url}"/></entry></feed>'
+    ),
+    "xml_base": (
+        '<feed xmlns="http://www.w3.org/2005/Atom" xml:base="{url}"><entry>'
+        '<link rel="enclosure" type="audio/mpeg" href="x.mp3"/></entry></feed>'
+    ),
+    "page_link": '<h1>T</h1><a download href="{url}">Download mp3</a>',
+    "audio_element": '<h1>T</h1><audio src="{url}"></audio>',
+    "og_audio": '<meta property="og:audio" content="{url}"><h1>T</h1>',
+    "json_ld": (
+        '<script type="application/ld+json">'
+        '{{"@type":"PodcastEpisode","associatedMedia":{{"contentUrl":"{url}"}}}}</script>'
+    ),
+    "base_href": '<base href="{url}"><h1>T</h1><audio src="x.mp3"></audio>',
+    "inline_state": '<h1>T</h1><script>var s={{"audioUrl":"{url}"}}</script>',
+    "iframe": '<h1>T</h1><iframe src="{url}?player=episode"></iframe>',
+    "feed_link": '<h1>T</h1><link rel="alternate" type="application/rss+xml" href="{url}">',
+    "refresh": '<meta http-equiv="refresh" content="0;url={url}">',
+    "oembed": '<link rel="alternate" type="application/json+oembed" href="{url}">',
+    "m3u": "#EXTM3U\n{url}\n",
+    "pls": "[playlist]\nFile1={url}\n",
+    "xspf": (
+        '<playlist xmlns="http://xspf.org/ns/0/"><trackList><track>'
+        "<location>{url}</location></track></trackList></playlist>"
+    ),
+    "asx": '<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
+    "opml": '<opml version="2.0"><body><outline type="rss" xmlUrl="{url}"/></body></opml>',
+    "xxe": (
+        '<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY f SYSTEM "{url}">]><rss version="2.0"><channel><title>&f;</title>'
+        "<item><title>&f;</title></item></channel></rss>"
+    ),
+    "external_dtd": (
+        '<?xml version="1.0"?><!DOCTYPE rss SYSTEM "{url}">'
+        '<rss version="2.0"><channel><item/></channel></rss>'
+    ),
+    "redirect": "redirect",
+}
+
+
+@pytest.mark.parametrize("url", INTERNAL)
+@pytest.mark.parametrize("door", DOORS)
+async def test_no_document_leads_to_an_internal_address(searcher: Any, door: str, url: str) -> None:
+    async def serve(_request: RawRequest, stream: SocketStream) -> None:
+        if door == "redirect":
+            await stream.send(answer(302, b"", {"Location": url}))
+        else:
+            await stream.send(answer(200, DOORS[door].format(url=url).encode(), {"Refresh": f"0;url={url}"}))
+
+    async def report(verdict: Verdict) -> None:
+        assert verdict.message
+
+    directory = PodcastDirectory(FakeClock())
+    async with open_server(serve) as server, ConnectProxy() as proxy:
+        proxy.route("public.test", server.port)
+        trusting = proxy.client_context()
+        async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=trusting) as client:
+            rungs = Rungs(platform_rules(directory), DirectoryRung(directory))
+            ladder = DiscoveryLadder(client, searcher.parser, rungs)
+            with pytest.raises(JobError) as caught:
+                await ladder.find("https://public.test/page", preview=False, report=report)
+        asked = {target for target in proxy.targets if not target.startswith("itunes.apple.com")}
+    assert asked == {"public.test:443"}
+    if door in {"enclosure", "audio_element", "redirect"} and url.startswith("http:"):
+        assert isinstance(caught.value, UnsupportedURL)
