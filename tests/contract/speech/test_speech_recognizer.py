@@ -146,9 +146,8 @@ async def test_an_unknown_language_is_refused(recognizer: SpeechRecognizer, pcm:
         await transcribed(recognizer, blocks(pcm), options=RecognitionOptions(language="xx"))
 
 
+@pytest.mark.parametrize("recognizer", ["whisper", "offline"], indirect=True)
 async def test_words_are_there_when_asked_for(recognizer: SpeechRecognizer, pcm: PCM) -> None:
-    if recognizer.engine == "fake":
-        pytest.skip("the fake host has no words")
     options = RecognitionOptions(word_timestamps=True)
     windows = await transcribed(recognizer, blocks(pcm[: 6 * SAMPLE_RATE]), options=options)
 
