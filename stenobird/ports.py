@@ -682,7 +682,7 @@ class AccountStore(StandingStore, Protocol):
         """Change tier or billing or both; `None` when there is no such account."""
 
     async def delete_account(self, account_id: str, *, by: str) -> bool:
-        """Forget name, address, stored answers and unsent messages; return whether the account was there.
+        """Forget name, address, answers, messages and uploads; return whether the account was there.
 
         Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
         """

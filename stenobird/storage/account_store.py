@@ -21,8 +21,10 @@ from stenobird.storage.schema import (
     outbox,
     recoveries,
     reservations,
+    uploads,
     wallet_entries,
     wallets,
+    webhook_secrets,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class SqlAccountStore:
         return account_from_row(row) if row is not None else None
 
     async def delete_account(self, account_id: str, *, by: str) -> bool:
-        """Forget name, address, stored answers and unsent messages; return whether the account was there.
+        """Forget name, address, answers, messages and uploads; return whether the account was there.
 
         Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
         """
@@ -123,6 +125,15 @@ class SqlAccountStore:
             await connection.execute(delete(idempotency).where(idempotency.c.account_id == account_id))
             await connection.execute(
                 delete(outbox).where(outbox.c.account_id == account_id, outbox.c.kind == "webhook")
+            )
+            # Their bytes go with the next sweep of uploads, once no job needs them.
+            await connection.execute(
+                update(uploads)
+                .where(uploads.c.account_id == account_id)
+                .values(expires_at=0.0, filename=DELETED_NAME)
+            )
+            await connection.execute(
+                delete(webhook_secrets).where(webhook_secrets.c.account_id == account_id)
             )
             await connection.execute(delete(recoveries).where(recoveries.c.account_id == account_id))
             await connection.execute(

@@ -19,6 +19,7 @@ from stenobird.errors import (
     StenobirdError,
 )
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
+from stenobird.web.limits import headers_of, limit_request
 from stenobird.web.openai.answers import Deltas, document, openai_error
 from stenobird.web.openai.wish import read_wish
 from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
@@ -66,9 +67,11 @@ def _in_openai_shape(
 
     async def answered(self: _S, request: Request) -> Response:
         try:
-            return await method(self, request)
+            response = await method(self, request)
         except StenobirdError as error:
-            return openai_error(error)
+            response = openai_error(error)
+        response.headers.update(headers_of(request))
+        return response
 
     return answered
 
@@ -94,6 +97,7 @@ class _Audio:
             raise MissingAPIKey
         if caller.scope == "read_only":
             raise ReadOnlyKey
+        await limit_request(request, services.limits, caller)
         if self._receiving.locked():
             raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
         async with (
