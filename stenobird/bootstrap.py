@@ -115,6 +115,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
         jobs = SqlJobStore(database)
         spool = SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes)
         account_store = SqlAccountStore(database)
+        billing_store = SqlBillingStore(database)
         yield Storage(
             jobs=jobs,
             keys=KeyService(SqlKeyStore(database)),
@@ -124,9 +125,10 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
                 account_store,
                 SqlUsageStore(database),
                 remove_jobs=partial(remove_account_jobs, jobs, account_store, discard=spool.discard),
+                farewells=[billing_store.say_farewell],
             ),
             idempotency=SqlIdempotencyStore(database),
-            billing=SqlBillingStore(database),
+            billing=billing_store,
             shares=SqlShareStore(database),
             upload_slots=SqlUploadStore(database),
             webhook_secrets=SqlWebhookSecrets(database, new_secret),

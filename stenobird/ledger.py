@@ -39,6 +39,8 @@ LATE_SECONDS: Final = 1800
 DEDUPE_SECONDS: Final = 23 * 3600
 """How long a meter event is repeated under its identifier: Stripe's 24 hours less a margin for clocks."""
 WEEK_SECONDS: Final = 7 * 86_400
+ACCOUNT_DELETED: Final = "stenobird.account.deleted"
+"""Type of an event of our own, so that ending a subscription survives a crash and a Stripe that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,9 @@ class BillingStore(Protocol):
         anchor_at: float | None,
     ) -> bool:
         """Set what Stripe says, unless another write came between `account` and now; return whether."""
+
+    async def say_farewell(self, account_id: str) -> None:
+        """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
 
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
         """Set the account's spending cap a billing week; `None` lifts it."""

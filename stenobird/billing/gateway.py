@@ -124,6 +124,9 @@ class BillingGateway(Protocol):
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
         """Return the subscription as it stands now; `None` when there is none."""
 
+    async def end_subscription(self, subscription_id: str) -> None:
+        """Let the subscription end with its week, so that what was used is still charged. Idempotent."""
+
     async def dispute(self, dispute_id: str) -> DisputeStatus | None:
         """Return the dispute as it stands now; `None` when there is none."""
 

@@ -6,13 +6,14 @@ no difference; the version of the account's row keeps an older answer from repla
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from stenobird.errors import StorageUnavailable
-from stenobird.ledger import NewAccount
+from stenobird.ledger import ACCOUNT_DELETED, NewAccount
 
 if TYPE_CHECKING:
     from stenobird.billing.gateway import BillingGateway
@@ -34,11 +35,14 @@ class Standing:
         self._store = store
         self._gateway = gateway
         self._clock = clock
+        self._turn = asyncio.Lock()
 
     async def handle(self, event: StoredEvent) -> None:
         """Do what the event asks for; doing it again changes nothing."""
         if event.type.startswith("checkout.session.") and event.object_id is not None:
             await self.complete(event.object_id)
+        elif event.type == ACCOUNT_DELETED and event.object_id is not None:
+            await self._gateway.end_subscription(event.object_id)
         elif event.type in _METER_REPORTS:
             await self._note_meter_errors(event)
         elif event.type.startswith("charge.dispute.") and event.object_id is not None:
@@ -66,7 +70,12 @@ class Standing:
             return checkout
         new = NewAccount(f"acct_{secrets.token_hex(10)}", paid.email or "customer", CHECKOUT_TIER)
         checkout = await self._store.complete_checkout(session_id, paid, new, now=self._clock.time())
-        if checkout is not None and checkout.account_id is not None:
+        # Who finds it completed by somebody else leaves the rest to them.
+        if (
+            checkout is not None
+            and checkout.account_id is not None
+            and (checkout.renewal or checkout.account_id == new.id)
+        ):
             account = await self._store.account(checkout.account_id)
             if account is not None:
                 await self.refresh(account)
@@ -74,6 +83,13 @@ class Standing:
 
     async def refresh(self, account: BillingAccount, *, dispute_id: str | None = None) -> None:
         """Ask Stripe about the account's subscription and disputes, and store the answer."""
+        # One after the other within a process, so that only other processes can come between.
+        async with self._turn:
+            current = await self._store.account(account.id)
+            if current is not None:
+                await self._refresh(current, dispute_id)
+
+    async def _refresh(self, account: BillingAccount, dispute_id: str | None) -> None:
         for _ in range(REFRESH_ATTEMPTS):
             subscription = None
             if account.subscription_id is not None:

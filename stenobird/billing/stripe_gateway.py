@@ -188,6 +188,13 @@ class StripeGateway:
             latest_receipt_url=getattr(subscription.latest_invoice, "hosted_invoice_url", None),
         )
 
+    async def end_subscription(self, subscription_id: str) -> None:
+        """Let the subscription end with its week, so that what was used is still charged. Idempotent."""
+        with _asking("end a subscription", missing_is_none=True):
+            await self._client.v1.subscriptions.update_async(
+                subscription_id, {"cancel_at_period_end": True}, {"max_network_retries": NETWORK_RETRIES}
+            )
+
     async def dispute(self, dispute_id: str) -> DisputeStatus | None:
         """Return the dispute as it stands now; `None` when there is none."""
         with _asking("look at a dispute", missing_is_none=True) as found:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
 
-from stenobird.ledger import BillingAccount, Checkout, StoredEvent
+from stenobird.ledger import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
 from stenobird.storage.metering_store import SqlMeteringStore
 from stenobird.storage.schema import (
     accounts,
@@ -88,6 +88,17 @@ class SqlBillingStore(SqlMeteringStore):
                 await _note(connection, account.id, f"account.{state}", account.customer_id or account.id)
             return True
 
+    async def say_farewell(self, account_id: str) -> None:
+        """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
+        account = await self.account(account_id)
+        if account is not None and account.subscription_id is not None and account.state != "cancelled":
+            farewell = StoredEvent(
+                f"bye_{account.subscription_id}", ACCOUNT_DELETED, account.subscription_id, None
+            )
+            async with self._db.read() as connection:
+                now = await connection.scalar(select(db_now()))
+            await self.add_event(farewell, now=now or 0.0)
+
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
         """Set the account's spending cap a billing week; `None` lifts it."""
         async with self._db.write() as connection:
@@ -153,6 +164,7 @@ class SqlBillingStore(SqlMeteringStore):
                 return _checkout(row)
             stripe = {
                 "state": "active",
+                "billing": "metered",
                 "stripe_customer_id": paid.customer_id,
                 "stripe_subscription_id": paid.subscription_id,
                 "billing_anchor_at": paid.anchor_at,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 import secrets
 import socket
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from stripe.params import (
     PriceCreateParams,
     ProductCreateParams,
     SubscriptionRetrieveParams,
+    SubscriptionUpdateParams,
 )
 from stripe.params.billing import (
     MeterCreateParams,
@@ -230,6 +230,7 @@ class FakeStripe:
             ("POST", "/v1/checkout/sessions"): self._create_session,
             ("GET", "/v1/checkout/sessions/{id}"): self._retrieve("checkout.session", "subscription"),
             ("GET", "/v1/subscriptions/{id}"): self._retrieve("subscription", "latest_invoice"),
+            ("POST", "/v1/subscriptions/{id}"): self._update_subscription,
             ("GET", "/v1/disputes/{id}"): self._retrieve("dispute", "charge"),
             ("GET", "/v1/customers/{id}"): self._retrieve("customer"),
             ("POST", "/v1/billing_portal/sessions"): self._create_portal_session,
@@ -362,6 +363,14 @@ class FakeStripe:
         return self._add(
             "billing_portal.session", "bps", **params, url=f"{self.url}/p/session/{secrets.token_hex(8)}"
         )
+
+    def _update_subscription(self, params: Json, subscription_id: str) -> Json:
+        _check(params, SubscriptionUpdateParams)
+        subscription = self.objects.get(subscription_id)
+        if subscription is None or subscription["object"] != "subscription":
+            raise StripeRefusal(404, f"No such subscription: '{subscription_id}'", code="resource_missing")
+        subscription["cancel_at_period_end"] = params["cancel_at_period_end"] == "true"
+        return subscription
 
     def _create_meter(self, params: Json, _id: str) -> Json:
         _check(params, MeterCreateParams)
@@ -528,23 +537,6 @@ async def running_stripe(fake: FakeStripe) -> AsyncIterator[FakeStripe]:
                 server.should_exit = True
                 server.force_exit = True
                 await asyncio.wait((serving,))
-
-
-def random_faults(seed: int, rates: Mapping[Fault, float]) -> Callable[[str, str], Fault | None]:
-    """Return a source of faults for meter events, with these probabilities."""
-    dice = random.Random(seed)  # noqa: S311  # reproducible, not secret
-
-    def fault(_method: str, path: str) -> Fault | None:
-        if not path.endswith("/meter_events"):
-            return None
-        number = dice.random()
-        for kind, rate in rates.items():
-            if number < rate:
-                return kind
-            number -= rate
-        return None
-
-    return fault
 
 
 async def _hang(request: Request) -> Response:

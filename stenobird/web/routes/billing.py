@@ -20,6 +20,7 @@ from starlette.routing import Route
 from stenobird.billing.schemas import CapWish, EmailWish
 from stenobird.billing.service import CLAIM_SECONDS, PRICE
 from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
+from stenobird.web.limits import headers_of, limit_request
 from stenobird.web.pages import Pages, read_form
 from stenobird.web.requests import base_url_of, caller_of, read_json_object, services_of
 
@@ -76,6 +77,8 @@ class StartCheckout(HTTPEndpoint):
         """Begin a Checkout Session: `checkout_url` is where its buyer goes, in a browser."""
         billing = _billing(request)
         caller = await caller_of(request)
+        # Anybody may ask, and each time Stripe is asked.
+        await limit_request(request, services_of(request).limits, caller)
         wish = EmailWish.parse(await read_json_object(request, field="email"))
         # Only a page of our own can keep the cookie, so only then the key waits for it.
         browser = _browser(request) if request.headers.get("sec-fetch-site") == "same-origin" else None
@@ -85,6 +88,7 @@ class StartCheckout(HTTPEndpoint):
         response = JSONResponse(
             {"checkout_url": started.url, "checkout_session_id": started.id}, headers=_NO_STORE
         )
+        response.headers.update(headers_of(request))
         if browser is not None:
             _remember_browser(request, response, browser)
         return response
@@ -132,6 +136,7 @@ class Recover(HTTPEndpoint):
     async def post(self, request: Request) -> Response:
         """Answer 202 whoever asks; a mail with a link goes to the address if an account has it."""
         billing = _billing(request)
+        await limit_request(request, services_of(request).limits, None)
         billing.ask_recovery(EmailWish.parse(await read_json_object(request, field="email")).email)
         message = "If there is an account with this address, a mail with a link is on its way."
         return JSONResponse({"message": message}, 202, _NO_STORE)
@@ -172,6 +177,7 @@ class PricingPage(HTTPEndpoint):
             wish = EmailWish.parse({"email": email})
         except InvalidRequest:
             return _pricing(request, 400, problem="This is no e-mail address.", email=email)
+        await limit_request(request, services_of(request).limits, None)
         browser = _browser(request)
         started = await billing.start_checkout(wish.email, base_url=base_url_of(request), browser=browser)
         response = RedirectResponse(started.url, 303, _NO_STORE)
@@ -262,6 +268,7 @@ class RecoverPage(HTTPEndpoint):
             if key is None:
                 return _pages(request).render("billing/recover.html", 410, state="used", token="")
             return _pages(request).render("billing/key.html", key=key, base_url=base_url_of(request))
+        await limit_request(request, services_of(request).limits, None)
         billing.ask_recovery(EmailWish.parse({"email": form.get("email", "")}).email)
         return _pages(request).render("billing/recover.html", 202, state="asked", token="")
 

@@ -66,6 +66,7 @@ async def test_what_does_not_exist_is_none(till: Till) -> None:
     assert await till.gateway.paid_checkout("cs_test_nosuchsession") is None
     assert await till.gateway.subscription("sub_nosuchsubscription") is None
     assert await till.gateway.dispute("du_nosuchdispute") is None
+    await till.gateway.end_subscription("sub_nosuchsubscription")
 
 
 async def test_a_customer_that_does_not_exist_is_refused(till: Till) -> None:

@@ -15,10 +15,9 @@ from stenobird.billing.worker import BillingWorker
 from stenobird.errors import StorageUnavailable
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.schema import accounts, usage
-from stenobird.testing.fake_stripe import random_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stenobird.ledger import BillingAccount, MeterRow
     from stenobird.testing.billing_world import BillingWorld
@@ -39,6 +38,23 @@ FAULTS: dict[Fault, float] = {
     "hang_after": 0.001,
     "429": 0.01,
 }
+
+
+def random_faults(seed: int, rates: Mapping[Fault, float]) -> Callable[[str, str], Fault | None]:
+    """Return a source of faults for meter events, with these probabilities."""
+    dice = random.Random(seed)
+
+    def fault(_method: str, path: str) -> Fault | None:
+        if not path.endswith("/meter_events"):
+            return None
+        number = dice.random()
+        for kind, rate in rates.items():
+            if number < rate:
+                return kind
+            number -= rate
+        return None
+
+    return fault
 
 
 class MortalStore(SqlBillingStore):

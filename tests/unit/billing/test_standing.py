@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -222,6 +223,34 @@ async def test_events_of_strangers_and_of_other_kinds_change_nothing(world: Bill
     world.fake._tell("price.updated", world.fake.objects[subscription_of(account)])
     await world.hear()
     assert (await world.reload(account)).state == "active"
+
+
+async def test_a_deleted_account_ends_its_subscription_with_the_week_though_stripe_is_away(
+    world: BillingWorld,
+) -> None:
+    account = await world.bought()
+    world.fake.fault = lambda _method, _path: "429"
+    await world.store.say_farewell(account.id)
+    await world.store.say_farewell(account.id)
+    # Its time is the database's.
+    world.clock.now = max(world.clock.now, time.time() + 60)
+    assert await world.worker.step()
+    assert "cancel_at_period_end" not in world.fake.objects[subscription_of(account)]
+    world.fake.fault = lambda _method, _path: None
+    world.clock.advance(3600)
+    while await world.worker.step():
+        pass
+    assert world.fake.objects[subscription_of(account)]["cancel_at_period_end"]
+
+
+async def test_an_account_without_a_subscription_has_nothing_to_end(world: BillingWorld) -> None:
+    account = await world.bought()
+    world.fake.set_subscription(subscription_of(account), "canceled")
+    await world.hear()
+    before = await stored_events(world)
+    await world.store.say_farewell(account.id)
+    await world.store.say_farewell("acct_nobody")
+    assert await stored_events(world) == before
 
 
 # --- the cap ---
