@@ -98,9 +98,14 @@ _SOUND = re.compile(
 )
 _LIVE = re.compile(
     r"streamguys|icecast|shoutcast|streamtheworld|radiojar\.com|zeno\.fm|ihrhls\.com|securenetsystems|streamon\.fm"
-    r"|\.radio\.co/|radionomy|stream\.live\.|listen2myradio|rcast\.net|radiostreamlive|voscast|caster\.fm|live365"
+    r"|\.radio\.co/|radionomy|stream\.live\.|sslstream|rndfnk\.com|\.ic\.llnwd\.|listen2myradio|rcast\.net|radiostreamlive|voscast|caster\.fm|live365"
     r"|/live(?:/|\.m3u8|\.mp3|-?stream|$)|/;|/listen\.(?:pls|m3u)|livestream|live-stream|[-_/]live\.m3u8"
     r"|//ice\d*\.\w+\.\w+/",
+    re.IGNORECASE,
+)
+# /dlf/01/128/mp3/stream.mp3: short names, bit rates; no date, no slug, no number of an episode.
+_LIVE_PATH = re.compile(
+    r"(?:(?:0\d|32|48|64|96|128|192|256|320|[a-z][\w.]{0,11})/){0,4}(?:stream|listen|live)\d?(?:\.(?:mp3|aac|ogg|m3u8|pls))?",
     re.IGNORECASE,
 )
 _LIVE_LABEL = re.compile(
@@ -137,6 +142,8 @@ def rejection(url: str) -> str | None:  # noqa: PLR0911  # one reason a branch
 def is_live(url: str) -> bool:
     """Tell whether the address looks like a radio station's endless stream."""
     if _LIVE.search(url):
+        return True
+    if _LIVE_PATH.fullmatch(urls.path_of(url).strip("/")):
         return True
     labels, path = urls.host_of(url).split("."), urls.path_of(url).strip("/")
     port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)

@@ -74,6 +74,9 @@ _UNWANTED_NEARBY = re.compile(
 )
 
 
+_SPOKEN_BY_MACHINE = re.compile(r"type[\"']?\s*:\s*[\"']tts|voice_?id|text_?to_?speech")
+
+
 @dataclass(frozen=True, slots=True)
 class Mention:
     """An audio address in a text, the title nearest to it, and whether its surroundings speak against it."""
@@ -134,9 +137,10 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
         seen.add(url)
         before = text[max(0, start - CONTEXT_CHARACTERS) : start]
         after = text[end : end + CONTEXT_CHARACTERS]
-        yield Mention(
-            url, _nearest_title(before, after), bool(_UNWANTED_NEARBY.search(_own_object(before).lower()))
+        unwanted = _UNWANTED_NEARBY.search(_own_object(before).lower()) or _SPOKEN_BY_MACHINE.search(
+            after.partition("}")[0].lower()
         )
+        yield Mention(url, _nearest_title(before, after), bool(unwanted))
 
 
 def _absolute_spots(text: str, *, keyed: bool) -> Iterator[tuple[int, int, str]]:

@@ -61,7 +61,11 @@ _FEED_HOSTS: Final = (
     "zencast.fm",
     "feedpress.me",
 )
-_COMMENT_FEED = re.compile(r"comments?(?:[/_-]|\b)|kommentar|commentaires|comentarios", re.IGNORECASE)
+_COMMENT_FEED = re.compile(
+    r"comments?(?:[/_-]|\b)|kommentar|kommentti|commentaires|coment[aá]rios|commenti|reacties|comentaris|yorum"
+    r"|コメント|评论|комментари|σχόλι|댓글",
+    re.IGNORECASE,
+)
 _TITLE_SEPARATOR = re.compile(r"\s+[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s+")
 
 
@@ -103,7 +107,7 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
     head.canonical = canonical or urls.absolute(base, head.first("og:url") or "")
     head.links = _links(tree, base)
     head.iframes = _iframes(tree, base, head, structured)
-    head.feeds = _feeds(elements, head.links, structured)
+    head.feeds = _feeds(elements, head.links, structured, url)
     head.oembed = tuple(
         address
         for element, rel, address in elements
@@ -233,14 +237,16 @@ def _links(tree: Any, base: str) -> tuple[Link, ...]:
 
 
 def _feeds(  # noqa: C901  # one place where feeds are linked a branch
-    elements: list[Any], links: tuple[Link, ...], structured: JSONLDFacts
+    elements: list[Any], links: tuple[Link, ...], structured: JSONLDFacts, page_url: str
 ) -> tuple[str, ...]:
     """Return addresses of feeds, the likeliest podcast feed first; comment feeds are left out."""
     scored: dict[str, float] = {}
+    # WordPress gives each post a feed of its comments, in whatever language.
+    own = None if urls.is_home(page_url) else f"{urls.page_key(page_url)}/feed"
 
     def add(address: str, label: str, points: float) -> None:
         text = f"{address} {label}"
-        if _COMMENT_FEED.search(text) or len(scored) > 50:
+        if _COMMENT_FEED.search(text) or urls.page_key(address) == own or len(scored) > 50:
             return
         if re.search(r"podcast|episodes?|audio|mp3|m4a|aac", text, re.IGNORECASE):
             points += 3

@@ -165,9 +165,10 @@ class _PageReader:
                     url = urls.absolute(self.base, content)
                     if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
                         continue
-                    video = (kind.startswith("video/") or urls.is_video_url(url)) and not urls.is_audio_url(
-                        url
-                    )
+                    # In a page's head, an HLS address is a video's unless it is said to be audio.
+                    hls = urls.extension(url) == "m3u8" and not kind.startswith("audio/")
+                    video = kind.startswith("video/") or urls.is_video_url(url) or hls
+                    video = video and not urls.is_audio_url(url)
                     self.findings.append(
                         Finding(
                             url,

@@ -31,6 +31,7 @@ def urls_of(*findings: Finding, page: PageWords = PAGE) -> tuple[str, list[str]]
         ("https://stream.x.example/station.mp3", "live"),
         ("http://x.example:8000/stream", "live"),
         ("https://x.example/live/station.m3u8", "live"),
+        ("https://st01.x.example/dlf/01/128/mp3/stream.mp3", "live"),
         ("https://x.example/file.mp3.m3u", "not an audio file"),
         ("https://en.wikipedia.org/wiki/File:Song.ogg", "page about a file"),
         ("https://x.example/a'+Math.random()+'.mp3", "script"),
@@ -50,6 +51,8 @@ def test_what_can_be_nobodys_audio_is_rejected_with_its_reason(url: str, reason:
         "https://x.example/episodes/sounds-of-summer.mp3",
         "https://dts.podtrac.com/redirect.mp3/x.example/a.mp3",
         "https://x.example/play/7",
+        "https://x.example/episodes/4711/stream",
+        "https://x.example/audio/42/stream.mp3",
     ],
 )
 def test_what_only_sounds_like_that_is_not_rejected(url: str) -> None:
