@@ -34,6 +34,8 @@ COMMANDS = {
     "billing": Place(
         "stenobird.cli.billing", "billing", "Set Stripe up, and compare its bills with the ledger."
     ),
+    "openapi": Place("stenobird.cli.openapi", "openapi", "Print the OpenAPI document of this version."),
+    "mcp": Place("stenobird.cli.mcp", "mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
     "purge": Place("stenobird.cli.purge", "purge", "Delete transcripts past their retention."),
 }

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from stenobird.web import openapi
 from stenobird.web.alefbot import routes as alefbot
-from stenobird.web.alefbot.operations import alefbot_operations
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
+from stenobird.web.openapi.document import openapi_document
 from stenobird.web.routes import (
     account,
     billing,
@@ -28,7 +27,6 @@ from stenobird.web.routes import (
     usage,
 )
 from stenobird.web.sse import OpenStreams
-from stenobird.web.stenobird_operations import stenobird_operations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -72,7 +70,6 @@ def create_app(
             *billing.routes(),
             *operations.routes(),
             *pages.routes(),
-            *openapi.routes(),
             *developers.routes(),
             *(alefbot.routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *extra_routes,
@@ -89,8 +86,8 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.services = services
     app.state.streams = streams
-    app.state.openapi = openapi.document(
-        [stenobird_operations(), alefbot_operations(services.settings.api_prefix)]
+    app.state.openapi = openapi_document(
+        server_url=services.settings.public_url or "/", api_prefix=services.settings.api_prefix
     )
     return app
 

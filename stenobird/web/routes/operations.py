@@ -1,4 +1,4 @@
-"""For operators and their machines: `/healthz`, `/readyz`, `/metrics`."""
+"""For operators and programs: `/healthz`, `/readyz`, `/metrics`, `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ _log = structlog.get_logger("stenobird.web.operations")
 
 def routes() -> list[BaseRoute]:
     """Return the routes of this module."""
-    return [Route("/healthz", Health), Route("/readyz", Ready), Route("/metrics", Numbers)]
+    return [
+        Route("/healthz", Health),
+        Route("/readyz", Ready),
+        Route("/metrics", Numbers),
+        Route("/openapi.json", OpenAPI),
+    ]
 
 
 class Health(HTTPEndpoint):
@@ -77,3 +82,12 @@ class Numbers(HTTPEndpoint):
         return Response(
             services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE}
         )
+
+
+class OpenAPI(HTTPEndpoint):
+    """The description of the API for programs."""
+
+    async def get(self, request: Request) -> Response:
+        """Answer with the document."""
+        headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
+        return JSONResponse(request.app.state.openapi, headers=headers)

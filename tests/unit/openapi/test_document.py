@@ -1,0 +1,120 @@
+"""The OpenAPI document: valid, complete, and the one that is checked in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from openapi_spec_validator import validate
+
+import stenobird
+from stenobird.cli import main
+from stenobird.jobs.events import JobEvents
+from stenobird.transcript import Segment, Word
+from stenobird.web.alefbot import routes as alefbot
+from stenobird.web.openapi.document import as_text, openapi_document
+from stenobird.web.openapi.stenobird_dialect import EVENTS
+from stenobird.web.routes import (
+    account,
+    billing,
+    keys,
+    openai,
+    operations,
+    shares,
+    skills,
+    transcripts,
+    usage,
+)
+
+TOP = Path(stenobird.__file__).parent.parent
+PAGES = {"/pricing", "/success", "/success/key", "/recover"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return openapi_document()
+
+
+def _validator(document: dict[str, Any], schema: Any) -> Draft202012Validator:
+    return Draft202012Validator({**schema, "components": document["components"]})
+
+
+def test_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    validate(document)
+
+
+def test_checked_in_document_is_this_one(document: dict[str, Any]) -> None:
+    assert (TOP / "openapi.json").read_text() == as_text(document), (
+        "openapi.json is out of date. Run: stenobird openapi -o openapi.json"
+    )
+
+
+def test_command_prints_writes_and_checks_it(document: dict[str, Any], tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["openapi"]).output == as_text(document)
+    file = tmp_path / "openapi.json"
+    assert CliRunner().invoke(main, ["openapi", "-o", str(file)]).exit_code == 0
+    assert CliRunner().invoke(main, ["openapi", "--check", str(file)]).exit_code == 0
+    file.write_text("{}")
+    refused = CliRunner().invoke(main, ["openapi", "--check", str(file)])
+    assert refused.exit_code == 1
+    assert "out of date" in refused.output
+
+
+def test_every_address_of_the_api_is_in_it(document: dict[str, Any]) -> None:
+    modules = (transcripts, shares, keys, account, usage, billing, openai, operations, skills)
+    served = {route.path for module in modules for route in module.routes()}  # type: ignore[attr-defined, unused-ignore]
+    served |= {route.path for route in alefbot.routes("")}  # type: ignore[attr-defined, unused-ignore]
+    assert {path.replace(":path}", "}") for path in served} - PAGES == set(document["paths"])
+
+
+def test_every_operation_has_a_summary_answers_and_no_default(document: dict[str, Any]) -> None:
+    ids = []
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            ids.append(operation["operationId"])
+            assert operation["summary"], path
+            assert "default" not in operation["responses"]
+            assert any(status.startswith("2") for status in operation["responses"])
+    assert len(ids) == len(set(ids))
+
+
+def test_examples_of_errors_fit_their_schemas_and_name_their_codes(document: dict[str, Any]) -> None:
+    seen = 0
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                content = answer.get("content", {}).get("application/json", {})
+                validator = _validator(document, content.get("schema", {}))
+                for code, example in content.get("examples", {}).items():
+                    validator.validate(example["value"])
+                    assert f"`{code}`" in answer["description"]
+                    seen += 1
+    assert seen > 100
+
+
+def test_events_are_described_as_they_are_sent(document: dict[str, Any]) -> None:
+    events = JobEvents("tr_123", "https://stenobird.com")
+    word = Word(0.0, 1.0, "Hello", 0.9)
+    sent = {
+        "status": events.status("queued", "validating_url"),
+        "transcript": events.transcript(Segment(0.0, 1.0, "Hello", (word,)), 0, language="en"),
+        "preview_locked": events.preview_locked(),
+        "error": events.error({"error": "unsupported_url", "message": "No."}),
+        "done": events.done("completed", billable_minutes=1),
+    }
+    stream = document["paths"]["/v1/transcripts/{id}/events"]["get"]["responses"]["200"]["content"]
+    described = stream["text/event-stream"]["x-events"]
+    assert described.keys() == sent.keys() == EVENTS.keys()
+    for name, event in sent.items():
+        _validator(document, described[name]).validate(json.loads(event.data))
+
+
+def test_prefix_moves_the_uploads_dialect() -> None:
+    paths = openapi_document(server_url="http://127.0.0.1:8000", api_prefix="/x")["paths"]
+    assert "/x/api/v1/uploads" in paths
+    assert "/api/v1/uploads" not in paths
