@@ -106,7 +106,7 @@ def tier(account_id: str, new_tier: Any, billing: Any) -> None:
 def delete(account_id: str, *, yes: bool) -> None:
     """Delete an account's data: its name, its transcripts, their audio. Its keys stop working at once.
 
-    What it used stays in the ledger, without a name. End a Stripe subscription in Stripe's dashboard first.
+    What it used stays in the ledger, without a name. The running service ends its subscription at Stripe.
     """
     record = _run(lambda accounts: accounts.get(account_id))
     if not yes:
