@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
     max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
     previews_per_minute: int = Field(
-        30, ge=1, description="Previews that one client address may start a minute; IPv6 counts by /64."
+        60, ge=1, description="Previews that one client address may start a minute; IPv6 counts by /64."
     )
     premium_requests_per_minute: int = Field(
         30, ge=1, description="Requests a minute of an account of tier premium that make a transcript."

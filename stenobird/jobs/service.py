@@ -127,6 +127,25 @@ class JobService:
         self._account_gate = account_gate
         self._uploads = uploads
 
+    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
+        """Return the audio's and the webhook's URL as they will be fetched (empty for an upload).
+
+        Raises what is wrong with the request by itself, in this order: `ReadOnlyKey`, `InvalidURL`,
+        `WebhookRequiresAPIKey`, `MissingAPIKey` for an upload. Asks neither database nor network, so that a
+        refusal need not count against a rate limit.
+        """
+        if caller is not None and caller.scope == "read_only":
+            raise ReadOnlyKey
+        audio_url = self._policy_check(request.audio_url) if request.audio_url is not None else ""
+        webhook_url = None
+        if request.webhook_url is not None:
+            if caller is None:
+                raise WebhookRequiresAPIKey
+            webhook_url = self._policy_check(request.webhook_url)
+        if request.upload_id is not None and caller is None:
+            raise MissingAPIKey
+        return audio_url, webhook_url
+
     async def create(
         self,
         request: CreateTranscript,
@@ -147,22 +166,12 @@ class JobService:
         the account gate raises, `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`,
         `QueueBusy`.
         """
-        if caller is not None and caller.scope == "read_only":
-            raise ReadOnlyKey
+        audio_url, webhook_url = self.check(request, caller=caller)
         if (there := await self._already(job_id)) is not None:
             return there
         mode = _mode(caller)
-        if request.upload_id is None:
-            assert request.audio_url is not None
-            audio_url = self._policy_check(request.audio_url)
-        webhook_url = None
-        if request.webhook_url is not None:
-            if caller is None:
-                raise WebhookRequiresAPIKey
-            webhook_url = self._policy_check(request.webhook_url)
         if request.upload_id is not None:
-            if caller is None:
-                raise MissingAPIKey
+            assert caller is not None
             wish = UploadedJob(request.upload_id, request.options, webhook_url, origin=origin)
             return await self.create_uploaded(wish, caller=caller, base_url=base_url, job_id=job_id)
         preview_id = request.preview_id

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class Jobs(Protocol):
     """The jobs as one caller sees them: a job that isn't the caller's is `TranscriptNotFound`."""
 
+    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
+        """Raise what is wrong with the request by itself, before it counts against a limit."""
+
     async def create(
         self,
         request: CreateTranscript,

@@ -63,6 +63,7 @@ class Transcripts(HTTPEndpoint):
         caller = await caller_of(request)
         raw = await read_json_body(request)
         wish = CreateTranscript.parse(json_object(request, raw))
+        services.jobs.check(wish, caller=caller)
 
         async def make(job_id: str) -> Response:
             job = await services.jobs.create(
