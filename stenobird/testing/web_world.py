@@ -307,6 +307,10 @@ class MeasuredStreams:
         """Return the job's status."""
         return status_body(job)
 
+    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
+        """Refuse: nobody may make a job here."""
+        raise NotImplementedError
+
     async def create(
         self,
         request: CreateTranscript,
