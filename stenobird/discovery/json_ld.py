@@ -89,6 +89,8 @@ class _Place:
     key: str = ""
     listed: bool = False
     depth: int = 0
+    episode: int | None = None
+    """Which episode node holds it: its media are formats of one audio."""
 
 
 def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
@@ -127,7 +129,7 @@ def _walk(data: Any, place: _Place, budget: list[int]) -> Iterator[tuple[dict[st
         return
     if isinstance(data, list):
         listed = place.listed or (place.key in _LIST_KEYS and len(data) > 1)
-        inner = _Place(place.name, place.kinds, place.key, listed, place.depth + 1)
+        inner = _Place(place.name, place.kinds, place.key, listed, place.depth + 1, place.episode)
         for item in data:
             yield from _walk(item, inner, budget)
     elif isinstance(data, dict):
@@ -135,13 +137,14 @@ def _walk(data: Any, place: _Place, budget: list[int]) -> Iterator[tuple[dict[st
         yield data, place
         kinds = _kinds(data)
         name = _name(data) or place.name
+        # The budget only ever falls, so that it numbers the nodes.
+        episode = budget[0] if kinds & _EPISODES else place.episode
         for key, value in data.items():
             if isinstance(value, dict | list):
                 lower = key.lower()
                 listed = place.listed or (lower in _LIST_KEYS and isinstance(value, list) and len(value) > 1)
-                yield from _walk(
-                    value, _Place(name, kinds or place.kinds, lower, listed, place.depth + 1), budget
-                )
+                inner = _Place(name, kinds or place.kinds, lower, listed, place.depth + 1, episode)
+                yield from _walk(value, inner, budget)
 
 
 def _kinds(node: dict[str, Any]) -> frozenset[str]:
@@ -225,10 +228,12 @@ def _add(
     video = urls.is_video_url(url) or ("videoobject" in kinds and not urls.is_audio_url(url))
     if (needs_extension or video) and not (urls.is_audio_url(url) or urls.is_video_url(url)):
         return
-    around = f"{_name(node) or ''} {node.get('description') or ''} {node.get('@id') or ''} {place.key}"
-    narrated = bool(_NARRATION_WORDS.search(around[:2000])) or is_narration(around[:2000])
-    in_article = bool(place.kinds & _ARTICLES) or bool(kinds & _ARTICLES)
-    technique = "page.json_ld_article" if in_article and not place.kinds & _EPISODES else "page.json_ld"
+    in_episode = bool((place.kinds | kinds) & _EPISODES)
+    in_article = bool((place.kinds | kinds) & _ARTICLES) and not in_episode
+    technique = "page.json_ld_article" if in_article else "page.json_ld"
+    around = f"{_name(node) or ''} {node.get('@id') or ''} {place.key}"[:1000]
+    # An episode may well be called "The Narrator"; an article's audio of that name is its reading.
+    narrated = not in_episode and (bool(_NARRATION_WORDS.search(around)) or is_narration(around))
     facts.findings.append(
         Finding(
             url,
@@ -237,6 +242,7 @@ def _add(
             aside=place.listed,
             narration=narrated,
             video=video,
+            group=-100 - place.episode if place.episode is not None and not place.listed else None,
         )
     )
 

@@ -82,6 +82,7 @@ class _PageReader:
         self.base = (urls.absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
+        self._element_groups: dict[Any, int] = {}
         self._surroundings = Surroundings()
 
     def facts(self, *, with_state: bool) -> PageFacts:
@@ -243,6 +244,8 @@ class _PageReader:
                     attribute_mentions(str(value), self.base, hls="audio" in name or "audio" in tag),
                     "page.attribute",
                     element,
+                    # JSON in an attribute may list many episodes; plain values are formats of one.
+                    group=None if value.lstrip()[:1] in {"{", "["} else self._group_of(element),
                 )
         for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
@@ -256,7 +259,9 @@ class _PageReader:
         values: list[Any] = self.tree.xpath(f"//@*[{has_hint}]")
         return values[: MAX_FINDINGS * 2]
 
-    def _from_mentions(self, found: Iterator[Any], technique: str, element: Any) -> None:
+    def _from_mentions(
+        self, found: Iterator[Any], technique: str, element: Any, *, group: int | None = None
+    ) -> None:
         for mention in found:
             context = mention.title or f"{labels(element)} {text_of(element)} {heading_near(element)}"
             self._add(
@@ -265,7 +270,15 @@ class _PageReader:
                 element,
                 context=context,
                 penalty=40.0 if mention.unwanted else 0.0,
+                group=group,
             )
+
+    def _group_of(self, element: Any) -> int:
+        """Return the group of what the attributes of one element name: `data-mp3`, `data-ogg`."""
+        if element not in self._element_groups:
+            self._groups += 1
+            self._element_groups[element] = self._groups
+        return self._element_groups[element]
 
     def _from_link(self, element: Any, reference: str) -> None:
         url = urls.absolute(self.base, reference)
