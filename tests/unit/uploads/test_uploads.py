@@ -1,0 +1,188 @@
+"""Upload slots: swept when nobody needs them any more, and heard as if a server sent them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import update
+
+from stenobird.clock import SystemClock
+from stenobird.errors import AudioUnreachable, UploadNotAvailable, UploadNotFound, UploadSlotExpired
+from stenobird.jobs.uploaded import uploaded_source
+from stenobird.ports import Caller, JobRecord, NewEvent, NewJob, RecognitionOptions
+from stenobird.storage.blobs import ObjectBlobStore, open_blobs
+from stenobird.storage.engine import Database, open_database, sqlite_url
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.schema import db_now, uploads
+from stenobird.storage.upload_store import SqlUploadStore
+from stenobird.uploads.origin import UploadOrigin
+from stenobird.uploads.schemas import CreateUpload
+from stenobird.uploads.service import GRACE_SECONDS, ORPHAN_SECONDS, SLOT_MEMORY_SECONDS, UploadService
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+CALLER = Caller("acct_1", "key_1", "live", "full_access", "premium")
+DATA = bytes(range(256)) * 40
+
+
+@dataclass
+class Later(SystemClock):
+    """The system's clock, put forward."""
+
+    ahead_seconds: float = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead_seconds
+
+
+@dataclass
+class World:
+    database: Database
+    slots: SqlUploadStore
+    jobs: SqlJobStore
+    blobs: ObjectBlobStore
+    service: UploadService
+    clock: Later
+
+    async def filled(self, data: bytes = DATA) -> str:
+        wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=len(data))
+        slot = await self.service.create(wish, CALLER)
+        await self.service.write(slot.id, CALLER, chunks(data))
+        return slot.id
+
+    async def expire(self, upload_id: str, *, ago_seconds: float) -> None:
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(uploads).where(uploads.c.id == upload_id).values(expires_at=db_now() - ago_seconds)
+            )
+
+    async def keys(self) -> list[str]:
+        return [blob.key async for blob in self.blobs.list("uploads")]
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 1000):
+        yield data[at : at + 1000]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        slots, blobs, clock = SqlUploadStore(database), open_blobs(tmp_path / "blobs"), Later()
+        service = UploadService(slots, blobs, clock=clock)
+        yield World(database, slots, SqlJobStore(database), blobs, service, clock)
+
+
+async def job_of(world: World, upload_id: str) -> JobRecord:
+    new = NewJob(
+        id="job_1",
+        mode="full",
+        audio_url=f"upload:{upload_id}",
+        base_url="http://test",
+        options=RecognitionOptions(),
+        account_id="acct_1",
+        upload_id=upload_id,
+        extra={"upload": {"filename": "My talk.mp3", "content_type": "audio/mpeg", "size_bytes": 5}},
+    )
+    return await world.jobs.create(new, NewEvent("status", "{}"), max_queued=9)
+
+
+async def test_bytes_go_once_the_slot_has_expired_and_no_job_needs_them(world: World) -> None:
+    upload_id = await world.filled()
+    await job_of(world, upload_id)
+    assert await world.service.sweep() == 0
+
+    await world.expire(upload_id, ago_seconds=GRACE_SECONDS + 1)
+    assert await world.service.sweep() == 0
+    await world.jobs.request_cancel("job_1", [NewEvent("done", "{}")])
+    assert await world.service.sweep() == 1
+
+    assert await world.keys() == []
+    with pytest.raises(UploadSlotExpired):
+        await world.service.take(upload_id, "acct_1")
+    await world.expire(upload_id, ago_seconds=SLOT_MEMORY_SECONDS + 1)
+    await world.service.sweep()
+    with pytest.raises(UploadNotFound):
+        await world.service.take(upload_id, "acct_1")
+
+
+async def test_a_slot_that_has_only_just_expired_keeps_its_bytes(world: World) -> None:
+    await world.expire(await world.filled(), ago_seconds=1)
+
+    assert await world.service.sweep() == 0
+    assert len(await world.keys()) == 1
+
+
+async def test_bytes_of_no_slot_go_after_a_day(world: World) -> None:
+    upload_id = await world.filled()
+    await world.blobs.put("uploads/upl_dead/1", chunks(b"left by a process that died"))
+    assert await world.service.sweep() == 0
+
+    world.clock.ahead_seconds = ORPHAN_SECONDS + 1
+    assert await world.service.sweep() == 1
+
+    slot = await world.slots.get(upload_id)
+    assert slot is not None
+    assert await world.keys() == [slot.blob_key]
+
+
+async def test_a_slot_made_again_under_its_id_is_the_same(world: World) -> None:
+    wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=5)
+    upload_id = world.service.new_id()
+
+    first = await world.service.create(wish, CALLER, upload_id=upload_id)
+    again = await world.service.create(wish, CALLER, upload_id=upload_id)
+
+    assert first.id == upload_id
+    assert again == first
+    with pytest.raises(UploadNotAvailable):
+        await world.service.take(upload_id, "acct_1")
+
+
+async def test_a_job_s_source_is_its_upload(world: World) -> None:
+    source = uploaded_source(await job_of(world, await world.filled()))
+
+    assert (source.technique, source.kind, source.title) == ("upload", "file", "My talk")
+    assert source.media_url == source.final_url == source.submitted_url
+    assert (source.content_type, source.size_bytes) == ("audio/mpeg", 5)
+
+
+async def test_ranges_of_an_upload_are_opened_like_a_server_s(world: World) -> None:
+    upload_id = await world.filled()
+    source = uploaded_source(await job_of(world, upload_id))
+    origin = UploadOrigin(world.slots, world.blobs)
+
+    async def read(first: int, last: int | None) -> tuple[int, str, bytes]:
+        opened = await origin.open(source.final_url, source, first=first, last=last, if_range=None)
+        body = b"".join([chunk async for chunk in opened.body()])
+        await opened.aclose()
+        assert opened.total_bytes == len(DATA)
+        return opened.status, opened.headers["content-range"], body
+
+    size = len(DATA)
+    assert await read(0, None) == (206, f"bytes 0-{size - 1}/{size}", DATA)
+    assert await read(100, 199) == (206, f"bytes 100-199/{size}", DATA[100:200])
+    assert await read(size - 1, size + 50) == (206, f"bytes {size - 1}-{size - 1}/{size}", DATA[-1:])
+    assert await read(size, None) == (416, f"bytes */{size}", b"")
+
+
+async def test_an_upload_whose_bytes_are_gone_is_unreachable(world: World) -> None:
+    upload_id = await world.filled()
+    source = uploaded_source(await job_of(world, upload_id))
+    origin = UploadOrigin(world.slots, world.blobs)
+    opened = await origin.open(source.final_url, source, first=0, last=None, if_range=None)
+    for key in await world.keys():
+        await world.blobs.delete(key)
+
+    with pytest.raises(AudioUnreachable, match="no longer there"):
+        [chunk async for chunk in opened.body()]
+    await world.slots.forget_bytes(upload_id)
+    with pytest.raises(AudioUnreachable, match="no longer there"):
+        await origin.open(source.final_url, source, first=0, last=None, if_range=None)
