@@ -90,9 +90,7 @@ async def test_two_prepaid_jobs_do_not_count_the_same_credits(world: JobWorld) -
     second = await world.post(PAYER)
     with pytest.raises(BaseExceptionGroup) as died:
         # The first worker dies with its reservation in the database: three credits are spoken for.
-        await (
-            world.runner(DyingStore(world.store, dies_at=2, after_commit=True)).start(claim).carry_out()  # type: ignore[arg-type]
-        )
+        await world.runner(DyingStore(world.store, dies_at=2, after_commit=True)).start(claim).carry_out()
     assert died.group_contains(Killed)
     await world.run_next()
     assert (await world.job(second.id)).status == "failed"
