@@ -1,0 +1,81 @@
+"""A key bought in a real browser, from an address to the first whole transcript, against the fake Stripe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from stenobird.clock import SystemClock
+from stenobird.testing.browser import visitor
+from stenobird.testing.fake_stripe import FakeStripe, running_stripe
+from stenobird.testing.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+    from stenobird.testing.media_server import MediaServer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stripe() -> Iterator[FakeStripe]:
+    """The fake Stripe on loopback, with a price."""
+    fake = FakeStripe(SystemClock())
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running_stripe(fake)),
+    ):
+        yield fake
+
+
+@pytest.fixture
+def shop(stripe: FakeStripe, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A service that sells keys."""
+    settings = {
+        "STRIPE_SECRET_KEY": stripe.secret_key,
+        "STRIPE_WEBHOOK_SECRET": stripe.webhook_secret,
+        "STRIPE_PRICE_ID": stripe.add_price("stenobird_audio_minutes"),
+        "STRIPE_API_BASE": stripe.url,
+    }
+    with ServerProcess(tmp_path / "data", settings=settings) as process:
+        yield process
+
+
+def test_a_key_is_bought_shown_once_and_used(
+    browser: Browser, shop: ServerProcess, stripe: FakeStripe, media: MediaServer
+) -> None:
+    with visitor(browser, shop.url, width=360) as buyer:
+        page = buyer.open("/pricing")
+        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        page.get_by_label("E-mail").fill("buyer@example.com")
+        page.get_by_role("button", name="Buy an API key").click()
+        page.wait_for_url(f"{stripe.url}/c/pay/cs_test_*")
+        session_id = page.url.rpartition("/")[2]
+
+        session = stripe.complete_checkout(session_id)
+        page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))
+        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        page.get_by_role("button", name="Show my API key").click()
+        page.wait_for_url("**/success/key")
+        secret = page.locator("#api-key").inner_text()
+        assert secret.startswith("sb_live_")
+        assert secret in page.get_by_label("Your first transcript").inner_text()
+        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+
+        page.get_by_role("button", name="Use it in this tab").click()
+        page.get_by_label("Link to anything").wait_for()
+        buyer.transcribe(media.url("/clip.mp3"))
+        buyer.wait_done("1 minute billed")
+
+        page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))
+        page.get_by_role("heading", name="The key was shown").wait_for()
+
+        buyer.open("/usage")
+        page.get_by_role("button", name="Invoices and payment method").wait_for()
+        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
