@@ -31,6 +31,7 @@ from stenobird.discovery.extractor import Extractor, ExtractorRung
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
 from stenobird.discovery.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
+from stenobird.discovery.urls import normalised
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
@@ -193,8 +194,8 @@ class Finder:
     ladder: DiscoveryLadder
 
     def check(self, url: str) -> str:
-        """Return the URL as it will be fetched. Raises `InvalidURL`."""
-        return str(self.policy.check_url(url))
+        """Return the URL as it will be fetched, `feed:` and its like unwrapped. Raises `InvalidURL`."""
+        return str(self.policy.check_url(normalised(url)))
 
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
         """Find the audio, see `ports.AudioFinder`."""
@@ -280,6 +281,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
             refusal = _EngineGate(recognizer, settings).refusal
             options_check = recognizer.check
+            tiers = await _open_tiers(stack, settings, clock)
             client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
             opener = MediaOpener(
                 client,
@@ -292,7 +294,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             runner = Runner(
                 storage.jobs,
                 wakeups,
-                Senses(finder, opener, recognizer, refusal),
+                Senses(finder, opener, recognizer, refusal, tiers),
                 clock=clock,
                 options=RunnerOptions(
                     hearing=HearingOptions(
@@ -387,10 +389,40 @@ def _podcast_index_key(settings: Settings) -> PodcastIndexKey | None:
     )
 
 
-def _speech(settings: Settings) -> SpeechSettings:
+async def _open_tiers(stack: AsyncExitStack, settings: Settings, clock: Clock) -> dict[str, SpeechRecognizer]:
+    """Open a recognizer for each model besides the default, and return which tier has which."""
+    opened: dict[str, SpeechRecognizer] = {}
+    tiers: dict[str, SpeechRecognizer] = {}
+    for tier, model in tier_models(settings).items():
+        if model not in opened:
+            opened[model] = await stack.enter_async_context(
+                open_recognizer(_speech(settings, model), clock=clock)
+            )
+        tiers[tier] = opened[model]
+    return tiers
+
+
+def tier_models(settings: Settings) -> dict[str, str]:
+    """Return the model tiers of the second dialect that have a model of their own, and which."""
+    wishes = {
+        "standard": settings.model_standard,
+        "fast_low_cost": settings.model_fast,
+        "premium_quality": settings.model_premium,
+    }
+    return {tier: model for tier, model in wishes.items() if model is not None and model != settings.model}
+
+
+def premium_units(settings: Settings) -> int:
+    """Return what a minute of premium_quality costs: 2 where its model is not the one of standard."""
+    models = tier_models(settings)
+    standard = models.get("standard", settings.model)
+    return 2 if models.get("premium_quality", settings.model) != standard else 1
+
+
+def _speech(settings: Settings, model: str | None = None) -> SpeechSettings:
     return SpeechSettings(
         engine=settings.engine,
-        model=settings.model,
+        model=model or settings.model,
         device=settings.device,
         compute_type=settings.compute_type,
         replicas=settings.replicas,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from stenobird import __version__
-from stenobird.bootstrap import open_services
+from stenobird.bootstrap import open_services, premium_units
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
@@ -69,6 +69,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
                 keys=services.storage.keys,
                 standings=services.storage.account_store,
                 webhooks=services.webhook_sender,
+                premium_units=premium_units(settings),
             ),
         )
         server = WebServer(create_app(web), settings, shutting_down)

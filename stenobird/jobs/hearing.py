@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -23,7 +23,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
-from stenobird.jobs.uploaded import uploaded_source
+from stenobird.jobs.uploaded import TIER_KEY, units_of, uploaded_source
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ class HearingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What a job hears with."""
+    """What a job hears with. `tiers` are the model tiers that have a recognizer of their own."""
 
     finder: AudioFinder
     opener: AudioOpener
     recognizer: SpeechRecognizer
     engine_refusal: Callable[[Mode], str | None]
+    tiers: Mapping[str, SpeechRecognizer] = field(default_factory=dict)
 
 
 class Hearing:
@@ -91,6 +92,7 @@ class Hearing:
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
         self._extra = dict(leased.job.extra)
+        self._recognizer = senses.tiers.get(str(self._extra.get(TIER_KEY)), senses.recognizer)
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._told_transcribing = self._job.stage == "transcribing"
@@ -175,14 +177,14 @@ class Hearing:
             return None
         self._reserved = True
         longest = self._options.max_audio_seconds
-        return billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE))
+        return units_of(self._job, billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE)))
 
     async def _carried_on(self) -> bool:
         """Carry on from the job's preview; `False` if there is none, or its audio can't be opened again.
 
         Nothing is committed before audio comes, so that a link that has expired costs a new search only.
         """
-        recognizer = self._senses.recognizer
+        recognizer = self._recognizer
         carried = await carry.carry_over(
             self._store, self._job, engine=recognizer.engine, model=recognizer.model
         )
@@ -224,7 +226,7 @@ class Hearing:
             blocks = aiter(stream)
             first = await anext(blocks, None)
             await self._tell_transcribing(carried)
-            windows = self._senses.recognizer.transcribe(
+            windows = self._recognizer.transcribe(
                 self._counted(first, blocks),
                 job_id=self._job.id,
                 lane="preview" if self.preview else "full",
@@ -329,7 +331,7 @@ class Hearing:
     async def _commit_end(self, stream: AudioStream) -> None:
         if self._samples == 0:
             raise TranscriptionFailed("No audio could be heard behind this URL. Nothing was billed.")
-        recognizer = self._senses.recognizer
+        recognizer = self._recognizer
         change = JobChange(
             status="preview_complete" if self.preview else "completed",
             duration_seconds=self._samples / SAMPLE_RATE,
@@ -346,7 +348,8 @@ class Hearing:
         minutes = billable_minutes(self._samples)
         usage = None
         if self._job.account_id is not None:
-            usage = UsageRow(self._job.id, self._job.account_id, minutes, self._samples / SAMPLE_RATE)
+            units = units_of(self._job, minutes)
+            usage = UsageRow(self._job.id, self._job.account_id, units, self._samples / SAMPLE_RATE)
         done = events.done("completed", billable_minutes=minutes, warning=stream.warning)
         await self._leased.complete(replace(change, billable_minutes=minutes), [done], usage=usage)
 

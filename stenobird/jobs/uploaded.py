@@ -19,6 +19,12 @@ SCHEME: Final = "upload"
 """Scheme of the URLs that stand for uploads inside the service; `media` has an origin for it."""
 
 
+TIER_KEY: Final = "model_tier"
+"""Where a job's row keeps the model tier that its client asked for."""
+UNIT_FACTOR_KEY: Final = "unit_factor"
+"""Where a job's row keeps how many units a minute of it costs, if that is not one."""
+
+
 class Uploads(Protocol):
     """Where the bytes are taken from."""
 
@@ -38,6 +44,11 @@ class UploadedJob:
     webhook_url: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     origin: Literal["stenobird", "alefbot", "openai"] = "alefbot"
+
+
+def units_of(job: JobRecord, minutes: int) -> int:
+    """Return what so many minutes of a job cost."""
+    return minutes * int(job.extra.get(UNIT_FACTOR_KEY, 1))
 
 
 def upload_url(upload_id: str) -> str:

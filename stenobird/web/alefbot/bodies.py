@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stenobird.jobs.results import utc
+from stenobird.jobs.uploaded import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stenobird.ports import JobRecord, JobStatus, KeyRecord
     from stenobird.web.alefbot.schemas import JobState
-
-UNIT_FACTOR_KEY = "unit_factor"
-"""Where a job's row keeps what a minute of it costs."""
 
 _STATES: Mapping[JobStatus, JobState] = {
     "queued": "pending",
@@ -38,7 +36,7 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
     path = f"{root}/transcriptions/{job.id}"
     used = None
     if job.billable_minutes is not None:
-        used = job.billable_minutes * int(job.extra.get(UNIT_FACTOR_KEY, 1))
+        used = units_of(job, job.billable_minutes)
     body: dict[str, Any] = {
         "job_id": job.id,
         "status": _STATES[job.status],

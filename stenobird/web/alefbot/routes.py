@@ -23,11 +23,11 @@ from stenobird.errors import (
     ValidationFailed,
 )
 from stenobird.jobs.results import utc
-from stenobird.jobs.uploaded import UploadedJob
+from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
-from stenobird.web.alefbot.bodies import STATUSES, UNIT_FACTOR_KEY, job_body, key_item, page_links
+from stenobird.web.alefbot.bodies import STATUSES, job_body, key_item, page_links
 from stenobird.web.alefbot.errors import ScopeViolation, dialect_root
 from stenobird.web.alefbot.pipeline import decode_json, dialect_of, endpoint, identify, once, read_raw
 from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
@@ -175,7 +175,7 @@ class Transcriptions(HTTPEndpoint):
             raise UploadNotFound
         extra: dict[str, Any] = {"output_format": wish.output_format}
         if wish.model_tier is not None:
-            extra["model_tier"] = wish.model_tier
+            extra[TIER_KEY] = wish.model_tier
         if wish.model_tier == "premium_quality" and dialect.premium_units != 1:
             extra[UNIT_FACTOR_KEY] = dialect.premium_units
         if wish.translate_to_hebrew:
