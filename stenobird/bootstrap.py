@@ -48,6 +48,7 @@ from stenobird.speech import SpeechSettings, open_recognizer
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.blobs import open_blobs
+from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
@@ -63,7 +64,9 @@ from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
 from stenobird.web.limits import RequestLimits, open_limits
 from stenobird.web.metrics import Metrics
+from stenobird.webhooks.delivery import WebhookDeliverer
 from stenobird.webhooks.sender import WebhookSender
+from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
 
@@ -102,6 +105,7 @@ class Storage:
     idempotency: SqlIdempotencyStore
     upload_slots: SqlUploadStore
     webhook_secrets: SqlWebhookSecrets
+    deliveries: SqlDeliveryStore
 
 
 @asynccontextmanager
@@ -133,6 +137,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             shares=SqlShareStore(database),
             upload_slots=SqlUploadStore(database),
             webhook_secrets=SqlWebhookSecrets(database, new_secret),
+            deliveries=SqlDeliveryStore(database),
         )
 
 
@@ -233,6 +238,8 @@ class Services:
     billing: Billing
     uploads: UploadService
     webhook_sender: WebhookSender
+    webhook_deliverer: WebhookDeliverer
+    webhooks: WebhookService
     limits: RequestLimits
 
 
@@ -338,7 +345,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             uploads=uploads,
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
-        sender = await stack.enter_async_context(_open_webhook_sender(settings, storage, finder, clock))
+        sender, deliverer = await stack.enter_async_context(_open_webhooks(settings, storage, finder, clock))
         limits = await stack.enter_async_context(open_limits(settings, clock))
         yield Services(
             settings,
@@ -350,14 +357,16 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             billing,
             uploads,
             webhook_sender=sender,
+            webhook_deliverer=deliverer,
+            webhooks=WebhookService(storage.deliveries, storage.webhook_secrets, clock),
             limits=limits,
         )
 
 
 @asynccontextmanager
-async def _open_webhook_sender(
+async def _open_webhooks(
     settings: Settings, storage: Storage, finder: Finder, clock: Clock
-) -> AsyncIterator[WebhookSender]:
+) -> AsyncIterator[tuple[WebhookSender, WebhookDeliverer]]:
     """Open what sends to the addresses that clients chose. Behind an upstream proxy, that resolves names."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
@@ -366,7 +375,10 @@ async def _open_webhook_sender(
             resolver = SystemResolver()
             stack.push_async_callback(resolver.aclose)
         targets = WebhookTargets(finder.policy, resolver)
-        yield WebhookSender(client, targets, storage.webhook_secrets, clock)
+        yield (
+            WebhookSender(client, targets, storage.webhook_secrets, clock),
+            WebhookDeliverer(storage.deliveries, storage.webhook_secrets, client, clock),
+        )
 
 
 @asynccontextmanager

@@ -110,6 +110,8 @@ def test_truncated_media_is_completed_with_a_warning(reader: EventReader, media:
         (b'{"audio_url": "ftp://example.com/a.mp3"}', "invalid_url"),
         (b'{"audio_url": "http://169.254.169.254/latest/meta-data/"}', "invalid_url"),
         (b'{"audio_url": "http://10.0.0.1/"}', "invalid_url"),
+        (b'{"audio_url": "feed://10.0.0.1/feed.xml"}', "invalid_url"),
+        (b'{"audio_url": "podcast:file:///etc/passwd"}', "invalid_url"),
     ],
 )
 def test_requests_that_can_not_be_served_are_refused_at_once(
