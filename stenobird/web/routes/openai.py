@@ -20,7 +20,6 @@ from stenobird.errors import (
 )
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.limits import headers_of, limit_request
-from stenobird.web.limits import limit_request
 from stenobird.web.openai.answers import Deltas, document, openai_error
 from stenobird.web.openai.wish import read_wish
 from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
@@ -98,7 +97,6 @@ class _Audio:
             raise MissingAPIKey
         if caller.scope == "read_only":
             raise ReadOnlyKey
-        await limit_request(request, services.limits, caller)
         await limit_request(request, services.limits, caller)
         if self._receiving.locked():
             raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)

@@ -117,3 +117,13 @@ async def test_what_is_refused_for_its_form_is_not_counted(
     for _ in range(40):
         assert (await http.post("/v1/transcripts", content=b"{", headers=bearer)).status_code == 400
     assert (await http.post("/v1/transcripts", json=BODY, headers=bearer)).status_code == 202
+
+
+async def test_both_dialects_of_v1_count_each_request_once_and_together(
+    http: httpx.AsyncClient, bearer: dict[str, str]
+) -> None:
+    left = []
+    for path in ("/v1/transcripts", "/v1/audio/transcriptions", "/v1/transcripts"):
+        answer = await http.post(path, json=BODY, headers=bearer)
+        left.append(int(answer.headers["X-RateLimit-Remaining"]))
+    assert left == [29, 28, 27]
