@@ -19,6 +19,7 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── PlanDowngraded               403 plan_downgraded_api_revoked (the second dialect's)
     │   ├── TranscriptNotFound           404 transcript_not_found
     │   ├── KeyNotFound                  404 key_not_found
+    │   ├── DeliveryNotFound             404 delivery_not_found
     │   ├── NotFound                     404 not_found (no such route)
     │   ├── MethodNotAllowed             405 method_not_allowed
     │   ├── UploadNotFound               404 upload_not_found
@@ -209,6 +210,13 @@ class KeyNotFound(RequestError):
     """No key with this id exists for this caller. GET /v1/keys lists them."""
 
     code = "key_not_found"
+    http_status = 404
+
+
+class DeliveryNotFound(RequestError):
+    """No webhook delivery with this id exists for this caller. GET /v1/webhooks/deliveries lists them."""
+
+    code = "delivery_not_found"
     http_status = 404
 
 

@@ -63,6 +63,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             limits=services.limits,
             idempotency=Idempotency(services.storage.idempotency),
             uploads=services.uploads,
+            webhooks=services.webhooks,
             alefbot=DialectServices(
                 jobs=services.jobs,
                 uploads=services.uploads,
@@ -77,7 +78,10 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
             if services.worker is not None:
                 tasks.create_task(services.worker.run(), name="worker")
-            background = [tasks.create_task(_keep_retention(services), name="retention")]
+            background = [
+                tasks.create_task(_keep_retention(services), name="retention"),
+                tasks.create_task(services.webhook_deliverer.run(), name="webhooks"),
+            ]
             if services.billing.worker is not None:
                 background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
             await server.listening.wait()
@@ -121,13 +125,13 @@ async def run_worker(settings: Settings) -> None:
     async with open_services(settings) as services, until_signal() as stopped, asyncio.TaskGroup() as tasks:
         assert services.worker is not None
         tasks.create_task(services.worker.run(), name="worker")
-        billing = None
+        background = [tasks.create_task(services.webhook_deliverer.run(), name="webhooks")]
         if services.billing.worker is not None:
-            billing = tasks.create_task(services.billing.worker.run(), name="billing")
+            background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
         await stopped.wait()
         services.worker.stop()
-        if billing is not None:
-            billing.cancel()
+        for task in background:
+            task.cancel()
 
 
 SERVER_FILE = "server.json"
@@ -170,6 +174,7 @@ async def _keep_retention(services: Services) -> None:
                 _log.info("removed transcripts past their retention", jobs=len(purged))
             await services.storage.accounts.sweep_deleted()
             await services.storage.idempotency.purge()
+            await services.storage.deliveries.purge(settled_before=before)
         except StorageUnavailable as error:
             _log.warning("retention waits", reason=error.message)
         await clock.sleep(RETENTION_SECONDS)

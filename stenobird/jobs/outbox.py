@@ -17,5 +17,11 @@ def end_messages(
     if job.webhook_url is None:
         return []
     outcome = "completed" if status == "preview_complete" else status
-    payload = {"url": job.webhook_url, "event_type": f"transcription.{outcome}", "status": status}
+    payload = {
+        "url": job.webhook_url,
+        "event_type": f"transcription.{outcome}",
+        "status": status,
+        # The job may be deleted before its message leaves.
+        "origin": job.origin,
+    }
     return [OutboxRow("webhook", job.id, job.account_id, payload)]

@@ -16,6 +16,7 @@ from stenobird.storage.schema import (
     audit,
     checkouts,
     db_now,
+    disabled_webhooks,
     idempotency,
     jobs,
     outbox,
@@ -134,6 +135,9 @@ class SqlAccountStore:
             )
             await connection.execute(
                 delete(webhook_secrets).where(webhook_secrets.c.account_id == account_id)
+            )
+            await connection.execute(
+                delete(disabled_webhooks).where(disabled_webhooks.c.account_id == account_id)
             )
             await connection.execute(delete(recoveries).where(recoveries.c.account_id == account_id))
             await connection.execute(

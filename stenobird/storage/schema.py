@@ -212,8 +212,16 @@ outbox = Table(
     Column("payload", _JSON, nullable=False),
     Column("created_at", _TIME, nullable=False),
     Column("attempts", Integer, nullable=False),
+    # When it is tried next; while a worker has it, when its lease ends.
     Column("next_attempt_at", _TIME, nullable=False),
     Column("settled_at", _TIME),
+    # pending, sending, delivered, dead (see stenobird.deliveries).
+    Column("state", Text, nullable=False, server_default="pending"),
+    # Attempts since it was made or last replayed; `attempts` only grows.
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("attempted_at", _TIME),
+    Column("status_code", Integer),
+    Column("error", Text),
     Index(
         "ix_outbox_due",
         "next_attempt_at",
@@ -221,6 +229,7 @@ outbox = Table(
         postgresql_where=text("settled_at IS NULL"),
     ),
     Index(None, "job_id"),
+    Index(None, "account_id", "created_at", "id"),
 )
 
 audit = Table(
@@ -378,4 +387,16 @@ webhook_secrets = Table(
     # As it is, since every message is signed with it.
     Column("secret", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    # The one before it, which signs beside it until then.
+    Column("previous_secret", Text),
+    Column("previous_until", _TIME),
+)
+
+disabled_webhooks = Table(
+    "disabled_webhooks",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    # SHA-256 of the URL that answered 410.
+    Column("target_hash", Text, primary_key=True),
+    Column("disabled_at", _TIME, nullable=False),
 )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from stenobird.deliveries import SigningSecrets
 from stenobird.storage.schema import db_now, webhook_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from stenobird.storage.engine import Database
 
 
 class SqlWebhookSecrets:
-    """`webhooks.sender.WebhookSecrets` on a `Database`. Needs no closing of its own."""
+    """`deliveries.SecretStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
         self._db = database
@@ -23,17 +27,60 @@ class SqlWebhookSecrets:
 
     async def secret_of(self, account_id: str) -> str:
         """Return the account's secret, made now if it has none. Safe from two processes at once."""
-        query = select(webhook_secrets.c.secret).where(webhook_secrets.c.account_id == account_id)
-        async with self._db.read() as connection:
-            secret: str | None = await connection.scalar(query)
-        if secret is not None:
-            return secret
+        return str((await self._row(account_id))["secret"])
+
+    async def signing_secrets(self, account_id: str, *, now: float) -> SigningSecrets:
+        """Return the account's secrets, one made now if it has none."""
+        return _secrets(await self._row(account_id), now)
+
+    async def rotate_secret(self, account_id: str, *, now: float, overlap_seconds: float) -> SigningSecrets:
+        """Make a new secret, see `deliveries.SecretStore.rotate_secret`."""
         async with self._db.write() as connection:
+            await self._make(connection, account_id)
             await connection.execute(
-                self._db.insert(webhook_secrets)
-                .values(account_id=account_id, secret=self._new_secret(), created_at=db_now())
-                .on_conflict_do_nothing()
+                update(webhook_secrets)
+                .where(webhook_secrets.c.account_id == account_id)
+                # The right sides are of the row as it was.
+                .values(
+                    previous_secret=webhook_secrets.c.secret,
+                    previous_until=now + overlap_seconds,
+                    secret=self._new_secret(),
+                    created_at=now,
+                )
             )
-            made: str | None = await connection.scalar(query)
-        assert made is not None
-        return made
+            row = await _read(connection, account_id)
+        assert row is not None
+        return _secrets(row, now)
+
+    async def _row(self, account_id: str) -> RowMapping:
+        async with self._db.read() as connection:
+            row = await _read(connection, account_id)
+        if row is None:
+            async with self._db.write() as connection:
+                await self._make(connection, account_id)
+                row = await _read(connection, account_id)
+        assert row is not None
+        return row
+
+    async def _make(self, connection: AsyncConnection, account_id: str) -> None:
+        await connection.execute(
+            self._db.insert(webhook_secrets)
+            .values(account_id=account_id, secret=self._new_secret(), created_at=db_now())
+            .on_conflict_do_nothing()
+        )
+
+
+async def _read(connection: AsyncConnection, account_id: str) -> RowMapping | None:
+    query = select(webhook_secrets).where(webhook_secrets.c.account_id == account_id)
+    return (await connection.execute(query)).mappings().one_or_none()
+
+
+def _secrets(row: RowMapping, now: float) -> SigningSecrets:
+    until = row["previous_until"]
+    lasting = until is not None and now < until
+    return SigningSecrets(
+        current=row["secret"],
+        since=row["created_at"],
+        previous=row["previous_secret"] if lasting else None,
+        previous_until=until if lasting else None,
+    )

@@ -25,6 +25,7 @@ from stenobird.web.routes import (
     skills,
     transcripts,
     usage,
+    webhooks,
 )
 from stenobird.web.sse import OpenStreams
 
@@ -64,6 +65,7 @@ def create_app(
             *keys.routes(),
             *account.routes(),
             *usage.routes(),
+            *webhooks.routes(),
             *openai.routes(),
             *skills.routes(),
             *shares.routes(),
@@ -72,6 +74,7 @@ def create_app(
             *pages.routes(),
             *developers.routes(),
             *(alefbot.routes(services.settings.api_prefix) if services.alefbot is not None else ()),
+            *(webhooks.dialect_routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *extra_routes,
         ],
         middleware=[

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stenobird.web.idempotency import Idempotency
     from stenobird.web.limits import RequestLimits
     from stenobird.web.metrics import Metrics
+    from stenobird.webhooks.service import WebhookService
 
 
 class Jobs(Protocol):
@@ -108,6 +109,8 @@ class WebServices:
     accounts: AccountService | None = None
     limits: RequestLimits | None = None
     idempotency: Idempotency | None = None
+    webhooks: WebhookService | None = None
+    """The log of deliveries and the signing secret; without it there is no `/v1/webhooks`."""
     alefbot: DialectServices | None = None
     """What `/api/v1` needs; without it there is no such address."""
     check_timeout_seconds: float = 2.0

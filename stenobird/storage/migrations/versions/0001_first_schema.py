@@ -124,6 +124,11 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", sa.Double(), nullable=False),
         sa.Column("settled_at", sa.Double(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False, server_default="pending"),
+        sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("attempted_at", sa.Double(), nullable=True),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     op.create_index(
@@ -135,6 +140,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("settled_at IS NULL"),
     )
     op.create_index(op.f("ix_outbox_job_id"), "outbox", ["job_id"], unique=False)
+    op.create_index(
+        op.f("ix_outbox_account_id_created_at_id"), "outbox", ["account_id", "created_at", "id"], unique=False
+    )
     op.create_table(
         "usage",
         sa.Column("id", sa.Text(), nullable=False),
@@ -307,5 +315,14 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("previous_secret", sa.Text(), nullable=True),
+        sa.Column("previous_until", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_webhook_secrets")),
+    )
+    op.create_table(
+        "disabled_webhooks",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("target_hash", sa.Text(), nullable=False),
+        sa.Column("disabled_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "target_hash", name=op.f("pk_disabled_webhooks")),
     )

@@ -1,0 +1,242 @@
+"""Webhook deliveries in SQL: `deliveries.DeliveryStore` on the outbox."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+
+from stenobird.deliveries import DeliveryRecord, DueDelivery
+from stenobird.storage.schema import accounts, disabled_webhooks, outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.storage.engine import Database
+
+PURGE_BATCH = 1000
+
+_OURS = outbox.c.kind == "webhook"
+DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL again."
+
+
+class SqlDeliveryStore:
+    """`deliveries.DeliveryStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def claim(
+        self, *, now: float, lease_seconds: float, limit: int, per_account: int
+    ) -> Sequence[DueDelivery]:
+        """Take due deliveries, see `deliveries.DeliveryStore.claim`."""
+        due = (_OURS, outbox.c.settled_at.is_(None), outbox.c.next_attempt_at <= now)
+        place = func.row_number().over(
+            partition_by=outbox.c.account_id, order_by=(outbox.c.next_attempt_at, outbox.c.id)
+        )
+        ranked = select(outbox.c.id, place.label("place")).where(*due).subquery()
+        query = (
+            select(outbox)
+            # Asked again outside, where PostgreSQL looks anew at a row that another worker just changed.
+            .where(outbox.c.id.in_(select(ranked.c.id).where(ranked.c.place <= per_account)), *due)
+            .order_by(outbox.c.next_attempt_at, outbox.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._db.write() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            owners = {row["account_id"] for row in rows}
+            alive = set(
+                await connection.scalars(
+                    select(accounts.c.id).where(accounts.c.id.in_(owners), accounts.c.deleted_at.is_(None))
+                )
+            )
+            found = await connection.execute(
+                select(disabled_webhooks.c.account_id, disabled_webhooks.c.target_hash).where(
+                    disabled_webhooks.c.account_id.in_(alive)
+                )
+            )
+            disabled = {(row.account_id, row.target_hash) for row in found}
+            orphans = [row["id"] for row in rows if row["account_id"] not in alive]
+            if orphans:
+                await connection.execute(delete(outbox).where(outbox.c.id.in_(orphans)))
+            kept = [row for row in rows if row["account_id"] in alive]
+            dead = [row["id"] for row in kept if (row["account_id"], _target(_text(row, "url"))) in disabled]
+            if dead:
+                await connection.execute(
+                    update(outbox)
+                    .where(outbox.c.id.in_(dead))
+                    .values(state="dead", settled_at=now, error=DISABLED)
+                )
+            claimed = [_due(row) for row in kept if row["id"] not in dead]
+            if claimed:
+                await connection.execute(
+                    update(outbox)
+                    .where(outbox.c.id == bindparam("claimed"))
+                    .values(
+                        state="sending",
+                        attempts=outbox.c.attempts + 1,
+                        tries=outbox.c.tries + 1,
+                        attempted_at=now,
+                        next_attempt_at=now + lease_seconds,
+                    ),
+                    [{"claimed": one.id} for one in claimed],
+                )
+        return claimed
+
+    async def note_delivered(self, due: DueDelivery, *, now: float, status_code: int) -> None:
+        """Note that the receiver answered 2xx: that stays true whatever became of the lease."""
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(outbox)
+                .where(outbox.c.id == due.id, outbox.c.state != "delivered")
+                .values(state="delivered", settled_at=now, status_code=status_code, error=None)
+            )
+
+    async def note_failed(
+        self,
+        due: DueDelivery,
+        *,
+        now: float,
+        retry_at: float | None,
+        status_code: int | None,
+        error: str,
+    ) -> None:
+        """Note a failed attempt, see `deliveries.DeliveryStore.note_failed`."""
+        values: dict[str, Any] = {"status_code": status_code, "error": error}
+        if retry_at is None:
+            values |= {"state": "dead", "settled_at": now}
+        else:
+            values |= {"state": "pending", "next_attempt_at": retry_at}
+        async with self._db.write() as connection:
+            await connection.execute(update(outbox).where(_held(due)).values(**values))
+
+    async def disable_target(self, due: DueDelivery, *, now: float, status_code: int, error: str) -> None:
+        """End the delivery and disable its target, see `deliveries.DeliveryStore.disable_target`."""
+        async with self._db.write() as connection:
+            changed = await connection.execute(
+                update(outbox)
+                .where(_held(due))
+                .values(state="dead", settled_at=now, status_code=status_code, error=error)
+            )
+            if changed.rowcount:
+                await connection.execute(
+                    self._db.insert(disabled_webhooks)
+                    .values(account_id=due.account_id, target_hash=_target(due.url), disabled_at=now)
+                    .on_conflict_do_nothing()
+                )
+
+    async def own_deliveries(
+        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 100
+    ) -> Sequence[DeliveryRecord]:
+        """Return the account's deliveries, newest first."""
+        where = [_OURS, outbox.c.account_id == account_id]
+        if before is not None:
+            created_at, delivery_id = before
+            where.append(
+                or_(
+                    outbox.c.created_at < created_at,
+                    and_(outbox.c.created_at == created_at, outbox.c.id < delivery_id),
+                )
+            )
+        query = (
+            select(outbox).where(*where).order_by(outbox.c.created_at.desc(), outbox.c.id.desc()).limit(limit)
+        )
+        async with self._db.read() as connection:
+            return [_record(row) for row in (await connection.execute(query)).mappings()]
+
+    async def replay(self, account_id: str, delivery_id: str, *, now: float) -> DeliveryRecord | None:
+        """Make the delivery due now, see `deliveries.DeliveryStore.replay`."""
+        own = (_OURS, outbox.c.id == delivery_id, outbox.c.account_id == account_id)
+        async with self._db.write() as connection:
+            row = await _locked(connection, own)
+            if row is None:
+                return None
+            if row["state"] != "sending" or row["next_attempt_at"] <= now:
+                await connection.execute(
+                    update(outbox)
+                    .where(*own)
+                    .values(state="pending", settled_at=None, tries=0, next_attempt_at=now)
+                )
+                await connection.execute(
+                    delete(disabled_webhooks).where(
+                        disabled_webhooks.c.account_id == account_id,
+                        disabled_webhooks.c.target_hash == _target(_text(row, "url")),
+                    )
+                )
+                row = await _locked(connection, own)
+                assert row is not None
+            return _record(row)
+
+    async def purge(self, *, settled_before: float) -> int:
+        """Remove deliveries that ended before then, at most `PURGE_BATCH` a transaction."""
+        removed = 0
+        while True:
+            old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)
+            async with self._db.write() as connection:
+                gone = await connection.execute(delete(outbox).where(outbox.c.id.in_(old)))
+            removed += gone.rowcount
+            if gone.rowcount < PURGE_BATCH:
+                return removed
+
+
+async def _locked(connection: AsyncConnection, own: Sequence[ColumnElement[bool]]) -> RowMapping | None:
+    return (await connection.execute(select(outbox).where(*own).with_for_update())).mappings().one_or_none()
+
+
+def _held(due: DueDelivery) -> ColumnElement[bool]:
+    """Whether this claim is still the last one, and nothing has settled the delivery."""
+    return and_(outbox.c.id == due.id, outbox.c.attempts == due.attempt, outbox.c.settled_at.is_(None))
+
+
+def _target(url: str) -> str:
+    """Return what a URL is known by: an index of PostgreSQL has no room for a long one."""
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _text(row: RowMapping, name: str) -> str:
+    # One row that lacks something must not stop all others: it fails by itself.
+    return str(row["payload"].get(name, ""))
+
+
+def _event_id(delivery_id: str) -> str:
+    return "evt_" + delivery_id.removeprefix("out_")
+
+
+def _due(row: RowMapping) -> DueDelivery:
+    return DueDelivery(
+        id=row["id"],
+        event_id=_event_id(row["id"]),
+        event_type=_text(row, "event_type"),
+        account_id=row["account_id"],
+        job_id=row["job_id"],
+        origin=_text(row, "origin"),
+        status=_text(row, "status"),
+        url=_text(row, "url"),
+        created_at=row["created_at"],
+        attempt=row["attempts"] + 1,
+        tries=row["tries"] + 1,
+    )
+
+
+def _record(row: RowMapping) -> DeliveryRecord:
+    return DeliveryRecord(
+        id=row["id"],
+        event_id=_event_id(row["id"]),
+        event_type=_text(row, "event_type"),
+        job_id=row["job_id"],
+        url=_text(row, "url"),
+        state=row["state"],
+        attempts=row["attempts"],
+        status_code=row["status_code"],
+        error=row["error"],
+        created_at=row["created_at"],
+        attempted_at=row["attempted_at"],
+        next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
+        settled_at=row["settled_at"],
+    )

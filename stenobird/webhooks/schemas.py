@@ -1,0 +1,84 @@
+"""What an account sees of its webhook deliveries and of the secret that signs them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from stenobird.deliveries import DeliveryState  # noqa: TC001  # pydantic reads it when the class is made
+
+if TYPE_CHECKING:
+    from stenobird.deliveries import DeliveryRecord, SigningSecrets
+
+
+class DeliveryView(BaseModel):
+    """A delivery. `next_attempt_at` is null once it has ended, as `delivered` or `dead`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    event_id: str
+    event_type: str
+    job_id: str
+    url: str
+    state: DeliveryState
+    attempts: int
+    status_code: int | None
+    error: str | None
+    created_at: datetime
+    attempted_at: datetime | None
+    next_attempt_at: datetime | None
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, record: DeliveryRecord) -> DeliveryView:
+        """Return the view of a stored delivery."""
+        return cls(
+            id=record.id,
+            event_id=record.event_id,
+            event_type=record.event_type,
+            job_id=record.job_id,
+            url=record.url,
+            state=record.state,
+            attempts=record.attempts,
+            status_code=record.status_code,
+            error=record.error,
+            created_at=_time(record.created_at),
+            attempted_at=_maybe(record.attempted_at),
+            next_attempt_at=_maybe(record.next_attempt_at),
+            settled_at=_maybe(record.settled_at),
+        )
+
+
+class DeliveryPage(BaseModel):
+    """A page of deliveries, newest first."""
+
+    deliveries: list[DeliveryView]
+    next_cursor: str | None
+
+
+class SecretView(BaseModel):
+    """The signing secret. Until `previous_expires_at`, `webhook-signature` has one of the old secret too."""
+
+    secret: str
+    created_at: datetime
+    previous_expires_at: datetime | None
+
+    @classmethod
+    def of(cls, secrets: SigningSecrets) -> SecretView:
+        """Return the view of an account's secrets; the previous one is not shown again."""
+        return cls(
+            secret=secrets.current,
+            created_at=_time(secrets.since),
+            previous_expires_at=_maybe(secrets.previous_until),
+        )
+
+
+def _maybe(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)

@@ -1,0 +1,82 @@
+"""An account's own webhooks: the log of deliveries, replays, and the secret that signs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import TYPE_CHECKING, Final
+
+from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.deliveries import DeliveryRecord, DeliveryStore, SecretStore, SigningSecrets
+    from stenobird.ports import Caller, Clock
+
+OVERLAP_SECONDS: Final = 24 * 3600.0
+"""How long a rotated secret goes on signing beside the new one."""
+
+
+class WebhookService:
+    """What the keys of an account may do. Read-only keys read the log, and neither replay nor see secrets."""
+
+    def __init__(self, deliveries: DeliveryStore, secrets: SecretStore, clock: Clock) -> None:
+        self._deliveries = deliveries
+        self._secrets = secrets
+        self._clock = clock
+
+    async def deliveries(
+        self, caller: Caller, *, cursor: str | None, limit: int
+    ) -> tuple[Sequence[DeliveryRecord], str | None]:
+        """Return a page, newest first, and the cursor of the next. Raises `InvalidRequest`."""
+        before = _read_cursor(cursor) if cursor is not None else None
+        rows = await self._deliveries.own_deliveries(caller.account_id, before=before, limit=limit + 1)
+        page = rows[:limit]
+        return page, _cursor(page[-1]) if len(rows) > limit else None
+
+    async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
+        """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
+        _check_may_write(caller)
+        record = await self._deliveries.replay(caller.account_id, delivery_id, now=self._clock.time())
+        if record is None:
+            raise DeliveryNotFound
+        return record
+
+    async def secrets(self, caller: Caller) -> SigningSecrets:
+        """Return the secrets, one made now if there is none. Raises `ReadOnlyKey`."""
+        _check_may_write(caller)
+        return await self._secrets.signing_secrets(caller.account_id, now=self._clock.time())
+
+    async def rotate(self, caller: Caller) -> SigningSecrets:
+        """Make a new secret; the old one signs beside it for a day. Raises `ReadOnlyKey`.
+
+        Rotated again within that day, the oldest one ends at once: that is how a stolen one is got rid of.
+        """
+        _check_may_write(caller)
+        return await self._secrets.rotate_secret(
+            caller.account_id, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
+        )
+
+
+def _check_may_write(caller: Caller) -> None:
+    if caller.scope == "read_only":
+        raise ReadOnlyKey
+
+
+def _cursor(row: DeliveryRecord) -> str:
+    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        created_at, _, delivery_id = text.partition(" ")
+        before = float(created_at)
+        if math.isfinite(before) and "\0" not in delivery_id:
+            return before, delivery_id
+    except (binascii.Error, UnicodeError, ValueError):
+        # Not ours either way: told below.
+        pass
+    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})
