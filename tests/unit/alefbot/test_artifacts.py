@@ -1,0 +1,72 @@
+"""The document that one would send to someone, and the formats by any of their names."""
+
+from __future__ import annotations
+
+import io
+
+import docx
+import pytest
+from docx.oxml.ns import qn
+
+from stenobird.errors import UnsupportedArtifactFormat
+from stenobird.formats import FORMATS
+from stenobird.transcript import Segment, Transcript
+from stenobird.web.alefbot.artifacts import wanted_format
+
+
+def test_a_document_has_title_paragraphs_by_pause_and_timestamps() -> None:
+    transcript = Transcript(
+        segments=(
+            Segment(0.0, 2.0, "Hello there."),
+            Segment(2.1, 4.0, " It goes on."),
+            Segment(75.0, 78.0, " After a pause."),
+        ),
+        language="en",
+        duration_seconds=80.0,
+        title="My talk",
+    )
+
+    document = docx.Document(io.BytesIO(FORMATS["docx"].encode(transcript)))
+
+    texts = [paragraph.text for paragraph in document.paragraphs]
+    assert texts[0] == "My talk"
+    assert document.core_properties.title == "My talk"
+    assert texts[2:] == ["0:00  Hello there. It goes on.", "1:15  After a pause."]
+
+
+def test_right_to_left_paragraphs_are_marked_so_that_word_sets_them_that_way() -> None:
+    transcript = Transcript(
+        segments=(Segment(0.0, 2.0, "שלום לכולם."), Segment(9.0, 12.0, " And English.")),
+        language="he",
+        duration_seconds=12.0,
+        title="הרצאה",
+    )
+
+    document = docx.Document(io.BytesIO(FORMATS["docx"].encode(transcript)))
+
+    marked = {
+        paragraph.text: paragraph._p.pPr is not None and paragraph._p.pPr.find(qn("w:bidi")) is not None
+        for paragraph in document.paragraphs
+    }
+    assert marked["הרצאה"]
+    assert marked["0:00  שלום לכולם."]
+    assert not marked["0:09  And English."]
+    runs = {run.text: run.font.rtl for paragraph in document.paragraphs for run in paragraph.runs}
+    assert runs["שלום לכולם."] is True
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/html", "text/vtt", "text/plain;q=0", "x" * 9000])
+def test_without_a_name_and_without_an_accept_that_fits_it_is_srt(accept: str) -> None:
+    assert wanted_format(None, None, accept).name == "srt"
+
+
+def test_a_document_can_be_accepted() -> None:
+    assert wanted_format(None, None, FORMATS["docx"].media_type).name == "docx"
+
+
+@pytest.mark.parametrize("name", ["vtt", "json", "", "SRT2"])
+def test_an_unknown_name_is_refused_wherever_it_stands(name: str) -> None:
+    with pytest.raises(UnsupportedArtifactFormat):
+        wanted_format(name, "srt", "*/*")
+    with pytest.raises(UnsupportedArtifactFormat):
+        wanted_format(None, name, "*/*")

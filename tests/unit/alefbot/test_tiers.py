@@ -1,0 +1,80 @@
+"""Which model hears a job, and what a minute of it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.bootstrap import premium_units, tier_models
+from stenobird.jobs.hearing import HearingOptions, Senses
+from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.service import no_refusal
+from stenobird.ports import NewEvent, NewJob, RecognitionOptions
+from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from stenobird.testing.job_world import JobWorld
+from stenobird.testing.web_world import web_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+def test_without_models_of_their_own_all_tiers_are_the_default() -> None:
+    settings = web_settings(model="base")
+
+    assert tier_models(settings) == {}
+    assert premium_units(settings) == 1
+    assert premium_units(web_settings(model="base", model_premium="base")) == 1
+
+
+def test_a_distinct_premium_costs_two_units() -> None:
+    settings = web_settings(model="base", model_fast="tiny", model_premium="large-v3")
+
+    assert tier_models(settings) == {"fast_low_cost": "tiny", "premium_quality": "large-v3"}
+    assert premium_units(settings) == 2
+    assert premium_units(web_settings(model="base", model_standard="turbo", model_premium="turbo")) == 1
+
+
+async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        world = JobWorld(database, SqlJobStore(database))
+        premium = FakeRecognizer(model="premium")
+        opener = FakeOpener(spoken(range(1, 151)))
+        senses = Senses(
+            FakeFinder(), opener, world.recognizer, no_refusal, tiers={"premium_quality": premium}
+        )
+        new = NewJob(
+            id="job_1",
+            mode="full",
+            audio_url="upload:upl_1",
+            base_url="http://test",
+            options=RecognitionOptions(),
+            account_id="acct_1",
+            origin="alefbot",
+            upload_id="upl_1",
+            extra={
+                "model_tier": "premium_quality",
+                "unit_factor": 2,
+                "upload": {"filename": "talk.mp3", "content_type": "audio/mpeg", "size_bytes": 5},
+            },
+        )
+        await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
+        runner = Runner(
+            world.store,
+            world.wakeups,
+            senses,
+            clock=world.clock,
+            options=RunnerOptions(hearing=HearingOptions()),
+        )
+
+        await runner.start(await world.claim()).carry_out()
+
+        job = await world.job("job_1")
+        assert (job.status, job.model, job.billable_minutes) == ("completed", "premium", 2)
+        assert [request.source.media_url for request in opener.requests] == ["upload:upl_1"]
+        assert [row["minutes"] for row in await world.rows()] == [4]
+        assert world.recognizer.said == 0
