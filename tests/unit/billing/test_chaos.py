@@ -76,7 +76,7 @@ class MortalStore(SqlBillingStore):
 
 
 class Process:
-    """One worker process, killed at a random request to Stripe or not at all."""
+    """One worker process, killed at a random request to Stripe."""
 
     def __init__(self, world: BillingWorld, dice: random.Random) -> None:
         self.store = MortalStore(world.database)
@@ -85,16 +85,15 @@ class Process:
         )
         standing = Standing(self.store, world.gateway, world.clock)
         self.worker = BillingWorker(self.store, standing, metering, world.clock)
-        self.requests_left = dice.randint(1, BATCH) if dice.random() < 0.5 else None
+        self.requests_left = dice.randint(1, 3 * BATCH)
         self.life: asyncio.Task[bool] | None = None
 
     def request_seen(self) -> None:
         """Count a request to Stripe, and die at the last one, whether or not it was worked on."""
-        if self.requests_left is not None and self.life is not None:
-            self.requests_left -= 1
-            if self.requests_left == 0:
-                self.store.dead = True
-                self.life.cancel()
+        self.requests_left -= 1
+        if self.requests_left == 0 and self.life is not None:
+            self.store.dead = True
+            self.life.cancel()
 
     async def step(self) -> bool:
         """Do one step; a death in it counts as work done."""
