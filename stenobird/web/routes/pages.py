@@ -6,6 +6,7 @@ text. What takes a key is fetched by the script, since no browser sends a key by
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,9 @@ class TranscriptPage(HTTPEndpoint):
                 segments = list(transcript.segments)
         except MissingAPIKey:
             pass
-        response = templates().render(
+        # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+        response = await asyncio.to_thread(
+            templates().render,
             "transcript.html",
             headers=LISTENING,
             job_id=job_id,

@@ -267,6 +267,8 @@ class TranscriptView {
     this.texts = [];
     this.stages = new Map();
     this.canSeek = false;
+    this.pinned = true;
+    this.frame = 0;
   }
 
   async run() {
@@ -294,6 +296,7 @@ class TranscriptView {
 
   describe(body) {
     this.status = body.status;
+    this.finished = body.terminal; // then nobody is waiting for the next line
     this.mode = body.mode;
     this.url = body.audio_url;
     $("job-kind").textContent = this.share ? "Shared transcript" : KINDS[body.mode] || "Transcript";
@@ -365,7 +368,6 @@ class TranscriptView {
     this.state("Listening", "running");
     this.texts.push(data.text);
     const lines = $("job-lines");
-    const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 160;
     const time = make("button", { type: "button", className: "time", textContent: clock(data.start), tabIndex: lines.children.length ? -1 : 0 });
     time.setAttribute("aria-label", `Play from ${clock(data.start)}`);
     time.disabled = !this.canSeek;
@@ -379,16 +381,28 @@ class TranscriptView {
         paragraph.append(/^\s/.test(word.text) && paragraph.childNodes.length ? " " : "", span);
       }
     } else paragraph.textContent = data.text.trim();
-    const item = make("li", { className: this.ended ? "" : "fresh" }, time, paragraph);
+    const item = make("li", { className: this.finished ? "" : "fresh" }, time, paragraph);
     item.dataset.start = data.start;
     item.dataset.end = data.end;
     lines.classList.add("live");
     lines.append(item);
     if (this.texts.length > 300) lines.classList.add("many"); // the rest is laid out when it is scrolled to
     this.progress({ audio_seconds: data.end });
-    show($("job-tools"));
-    for (const tool of document.querySelectorAll("[data-format]")) show(tool, false);
-    if (atEnd && this.texts.length > 4 && this.status !== "completed") scrollTo({ top: document.documentElement.scrollHeight, behavior: calm.matches ? "auto" : "smooth" });
+    if (this.texts.length === 1) {
+      show($("job-tools"));
+      for (const tool of document.querySelectorAll("[data-format]")) show(tool, false);
+    }
+    if (this.texts.length > 4) this.stayAtEnd();
+  }
+
+  // Whoever reads at the end stays there; whoever has scrolled up is left alone. Once a frame, since a replay
+  // brings thousands of lines at once and measuring the page costs a layout.
+  stayAtEnd() {
+    if (this.finished || !this.pinned || this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      scrollTo({ top: document.documentElement.scrollHeight, behavior: calm.matches ? "auto" : "smooth" });
+    });
   }
 
   locked() {
@@ -505,6 +519,9 @@ class TranscriptView {
       next.tabIndex = 0;
       next.focus();
     }, { signal: this.abort.signal });
+    addEventListener("scroll", () => {
+      this.pinned = innerHeight + scrollY >= document.documentElement.scrollHeight - 160;
+    }, { signal: this.abort.signal, passive: true });
     $("job-audio").addEventListener("timeupdate", () => this.follow(), { signal: this.abort.signal });
     on("job-copy", () => copy(this.texts.join("").trim(), $("job-copy")));
     for (const link of document.querySelectorAll("[data-format]")) {
