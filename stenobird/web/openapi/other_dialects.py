@@ -24,6 +24,13 @@ _DELTAS: Final = (
     "data: [DONE]\n\n"
 )
 
+_DELTA: Final = {
+    "description": "Each event of the stream: data alone, JSON with a type, or [DONE] at the end.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}},
+}
+
 
 def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
     """Return the operations of the OpenAI dialect by path and method."""
@@ -34,7 +41,7 @@ def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
             **json_of("OpenAITranscription"),
             "text/plain": {"schema": {"type": "string"}},
             "text/vtt": {"schema": {"type": "string"}},
-            "text/event-stream": {"schema": {"type": "string"}, "example": _DELTAS},
+            "text/event-stream": {"schema": _DELTA, "example": _DELTAS},
         }
         return Operation(
             summary,

@@ -101,13 +101,28 @@ _STREAM_EXAMPLE: Final = (
 _STREAM: Final[dict[str, Any]] = {
     "text/event-stream": {
         "schema": {
-            "type": "string",
-            "description": "Server-Sent Events. Each has an integer id, counted from 1, an event name, and "
-            "JSON as data. The order is status…, transcript…, then preview_locked or error where due, and "
-            "done at the end. Texts, once streamed, are never revised.",
+            "description": "Each event of the stream. Ids are integers, counted from 1. First come status…, "
+            "then transcript…, preview_locked or error where due, and done. Texts, once streamed, "
+            "are never revised.",
+            "oneOf": [
+                {
+                    "type": "object",
+                    "required": ["id", "event", "data"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "event": {"const": name},
+                        "data": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": ref(schema),
+                        },
+                        "retry": {"type": "integer"},
+                    },
+                }
+                for name, schema in EVENTS.items()
+            ],
         },
         "example": _STREAM_EXAMPLE,
-        "x-events": {name: ref(schema) for name, schema in EVENTS.items()},
     }
 }
 

@@ -108,7 +108,10 @@ def test_events_are_described_as_they_are_sent(document: dict[str, Any]) -> None
         "done": events.done("completed", billable_minutes=1),
     }
     stream = document["paths"]["/v1/transcripts/{id}/events"]["get"]["responses"]["200"]["content"]
-    described = stream["text/event-stream"]["x-events"]
+    described = {
+        row["properties"]["event"]["const"]: row["properties"]["data"]["contentSchema"]
+        for row in stream["text/event-stream"]["schema"]["oneOf"]
+    }
     assert described.keys() == sent.keys() == EVENTS.keys()
     for name, event in sent.items():
         _validator(document, described[name]).validate(json.loads(event.data))
