@@ -1,0 +1,150 @@
+"""A webhook deliverer over a real database and real sockets, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stenobird.egress.client import EgressClient
+from stenobird.egress.policy import EgressPolicy
+from stenobird.jobs.events import JobEvents
+from stenobird.jobs.outbox import end_messages
+from stenobird.ports import NewAccountRow, NewJob, RecognitionOptions
+from stenobird.storage.account_store import SqlAccountStore
+from stenobird.storage.delivery_store import SqlDeliveryStore
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.testing.dns import FakeResolver
+from stenobird.testing.fakes import FakeClock
+from stenobird.testing.raw_server import answer
+from stenobird.webhooks.delivery import WebhookDeliverer
+from stenobird.webhooks.signature import new_secret
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from anyio.abc import SocketStream
+
+    from stenobird.deliveries import DeliveryRecord
+    from stenobird.storage.engine import Database
+    from stenobird.testing.dns import Answer
+    from stenobird.testing.raw_server import RawRequest
+
+OWNER: Final = "acct_owner"
+LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
+
+
+@dataclass
+class Receiver:
+    """A handler for `raw_server.open_server`. `status` is what it answers; `None` breaks the connection."""
+
+    status: int | None = 204
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    requests: list[RawRequest] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    """The event ids that were answered 2xx."""
+
+    async def __call__(self, request: RawRequest, stream: SocketStream) -> None:
+        """Answer as the test says."""
+        self.requests.append(request)
+        if self.status is None:
+            await stream.aclose()
+            return
+        await stream.send(answer(self.status, self.body, self.headers))
+        if 200 <= self.status < 300:
+            self.accepted.append(request.headers["webhook-id"])
+
+
+@dataclass
+class WebhookWorld:
+    """What a deliverer stands on."""
+
+    database: Database
+    client: EgressClient
+    clock: FakeClock
+    jobs: SqlJobStore
+    accounts: SqlAccountStore
+    deliveries: SqlDeliveryStore
+    secrets: SqlWebhookSecrets
+    made: int = 0
+
+    def deliverer(self, *, database: Database | None = None, chance: float = 0.5) -> WebhookDeliverer:
+        """Return one more worker, on another view of the database if so asked."""
+        store = self.deliveries if database is None else SqlDeliveryStore(database)
+        return WebhookDeliverer(store, self.secrets, self.client, self.clock, chance=lambda: chance)
+
+    async def end_job(
+        self,
+        url: str,
+        *,
+        account_id: str = OWNER,
+        origin: Literal["stenobird", "alefbot", "openai"] = "stenobird",
+    ) -> str:
+        """Commit a job with this webhook and its end; return the job's id."""
+        self.made += 1
+        job_id = f"tr_{self.made}"
+        events = JobEvents(job_id, "http://test")
+        wish = NewJob(
+            job_id,
+            "full",
+            "https://example.com/a.mp3",
+            "http://test",
+            RecognitionOptions(),
+            account_id=account_id,
+            origin=origin,
+            webhook_url=url,
+        )
+        job = await self.jobs.create(wish, events.status("queued", "validating_url"), max_queued=1000)
+        await self.jobs.request_cancel(
+            job_id, [events.done("cancelled")], outbox=end_messages(job, "cancelled")
+        )
+        return job_id
+
+    async def log(self, account_id: str = OWNER) -> list[DeliveryRecord]:
+        """Return the account's deliveries, newest first."""
+        return list(await self.deliveries.own_deliveries(account_id, limit=1000))
+
+    async def only(self) -> DeliveryRecord:
+        """Return the one delivery that there is."""
+        [record] = await self.log()
+        return record
+
+    async def work_until(self, moment: float, deliverer: WebhookDeliverer) -> None:
+        """Work through everything that is due until then, the clock jumping from one thing to the next."""
+        while True:
+            while await deliverer.step():
+                pass
+            due = [row.next_attempt_at for row in await self.log() if row.next_attempt_at is not None]
+            following = min(due, default=moment)
+            if following >= moment:
+                self.clock.now = moment
+                return
+            self.clock.now = max(self.clock.now, following)
+
+
+@asynccontextmanager
+async def webhook_world(
+    database: Database,
+    *,
+    allow: Sequence[Any] = (LOOPBACK,),
+    names: Mapping[str, Sequence[Answer]] | None = None,
+) -> AsyncIterator[WebhookWorld]:
+    """Yield a world over an open database, with one account. `allow` are networks besides the public ones."""
+    accounts = SqlAccountStore(database)
+    await accounts.create_account(NewAccountRow(OWNER, OWNER, "premium", "operator"), by="operator")
+    policy = EgressPolicy(allow, None)
+    async with EgressClient(policy, resolver=FakeResolver(names or {})) as client:
+        yield WebhookWorld(
+            database,
+            client,
+            # The rows are dated by the database's clock, and receivers check the time of a signature.
+            FakeClock(time.time() + 5.0),
+            SqlJobStore(database),
+            accounts,
+            SqlDeliveryStore(database),
+            SqlWebhookSecrets(database, new_secret),
+        )
