@@ -142,19 +142,21 @@ async def _transcribe(wish: Wish, settings: Settings, live: LiveTranscript) -> O
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the work is done: a service, a key for it, and the URL under which it finds the audio."""
+    """Where the work is done: a service, a key for it, and the URL under which it finds the audio.
+
+    A `file` has to be sent there first.
+    """
 
     api: str
     api_key: str | None
     audio_url: str | None
+    file: Path | None = None
 
 
 async def _place(wish: Wish, settings: Settings, stack: AsyncExitStack) -> Place:
     file = _file(wish.source)
     if wish.api is not None:
-        if file is not None:
-            raise InvalidRequest("A service elsewhere can't read this machine's files; leave --api out.")
-        return Place(wish.api, wish.api_key, wish.source)
+        return Place(wish.api, wish.api_key, wish.source if file is None else None, file)
     audio_url = wish.source
     if file is not None:
         path = "/" + quote(file.name)
@@ -203,8 +205,11 @@ async def _follow(
         if wish.resume is not None:
             outcome.job_id = wish.resume
         else:
-            assert place.audio_url is not None
-            outcome.job_id = (await client.create(place.audio_url, wish.options)).id
+            source = place.audio_url
+            if place.file is not None:
+                source = await client.upload(place.file)
+            assert source is not None
+            outcome.job_id = (await client.create(source, wish.options)).id
         async with aclosing(client.resume(outcome.job_id)) as events:
             async for event in events:
                 live.show(event)

@@ -7,7 +7,8 @@ import inspect
 import json
 import time
 from contextlib import AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import httpx
 from httpx_sse import EventSource, SSEError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from stenobird.client.model import Event, Job, Result
 
 T = TypeVar("T")
+
+PIECE_BYTES = 256 * 1024
+"""How a file is read while it is sent."""
 
 _STREAM_ENDED = Failed("the event stream ended")
 
@@ -62,6 +66,10 @@ class StenobirdClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def upload(self, file: Path) -> str:
+        """Send a file and return what stands for it in place of an `audio_url`. Needs an API key."""
+        return self._finish(flows.upload(file, self._policy))
 
     def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
         """Create a transcript and return at once."""
@@ -165,6 +173,10 @@ class _Connection:
     def perform(self, step: Step) -> Answer:
         try:
             match step:
+                case Send(file=Path() as file):
+                    with file.open("rb") as content:
+                        request = _request(step, self._headers)
+                        return _reply(self._http.request(**request, content=_pieces(content)))
                 case Send():
                     return _reply(self._http.request(**_request(step, self._headers)))
                 case Open():
@@ -221,6 +233,10 @@ class AsyncStenobirdClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    async def upload(self, file: Path) -> str:
+        """Send a file and return what stands for it in place of an `audio_url`. Needs an API key."""
+        return await self._finish(flows.upload(file, self._policy))
 
     async def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
         """Create a transcript and return at once."""
@@ -327,6 +343,11 @@ class _AsyncConnection:
     async def perform(self, step: Step) -> Answer:
         try:
             match step:
+                case Send(file=Path() as file):
+                    with await asyncio.to_thread(file.open, "rb") as content:
+                        request = _request(step, self._headers)
+                        answer = await self._http.request(**request, content=_pieces_later(content))
+                    return _reply(answer)
                 case Send():
                     return _reply(await self._http.request(**_request(step, self._headers)))
                 case Open():
@@ -377,7 +398,19 @@ def _request(step: Send, headers: dict[str, str]) -> dict[str, Any]:
         # The bytes of a retry are those of the first try: an Idempotency-Key stands for one body.
         request["content"] = json.dumps(dict(step.body), ensure_ascii=False).encode()
         request["headers"]["Content-Type"] = "application/json"
+    if step.file is not None:
+        request["headers"]["Content-Length"] = str(step.file.stat().st_size)
     return request
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+async def _pieces_later(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        yield piece
 
 
 def _reply(response: httpx.Response) -> Reply:

@@ -7,6 +7,7 @@ wait and every retry is decided here, so the synchronous and the asynchronous cl
 from __future__ import annotations
 
 import json
+import mimetypes
 import random
 import uuid
 from collections.abc import Generator, Mapping
@@ -18,9 +19,14 @@ from stenobird.client.failures import ServiceError, ServiceUnreachable, error_fr
 from stenobird.client.model import DoneEvent, Event, Job, Result, parse_event
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stenobird.errors import StenobirdError
 
 T = TypeVar("T")
+
+UPLOADS_PATH = "/api/v1/uploads"
+UPLOAD_PREFIX = "upload:"
 
 _RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"transcript_not_ready", "idempotency_in_progress"})
@@ -64,7 +70,7 @@ class TranscriptOptions:
     idempotency_key: str | None = None
 
     def body(self, audio_url: str) -> dict[str, Any]:
-        """Return the request body for a URL."""
+        """Return the request body for a URL, or for what `upload` returned."""
         fields = {
             "language": self.language,
             "prompt": self.prompt,
@@ -73,7 +79,9 @@ class TranscriptOptions:
             "webhook_url": self.webhook_url,
             "preview_id": self.preview_id,
         }
-        return {"audio_url": audio_url} | {k: v for k, v in fields.items() if v is not None}
+        upload_id = audio_url.removeprefix(UPLOAD_PREFIX)
+        source = {"audio_url": audio_url} if upload_id == audio_url else {"upload_id": upload_id}
+        return source | {k: v for k, v in fields.items() if v is not None}
 
 
 # --- steps and answers --------------------------------------------------------------------------------------
@@ -81,12 +89,13 @@ class TranscriptOptions:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request; answered with `Reply` or `Failed`."""
+    """Send a request; answered with `Reply` or `Failed`. The bytes of `file` are sent in place of a body."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,19 @@ def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> F
     key = options.idempotency_key or uuid.uuid4().hex
     request = Send("POST", "/v1/transcripts", options.body(audio_url), {"Idempotency-Key": key})
     return Job.from_body(_object((yield from _exchange(request, policy))))
+
+
+def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
+    """Send a file, whole, and return what stands for it in place of an `audio_url`. Needs an API key.
+
+    The bytes are sent again from the start when the connection breaks; the service keeps the whole ones.
+    """
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    slot = _object((yield from _exchange(Send("POST", UPLOADS_PATH, body, headers), policy)))
+    yield from _exchange(Send("PUT", str(slot["upload_url"]), file=file), policy)
+    return f"{UPLOAD_PREFIX}{slot['upload_id']}"
 
 
 def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:
@@ -346,6 +368,9 @@ def _error(reply: Reply) -> StenobirdError:
         body = json.loads(reply.content)
     except ValueError:
         body = None
+    if isinstance(body, dict) and isinstance(nested := body.get("error"), dict):
+        # The dialect of uploads wraps its errors.
+        body = {"error": nested.get("code"), "message": nested.get("message")}
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         body = {"message": f"The service answered with HTTP status {reply.status}. Check its address."}
     return error_from_body(body, reply.status, retry_after_seconds=waiting)
