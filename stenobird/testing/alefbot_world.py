@@ -18,6 +18,7 @@ from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.blobs import open_blobs
+from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
@@ -37,6 +38,7 @@ from stenobird.web.idempotency import Idempotency
 from stenobird.web.limits import RequestLimits
 from stenobird.web.server import WebServer, running
 from stenobird.webhooks.sender import WebhookSender
+from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
 
@@ -153,6 +155,7 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             uploads=uploads,
             limits=RequestLimits(MemoryStorage(), minutes),
             idempotency=Idempotency(SqlIdempotencyStore(database)),
+            webhooks=WebhookService(SqlDeliveryStore(database), secrets, clock),
             alefbot=DialectServices(
                 jobs=jobs, uploads=uploads, keys=keys, standings=accounts, webhooks=sender
             ),

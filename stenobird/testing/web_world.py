@@ -27,6 +27,7 @@ from stenobird.jobs.sharing import ShareService
 from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.blobs import open_blobs
+from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
@@ -34,6 +35,7 @@ from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
+from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.transcript import Segment
 from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
@@ -43,6 +45,8 @@ from stenobird.web.limits import open_limits
 from stenobird.web.metrics import Metrics
 from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness, WebServices
+from stenobird.webhooks.service import WebhookService
+from stenobird.webhooks.signature import new_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -194,6 +198,9 @@ async def web_world(
             accounts=AccountService(accounts, SqlUsageStore(database), remove_jobs=remove_jobs),
             limits=await stack.enter_async_context(open_limits(settings, clock)),
             idempotency=Idempotency(SqlIdempotencyStore(database)),
+            webhooks=WebhookService(
+                SqlDeliveryStore(database), SqlWebhookSecrets(database, new_secret), SystemClock()
+            ),
         )
         server = WebServer(create_app(services), settings, services.shutting_down)
         url = await stack.enter_async_context(running(server))
