@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-    from stenobird.testing.media_server import MediaServer
+    from stenobird.testing.media_server import Handler, MediaRequest, MediaServer
 
 PAGE_WITHOUT_AUDIO = Resource(
     b"<!doctype html><title>Words only</title><p>No audio.", content_type="text/html"
 )
-SLOW_BYTES_PER_SECOND = 50_000.0
+SLOW_BYTES_PER_SECOND = 100_000.0
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +35,19 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+def _for_no_browser(request: MediaRequest) -> Resource:
+    if "sec-fetch-dest" in request.headers:
+        return Resource(b"not for other pages", status=403, content_type="text/plain")
+    return Resource(CLIP_PATH)
+
+
 @pytest.fixture(scope="session")
 def media(clips: Path) -> Iterator[MediaServer]:
-    """Media on loopback: a clip of 70 s, three minutes that come slowly, and a page without audio."""
-    resources = {
+    """Media on loopback: a clip of 70 s, also for no browser, three minutes that come slowly, a page."""
+    resources: dict[str, Resource | Handler] = {
         "/clip.mp3": Resource(CLIP_PATH),
         "/slow.mp3": Resource(clips / "long.mp3", bytes_per_second=SLOW_BYTES_PER_SECOND),
+        "/guarded.mp3": _for_no_browser,
         "/page": PAGE_WITHOUT_AUDIO,
     }
     with ThreadedMediaServer(resources) as server:

@@ -133,6 +133,22 @@ def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
     assert set(owner.foreign_requests()) == {media.url("/clip.mp3")}
 
 
+def test_a_source_that_refuses_other_pages_is_linked_instead_of_played(
+    guest: Visitor, media: MediaServer
+) -> None:
+    guest.open("/")
+    guest.transcribe(media.url("/guarded.mp3"))
+    guest.wait_done()
+
+    guest.page.locator("#job-lines .time").first.click()
+    link = guest.page.get_by_role("link", name="open the audio there")
+    link.wait_for()
+
+    assert link.get_attribute("href") == media.url("/guarded.mp3")
+    assert guest.page.locator("#job-player").is_hidden()
+    assert guest.page.locator("#job-lines .time").first.is_disabled()
+
+
 @pytest.mark.slow
 def test_a_reload_in_mid_stream_loses_nothing(owner: Visitor, media: MediaServer, secret: str) -> None:
     owner.transcribe(media.url("/slow.mp3"))
