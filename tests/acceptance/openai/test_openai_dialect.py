@@ -299,6 +299,24 @@ async def test_reader_of_a_stream_that_hangs_up_is_not_billed(
                 await watch.wait(5.0)
 
 
+async def test_service_that_stops_says_so_and_bills_nothing(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        sent = tasks.create_task(_refused(sdk))
+        job_id = await _started(world)
+        world.services.shutting_down.set()
+        error = await sent
+    assert (error.status_code, error.response.headers["Retry-After"]) == (503, "5")
+    job = await world.store.get(job_id)
+    assert job is not None
+    assert job.cancel_requested
+
+
+async def _refused(sdk: openai.AsyncOpenAI) -> openai.APIStatusError:
+    with pytest.raises(openai.APIStatusError) as caught:
+        await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
+    return caught.value
+
+
 async def test_without_a_key_nothing_is_read(world: WebWorld) -> None:
     async with openai.AsyncOpenAI(api_key="sb_live_nope", base_url=f"{world.url}/v1", max_retries=0) as sdk:
         with pytest.raises(openai.AuthenticationError) as caught:
