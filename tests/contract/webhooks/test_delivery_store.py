@@ -1,0 +1,99 @@
+"""The delivery log and the secrets on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.ports import NewAccountRow
+from stenobird.testing.webhook_world import OWNER, webhook_world
+
+if TYPE_CHECKING:
+    from stenobird.storage.engine import Database
+
+pytestmark = pytest.mark.anyio
+
+URL = "https://hooks.example/x"
+
+
+async def test_claims_at_once_share_out_and_settle_each_once(database: Database) -> None:
+    async with webhook_world(database) as world:
+        for number in range(4):
+            await world.accounts.create_account(
+                NewAccountRow(f"acct_{number}", "other", "premium", "operator"), by="operator"
+            )
+            for _ in range(4):
+                await world.end_job(URL, account_id=f"acct_{number}")
+        now = world.clock.now
+        shares = await asyncio.gather(
+            *(world.deliveries.claim(now=now, lease_seconds=60, limit=5, per_account=4) for _ in range(8))
+        )
+        left = await world.deliveries.claim(now=now, lease_seconds=60, limit=100, per_account=4)
+        ids = [due.id for share in (*shares, left) for due in share]
+        assert len(ids) == len(set(ids)) == 16
+        assert await world.deliveries.claim(now=now + 59, lease_seconds=60, limit=9, per_account=9) == []
+        again = await world.deliveries.claim(now=now + 60, lease_seconds=60, limit=99, per_account=2)
+        assert len(again) == 8
+        assert {(due.attempt, due.tries) for due in again} == {(2, 2)}
+
+
+async def test_only_the_last_claim_fails_a_delivery_and_any_success_counts(database: Database) -> None:
+    async with webhook_world(database) as world:
+        await world.end_job(URL)
+        now = world.clock.now
+        [stale] = await world.deliveries.claim(now=now, lease_seconds=1, limit=1, per_account=1)
+        [held] = await world.deliveries.claim(now=now + 1, lease_seconds=60, limit=1, per_account=1)
+        await world.deliveries.note_failed(stale, now=now, retry_at=None, status_code=None, error="late")
+        assert (await world.only()).state == "sending"
+        await world.deliveries.note_failed(held, now=now, retry_at=now + 9, status_code=500, error="down")
+        row = await world.only()
+        assert (row.state, row.next_attempt_at, row.error) == ("pending", now + 9, "down")
+        await world.deliveries.note_delivered(stale, now=now, status_code=200)
+        row = await world.only()
+        assert (row.state, row.error, row.settled_at) == ("delivered", None, now)
+
+
+async def test_a_disabled_target_is_dead_at_the_claim_until_a_replay(database: Database) -> None:
+    long_url = f"{URL}?{'a' * 3000}"
+    async with webhook_world(database) as world:
+        await world.end_job(long_url)
+        now = world.clock.now
+        [due] = await world.deliveries.claim(now=now, lease_seconds=60, limit=1, per_account=1)
+        await world.deliveries.disable_target(due, now=now, status_code=410, error="gone")
+        await world.end_job(long_url)
+        assert await world.deliveries.claim(now=now, lease_seconds=60, limit=1, per_account=1) == []
+        assert [row.state for row in await world.log()] == ["dead", "dead"]
+        replayed = await world.deliveries.replay(OWNER, due.id, now=now)
+        assert replayed is not None
+        assert (replayed.state, replayed.settled_at, replayed.next_attempt_at) == ("pending", None, now)
+        await world.end_job(long_url)
+        found = await world.deliveries.claim(now=now, lease_seconds=60, limit=9, per_account=9)
+        assert sorted(one.tries for one in found) == [1, 1]
+
+
+async def test_a_replay_of_what_is_being_sent_changes_nothing(database: Database) -> None:
+    async with webhook_world(database) as world:
+        await world.end_job(URL)
+        now = world.clock.now
+        [due] = await world.deliveries.claim(now=now, lease_seconds=60, limit=1, per_account=1)
+        replayed = await world.deliveries.replay(OWNER, due.id, now=now)
+        assert replayed is not None
+        assert (replayed.state, replayed.next_attempt_at) == ("sending", now + 60)
+        assert await world.deliveries.replay("acct_other", due.id, now=now) is None
+
+
+async def test_rotations_at_once_leave_one_secret_and_one_before_it(database: Database) -> None:
+    async with webhook_world(database) as world:
+        now = world.clock.now
+        made = await asyncio.gather(
+            *(world.secrets.rotate_secret(OWNER, now=now, overlap_seconds=60) for _ in range(4))
+        )
+        known = {one.current for one in made}
+        last = await world.secrets.signing_secrets(OWNER, now=now + 59)
+        assert len(known) == 4
+        assert len(last.all) == 2
+        assert set(last.all) <= known
+        ended = await world.secrets.signing_secrets(OWNER, now=now + 60)
+        assert (ended.all, ended.previous_until) == ((last.current,), None)
