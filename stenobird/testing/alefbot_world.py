@@ -148,12 +148,14 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
         client = await stack.enter_async_context(
             EgressClient(options.policy, resolver=resolver, ssl_context=options.ssl_context)
         )
+        limits = RequestLimits(MemoryStorage(), minutes)
+        stack.push_async_callback(limits.aclose)
         secrets = SqlWebhookSecrets(database, new_secret)
         sender = WebhookSender(client, WebhookTargets(options.policy, resolver), secrets, clock)
         services = replace(
             web_services(settings, jobs, keys, job_counts=store),
             uploads=uploads,
-            limits=RequestLimits(MemoryStorage(), minutes),
+            limits=limits,
             idempotency=Idempotency(SqlIdempotencyStore(database)),
             webhooks=WebhookService(SqlDeliveryStore(database), secrets, clock),
             alefbot=DialectServices(

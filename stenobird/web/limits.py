@@ -88,12 +88,15 @@ class RequestLimits:
         if self._local.timer is not None:
             await self._local.timer
 
-    async def check(self, kind: LimitKind, subject: str, per_minute: int) -> RateLimitState:
-        """Count one request of `subject` and say whether it may go on. Refused requests count, too."""
+    async def check(self, kind: LimitKind, subject: str, per_minute: int, *, cost: int = 1) -> RateLimitState:
+        """Count one request of `subject` and say whether it may go on. Refused requests count, too.
+
+        A `cost` of 0 looks without counting.
+        """
         now = self._clock.time()
         minute = int(now // WINDOW_SECONDS)
         key = RateLimitItemPerMinute(per_minute).key_for(kind, subject, str(minute))
-        count = await self._count(key)
+        count = await self._count(key, cost)
         return RateLimitState(
             limit=per_minute,
             remaining=max(0, per_minute - count),
@@ -101,14 +104,16 @@ class RequestLimits:
             allowed=count <= per_minute,
         )
 
-    async def check_request(self, caller: Caller | None, address: str | None) -> RateLimitState:
+    async def check_request(
+        self, caller: Caller | None, address: str | None, *, cost: int = 1
+    ) -> RateLimitState:
         """Count one request of this caller, of its account if it has a key, else of its address."""
         if caller is None:
-            return await self.check("preview", client_network(address), self._rates.previews)
+            return await self.check("preview", client_network(address), self._rates.previews, cost=cost)
         per_minute = {"premium": self._rates.premium, "platinum": self._rates.platinum}.get(
             caller.tier, self._rates.previews
         )
-        return await self.check("account", caller.account_id, per_minute)
+        return await self.check("account", caller.account_id, per_minute, cost=cost)
 
     def error(self, state: RateLimitState) -> RateLimited:
         """Return the refusal of a request that is one too many."""
@@ -118,10 +123,10 @@ class RequestLimits:
             retry_after_seconds=waiting,
         )
 
-    async def _count(self, key: str) -> int:
+    async def _count(self, key: str, cost: int) -> int:
         if self._storage is not self._local:
             try:
-                return await self._storage.incr(key, WINDOW_SECONDS, 1)
+                return await self._storage.incr(key, WINDOW_SECONDS, cost)
             except StorageError as exc:
                 if self._clock.monotonic() - self._away_logged_at >= WINDOW_SECONDS:
                     self._away_logged_at = self._clock.monotonic()
@@ -129,7 +134,7 @@ class RequestLimits:
         if len(self._local.storage) >= MAX_COUNTERS:
             _log.warning("limits_start_anew", counters=len(self._local.storage))
             await self._local.reset()
-        return await self._local.incr(key, WINDOW_SECONDS, 1)
+        return await self._local.incr(key, WINDOW_SECONDS, cost)
 
 
 def client_network(address: str | None) -> str:

@@ -114,8 +114,8 @@ async def once(
 ) -> Response:
     """Count the request and return the answer of `make`, or the stored one of its `Idempotency-Key`.
 
-    A stored answer is not counted, so that retries never run into the limit. Raises what
-    `web.idempotency.Idempotency.once` raises, and `RateLimited`.
+    A stored answer is not counted, so that retries never run into the limit, but says where the account
+    stands like any other. Raises what `web.idempotency.Idempotency.once` raises, and `RateLimited`.
     """
     services = services_of(request)
 
@@ -125,7 +125,11 @@ async def once(
     if services.idempotency is None:
         await admit()
         return await make(new_id())
-    return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
+    try:
+        return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
+    finally:
+        if services.limits is not None and not headers_of(request):
+            request.state.rate_limit = await services.limits.check_request(caller, None, cost=0)
 
 
 async def read_raw(request: Request) -> bytes:

@@ -387,6 +387,7 @@ async def test_idempotent_requests_make_one_thing(
 
     assert (again.status_code, again.json()) == (201, first.json())
     assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-ratelimit-remaining"] == first.headers["x-ratelimit-remaining"]
     assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_mismatch")
     assert (repeated.status_code, repeated.json()) == (202, made.json())
     assert (await api.get("/transcriptions", headers=live)).json()["total"] == 1
