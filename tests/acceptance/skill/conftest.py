@@ -61,7 +61,14 @@ class Shell:
 
     async def __call__(self, *arguments: str, stdin: bytes = b"") -> Ran:
         """Run it to its end."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self.start(*arguments)
+        out, err = await process.communicate(stdin)
+        assert process.returncode is not None
+        return Ran(process.returncode, out.decode(), err.decode())
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start it, its three streams piped."""
+        return await asyncio.create_subprocess_exec(
             "sh",
             *arguments,
             cwd=self.home,
@@ -70,9 +77,6 @@ class Shell:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ran(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture

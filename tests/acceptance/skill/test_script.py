@@ -59,6 +59,17 @@ async def test_without_a_key_it_is_a_preview_that_says_so(world: WebWorld, shell
     assert (job.mode, job.audio_url) == ("preview", URL)
 
 
+async def test_words_are_printed_as_they_are_said(world: WebWorld, shell: Any, api_key: str) -> None:
+    shell.environment |= {"STENOBIRD_API_URL": world.url, "STENOBIRD_API_KEY": api_key}
+    process = await shell.start(SCRIPT, "-q", URL)
+    job_id = await _started(world)
+    for text in ("Hello", " there", "."):
+        await world.worker.say(job_id, text)
+        assert await process.stdout.readexactly(len(text)) == text.encode()
+    await world.worker.complete(job_id)
+    assert await process.communicate() == (b"\n", b"")
+
+
 async def test_with_a_key_it_is_whole_in_the_format_asked_for(
     world: WebWorld, shell: Any, home: Path, api_key: str
 ) -> None:
