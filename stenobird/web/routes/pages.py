@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from stenobird.demo import CLIP_PATH, MODEL_DIR
 from stenobird.errors import MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
+from stenobird.web.alefbot.errors import speaks_dialect
 from stenobird.web.openapi_page import operation_groups
 from stenobird.web.pages import LISTENING, READING, STATIC_DIR, Pages, read_form
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
@@ -191,7 +192,8 @@ def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
 
 def _is_for_a_person(request: Request) -> bool:
     wanted = request.headers.get("accept", "")
-    return "text/html" in wanted and not request.url.path.startswith(_API)
+    api = request.url.path.startswith(_API) or speaks_dialect(request.scope)
+    return "text/html" in wanted and not api
 
 
 @functools.cache

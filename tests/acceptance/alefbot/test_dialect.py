@@ -362,6 +362,7 @@ async def test_a_prefix_goes_before_every_path_and_into_every_link(tmp_path: Pat
         job_id = await job(api, key)
         listed = (await api.get("/transcriptions", headers=key)).json()
         without = await api.get(f"{world.url}/api/v1/account", headers=key)
+        in_a_browser = await api.get("/nothing", headers={"Accept": "text/html"})
         preflight = await api.options(
             "/account", headers={"Origin": "https://x.example", "Access-Control-Request-Method": "GET"}
         )
@@ -371,6 +372,7 @@ async def test_a_prefix_goes_before_every_path_and_into_every_link(tmp_path: Pat
     assert listed["items"][0]["links"]["self"] == f"/backend/api/v1/transcriptions/{job_id}"
     assert without.status_code == 404
     assert "error" in without.json()
+    assert in_a_browser.json()["error"]["code"] == "not_found"
     assert preflight.headers["access-control-allow-origin"] == "*"
 
 
