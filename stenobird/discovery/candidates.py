@@ -66,10 +66,14 @@ class Finding:
 
 @dataclass(slots=True)
 class PageWords:
-    """What the page is about: its title's words, the show's words, telling tokens of its URL."""
+    """What the page is about: its title's words, the show's words, telling tokens of its URL.
+
+    `origin` is its scheme, host and port: what lies beside the page on the same server is no radio station.
+    """
 
     title: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +124,8 @@ _NARRATION_URL = re.compile(
 )
 
 
-def rejection(url: str) -> str | None:  # noqa: PLR0911  # one reason a branch
-    """Say why this address can't be the audio of any page, `None` if it may be."""
+def rejection(url: str, *, origin: str = "") -> str | None:  # noqa: PLR0911  # one reason a branch
+    """Say why this address can't be the audio of a page of this origin, `None` if it may be."""
     if not urls.is_sane(url):
         return "no usable address (built by a script)"
     if url.lower().endswith(
@@ -134,13 +138,13 @@ def rejection(url: str) -> str | None:  # noqa: PLR0911  # one reason a branch
         return "a preview or clip"
     if _SOUND.search(url):
         return "a sound of the site, not its content"
-    if is_live(url):
+    if is_live(url, origin=origin):
         return "a live stream"
     return None
 
 
-def is_live(url: str) -> bool:
-    """Tell whether the address looks like a radio station's endless stream."""
+def is_live(url: str, *, origin: str = "") -> bool:
+    """Tell whether the address looks like a radio station's endless stream to a page of this origin."""
     if _LIVE.search(url):
         return True
     if _LIVE_PATH.fullmatch(urls.path_of(url).strip("/")):
@@ -149,9 +153,8 @@ def is_live(url: str) -> bool:
     port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
     # On-demand files on such hosts lie in folders and carry dates or numbers.
     shallow = "/" not in path and not re.search(r"\d{4,}", path)
-    return shallow and (
-        bool(port and port[1].startswith(("8", "9"))) or bool(_LIVE_LABEL.fullmatch(labels[0]))
-    )
+    station_port = bool(port and port[1].startswith(("8", "9"))) and urls.origin_of(url) != origin
+    return shallow and (station_port or bool(_LIVE_LABEL.fullmatch(labels[0])))
 
 
 def is_narration(text: str) -> bool:
@@ -212,7 +215,7 @@ def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False)
         if finding.video is not video:
             continue
         finding.url = urls.for_request(finding.url)
-        reason = rejection(finding.url)
+        reason = rejection(finding.url, origin=page.origin)
         if reason is None:
             usable.append(finding)
         elif not any(candidate.url == finding.url for candidate in rejected):

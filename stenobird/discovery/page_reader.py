@@ -102,7 +102,9 @@ class _PageReader:
             if "ld+json" not in kind:
                 self._from_script(text)
         page = PageWords(
-            _title_words(head), urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
+            _title_words(head),
+            urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url),
+            urls.origin_of(self.url),
         )
         if urls.is_on(self.url, *_ENCYCLOPAEDIAS):
             # Pronunciations and samples illustrate an entry; its subject is never one of them.

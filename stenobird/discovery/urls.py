@@ -121,6 +121,15 @@ def absolute(base: str, reference: str) -> str | None:
     return url.replace(" ", "%20") if usable else None
 
 
+def origin_of(url: str) -> str:
+    """Return scheme, host and port as they stand in the URL, lower-case; empty for what is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
+
+
 def host_of(url: str) -> str:
     """Return the lower-case host without `www.`, empty for what is no URL."""
     try:

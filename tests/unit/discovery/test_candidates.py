@@ -129,3 +129,10 @@ def test_neighbour_in_a_list_never_stands_in_for_a_dead_file() -> None:
 def test_words_of_scripts_without_blanks_are_their_pairs() -> None:
     assert words_of("雨の音") == {"雨の", "の音"}
     assert words_of("The weaver of Arran, episode 12") == {"weaver", "arran", "12"}
+
+
+def test_a_file_beside_the_page_is_no_station_whatever_the_port() -> None:
+    url = "http://intranet.example:8080/weekly.mp3"
+    assert rejection(url, origin="http://intranet.example:8080") is None
+    assert rejection(url, origin="http://intranet.example") == "a live stream"
+    assert rejection(url) == "a live stream"
