@@ -10,6 +10,7 @@ from stenobird.web.alefbot import schemas
 from stenobird.web.alefbot.bodies import STATUSES
 from stenobird.web.alefbot.errors import OWN_CODES, ScopeViolation
 from stenobird.web.openapi import Answer, Dialect, Operation, parameter
+from stenobird.webhooks.schemas import SecretView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,6 +233,24 @@ def alefbot_operations(prefix: str) -> Dialect:
                 {200: Answer("Webhook test dispatched with signed headers.", schemas.WebhookTested)},
                 (*_WHO, *_WRITE, *_BODY, *_TARGET),
                 body=schemas.TestWebhook,
+            ),
+            Operation(
+                "GET",
+                f"{root}/webhooks/secret",
+                TAG,
+                "alefbotWebhookSecret",
+                "Read the secret that signs webhooks.",
+                {200: Answer("The secret.", SecretView)},
+                (*_WHO, *_WRITE),
+            ),
+            Operation(
+                "POST",
+                f"{root}/webhooks/secret",
+                TAG,
+                "alefbotRotateWebhookSecret",
+                "Rotate the secret that signs webhooks.",
+                {200: Answer("The new secret.", SecretView)},
+                (*_WHO, *_WRITE),
             ),
         ),
         schemas.ErrorBody,

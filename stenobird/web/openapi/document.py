@@ -22,6 +22,8 @@ from stenobird.web.openapi.other_dialects import (
     openai_operations,
 )
 from stenobird.web.openapi.stenobird_dialect import operations
+from stenobird.web.openapi.webhooks import webhook_operations
+from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +68,9 @@ _FLAT_MODELS: Final[tuple[type[BaseModel], ...]] = (
     flat.AccountBody,
     flat.AccountDeleted,
     flat.UsageBody,
+    DeliveryPage,
+    DeliveryView,
+    SecretView,
     BillingView,
     CapWish,
     EmailWish,
@@ -129,6 +134,7 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
     table = alefbot_table(api_prefix)
     paths: dict[str, Mapping[str, Operation]] = {
         **operations(),
+        **webhook_operations(),
         **openai_operations(),
         **alefbot_operations(table),
     }

@@ -28,6 +28,7 @@ from stenobird.web.routes import (
     skills,
     transcripts,
     usage,
+    webhooks,
 )
 
 TOP = Path(stenobird.__file__).parent.parent
@@ -66,8 +67,9 @@ def test_command_prints_writes_and_checks_it(document: dict[str, Any], tmp_path:
 
 
 def test_every_address_of_the_api_is_in_it(document: dict[str, Any]) -> None:
-    modules = (transcripts, shares, keys, account, usage, billing, openai, operations, skills)
+    modules = (transcripts, shares, keys, account, usage, billing, openai, operations, skills, webhooks)
     served = {route.path for module in modules for route in module.routes()}  # type: ignore[attr-defined, unused-ignore]
+    served |= {route.path for route in webhooks.dialect_routes("")}  # type: ignore[attr-defined, unused-ignore]
     served |= {route.path for route in alefbot.routes("")}  # type: ignore[attr-defined, unused-ignore]
     assert {path.replace(":path}", "}") for path in served} - PAGES == set(document["paths"])
 
