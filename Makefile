@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := dev
 STAMP := $(VENV)/.installed-$(EXTRAS)
-PYTEST_ARGS ?=
+# Much of a test's time is waiting, so two run at once even on one core; a file stays with one worker.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo serve test check bench format openapi clean

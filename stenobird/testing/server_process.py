@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,11 +28,15 @@ START_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that is free now, and that no outgoing connection takes in the meantime.
+
+    The kernel gives outgoing connections ports from 32768 on; a server that restarts must find its own free.
+    """
+    for port in random.sample(range(18_000, 32_000), 200):  # noqa: S311  # not a secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("None of 200 loopback ports is free.")
 
 
 @dataclass
