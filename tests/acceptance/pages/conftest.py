@@ -25,9 +25,9 @@ PAGE_WITHOUT_AUDIO = Resource(
 SLOW_BYTES_PER_SECOND = 100_000.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium for all tests of pages."""
+    """A Chromium for the tests of a module: while it runs, no other event loop can run in this thread."""
     path = chromium_path()
     if path is None:
         pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium")
@@ -41,7 +41,7 @@ def _for_no_browser(request: MediaRequest) -> Resource:
     return Resource(CLIP_PATH)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def media(clips: Path) -> Iterator[MediaServer]:
     """Media on loopback: a clip of 70 s, also for no browser, three minutes that come slowly, a page."""
     resources: dict[str, Resource | Handler] = {
@@ -54,14 +54,14 @@ def media(clips: Path) -> Iterator[MediaServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One running service for all tests of pages."""
     with ServerProcess(tmp_path_factory.mktemp("pages") / "data") as process:
         yield process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secret(service: ServerProcess) -> str:
     """A live key of that service."""
     return service.create_key()
