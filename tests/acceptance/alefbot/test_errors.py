@@ -82,7 +82,9 @@ async def test_missing_api_key(api: httpx.AsyncClient) -> None:
             assert "x-ratelimit-limit" not in answer.headers
 
 
-@pytest.mark.parametrize("secret", ["alef_sk_live_short", key_form.mint("live", family="alef_sk").secret])
+@pytest.mark.parametrize(
+    "secret", ["alef_sk_live_short", key_form.mint("live", family="alef_sk").secret], ids=["short", "unknown"]
+)
 async def test_invalid_api_key(api: httpx.AsyncClient, secret: str) -> None:
     answer = await api.get("/account", headers={"Authorization": f"Bearer {secret}"})
 
