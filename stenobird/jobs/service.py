@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import secrets
-import string
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -28,6 +26,7 @@ from stenobird.jobs.outbox import end_messages
 from stenobird.jobs.results import build_transcript, result_body, status_body
 from stenobird.jobs.sandbox import story
 from stenobird.jobs.tail import JobTails
+from stenobird.jobs.tokens import new_token
 from stenobird.jobs.uploaded import EXTRA_KEY as UPLOAD_KEY
 from stenobird.jobs.uploaded import UploadedJob, remember, upload_url
 from stenobird.ports import NewJob
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     )
     from stenobird.transcript import Transcript
 
-_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ID_DIGITS: Final = 22
 SECOND_DIALECT: Final = "alefbot"
 """Origin of the jobs that /api/v1 makes; the other dialects know nothing of them."""
@@ -421,7 +419,7 @@ class JobService:
 
 def new_job_id() -> str:
     """Return an unguessable id: `tr_` and 22 base62 digits, 131 bits."""
-    return "tr_" + "".join(secrets.choice(_BASE62) for _ in range(ID_DIGITS))
+    return new_token("tr_", ID_DIGITS)
 
 
 def _mode(caller: Caller | None) -> Mode:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-import string
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stenobird.errors import InvalidRequest, ReadOnlyKey, TranscriptNotFound
+from stenobird.jobs.tokens import new_token
 from stenobird.ports import Caller
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 MAX_LINKS: Final = 20
 """Links that one transcript may have at a time."""
 
-_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _DIGITS: Final = 32
 _TOKEN: Final = re.compile(rf"sh_[A-Za-z0-9]{{{_DIGITS}}}")
 
@@ -54,7 +52,7 @@ class ShareService:
         whoever has its id may read anyway, and where the transcript has `MAX_LINKS` links already.
         """
         await self._owned(job_id, caller)
-        token = "sh_" + "".join(secrets.choice(_BASE62) for _ in range(_DIGITS))
+        token = new_token("sh_", _DIGITS)
         if not await self._shares.add(job_id, _hash(token), max_links=MAX_LINKS):
             raise InvalidRequest(
                 f"This transcript has {MAX_LINKS} share links already. Revoke them first: "
