@@ -29,9 +29,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.ports import NewKey, Tier
+    from stenobird.ports import AccountState, NewKey, Tier
 
-AccountState: TypeAlias = Literal["active", "past_due", "cancelled", "disputed"]
 MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
 
 LATE_SECONDS: Final = 1800

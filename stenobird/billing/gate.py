@@ -8,8 +8,8 @@ from stenobird.errors import BillingFailed
 from stenobird.ledger import WEEK_SECONDS
 
 if TYPE_CHECKING:
-    from stenobird.ledger import AccountState, BillingAccount, BillingStore
-    from stenobird.ports import Caller, Clock, Mode
+    from stenobird.ledger import BillingAccount, BillingStore
+    from stenobird.ports import AccountState, Caller, Clock, Mode
 
 _REASONS: Final[dict[AccountState, str]] = {
     "past_due": (

@@ -17,7 +17,8 @@ from stenobird.errors import BillingUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.ledger import AccountState, PaidCheckout, StoredEvent
+    from stenobird.ledger import PaidCheckout, StoredEvent
+    from stenobird.ports import AccountState
 
 
 class GatewayError(BillingUnavailable):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stenobird.errors import InvalidRequest
-from stenobird.ledger import AccountState  # noqa: TC001  # pydantic reads it when the class is made
+from stenobird.ports import AccountState  # noqa: TC001  # pydantic reads it when the class is made
 
 MAX_EMAIL_CHARS: Final = 254
 MAX_CAP_MINUTES: Final = 10_000_000

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from stenobird.billing.gateway import CheckoutWish, DisputeOutcome, MeterEvent
-    from stenobird.ledger import AccountState
+    from stenobird.ports import AccountState
 
 API_VERSION: Final = "2026-10-28.endive"
 """Pinned: the shapes below are those of this version, whatever the library's default becomes."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ledger import AccountState, NewAccount, PaidCheckout
-    from stenobird.ports import NewKey
+    from stenobird.ledger import NewAccount, PaidCheckout
+    from stenobird.ports import AccountState, NewKey
 
 MAX_ACCOUNTS_BY_EMAIL: Final = 10
 MAX_RECOVERIES_AN_HOUR: Final = 3
