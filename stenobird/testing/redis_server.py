@@ -21,13 +21,6 @@ def redis_available() -> bool:
     return shutil.which("redis-server") is not None
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def running_redis(folder: Path, port: int) -> Iterator[str]:
     """Run a server without persistence; yield its URL."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from stenobird.demo import MODEL_DIR
+from stenobird.testing.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,18 +24,6 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 """A service that is not ready by then has failed; on two busy cores it takes some 3 s."""
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now, and that no outgoing connection takes in the meantime.
-
-    The kernel gives outgoing connections ports from 32768 on; a server that restarts must find its own free.
-    """
-    for port in random.sample(range(18_000, 32_000), 200):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("None of 200 loopback ports is free.")
 
 
 @dataclass

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.server_process import ServerProcess, free_port
+from stenobird.testing.free_port import free_port
+from stenobird.testing.server_process import ServerProcess
 from stenobird.webhooks.signature import canonical, sign
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_PATH
+from stenobird.testing.free_port import free_port
 from stenobird.testing.http_reader import EventReader
 from stenobird.testing.media_server import Resource
-from stenobird.testing.server_process import ServerProcess, free_port
+from stenobird.testing.server_process import ServerProcess
 from stenobird.testing.speech import write_audio
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
+from stenobird.testing.free_port import free_port
 from stenobird.testing.http_reader import EventReader, ReadEvent, joined
 from stenobird.testing.media_server import Resource
 from stenobird.testing.postgresql import postgresql_available, running_postgresql
-from stenobird.testing.redis_server import free_port, redis_available, running_redis
+from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.testing.server_process import ServerProcess
 from stenobird.testing.wer import word_error_rate
 

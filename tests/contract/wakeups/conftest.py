@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.clock import SystemClock
-from stenobird.testing.redis_server import free_port, redis_available, running_redis
+from stenobird.testing.free_port import free_port
+from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
 

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
-from stenobird.testing.redis_server import free_port, redis_available, running_redis
+from stenobird.testing.free_port import free_port
+from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.wakeups.redis import CHANNEL, open_redis_wakeups
 
 if TYPE_CHECKING:

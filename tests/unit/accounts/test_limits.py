@@ -12,7 +12,8 @@ from stenobird.config import Settings
 from stenobird.errors import ConfigurationError
 from stenobird.ports import Caller
 from stenobird.testing.fakes import FakeClock
-from stenobird.testing.redis_server import free_port, redis_available, running_redis
+from stenobird.testing.free_port import free_port
+from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.web.limits import MAX_COUNTERS, Rates, RequestLimits, client_network, open_limits
 
 if TYPE_CHECKING:
