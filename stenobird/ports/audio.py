@@ -1,0 +1,128 @@
+"""Finding audio and hearing it: from a URL to PCM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from stenobird.sources import AudioSource, Verdict
+
+SAMPLE_RATE = 16_000
+"""Samples a second of every PCM array in the service: mono, what Whisper, Silero and pocketsphinx expect."""
+
+PCM: TypeAlias = npt.NDArray[np.int16]
+"""Mono audio at `SAMPLE_RATE`, shape `(n,)`, int16."""
+
+
+class VerdictSink(Protocol):
+    """Receives each rung's verdict as it falls; the runner turns it into an event."""
+
+    async def __call__(self, verdict: Verdict) -> None:
+        """Take one verdict. May raise `LeaseLost`, which stops the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAudio:
+    """The chosen source, and the open response that already holds its first bytes, if there is one.
+
+    Whoever takes `opened` owns it and closes it. It is `None` when the source was recorded earlier and the
+    download must start anew.
+    """
+
+    source: AudioSource
+    opened: OpenedMedia | None = None
+
+
+class OpenedMedia(Protocol):
+    """A response whose body is the media from byte `offset` on; the bytes already read are not lost."""
+
+    offset: int
+    status: int
+    headers: Mapping[str, str]
+    final_url: str
+    total_bytes: int | None
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Yield the body, the sniffed bytes first. Raises `EgressError` when it breaks off."""
+
+    async def aclose(self) -> None:
+        """Drop the connection. Safe to call twice."""
+
+
+class AudioFinder(Protocol):
+    """Turns a URL into the audio behind it."""
+
+    async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
+        """Return the one right audio. Raises a `JobError` that says what was tried.
+
+        With `preview`, the first request is bounded to 64 KiB, since only 15 seconds will be heard.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """Bounds on one job's media. `max_samples` counts decoded samples from the start of the audio."""
+
+    max_bytes: int
+    max_samples: int
+    stop_samples: int | None = None
+    """Stop cleanly here (a preview); `max_samples` raises `AudioTooLarge` instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRequest:
+    """One job's wish to hear its source. `start_sample` skips what an earlier worker has committed.
+
+    `heard` is what the checkpoint recorded about the bytes that were heard, see `AudioStream.heard`.
+    """
+
+    job_id: str
+    source: AudioSource
+    limits: AudioLimits
+    start_sample: int = 0
+    heard: Mapping[str, Any] | None = None
+    opened: OpenedMedia | None = None
+
+
+class AudioStream(Protocol):
+    """Decoded audio, in order, pulled by its reader: an async iterator of PCM blocks of at most a second.
+
+    At most 60 s are decoded ahead of the reader. Ends cleanly at the end of the audio or at
+    `limits.stop_samples`; raises a `JobError` (`AudioUnreachable`, `AudioTooLarge`,
+    `AudioContentTypeNotSupported`) when nothing more can be heard and nothing was.
+    """
+
+    def __aiter__(self) -> AsyncIterator[PCM]:
+        """Yield PCM blocks from `start_sample` on."""
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Length of the whole audio as far as it is known: exact after the end, the container's before."""
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with audio that could be heard only in part (`None` if nothing is)."""
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """Facts that identify the bytes heard so far (size, type, ETag, SHA-256 of a prefix), JSON-safe."""
+
+
+class AudioOpener(Protocol):
+    """Opens a source for hearing."""
+
+    def open(self, request: AudioRequest) -> AbstractAsyncContextManager[AudioStream]:
+        """Return the stream; leaving the context ends the download, the decoder child and open files.
+
+        The spool of the job stays on disk until `discard`.
+        """
+
+    async def discard(self, job_id: str) -> None:
+        """Delete what was spooled for the job; fine if there is nothing."""

@@ -1,0 +1,277 @@
+"""Jobs and their event log, as a store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint
+    from stenobird.sources import AudioSource
+
+JobStatus: TypeAlias = Literal[
+    "queued", "transcribing", "completed", "preview_complete", "failed", "cancelled"
+]
+Mode: TypeAlias = Literal["preview", "full", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One committed event: `seq` counts from 1 within a job; `data` is the JSON text exactly as sent."""
+
+    seq: int
+    event: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event about to be committed; `chunk_index` is set for `transcript` events only."""
+
+    event: str
+    data: str
+    chunk_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be created. `base_url` is where the client reached us; its links start with it."""
+
+    id: str
+    mode: Mode
+    audio_url: str
+    base_url: str
+    options: RecognitionOptions
+    account_id: str | None = None
+    api_key_id: str | None = None
+    origin: Literal["stenobird", "alefbot", "openai"] = "stenobird"
+    preview_id: str | None = None
+    upload_id: str | None = None
+    webhook_url: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job's row as last committed. Times are seconds since the epoch, UTC."""
+
+    id: str
+    mode: Mode
+    origin: str
+    audio_url: str
+    base_url: str
+    options: RecognitionOptions
+    account_id: str | None
+    status: JobStatus
+    stage: str
+    created_at: float
+    updated_at: float
+    completed_at: float | None
+    last_seq: int
+    next_chunk_index: int
+    cancel_requested: bool
+    source: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    warning: str | None = None
+    duration_seconds: float | None = None
+    language: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    billable_minutes: int | None = None
+    preview_id: str | None = None
+    upload_id: str | None = None
+    webhook_url: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    audio_seconds: float = 0.0
+    """Audio accounted for by the last checkpoint."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will be committed for this job."""
+        return self.status in {"completed", "preview_complete", "failed", "cancelled"}
+
+    @property
+    def result_ready(self) -> bool:
+        """Whether the result can be fetched."""
+        return self.status in {"completed", "preview_complete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one job. `token` is part of the WHERE of every write."""
+
+    job_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker has just leased, with where the last worker stopped."""
+
+    lease: Lease
+    job: JobRecord
+    source: AudioSource | None
+    checkpoint: SpeechCheckpoint | None
+    heard: Mapping[str, Any] | None
+    attempts: int
+    """Claims since the last progress, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """The columns of a job that one commit changes; `None` leaves a column as it is."""
+
+    status: JobStatus | None = None
+    stage: str | None = None
+    source: AudioSource | None = None
+    checkpoint: SpeechCheckpoint | None = None
+    heard: Mapping[str, Any] | None = None
+    duration_seconds: float | None = None
+    language: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    warning: str | None = None
+    error: Mapping[str, Any] | None = None
+    billable_minutes: int | None = None
+    extra: Mapping[str, Any] | None = None
+    reserve_units: int | None = None
+    """Wallet units that the job will probably use, set aside in the same commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a job stands, with what only workers may see: how another job carries on from a preview."""
+
+    job: JobRecord
+    source: AudioSource | None
+    checkpoint: SpeechCheckpoint | None
+    heard: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What a completed job costs, written in the commit of `done`. One row a job."""
+
+    job_id: str
+    account_id: str
+    minutes: int
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that must leave the service after this commit: a webhook or a meter event."""
+
+    kind: str
+    job_id: str
+    account_id: str | None
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A page of an account's jobs of one origin, by offset; `status` counts only jobs with that one."""
+
+    origin: Literal["stenobird", "alefbot", "openai"]
+    offset: int = 0
+    limit: int = 20
+    status: JobStatus | None = None
+
+
+@runtime_checkable
+class JobStore(Protocol):
+    """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
+
+    async def create(
+        self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
+    ) -> JobRecord:
+        """Insert the job and its first event; a job with this id that is there already is returned as it is.
+
+        Raises `QueueBusy` when `max_queued` jobs are waiting, `RateLimited` when `max_open` jobs of the
+        account are under way.
+        """
+
+    async def create_ended(
+        self,
+        job: NewJob,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> JobRecord:
+        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return the job, or `None`."""
+
+    async def resume_point(self, job_id: str) -> ResumePoint | None:
+        """Return the job with its full source and checkpoint, or `None`."""
+
+    async def list_jobs(
+        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[JobRecord]:
+        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
+
+        Those of the second dialect are not among them: see `list_page`.
+        """
+
+    async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
+        """Return the jobs of a page, newest first, and how many there are on all pages."""
+
+    async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
+        """Return committed events with a higher `seq`, in order, at most `limit`."""
+
+    async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
+        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
+
+        Raises `LeaseLost` when the token no longer matches.
+        """
+
+    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        """Commit a state change with its events and extend the lease; return the last `seq`.
+
+        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`, and
+        `InsufficientCredits` where a prepaid account can't reserve the units.
+        """
+
+    async def finish(
+        self,
+        lease: Lease,
+        change: JobChange,
+        events: Sequence[NewEvent],
+        *,
+        usage: UsageRow | None = None,
+        outbox: Sequence[OutboxRow] = (),
+    ) -> None:
+        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
+
+    async def request_cancel(
+        self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
+    ) -> JobRecord:
+        """End a job that nobody works on at once with these events, or ask its worker to end it.
+
+        A finished job is returned as it is. Raises `TranscriptNotFound` when there is no such job.
+        """
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a finished job with its events; its usage row stays."""
+
+    async def expire_leases(self) -> int:
+        """End every lease now (only by the holder of the data folder's lock); return how many there were."""
+
+    async def purge(self, *, older_than: float) -> list[str]:
+        """Delete finished jobs that ended before this time; return their ids."""
+
+    async def open_job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have not ended, whose spools must stay."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """Return the number of jobs by status, for metrics."""

@@ -1,0 +1,82 @@
+"""API keys, as a store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from stenobird.ports.accounts import AccountBilling, AccountRecord, KeyMode, KeyScope, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key about to be stored: the SHA-256 (hex) of what follows its prefix, never the key itself."""
+
+    id: str
+    account_id: str
+    name: str
+    key_hash: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four_chars: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A stored key as its owner may see it."""
+
+    id: str
+    account_id: str
+    name: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four_chars: str
+    created_at: float
+    revoked_at: float | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether requests with this key are accepted."""
+        return self.revoked_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key found by its hash; `account` is `None` when the account is gone and the key's row outlived it."""
+
+    key: KeyRecord
+    key_hash: str
+    account: AccountRecord | None
+
+
+class KeyStore(Protocol):
+    """API keys and the accounts they stand for. Every method is one transaction; changes leave an audit row.
+
+    `by` is who did it: the id of a key, or `operator`.
+    """
+
+    async def ensure_account(
+        self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
+    ) -> AccountRecord:
+        """Return the account, made now if there is none. Safe to call at the same time from two processes."""
+
+    async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
+        """Store a key. Raises `InvalidRequest` when its account does not exist or has `max_valid` already."""
+
+    async def find_key(self, key_hash: str) -> FoundKey | None:
+        """Return the key with this hash, revoked or not."""
+
+    async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
+        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
+
+    async def get_key(self, key_id: str) -> KeyRecord | None:
+        """Return the key with this id, revoked or not."""
+
+    async def revoke_key(
+        self, key_id: str, *, account_id: str | None = None, by: str = "operator"
+    ) -> KeyRecord | None:
+        """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
+
+    async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
+        """Store `new` and revoke the old key in one commit; `None` when that is not there or not valid."""
