@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 from stenobird.discovery import dates, urls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts
@@ -129,30 +130,35 @@ def _ends_with_token(text: str | None, token: str) -> bool:
 
 
 def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
-    """Return the one episode of the feed that the facts are about, by the documented order."""
+    """Return the one episode of the feed that the facts are about, by the documented order.
+
+    Costs some 0.1 s of CPU for 5,000 items of ordinary titles, 1 s for the longest that a feed may have.
+    """
     playable = [episode for episode in feed.episodes if episode.enclosures]
-    show = wanted.show or feed.title
-    titles = [title for title in (wanted.title, *wanted.alternate_titles) if title]
-    exact = {plain(title) for title in titles} - {"", plain(show)}
+    show = plain(wanted.show or feed.title)
+    ours = tuple(dict.fromkeys(Title.of(title, show) for title in (wanted.title, *wanted.alternate_titles)))
+    exact = {title.plain for title in ours} - {"", show}
     keys = {urls.audio_key(url) for url in wanted.audio_urls}
     pages = {urls.page_key(url) for url in wanted.page_urls}
-    show_pages = {urls.page_key(feed.link)} if feed.link else set()
-    shared = _shared_links(playable)
+    links = {episode.position: urls.page_key(episode.link) for episode in playable if episode.link}
+    # A link that several items share is the show's, not an episode's.
+    uses = Counter(links.values())
+    telling = {key for key in pages if uses[key] == 1} - {urls.page_key(feed.link) if feed.link else ""}
+    titles = _Titles(show)
 
     steps: tuple[tuple[str, Callable[[FeedEpisode], bool]], ...] = (
         ("guid", lambda one: bool(wanted.guid) and one.guid is not None and one.guid.strip() == wanted.guid),
-        ("audio", lambda one: any(urls.audio_key(found.url) in keys for found in one.enclosures)),
         (
-            "link",
-            lambda one: (
-                bool(one.link)
-                and (key := urls.page_key(one.link or "")) in pages - show_pages
-                and key not in shared
-            ),
+            "audio",
+            lambda one: bool(keys) and any(urls.audio_key(found.url) in keys for found in one.enclosures),
         ),
-        ("title", lambda one: plain(one.title) in exact),
-        ("bare_title", lambda one: any(_same_bare(one.title, title, show) for title in titles)),
-        ("similar_title", lambda one: _similar(one, titles, show, wanted)),
+        ("link", lambda one: links.get(one.position) in telling),
+        ("title", lambda one: titles[one].plain in exact),
+        ("bare_title", lambda one: any(titles[one].is_bare(title) for title in ours)),
+        (
+            "similar_title",
+            lambda one: _is_near(one, wanted) and any(titles[one].is_like(title) for title in ours),
+        ),
     )
     how = "no_match"
     for name, test in steps:
@@ -167,17 +173,6 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
         if found and not how.startswith("ambiguous"):
             how = f"ambiguous_{name}"
     return Match(None, how)
-
-
-def _shared_links(playable: Sequence[FeedEpisode]) -> set[str]:
-    """Return links that several items share: they are the show's, not an episode's."""
-    seen: set[str] = set()
-    shared: set[str] = set()
-    for episode in playable:
-        if episode.link:
-            key = urls.page_key(episode.link)
-            (shared if key in seen else seen).add(key)
-    return shared
 
 
 def _break_tie(found: list[FeedEpisode], wanted: EpisodeFacts) -> list[FeedEpisode]:
@@ -216,32 +211,33 @@ def _duration_gap(episode: FeedEpisode, wanted: EpisodeFacts) -> float | None:
     return abs(ours - theirs) / max(ours, theirs) if ours and theirs else None
 
 
-def _similar(episode: FeedEpisode, titles: Iterable[str], show: str | None, wanted: EpisodeFacts) -> bool:
+def _is_near(episode: FeedEpisode, wanted: EpisodeFacts) -> bool:
+    """Tell whether the date or the length speaks for the episode."""
     days, share = _date_gap_days(episode, wanted), _duration_gap(episode, wanted)
-    backed = (days is not None and days <= DATE_TOLERANCE_DAYS) or (
+    return (days is not None and days <= DATE_TOLERANCE_DAYS) or (
         share is not None and share <= DURATION_TOLERANCE
-    )
-    if not backed:
-        return False
-    theirs = bare_title(episode.title, show)
-    return any(
-        numbers(theirs) == numbers(ours) and token_set_ratio(ours, theirs) >= TITLE_SIMILARITY
-        for ours in (bare_title(title, show) for title in titles)
     )
 
 
 # --- titles -------------------------------------------------------------------------------------------------
 
 
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_WORD = re.compile(r"[\w\u0900-\u0dff\u0e31-\u0e4e]+")
+
+
 def plain(title: str | None) -> str:
     """Return the title for comparison: NFKC, case-folded, accents off, letters and digits of all scripts."""
     if not title:
         return ""
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", title[:1000]).casefold())
-    # Marks of scripts that can't be read without them (Devanagari, Thai …) stay; Latin-like accents go.
-    text = "".join(char for char in text if not "\u0300" <= char <= "\u036f")
-    words = re.findall(r"[\w\u0900-\u0dff\u0e31-\u0e4e]+", unicodedata.normalize("NFC", text))
-    return " ".join(" ".join(words).replace("_", " ").split())
+    text = title[:1000]
+    if text.isascii():
+        text = text.lower()
+    else:
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+        # Marks of scripts that can't be read without them (Devanagari, Thai …) stay; Latin-like accents go.
+        text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+    return " ".join(" ".join(_WORD.findall(text)).replace("_", " ").split())
 
 
 _LEADING_NUMBER = re.compile(
@@ -252,47 +248,79 @@ _LEADING_NUMBER = re.compile(
 _TRAILING_NUMBER = re.compile(r"\s(?:ep|episode|folge|avsnitt|aflevering|episodio)\s?\d{1,4}$")
 
 
+@dataclass(frozen=True, slots=True)
+class Title:
+    """A title as it is compared.
+
+    `plain` is the whole, `told` is that without the show's name, `bare` without an episode number before or
+    after it as well: empty if nothing is left, since a number or the show's name alone tells no episode.
+    `words` and `numbers` are those of `bare`.
+    """
+
+    plain: str
+    told: str
+    bare: str
+    words: frozenset[str]
+    numbers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, title: str | None, show: str) -> Title:
+        """Read a title, given the plain name of the show."""
+        whole = plain(title)
+        told = _without(whole, show) if show and show in whole else whole
+        bare = _LEADING_NUMBER.sub("", _TRAILING_NUMBER.sub("", told)).strip()
+        return cls(whole, told, bare, frozenset(bare.split()), numbers(bare))
+
+    def is_bare(self, other: Title) -> bool:
+        """Tell whether two titles agree but for show and number; two different numbers are two episodes."""
+        if not self.bare or self.bare != other.bare:
+            return False
+        first = [number for number in numbers(self.told) if number not in self.numbers]
+        second = [number for number in numbers(other.told) if number not in self.numbers]
+        return not first or not second or first == second
+
+    def is_like(self, other: Title) -> bool:
+        """Tell whether two titles have the same numbers (part 1 is not part 2) and nearly the same words."""
+        return self.numbers == other.numbers and likeness(self.words, other.words) >= TITLE_SIMILARITY
+
+
+class _Titles:
+    """The titles of a feed's episodes, each read once, when it is first asked for."""
+
+    def __init__(self, show: str) -> None:
+        self._show = show
+        self._read: dict[int, Title] = {}
+
+    def __getitem__(self, episode: FeedEpisode) -> Title:
+        title = self._read.get(episode.position)
+        if title is None:
+            title = self._read[episode.position] = Title.of(episode.title, self._show)
+        return title
+
+
+def _without(text: str, name: str) -> str:
+    return " ".join(re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text).split())
+
+
 def bare_title(title: str | None, show: str | None) -> str:
-    """Return the plain title without the show's name and without an episode number before or after it.
+    """Return the plain title without the show's name and without an episode number before or after it."""
+    return Title.of(title, plain(show)).bare
 
-    Empty if nothing is left: a title that is only a number or only the show tells no episode.
+
+def numbers(text: str) -> tuple[str, ...]:
+    """Return the numbers in a title."""
+    return tuple(re.findall(r"\d+", text))
+
+
+def likeness(first: frozenset[str], second: frozenset[str]) -> float:
+    """Return how alike (0 to 1) the words of two titles are.
+
+    The Dice coefficient, weighted by length; a title of three words or more that is wholly contained in the
+    other counts as equal ("Title" and "Title, with a guest").
     """
-    text = _TRAILING_NUMBER.sub("", _without_show(title, show))
-    return _LEADING_NUMBER.sub("", text).strip()
-
-
-def _without_show(title: str | None, show: str | None) -> str:
-    text = plain(title)
-    name = plain(show)
-    if name:
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
-    return " ".join(text.split())
-
-
-def _same_bare(first: str | None, second: str | None, show: str | None) -> bool:
-    """Tell whether two titles agree but for show and number; two different numbers are two episodes."""
-    ours, theirs = bare_title(first, show), bare_title(second, show)
-    if not ours or ours != theirs:
-        return False
-    our_numbers = [number for number in numbers(_without_show(first, show)) if number not in numbers(ours)]
-    their_numbers = [number for number in numbers(_without_show(second, show)) if number not in numbers(ours)]
-    return not our_numbers or not their_numbers or our_numbers == their_numbers
-
-
-def numbers(text: str) -> list[str]:
-    """Return the numbers in a title: part 1 is not part 2, however alike the words are."""
-    return re.findall(r"\d+", text)
-
-
-def token_set_ratio(first: str, second: str) -> float:
-    """Return how alike (0 to 1) two plain titles are, word by word, order aside.
-
-    The Dice coefficient over the sets of words, weighted by length; a title of three words or more that is
-    wholly contained in the other counts as equal ("Title" and "Title, with a guest").
-    """
-    ours, theirs = set(first.split()), set(second.split())
-    smaller = min(ours, theirs, key=len)
-    if len(smaller) >= 3 and smaller <= ours and smaller <= theirs:
+    common = first & second
+    if not common:
+        return 0.0
+    if len(common) >= 3 and len(common) == min(len(first), len(second)):
         return 1.0
-    total = sum(map(len, ours)) + sum(map(len, theirs))
-    return 2 * sum(map(len, ours & theirs)) / total if total else 0.0
+    return 2 * sum(map(len, common)) / (sum(map(len, first)) + sum(map(len, second)))

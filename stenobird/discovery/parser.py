@@ -83,7 +83,7 @@ class DocumentParser:
             "size": len(body),
         }
         async with self._turns:
-            child = self._idle.pop() if self._idle else await self._start()
+            child = self._next_idle() or await self._start()
             try:
                 async with asyncio.timeout(self._limits.wall_seconds):
                     answer = await _exchange(child, json.dumps(header).encode() + b"\n" + body)
@@ -98,6 +98,15 @@ class DocumentParser:
         if "failed" in answer:
             raise ParseFailed(f"The document could not be read: {answer['failed']}.")
         return answer
+
+    def _next_idle(self) -> asyncio.subprocess.Process | None:
+        """Return a child that waits for work; one that has died meanwhile costs no document."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.returncode is None:
+                return child
+            self._all.discard(child)
+        return None
 
     async def _start(self) -> asyncio.subprocess.Process:
         child = await asyncio.create_subprocess_exec(

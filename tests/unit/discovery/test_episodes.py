@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -163,3 +164,21 @@ def test_name_may_be_the_end_of_a_guid_or_a_number() -> None:
     assert episodes.named(feed, ["72"]).episode == feed.episodes[1]
     assert episodes.named(feed, ["8"]).episode == feed.episodes[0]
     assert episodes.named(feed, ["9999"]).episode is None
+
+
+def test_no_match_in_the_largest_feed_takes_less_than_the_reading_of_it() -> None:
+    words = [f"wörd{number}" for number in range(400)]
+    items = [
+        an_episode(
+            position,
+            " ".join(words[(position * 7 + step * 3) % 400] for step in range(120)),
+            published="2024-05-01T00:00:00Z",
+        )
+        for position in range(5000)
+    ]
+    titles = tuple(" ".join(words[start::2][:120]) for start in range(12))
+    wanted = EpisodeFacts(title="Otters", alternate_titles=titles, published="2024-05-01", guid="none")
+    began = time.thread_time()
+    assert chosen(a_feed(*items), wanted)[0] is None
+    # It took 26 s once; the bound is wide, since cores are shared.
+    assert time.thread_time() - began < 5.0

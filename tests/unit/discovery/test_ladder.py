@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.discovery.parser import DocumentParser
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioSourceNotFound,
@@ -199,3 +201,27 @@ async def test_hls_playlist_is_handed_over_as_hls(searcher: Any) -> None:
     )
     assert found.source.kind == "hls"
     await found.opened.aclose()
+
+
+async def test_looking_through_a_large_feed_leaves_the_event_loop_alone(searcher: Any) -> None:
+    items = "".join(
+        f"<item><title>{' '.join(f'wörd{number * 31 + step}' for step in range(90))}</title><guid>{number}"
+        "</guid><pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate>"
+        f'<enclosure url="https://cdn.example/{number}.mp3" type="audio/mpeg"/></item>'
+        for number in range(5000)
+    )
+    page = (
+        "<meta property=og:title content='Of otters and men'><meta property=article:published_time content="
+        "2026-01-05><link rel=alternate type=application/rss+xml href=/rss><p>Otters"
+    )
+    web = {
+        "https://x.example/otters": Served(page.encode()),
+        "https://x.example/rss": Served(f"<rss><channel><title>F</title>{items}</channel></rss>".encode()),
+    }
+    async with DocumentParser() as parser:
+        searcher.parser = parser
+        began = time.thread_time()
+        with pytest.raises(AudioSourceNotFound):
+            await searcher.find_in(web, "https://x.example/otters")
+        # Reading and matching take seconds, in the child and in a thread beside this one.
+        assert time.thread_time() - began < 0.5
