@@ -24,7 +24,7 @@ from stenobird.bootstrap import open_storage
 from stenobird.config import Settings
 from stenobird.discovery.extractor import extractor_status
 from stenobird.errors import StenobirdError
-from stenobird.speech.cpus import usable_cpus
+from stenobird.inference.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +165,8 @@ async def _database(settings: Settings) -> Finding:
 
 def _engine(settings: Settings) -> Finding:
     # The speech host imports the engine's libraries; so does this command, and nothing else of this process.
-    from stenobird.speech.models import ModelUnavailable, find_on_disk  # noqa: PLC0415
+    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
+    from stenobird.speech.models import find_on_disk  # noqa: PLC0415
 
     offline = importlib.util.find_spec("pocketsphinx") is not None
     name = "speech engine"

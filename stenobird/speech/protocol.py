@@ -1,18 +1,13 @@
-"""What the service and its speech host say to each other: length-prefixed frames over a socket pair.
+"""What the service and its speech host say to each other, in the frames of `inference.frames`.
 
-A frame is two big-endian 32-bit lengths, a JSON header and a binary payload. The service sends `load` once,
-then any number of `vad` and `decode` requests with an `id`; the host answers each `id` once with `vad`,
-`decoded` or `error`, and says `state`, `ready`, `failed` and `started` as they happen. The host keeps
-nothing between requests: voice-activity state travels with them, so a host can die at any moment and the
-next one is sent the same requests.
+Requests are `vad` and `decode`, answers `vad` and `decoded`. Voice-activity state travels with the requests,
+so that a host keeps nothing between them.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,34 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stenobird.inference.frames import Header
     from stenobird.ports import PCM
     from stenobird.speech.windows import Span
 
-PREFIX = struct.Struct(">II")
-MAX_HEADER_BYTES = 4 * 1024**2
-MAX_PAYLOAD_BYTES = 4 * 1024**2
-"""Four times a 30 second window. A longer frame means that the other side is broken."""
-
 VAD_STATE_BYTES = 1280
-Header: TypeAlias = dict[str, Any]
-
-
-class BrokenFrame(Exception):
-    """The other side of the socket does not speak the protocol."""
-
-
-def pack(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
-    """Return one frame, ready to send."""
-    data = json.dumps(header, separators=(",", ":")).encode()
-    return PREFIX.pack(len(data), len(payload)) + data + payload
-
-
-def lengths(prefix: bytes) -> tuple[int, int]:
-    """Read a frame's prefix. Raises `BrokenFrame` when a length is out of bounds."""
-    header_bytes, payload_bytes = PREFIX.unpack(prefix)
-    if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
-        raise BrokenFrame(f"a frame of {header_bytes} + {payload_bytes} bytes is out of bounds")
-    return header_bytes, payload_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +76,10 @@ class WindowRequest:
     word_timestamps: bool = False
     unfinished_tail: bool = False
 
-    def to_frame(self, request_id: int) -> tuple[Header, bytes]:
-        """Return the header and payload of the `decode` request."""
+    def to_frame(self) -> tuple[Header, bytes]:
+        """Return the header and payload of the `decode` request, which still lacks its `id`."""
         header = {
             "type": "decode",
-            "id": request_id,
             "start_sample": self.start_sample,
             "speech": self.speech,
             "language": self.language,

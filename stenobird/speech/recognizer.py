@@ -17,9 +17,8 @@ import numpy as np
 
 from stenobird.errors import EngineUnavailable, InvalidRequest, StenobirdError
 from stenobird.ports import SpeechCheckpoint, WindowResult
-from stenobird.speech.host import HOST_COMMAND
 from stenobird.speech.language import is_settled, likeliest
-from stenobird.speech.pool import SpeechPool
+from stenobird.speech.pool import HOST_COMMAND, SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
 from stenobird.speech.windows import FRAME_SAMPLES, Cut, CutRules, WindowCutter
 

@@ -49,7 +49,7 @@ def encode(model: Path, windows_a_replica: int, allocator: Allocator) -> Encoder
     command = [sys.executable, "-m", "tests.bench.encoder", str(model), str(windows_a_replica), allocator]
     done = subprocess.run(
         command,
-        # As `speech.host.host_environment` sets it: one thread a library.
+        # As `inference.host.host_environment` sets it: one thread a library.
         env=clean_environment() | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -65,13 +65,13 @@ def main(arguments: Sequence[str]) -> None:
     """Set up the allocator if asked to, before anything large is imported; then encode."""
     folder, windows_a_replica, allocator = arguments
     if allocator == "tuned":
-        from stenobird.speech.host_child import tune_allocator  # noqa: PLC0415
+        from stenobird.inference.child import tune_allocator  # noqa: PLC0415
 
         tune_allocator()
     import ctranslate2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from stenobird.speech.cpus import usable_cpus  # noqa: PLC0415
+    from stenobird.inference.cpus import usable_cpus  # noqa: PLC0415
 
     replicas = usable_cpus()
     model = ctranslate2.models.Whisper(

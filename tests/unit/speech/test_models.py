@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.speech.models import AUTO_MODELS, FIXTURE_NAME, ModelFiles, ModelUnavailable, _bar, resolve
+from stenobird.inference.hub import ModelUnavailable, progress_bar
+from stenobird.speech.models import AUTO_MODELS, FIXTURE_NAME, ModelFiles, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def test_no_model_and_no_hub_is_told_apart_from_a_wrong_name(tmp_path: Path) -> 
 
 def test_the_progress_bar_reports_bytes_and_nothing_else() -> None:
     reports: list[tuple[int, int]] = []
-    bar = _bar(lambda done, wanted: reports.append((done, wanted)))
+    bar = progress_bar(lambda done, wanted: reports.append((done, wanted)))
 
     with bar(total=3, desc="Fetching 3 files") as files:
         files.update(1)

@@ -13,7 +13,8 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
-from stenobird.speech.pool import KILLS_BEFORE_SUSPECT, SpeechPool
+from stenobird.inference.pool import KILLS_BEFORE_SUSPECT
+from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import SpeechSettings, WindowRequest
 from stenobird.testing.speech_host import FAKE_HOST_COMMAND, tone
 

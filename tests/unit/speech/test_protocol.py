@@ -5,15 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from stenobird.speech.protocol import (
-    MAX_PAYLOAD_BYTES,
-    PREFIX,
-    BrokenFrame,
-    DecodedWindow,
-    WindowRequest,
-    lengths,
-    pack,
-)
+from stenobird.inference.frames import MAX_PAYLOAD_BYTES, PREFIX, BrokenFrame, lengths, pack
+from stenobird.speech.protocol import DecodedWindow, WindowRequest
 from stenobird.transcript import Segment, Word
 
 
@@ -29,7 +22,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         word_timestamps=True,
         unfinished_tail=True,
     )
-    header, payload = request.to_frame(7)
+    header, payload = request.to_frame()
     frame = pack(header, payload)
     header_bytes, payload_bytes = lengths(frame[: PREFIX.size])
     data = frame[PREFIX.size :]
@@ -38,7 +31,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
 
     assert payload_bytes == 2000
     assert np.array_equal(arrived.pcm, request.pcm)
-    assert arrived.to_frame(7)[0] | {"speech": ()} == header | {"speech": ()}
+    assert arrived.to_frame()[0] | {"speech": ()} == header | {"speech": ()}
     assert arrived.speech == request.speech
 
 

@@ -1,4 +1,4 @@
-"""The parent's end of one speech host: starting the child, frames over its socket, and its end."""
+"""The parent's end of one model host: starting the child, frames over its socket, and its end."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import json
 import os
 import signal
 import socket
-import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from stenobird.speech.protocol import PREFIX, BrokenFrame, Header, lengths, pack
+from stenobird.inference.frames import PREFIX, BrokenFrame, Header, lengths, pack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-
-HOST_COMMAND = (sys.executable, "-m", "stenobird.speech.host_child")
 
 _PASSED_ON = frozenset({"PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"})
 _PASSED_ON_PREFIXES = (
@@ -41,7 +38,7 @@ def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class HostProcess:
-    """A running speech host. Sends are ordered; only one task receives."""
+    """A running model host. Sends are ordered; only one task receives."""
 
     def __init__(
         self,

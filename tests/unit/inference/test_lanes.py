@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenobird.speech.lanes import URGENT_IN_A_ROW, FairLanes
+from stenobird.inference.lanes import URGENT_IN_A_ROW, FairLanes
 
 
 def taken(lanes: FairLanes[str]) -> list[str]:

@@ -1,0 +1,128 @@
+"""Models on the Hugging Face hub: found in its cache, or downloaded into it with progress.
+
+Used in model hosts, so that hub traffic neither blocks the service's event loop nor outlives it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the bytes done and the bytes known to be needed."""
+
+
+class ModelUnavailable(Exception):
+    """The model can't be had; the message states the remedy.
+
+    `offline` says that nothing is wrong but the way to the hub, `retry` that a later try may succeed.
+    """
+
+    def __init__(self, message: str, *, offline: bool = False, retry: bool = False) -> None:
+        super().__init__(message)
+        self.offline = offline
+        self.retry = retry or offline
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNeeds:
+    """What a kind of model consists of.
+
+    `files` are the patterns that are downloaded, `missing` says what a folder lacks, `setting` names the
+    variable that chose the model, and `instead` is what else an operator without the hub can do.
+    """
+
+    files: Sequence[str]
+    missing: Callable[[Path], Sequence[str]]
+    setting: str
+    instead: str = ""
+
+
+def find_cached(repo_id: str, cache_dir: str | None, needs: ModelNeeds) -> Path | None:
+    """Return the folder of a whole model in the hub's cache. Raises `ModelUnavailable` for a bad name."""
+    try:
+        folder = Path(_snapshot(repo_id, cache_dir, needs, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    except HFValidationError as exc:
+        raise ModelUnavailable(f'"{repo_id}" is no name of a Hugging Face repository: {exc}') from exc
+    return None if needs.missing(folder) else folder
+
+
+def fetch(repo_id: str, cache_dir: str | None, needs: ModelNeeds, progress: Progress) -> Path:
+    """Return the folder of the model, downloading what is not in the cache. Raises `ModelUnavailable`."""
+    folder = find_cached(repo_id, cache_dir, needs)
+    if folder is not None:
+        return folder
+    try:
+        folder = Path(_snapshot(repo_id, cache_dir, needs, tqdm_class=progress_bar(progress)))
+    except HfHubHTTPError as exc:
+        raise ModelUnavailable(
+            f"Hugging Face refused {repo_id}: check the name in {needs.setting}, and HF_TOKEN if the "
+            f"repository is private. ({exc})"
+        ) from exc
+    except (LocalEntryNotFoundError, OSError) as exc:
+        raise ModelUnavailable(
+            f"The model {repo_id} is not on disk and Hugging Face can't be reached: connect this machine, or "
+            f"copy the model here and set {needs.setting} to its folder.{needs.instead}",
+            offline=True,
+        ) from exc
+    except Exception as exc:  # the hub's client lets its HTTP library's errors through
+        raise ModelUnavailable(
+            f"The download of {repo_id} broke off ({type(exc).__name__}: {exc}). It goes on from there in a "
+            "while; if it keeps breaking off, look at the connection and at the space on the disk.",
+            retry=True,
+        ) from exc
+    if missing := needs.missing(folder):  # with the hub out of reach, the cache is returned as it is
+        raise ModelUnavailable(
+            f"The model {repo_id} lacks {', '.join(missing)}: connect this machine so that the download can "
+            "be finished; if the repository has no such files, it holds no CTranslate2 model.",
+            offline=True,
+        )
+    return folder
+
+
+def _snapshot(repo_id: str, cache_dir: str | None, needs: ModelNeeds, **options: Any) -> str:
+    return str(
+        huggingface_hub.snapshot_download(
+            repo_id, cache_dir=cache_dir, allow_patterns=list(needs.files), **options
+        )
+    )
+
+
+def progress_bar(progress: Progress) -> Any:
+    """Return a progress bar for the terminal that also reports the bytes; without a terminal only reports.
+
+    The hub's client shows two bars of bytes, received and written; what is further along is reported.
+    """
+    reported = (0, 0)
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm comes without types
+        def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
+            options["disable"] = not sys.stderr.isatty()
+            self._counts_bytes = options.get("unit") == "B"
+            self._done = int(options.get("initial", 0))
+            super().__init__(iterable, **options)
+
+        def update(self, n: float | None = 1) -> Any:
+            self._done += int(n or 0)
+            nonlocal reported
+            if self._counts_bytes:
+                # The client raises a bar's total as it learns of files.
+                state = (self._done, max(int(self.total or 0), self._done))
+                if state > reported:
+                    reported = state
+                    progress(*state)
+            return super().update(n)
+
+    return Bar

@@ -1,0 +1,401 @@
+"""Keeps one model host alive and shares it fairly: lanes, a watchdog, restarts.
+
+A request is sent to hosts until one answers it. What ends a host is found out as well as can be: a request
+that ran into the watchdog is to blame, after a crash every request that had begun is suspect, and suspects
+are tried alone. A request that ends two hosts so fails; requests that were only near by, and hosts that
+somebody else killed, cost time and nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import signal
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stenobird.inference.host import HostProcess, start_host
+from stenobird.inference.lanes import FairLanes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stenobird.errors import StenobirdError
+    from stenobird.inference.frames import Header
+    from stenobird.ports import Clock
+
+log = logging.getLogger(__name__)
+
+MAX_BLAME = 2
+"""Hosts that one request may end."""
+KILLS_BEFORE_SUSPECT = 3
+"""Kills from outside (an operator, the kernel short of memory) that a request may meet beside others."""
+FAILED_AFTER_STARTS = 3
+"""Starts in a row without a loaded model after which waiting jobs are told so. Retries go on."""
+MAX_BACKOFF_SECONDS = 30.0
+_EXIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a host that is ready can take: requests worked on at once, and more that may be ready in it."""
+
+    parallel: int
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a pool's messages call its host and its requests, and what it raises."""
+
+    host: str
+    request: str
+    lacking: str
+    unavailable: type[StenobirdError]
+    failed: type[StenobirdError]
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Ticket:
+    """One request on its way to an answer. Its future is cancelled when nobody waits any more.
+
+    `light` requests go ahead of all others and don't count against the host's capacity. It has no repr of
+    its own: a queue that lacks a ticket would format it, megabytes of payload included.
+    """
+
+    id: int
+    job_id: str
+    urgent: bool
+    light: bool
+    header: Header
+    payload: bytes
+    answer: asyncio.Future[tuple[Header, bytes]]
+    deadline: float = math.inf
+    begun: bool = False
+    suspect: bool = False
+    blame: int = 0
+    kills: int = 0
+
+
+class HostPool(ABC):
+    """One model host as seen by the jobs. `run` must be running for anything to be answered.
+
+    At most as many requests as the host's `Capacity` are in it; the others wait here, in `FairLanes`. How
+    many a job may have waiting is the caller's bound.
+    """
+
+    words: ClassVar[Words]
+
+    def __init__(self, command: Sequence[str], *, clock: Clock, timeout_seconds: float) -> None:
+        self._clock = clock
+        self._command = tuple(command)
+        self._timeout_seconds = timeout_seconds
+        self._ids = itertools.count(1)
+        self._lanes: FairLanes[Ticket] = FairLanes()
+        self._suspects: deque[Ticket] = deque()
+        self._light: deque[Ticket] = deque()
+        self._in_flight: dict[int, Ticket] = {}
+        self._work = asyncio.Event()
+        self._decided = asyncio.Event()
+        self._host: HostProcess | None = None
+        self._capacity = Capacity(0, 0)
+        self._loaded = False
+        self._failure: str | None = None
+        self._state = "starting"
+        self._message = ""
+        self._progress: float | None = None
+        self._restarts = 0
+        self._failed_starts = 0
+        self._deaths = 0
+        self._stuck = False
+
+    @abstractmethod
+    def _load_request(self) -> Header:
+        """Return the frame that tells a new host what to load."""
+
+    @abstractmethod
+    def _adopt(self, header: Header) -> Capacity:
+        """Take the `ready` frame of a host; may set `_state` and `_message`."""
+
+    # --- for jobs ---------------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a host is up with its model loaded."""
+        return self._loaded
+
+    async def wait_ready(self) -> None:
+        """Return once a host has loaded its model. Raises `words.unavailable` when none can."""
+        await self._decided.wait()
+        if self._failure is not None:
+            raise self.words.unavailable(self._failure)
+
+    async def ask(
+        self,
+        job_id: str,
+        header: Mapping[str, Any],
+        payload: bytes = b"",
+        *,
+        urgent: bool,
+        light: bool = False,
+    ) -> tuple[Header, bytes]:
+        """Return the host's answer to a request, which is given an `id`.
+
+        Cancelling gives up its place; a host that has begun it finishes it unheard. Raises `words.failed`
+        when it ends two hosts or fails twice, `words.unavailable` when no host can be started.
+        """
+        if self._failure is not None:
+            raise self.words.unavailable(self._failure)
+        number = next(self._ids)
+        answer = asyncio.get_running_loop().create_future()
+        ticket = Ticket(number, job_id, urgent, light, {**header, "id": number}, payload, answer)
+        if light:
+            self._light.append(ticket)
+        else:
+            self._lanes.put(job_id, ticket, urgent=urgent)
+        self._work.set()
+        try:
+            return await ticket.answer
+        finally:
+            self._lanes.discard(ticket.job_id, ticket)
+            for queue in (self._suspects, self._light):
+                with suppress(ValueError):
+                    queue.remove(ticket)
+
+    def host_status(self) -> dict[str, Any]:
+        """Describe the host and its queue; JSON-safe."""
+        return {
+            "state": self._state,
+            "message": self._message,
+            "progress": self._progress,
+            "restarts": self._restarts,
+            f"{self.words.request}s_waiting": len(self._lanes) + len(self._suspects),
+            f"{self.words.request}s_in_flight": sum(not t.light for t in self._in_flight.values()),
+            "host_pid": self._host.pid if self._host is not None else None,
+        }
+
+    # --- the host ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a host running until cancelled. Does not raise for anything that a host does."""
+        while True:
+            try:
+                retry = await self._run_host()
+            except OSError as exc:
+                self._fail(f"The {self.words.host} can't be started: {exc}. Check memory and process limits.")
+                retry = True
+            finally:
+                self._host, self._loaded = None, False
+            if not retry:
+                await asyncio.Event().wait()
+            await self._clock.sleep(self._backoff())
+            self._restarts += 1
+
+    async def _run_host(self) -> bool:
+        """Run one host to its end; return whether to start another."""
+        if self._failure is None:
+            self._state, self._message = "starting", f"Starting the {self.words.host}."
+        self._stuck = False
+        retry = True
+        async with start_host(self._command) as host:
+            self._host = host
+            await host.send(self._load_request())
+            async with asyncio.TaskGroup() as tasks:
+                feeders: list[asyncio.Task[None]] = []
+                try:
+                    while (frame := await host.receive()) is not None:
+                        if frame[0]["type"] == "ready":
+                            self._on_ready(frame[0])
+                            feeders.append(tasks.create_task(self._feed(host)))
+                            feeders.append(tasks.create_task(self._watch(host)))
+                        elif frame[0]["type"] == "failed":
+                            self._fail(frame[0]["message"])
+                            retry = frame[0]["retry"]
+                        else:
+                            self._on_frame(*frame)
+                finally:
+                    for task in feeders:
+                        task.cancel()
+            self._on_end(await self._exit_status(host))
+        return retry
+
+    async def _exit_status(self, host: HostProcess) -> int:
+        try:
+            async with asyncio.timeout(_EXIT_SECONDS):
+                return await host.wait()
+        except TimeoutError:  # it closed its socket or spoke nonsense, and lives on
+            host.kill()
+            await host.wait()
+            return 1
+
+    def _on_ready(self, header: Header) -> None:
+        self._loaded, self._failure, self._progress, self._failed_starts = True, None, None, 0
+        self._state, self._message = "ready", ""
+        self._capacity = self._adopt(header)
+        self._decided.set()
+        self._work.set()
+
+    def _on_frame(self, header: Header, payload: bytes) -> None:
+        if header["type"] == "state":
+            self._on_state(header)
+            return
+        ticket = self._in_flight.get(header["id"])
+        if ticket is None:
+            return
+        if header["type"] == "started":
+            ticket.begun = True
+            ticket.deadline = self._clock.monotonic() + self._timeout_seconds
+            return
+        del self._in_flight[ticket.id]
+        self._work.set()
+        if ticket.answer.done():
+            return
+        if header["type"] != "error":
+            self._deaths = 0
+            ticket.answer.set_result((header, payload))
+            return
+        log.warning(
+            "%s: a %s of job %s failed: %s",
+            self.words.host,
+            self.words.request,
+            ticket.job_id,
+            header["message"],
+        )
+        ticket.blame += 1
+        self._try_again(ticket, header["message"])
+
+    def _on_state(self, header: Header) -> None:
+        if self._failure is not None:
+            return
+        self._state, self._message = header["state"], header.get("message", "")
+        if header["state"] == "downloading":
+            done, wanted = header["done"], header["wanted"]
+            self._progress = done / wanted if wanted else 0.0
+            self._message = f"Downloading the model: {done / 1e6:.0f} of {wanted / 1e6:.0f} MB."
+            log.info("%s", self._message)
+
+    def _fail(self, message: str) -> None:
+        """Tell everyone who waits that there is no model."""
+        self._failure, self._state, self._message, self._progress = message, "failed", message, None
+        log.error("%s: %s", self.words.lacking, message)
+        self._decided.set()
+        waiting = [*self._lanes.drain(), *self._suspects, *self._light, *self._in_flight.values()]
+        self._suspects.clear()
+        self._light.clear()
+        self._in_flight.clear()
+        for ticket in waiting:
+            _reject(ticket, self.words.unavailable(message))
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    async def _feed(self, host: HostProcess) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while (ticket := self._next()) is not None:
+                self._in_flight[ticket.id] = ticket
+                # The request before it in the host may take its full time; `started` sets the real deadline.
+                ticket.begun = ticket.light
+                ticket.deadline = self._clock.monotonic() + 2 * self._timeout_seconds
+                await host.send(ticket.header, ticket.payload)
+
+    def _next(self) -> Ticket | None:
+        if self._light:
+            return self._light.popleft()
+        heavy = [ticket for ticket in self._in_flight.values() if not ticket.light]
+        if any(ticket.suspect for ticket in heavy):
+            return None
+        if self._suspects:
+            return None if heavy else self._suspects.popleft()
+        limit = self._capacity.parallel + self._capacity.ahead
+        return self._lanes.pop() if len(heavy) < limit else None
+
+    async def _watch(self, host: HostProcess) -> None:
+        """Kill the host when a request takes too long: CTranslate2 cannot be cancelled."""
+        timeout = self._timeout_seconds
+        while True:
+            await self._clock.sleep(min(1.0, timeout / 8))
+            now = self._clock.monotonic()
+            late = [ticket for ticket in self._in_flight.values() if ticket.deadline <= now]
+            if late:
+                for ticket in late:
+                    log.error(
+                        "%s: a %s of job %s hangs; ending the host",
+                        self.words.host,
+                        self.words.request,
+                        ticket.job_id,
+                    )
+                    ticket.blame, ticket.suspect = ticket.blame + 1, True
+                self._stuck = True
+                host.kill()
+                return
+
+    # --- after a host -----------------------------------------------------------------------------------
+
+    def _on_end(self, status: int) -> None:
+        tickets = sorted(self._in_flight.values(), key=lambda ticket: ticket.id, reverse=True)
+        self._in_flight.clear()
+        self._deaths += 1
+        if self._failure is not None:
+            return
+        if not self._loaded:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_AFTER_STARTS:
+                self._fail(
+                    f"The {self.words.host} ended {self._failed_starts} times while it started "
+                    f"(status {status}). See its messages in the log; most often memory is short for it."
+                )
+            return
+        log.error(
+            "%s ended with status %d; restarting it for %d requests", self.words.host, status, len(tickets)
+        )
+        self._state, self._message = "starting", f"Restarting the {self.words.host}."
+        for ticket in tickets:
+            if not self._stuck:
+                self._judge(ticket, status)
+            self._try_again(ticket, f"the {self.words.host} ended with status {status}")
+
+    def _judge(self, ticket: Ticket, status: int) -> None:
+        if not ticket.begun or ticket.light:
+            return
+        if status == -signal.SIGKILL and not ticket.suspect:
+            ticket.kills += 1
+            ticket.suspect = ticket.kills >= KILLS_BEFORE_SUSPECT
+        else:
+            ticket.blame, ticket.suspect = ticket.blame + 1, True
+
+    def _try_again(self, ticket: Ticket, reason: str) -> None:
+        """Put a ticket back at the head of its queue, unless its chances are used up."""
+        if ticket.answer.done():
+            return
+        ticket.deadline, ticket.begun = math.inf, False
+        if ticket.blame >= MAX_BLAME:
+            log.error(
+                "a %s of job %s failed %d times: %s",
+                self.words.request,
+                ticket.job_id,
+                ticket.blame,
+                reason,
+            )
+            _reject(ticket, self.words.failed())
+        elif ticket.light:
+            self._light.appendleft(ticket)
+        elif ticket.suspect:
+            self._suspects.appendleft(ticket)
+        else:
+            self._lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
+
+    def _backoff(self) -> float:
+        """Return how long to wait before the next start: not at all the first time, then ever longer."""
+        tries = max(self._deaths, self._failed_starts)
+        return 0.0 if tries <= 1 else min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (tries - 2))
+
+
+def _reject(ticket: Ticket, error: StenobirdError) -> None:
+    if not ticket.answer.done():
+        ticket.answer.set_exception(error)
