@@ -266,6 +266,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             freed = await storage.jobs.expire_leases()
             if freed:
                 _log.info("jobs of an earlier process go on", jobs=freed)
+            await storage.deliveries.release_leases(now=clock.time())
         finder = await stack.enter_async_context(open_finder(settings))
         wakeups = await stack.enter_async_context(_open_wakeups(settings))
         blobs = open_blobs(
@@ -323,6 +324,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                     grace_seconds=settings.grace_seconds,
                 ),
             )
+        webhooks = await stack.enter_async_context(_open_webhooks(settings, storage, finder, clock))
         jobs = JobService(
             storage.jobs,
             wakeups,
@@ -343,9 +345,9 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 objections=[AccountGate(storage.billing, clock)],
             ),
             uploads=uploads,
+            webhook_targets=webhooks.targets,
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
-        sender, deliverer = await stack.enter_async_context(_open_webhooks(settings, storage, finder, clock))
         limits = await stack.enter_async_context(open_limits(settings, clock))
         yield Services(
             settings,
@@ -356,17 +358,24 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             metrics,
             billing,
             uploads,
-            webhook_sender=sender,
-            webhook_deliverer=deliverer,
+            webhook_sender=webhooks.sender,
+            webhook_deliverer=webhooks.deliverer,
             webhooks=WebhookService(storage.deliveries, storage.webhook_secrets, clock),
             limits=limits,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Webhooks:
+    targets: WebhookTargets
+    sender: WebhookSender
+    deliverer: WebhookDeliverer
+
+
 @asynccontextmanager
 async def _open_webhooks(
     settings: Settings, storage: Storage, finder: Finder, clock: Clock
-) -> AsyncIterator[tuple[WebhookSender, WebhookDeliverer]]:
+) -> AsyncIterator[_Webhooks]:
     """Open what sends to the addresses that clients chose. Behind an upstream proxy, that resolves names."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
@@ -375,7 +384,8 @@ async def _open_webhooks(
             resolver = SystemResolver()
             stack.push_async_callback(resolver.aclose)
         targets = WebhookTargets(finder.policy, resolver)
-        yield (
+        yield _Webhooks(
+            targets,
             WebhookSender(client, targets, storage.webhook_secrets, clock),
             WebhookDeliverer(storage.deliveries, storage.webhook_secrets, client, clock),
         )

@@ -8,17 +8,23 @@ ended one is kept, and can be replayed under the same event id.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stenobird.ports import KeyMode
+
 DeliveryState: TypeAlias = Literal["pending", "sending", "delivered", "dead"]
+DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
 
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that was claimed. `attempt` tells this claim from others; `tries` counts since a replay."""
+    """A delivery that was claimed, until `leased_until`.
+
+    `attempt` tells this claim from others; `tries` counts since a replay. `mode` says which secret signs it.
+    """
 
     id: str
     event_id: str
@@ -31,6 +37,8 @@ class DueDelivery:
     created_at: float
     attempt: int
     tries: int
+    mode: KeyMode
+    leased_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +58,21 @@ class DeliveryRecord:
     attempted_at: float | None
     next_attempt_at: float | None
     settled_at: float | None
+    mode: KeyMode
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries of an account are meant; `None` stands for any."""
+
+    mode: KeyMode | None = None
+    state: DeliveryState | None = None
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SigningSecrets:
-    """An account's secret, and the one before it while that still signs beside it."""
+    """An account's secret for a mode, and the one before it while that still signs beside it."""
 
     current: str
     since: float
@@ -68,12 +86,14 @@ class SigningSecrets:
 
 
 class SecretStore(Protocol):
-    """The signing secrets of accounts."""
+    """The signing secrets of accounts: one for live jobs, and one for those of test keys."""
 
-    async def signing_secrets(self, account_id: str, *, now: float) -> SigningSecrets:
+    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
         """Return the account's secrets, one made now if it has none."""
 
-    async def rotate_secret(self, account_id: str, *, now: float, overlap_seconds: float) -> SigningSecrets:
+    async def rotate_secret(
+        self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
+    ) -> SigningSecrets:
         """Make a new secret. The current one goes on for so long; one from before that ends now."""
 
 
@@ -86,6 +106,12 @@ class DeliveryStore(Protocol):
         """Take due deliveries, oldest first, at most `per_account` of each; nobody else has them until then.
 
         Deliveries to a disabled target become `dead`; those of deleted accounts are removed.
+        """
+
+    async def release_leases(self, *, now: float) -> int:
+        """Make due what is being sent, and return how much; the broken attempts do not count as tries.
+
+        For a process that knows itself to be the only one, so that whoever had these is gone.
         """
 
     async def note_delivered(self, due: DueDelivery, *, now: float, status_code: int) -> None:
@@ -106,12 +132,21 @@ class DeliveryStore(Protocol):
         """End the delivery, and every later one of this account to this URL until a replay, as `dead`."""
 
     async def own_deliveries(
-        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 100
+        self,
+        account_id: str,
+        *,
+        wanted: DeliveryFilter | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
         """Return the account's deliveries, newest first, older than `before`'s time and id."""
 
-    async def replay(self, account_id: str, delivery_id: str, *, now: float) -> DeliveryRecord | None:
-        """Make the delivery due now with all its tries anew, and its target enabled; `None`: not theirs.
+    async def replay(
+        self, account_id: str, delivery_id: str, *, now: float, mode: KeyMode | None = None
+    ) -> DeliveryRecord | None:
+        """Make the delivery due now with all its tries anew, and its target enabled.
+
+        `None`: there is no such one of this account, or of this mode.
 
         One that is being sent at this moment is left as it is.
         """

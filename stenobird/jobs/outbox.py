@@ -21,7 +21,8 @@ def end_messages(
         "url": job.webhook_url,
         "event_type": f"transcription.{outcome}",
         "status": status,
-        # The job may be deleted before its message leaves.
+        # The job may be deleted before its message leaves: how it is signed has to be known without it.
         "origin": job.origin,
+        "mode": "test" if job.mode == "test" else "live",
     }
     return [OutboxRow("webhook", job.id, job.account_id, payload)]

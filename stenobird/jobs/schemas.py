@@ -56,7 +56,8 @@ class CreateTranscript(BaseModel):
         Literal["transcribe", "translate"], Field(description="translate writes English whatever is spoken.")
     ] = "transcribe"
     webhook_url: Annotated[
-        _URL | None, Field(description="Where to announce the end of the job; needs an API key.")
+        _URL | None,
+        Field(description="The https address that the end of the job is announced to; needs an API key."),
     ] = None
     preview_id: Annotated[
         _Id | None, Field(description="A finished preview of the same URL to carry on from.")

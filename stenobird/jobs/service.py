@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stenobird.errors import (
     EngineUnavailable,
     InvalidRequest,
+    InvalidWebhookURL,
     JobError,
     MissingAPIKey,
     ReadOnlyKey,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         Mode,
         RecognitionOptions,
         Wakeups,
+        WebhookTargets,
     )
     from stenobird.transcript import Transcript
 
@@ -96,7 +98,8 @@ class JobService:
     `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
     `account_gate` raises what keeps an account from new jobs (a payment that failed, a cap that is reached),
     and says how many jobs it may have under way.
-    `uploads` is where jobs of uploads take their bytes from.
+    `uploads` is where jobs of uploads take their bytes from. `webhook_targets` judges webhook URLs; without
+    it none is taken.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class JobService:
         discard: Callable[[str], Awaitable[None]] | None = None,
         account_gate: Callable[[Caller, Mode], Awaitable[Admission | None]] | None = None,
         uploads: Uploads | None = None,
+        webhook_targets: WebhookTargets | None = None,
     ) -> None:
         self._store = store
         self._wakeups = wakeups
@@ -124,13 +128,14 @@ class JobService:
         self._discard = discard
         self._account_gate = account_gate
         self._uploads = uploads
+        self._webhook_targets = webhook_targets
 
     def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
         """Return the audio's and the webhook's URL as they will be fetched (empty for an upload).
 
         Raises what is wrong with the request by itself, in this order: `ReadOnlyKey`, `InvalidURL`,
-        `WebhookRequiresAPIKey`, `MissingAPIKey` for an upload. Asks neither database nor network, so that a
-        refusal need not count against a rate limit.
+        `WebhookRequiresAPIKey`, `InvalidWebhookURL`, `WebhookTargetForbidden`, `MissingAPIKey` for an upload.
+        Asks neither database nor network, so that a refusal need not count against a rate limit.
         """
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
@@ -139,7 +144,7 @@ class JobService:
         if request.webhook_url is not None:
             if caller is None:
                 raise WebhookRequiresAPIKey
-            webhook_url = self._policy_check(request.webhook_url)
+            webhook_url = self._targets().check_url(request.webhook_url)
         if request.upload_id is not None and caller is None:
             raise MissingAPIKey
         return audio_url, webhook_url
@@ -159,14 +164,16 @@ class JobService:
         returns the job that is there already.
 
         Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
-        here waits for the network. Raises, in this order: `ReadOnlyKey`, `InvalidURL`,
-        `WebhookRequiresAPIKey`, `InvalidRequest` for a `preview_id` that can't be carried on, what
-        the account gate raises, `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`,
-        `QueueBusy`.
+        here waits for the network, but that the name in a webhook URL is looked up. Raises, in this order:
+        what `check` raises, `InvalidWebhookURL` and `WebhookTargetForbidden` for what that name leads to,
+        `InvalidRequest` for a `preview_id` that can't be carried on, what the account gate raises,
+        `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`, `QueueBusy`.
         """
         audio_url, webhook_url = self.check(request, caller=caller)
         if (there := await self._already(job_id)) is not None:
             return there
+        if webhook_url is not None:
+            webhook_url = await self._targets().check(webhook_url)
         mode = _mode(caller)
         if request.upload_id is not None:
             assert caller is not None
@@ -224,6 +231,11 @@ class JobService:
         if mode == "test" and second_dialect:
             return await self._create_told(job)
         return await self._queue(job, max_open)
+
+    def _targets(self) -> WebhookTargets:
+        if self._webhook_targets is None:
+            raise InvalidWebhookURL("This service sends no webhooks. Leave webhook_url out.")
+        return self._webhook_targets
 
     async def _already(self, job_id: str | None) -> JobRecord | None:
         """Return the job that an earlier try of this request has made: nothing is asked of it again."""

@@ -57,6 +57,7 @@ from stenobird.ports.keys import FoundKey, KeyRecord, KeyStore, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
 from stenobird.ports.uploads import BlobInfo, BlobStore, NewUpload, UploadRecord, UploadStore
 from stenobird.ports.wakeups import Wakeups, Watch
+from stenobird.ports.webhooks import WebhookTargets
 
 __all__ = [
     "PCM",
@@ -119,5 +120,6 @@ __all__ = [
     "WalletEntry",
     "WalletRecord",
     "Watch",
+    "WebhookTargets",
     "WindowResult",
 ]

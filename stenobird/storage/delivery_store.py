@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 
-from stenobird.deliveries import DeliveryRecord, DueDelivery
+from stenobird.deliveries import DeliveryFilter, DeliveryRecord, DueDelivery
 from stenobird.storage.schema import accounts, disabled_webhooks, outbox
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from stenobird.ports import KeyMode
     from stenobird.storage.engine import Database
 
 PURGE_BATCH = 1000
@@ -73,7 +74,7 @@ class SqlDeliveryStore:
                     .where(outbox.c.id.in_(dead))
                     .values(state="dead", settled_at=now, error=DISABLED)
                 )
-            claimed = [_due(row) for row in kept if row["id"] not in dead]
+            claimed = [_due(row, now + lease_seconds) for row in kept if row["id"] not in dead]
             if claimed:
                 await connection.execute(
                     update(outbox)
@@ -88,6 +89,16 @@ class SqlDeliveryStore:
                     [{"claimed": one.id} for one in claimed],
                 )
         return claimed
+
+    async def release_leases(self, *, now: float) -> int:
+        """Make due what is being sent, see `deliveries.DeliveryStore.release_leases`."""
+        async with self._db.write() as connection:
+            freed = await connection.execute(
+                update(outbox)
+                .where(_OURS, outbox.c.state == "sending", outbox.c.settled_at.is_(None))
+                .values(state="pending", tries=outbox.c.tries - 1, next_attempt_at=now)
+            )
+        return freed.rowcount
 
     async def note_delivered(self, due: DueDelivery, *, now: float, status_code: int) -> None:
         """Note that the receiver answered 2xx: that stays true whatever became of the lease."""
@@ -132,10 +143,15 @@ class SqlDeliveryStore:
                 )
 
     async def own_deliveries(
-        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 100
+        self,
+        account_id: str,
+        *,
+        wanted: DeliveryFilter | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
         """Return the account's deliveries, newest first."""
-        where = [_OURS, outbox.c.account_id == account_id]
+        where = [_OURS, outbox.c.account_id == account_id, *_matching(wanted or DeliveryFilter())]
         if before is not None:
             created_at, delivery_id = before
             where.append(
@@ -150,9 +166,16 @@ class SqlDeliveryStore:
         async with self._db.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
-    async def replay(self, account_id: str, delivery_id: str, *, now: float) -> DeliveryRecord | None:
+    async def replay(
+        self, account_id: str, delivery_id: str, *, now: float, mode: KeyMode | None = None
+    ) -> DeliveryRecord | None:
         """Make the delivery due now, see `deliveries.DeliveryStore.replay`."""
-        own = (_OURS, outbox.c.id == delivery_id, outbox.c.account_id == account_id)
+        own = (
+            _OURS,
+            outbox.c.id == delivery_id,
+            outbox.c.account_id == account_id,
+            *_matching(DeliveryFilter(mode=mode)),
+        )
         async with self._db.write() as connection:
             row = await _locked(connection, own)
             if row is None:
@@ -189,6 +212,17 @@ async def _locked(connection: AsyncConnection, own: Sequence[ColumnElement[bool]
     return (await connection.execute(select(outbox).where(*own).with_for_update())).mappings().one_or_none()
 
 
+def _matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.mode is not None:
+        conditions.append(outbox.c.payload["mode"].as_string() == wanted.mode)
+    if wanted.state is not None:
+        conditions.append(outbox.c.state == wanted.state)
+    if wanted.job_id is not None:
+        conditions.append(outbox.c.job_id == wanted.job_id)
+    return conditions
+
+
 def _held(due: DueDelivery) -> ColumnElement[bool]:
     """Whether this claim is still the last one, and nothing has settled the delivery."""
     return and_(outbox.c.id == due.id, outbox.c.attempts == due.attempt, outbox.c.settled_at.is_(None))
@@ -208,7 +242,11 @@ def _event_id(delivery_id: str) -> str:
     return "evt_" + delivery_id.removeprefix("out_")
 
 
-def _due(row: RowMapping) -> DueDelivery:
+def _mode(row: RowMapping) -> KeyMode:
+    return "test" if _text(row, "mode") == "test" else "live"
+
+
+def _due(row: RowMapping, leased_until: float) -> DueDelivery:
     return DueDelivery(
         id=row["id"],
         event_id=_event_id(row["id"]),
@@ -221,6 +259,8 @@ def _due(row: RowMapping) -> DueDelivery:
         created_at=row["created_at"],
         attempt=row["attempts"] + 1,
         tries=row["tries"] + 1,
+        mode=_mode(row),
+        leased_until=leased_until,
     )
 
 
@@ -239,4 +279,5 @@ def _record(row: RowMapping) -> DeliveryRecord:
         attempted_at=row["attempted_at"],
         next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
         settled_at=row["settled_at"],
+        mode=_mode(row),
     )

@@ -384,6 +384,8 @@ webhook_secrets = Table(
     "webhook_secrets",
     metadata,
     Column("account_id", Text, primary_key=True),
+    # live or test: what a test key shows or loses must not sign for paid jobs.
+    Column("mode", Text, primary_key=True),
     # As it is, since every message is signed with it.
     Column("secret", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 
 from stenobird.deliveries import SigningSecrets
 from stenobird.storage.schema import db_now, webhook_secrets
@@ -12,9 +12,11 @@ from stenobird.storage.schema import db_now, webhook_secrets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from stenobird.ports import KeyMode
     from stenobird.storage.engine import Database
 
 
@@ -25,21 +27,26 @@ class SqlWebhookSecrets:
         self._db = database
         self._new_secret = new_secret
 
-    async def secret_of(self, account_id: str) -> str:
-        """Return the account's secret, made now if it has none. Safe from two processes at once."""
-        return str((await self._row(account_id))["secret"])
+    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+        """Return the account's secrets, one made now if it has none. Safe from two processes at once."""
+        async with self._db.read() as connection:
+            row = await _read(connection, account_id, mode)
+        if row is None:
+            async with self._db.write() as connection:
+                await self._make(connection, account_id, mode)
+                row = await _read(connection, account_id, mode)
+        assert row is not None
+        return _secrets(row, now)
 
-    async def signing_secrets(self, account_id: str, *, now: float) -> SigningSecrets:
-        """Return the account's secrets, one made now if it has none."""
-        return _secrets(await self._row(account_id), now)
-
-    async def rotate_secret(self, account_id: str, *, now: float, overlap_seconds: float) -> SigningSecrets:
+    async def rotate_secret(
+        self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
+    ) -> SigningSecrets:
         """Make a new secret, see `deliveries.SecretStore.rotate_secret`."""
         async with self._db.write() as connection:
-            await self._make(connection, account_id)
+            await self._make(connection, account_id, mode)
             await connection.execute(
                 update(webhook_secrets)
-                .where(webhook_secrets.c.account_id == account_id)
+                .where(_of(account_id, mode))
                 # The right sides are of the row as it was.
                 .values(
                     previous_secret=webhook_secrets.c.secret,
@@ -48,30 +55,24 @@ class SqlWebhookSecrets:
                     created_at=now,
                 )
             )
-            row = await _read(connection, account_id)
+            row = await _read(connection, account_id, mode)
         assert row is not None
         return _secrets(row, now)
 
-    async def _row(self, account_id: str) -> RowMapping:
-        async with self._db.read() as connection:
-            row = await _read(connection, account_id)
-        if row is None:
-            async with self._db.write() as connection:
-                await self._make(connection, account_id)
-                row = await _read(connection, account_id)
-        assert row is not None
-        return row
-
-    async def _make(self, connection: AsyncConnection, account_id: str) -> None:
+    async def _make(self, connection: AsyncConnection, account_id: str, mode: KeyMode) -> None:
         await connection.execute(
             self._db.insert(webhook_secrets)
-            .values(account_id=account_id, secret=self._new_secret(), created_at=db_now())
+            .values(account_id=account_id, mode=mode, secret=self._new_secret(), created_at=db_now())
             .on_conflict_do_nothing()
         )
 
 
-async def _read(connection: AsyncConnection, account_id: str) -> RowMapping | None:
-    query = select(webhook_secrets).where(webhook_secrets.c.account_id == account_id)
+def _of(account_id: str, mode: KeyMode) -> ColumnElement[bool]:
+    return and_(webhook_secrets.c.account_id == account_id, webhook_secrets.c.mode == mode)
+
+
+async def _read(connection: AsyncConnection, account_id: str, mode: KeyMode) -> RowMapping | None:
+    query = select(webhook_secrets).where(_of(account_id, mode))
     return (await connection.execute(query)).mappings().one_or_none()
 
 

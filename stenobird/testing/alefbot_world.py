@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,10 @@ class DialectWorld:
         secret, _ = await self.keys.create(account_id=account_id, mode=mode, scope=scope, family="alef_sk")
         return {"Authorization": f"Bearer {secret}"}
 
+    async def secret(self, account_id: str = "acct_owner", *, mode: KeyMode = "live") -> str:
+        """Return what signs the account's webhooks."""
+        return (await self.secrets.signing_secrets(account_id, mode=mode, now=time.time())).current
+
     async def change_account(self, account_id: str, **columns: Any) -> None:
         """Write columns of an account."""
         async with self.database.write() as connection:
@@ -134,6 +139,8 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
         uploads = UploadService(
             SqlUploadStore(database), open_blobs(blobs_dir), clock=clock, options=options.uploads
         )
+        resolver = FakeResolver(options.names)
+        targets = WebhookTargets(options.policy, resolver)
         jobs = JobService(
             store,
             wakeups,
@@ -143,15 +150,15 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             engine_refusal=lambda _mode: options.engine_refusal,
             account_gate=JobGate(accounts),
             uploads=uploads,
+            webhook_targets=targets,
         )
-        resolver = FakeResolver(options.names)
         client = await stack.enter_async_context(
             EgressClient(options.policy, resolver=resolver, ssl_context=options.ssl_context)
         )
         limits = RequestLimits(MemoryStorage(), minutes)
         stack.push_async_callback(limits.aclose)
         secrets = SqlWebhookSecrets(database, new_secret)
-        sender = WebhookSender(client, WebhookTargets(options.policy, resolver), secrets, clock)
+        sender = WebhookSender(client, targets, secrets, clock)
         services = replace(
             web_services(settings, jobs, keys, job_counts=store),
             uploads=uploads,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from stenobird.clock import SystemClock
+from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.runner import Runner, RunnerOptions
@@ -18,6 +19,7 @@ from stenobird.ports import Caller
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups.local import LocalWakeups
+from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +67,7 @@ class JobWorld:
             options=self.options,
             engine_refusal=self.refusal,
             discard=self.opener.discard,
+            webhook_targets=WebhookTargets(EgressPolicy(), None),
         )
 
     def runner(self, store: JobStore | None = None, **options: Any) -> Runner:

@@ -36,6 +36,7 @@ from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.testing.dns import FakeResolver
 from stenobird.transcript import Segment
 from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
@@ -47,6 +48,7 @@ from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness, WebServices
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
+from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.ports import Caller, Clock, Lease
     from stenobird.storage.engine import Database
+    from stenobird.testing.dns import Answer
     from stenobird.transcript import Transcript
     from stenobird.web.services import Jobs, Keys
 
@@ -158,10 +161,12 @@ async def web_world(
     *,
     engine_refusal: str | None = None,
     clock: Clock | None = None,
+    names: Mapping[str, Sequence[Answer]] | None = None,
 ) -> AsyncIterator[WebWorld]:
     """Serve the real job and key services over SQLite in `data_dir` while the context lasts.
 
-    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits.
+    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits,
+    `names` are those that webhook URLs may have.
     """
     settings = settings or web_settings()
     clock = clock or SystemClock()
@@ -189,6 +194,7 @@ async def web_world(
             engine_refusal=lambda _mode: engine_refusal,
             uploads=uploads,
             account_gate=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
+            webhook_targets=WebhookTargets(policy, FakeResolver(names or {})),
         )
         shares = ShareService(SqlShareStore(database), store, jobs)
         services = replace(

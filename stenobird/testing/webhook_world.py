@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.deliveries import DeliveryRecord
+    from stenobird.ports import KeyMode, Mode
     from stenobird.storage.engine import Database
     from stenobird.testing.dns import Answer
     from stenobird.testing.raw_server import RawRequest
@@ -77,12 +78,17 @@ class WebhookWorld:
         store = self.deliveries if database is None else SqlDeliveryStore(database)
         return WebhookDeliverer(store, self.secrets, self.client, self.clock, chance=lambda: chance)
 
+    async def secret(self, account_id: str = OWNER, *, mode: KeyMode = "live") -> str:
+        """Return the account's secret, made now if it has none."""
+        return (await self.secrets.signing_secrets(account_id, mode=mode, now=self.clock.now)).current
+
     async def end_job(
         self,
         url: str,
         *,
         account_id: str = OWNER,
         origin: Literal["stenobird", "alefbot", "openai"] = "stenobird",
+        mode: Mode = "full",
     ) -> str:
         """Commit a job with this webhook and its end; return the job's id."""
         self.made += 1
@@ -90,7 +96,7 @@ class WebhookWorld:
         events = JobEvents(job_id, "http://test")
         wish = NewJob(
             job_id,
-            "full",
+            mode,
             "https://example.com/a.mp3",
             "http://test",
             RecognitionOptions(),

@@ -8,50 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.egress.client import FetchLimits
 from stenobird.errors import EgressError, StorageUnavailable
-from stenobird.webhooks.signature import canonical, headers
-from stenobird.webhooks.standard import standard_headers
+from stenobird.webhooks.message import event_body, event_headers
+from stenobird.webhooks.post import POST_SECONDS, post_event
+from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.deliveries import DeliveryStore, DueDelivery, SecretStore
+    from stenobird.deliveries import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
-
-ALEFBOT_ORIGIN: Final = "alefbot"
-ANSWER_BYTES: Final = 1024
-LIMITS: Final = FetchLimits(connect_seconds=5.0, headers_seconds=10.0, idle_seconds=10.0, total_seconds=10.0)
-
-_MINUTE: Final = 60.0
-_HOUR: Final = 3600.0
-RETRY_SECONDS: Final = (
-    5.0,
-    30.0,
-    2 * _MINUTE,
-    5 * _MINUTE,
-    15 * _MINUTE,
-    30 * _MINUTE,
-    1 * _HOUR,
-    2 * _HOUR,
-    4 * _HOUR,
-    8 * _HOUR,
-    12 * _HOUR,
-    14 * _HOUR,
-    14 * _HOUR,
-    16 * _HOUR,
-)
-"""The waits between the tries of an event: 15 tries within 72 hours. They double, then are about a night."""
-JITTER: Final = 0.1
-"""Each wait is up to so much shorter or longer, so that events that failed together don't return together."""
+    from stenobird.webhooks.post import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,41 +39,6 @@ class DeliveryOptions:
     per_account: int = 4
     lease_seconds: float = 60.0
     poll_seconds: float = 2.0
-
-
-def retry_seconds(tries: int, chance: float) -> float | None:
-    """Return the wait after so many failed tries (`chance` from 0 to 1 is the jitter); `None`: give up."""
-    if tries > len(RETRY_SECONDS):
-        return None
-    return RETRY_SECONDS[max(tries, 1) - 1] * (1 - JITTER + 2 * JITTER * chance)
-
-
-def event_body(due: DueDelivery) -> bytes:
-    """Return the bytes that are signed and sent: the same at every attempt."""
-    created_at = datetime.fromtimestamp(int(due.created_at), UTC).isoformat().replace("+00:00", "Z")
-    return canonical(
-        {
-            "event_id": due.event_id,
-            "event_type": due.event_type,
-            "job_id": due.job_id,
-            "status": due.status,
-            "created_at": created_at,
-        }
-    )
-
-
-def event_headers(
-    payload: bytes, *, event_id: str, origin: str, timestamp: int, secrets: tuple[str, ...]
-) -> dict[str, str]:
-    """Return the headers of an event: Standard Webhooks, and on jobs of the second dialect its own too.
-
-    That one has room for one signature: it is made with the current secret, `secrets[0]`.
-    """
-    sent = {"Content-Type": "application/json"}
-    sent |= standard_headers(payload, event_id=event_id, timestamp=timestamp, secrets=secrets)
-    if origin == ALEFBOT_ORIGIN:
-        sent |= headers(payload, timestamp=timestamp, secret=secrets[0])
-    return sent
 
 
 class WebhookDeliverer:
@@ -156,67 +94,51 @@ class WebhookDeliverer:
             _log.warning("a webhook's outcome waits for the database", id=due.event_id, reason=error.message)
 
     async def _attempt(self, due: DueDelivery) -> None:
+        signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
         now = self._clock.time()
-        signing = await self._secrets.signing_secrets(due.account_id, now=now)
-        payload = event_body(due)
-        status: int | None = None
+        if now + POST_SECONDS > due.leased_until:
+            # The database took so long that another worker may have the event before this one is through.
+            _log.warning("a webhook is left to the next worker", id=due.event_id)
+            return
+        answer: Answer | None = None
         try:
-            status = await self._post(
-                due.url,
-                payload,
-                event_headers(
-                    payload,
-                    event_id=due.event_id,
-                    origin=due.origin,
-                    timestamp=int(now),
-                    secrets=signing.all,
-                ),
-            )
+            answer = await self._post(due, signing, now)
         except EgressError as exc:
-            problem = exc.message
+            problem: str | None = exc.message
         else:
-            problem = _problem(status)
+            problem = answer.problem
+        await self._note(due, answer, problem)
+
+    async def _post(self, due: DueDelivery, signing: SigningSecrets, now: float) -> Answer:
+        payload = event_body(
+            event_id=due.event_id,
+            event_type=due.event_type,
+            job_id=due.job_id,
+            status=due.status,
+            created_at=due.created_at,
+        )
+        sent = event_headers(
+            payload, event_id=due.event_id, origin=due.origin, timestamp=int(now), secrets=signing
+        )
+        return await post_event(self._client, due.url, payload, sent)
+
+    async def _note(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
         now = self._clock.time()
-        if status is not None and 200 <= status < 300:
+        status = answer.status if answer is not None else None
+        if problem is None:
+            assert status is not None
             await self._store.note_delivered(due, now=now, status_code=status)
-        elif status == 410:
+            return
+        if status == 410:
             _log.info("a webhook target is disabled", account_id=due.account_id, delivery_id=due.id)
             await self._store.disable_target(due, now=now, status_code=status, error=problem)
-        else:
-            wait = retry_seconds(due.tries, self._chance())
-            if wait is None:
-                _log.warning("a webhook is given up", account_id=due.account_id, delivery_id=due.id)
-            await self._store.note_failed(
-                due,
-                now=now,
-                retry_at=None if wait is None else now + wait,
-                status_code=status,
-                error=problem,
-            )
-
-    async def _post(self, url: str, payload: bytes, sent: dict[str, str]) -> int:
-        """Return the status of the answer; its body is read no further than is polite, and dropped."""
-        response = await self._client.open(
-            url,
-            method="POST",
-            content=payload,
-            headers=sent,
-            browser_retry=False,
-            follow_redirects=False,
-            limits=LIMITS,
-        )
-        async with response:
-            with suppress(EgressError):
-                await response.read(ANSWER_BYTES)
-            return response.status
-
-
-def _problem(status: int) -> str:
-    if status == 410:
-        return "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
-    if 300 <= status < 400:
-        return f"The receiver answered with a redirect ({status}), which is not followed. Give the final URL."
-    return f"The receiver answered with status {status}. It must answer 2xx within 10 s."
+            return
+        asked = asked_seconds(answer.retry_after, now=now) if answer is not None else None
+        wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)
+        if wait is None:
+            _log.warning("a webhook is given up", account_id=due.account_id, delivery_id=due.id)
+        retry_at = None if wait is None else now + wait
+        await self._store.note_failed(due, now=now, retry_at=retry_at, status_code=status, error=problem)
 
 
 _log = structlog.get_logger(__name__)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from stenobird.deliveries import DeliveryState  # noqa: TC001  # pydantic reads it when the class is made
+from stenobird.ports import KeyMode  # noqa: TC001  # the same
 
 if TYPE_CHECKING:
     from stenobird.deliveries import DeliveryRecord, SigningSecrets
 
 
 class DeliveryView(BaseModel):
-    """A delivery. `next_attempt_at` is null once it has ended, as `delivered` or `dead`."""
+    """A delivery. `next_attempt_at` is null once it has ended, as `delivered` or `dead`.
+
+    `mode` is that of the key that made the job, and of the secret that signs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,6 +26,7 @@ class DeliveryView(BaseModel):
     event_id: str
     event_type: str
     job_id: str
+    mode: KeyMode
     url: str
     state: DeliveryState
     attempts: int
@@ -40,6 +45,7 @@ class DeliveryView(BaseModel):
             event_id=record.event_id,
             event_type=record.event_type,
             job_id=record.job_id,
+            mode=record.mode,
             url=record.url,
             state=record.state,
             attempts=record.attempts,
@@ -60,17 +66,22 @@ class DeliveryPage(BaseModel):
 
 
 class SecretView(BaseModel):
-    """The signing secret. Until `previous_expires_at`, `webhook-signature` has one of the old secret too."""
+    """The secret that signs the events of jobs of this key's mode.
+
+    Until `previous_expires_at`, `webhook-signature` has a signature of the secret before it, too.
+    """
 
     secret: str
+    mode: KeyMode
     created_at: datetime
     previous_expires_at: datetime | None
 
     @classmethod
-    def of(cls, secrets: SigningSecrets) -> SecretView:
+    def of(cls, secrets: SigningSecrets, mode: KeyMode) -> SecretView:
         """Return the view of an account's secrets; the previous one is not shown again."""
         return cls(
             secret=secrets.current,
+            mode=mode,
             created_at=_time(secrets.since),
             previous_expires_at=_maybe(secrets.previous_until),
         )

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
-from stenobird.egress.client import FetchLimits
 from stenobird.errors import DestinationForbidden, EgressError, WebhookTargetForbidden
-from stenobird.webhooks.signature import canonical, headers
+from stenobird.webhooks.message import ALEFBOT_ORIGIN, event_body, event_headers
+from stenobird.webhooks.post import post_event
 
 if TYPE_CHECKING:
+    from stenobird.deliveries import SecretStore
     from stenobird.egress.client import EgressClient
-    from stenobird.ports import Clock
-    from stenobird.webhooks.targets import WebhookTargets
-
-ANSWER_BYTES: Final = 64 * 1024
-LIMITS: Final = FetchLimits(connect_seconds=5.0, headers_seconds=10.0, idle_seconds=10.0, total_seconds=15.0)
-
-
-class WebhookSecrets(Protocol):
-    """The signing secrets of accounts."""
-
-    async def secret_of(self, account_id: str) -> str:
-        """Return the account's secret, made now if it has none."""
+    from stenobird.ports import Clock, KeyMode, WebhookTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +36,7 @@ class WebhookSender:
     """Sends through a guarded client. Redirects are failures: they lead away from what was checked."""
 
     def __init__(
-        self, client: EgressClient, targets: WebhookTargets, secrets_: WebhookSecrets, clock: Clock
+        self, client: EgressClient, targets: WebhookTargets, secrets_: SecretStore, clock: Clock
     ) -> None:
         self._client = client
         self._targets = targets
@@ -56,38 +45,29 @@ class WebhookSender:
 
     async def check_target(self, url: str) -> str:
         """Return the URL as it will be called. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
-        return str(await self._targets.check(url))
+        return await self._targets.check(url)
 
-    async def send_test(self, account_id: str, url: str, event_type: str) -> TestDelivery:
-        """Send a signed dummy event once. Raises as `check_target`; the receiver's failures are told."""
+    async def send_test(
+        self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
+    ) -> TestDelivery:
+        """Send a dummy event once, signed as the events of a job of this mode are, in both ways.
+
+        Raises as `check_target`; the receiver's failures are told.
+        """
         target = await self.check_target(url)
         event_id = f"evt_{secrets.token_hex(12)}"
         now = self._clock.time()
-        payload = canonical(
-            {
-                "event_id": event_id,
-                "event_type": event_type,
-                "job_id": None,
-                "status": "test",
-                "created_at": datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z"),
-            }
+        signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
+        payload = event_body(
+            event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
         )
-        secret = await self._secrets.secret_of(account_id)
+        sent = event_headers(
+            payload, event_id=event_id, origin=ALEFBOT_ORIGIN, timestamp=int(now), secrets=signing
+        )
         try:
-            answer = await self._client.fetch(
-                target,
-                method="POST",
-                content=payload,
-                headers=headers(payload, timestamp=int(now), secret=secret),
-                max_bytes=ANSWER_BYTES,
-                decode=False,
-                follow_redirects=False,
-                limits=LIMITS,
-            )
+            answer = await post_event(self._client, target, payload, sent)
         except DestinationForbidden as exc:
             raise WebhookTargetForbidden from exc
         except EgressError as exc:
             return TestDelivery(event_id, None, exc.message)
-        if 200 <= answer.status < 300:
-            return TestDelivery(event_id, answer.status, None)
-        return TestDelivery(event_id, answer.status, f"The receiver answered with status {answer.status}.")
+        return TestDelivery(event_id, answer.status, answer.problem)

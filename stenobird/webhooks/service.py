@@ -7,20 +7,31 @@ import binascii
 import math
 from typing import TYPE_CHECKING, Final
 
+from stenobird.deliveries import DeliveryFilter
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.deliveries import DeliveryRecord, DeliveryStore, SecretStore, SigningSecrets
-    from stenobird.ports import Caller, Clock
+    from stenobird.deliveries import (
+        DeliveryRecord,
+        DeliveryState,
+        DeliveryStore,
+        SecretStore,
+        SigningSecrets,
+    )
+    from stenobird.ports import Caller, Clock, KeyMode
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
 """How long a rotated secret goes on signing beside the new one."""
 
 
 class WebhookService:
-    """What the keys of an account may do. Read-only keys read the log, and neither replay nor see secrets."""
+    """What the keys of an account may do. Read-only keys read the log, and neither replay nor see secrets.
+
+    A test key has a secret of its own, which signs what jobs of test keys say, and is shown their deliveries
+    only: a sandbox's key, which lies about in more places, can neither read nor break what is live.
+    """
 
     def __init__(self, deliveries: DeliveryStore, secrets: SecretStore, clock: Clock) -> None:
         self._deliveries = deliveries
@@ -28,18 +39,31 @@ class WebhookService:
         self._clock = clock
 
     async def deliveries(
-        self, caller: Caller, *, cursor: str | None, limit: int
+        self,
+        caller: Caller,
+        *,
+        cursor: str | None,
+        limit: int,
+        state: DeliveryState | None = None,
+        job_id: str | None = None,
     ) -> tuple[Sequence[DeliveryRecord], str | None]:
         """Return a page, newest first, and the cursor of the next. Raises `InvalidRequest`."""
         before = _read_cursor(cursor) if cursor is not None else None
-        rows = await self._deliveries.own_deliveries(caller.account_id, before=before, limit=limit + 1)
+        rows = await self._deliveries.own_deliveries(
+            caller.account_id,
+            wanted=DeliveryFilter(mode=_only(caller), state=state, job_id=job_id),
+            before=before,
+            limit=limit + 1,
+        )
         page = rows[:limit]
         return page, _cursor(page[-1]) if len(rows) > limit else None
 
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
         """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
         _check_may_write(caller)
-        record = await self._deliveries.replay(caller.account_id, delivery_id, now=self._clock.time())
+        record = await self._deliveries.replay(
+            caller.account_id, delivery_id, now=self._clock.time(), mode=_only(caller)
+        )
         if record is None:
             raise DeliveryNotFound
         return record
@@ -47,7 +71,9 @@ class WebhookService:
     async def secrets(self, caller: Caller) -> SigningSecrets:
         """Return the secrets, one made now if there is none. Raises `ReadOnlyKey`."""
         _check_may_write(caller)
-        return await self._secrets.signing_secrets(caller.account_id, now=self._clock.time())
+        return await self._secrets.signing_secrets(
+            caller.account_id, mode=caller.mode, now=self._clock.time()
+        )
 
     async def rotate(self, caller: Caller) -> SigningSecrets:
         """Make a new secret; the old one signs beside it for a day. Raises `ReadOnlyKey`.
@@ -56,8 +82,12 @@ class WebhookService:
         """
         _check_may_write(caller)
         return await self._secrets.rotate_secret(
-            caller.account_id, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
+            caller.account_id, mode=caller.mode, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
         )
+
+
+def _only(caller: Caller) -> KeyMode | None:
+    return "test" if caller.mode == "test" else None
 
 
 def _check_may_write(caller: Caller) -> None:

@@ -24,19 +24,36 @@ _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0"
 
 
 class WebhookTargets:
-    """The rules for webhook URLs over an `EgressPolicy`. Without a resolver (a proxy has it) names pass."""
+    """The rules for webhook URLs over an `EgressPolicy`; `ports.WebhookTargets`.
+
+    Without a resolver (a proxy has it) names pass.
+    """
 
     def __init__(self, policy: EgressPolicy, resolver: Resolver | None) -> None:
         self._policy = policy
         self._syntax = EgressPolicy(_EVERYWHERE, policy.ports)
         self._resolver = resolver
 
-    async def check(self, url: str) -> PublicURL:
-        """Return the URL as it will be called.
+    def check_url(self, url: str) -> str:
+        """Return the URL as it will be called, as far as it can be judged without the network.
 
-        Raises `InvalidWebhookURL` for one that is not https, malformed, or whose name does not resolve, and
-        `WebhookTargetForbidden` where the name or any of its addresses is not public.
+        Raises `InvalidWebhookURL` for one that is not https or malformed, and `WebhookTargetForbidden` where
+        it names an address or a host that is not public.
         """
+        return str(self._read(url))
+
+    async def check(self, url: str) -> str:
+        """Return the URL as it will be called, its name looked up, which takes five seconds at most.
+
+        Raises as `check_url`; also `InvalidWebhookURL` for a name that does not resolve, and
+        `WebhookTargetForbidden` where any of its addresses is not public.
+        """
+        checked = self._read(url)
+        if self._resolver is not None and checked.address is None:
+            await self._check_addresses(checked, self._resolver)
+        return str(checked)
+
+    def _read(self, url: str) -> PublicURL:
         if not url.lower().startswith("https://"):
             raise InvalidWebhookURL("The webhook URL must start with https://.")
         try:
@@ -44,12 +61,9 @@ class WebhookTargets:
         except InvalidURL as exc:
             raise InvalidWebhookURL(f"The webhook URL can't be used. {exc.message}") from exc
         try:
-            checked = self._policy.check_url(url)
+            return self._policy.check_url(url)
         except InvalidURL as exc:
             raise WebhookTargetForbidden from exc
-        if self._resolver is not None and checked.address is None:
-            await self._check_addresses(checked, self._resolver)
-        return checked
 
     async def _check_addresses(self, url: PublicURL, resolver: Resolver) -> None:
         try:
@@ -61,6 +75,9 @@ class WebhookTargets:
             ) from exc
         if not addresses:
             raise InvalidWebhookURL
+        if self._policy.is_local_name(url.host):
+            # As when it is called: of this machine's own addresses the allowed ones will do.
+            addresses = [one for one in addresses if self._policy.allows_address(one)] or addresses
         try:
             for address in addresses:
                 self._policy.check_address(address, host=url.host)

@@ -266,7 +266,7 @@ class WebhookTest(HTTPEndpoint):
         """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
         wish = parse_body(TestWebhook, decode_json(await read_raw(request)))
         sent = await dialect_of(request).webhooks.send_test(
-            caller.account_id, wish.webhook_url, wish.event_type
+            caller.account_id, wish.webhook_url, wish.event_type, mode=caller.mode
         )
         body = {
             "ok": sent.delivered,

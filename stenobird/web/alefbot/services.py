@@ -95,8 +95,10 @@ class WebhookSender(Protocol):
     async def check_target(self, url: str) -> str:
         """Return the URL as it will be called. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
 
-    async def send_test(self, account_id: str, url: str, event_type: str) -> Delivery:
-        """Send a signed dummy event now, once. Raises as `check_target`."""
+    async def send_test(
+        self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
+    ) -> Delivery:
+        """Send a dummy event now, once, signed as those of this mode are. Raises as `check_target`."""
 
 
 @dataclass(frozen=True, slots=True)

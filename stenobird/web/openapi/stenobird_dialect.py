@@ -21,6 +21,7 @@ from stenobird.errors import (
     InvalidRequest,
     InvalidSignature,
     InvalidURL,
+    InvalidWebhookURL,
     KeyNotFound,
     LiveKeyRequired,
     MissingAPIKey,
@@ -37,6 +38,7 @@ from stenobird.errors import (
     UploadNotFound,
     UploadSlotExpired,
     WebhookRequiresAPIKey,
+    WebhookTargetForbidden,
 )
 from stenobird.formats import FORMATS
 from stenobird.web.openapi.parts import Answer, Operation, header, json_of, parameter, path, query, ref
@@ -158,6 +160,8 @@ def _transcripts() -> dict[str, dict[str, Operation]]:
                 (
                     *CREATE_ERRORS,
                     WebhookRequiresAPIKey,
+                    InvalidWebhookURL,
+                    WebhookTargetForbidden,
                     MissingAPIKey,
                     UploadNotFound,
                     UploadNotAvailable,

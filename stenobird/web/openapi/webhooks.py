@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
 from stenobird.web.openapi.parts import Answer, Operation, json_of, path, query
 
@@ -25,7 +26,15 @@ def webhook_operations() -> Mapping[str, Mapping[str, Operation]]:
                 parameters=[
                     query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Deliveries a page."),
                     query("cursor", {"type": "string"}, "next_cursor of the page before."),
+                    query(
+                        "state",
+                        {"type": "string", "enum": list(DELIVERY_STATES)},
+                        "Only those that are in this state: dead ones were given up, and can be replayed.",
+                    ),
+                    query("job_id", {"type": "string"}, "Only those of this job, of either dialect."),
                 ],
+                description="What was sent to each webhook_url, and what came of it. A delivery is tried 15 "
+                "times within three days, then it is dead. A test key sees those of test jobs.",
             )
         },
         "/v1/webhooks/deliveries/{id}/replay": {
@@ -36,6 +45,8 @@ def webhook_operations() -> Mapping[str, Mapping[str, Operation]]:
                 {202: Answer("It is due now, under the same event id.", json_of("DeliveryView"))},
                 (DeliveryNotFound, ReadOnlyKey),
                 parameters=[path("id", "Id of the delivery, out_…")],
+                description="Whatever became of it, it gets all its tries anew. If its URL was disabled by "
+                "an answer of 410, it is enabled. One that is being sent at this moment is left as it is.",
             )
         },
         "/v1/webhooks/secret": {
@@ -45,6 +56,8 @@ def webhook_operations() -> Mapping[str, Mapping[str, Operation]]:
                 "getWebhookSecret",
                 {200: Answer("The secret.", json_of("SecretView"))},
                 (ReadOnlyKey,),
+                description="A live key reads the one of live jobs, a test key the one of test jobs. Give it "
+                "to a Standard Webhooks library as it is.",
             ),
             "post": Operation(
                 "Rotate the secret that signs your webhooks",
@@ -52,6 +65,8 @@ def webhook_operations() -> Mapping[str, Mapping[str, Operation]]:
                 "rotateWebhookSecret",
                 {200: Answer("The new one; the old one signs beside it for a day.", json_of("SecretView"))},
                 (ReadOnlyKey,),
+                description="For 24 hours webhook-signature has a signature of each, so receivers can change "
+                "over one by one. Rotated again within them, the oldest secret ends at once.",
             ),
         },
     }

@@ -12,6 +12,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, MissingAPIKey, NotFound
 from stenobird.web.alefbot.pipeline import endpoint
 from stenobird.web.requests import caller_of, plausible_id, services_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from stenobird.deliveries import SigningSecrets
+    from stenobird.deliveries import DeliveryState, SigningSecrets
     from stenobird.ports import Caller
     from stenobird.webhooks.service import WebhookService
 
@@ -49,11 +50,15 @@ class Deliveries(HTTPEndpoint):
     """The account's deliveries."""
 
     async def get(self, request: Request) -> Response:
-        """List them, newest first; `next_cursor` is null on the last page."""
+        """List them, newest first, all or those of `state` or `job_id`; `next_cursor` is null at the end."""
         webhooks, caller = await _owner(request)
         query = request.query_params
         rows, next_cursor = await webhooks.deliveries(
-            caller, cursor=query.get("cursor") or None, limit=_page_size(query.get("limit"))
+            caller,
+            cursor=query.get("cursor") or None,
+            limit=_page_size(query.get("limit")),
+            state=_state(query.get("state")),
+            job_id=_job_id(query.get("job_id")),
         )
         page = DeliveryPage(deliveries=[DeliveryView.of(row) for row in rows], next_cursor=next_cursor)
         return JSONResponse(page.model_dump(mode="json"), headers=_NO_STORE)
@@ -76,14 +81,14 @@ class Secret(HTTPEndpoint):
     """What signs the account's webhooks."""
 
     async def get(self, request: Request) -> Response:
-        """Show it. The account gets one now if it has none."""
+        """Show that of the key's mode. The account gets one now if it has none."""
         webhooks, caller = await _owner(request)
-        return _shown(await webhooks.secrets(caller))
+        return _shown(await webhooks.secrets(caller), caller)
 
     async def post(self, request: Request) -> Response:
         """Make a new one. For a day, `webhook-signature` has a signature of each."""
         webhooks, caller = await _owner(request)
-        return _shown(await webhooks.rotate(caller))
+        return _shown(await webhooks.rotate(caller), caller)
 
 
 class DialectSecret(HTTPEndpoint):
@@ -92,16 +97,16 @@ class DialectSecret(HTTPEndpoint):
     @endpoint(write=True)
     async def get(self, request: Request, caller: Caller) -> Response:
         """Show it. The account gets one now if it has none."""
-        return _shown(await _webhooks(request).secrets(caller))
+        return _shown(await _webhooks(request).secrets(caller), caller)
 
     @endpoint(write=True)
     async def post(self, request: Request, caller: Caller) -> Response:
         """Make a new one. From now on `X-AlefBot-Signature` is made with it."""
-        return _shown(await _webhooks(request).rotate(caller))
+        return _shown(await _webhooks(request).rotate(caller), caller)
 
 
-def _shown(secrets: SigningSecrets) -> Response:
-    return JSONResponse(SecretView.of(secrets).model_dump(mode="json"), headers=_NO_STORE)
+def _shown(secrets: SigningSecrets, caller: Caller) -> Response:
+    return JSONResponse(SecretView.of(secrets, caller.mode).model_dump(mode="json"), headers=_NO_STORE)
 
 
 def _webhooks(request: Request) -> WebhookService:
@@ -117,6 +122,21 @@ async def _owner(request: Request) -> tuple[WebhookService, Caller]:
     if caller is None:
         raise MissingAPIKey
     return webhooks, caller
+
+
+def _state(value: str | None) -> DeliveryState | None:
+    if not value:
+        return None
+    for known in DELIVERY_STATES:
+        if value == known:
+            return known
+    raise InvalidRequest(f'"state" must be one of: {", ".join(DELIVERY_STATES)}.', details={"field": "state"})
+
+
+def _job_id(value: str | None) -> str | None:
+    if value and not plausible_id(value):
+        raise InvalidRequest('"job_id" must be the id of a transcript.', details={"field": "job_id"})
+    return value or None
 
 
 def _page_size(value: str | None) -> int:

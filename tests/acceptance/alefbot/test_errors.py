@@ -418,7 +418,7 @@ async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
             httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
         ):
             key = await world.key(await world.account())
-            secret = await world.secrets.secret_of("acct_owner")
+            secret = await world.secret("acct_owner")
             body = {"webhook_url": f"https://hooks.example:{port}/hook"}
             told_of = [(await api.post("/webhooks/test", headers=key, json=body)).json() for _ in range(3)]
 

@@ -134,9 +134,9 @@ async def test_the_second_dialect_shows_and_rotates_the_same_secret(tmp_path: Pa
         account = await world.account(OWNER)
         key = await world.key(account)
         shown = (await api.get("/webhooks/secret", headers=key)).json()
-        assert shown["secret"] == await world.secrets.secret_of(account)
+        assert shown["secret"] == await world.secret(account)
         rotated = (await api.post("/webhooks/secret", headers=key)).json()
-        assert rotated["secret"] == await world.secrets.secret_of(account) != shown["secret"]
+        assert rotated["secret"] == await world.secret(account) != shown["secret"]
         reader = await world.key(account, scope="read_only")
         refused = await api.get("/webhooks/secret", headers=reader)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_violation_read_only")

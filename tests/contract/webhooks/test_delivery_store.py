@@ -88,12 +88,12 @@ async def test_rotations_at_once_leave_one_secret_and_one_before_it(database: Da
     async with webhook_world(database) as world:
         now = world.clock.now
         made = await asyncio.gather(
-            *(world.secrets.rotate_secret(OWNER, now=now, overlap_seconds=60) for _ in range(4))
+            *(world.secrets.rotate_secret(OWNER, mode="live", now=now, overlap_seconds=60) for _ in range(4))
         )
         known = {one.current for one in made}
-        last = await world.secrets.signing_secrets(OWNER, now=now + 59)
+        last = await world.secrets.signing_secrets(OWNER, mode="live", now=now + 59)
         assert len(known) == 4
         assert len(last.all) == 2
         assert set(last.all) <= known
-        ended = await world.secrets.signing_secrets(OWNER, now=now + 60)
+        ended = await world.secrets.signing_secrets(OWNER, mode="live", now=now + 60)
         assert (ended.all, ended.previous_until) == ((last.current,), None)

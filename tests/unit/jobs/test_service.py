@@ -14,6 +14,7 @@ from stenobird.errors import (
     EngineUnavailable,
     InvalidRequest,
     InvalidURL,
+    InvalidWebhookURL,
     MissingAPIKey,
     QueueBusy,
     ReadOnlyKey,
@@ -22,6 +23,7 @@ from stenobird.errors import (
     TranscriptNotFound,
     TranscriptNotReady,
     WebhookRequiresAPIKey,
+    WebhookTargetForbidden,
 )
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
@@ -87,8 +89,11 @@ async def test_refusals_of_a_post(world: JobWorld) -> None:
         await world.post(audio_url="file:///etc/passwd")
     with pytest.raises(WebhookRequiresAPIKey):
         await world.post(webhook_url="https://example.com/hook")
-    with pytest.raises(InvalidURL):
-        await world.post(world.payer, webhook_url="file:///x")
+    for insecure in ("file:///x", "http://example.com/hook"):
+        with pytest.raises(InvalidWebhookURL):
+            await world.post(world.payer, webhook_url=insecure)
+    with pytest.raises(WebhookTargetForbidden):
+        await world.post(world.payer, webhook_url="https://10.1.2.3/hook")
     with pytest.raises(ReadOnlyKey):
         await world.post(READER)
     assert await world.store.counts() == {}

@@ -16,7 +16,9 @@ from stenobird.testing.canary import open_canary
 from stenobird.testing.faults import FaultyDatabase
 from stenobird.testing.raw_server import RawRequest, RawServer, open_server
 from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
-from stenobird.webhooks.delivery import ANSWER_BYTES, RETRY_SECONDS, DeliveryOptions, retry_seconds
+from stenobird.webhooks.delivery import DeliveryOptions
+from stenobird.webhooks.post import ANSWER_BYTES
+from stenobird.webhooks.schedule import RETRY_SECONDS, retry_seconds
 from stenobird.webhooks.service import OVERLAP_SECONDS
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ async def test_a_finished_job_is_told_once_and_verifies_with_the_library(
 
     [request] = receiver.requests
     assert (request.method, request.target) == ("POST", "/hook")
-    secret = await world.secrets.secret_of(OWNER)
+    secret = await world.secret()
     body = Webhook(secret).verify(request.body, dict(request.headers))
     assert body == {
         "event_id": request.headers["webhook-id"],
@@ -74,7 +76,7 @@ async def test_a_job_of_the_second_dialect_has_its_signature_too(
     await world.end_job(server.url(), origin="alefbot")
     await world.deliverer().step()
     [request] = receiver.requests
-    secret = await world.secrets.secret_of(OWNER)
+    secret = await world.secret()
     Webhook(secret).verify(request.body, dict(request.headers))
     assert alefbot_accepts(secret, request, request.body)
     assert not alefbot_accepts(secret, request, request.body.replace(b"tr_1", b"tr_2"))
@@ -86,8 +88,10 @@ async def test_a_job_of_the_second_dialect_has_its_signature_too(
 async def test_a_rotated_secret_signs_beside_the_new_one_for_a_day(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    old = await world.secrets.secret_of(OWNER)
-    rotated = await world.secrets.rotate_secret(OWNER, now=world.clock.now, overlap_seconds=OVERLAP_SECONDS)
+    old = await world.secret()
+    rotated = await world.secrets.rotate_secret(
+        OWNER, mode="live", now=world.clock.now, overlap_seconds=OVERLAP_SECONDS
+    )
     await world.end_job(server.url(), origin="alefbot")
     await world.deliverer().step()
     world.clock.advance(OVERLAP_SECONDS)
@@ -163,7 +167,7 @@ def test_the_tries_take_about_three_days() -> None:
 async def test_a_crash_between_the_post_and_its_commit_repeats_the_same_event(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    await world.secrets.secret_of(OWNER)
+    await world.secret()
     await world.end_job(server.url())
     broken = FaultyDatabase.over(world.database, ["ok", "lost before"])
     assert await world.deliverer(database=broken).step() == 1
@@ -183,7 +187,7 @@ async def test_a_crash_between_the_post_and_its_commit_repeats_the_same_event(
 async def test_a_lost_answer_to_the_commit_sends_nothing_twice(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    await world.secrets.secret_of(OWNER)
+    await world.secret()
     await world.end_job(server.url())
     broken = FaultyDatabase.over(world.database, ["ok", "lost after"])
     await world.deliverer(database=broken).step()
@@ -240,7 +244,7 @@ async def test_a_late_failure_does_not_undo_what_another_worker_delivered(
 async def test_an_unreachable_database_is_waited_for(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    await world.secrets.secret_of(OWNER)
+    await world.secret()
     await world.end_job(server.url())
     broken = FaultyDatabase.over(world.database, ["lost before", "lost before"])
     worker = asyncio.create_task(world.deliverer(database=broken).run())

@@ -313,11 +313,12 @@ def upgrade() -> None:
     op.create_table(
         "webhook_secrets",
         sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("previous_secret", sa.Text(), nullable=True),
         sa.Column("previous_until", sa.Double(), nullable=True),
-        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_webhook_secrets")),
+        sa.PrimaryKeyConstraint("account_id", "mode", name=op.f("pk_webhook_secrets")),
     )
     op.create_table(
         "disabled_webhooks",

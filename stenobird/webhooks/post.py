@@ -1,0 +1,71 @@
+"""One POST to a receiver, through the guarded client: what it may take, and what is kept of the answer."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stenobird.egress.client import FetchLimits
+from stenobird.errors import EgressError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.egress.client import EgressClient
+
+ANSWER_BYTES: Final = 1024
+POST_SECONDS: Final = 10.0
+"""How long a receiver may take, its name's look-up included."""
+LIMITS: Final = FetchLimits(
+    connect_seconds=5.0,
+    headers_seconds=POST_SECONDS,
+    idle_seconds=POST_SECONDS,
+    total_seconds=POST_SECONDS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said. `retry_after` is that header as it came."""
+
+    status: int
+    retry_after: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """Why this is no delivery, in words for the account; `None` for 2xx, which alone is one."""
+        if 200 <= self.status < 300:
+            return None
+        if self.status == 410:
+            return (
+                "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
+            )
+        if 300 <= self.status < 400:
+            return (
+                f"The receiver answered with a redirect ({self.status}), which is not followed. "
+                "Give the final URL."
+            )
+        return (
+            f"The receiver answered with status {self.status}. It must answer 2xx within {POST_SECONDS:g} s."
+        )
+
+
+async def post_event(client: EgressClient, url: str, payload: bytes, headers: Mapping[str, str]) -> Answer:
+    """Return the answer; its body is read no further than is polite, and dropped.
+
+    Redirects are not followed: they lead away from what was checked. Raises `EgressError`.
+    """
+    response = await client.open(
+        url,
+        method="POST",
+        content=payload,
+        headers=headers,
+        browser_retry=False,
+        follow_redirects=False,
+        limits=LIMITS,
+    )
+    async with response:
+        with suppress(EgressError):
+            await response.read(ANSWER_BYTES)
+        return Answer(response.status, response.headers.get("retry-after"))
