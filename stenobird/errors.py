@@ -53,7 +53,7 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── ExtractorUnavailable         extractor_unavailable (503 when refused at POST)
     │   ├── AudioContentTypeNotSupported audio_content_type_not_supported
     │   ├── AudioTooLarge                audio_too_large
-    │   └── TranscriptionFailed          transcription_failed
+    │   └── TranscriptionFailed          transcription_failed; TranslationFailed is one
     ├── EgressError                      an outgoing request failed; callers translate it to a JobError
     │   ├── DestinationForbidden         the address, name, port or scheme is not public
     │   ├── ConnectFailed                no answer: DNS, TCP, TLS or a timeout
@@ -486,6 +486,10 @@ class ConnectFailed(EgressError):
 
 class ResponseBroken(EgressError):
     """The server's answer broke off."""
+
+
+class TranslationFailed(TranscriptionFailed):
+    """Translation failed on our side and nothing was billed. Try again, or ask for no translation."""
 
 
 class ResponseTooLarge(EgressError):

@@ -55,6 +55,7 @@ from stenobird.ports.jobs import (
 )
 from stenobird.ports.keys import FoundKey, KeyRecord, KeyStore, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
+from stenobird.ports.translation import Translation, Translator
 from stenobird.ports.uploads import BlobInfo, BlobStore, NewUpload, UploadRecord, UploadStore
 from stenobird.ports.wakeups import Wakeups, Watch
 from stenobird.ports.webhooks import WebhookTargets
@@ -109,6 +110,8 @@ __all__ = [
     "StandingStore",
     "StoredAnswer",
     "Tier",
+    "Translation",
+    "Translator",
     "UploadRecord",
     "UploadStore",
     "UsageRecord",

@@ -1,0 +1,135 @@
+"""The translation host: the child process in which a translation model runs.
+
+It answers requests as `protocol` describes, on a socket it inherits, one after the other, and dies with its
+parent. It is started isolated (`python -I`), may not gain privileges, leaves no core dump, and on CPU its
+memory has a limit that follows from the size of the model. The allocator is set up before anything large is
+imported, hence the imports inside functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stenobird.inference.child import Channel, DownloadReport, join_parent, tune_allocator
+from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, translated_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stenobird.inference.frames import Header
+    from stenobird.ports import Translation
+
+MEMORY_BYTES = 2 * 1024**3
+"""What the process may take besides the weights: libraries, activations, the allocator's spare room."""
+WEIGHT_COPIES = 5
+"""An int8 model that is computed in float32 takes four times its file, and the file is read beside it."""
+
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class Engine(Protocol):
+    """A model that has been loaded."""
+
+    def translate(self, request: TranslationRequest) -> Sequence[Translation]:
+        """Translate a window's texts, one translation a text, in order."""
+
+
+def contain() -> None:
+    """Give up what a model host never needs."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def limit_memory(weights_bytes: int) -> None:
+    """Bound the process's memory; what exceeds it fails with `MemoryError` or `RuntimeError`.
+
+    Data, not address space: files that are mapped and room that is only reserved don't count.
+    """
+    limit = MEMORY_BYTES + WEIGHT_COPIES * weights_bytes
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, TranslatorInfo] | None:
+    """Load what the `load` request asks for; on failure tell the parent and return `None`."""
+    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
+
+    try:
+        return _load(load, channel)
+    except ModelUnavailable as exc:
+        channel.send({"type": "failed", "message": str(exc), "retry": exc.retry})
+    except Exception as exc:  # noqa: BLE001  # CTranslate2 and tokenizers raise bare ones for broken files
+        message = (
+            f"The translation model {load['model']} can't be loaded on {load['device']} "
+            f"({load['compute_type']}): {exc}. Check STENOBIRD_TRANSLATION_MODEL, "
+            "STENOBIRD_TRANSLATION_DEVICE and STENOBIRD_TRANSLATION_COMPUTE_TYPE."
+        )
+        channel.send({"type": "failed", "message": message, "retry": False})
+    return None
+
+
+def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, TranslatorInfo]:
+    import ctranslate2  # noqa: PLC0415
+
+    from stenobird.translation.engine import TranslationEngine  # noqa: PLC0415
+    from stenobird.translation.models import model_bytes, resolve  # noqa: PLC0415
+
+    device = load["device"]
+    if device == "auto":
+        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    folder = resolve(load["model"], cache_dir=load["cache_dir"], progress=DownloadReport(channel))
+    channel.send({"type": "state", "state": "starting", "message": f"Loading {load['model']}."})
+    compute_type = load["compute_type"]
+    if compute_type == "auto":
+        compute_type = "float16" if device == "cuda" else "int8"
+    if device == "cpu":  # what a driver maps for its GPU can't be foreseen
+        limit_memory(model_bytes(folder))
+    engine = TranslationEngine(folder, device=device, compute_type=compute_type, threads=load["threads"])
+    return engine, TranslatorInfo(
+        model=load["model"] if load["model"].count("/") == 1 else folder.name,
+        device=device,
+        compute_type=engine.compute_type,
+        threads=load["threads"],
+        languages=engine.languages,
+    )
+
+
+def serve(channel: Channel, engine: Engine, info: TranslatorInfo) -> None:
+    """Answer until the parent has gone."""
+    channel.send({"type": "ready", "info": asdict(info)})
+    while (frame := channel.receive()) is not None:
+        header, _ = frame
+        channel.send({"type": "started", "id": header["id"]})
+        channel.send(_answer(engine, header))
+
+
+def _answer(engine: Engine, header: Header) -> Header:
+    try:
+        return translated_header(header["id"], engine.translate(TranslationRequest.from_header(header)))
+    except Exception as exc:  # noqa: BLE001  # whatever a text does must not take the host down
+        return {"type": "error", "id": header["id"], "message": f"{type(exc).__name__}: {exc}"}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the host: `host_child FD PARENT_PID`."""
+    channel = join_parent(arguments)
+    contain()
+    tune_allocator()
+    frame = channel.receive()
+    if frame is not None:
+        loaded = load_engine(frame[0], channel)
+        if loaded is not None:
+            serve(channel, *loaded)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

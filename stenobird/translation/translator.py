@@ -1,0 +1,157 @@
+"""The translator as jobs see it: a pool with one translation host, and the port on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from stenobird.errors import TranslationFailed, TranslationUnavailable
+from stenobird.inference.cpus import usable_cpus
+from stenobird.inference.pool import Capacity, HostPool, Words
+from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, read_translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from stenobird.inference.frames import Header
+    from stenobird.ports import Clock, Translation
+    from stenobird.translation.protocol import TranslationSettings
+
+HOST_COMMAND: Final = (sys.executable, "-I", "-m", "stenobird.translation.host_child")
+MAX_CHARACTERS: Final = 100_000
+"""Text that one call may bring: a hundred times what is said in a window."""
+MAX_THREADS: Final = 4
+"""A sentence gains little from more, and speech needs cores too."""
+
+log = logging.getLogger(__name__)
+
+
+class TranslationPool(HostPool):
+    """One translation host. Windows take turns by job; one is worked on, and one more is ready in the host.
+
+    Texts that end two hosts, or fail twice, fail with `TranslationFailed`.
+    """
+
+    words: ClassVar[Words] = Words(
+        host="translation host",
+        request="window",
+        lacking="no translator",
+        unavailable=TranslationUnavailable,
+        failed=TranslationFailed,
+    )
+
+    def __init__(
+        self, settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+    ) -> None:
+        super().__init__(host_command, clock=clock, timeout_seconds=settings.timeout_seconds)
+        self._settings = settings
+        self._threads = settings.threads or min(usable_cpus(), MAX_THREADS)
+        self.info: TranslatorInfo | None = None
+        """What the last host had loaded; `None` until the first has."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is no translator, where there can't be one."""
+        return self._failure
+
+    def status(self) -> dict[str, Any]:
+        """Describe model, host and queue; JSON-safe."""
+        info = self.info
+        return {
+            "model": info.model if info else self._settings.model,
+            "device": info.device if info else self._settings.device,
+            "compute_type": info.compute_type if info else self._settings.compute_type,
+            "languages": len(info.languages) if info else None,
+            **self.host_status(),
+        }
+
+    def _load_request(self) -> Header:
+        return self._settings.to_load(self._threads)
+
+    def _adopt(self, header: Header) -> Capacity:
+        self.info = info = TranslatorInfo.from_header(header)
+        log.info(
+            "translator ready: %s on %s, %s, %d thread(s), %d languages",
+            info.model,
+            info.device,
+            info.compute_type,
+            info.threads,
+            len(info.languages),
+        )
+        return Capacity(parallel=1, ahead=1)
+
+
+class HostTranslator:
+    """`ports.Translator` on a translation host. Make one with `open_translator`."""
+
+    def __init__(self, pool: TranslationPool, settings: TranslationSettings) -> None:
+        self._pool = pool
+        self._model = settings.model
+
+    @property
+    def model(self) -> str:
+        """The model that was asked for until the host has loaded, then as the host calls it."""
+        return self._pool.info.model if self._pool.info is not None else self._model
+
+    async def translate(
+        self, texts: Sequence[str], *, source: str, target: str, job_id: str
+    ) -> Sequence[Translation]:
+        """Translate, as `ports.Translator` promises. At most `MAX_CHARACTERS` in all."""
+        if sum(map(len, texts)) > MAX_CHARACTERS:
+            raise TranslationFailed(
+                f"More than {MAX_CHARACTERS} characters in one window can't be translated."
+            )
+        await self._pool.wait_ready()
+        if source not in (self.sources(target) or ()):
+            raise TranslationFailed(
+                f'The audio is in "{source}", which the translation model {self.model} can\'t translate to '
+                f'"{target}". Nothing was billed. Without translation you get the words as they are spoken.'
+            )
+        request = TranslationRequest(tuple(texts), source, target)
+        answer, _ = await self._pool.ask(job_id, request.to_header(), urgent=False)
+        return read_translated(answer)
+
+    def sources(self, target: str) -> frozenset[str] | None:
+        """Return what can be translated into `target`: all that the model knows, if it knows that one."""
+        if self._pool.info is None:
+            return None
+        known = frozenset(self._pool.info.languages)
+        return known - {target} if target in known else frozenset()
+
+    def refusal(self) -> str | None:
+        """Return why nothing can be translated: the model can't be loaded, or not be had for now."""
+        return self._pool.failure
+
+    async def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self._pool.loaded
+
+    def status(self) -> Mapping[str, Any]:
+        """Describe model, device and state, for `/healthz`; the states are those of the speech engine."""
+        return self._pool.status()
+
+
+@asynccontextmanager
+async def open_translator(
+    settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+) -> AsyncIterator[HostTranslator]:
+    """Start the translation host and yield the translator at once, while the model loads or downloads.
+
+    Owns the host process and every task; all have ended when this ends. An error of the caller's block is
+    raised as it is.
+    """
+    failure: BaseException | None = None
+    async with asyncio.TaskGroup() as tasks:
+        pool = TranslationPool(settings, clock=clock, host_command=host_command)
+        keeper = tasks.create_task(pool.run())
+        try:
+            yield HostTranslator(pool, settings)
+        except BaseException as exc:  # noqa: BLE001  # raised below, outside the group, which would wrap it
+            failure = exc
+        finally:
+            keeper.cancel()
+    if failure is not None:
+        raise failure
