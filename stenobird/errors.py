@@ -472,6 +472,10 @@ class TranscriptionFailed(JobError):
     code = "transcription_failed"
 
 
+class TranslationFailed(TranscriptionFailed):
+    """Translation failed on our side and nothing was billed. Try again, or ask for no translation."""
+
+
 class EgressError(StenobirdError):
     """An outgoing request failed."""
 
@@ -486,10 +490,6 @@ class ConnectFailed(EgressError):
 
 class ResponseBroken(EgressError):
     """The server's answer broke off."""
-
-
-class TranslationFailed(TranscriptionFailed):
-    """Translation failed on our side and nothing was billed. Try again, or ask for no translation."""
 
 
 class ResponseTooLarge(EgressError):
