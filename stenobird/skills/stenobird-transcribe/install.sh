@@ -7,6 +7,8 @@
 # All of it is in functions, and the last line calls them: a download that is cut does nothing.
 
 set -u
+# Without this zsh would not split words as every other shell does.
+[ -z "${ZSH_VERSION:-}" ] || emulate sh
 
 source_url="https://stenobird.com/skills/stenobird-transcribe"
 skill=stenobird-transcribe
@@ -41,7 +43,8 @@ skill_folders() {
     fi
     found=''
     for agent in "$HOME/.agents" "${CLAUDE_CONFIG_DIR:-$HOME/.claude}" "${CODEX_HOME:-$HOME/.codex}" \
-        "$HOME/.pi/agent" "${HERMES_HOME:-$HOME/.hermes}" "$HOME/.openclaw"; do
+        "${PI_CODING_AGENT_DIR:-$HOME/.pi/agent}" "${HERMES_HOME:-$HOME/.hermes}" \
+        "${OPENCLAW_STATE_DIR:-$HOME/.openclaw}"; do
         if [ -d "$agent" ]; then
             say "$agent/skills"
             found=1
@@ -55,8 +58,10 @@ sha256_of() {
         sha256sum <"$1" | cut -d ' ' -f 1
     elif command -v shasum >/dev/null 2>&1; then
         shasum -a 256 <"$1" | cut -d ' ' -f 1
-    else
+    elif command -v openssl >/dev/null 2>&1; then
         openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1
+    else
+        fail "sha256sum, shasum or openssl is needed; please install one. Nothing was installed."
     fi
 }
 
@@ -75,12 +80,13 @@ fetch_skill() {
         esac
         mkdir -p "$work/skill/$(dirname "$name")" || fail "no room in ${TMPDIR:-/tmp}; nothing was installed."
         download "$name" "$work/skill/$name"
-        [ "$(sha256_of "$work/skill/$name")" = "$expected" ] ||
+        actual=$(sha256_of "$work/skill/$name") || exit 1
+        [ "$actual" = "$expected" ] ||
             fail "$name does not have the SHA-256 that it should have; nothing was installed. Try again later."
         case $name in *.sh) chmod 755 "$work/skill/$name" ;; *) chmod 644 "$work/skill/$name" ;; esac
     done <"$work/SHA256SUMS"
     is_ours "$work/skill" || fail "the files are not the skill; nothing was installed."
-    chmod 755 "$work/skill" "$work/skill/scripts"
+    find "$work/skill" -type d -exec chmod 755 {} +
 }
 
 is_ours() {
@@ -94,6 +100,43 @@ is_current() {
     done <"$work/SHA256SUMS"
 }
 
+# Keeps other installers out of a folder until unlock; fails where nothing can be written.
+lock() {
+    patience=60 misses=0
+    until mkdir "$1/.$skill.lock" 2>/dev/null; do
+        if [ ! -d "$1/.$skill.lock" ]; then
+            # Another one may have unlocked just now, but not again and again.
+            misses=$((misses + 1))
+            [ "$misses" -lt 3 ] || return 1
+            continue
+        fi
+        owner=$(cat "$1/.$skill.lock/owner" 2>/dev/null)
+        patience=$((patience - 1))
+        if [ "$patience" -le 0 ] || { [ -n "$owner" ] && ! kill -0 "$owner" 2>/dev/null; }; then
+            rm -rf "$1/.$skill.lock" || return 1
+        else
+            sleep 1
+        fi
+    done
+    locked=$1/.$skill.lock
+    echo "$$" >"$locked/owner"
+}
+
+unlock() {
+    [ -z "$locked" ] || rm -rf "$locked"
+    locked=''
+}
+
+# Removes what a run that was killed left beside the skill; the number in its name is that of the run.
+sweep() {
+    for leftover in "$1/.$skill".*; do
+        number=${leftover#"$1/.$skill."}
+        number=${number%%.*}
+        case $number in '' | *[!0-9]*) continue ;; esac
+        kill -0 "$number" 2>/dev/null || rm -rf "$leftover"
+    done
+}
+
 # Puts the skill into a skills folder: written beside its place, then renamed into it.
 install_into() {
     target=$1/$skill
@@ -101,7 +144,7 @@ install_into() {
         say "left as it is: $target (a link)"
         return 0
     fi
-    if [ -e "$target" ] && ! is_ours "$target"; then
+    if [ -e "$target" ] && ! is_ours "$target" && ! rmdir "$target" 2>/dev/null; then
         printf 'stenobird: %s is something else, so it was left as it is\n' "$target" >&2
         return 1
     fi
@@ -109,9 +152,7 @@ install_into() {
         say "up to date: $target"
         return 0
     fi
-    mkdir -p "$1" || return 1
-    staged=$(mktemp -d "$1/.$skill.new.XXXXXX") || return 1
-    old=$1/.$skill.old.$$
+    staged=$(mktemp -d "$1/.$skill.$$.XXXXXX") || return 1
     if ! { cp -R "$work/skill/." "$staged/" && chmod 755 "$staged"; }; then
         discard_staged
         return 1
@@ -119,15 +160,17 @@ install_into() {
     done_word=installed
     if [ -d "$target" ]; then
         done_word=updated
+        old=$staged.old
         mv "$target" "$old" || { discard_staged; return 1; }
     fi
     if ! mv "$staged" "$target"; then
-        [ ! -d "$old" ] || mv "$old" "$target"
+        [ -z "$old" ] || mv "$old" "$target"
+        old=''
         discard_staged
         return 1
     fi
     staged=''
-    rm -rf "$old"
+    [ -z "$old" ] || rm -rf "$old"
     old=''
     say "$done_word: $target"
 }
@@ -142,12 +185,24 @@ uninstall_from() {
     if [ -L "$target" ]; then
         say "left as it is: $target (a link)"
     elif [ ! -e "$target" ]; then
-        return 0
+        say "not there: $target"
     elif is_ours "$target"; then
-        rm -rf "$target" && say "removed: $target"
+        # Away in one step, so that nothing is left half removed.
+        away=$1/.$skill.$$.away
+        mv "$target" "$away" && rm -rf "$away" && say "removed: $target"
     else
         say "left as it is: $target (something else)"
     fi
+}
+
+# Does something to a skills folder while no other installer does.
+carefully() { # what, folder
+    lock "$2" || return 1
+    sweep "$2"
+    "$1" "$2"
+    set -- "$?"
+    unlock
+    return "$1"
 }
 
 clean_up() {
@@ -156,17 +211,21 @@ clean_up() {
         if [ -e "$target" ]; then rm -rf "$old"; else mv "$old" "$target"; fi
     fi
     discard_staged
+    unlock
     [ -z "$work" ] || rm -rf "$work"
 }
 
 main() {
-    work='' staged='' old='' target='' only='' uninstall=''
+    work='' staged='' old='' locked='' target='' only='' uninstall=''
     while [ $# -gt 0 ]; do
         case $1 in
             --uninstall) uninstall=1 ;;
             --to)
-                [ $# -ge 2 ] || fail "--to needs a folder"
-                only=$2
+                [ -n "${2:-}" ] || fail "--to needs a folder"
+                case $2 in
+                    /*) only=$2 ;;
+                    *) only=$PWD/$2 ;;
+                esac
                 shift
                 ;;
             -h | --help)
@@ -184,7 +243,14 @@ main() {
     failed=0
     if [ -n "$uninstall" ]; then
         while IFS= read -r folder; do
-            uninstall_from "$folder" || failed=1
+            if [ ! -d "$folder" ]; then
+                say "not there: $folder/$skill"
+                continue
+            fi
+            carefully uninstall_from "$folder" || {
+                printf 'stenobird: %s could not be changed\n' "$folder" >&2
+                failed=1
+            }
         done <<FOLDERS
 $folders
 FOLDERS
@@ -194,7 +260,7 @@ FOLDERS
     work=$(mktemp -d "${TMPDIR:-/tmp}/stenobird.XXXXXX") || fail "no temporary folder can be made"
     fetch_skill
     while IFS= read -r folder; do
-        install_into "$folder" || {
+        { mkdir -p "$folder" && carefully install_into "$folder"; } || {
             printf 'stenobird: %s could not be written\n' "$folder" >&2
             failed=1
         }

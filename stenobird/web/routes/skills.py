@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SKILL: Final = "stenobird-transcribe"
 INSTALLER: Final = "install.sh"
 CHECKSUMS: Final = "SHA256SUMS"
-SKILL_FILES: Final = ("SKILL.md", "scripts/transcribe.sh")
+SKILL_FILES: Final = ("SKILL.md", "agents/openai.yaml", "scripts/transcribe.sh")
 """What is installed, in the order of the list of checksums."""
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"

@@ -13,7 +13,7 @@ import pytest
 from stenobird.testing.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 
@@ -50,10 +50,11 @@ class Ran:
 
 @dataclass
 class Shell:
-    """Runs `sh` in a folder with an environment that has nothing of this machine's but PATH."""
+    """Runs a shell in a folder with an environment that has nothing of this machine's but PATH."""
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
+    program: Sequence[str] = ("sh",)
 
     def tree(self) -> list[str]:
         """Return every path below the home folder."""
@@ -69,7 +70,7 @@ class Shell:
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start it, its three streams piped."""
         return await asyncio.create_subprocess_exec(
-            "sh",
+            *self.program,
             *arguments,
             cwd=self.home,
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), **self.environment},

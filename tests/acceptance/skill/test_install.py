@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,7 +110,7 @@ async def test_without_any_agent_it_goes_to_the_common_folder(
 
 async def test_installed_script_transcribes(world: WebWorld, shell: Any, home: Path) -> None:
     await shell(stdin=await _installer(world))
-    ran = await shell(str(home / _installed(".agents")[1]), "--help")
+    ran = await shell(str(home / _installed(".agents")[-1]), "--help")
     assert ran.status == 0
     assert world.url in ran.out
 
@@ -185,6 +188,139 @@ async def test_folder_of_ones_own_choice(world: WebWorld, shell: Any, home: Path
     ran = await shell("-s", "--", "--to", f"{home}/my skills", stdin=await _installer(world))
     assert ran.status == 0
     assert _files(home) == [f"my skills/{SKILL}/{name}" for name in SKILL_FILES]
+
+
+async def test_folders_that_the_agents_variables_name(world: WebWorld, shell: Any, home: Path) -> None:
+    names = ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "PI_CODING_AGENT_DIR", "HERMES_HOME", "OPENCLAW_STATE_DIR")
+    for name in names:
+        (home / name).mkdir()
+        shell.environment[name] = str(home / name)
+    assert (await shell(stdin=await _installer(world))).status == 0
+    assert _files(home) == sorted(path for name in names for path in _installed(name))
+
+
+def _program(folder: Path, name: str, body: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("program", "body"),
+    [
+        # A disk that is full in the middle, and a folder that takes no new name.
+        ("cp", 'for last; do :; done; echo half >"$last/SKILL.md"; exit 1'),
+        ("mv", "exit 1"),
+    ],
+)
+async def test_folder_that_cannot_be_written_keeps_what_it_had(  # noqa: PLR0917  # fixtures
+    world: WebWorld, shell: Any, home: Path, tmp_path: Path, program: str, body: str
+) -> None:
+    installer = await _installer(world)
+    await shell(stdin=installer)
+    skill = home / ".agents" / "skills" / SKILL
+    (skill / "SKILL.md").write_text(f"---\nname: {SKILL}\n---\nold")
+    before = shell.tree()
+    _program(tmp_path / "tools", program, body)
+    shell.environment["PATH"] = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
+    ran = await shell(stdin=installer)
+    assert ran.status == 1
+    assert f"{home}/.agents/skills could not be written" in ran.err
+    assert "installed:" not in ran.out
+    assert "updated:" not in ran.out
+    assert shell.tree() == before
+    assert (skill / "SKILL.md").read_text().endswith("old")
+
+
+async def test_one_folder_that_is_none_does_not_keep_the_others_from_it(
+    world: WebWorld, shell: Any, home: Path
+) -> None:
+    for agent in (".claude", ".codex", ".hermes"):
+        (home / agent).mkdir()
+    (home / ".claude" / "skills").write_text("a file")
+    (home / ".codex" / "skills").symlink_to("nowhere")
+    ran = await shell(stdin=await _installer(world))
+    assert ran.status == 1
+    assert ran.err.count("could not be written") == 2
+    assert f"installed: {home}/.hermes/skills/{SKILL}" in ran.out
+
+
+async def test_skills_folder_that_two_agents_share_is_written_once(
+    world: WebWorld, shell: Any, home: Path
+) -> None:
+    (home / ".agents" / "skills").mkdir(parents=True)
+    (home / ".claude").mkdir()
+    (home / ".claude" / "skills").symlink_to("../.agents/skills")
+    ran = await shell(stdin=await _installer(world))
+    assert (ran.status, ran.out.count("installed:"), ran.out.count("up to date:")) == (0, 1, 1)
+    assert _files(home) == _installed(".agents")
+
+
+async def test_what_a_killed_run_left_is_removed_and_what_a_live_one_has_is_not(
+    world: WebWorld, shell: Any, home: Path
+) -> None:
+    skills = home / ".agents" / "skills"
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
+    for leftover in (
+        f".{SKILL}.{gone.pid}.abc",
+        f".{SKILL}.{gone.pid}.abc.old",
+        f".{SKILL}.{os.getpid()}.abc",
+    ):
+        (skills / leftover).mkdir(parents=True)
+    (skills / f".{SKILL}.lock").mkdir()
+    (skills / f".{SKILL}.lock" / "owner").write_text(str(gone.pid))
+    (skills / SKILL).mkdir()
+    ran = await shell(stdin=await _installer(world))
+    assert (ran.status, ran.err) == (0, "")
+    assert sorted(path.name for path in skills.iterdir()) == [f".{SKILL}.{os.getpid()}.abc", SKILL]
+    assert _files(home) == _installed(".agents")
+
+
+async def test_several_installers_at_once_leave_one_skill(world: WebWorld, shell: Any, home: Path) -> None:
+    installer = await _installer(world)
+    for _ in range(2):
+        async with asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(shell(stdin=installer)) for _ in range(3)]
+        assert [run.result().status for run in runs] == [0] * 3, [run.result().err for run in runs]
+        assert [path.name for path in (home / ".agents" / "skills").iterdir()] == [SKILL]
+        assert _files(home) == _installed(".agents")
+        # The next round replaces an old version.
+        (home / ".agents" / "skills" / SKILL / "SKILL.md").write_text(f"name: {SKILL}\n")
+
+
+async def test_uninstalling_tells_what_there_was_and_leaves_nothing_half_removed(
+    world: WebWorld, shell: Any, home: Path, tmp_path: Path
+) -> None:
+    installer = await _installer(world)
+    assert f"not there: {home}/.agents" in (await shell("-s", "--", "--uninstall", stdin=installer)).out
+    await shell(stdin=installer)
+    _program(tmp_path / "tools", "rm", "exit 1")
+    shell.environment["PATH"] = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
+    ran = await shell("-s", "--", "--uninstall", stdin=installer)
+    assert (ran.status, "could not be changed" in ran.err) == (1, True)
+    assert not (home / ".agents" / "skills" / SKILL).exists()
+    shell.environment["PATH"] = os.environ["PATH"]
+    assert (await shell("-s", "--", "--uninstall", stdin=installer)).status == 0
+    assert _files(home) == []
+
+
+@pytest.mark.parametrize("arguments", [("--to",), ("--to", ""), ("--nope",)])
+async def test_wrong_usage_does_nothing(world: WebWorld, shell: Any, arguments: tuple[str, ...]) -> None:
+    ran = await shell("-s", "--", *arguments, stdin=await _installer(world))
+    assert (ran.status, shell.tree()) == (1, [])
+
+
+async def test_machine_without_a_checksum_program_is_told_so(
+    world: WebWorld, shell: Any, tmp_path: Path
+) -> None:
+    for name in ("curl", "mktemp", "mkdir", "dirname", "grep", "cut", "rm", "chmod", "cat", "sh"):
+        _program(tmp_path / "tools", name, f'exec {shutil.which(name)} "$@"')
+    shell.environment["PATH"] = str(tmp_path / "tools")
+    shell.program = (str(shutil.which("sh")),)
+    ran = await shell(stdin=await _installer(world))
+    assert (ran.status, shell.tree()) == (1, [])
+    assert "sha256sum, shasum or openssl is needed" in ran.err
 
 
 async def test_llms_txt_and_files_have_our_address(world: WebWorld) -> None:

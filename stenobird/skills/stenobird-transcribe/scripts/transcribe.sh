@@ -3,6 +3,8 @@
 # Needs a POSIX shell, curl, and what every system has beside them (awk, sed, od).
 
 set -u
+# Without this zsh would not split words as every other shell does.
+[ -z "${ZSH_VERSION:-}" ] || emulate sh
 
 usage() {
     cat <<'HELP'
@@ -12,7 +14,8 @@ Usage: transcribe.sh [options] URL
 Prints the words of any public link with audio behind it as they are heard, and saves the transcript.
 Without STENOBIRD_API_KEY it is a free preview of 15 seconds.
 
-  -o, --output FILE    where to save (default: stenobird-<id>.<format> in this folder)
+  -o, --output FILE    where to save (default: stenobird-<id>.<format> in this folder); - prints the
+                       transcript at the end, in place of the words as they come
   -f, --format FORMAT  txt, srt, vtt, json or docx (default: txt)
   -l, --language CODE  what is spoken, such as en (default: detected)
   -p, --prompt TEXT    names and terms that are likely to be spoken
@@ -32,11 +35,9 @@ reached, 4 the service refused the request, 5 the service stayed too busy, 130 i
 HELP
 }
 
-fail() { # status, message
-    status=$1
-    shift
-    printf 'stenobird: %s\n' "$*" >&2
-    exit "$status"
+fail() { # exit status, message
+    printf 'stenobird: %s\n' "$2" >&2
+    exit "$1"
 }
 
 note() {
@@ -111,9 +112,27 @@ json_string() {
         END { if (NR == 0) printf "\""; printf "\"" }'
 }
 
+# Runs a command that a signal to this shell alone ends at once; without this it would be waited for.
+patiently() {
+    "$@" &
+    child=$!
+    wait "$child"
+    set -- "$?"
+    child=''
+    return "$1"
+}
+
 # curl with the key, which stays out of the process list.
 call() {
-    curl -sS --connect-timeout 15 -K "$work/curlrc" "$@"
+    exec curl -sS --connect-timeout 15 -K "$work/curlrc" -D "$work/head" "$@" 2>"$work/curl"
+}
+
+# Prints a header of the last answer, without its name.
+header() {
+    LC_ALL=C awk -v name="$1:" '
+        /^HTTP\// { value = "" }
+        tolower($1) == name { value = $2 }
+        END { sub(/\r$/, "", value); print value }' "$work/head" 2>/dev/null
 }
 
 http_status() {
@@ -123,19 +142,29 @@ http_status() {
 error_text() {
     message=$(json_field message <"$1")
     code=$(json_field error <"$1")
-    printf '%s%s' "${message:-the service answered without a reason}" "${code:+ ($code)}"
+    if [ -z "$message" ]; then
+        code='' message="$api answered with HTTP status $(http_status), which says no more"
+        moved=$(header location)
+        [ -z "$moved" ] || message="$api sends us on to $moved; set STENOBIRD_API_URL to where it is now"
+    fi
+    printf '%s%s' "$message" "${code:+ ($code)}"
 }
 
 # Waits as long as an answer asks, else a little longer at each try; gives up after too many.
-wait_before_retry() { # try, file with an answer, exit status and reason for giving up
-    [ "$1" -lt "$attempts" ] || fail "$3" "$4"
-    pause=$(json_field retry_after_seconds <"$2" 2>/dev/null | sed 's/[^0-9].*//')
-    if [ -z "$pause" ]; then
-        pause=$1
-        [ "$pause" -le 10 ] || pause=10
-    fi
+wait_before_retry() { # try, how many there may be, file with an answer, exit status and reason for giving up
+    [ "$1" -lt "$2" ] || fail "$4" "$5"
+    pause=$(json_field retry_after_seconds <"$3" 2>/dev/null | sed 's/[^0-9].*//')
+    [ -n "$pause" ] || pause=$(header retry-after)
+    case $pause in
+        '' | *[!0-9]*)
+            pause=$1
+            [ "$pause" -le 10 ] || pause=10
+            ;;
+        ????*) pause=120 ;;
+        0*) pause=1 ;;
+    esac
     [ "$pause" -le 120 ] || pause=120
-    sleep "$pause"
+    patiently sleep "$pause"
 }
 
 request_body() {
@@ -156,27 +185,35 @@ create() {
         try=$((try + 1))
         : >"$work/head"
         : >"$work/answer"
-        call -X POST --max-time 60 -D "$work/head" -o "$work/answer" -H 'Content-Type: application/json' \
-            -H "Idempotency-Key: $once" --data-binary "@$work/request" "$api/v1/transcripts" 2>"$work/curl"
-        status=$(http_status)
-        case $status in
+        patiently call -X POST --max-time 60 -o "$work/answer" -H 'Content-Type: application/json' \
+            -H "Idempotency-Key: $once" --data-binary "@$work/request" "$api/v1/transcripts"
+        broken=$?
+        answered=$(http_status)
+        # An answer that broke off says nothing, whatever its first line.
+        [ "$broken" = 0 ] || answered=0
+        case $answered in
             2??)
                 id=$(json_field id <"$work/answer")
                 [ -n "$id" ] || fail 3 "$api does not look like a Stenobird service."
                 return
                 ;;
             409 | 429)
-                case $(json_field error <"$work/answer") in
-                    queue_busy | rate_limited | idempotency_in_progress) ;;
-                    *) fail 4 "$(error_text "$work/answer")" ;;
+                reason=$(error_text "$work/answer")
+                case $answered$(json_field error <"$work/answer") in
+                    429* | 409idempotency_in_progress) ;;
+                    *) fail 4 "$reason" ;;
                 esac
-                note "Busy, trying again: $(error_text "$work/answer")"
-                wait_before_retry "$try" "$work/answer" 5 "$(error_text "$work/answer")"
+                note "Busy, trying again: $reason"
+                wait_before_retry "$try" "$attempts" "$work/answer" 5 "$reason"
                 ;;
             0 | 5??)
                 reason=$(sed -n '1s/^curl: //p' "$work/curl")
-                [ "$status" = 0 ] || reason=$(error_text "$work/answer")
-                wait_before_retry "$try" "$work/answer" 3 "$api can't be reached: $reason"
+                [ "$answered" = 0 ] || reason=$(error_text "$work/answer")
+                # Nothing is under way yet that would be worth a long wait.
+                limit=$attempts
+                [ "$limit" -le 6 ] || limit=6
+                [ "$try" -ge "$limit" ] || note "Trying again: $reason"
+                wait_before_retry "$try" "$limit" "$work/answer" 3 "$api can't be reached: $reason"
                 ;;
             *) fail 4 "$(error_text "$work/answer")" ;;
         esac
@@ -201,6 +238,12 @@ read_events() {
 }
 
 take_event() {
+    # Something in between may answer a reconnect from the start.
+    case $event_id$last_id in
+        *[!0-9]*) ;;
+        *) [ -z "$event_id" ] || [ "$event_id" -gt "${last_id:-0}" ] || return ;;
+    esac
+    last_id=$event_id
     case $event in
         status)
             text=$(printf '%s' "$data" | json_field message)
@@ -209,7 +252,9 @@ take_event() {
         transcript)
             # The dot keeps line feeds at the end, which $( ) would drop.
             text=$(printf '%s' "$data" | json_field text && printf .)
-            printf '%s' "${text%.}"
+            # Nobody may be reading any more, as after "| head".
+            [ "$output" = - ] || [ -s "$work/unread" ] || printf '%s' "${text%.}" 2>/dev/null ||
+                echo 1 >"$work/unread"
             echo 1 >"$work/spoke"
             ;;
         preview_locked)
@@ -225,24 +270,39 @@ take_event() {
     printf '%s' "$event_id" >"$work/last_id"
 }
 
+# Puts what the events said and the prompt of the shell on lines of their own.
+end_line() {
+    if [ -s "$work/spoke" ] && [ "$output" != - ] && [ ! -s "$work/unread" ]; then
+        echo 2>/dev/null || echo 1 >"$work/unread"
+    fi
+}
+
 follow() {
     tries=0
     seen=0
     : >"$work/last_id"
+    mkfifo "$work/events" || fail 2 "no pipe can be made in ${TMPDIR:-/tmp}"
     while :; do
         : >"$work/head"
         : >"$work/refusal"
         last_id=$(cat "$work/last_id")
         # A stream sends a comment every 15 seconds; one that is silent for a minute is dead.
-        call -N -D "$work/head" --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
-            ${last_id:+-H "Last-Event-ID: $last_id"} "$api/v1/transcripts/$id/events" 2>"$work/curl" | read_events
+        call -N --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
+            ${last_id:+-H "Last-Event-ID: $last_id"} "$api/v1/transcripts/$id/events" >"$work/events" &
+        source=$!
+        read_events <"$work/events" &
+        child=$!
+        wait "$child"
+        child=''
+        wait "$source"
+        source=''
         [ ! -s "$work/done" ] || return 0
-        status=$(http_status)
-        case $status in
+        answered=$(http_status)
+        case $answered in
             204) return 0 ;;
             0 | 200 | 429 | 5??) ;;
             *)
-                [ ! -s "$work/spoke" ] || echo
+                end_line
                 fail 4 "$(error_text "$work/refusal")"
                 ;;
         esac
@@ -252,9 +312,32 @@ follow() {
             seen=$last_id
         fi
         tries=$((tries + 1))
-        wait_before_retry "$tries" "$work/refusal" 3 \
+        [ "$tries" -le 2 ] || note "The connection broke; trying again."
+        wait_before_retry "$tries" "$attempts" "$work/refusal" 3 \
             "$api can't be reached. The transcript goes on; come back to it with --resume $id"
     done
+}
+
+# Refuses, before anything is paid for, what could not be saved afterwards.
+check_output() {
+    case $output in
+        - | '') ;;
+        */) fail 2 "$output is a folder; name a file with -o" ;;
+        -*) output=./$output ;;
+    esac
+    [ "$output" != - ] || return 0
+    if [ -d "$output" ]; then
+        fail 2 "$output is a folder; name a file with -o"
+    elif [ -e "$output" ]; then
+        [ -w "$output" ] || fail 2 "$output can't be written; name another file with -o"
+    else
+        case $output in
+            */*) folder=${output%/*}/ ;;
+            *) folder=./ ;;
+        esac
+        [ -d "$folder" ] || fail 2 "there is no folder $folder; make it, or name another file with -o"
+        [ -w "$folder" ] || fail 2 "nothing can be written to $folder; name another file with -o"
+    fi
 }
 
 save() {
@@ -264,34 +347,51 @@ save() {
         try=$((try + 1))
         : >"$work/head"
         : >"$work/result"
-        call --max-time 300 -D "$work/head" -o "$work/result" \
-            "$api/v1/transcripts/$id/result?format=$format" 2>"$work/curl"
+        patiently call --max-time 300 -o "$work/result" "$api/v1/transcripts/$id/result?format=$format"
         broken=$?
-        status=$(http_status)
-        case $status in
-            200)
-                [ "$broken" -ne 0 ] || break
-                : >"$work/result"
-                ;;
+        answered=$(http_status)
+        [ "$broken" = 0 ] || answered=0
+        case $answered in
+            200) break ;;
             0 | 409 | 429 | 5??) ;;
             *) fail 1 "$(error_text "$work/result")" ;;
         esac
-        wait_before_retry "$try" "$work/result" 3 \
+        wait_before_retry "$try" "$attempts" "$work/result" 3 \
             "The transcript can't be fetched now; come back to it with --resume $id"
     done
-    if ! { cp "$work/result" "$output.part" && mv "$output.part" "$output"; }; then
-        fail 2 "$output can't be written. Name another file with -o and --resume $id"
+    if [ "$output" = - ]; then
+        cat "$work/result" 2>/dev/null || true
+        return
     fi
+    put_in_place 2>/dev/null || fail 2 "$output can't be written. Name another file with -o and --resume $id"
     note "Saved $output"
 }
 
+# Writes the file whole or not at all. What is no ordinary file, such as a link or a pipe, stays what it is.
+put_in_place() (
+    umask "$mask"
+    if [ -L "$output" ] || { [ -e "$output" ] && [ ! -f "$output" ]; }; then
+        cat "$work/result" >"$output"
+        return
+    fi
+    part=$output.$$.part
+    if cat "$work/result" >"$part" && mv -f "$part" "$output"; then
+        return 0
+    fi
+    rm -f "$part"
+    return 1
+)
+
 clean_up() {
-    [ -z "${work:-}" ] || rm -rf "$work"
+    for process in $child $source; do
+        kill "$process" 2>/dev/null
+    done
+    [ -z "$work" ] || rm -rf "$work"
 }
 
 interrupted() {
     printf '\n' >&2
-    [ -z "${id:-}" ] || printf 'stenobird: the transcript goes on; come back to it with --resume %s\n' "$id" >&2
+    [ -z "$id" ] || printf 'stenobird: the transcript goes on; come back to it with --resume %s\n' "$id" >&2
     exit 130
 }
 
@@ -300,6 +400,7 @@ main() {
     api=${api%/}
     attempts=${STENOBIRD_ATTEMPTS:-30}
     url='' id='' output='' format=txt language='' prompt='' translate='' words='' quiet=''
+    work='' child='' source=''
     while [ $# -gt 0 ]; do
         case $1 in
             -o | --output | -f | --format | -l | --language | -p | --prompt | --resume)
@@ -320,7 +421,7 @@ main() {
                 usage
                 exit 0
                 ;;
-            -*) fail 2 "there is no option $1; see --help" ;;
+            -?*) fail 2 "there is no option $1; see --help" ;;
             *)
                 [ -z "$url" ] || fail 2 "one URL at a time; quote it if it has spaces or &"
                 url=$1
@@ -338,9 +439,12 @@ main() {
         exit 2
     fi
     command -v curl >/dev/null 2>&1 || fail 2 "curl is needed; please install it"
+    check_output
 
+    mask=$(umask)
     umask 077
-    work=
+    # Words that nobody reads any more must not end what saves the transcript.
+    trap '' PIPE
     trap clean_up EXIT
     trap interrupted INT TERM HUP
     work=$(mktemp -d "${TMPDIR:-/tmp}/stenobird.XXXXXX") || fail 2 "no temporary folder can be made"
@@ -349,7 +453,10 @@ main() {
         case $STENOBIRD_API_KEY in
             *[!A-Za-z0-9_-]*) fail 4 "STENOBIRD_API_KEY has characters that no key has; check it" ;;
         esac
-        printf 'header = "Authorization: Bearer %s"\n' "$STENOBIRD_API_KEY" >"$work/curlrc"
+        # Not with printf, which is a program of its own in some shells: its arguments are seen by all.
+        cat >"$work/curlrc" <<CURLRC
+header = "Authorization: Bearer $STENOBIRD_API_KEY"
+CURLRC
     fi
 
     if [ -z "$id" ]; then
@@ -357,11 +464,12 @@ main() {
         note "Transcript $id"
     fi
     follow
-    [ ! -s "$work/spoke" ] || echo
+    end_line
     [ ! -s "$work/error" ] || fail 1 "$(error_text "$work/error")"
     if [ -s "$work/done" ] && [ "$(json_field status <"$work/done")" = cancelled ]; then
         fail 1 "the transcript was cancelled"
     fi
+    [ -s "$work/spoke" ] || note "Nobody speaks in it."
     save
     if [ -s "$work/locked" ]; then
         note "$(json_field message <"$work/locked") $(json_field upgrade_url <"$work/locked")"
