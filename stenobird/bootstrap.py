@@ -36,7 +36,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 from stenobird.egress.resolver import SystemResolver
-from stenobird.errors import ConfigurationError
+from stenobird.errors import ConfigurationError, TranslationUnavailable
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.runner import Runner, RunnerOptions
@@ -58,6 +58,7 @@ from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.translation import TranslationSettings, open_translator
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.service import UploadOptions, UploadService
 from stenobird.wakeups.local import LocalWakeups
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
         Mode,
         RecognitionOptions,
         SpeechRecognizer,
+        Translator,
         VerdictSink,
         Wakeups,
     )
@@ -227,12 +229,16 @@ async def open_finder(settings: Settings) -> AsyncIterator[Finder]:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A whole service, open. `recognizer` and `worker` are `None` in a process that only answers HTTP."""
+    """A whole service, open. `recognizer` and `worker` are `None` in a process that only answers HTTP.
+
+    `translator` is `None` there too, and where no translation model is set.
+    """
 
     settings: Settings
     storage: Storage
     jobs: JobService
     recognizer: SpeechRecognizer | None
+    translator: Translator | None
     worker: Worker | None
     metrics: Metrics
     billing: Billing
@@ -281,15 +287,19 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             ),
         )
         recognizer = None
+        translator = None
         worker = None
         metrics = Metrics()
         refusal: Callable[[Mode], str | None] = _never_refuse
+        tier_refusals: dict[str, Callable[[Mode], str | None]] = {}
         options_check: Callable[[RecognitionOptions], None] = no_objection
         if with_worker:
             recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
             refusal = _EngineGate(recognizer, settings).refusal
             options_check = recognizer.check
             tiers = await _open_tiers(stack, settings, clock)
+            translator = await _open_translator(stack, settings, clock)
+            tier_refusals = {tier: _EngineGate(own, settings).refusal for tier, own in tiers.items()}
             client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
             opener = MediaOpener(
                 client,
@@ -302,7 +312,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             runner = Runner(
                 storage.jobs,
                 wakeups,
-                Senses(finder, opener, recognizer, refusal, tiers),
+                Senses(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
                 clock=clock,
                 options=RunnerOptions(
                     hearing=HearingOptions(
@@ -354,6 +364,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             storage,
             jobs,
             recognizer,
+            translator,
             worker,
             metrics,
             billing,
@@ -422,6 +433,29 @@ async def _open_tiers(stack: AsyncExitStack, settings: Settings, clock: Clock) -
             )
         tiers[tier] = opened[model]
     return tiers
+
+
+async def _open_translator(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Translator | None:
+    """Open the translator that the settings ask for; its model loads, or downloads, from now on."""
+    if not settings.translation_model:
+        return None
+    wish = TranslationSettings(
+        model=settings.translation_model,
+        device=settings.translation_device,
+        compute_type=settings.translation_compute_type,
+        timeout_seconds=settings.translation_timeout_seconds,
+    )
+    return await stack.enter_async_context(open_translator(wish, clock=clock))
+
+
+def translation_refusal(settings: Settings, translator: Translator | None) -> str | None:
+    """Return why a wish for a translation is refused, `None` where it is taken.
+
+    A process that only answers HTTP has no translator to ask: the setting, which all processes share, counts.
+    """
+    if not settings.translation_model:
+        return TranslationUnavailable().message
+    return translator.refusal() if translator is not None else None
 
 
 def tier_models(settings: Settings) -> dict[str, str]:

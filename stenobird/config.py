@@ -54,6 +54,19 @@ class Settings(BaseSettings):
     )
     window_timeout_seconds: float = Field(120.0, gt=0, description="Watchdog of one speech window.")
 
+    translation_model: str = Field(
+        "", description="NLLB or M2M-100 model that translates: a hub name or a folder; empty: none does."
+    )
+    translation_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the translation model runs."
+    )
+    translation_compute_type: str = Field(
+        "auto", description="Its CTranslate2 compute type; auto: int8 (CPU), float16 (CUDA)."
+    )
+    translation_timeout_seconds: float = Field(
+        120.0, gt=0, description="Watchdog of the translation of one window."
+    )
+
     egress_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
         (), description="Extra networks that outgoing requests may reach, comma-separated CIDRs."
     )

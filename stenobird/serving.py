@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from stenobird import __version__
-from stenobird.bootstrap import open_services, premium_units
+from stenobird.bootstrap import open_services, premium_units, translation_refusal
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
@@ -71,6 +71,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
                 standings=services.storage.account_store,
                 webhooks=services.webhook_sender,
                 premium_units=premium_units(settings),
+                translation_refusal=lambda: translation_refusal(settings, services.translator),
             ),
         )
         server = WebServer(create_app(web), settings, shutting_down)
@@ -146,6 +147,7 @@ def _health(services: Services) -> Mapping[str, Any]:
         "version": __version__,
         "engine": engine,
         "running": services.worker.running if services.worker is not None else 0,
+        "translator": services.translator.status() if services.translator is not None else None,
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stenobird.jobs.events import read_segment
+from stenobird.jobs.translation import is_translated
 from stenobird.ports import SpeechCheckpoint
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def remember(checkpoint: SpeechCheckpoint, chunks: int) -> dict[str, Any]:
 async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
     """Return what `job` can take over from its preview, `None` if that is gone.
 
-    Text is taken over only where the same engine, model and options would write it again.
+    Text is taken over only where the same engine, model and options would write it again, and never where
+    either of the two is translated.
     """
     if job.preview_id is None:
         return None
@@ -56,6 +58,8 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
     if (
         kept is None
         or kept["chunks"] == 0
+        or is_translated(preview.extra)
+        or is_translated(job.extra)
         or preview.options != job.options
         or (preview.engine, preview.model) != (engine, model)
     ):

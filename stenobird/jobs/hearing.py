@@ -23,6 +23,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
+from stenobird.jobs.translation import JobTranslation, is_translated
 from stenobird.jobs.uploaded import TIER_KEY, units_of, uploaded_source
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         NewEvent,
         OpenedMedia,
         SpeechRecognizer,
+        Translator,
         WindowResult,
     )
     from stenobird.sources import AudioSource, Verdict
@@ -71,13 +73,18 @@ class HearingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What a job hears with. `tiers` are the model tiers that have a recognizer of their own."""
+    """What a job hears with. `tiers` are the model tiers that have a recognizer of their own.
+
+    `engine_refusal` says why a job of a mode can't be heard, `tier_refusals` the same for those tiers.
+    """
 
     finder: AudioFinder
     opener: AudioOpener
     recognizer: SpeechRecognizer
     engine_refusal: Callable[[Mode], str | None]
     tiers: Mapping[str, SpeechRecognizer] = field(default_factory=dict)
+    tier_refusals: Mapping[str, Callable[[Mode], str | None]] = field(default_factory=dict)
+    translator: Translator | None = None
 
 
 class Hearing:
@@ -92,7 +99,12 @@ class Hearing:
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
         self._extra = dict(leased.job.extra)
-        self._recognizer = senses.tiers.get(str(self._extra.get(TIER_KEY)), senses.recognizer)
+        tier = str(self._extra.get(TIER_KEY))
+        self._recognizer = senses.tiers.get(tier, senses.recognizer)
+        self._refusal = senses.tier_refusals.get(tier, senses.engine_refusal)
+        self._translation = (
+            JobTranslation(leased.job, senses.translator, self._extra) if is_translated(self._extra) else None
+        )
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._told_transcribing = self._job.stage == "transcribing"
@@ -135,8 +147,9 @@ class Hearing:
 
     async def run(self) -> None:
         """Hear the job and commit its good end. Raises `LeaseLost`, `StorageUnavailable` or why it failed."""
-        if (refusal := self._senses.engine_refusal(self._job.mode)) is not None:
-            raise TranscriptionFailed(f"{refusal} Nothing was billed.")
+        self._check_engine()
+        if self._translation is not None:
+            self._translation.check()
         if self._source is None and await self._carried_on():
             return
         opened: OpenedMedia | None = None
@@ -235,8 +248,16 @@ class Hearing:
             )
             async with _closing(windows):
                 async for window in windows:
+                    # The engine may only now have loaded, or have been replaced by a lesser one.
+                    self._check_engine()
+                    if self._translation is not None:
+                        window = await self._translation.of(window)  # noqa: PLW2901  # the same, in words
                     await self._commit_window(window, stream)
             await self._commit_end(stream)
+
+    def _check_engine(self) -> None:
+        if (refusal := self._refusal(self._job.mode)) is not None:
+            raise TranscriptionFailed(f"{refusal} Nothing was billed.")
 
     def _limits(self) -> AudioLimits:
         options = self._options
@@ -295,6 +316,8 @@ class Hearing:
         if events and self.preview:
             self._extra[carry.EXTRA_KEY] = carry.remember(self._checkpoint, self._leased.next_chunk_index)
             extra = self._extra
+        if events and self._translation is not None:
+            extra = self._extra
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
         if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:
@@ -332,17 +355,18 @@ class Hearing:
         if self._samples == 0:
             raise TranscriptionFailed("No audio could be heard behind this URL. Nothing was billed.")
         recognizer = self._recognizer
+        warning = stream.warning if self._translation is None else self._translation.warning(stream.warning)
         change = JobChange(
             status="preview_complete" if self.preview else "completed",
             duration_seconds=self._samples / SAMPLE_RATE,
             # Silence may have needed no window at all.
             engine=recognizer.engine if self._checkpoint.window_index == 0 else None,
             model=recognizer.model if self._checkpoint.window_index == 0 else None,
-            warning=stream.warning,
+            warning=warning,
         )
         events = self._leased.events
         if self.preview:
-            ending = [events.preview_locked(), events.done("preview_complete", warning=stream.warning)]
+            ending = [events.preview_locked(), events.done("preview_complete", warning=warning)]
             await self._leased.complete(change, ending)
             return
         minutes = billable_minutes(self._samples)
@@ -350,7 +374,7 @@ class Hearing:
         if self._job.account_id is not None:
             units = units_of(self._job, minutes)
             usage = UsageRow(self._job.id, self._job.account_id, units, self._samples / SAMPLE_RATE)
-        done = events.done("completed", billable_minutes=minutes, warning=stream.warning)
+        done = events.done("completed", billable_minutes=minutes, warning=warning)
         await self._leased.complete(replace(change, billable_minutes=minutes), [done], usage=usage)
 
 

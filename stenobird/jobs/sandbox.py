@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from stenobird.jobs.translation import TARGET_KEY
 from stenobird.ports import JobChange
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stenobird.jobs.events import JobEvents
     from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import NewEvent
@@ -22,27 +25,47 @@ _SENTENCES: Final = (
 )
 
 
+_TRANSLATED: Final = {
+    "he": (
+        "זהו תמלול לבדיקה.",
+        " הוא נוצר עם מפתח בדיקה, ולכן לא נפתח שום קובץ שמע.",
+        " השתמשו במפתח פעיל כדי לשמוע מה נאמר בקישור שלכם.",
+    ),
+}
+"""The same sentences, by language; no translator is asked."""
+
+
 async def tell(leased: LeasedJob) -> None:
     """Commit the whole job: the events of a real one, in their order, and `done`."""
-    await leased.complete(*story(leased.events, words=leased.job.options.word_timestamps))
+    job = leased.job
+    await leased.complete(*story(leased.events, words=job.options.word_timestamps, extra=job.extra))
 
 
-def story(job_events: JobEvents, *, words: bool) -> tuple[JobChange, list[NewEvent]]:
-    """Return how a test job ends: everything after its first event."""
+def story(
+    job_events: JobEvents, *, words: bool, extra: Mapping[str, Any]
+) -> tuple[JobChange, list[NewEvent]]:
+    """Return how a test job ends: everything after its first event. `extra` is its row's.
+
+    As in a real job, a translation has no words with times.
+    """
+    target = extra.get(TARGET_KEY)
+    sentences = _TRANSLATED.get(str(target), _SENTENCES)
+    language = "en" if sentences is _SENTENCES else str(target)
     events = [
         job_events.status("transcribing", "submitted"),
         job_events.status("transcribing", "transcribing"),
     ]
-    seconds = DURATION_SECONDS / len(_SENTENCES)
-    for index, text in enumerate(_SENTENCES):
-        segment = _segment(text, index * seconds, (index + 1) * seconds, words=words)
-        events.append(job_events.transcript(segment, index, language="en" if index == 0 else None))
+    seconds = DURATION_SECONDS / len(sentences)
+    for index, text in enumerate(sentences):
+        timed = words and target is None
+        segment = _segment(text, index * seconds, (index + 1) * seconds, words=timed)
+        events.append(job_events.transcript(segment, index, language=language if index == 0 else None))
     events.append(job_events.done("completed", billable_minutes=0))
     change = JobChange(
         status="completed",
         stage="transcribing",
         duration_seconds=DURATION_SECONDS,
-        language="en",
+        language=language,
         engine=ENGINE,
         model=MODEL,
         billable_minutes=0,

@@ -261,7 +261,7 @@ class JobService:
     async def _create_told(self, job: NewJob) -> JobRecord:
         """Commit a test job with its whole story, since its client is told at once that it is completed."""
         events = JobEvents(job.id, job.base_url)
-        change, told = story(events, words=job.options.word_timestamps)
+        change, told = story(events, words=job.options.word_timestamps, extra=job.extra)
         first = events.status("queued", "validating_url")
         messages = end_messages(job, "completed")
         return await self._store.create_ended(job, change, [first, *told], outbox=messages)

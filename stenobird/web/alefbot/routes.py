@@ -23,7 +23,8 @@ from stenobird.errors import (
     ValidationFailed,
 )
 from stenobird.jobs.results import utc
-from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob
+from stenobird.jobs.translation import TARGET_KEY
+from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
@@ -169,8 +170,8 @@ class Transcriptions(HTTPEndpoint):
         webhook_url = None
         if wish.webhook_url is not None:
             webhook_url = await dialect.webhooks.check_target(wish.webhook_url)
-        if wish.translate_to_hebrew and not dialect.translates:
-            raise TranslationUnavailable
+        if wish.translate_to_hebrew and (refusal := dialect.translation_refusal()) is not None:
+            raise TranslationUnavailable(refusal)
         if not _PLAUSIBLE_UPLOAD.fullmatch(wish.upload_id):
             raise UploadNotFound
         extra: dict[str, Any] = {"output_format": wish.output_format}
@@ -179,17 +180,12 @@ class Transcriptions(HTTPEndpoint):
         if wish.model_tier == "premium_quality" and dialect.premium_units != 1:
             extra[UNIT_FACTOR_KEY] = dialect.premium_units
         if wish.translate_to_hebrew:
-            extra["translate_to"] = "he"
-        job = await dialect.jobs.create_uploaded(
-            UploadedJob(
-                upload_id=wish.upload_id,
-                options=RecognitionOptions(prompt=wish.user_prompt or None),
-                webhook_url=webhook_url,
-                extra=extra,
-            ),
-            caller=caller,
-            base_url=base_url_of(request),
-            job_id=job_id,
+            extra[TARGET_KEY] = "he"
+        wanted = UploadedJob(
+            upload_id=wish.upload_id,
+            options=RecognitionOptions(prompt=wish.user_prompt or None),
+            webhook_url=webhook_url,
+            extra=extra,
         )
         path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
         headers = {**_NO_STORE, "Location": path}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from stenobird.errors import TranslationUnavailable
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from stenobird.accounts.keys import KeyFamily
     from stenobird.jobs.uploaded import UploadedJob
@@ -101,11 +103,17 @@ class WebhookSender(Protocol):
         """Send a dummy event now, once, signed as those of this mode are. Raises as `check_target`."""
 
 
+def no_translator() -> str | None:
+    """Refuse every translation."""
+    return TranslationUnavailable().message
+
+
 @dataclass(frozen=True, slots=True)
 class DialectServices:
     """Everything that only this dialect touches.
 
     `premium_units` is what a minute of the tier premium_quality costs: 2 where it has a model of its own.
+    `translation_refusal` says, in words for the client, why nothing is translated now, or returns `None`.
     """
 
     jobs: UploadedJobs
@@ -113,5 +121,5 @@ class DialectServices:
     keys: OwnKeys
     standings: StandingStore
     webhooks: WebhookSender
-    translates: bool = False
     premium_units: int = 1
+    translation_refusal: Callable[[], str | None] = no_translator
