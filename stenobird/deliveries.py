@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stenobird.ports import KeyMode
 
@@ -101,9 +101,17 @@ class DeliveryStore(Protocol):
     """Deliveries. Every method is one transaction; any number of workers may call at once."""
 
     async def claim(
-        self, *, now: float, lease_seconds: float, limit: int, per_account: int
+        self,
+        *,
+        now: float,
+        lease_seconds: float,
+        limit: int,
+        per_account: int,
+        busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
-        """Take due deliveries, oldest first, at most `per_account` of each; nobody else has them until then.
+        """Take due deliveries, oldest first; nobody else has them until the lease ends.
+
+        At most `per_account` of each account, less what it has under way already (`busy`, by account).
 
         Deliveries to a disabled target become `dead`; those of deleted accounts are removed.
         """

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 
 from stenobird.deliveries import DeliveryFilter, DeliveryRecord, DueDelivery
 from stenobird.storage.schema import accounts, disabled_webhooks, outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
@@ -33,22 +33,41 @@ class SqlDeliveryStore:
         self._db = database
 
     async def claim(
-        self, *, now: float, lease_seconds: float, limit: int, per_account: int
+        self,
+        *,
+        now: float,
+        lease_seconds: float,
+        limit: int,
+        per_account: int,
+        busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
         """Take due deliveries, see `deliveries.DeliveryStore.claim`."""
         due = (_OURS, outbox.c.settled_at.is_(None), outbox.c.next_attempt_at <= now)
         place = func.row_number().over(
             partition_by=outbox.c.account_id, order_by=(outbox.c.next_attempt_at, outbox.c.id)
         )
-        ranked = select(outbox.c.id, place.label("place")).where(*due).subquery()
+        ranked = select(outbox.c.id, outbox.c.account_id, place.label("place")).where(*due).subquery()
+        places = (
+            case(
+                {account_id: per_account - count for account_id, count in busy.items()},
+                value=ranked.c.account_id,
+                else_=per_account,
+            )
+            if busy
+            else literal(per_account)
+        )
         query = (
             select(outbox)
             # Asked again outside, where PostgreSQL looks anew at a row that another worker just changed.
-            .where(outbox.c.id.in_(select(ranked.c.id).where(ranked.c.place <= per_account)), *due)
+            .where(outbox.c.id.in_(select(ranked.c.id).where(ranked.c.place <= places)), *due)
             .order_by(outbox.c.next_attempt_at, outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        async with self._db.read() as connection:
+            # Most polls find nothing, and should not take the writers' turn for it.
+            if await connection.scalar(select(outbox.c.id).where(*due).limit(1)) is None:
+                return []
         async with self._db.write() as connection:
             rows = (await connection.execute(query)).mappings().all()
             owners = {row["account_id"] for row in rows}

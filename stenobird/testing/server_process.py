@@ -32,7 +32,8 @@ class ServerProcess:
 
     The port stays the same across restarts, so that clients can come back. `arguments` may make it another
     command, which answers no `/readyz`: then start it with `wait=False`. `settings` are `STENOBIRD_*`
-    without the prefix. Output goes to `server.log` in the data folder. Use as a context manager.
+    without the prefix, `extra_environment` is anything else, SSL_CERT_FILE for example. Output goes to
+    `server.log` in the data folder. Use as a context manager.
     """
 
     data_dir: Path
@@ -40,6 +41,7 @@ class ServerProcess:
     arguments: tuple[str, ...] = ("serve",)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    extra_environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -60,7 +62,7 @@ class ServerProcess:
             "EGRESS_PORTS": "*",
             **self.settings,
         }
-        return kept | {f"STENOBIRD_{name}": value for name, value in ours.items()}
+        return kept | self.extra_environment | {f"STENOBIRD_{name}": value for name, value in ours.items()}
 
     def command(self, *arguments: str, timeout_seconds: float = 60.0) -> str:
         """Run `stenobird …` with the same settings and return its standard output."""

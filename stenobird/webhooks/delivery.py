@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 class DeliveryOptions:
     """At most `at_once` POSTs run beside each other, `per_account` of them for one account.
 
-    So receivers that don't answer hold the others up for ten seconds at most. The lease outlasts an attempt
-    with its two commits.
+    So it takes eight accounts whose receivers don't answer to hold the others up, and then for ten seconds.
+    The lease outlasts an attempt with its two commits. A poll that finds nothing costs one look at an index.
     """
 
     at_once: int = 32
     per_account: int = 4
     lease_seconds: float = 60.0
-    poll_seconds: float = 2.0
+    poll_seconds: float = 0.5
 
 
 class WebhookDeliverer:
@@ -60,31 +61,59 @@ class WebhookDeliverer:
         self._clock = clock
         self._options = options or DeliveryOptions()
         self._chance = chance
+        self._sending: dict[str, str] = {}
+        self._freed = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled. An unreachable database is waited for, and said in the log."""
-        while True:
-            try:
-                busy = await self.step() > 0
-            except StorageUnavailable as error:
-                _log.warning("webhooks wait for the database", reason=error.message)
-                busy = False
-            if not busy:
-                await self._clock.sleep(self._options.poll_seconds)
+        """Work until cancelled. An unreachable database is waited for, and said in the log.
+
+        Places are filled as they become free, so that nobody waits for another account's slow receiver.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    begun = await self._begin(tasks)
+                except StorageUnavailable as error:
+                    _log.warning("webhooks wait for the database", reason=error.message)
+                    begun = 0
+                if not begun:
+                    await self._idle()
 
     async def step(self) -> int:
         """Try one batch of due deliveries once each; return how many. Raises `StorageUnavailable`."""
+        async with asyncio.TaskGroup() as tasks:
+            return await self._begin(tasks)
+
+    async def _begin(self, tasks: asyncio.TaskGroup) -> int:
         options = self._options
+        free = options.at_once - len(self._sending)
+        if free <= 0:
+            return 0
         claimed = await self._store.claim(
             now=self._clock.time(),
             lease_seconds=options.lease_seconds,
-            limit=options.at_once,
+            limit=free,
             per_account=options.per_account,
+            busy=Counter(self._sending.values()),
         )
-        async with asyncio.TaskGroup() as tasks:
-            for due in claimed:
-                tasks.create_task(self._deliver(due), name=f"webhook {due.event_id}")
-        return len(claimed)
+        # A process that stood still for a minute finds what it is sending due again: once is enough.
+        begun = [due for due in claimed if due.id not in self._sending]
+        for due in begun:
+            self._sending[due.id] = due.account_id
+            tasks.create_task(self._deliver(due), name=f"webhook {due.event_id}")
+        return len(begun)
+
+    async def _idle(self) -> None:
+        """Return when it is time to look again, or when a place has become free."""
+        async with asyncio.TaskGroup() as waits:
+            either = (
+                waits.create_task(self._clock.sleep(self._options.poll_seconds)),
+                waits.create_task(self._freed.wait()),
+            )
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()
+        self._freed.clear()
 
     async def _deliver(self, due: DueDelivery) -> None:
         try:
@@ -92,6 +121,9 @@ class WebhookDeliverer:
         except StorageUnavailable as error:
             # What became of it is not known here, so the lease runs out and it is sent again.
             _log.warning("a webhook's outcome waits for the database", id=due.event_id, reason=error.message)
+        finally:
+            del self._sending[due.id]
+            self._freed.set()
 
     async def _attempt(self, due: DueDelivery) -> None:
         signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())

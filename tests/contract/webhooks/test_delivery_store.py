@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.deliveries import DeliveryFilter
 from stenobird.ports import NewAccountRow
 from stenobird.testing.webhook_world import OWNER, webhook_world
 
@@ -37,6 +38,68 @@ async def test_claims_at_once_share_out_and_settle_each_once(database: Database)
         again = await world.deliveries.claim(now=now + 60, lease_seconds=60, limit=99, per_account=2)
         assert len(again) == 8
         assert {(due.attempt, due.tries) for due in again} == {(2, 2)}
+
+
+async def test_accounts_that_are_busy_get_what_is_left_of_their_share(database: Database) -> None:
+    async with webhook_world(database) as world:
+        for _ in range(6):
+            await world.end_job(URL)
+        now = world.clock.now
+        for busy, expected in (({OWNER: 4}, 0), ({OWNER: 3, "acct_else": 4}, 1), ({}, 4)):
+            claimed = await world.deliveries.claim(
+                now=now, lease_seconds=60, limit=9, per_account=4, busy=busy
+            )
+            assert len(claimed) == expected
+
+
+async def test_released_leases_are_due_at_once_and_count_no_try(database: Database) -> None:
+    async with webhook_world(database) as world:
+        await world.end_job(URL)
+        await world.end_job(f"{URL}/waits")
+        now = world.clock.now
+        [due] = await world.deliveries.claim(now=now, lease_seconds=60, limit=1, per_account=1)
+        assert due.leased_until == now + 60
+        assert await world.deliveries.release_leases(now=now) == 1
+        again = await world.deliveries.claim(now=now, lease_seconds=60, limit=9, per_account=9)
+        assert sorted((one.attempt, one.tries) for one in again) == [(1, 1), (2, 1)]
+        [settled, waiting] = again
+        await world.deliveries.note_delivered(settled, now=now, status_code=200)
+        await world.deliveries.note_failed(waiting, now=now, retry_at=now + 9, status_code=None, error="down")
+        assert await world.deliveries.release_leases(now=now) == 0
+
+
+async def test_deliveries_are_found_by_mode_state_and_job(database: Database) -> None:
+    async with webhook_world(database) as world:
+        live = await world.end_job(URL)
+        sandbox = await world.end_job(URL, mode="test")
+        now = world.clock.now
+        for due in await world.deliveries.claim(now=now, lease_seconds=60, limit=9, per_account=9):
+            if due.job_id == sandbox:
+                assert due.mode == "test"
+                await world.deliveries.note_delivered(due, now=now, status_code=200)
+
+        async def found(wanted: DeliveryFilter) -> list[str]:
+            return [row.job_id for row in await world.deliveries.own_deliveries(OWNER, wanted=wanted)]
+
+        assert sorted(await found(DeliveryFilter())) == sorted((live, sandbox))
+        assert await found(DeliveryFilter(mode="live")) == [live]
+        assert await found(DeliveryFilter(mode="test", state="delivered")) == [sandbox]
+        assert await found(DeliveryFilter(mode="test", state="dead")) == []
+        assert await found(DeliveryFilter(job_id=live)) == [live]
+        [row] = await world.deliveries.own_deliveries(OWNER, wanted=DeliveryFilter(job_id=live))
+        assert row.mode == "live"
+        assert await world.deliveries.replay(OWNER, row.id, now=now, mode="test") is None
+
+
+async def test_each_mode_has_a_secret_of_its_own(database: Database) -> None:
+    async with webhook_world(database) as world:
+        now = world.clock.now
+        live = await world.secrets.signing_secrets(OWNER, mode="live", now=now)
+        sandbox = await world.secrets.signing_secrets(OWNER, mode="test", now=now)
+        rotated = await world.secrets.rotate_secret(OWNER, mode="test", now=now, overlap_seconds=60)
+        assert live.current not in {sandbox.current, rotated.current}
+        assert rotated.all == (rotated.current, sandbox.current)
+        assert await world.secrets.signing_secrets(OWNER, mode="live", now=now) == live
 
 
 async def test_only_the_last_claim_fails_a_delivery_and_any_success_counts(database: Database) -> None:

@@ -12,18 +12,21 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.ports import NewAccountRow
+from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.testing.canary import open_canary
 from stenobird.testing.faults import FaultyDatabase
 from stenobird.testing.raw_server import RawRequest, RawServer, open_server
 from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
-from stenobird.webhooks.delivery import DeliveryOptions
-from stenobird.webhooks.post import ANSWER_BYTES
-from stenobird.webhooks.schedule import RETRY_SECONDS, retry_seconds
+from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
+from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
 from stenobird.webhooks.service import OVERLAP_SECONDS
+from stenobird.webhooks.signature import new_secret
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
+    from stenobird.deliveries import SigningSecrets
+    from stenobird.ports import KeyMode
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +86,21 @@ async def test_a_job_of_the_second_dialect_has_its_signature_too(
     signature = request.headers["x-alefbot-signature"]
     assert len(signature) == 64
     assert set(signature) <= set("0123456789abcdef")
+
+
+async def test_a_job_of_a_test_key_is_signed_with_the_secret_of_test_keys(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.end_job(server.url(), origin="alefbot", mode="test")
+    await world.deliverer().step()
+    [request] = receiver.requests
+    sandbox = await world.secret(mode="test")
+    Webhook(sandbox).verify(request.body, dict(request.headers))
+    assert alefbot_accepts(sandbox, request, request.body)
+    live = await world.secret()
+    assert live != sandbox
+    with pytest.raises(WebhookVerificationError):
+        Webhook(live).verify(request.body, dict(request.headers))
 
 
 async def test_a_rotated_secret_signs_beside_the_new_one_for_a_day(
@@ -153,12 +171,16 @@ async def test_a_receiver_down_for_90_hours_leaves_dead_letters_that_a_replay_de
     assert {row.state for row in await world.log()} == {"delivered"}
 
 
-def test_the_tries_take_about_three_days() -> None:
-    waits = [retry_seconds(tries, 0.5) for tries in range(1, len(RETRY_SECONDS) + 2)]
-    assert waits[-1] is None
-    assert len(waits) == 15
-    assert 71 * HOUR < sum(wait or 0.0 for wait in waits) < 72 * HOUR
-    assert retry_seconds(1, 0.0) != retry_seconds(1, 1.0)
+@pytest.mark.parametrize(("asked", "wait"), [("90", 90.0), ("1", 5.0), ("86400", 3600.0), ("soon", 5.0)])
+async def test_a_receiver_may_ask_to_be_called_later(
+    world: WebhookWorld, server: RawServer, receiver: Receiver, asked: str, wait: float
+) -> None:
+    receiver.status, receiver.headers = 429, {"Retry-After": asked}
+    await world.end_job(server.url())
+    chance = 0.5 if wait == 5.0 else 0.0
+    await world.deliverer(chance=chance).step()
+    row = await world.only()
+    assert (row.state, row.next_attempt_at) == ("pending", world.clock.now + wait)
 
 
 # --- crashes ------------------------------------------------------------------------------------------------
@@ -256,6 +278,41 @@ async def test_an_unreachable_database_is_waited_for(
     assert len(receiver.accepted) == 1
 
 
+async def test_a_worker_whose_lease_is_nearly_over_sends_nothing(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.secret()
+    await world.end_job(server.url())
+
+    class Slow(SqlWebhookSecrets):
+        async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+            world.clock.advance(DeliveryOptions().lease_seconds - POST_SECONDS + 1)
+            return await super().signing_secrets(account_id, mode=mode, now=now)
+
+    slow = WebhookDeliverer(
+        world.deliveries, Slow(world.database, new_secret), world.client, world.clock, chance=lambda: 0.5
+    )
+    await slow.step()
+    assert receiver.requests == []
+    world.clock.advance(POST_SECONDS)
+    await world.deliverer().step()
+    assert len(receiver.accepted) == 1
+
+
+async def test_what_a_dead_process_was_sending_is_due_at_once_and_costs_no_try(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.end_job(server.url())
+    await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=1, per_account=1)
+    assert await world.deliverer().step() == 0
+    assert await world.deliveries.release_leases(now=world.clock.now) == 1
+    [due] = await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=1, per_account=1)
+    assert (due.attempt, due.tries) == (2, 1)
+    await world.deliveries.note_delivered(due, now=world.clock.now, status_code=200)
+    assert await world.deliveries.release_leases(now=world.clock.now) == 0
+    assert receiver.requests == []
+
+
 # --- workers beside each other ------------------------------------------------------------------------------
 
 
@@ -281,6 +338,34 @@ async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, serve
     claimed = await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=5, per_account=4)
     assert [due.account_id for due in claimed].count(OWNER) == 4
     assert [due.account_id for due in claimed].count("acct_other") == 1
+
+
+async def test_a_receiver_that_does_not_answer_holds_up_no_other(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.accounts.create_account(
+        NewAccountRow("acct_other", "other", "premium", "operator"), by="operator"
+    )
+    stuck = asyncio.Event()
+
+    async def never(_request: RawRequest, stream: SocketStream) -> None:
+        stuck.set()
+        await stream.receive()
+
+    async with open_server(never) as silent:
+        for _ in range(6):
+            await world.end_job(silent.url())
+        worker = asyncio.create_task(world.deliverer().run())
+        async with asyncio.timeout(5):
+            await stuck.wait()
+            for _ in range(3):
+                await world.end_job(server.url(), account_id="acct_other")
+            while len(receiver.accepted) < 3:  # noqa: ASYNC110  # the receiver has no event to wait for
+                await asyncio.sleep(0)
+        assert len(silent.requests) <= DeliveryOptions().per_account
+        worker.cancel()
+        await asyncio.wait([worker])
+    assert sorted(receiver.accepted) == sorted(row.event_id for row in await world.log("acct_other"))
 
 
 # --- answers that are no 2xx --------------------------------------------------------------------------------
