@@ -24,7 +24,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs.results import utc
 from stenobird.jobs.translation import TARGET_KEY
-from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob, uploaded_source
+from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
@@ -181,11 +181,16 @@ class Transcriptions(HTTPEndpoint):
             extra[UNIT_FACTOR_KEY] = dialect.premium_units
         if wish.translate_to_hebrew:
             extra[TARGET_KEY] = "he"
-        wanted = UploadedJob(
-            upload_id=wish.upload_id,
-            options=RecognitionOptions(prompt=wish.user_prompt or None),
-            webhook_url=webhook_url,
-            extra=extra,
+        job = await dialect.jobs.create_uploaded(
+            UploadedJob(
+                upload_id=wish.upload_id,
+                options=RecognitionOptions(prompt=wish.user_prompt or None),
+                webhook_url=webhook_url,
+                extra=extra,
+            ),
+            caller=caller,
+            base_url=base_url_of(request),
+            job_id=job_id,
         )
         path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
         headers = {**_NO_STORE, "Location": path}
