@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.ports import Caller, Clock, Lease
     from stenobird.storage.engine import Database
-    from stenobird.testing.dns import Answer
     from stenobird.transcript import Transcript
     from stenobird.web.services import Jobs, Keys
 
@@ -161,12 +160,12 @@ async def web_world(
     *,
     engine_refusal: str | None = None,
     clock: Clock | None = None,
-    names: Mapping[str, Sequence[Answer]] | None = None,
+    webhook_targets: WebhookTargets | None = None,
 ) -> AsyncIterator[WebWorld]:
     """Serve the real job and key services over SQLite in `data_dir` while the context lasts.
 
-    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits,
-    `names` are those that webhook URLs may have.
+    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits.
+    No name that a webhook URL may have exists, unless `webhook_targets` know one.
     """
     settings = settings or web_settings()
     clock = clock or SystemClock()
@@ -194,7 +193,7 @@ async def web_world(
             engine_refusal=lambda _mode: engine_refusal,
             uploads=uploads,
             account_gate=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
-            webhook_targets=WebhookTargets(policy, FakeResolver(names or {})),
+            webhook_targets=webhook_targets or WebhookTargets(policy, FakeResolver({})),
         )
         shares = ShareService(SqlShareStore(database), store, jobs)
         services = replace(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.deliveries import DeliveryRecord
+    from stenobird.egress.resolver import Resolver
     from stenobird.ports import KeyMode, Mode
     from stenobird.storage.engine import Database
     from stenobird.testing.dns import Answer
@@ -138,12 +139,16 @@ async def webhook_world(
     *,
     allow: Sequence[Any] = (LOOPBACK,),
     names: Mapping[str, Sequence[Answer]] | None = None,
+    resolver: Resolver | None = None,
 ) -> AsyncIterator[WebhookWorld]:
-    """Yield a world over an open database, with one account. `allow` are networks besides the public ones."""
+    """Yield a world over an open database, with one account. `allow` are networks besides the public ones.
+
+    Names are looked up in `names`, or with `resolver`.
+    """
     accounts = SqlAccountStore(database)
     await accounts.create_account(NewAccountRow(OWNER, OWNER, "premium", "operator"), by="operator")
     policy = EgressPolicy(allow, None)
-    async with EgressClient(policy, resolver=FakeResolver(names or {})) as client:
+    async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
         yield WebhookWorld(
             database,
             client,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from stenobird.ports import KeyScope
+    from stenobird.ports import KeyMode, KeyScope
 
 
 @dataclass
@@ -30,9 +30,11 @@ class Hooks:
     server: RawServer
     http: httpx.AsyncClient
 
-    async def key(self, account_id: str = OWNER, *, scope: KeyScope = "full_access") -> dict[str, str]:
+    async def key(
+        self, account_id: str = OWNER, *, mode: KeyMode = "live", scope: KeyScope = "full_access"
+    ) -> dict[str, str]:
         """Return the headers of a new key."""
-        secret, _ = await self.web.keys.create(account_id=account_id, scope=scope)
+        secret, _ = await self.web.keys.create(account_id=account_id, mode=mode, scope=scope)
         return {"Authorization": f"Bearer {secret}"}
 
 

@@ -114,7 +114,58 @@ async def test_a_read_only_key_reads_the_log_and_neither_replays_nor_sees_the_se
         assert (answer.status_code, answer.json()["error"]) == (403, "scope_violation_read_only")
 
 
-@pytest.mark.parametrize("query", ["cursor=%21", "cursor=bmFuIHg", "limit=0", "limit=x"])
+async def test_a_test_key_sees_and_replays_what_jobs_of_test_keys_sent(hooks: Any) -> None:
+    live_job = await hooks.world.end_job(hooks.server.url("/live"))
+    test_job = await hooks.world.end_job(hooks.server.url("/test"), mode="test")
+    await hooks.world.deliverer().step()
+    live, sandbox = await hooks.key(), await hooks.key(mode="test")
+    seen = {
+        name: {row["job_id"]: row for row in (await hooks.http.get(LOG, headers=key)).json()["deliveries"]}
+        for name, key in (("live", live), ("test", sandbox))
+    }
+    assert seen["live"].keys() == {live_job, test_job}
+    assert seen["test"] == {test_job: seen["live"][test_job]}
+    assert [seen["live"][job]["mode"] for job in (live_job, test_job)] == ["live", "test"]
+    statuses = [
+        (await hooks.http.post(f"{LOG}/{seen['live'][job]['id']}/replay", headers=sandbox)).status_code
+        for job in (live_job, test_job)
+    ]
+    assert statuses == [404, 202]
+
+
+async def test_a_test_key_neither_reads_nor_rotates_the_live_secret(hooks: Any) -> None:
+    live, sandbox = await hooks.key(), await hooks.key(mode="test")
+    before = (await hooks.http.get(SECRET, headers=live)).json()
+    shown = (await hooks.http.get(SECRET, headers=sandbox)).json()
+    rotated = (await hooks.http.post(SECRET, headers=sandbox)).json()
+    assert (before["mode"], shown["mode"], rotated["mode"]) == ("live", "test", "test")
+    assert len({before["secret"], shown["secret"], rotated["secret"]}) == 3
+    assert (await hooks.http.get(SECRET, headers=live)).json() == before
+
+
+async def test_the_log_is_filtered_by_state_and_job(hooks: Any) -> None:
+    hooks.receiver.status = 410
+    dead = await hooks.world.end_job(hooks.server.url("/gone"))
+    await hooks.world.deliverer().step()
+    hooks.receiver.status = 204
+    delivered = await hooks.world.end_job(hooks.server.url("/there"))
+    await hooks.world.deliverer().step()
+    key = await hooks.key()
+    for query, jobs in (
+        ({"state": "dead"}, [dead]),
+        ({"state": "delivered"}, [delivered]),
+        ({"state": "pending"}, []),
+        ({"job_id": dead}, [dead]),
+        ({"job_id": dead, "state": "delivered"}, []),
+        ({"state": "", "job_id": ""}, [delivered, dead]),
+    ):
+        answer = await hooks.http.get(LOG, params=query, headers=key)
+        assert [row["job_id"] for row in answer.json()["deliveries"]] == jobs, query
+
+
+@pytest.mark.parametrize(
+    "query", ["state=lost", "job_id=%00", "cursor=%21", "cursor=bmFuIHg", "limit=0", "limit=x"]
+)
 async def test_what_is_no_page_is_refused(hooks: Any, query: str) -> None:
     answer = await hooks.http.get(f"{LOG}?{query}", headers=await hooks.key())
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
