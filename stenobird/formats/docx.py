@@ -7,6 +7,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from stenobird.formats.direction import is_right_to_left, tag_of
 from stenobird.formats.plain import paragraphs
 
 if TYPE_CHECKING:
@@ -34,41 +35,52 @@ def docx(transcript: Transcript) -> bytes:
     document.core_properties.created = document.core_properties.modified = _FIXED_TIME
     if transcript.language:
         document.core_properties.language = transcript.language
-    heading = document.add_heading(level=0)
-    _write(heading, title)
+    _write(document.add_heading(level=0), title, transcript.language)
     facts = [_clock(transcript.duration_seconds), transcript.language]
-    _write(document.add_paragraph(style="Subtitle"), " · ".join(fact for fact in facts if fact))
+    subtitle = document.add_paragraph(style="Subtitle")
+    subtitle.add_run(" · ".join(fact for fact in facts if fact))
+    if is_right_to_left(title, transcript.language):
+        _turn(subtitle)  # on the side where the title is
     for paragraph in paragraphs(transcript):
         line = document.add_paragraph()
         stamp = line.add_run(f"{_clock(paragraph.start)}  ")
         stamp.font.size = Pt(9)
         stamp.font.color.rgb = RGBColor(0x70, 0x70, 0x70)
-        _write(line, paragraph.text)
+        _write(line, paragraph.text, transcript.language)
     buffer = io.BytesIO()
     document.save(buffer)
     return buffer.getvalue()
 
 
-def _write(paragraph: Paragraph, text: str) -> None:
+def _write(paragraph: Paragraph, text: str, language: str | None) -> None:
     run = paragraph.add_run(_printable(text))
-    if is_right_to_left(text):
-        _mark_right_to_left(paragraph, run)
+    if is_right_to_left(text, language):
+        _turn(paragraph)
+        _mark(run, language)
 
 
-def is_right_to_left(text: str) -> bool:
-    """Whether the first strong character is right-to-left (Unicode bidi rule P2)."""
-    strong = (unicodedata.bidirectional(char) for char in text)
-    return next((kind for kind in strong if kind in {"L", "R", "AL"}), "L") != "L"
-
-
-def _mark_right_to_left(paragraph: Paragraph, run: Run) -> None:
+def _turn(paragraph: Paragraph) -> None:
+    """Set the paragraph from right to left, and so against the right margin."""
     from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
 
     paragraph._p.get_or_add_pPr().insert_element_before(  # noqa: SLF001  # python-docx has no bidi property
         OxmlElement("w:bidi"),
         *("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr"),
     )
+
+
+def _mark(run: Run, language: str | None) -> None:
+    """Say that the run is of a right-to-left script, and of which language, for spelling and fonts."""
+    from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
+    from docx.oxml.ns import qn  # noqa: PLC0415
+
     run.font.rtl = True
+    if (tag := tag_of(language)) is not None:
+        element = OxmlElement("w:lang")
+        element.set(qn("w:bidi"), tag)
+        run._r.get_or_add_rPr().insert_element_before(  # noqa: SLF001  # nor has it a language of a run
+            element, "w:eastAsianLayout", "w:specVanish", "w:oMath"
+        )
 
 
 def _printable(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stenobird.formats.cues import cues
+from stenobird.formats.direction import marked
 
 if TYPE_CHECKING:
+    from stenobird.formats.cues import Cue
     from stenobird.transcript import Transcript
 
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -19,7 +21,7 @@ def srt(transcript: Transcript) -> str:
     """
     return "".join(
         f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
-        f"{chr(10).join(cue.lines).replace('-->', '→')}\n\n"
+        f"{_text(cue, transcript).replace('-->', '→')}\n\n"
         for number, cue in enumerate(cues(transcript), 1)
     )
 
@@ -28,9 +30,13 @@ def vtt(transcript: Transcript) -> str:
     """Return WebVTT (W3C): header, counted cues; `&`, `<`, `>` escaped, so that no text is markup."""
     return "WEBVTT\n\n" + "".join(
         f"{number}\n{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}\n"
-        f"{chr(10).join(cue.lines).translate(_VTT_ESCAPES)}\n\n"
+        f"{_text(cue, transcript).translate(_VTT_ESCAPES)}\n\n"
         for number, cue in enumerate(cues(transcript), 1)
     )
+
+
+def _text(cue: Cue, transcript: Transcript) -> str:
+    return "\n".join(marked(line, transcript.language) for line in cue.lines)
 
 
 def _timestamp(milliseconds: int, point: str) -> str:
