@@ -344,6 +344,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 max_queued=settings.max_queued, sse_ping_seconds=settings.sse_ping_seconds
             ),
             engine_refusal=refusal,
+            tier_refusals=tier_refusals,
             options_check=options_check,
             discard=storage.spool.discard,
             account_gate=JobGate(

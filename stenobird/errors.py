@@ -22,6 +22,8 @@ Both JSON dialects render from this tree; nothing else decides a code or a statu
     │   ├── DeliveryNotFound             404 delivery_not_found
     │   ├── NotFound                     404 not_found (no such route)
     │   ├── MethodNotAllowed             405 method_not_allowed
+    │   ├── MalformedHTTP                400 malformed_request (not even HTTP)
+    │   ├── HeadTooLarge                 431 head_too_large
     │   ├── UploadNotFound               404 upload_not_found
     │   ├── UploadSlotExpired            410 upload_slot_expired
     │   ├── UploadNotAvailable           409 upload_not_available
@@ -232,6 +234,20 @@ class MethodNotAllowed(RequestError):
 
     code = "method_not_allowed"
     http_status = 405
+
+
+class MalformedHTTP(RequestError):
+    """This is not a valid HTTP/1.1 request. Check its first line, its headers and the form of its body."""
+
+    code = "malformed_request"
+    http_status = 400
+
+
+class HeadTooLarge(RequestError):
+    """The address and the headers of the request are too long together. Send shorter ones."""
+
+    code = "head_too_large"
+    http_status = 431
 
 
 class ValidationFailed(RequestError):

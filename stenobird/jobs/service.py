@@ -29,11 +29,11 @@ from stenobird.jobs.sandbox import story
 from stenobird.jobs.tail import JobTails
 from stenobird.jobs.tokens import new_token
 from stenobird.jobs.uploaded import EXTRA_KEY as UPLOAD_KEY
-from stenobird.jobs.uploaded import UploadedJob, remember, upload_url
+from stenobird.jobs.uploaded import TIER_KEY, UploadedJob, remember, upload_url
 from stenobird.ports import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from stenobird.accounts.gate import Admission
     from stenobird.jobs.schemas import CreateTranscript
@@ -94,10 +94,11 @@ class JobService:
     """What HTTP may do with jobs.
 
     `policy_check` returns the URL as it will be fetched or raises `InvalidURL`. `engine_refusal` says, in
-    words for the client, why a job of a mode can't be served now, or returns `None`. `options_check` raises
-    `InvalidRequest` for wishes that the engine is known not to fulfil. `discard` deletes a job's spool.
-    `account_gate` raises what keeps an account from new jobs (a payment that failed, a cap that is reached),
-    and says how many jobs it may have under way.
+    words for the client, why a job of a mode can't be served now, or returns `None`; `tier_refusals` say it
+    for the model tiers that have an engine of their own. `options_check` raises `InvalidRequest` for wishes
+    that the engine is known not to fulfil. `discard` deletes a job's spool. `account_gate` raises what keeps
+    an account from new jobs (a payment that failed, a cap that is reached), and says how many jobs it may
+    have under way.
     `uploads` is where jobs of uploads take their bytes from. `webhook_targets` judges webhook URLs; without
     it none is taken.
     """
@@ -111,6 +112,7 @@ class JobService:
         clock: Clock,
         options: ServiceOptions | None = None,
         engine_refusal: Callable[[Mode], str | None] = no_refusal,
+        tier_refusals: Mapping[str, Callable[[Mode], str | None]] | None = None,
         options_check: Callable[[RecognitionOptions], None] = no_objection,
         discard: Callable[[str], Awaitable[None]] | None = None,
         account_gate: Callable[[Caller, Mode], Awaitable[Admission | None]] | None = None,
@@ -124,6 +126,7 @@ class JobService:
         self._options = options or ServiceOptions()
         self._tails = JobTails(store, clock)
         self._engine_refusal = engine_refusal
+        self._tier_refusals = tier_refusals or {}
         self._options_check = options_check
         self._discard = discard
         self._account_gate = account_gate
@@ -211,9 +214,11 @@ class JobService:
             return there
         if self._uploads is None:
             raise UploadNotFound
-        slot = await self._uploads.take(wish.upload_id, caller.account_id)
+        # The bytes are fixed for a job that is admitted: a refused client may still send others.
+        await self._uploads.check(wish.upload_id, caller.account_id)
         mode = _mode(caller)
-        max_open = await self._admit(caller, mode, wish.options)
+        max_open = await self._admit(caller, mode, wish.options, tier=wish.extra.get(TIER_KEY))
+        slot = await self._uploads.take(wish.upload_id, caller.account_id)
         second_dialect = wish.origin == SECOND_DIALECT
         job = NewJob(
             id=job_id or (str(uuid.uuid4()) if second_dialect else new_job_id()),
@@ -241,14 +246,21 @@ class JobService:
         """Return the job that an earlier try of this request has made: nothing is asked of it again."""
         return await self._store.get(job_id) if job_id is not None else None
 
-    async def _admit(self, caller: Caller | None, mode: Mode, options: RecognitionOptions) -> int | None:
+    async def _admit(
+        self,
+        caller: Caller | None,
+        mode: Mode,
+        options: RecognitionOptions,
+        *,
+        tier: str | None = None,
+    ) -> int | None:
         """Return how many jobs the account may have under way, if that is bounded."""
         admission = None
         if caller is not None and self._account_gate is not None:
             admission = await self._account_gate(caller, mode)
         if mode != "test":
             self._options_check(options)
-            if (refusal := self._engine_refusal(mode)) is not None:
+            if (refusal := self._tier_refusals.get(tier or "", self._engine_refusal)(mode)) is not None:
                 raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
         return admission.max_open_jobs if admission is not None else None
 

@@ -28,6 +28,9 @@ UNIT_FACTOR_KEY: Final = "unit_factor"
 class Uploads(Protocol):
     """Where the bytes are taken from."""
 
+    async def check(self, upload_id: str, account_id: str) -> None:
+        """Raise what `take` would raise, without fixing anything."""
+
     async def take(self, upload_id: str, account_id: str) -> UploadRecord:
         """Return the slot, its bytes fixed from here on.
 

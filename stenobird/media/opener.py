@@ -339,8 +339,10 @@ class MediaStream:
         if self._feed.failure is not None:
             raise self._feed.failure
         if refusal.kind in {"not_media", "no_audio"}:
+            uploaded = self._request.source.technique == "upload"
             raise AudioContentTypeNotSupported(
-                f"What the URL returned is not audio that can be decoded: {refusal.message}. "
+                f"What {'was uploaded' if uploaded else 'the URL returned'} is not audio that can be "
+                f"decoded: {refusal.message}. "
                 "Send mp3, m4a, ogg, opus, webm, flac or wav."
             )
         if refusal.kind == "environment":

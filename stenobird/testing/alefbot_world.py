@@ -45,11 +45,11 @@ from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from stenobird.config import Settings
-    from stenobird.ports import KeyMode, KeyScope, Tier
+    from stenobird.ports import KeyMode, KeyScope, Mode, Tier
     from stenobird.storage.engine import Database
     from stenobird.testing.dns import Answer
 
@@ -124,6 +124,8 @@ class WorldOptions:
     ssl_context: ssl.SSLContext | None = None
     uploads: UploadOptions = field(default_factory=UploadOptions)
     engine_refusal: str | None = None
+    tier_refusals: Mapping[str, str] = field(default_factory=dict)
+    open_jobs: Mapping[Tier, int] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -148,7 +150,8 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             clock=clock,
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
             engine_refusal=lambda _mode: options.engine_refusal,
-            account_gate=JobGate(accounts),
+            tier_refusals={tier: _telling(told) for tier, told in options.tier_refusals.items()},
+            account_gate=JobGate(accounts, open_jobs=options.open_jobs),
             uploads=uploads,
             webhook_targets=targets,
         )
@@ -184,3 +187,7 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             minutes=minutes,
             blobs_dir=blobs_dir,
         )
+
+
+def _telling(refusal: str) -> Callable[[Mode], str]:
+    return lambda _mode: refusal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ import structlog
 
 from stenobird.errors import (
     EmptyUploadBody,
+    QueueBusy,
     UploadNotAvailable,
     UploadNotFound,
     UploadSizeMismatch,
@@ -19,7 +21,7 @@ from stenobird.errors import (
 from stenobird.ports import NewUpload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
     from stenobird.ports import BlobStore, Caller, Clock, UploadRecord, UploadStore
     from stenobird.uploads.schemas import CreateUpload
@@ -32,6 +34,9 @@ ORPHAN_SECONDS: Final = 86_400.0
 """Bytes that belong to no slot are left by a process that died while it took them."""
 SLOT_MEMORY_SECONDS: Final = 30 * 86_400.0
 """For so long an expired slot answers 410 instead of 404."""
+MAX_WRITERS: Final = 4
+"""Calls of `write` that one slot takes at once in a process: each stores a copy until the last wins."""
+WRITERS_RETRY_SECONDS: Final = 5
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +65,7 @@ class UploadService:
         self._blobs = blobs
         self._clock = clock
         self._options = options or UploadOptions()
+        self._writers: dict[str, int] = {}
 
     def new_id(self) -> str:
         """Return an unguessable id for a slot: 80 random bits."""
@@ -104,15 +110,19 @@ class UploadService:
 
         Once a job has been made of the slot, its bytes stay as they are, and these are read and dropped, so
         that a client that repeats a PUT whose answer it missed may go on. Raises `UploadNotFound`,
-        `UploadSlotExpired`, `EmptyUploadBody`, `UploadSizeMismatch`, and whatever `chunks` raises; what was
-        there before stays then.
+        `UploadSlotExpired`, `EmptyUploadBody`, `UploadSizeMismatch`, `QueueBusy` for one of more than
+        `MAX_WRITERS` at once, and whatever `chunks` raises; what was there before stays then. A body that
+        takes longer than a slot lives is given up.
         """
         slot = await self._slot(upload_id, caller.account_id)
         if content_length == 0:
             raise EmptyUploadBody
         if content_length is not None and content_length != slot.size_bytes:
             raise _mismatch(slot, content_length)
-        counted = _Counted(slot, chunks)
+        with self._writing(slot.id):
+            return await self._write(slot, _Counted(slot, self._until_it_expires(chunks)))
+
+    async def _write(self, slot: UploadRecord, counted: _Counted) -> int:
         if slot.used_at is not None:
             async for _ in counted.chunks():
                 pass
@@ -126,8 +136,37 @@ class UploadService:
             await self._blobs.delete(unused)
         if not accepted:
             # It expired meanwhile, or a job was made of the bytes of another PUT.
-            await self._slot(upload_id, caller.account_id)
+            await self._slot(slot.id, slot.account_id)
         return counted.size
+
+    @contextmanager
+    def _writing(self, upload_id: str) -> Iterator[None]:
+        writers = self._writers.get(upload_id, 0)
+        if writers >= MAX_WRITERS:
+            raise QueueBusy(
+                f"{writers} requests are sending bytes for this upload already. Wait until one has ended.",
+                retry_after_seconds=WRITERS_RETRY_SECONDS,
+            )
+        self._writers[upload_id] = writers + 1
+        try:
+            yield
+        finally:
+            self._writers[upload_id] -= 1
+            if self._writers[upload_id] == 0:
+                del self._writers[upload_id]
+
+    async def _until_it_expires(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the chunks while a slot can still be alive that was when the first of them was asked for."""
+        began = self._clock.monotonic()
+        async for chunk in chunks:
+            if self._clock.monotonic() - began > self._options.lifetime_seconds:
+                raise UploadSlotExpired
+            yield chunk
+
+    async def check(self, upload_id: str, account_id: str) -> None:
+        """Raise what `take` would raise; the slot may be filled anew afterwards."""
+        if (await self._slot(upload_id, account_id)).blob_key is None:
+            raise UploadNotAvailable
 
     async def take(self, upload_id: str, account_id: str) -> UploadRecord:
         """Return the slot for a job that is about to be made; from here on its bytes stay as they are.

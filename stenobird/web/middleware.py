@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from stenobird.errors import StenobirdError
-from stenobird.web.alefbot.errors import speaks_dialect
+from stenobird.web.alefbot.errors import new_request_id, speaks_dialect
 from stenobird.web.errors import rendered
 
 if TYPE_CHECKING:
@@ -101,8 +100,7 @@ class RequestContext:
 
 def _request_id(scope: Scope) -> str:
     if "app" in scope and speaks_dialect(scope):
-        # Its published form; support looks for it as it stands.
-        return f"req_{secrets.token_hex(9)}"
+        return new_request_id()
     sent = Headers(scope=scope).get("x-request-id", "")
     return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
@@ -153,7 +151,8 @@ class PublicAPICORS:
         self._open = CORSMiddleware(
             app,
             allow_origins=("*",),
-            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            # Any: a page is to read the 405 that says what it did wrong, not to guess at a failed preflight.
+            allow_methods=("*",),
             allow_headers=("*",),
             expose_headers=(
                 "Content-Disposition",

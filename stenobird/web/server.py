@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import math
 import socket
 import struct
 import termios
+import uuid
 from array import array
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from stenobird.errors import HeadTooLarge, MalformedHTTP
+from stenobird.web.alefbot.errors import API_PATH, dialect_body, is_below, new_request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,12 +28,16 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from stenobird.config import Settings
+    from stenobird.errors import StenobirdError
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together; more is answered with 431."""
 
 HEAD_TIMEOUT_SECONDS = 30.0
 """Time a client has to send the head of a request, counted from its first byte."""
+
+LINGER_SECONDS = 2.0
+"""Time a client that was refused in mid-sentence has to read why."""
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s for which proxies keep idle connections, so that they close them first."""
@@ -38,6 +48,7 @@ _log = structlog.get_logger("stenobird.web.server")
 class _Config(uvicorn.Config):
     send_timeout_seconds: float
     head_timeout_seconds: float
+    dialect_root: str
 
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
@@ -46,6 +57,9 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
     uvicorn waits for such a reader for ever. Here a connection whose client has taken no byte for
     `send_timeout_seconds`, while bytes wait for it, is aborted: the waiting bytes are thrown away, the
     application sees a disconnect. What waits is at most one ASGI message, since `send` waits for the last.
+
+    What is no HTTP is answered as any other error is, with an id and in the dialect of the address, as far as
+    that can be told.
     """
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
@@ -53,10 +67,13 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         assert isinstance(config, _Config)
         self._send_timeout_seconds = config.send_timeout_seconds
         self._head_timeout_seconds = config.head_timeout_seconds
+        self._dialect_root = config.dialect_root
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_head = False
         self._head_bytes = 0
+        self._received = b""
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Set the bounds on a new connection."""
@@ -127,16 +144,41 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and refuse a head that grows without end."""
+        if self._refused:
+            return
+        self._received = data
         super().data_received(data)
+        self._received = b""
         if not self._reading_head or self.transport.is_closing():
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                b"content-length: 0\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.close()
+            self._refuse(HeadTooLarge())
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused. `msg` is uvicorn's, which says less."""
+        _log.info("not a valid HTTP request", reason=msg)
+        self._refuse(MalformedHTTP())
+
+    def _refuse(self, error: StenobirdError) -> None:
+        # The parser stops where it first objects, which may be before the address.
+        target = getattr(self, "url", b"") or (self._received.split(b" ", 2)[1:2] or [b""])[0]
+        nested = is_below(self._dialect_root, target.partition(b"?")[0].decode("latin-1"))
+        request_id = new_request_id() if nested else uuid.uuid4().hex
+        body = json.dumps(dialect_body(error, request_id) if nested else error.body()).encode()
+        status = HTTPStatus(error.http_status)
+        self.transport.write(
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            f"x-request-id: {request_id}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+            + body
+        )
+        # Closed at once, what the client still sends would be answered by a reset, and that may overtake the
+        # answer. So it is told that nothing more comes, heard out for a moment, and cut off then.
+        self._refused, self._reading_head = True, False
+        self._disarm_head_timer()
+        self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self.transport.write_eof()
 
     def _arm_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout_seconds, self.transport.abort)
@@ -180,6 +222,7 @@ class WebServer(uvicorn.Server):
         )
         config.send_timeout_seconds = settings.send_timeout_seconds
         config.head_timeout_seconds = head_timeout_seconds
+        config.dialect_root = settings.api_prefix + API_PATH
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import UnsupportedArtifactFormat
 from stenobird.formats import FORMATS
+from stenobird.web.representations import accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stenobird.formats import Format, FormatName
 
 _NAMES: Final[Mapping[str, FormatName]] = {"srt": "srt", "txt": "txt", "plain_text": "txt", "docx": "docx"}
-_QUALITY: Final = re.compile(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
-MAX_RANGES: Final = 32
+_OFFERS: Final[Sequence[Format]] = (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"])
 
 
 def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:
@@ -25,21 +24,12 @@ def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:
     them is no reason to refuse: it may be a client's default.
     """
     name = named if named is not None else suffix
-    if name is not None:
-        try:
-            return FORMATS[_NAMES[name.strip().lower()]]
-        except KeyError:
-            raise UnsupportedArtifactFormat(
-                f'There is no artifact format "{name[:40]}". Use srt, txt or docx.',
-                details={"formats": ["srt", "txt", "docx"]},
-            ) from None
-    ranked: list[tuple[float, int, Format]] = []
-    for position, item in enumerate(accept.split(",")[:MAX_RANGES]):
-        media_range, _, parameters = item.partition(";")
-        found = _QUALITY.search(parameters)
-        quality = float(found[1]) if found else 1.0
-        for entry in (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"]):
-            if quality > 0 and media_range.strip().lower() in {*entry.accepts, "*/*"}:
-                ranked.append((-quality, position, entry))
-                break
-    return min(ranked, key=lambda row: row[:2])[2] if ranked else FORMATS["srt"]
+    if name is None:
+        return accepted(accept, _OFFERS) or FORMATS["srt"]
+    try:
+        return FORMATS[_NAMES[name.strip().lower()]]
+    except KeyError:
+        raise UnsupportedArtifactFormat(
+            f'There is no artifact format "{name[:40]}". Use srt, txt or docx.',
+            details={"formats": ["srt", "txt", "docx"]},
+        ) from None

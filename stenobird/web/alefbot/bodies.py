@@ -54,7 +54,10 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
 
 
 def page_links(path: str, query: Mapping[str, str], *, offset: int, limit: int, total: int) -> dict[str, Any]:
-    """Return the paths of a page and its neighbours, the other parameters kept."""
+    """Return the paths of a page and its neighbours, the other parameters kept.
+
+    Before a page beyond the end comes the last one that has something on it.
+    """
 
     def at(cursor: int) -> str:
         return f"{path}?{urlencode({**query, 'limit': limit, 'cursor': cursor})}"
@@ -62,7 +65,7 @@ def page_links(path: str, query: Mapping[str, str], *, offset: int, limit: int, 
     return {
         "self": at(offset),
         "next": at(offset + limit) if offset + limit < total else None,
-        "prev": at(max(0, offset - limit)) if offset > 0 else None,
+        "prev": at(max(0, min(offset, total) - limit)) if offset > 0 else None,
     }
 
 

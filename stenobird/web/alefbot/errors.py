@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -11,6 +12,7 @@ from stenobird.errors import (
     InvalidAPIKeyMode,
     InvalidAPIKeyUser,
     InvalidRequest,
+    NotFound,
     RateLimited,
     ReadOnlyKey,
     TranscriptNotFound,
@@ -51,9 +53,17 @@ def dialect_root(scope: Scope) -> str:
 
 def speaks_dialect(scope: Scope) -> bool:
     """Return whether the request is for an address of the dialect, known or not."""
-    root = dialect_root(scope)
-    path: str = scope["path"]
+    return is_below(dialect_root(scope), scope["path"])
+
+
+def is_below(root: str, path: str) -> bool:
+    """Return whether a path is the root's or below it."""
     return path == root or path.startswith(f"{root}/")
+
+
+def new_request_id() -> str:
+    """Return an id in the form that this dialect publishes; support looks for it as it stands."""
+    return f"req_{secrets.token_hex(9)}"
 
 
 def code_of(error: StenobirdError) -> tuple[str, int]:
@@ -78,6 +88,10 @@ def dialect_body(error: StenobirdError, request_id: str | None) -> dict[str, Any
 
 def dialect_response(error: StenobirdError, scope: Scope) -> Response:
     """Return the answer for an error, with `Retry-After` and `WWW-Authenticate` where due."""
+    if type(error) is NotFound:
+        error = NotFound(
+            f"There is nothing at this address. Jobs are made with POST {dialect_root(scope)}/transcriptions."
+        )
     headers = {"Cache-Control": "no-store"}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))

@@ -136,6 +136,7 @@ def alefbot_operations(prefix: str) -> Dialect:
                     errors.UploadSizeMismatch,
                     errors.UploadNotFound,
                     errors.UploadSlotExpired,
+                    errors.QueueBusy,
                 ),
                 raw_body={"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
                 parameters=(_UPLOAD_ID,),

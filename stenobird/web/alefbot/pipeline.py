@@ -16,7 +16,9 @@ from starlette.responses import Response
 
 from stenobird.accounts.gate import check_plan
 from stenobird.errors import (
+    IdempotencyMismatch,
     InvalidAPIKeyUser,
+    InvalidRequest,
     MissingAPIKey,
     ReadOnlyKey,
     StenobirdError,
@@ -45,6 +47,12 @@ def dialect_of(request: Request) -> DialectServices:
     return dialect
 
 
+def standing_of(request: Request) -> Standing:
+    """Return how the caller's account stood when the request was let in."""
+    standing: Standing = request.state.standing
+    return standing
+
+
 def endpoint(
     *,
     write: bool = False,
@@ -66,7 +74,7 @@ def endpoint(
         @functools.wraps(handle)
         async def handle_request(self: _Self, request: Request) -> Response:
             try:
-                caller, _ = await identify(request)
+                caller, request.state.standing = await identify(request)
                 if write and caller.scope == "read_only":
                     raise violation
                 if limited:
@@ -107,26 +115,39 @@ async def identify(request: Request) -> tuple[Caller, Standing]:
 async def once(
     request: Request,
     caller: Caller,
-    body: bytes,
     *,
     new_id: Callable[[], str],
-    make: Callable[[str], Awaitable[Response]],
+    make: Callable[[str, bytes], Awaitable[Response]],
 ) -> Response:
     """Count the request and return the answer of `make`, or the stored one of its `Idempotency-Key`.
 
-    A stored answer is not counted, so that retries never run into the limit, but says where the account
-    stands like any other. Raises what `web.idempotency.Idempotency.once` raises, and `RateLimited`.
+    `make` is given the id of what it makes and the body. A stored answer, or one that is being made, is not
+    counted, so that retries never run into the limit, but says where the account stands like any other.
+    Every other refusal is counted before it is told. Raises what `web.idempotency.Idempotency.once` raises,
+    `ValidationFailed` for a body that is too large or too slow, and `RateLimited`.
     """
     services = services_of(request)
 
     async def admit() -> None:
         await limit_request(request, services.limits, caller)
 
-    if services.idempotency is None:
-        await admit()
-        return await make(new_id())
     try:
-        return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
+        body = await read_raw(request)
+        if services.idempotency is None:
+            await admit()
+            return await make(new_id(), body)
+        return await services.idempotency.once(
+            request,
+            caller,
+            body,
+            new_id=new_id,
+            admit=admit,
+            make=lambda resource_id: make(resource_id, body),
+        )
+    except (IdempotencyMismatch, InvalidRequest, ValidationFailed):
+        if not headers_of(request):
+            await admit()
+        raise
     finally:
         if services.limits is not None and not headers_of(request):
             request.state.rate_limit = await services.limits.check_request(caller, None, cost=0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.endpoints import HTTPEndpoint
@@ -17,6 +17,8 @@ from stenobird.errors import (
     ArtifactNotFound,
     ArtifactNotReady,
     JobNotFound,
+    QueueBusy,
+    RateLimited,
     TranslationUnavailable,
     UploadNotFound,
     UploadSizeMismatch,
@@ -24,14 +26,15 @@ from stenobird.errors import (
 )
 from stenobird.jobs.results import utc
 from stenobird.jobs.translation import TARGET_KEY
-from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob
+from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
 from stenobird.web.alefbot.bodies import STATUSES, job_body, key_item, page_links
 from stenobird.web.alefbot.errors import ScopeViolation, dialect_root
-from stenobird.web.alefbot.pipeline import decode_json, dialect_of, endpoint, identify, once, read_raw
+from stenobird.web.alefbot.pipeline import decode_json, dialect_of, endpoint, once, read_raw, standing_of
 from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
+from stenobird.web.representations import attachment, field_values, revalidated
 from stenobird.web.requests import base_url_of, services_of
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ class Account(HTTPEndpoint):
     @endpoint()
     async def get(self, request: Request, caller: Caller) -> Response:
         """Answer with its plan and its credits."""
-        _, standing = await identify(request)
+        standing = standing_of(request)
         body = {
             "account_id": caller.account_id,
             "effective_tier": standing.tier,
@@ -109,13 +112,11 @@ class Uploads(HTTPEndpoint):
     @endpoint(write=True)
     async def post(self, request: Request, caller: Caller) -> Response:
         """Make one: 201 and where its bytes go."""
-        raw = await read_raw(request)
         return await once(
             request,
             caller,
-            raw,
             new_id=dialect_of(request).uploads.new_id,
-            make=lambda upload_id: self._create(request, caller, raw, upload_id),
+            make=lambda upload_id, raw: self._create(request, caller, raw, upload_id),
         )
 
     async def _create(self, request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
@@ -155,13 +156,11 @@ class Transcriptions(HTTPEndpoint):
     @endpoint(write=True)
     async def post(self, request: Request, caller: Caller) -> Response:
         """Make one of an upload: 202 and queued, or 200 and completed for a test key."""
-        raw = await read_raw(request)
         return await once(
             request,
             caller,
-            raw,
             new_id=lambda: str(uuid.uuid4()),
-            make=lambda job_id: self._create(request, caller, raw, job_id),
+            make=lambda job_id, raw: self._create(request, caller, raw, job_id),
         )
 
     async def _create(self, request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
@@ -181,17 +180,21 @@ class Transcriptions(HTTPEndpoint):
             extra[UNIT_FACTOR_KEY] = dialect.premium_units
         if wish.translate_to_hebrew:
             extra[TARGET_KEY] = "he"
-        job = await dialect.jobs.create_uploaded(
-            UploadedJob(
-                upload_id=wish.upload_id,
-                options=RecognitionOptions(prompt=wish.user_prompt or None),
-                webhook_url=webhook_url,
-                extra=extra,
-            ),
-            caller=caller,
-            base_url=base_url_of(request),
-            job_id=job_id,
+        wanted = UploadedJob(
+            upload_id=wish.upload_id,
+            options=RecognitionOptions(prompt=wish.user_prompt or None),
+            webhook_url=webhook_url,
+            extra=extra,
         )
+        try:
+            job = await dialect.jobs.create_uploaded(
+                wanted, caller=caller, base_url=base_url_of(request), job_id=job_id
+            )
+        except RateLimited as exc:
+            # Too many jobs under way. This dialect's code for it would send clients to X-RateLimit-Reset.
+            raise QueueBusy(
+                exc.message, details=exc.details, retry_after_seconds=exc.retry_after_seconds
+            ) from exc
         path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
         headers = {**_NO_STORE, "Location": path}
         body: dict[str, Any] = {"job_id": job.id, "status": "queued", "links": {"self": path}}
@@ -232,7 +235,7 @@ class Transcription(HTTPEndpoint):
         """Answer with the job as it stands, or 304 where the client has it already."""
         body = job_body(await _job(request, caller), dialect_root(request.scope))
         document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return _revalidated(request, document, "application/json")
+        return revalidated(request, document, "application/json")
 
 
 class Artifact(HTTPEndpoint):
@@ -244,7 +247,7 @@ class Artifact(HTTPEndpoint):
         wanted = wanted_format(
             request.query_params.get("format"),
             request.path_params.get("suffix"),
-            request.headers.get("accept", ""),
+            field_values(request, "accept"),
         )
         job = await _job(request, caller)
         if not job.terminal:
@@ -252,10 +255,12 @@ class Artifact(HTTPEndpoint):
         if not job.result_ready:
             raise ArtifactNotFound(f"The job is {job.status}, so there is no artifact. Its status says why.")
         transcript = await dialect_of(request).jobs.transcript_of(job)
+        if transcript.title is None and job.upload_id is not None:
+            transcript = replace(transcript, title=uploaded_source(job).title)  # a test key's job
         # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
         document = await asyncio.to_thread(wanted.encode, transcript)
-        response = _revalidated(request, document, wanted.media_type)
-        response.headers["Content-Disposition"] = f'attachment; filename="{job.id}.{wanted.name}"'
+        response = revalidated(request, document, wanted.media_type)
+        response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
         return response
 
 
@@ -312,12 +317,3 @@ def _whole_number(text: str | None, name: str, *, default: int, lowest: int, hig
         f'"{name}" must be a whole number from {lowest} to {highest}.',
         details={"errors": [{"field": name, "message": "out of range or not a whole number"}]},
     )
-
-
-def _revalidated(request: Request, document: bytes, media_type: str) -> Response:
-    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
-    headers = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization", "ETag": etag}
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(document, headers={**headers, "Content-Type": media_type})

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
@@ -18,6 +15,7 @@ from stenobird.formats import FORMATS
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import new_job_id
 from stenobird.web.idempotency import limited_once
+from stenobird.web.representations import accepted, attachment, field_values, revalidated
 from stenobird.web.requests import (
     base_url_of,
     caller_of,
@@ -35,13 +33,11 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from stenobird.formats import Format
-    from stenobird.ports import JobRecord
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_REVALIDATE = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 
 
 def routes() -> list[BaseRoute]:
@@ -91,7 +87,7 @@ class OneTranscript(HTTPEndpoint):
         """Answer with the status; 304 where the client has it already."""
         jobs = services_of(request).jobs
         job = await jobs.get(transcript_id(request), await reader_of(request))
-        return _revalidated(request, _encode(jobs.status_body(job)), "application/json")
+        return revalidated(request, _encode(jobs.status_body(job)), "application/json")
 
     async def delete(self, request: Request) -> Response:
         """Cancel a transcript under way (202, its status), or remove a finished one (204).
@@ -140,25 +136,15 @@ class Result(HTTPEndpoint):
         # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
         if wanted.name == "json":
             document = await asyncio.to_thread(lambda: _encode(jobs.result_body(job, transcript)))
-            return _revalidated(request, document, wanted.media_type)
+            return revalidated(request, document, wanted.media_type)
         document = await asyncio.to_thread(wanted.encode, transcript)
-        response = _revalidated(request, document, wanted.media_type)
-        response.headers["Content-Disposition"] = _attachment(job, transcript.title, wanted)
+        response = revalidated(request, document, wanted.media_type)
+        response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
         return response
 
 
 def _encode(body: dict[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _revalidated(request: Request, document: bytes, media_type: str) -> Response:
-    """Answer with the document and its ETag, or 304 where `If-None-Match` names it."""
-    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
-    headers = {**_REVALIDATE, "ETag": etag}
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(document, headers={**headers, "Content-Type": media_type})
 
 
 def _last_event_id(request: Request) -> int:
@@ -183,7 +169,8 @@ def _page_size(value: str | None) -> int:
 def _wanted_format(request: Request) -> Format:
     name = request.query_params.get("format")
     if name is None:
-        return _accepted_format(request.headers.get("accept", ""))
+        # An answer in the wrong type helps a client more than 406 does (RFC 9110, 15.5.7 allows either).
+        return accepted(field_values(request, "accept"), FORMATS.values()) or FORMATS["json"]
     try:
         return FORMATS[name.strip().lower()]
     except KeyError:
@@ -191,31 +178,3 @@ def _wanted_format(request: Request) -> Format:
             f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
             details={"formats": list(FORMATS)},
         ) from None
-
-
-def _accepted_format(accept: str) -> Format:
-    """Return the format that `Accept` likes best; JSON for a wildcard, and where it names none of ours.
-
-    An answer in the wrong type helps a client more than 406 does (RFC 9110, 15.5.7 allows either).
-    """
-    ranked: list[tuple[float, int, Format]] = []
-    for position, item in enumerate(accept.split(",")[:32]):
-        media_range, _, parameters = item.partition(";")
-        quality = _quality(parameters)
-        for entry in FORMATS.values():
-            if quality > 0 and media_range.strip().lower() in {*entry.accepts, "*/*", "application/*"}:
-                ranked.append((-quality, position, entry))
-                break
-    return min(ranked, key=lambda row: row[:2])[2] if ranked else FORMATS["json"]
-
-
-def _quality(parameters: str) -> float:
-    found = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters, re.IGNORECASE)
-    return float(found[1]) if found else 1.0
-
-
-def _attachment(job: JobRecord, title: str | None, wanted: Format) -> str:
-    """Return a `Content-Disposition` (RFC 6266): the id as the plain name, the title as the full one."""
-    name = f'attachment; filename="{job.id}.{wanted.name}"'
-    spoken = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", title or "").strip(" .")[:120]
-    return f"{name}; filename*=UTF-8''{quote(f'{spoken}.{wanted.name}', safe='')}" if spoken else name

@@ -1,0 +1,104 @@
+"""Documents over HTTP: which format a client accepts, whether it has it already, what the file is called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from starlette.requests import Request
+
+    from stenobird.formats import Format
+
+MAX_RANGES: Final = 32
+"""Media ranges of one `Accept` that are looked at; browsers send about ten."""
+MAX_NAME_CHARS: Final = 120
+
+_REVALIDATE: Final[Mapping[str, str]] = {
+    "Cache-Control": "private, no-cache",
+    "Vary": "Accept, Authorization",
+}
+_QUALITY = re.compile(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+_TAG = re.compile(r'(?:W/)?("[^"]*")|\*')
+_SEPARATORS = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|]+')
+"""What paths are made of, and what Windows forbids in them."""
+_DIRECTIONS = re.compile(r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+"""What turns the reading direction: with it a name could show another suffix than it has."""
+
+_Offer = TypeVar("_Offer", bound="Format")
+
+
+def field_values(request: Request, name: str) -> str:
+    """Return a list header, whose lines may be several: RFC 9110, 5.3 makes them one."""
+    return ", ".join(request.headers.getlist(name))
+
+
+def accepted(accept: str, offers: Iterable[_Offer]) -> _Offer | None:
+    """Return the offer that `Accept` likes best; `None` where it names none of them.
+
+    As RFC 9110, 12.5.1: the most specific range that fits an offer says how much it is liked, 0 is not at
+    all. Among equals the one named more exactly wins, then the one named first, then the one offered first.
+    An offer's names are all its media types; wildcards stand for the first of them alone.
+    """
+    ranges = [_media_range(item) for item in accept.split(",")[:MAX_RANGES]]
+    best: tuple[float, int, int, int] | None = None
+    chosen = None
+    for place, offer in enumerate(offers):
+        fits = [
+            (exactness, quality, position)
+            for position, (name, quality) in enumerate(ranges)
+            if (exactness := _exactness(name, offer.accepts))
+        ]
+        if not fits:
+            continue
+        exactness = max(fit[0] for fit in fits)
+        _, quality, position = next(fit for fit in fits if fit[0] == exactness)
+        rank = (quality, exactness, -position, -place)
+        if quality > 0 and (best is None or rank > best):
+            best, chosen = rank, offer
+    return chosen
+
+
+def _media_range(item: str) -> tuple[str, float]:
+    name, _, parameters = item.partition(";")
+    found = _QUALITY.search(parameters)
+    return name.strip().lower(), float(found[1]) if found else 1.0
+
+
+def _exactness(name: str, types: Sequence[str]) -> int:
+    if name in types:
+        return 3
+    if name == f"{types[0].partition('/')[0]}/*":
+        return 2
+    return 1 if name == "*/*" else 0
+
+
+def revalidated(request: Request, document: bytes, media_type: str) -> Response:
+    """Answer with the document and its ETag, or 304 where `If-None-Match` has it, weakly or not."""
+    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+    headers = {**_REVALIDATE, "ETag": etag}
+    for found in _TAG.finditer(field_values(request, "if-none-match")):
+        if found[0] == "*" or found[1] == etag:
+            return Response(status_code=304, headers=headers)
+    return Response(document, headers={**headers, "Content-Type": media_type})
+
+
+def attachment(identity: str, title: str | None, suffix: str) -> str:
+    """Return a `Content-Disposition` (RFC 6266): the id as the plain name, the title as the full one.
+
+    The plain name is ASCII, since clients disagree on anything else there; RFC 8187 carries any script.
+    """
+    name = f'attachment; filename="{identity}.{suffix}"'
+    words = _SEPARATORS.sub(" ", _DIRECTIONS.sub("", title or "")).split()
+    spoken = " ".join(words)[:MAX_NAME_CHARS].strip(" .")
+    return (
+        f"{name}; filename*=UTF-8''{quote(f'{spoken}.{suffix}', safe='', errors='replace')}"
+        if spoken
+        else name
+    )

@@ -1,0 +1,338 @@
+"""What a hostile and a naive client found: the order of checks, HTTP's own rules, bounds of uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import docx
+import httpx
+import pytest
+
+from stenobird.config import Settings
+from stenobird.testing.alefbot_world import DialectWorld, WorldOptions, alefbot_world
+from stenobird.testing.web_world import web_settings
+from stenobird.uploads.service import MAX_WRITERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+SLOT = {"filename": "lecture.mp3", "content_type": "audio/mpeg", "size_bytes": 5}
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+async def upload(api: httpx.AsyncClient, key: dict[str, str], **changes: Any) -> str:
+    made = await api.post("/uploads", headers=key, json=SLOT | changes)
+    upload_id: str = made.json()["upload_id"]
+    put = await api.put(f"/uploads/{upload_id}/binary", headers=key, content=b"12345")
+    assert put.status_code == 200, put.text
+    return upload_id
+
+
+async def told_job(api: httpx.AsyncClient, world: DialectWorld, **changes: Any) -> tuple[str, dict[str, str]]:
+    key = await world.key(await world.account("acct_test"), mode="test")
+    body = {"upload_id": await upload(api, key, **changes)}
+    made = await api.post("/transcriptions", headers=key, json=body)
+    return made.json()["job_id"], key
+
+
+# --- the order of checks ------------------------------------------------------------------------------------
+
+
+async def test_the_limit_is_told_before_anything_about_the_body(
+    api: httpx.AsyncClient, live: dict[str, str]
+) -> None:
+    once = live | {"Idempotency-Key": "mine"}
+    assert (await api.post("/uploads", headers=once, json=SLOT)).status_code == 201
+    for _ in range(29):
+        await api.get("/transcriptions", headers=live)
+
+    for headers, content in [
+        (live, b"x" * 70_000),
+        (live | {"Idempotency-Key": "not a key"}, b"{}"),
+        (once, b'{"another": "body"}'),
+    ]:
+        answer = await api.post("/uploads", headers=headers, content=content)
+        assert code_of(answer) == (429, "rate_limit_exceeded")
+        assert answer.headers["x-ratelimit-remaining"] == "0"
+    replay = await api.post("/uploads", headers=once, json=SLOT)
+    assert replay.status_code == 201, "a stored answer is free"
+
+
+async def test_every_refusal_but_a_replay_is_counted(api: httpx.AsyncClient, live: dict[str, str]) -> None:
+    once = live | {"Idempotency-Key": "mine"}
+    left = []
+    for headers, content in [
+        (live, b"x" * 70_000),
+        (live | {"Idempotency-Key": ""}, b"{}"),
+        (live, b"{}"),
+        (once, b'{"filename":"a","content_type":"b","size_bytes":1}'),
+        (once, b"{}"),
+        (once, b'{"filename":"a","content_type":"b","size_bytes":1}'),
+    ]:
+        answer = await api.post("/uploads", headers=headers, content=content)
+        left.append((answer.status_code, int(answer.headers["x-ratelimit-remaining"])))
+
+    assert left == [(422, 29), (422, 28), (422, 27), (201, 26), (409, 25), (201, 25)]
+
+
+async def test_too_many_jobs_under_way_are_not_the_minute_s_limit(
+    tmp_path: Path,
+) -> None:
+    async with (
+        alefbot_world(tmp_path, WorldOptions(open_jobs={"premium": 1})) as world,
+        httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
+    ):
+        key = await world.key(await world.account())
+        body = {"upload_id": await upload(api, key)}
+        first = await api.post("/transcriptions", headers=key, json=body)
+        second = await api.post("/transcriptions", headers=key, json=body)
+
+    assert first.status_code == 202
+    assert code_of(second) == (429, "queue_busy")
+    assert "retry-after" in second.headers
+
+
+async def test_a_refused_job_does_not_fix_the_bytes(
+    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+) -> None:
+    upload_id = await upload(api, live)
+    await world.change_account("acct_owner", billing="prepaid")
+    refused = await api.post("/transcriptions", headers=live, json={"upload_id": upload_id})
+
+    await api.put(f"/uploads/{upload_id}/binary", headers=live, content=b"other")
+
+    assert code_of(refused) == (402, "insufficient_credits")
+    stored = [path.read_bytes() for path in world.blobs_dir.rglob("*") if path.is_file()]
+    assert stored == [b"other"]
+
+
+async def test_fifty_posts_with_one_key_make_one_job(
+    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+) -> None:
+    body = {"upload_id": await upload(api, live)}
+    headers = live | {"Idempotency-Key": "the-same"}
+
+    async with asyncio.TaskGroup() as tasks:
+        posts = [
+            tasks.create_task(api.post("/transcriptions", headers=headers, json=body)) for _ in range(50)
+        ]
+    answers = [post.result() for post in posts]
+
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert Counter(answer.headers.get("idempotent-replayed") for answer in answers) == {None: 1, "true": 49}
+    assert {answer.status_code for answer in answers} == {202}
+    assert (await api.get("/transcriptions", headers=live)).json()["total"] == 1
+
+
+async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Path) -> None:
+    options = WorldOptions(tier_refusals={"premium_quality": "Its model is not there."})
+    async with (
+        alefbot_world(tmp_path, options) as world,
+        httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
+    ):
+        key = await world.key(await world.account())
+        body = {"upload_id": await upload(api, key)}
+        premium = await api.post(
+            "/transcriptions", headers=key, json=body | {"model_tier": "premium_quality"}
+        )
+        standard = await api.post("/transcriptions", headers=key, json=body | {"model_tier": "standard"})
+
+    assert code_of(premium) == (503, "engine_unavailable")
+    assert standard.status_code == 202
+
+
+# --- HTTP ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/*", "text/plain"),
+        ("application/*", "application/x-subrip"),
+        ("application/x-subrip;q=0, */*", "text/plain"),
+        ("application/x-subrip;q=0, text/*;q=0, */*;q=0.1", DOCX),
+        ("text/plain;q=0.5, */*;q=0.8", "application/x-subrip"),
+        ("text/plain;q=0, text/*", "application/x-subrip"),
+        ("*/*, text/plain", "text/plain"),
+        ("TEXT/PLAIN;Q=1.0", "text/plain"),
+        ("image/png", "application/x-subrip"),
+    ],
+)
+async def test_the_most_specific_range_says_how_much_a_format_is_liked(
+    api: httpx.AsyncClient, world: DialectWorld, accept: str, kind: str
+) -> None:
+    job_id, key = await told_job(api, world)
+
+    answer = await api.get(f"/transcriptions/{job_id}/artifact", headers=key | {"Accept": accept})
+
+    assert answer.headers["content-type"].partition(";")[0] == kind
+
+
+async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: DialectWorld) -> None:
+    job_id, key = await told_job(api, world)
+    path = f"/transcriptions/{job_id}/artifact"
+    etag = (await api.get(path, headers=key)).headers["etag"]
+
+    same = await api.get(path, headers=[*key.items(), ("If-None-Match", '"x,y"'), ("If-None-Match", etag)])
+    text = await api.get(path, headers=[*key.items(), ("Accept", "image/png"), ("Accept", "text/plain")])
+
+    assert (same.status_code, same.content) == (304, b"")
+    assert text.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [("*", 304), ('"no", W/{}', 304), ("{}", 304), ('"{}"', 200), ('"x{}', 200), ("", 200), ("W/", 200)],
+)
+async def test_if_none_match_by_the_letter(
+    api: httpx.AsyncClient, world: DialectWorld, sent: str, status: int
+) -> None:
+    job_id, key = await told_job(api, world)
+    etag = (await api.get(f"/transcriptions/{job_id}", headers=key)).headers["etag"]
+
+    answer = await api.get(f"/transcriptions/{job_id}", headers=key | {"If-None-Match": sent.format(etag)})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("filename", "shown"),
+    [
+        ("שיעור מתמטיקה.mp3", "שיעור מתמטיקה.docx"),
+        ("lecture.mp3", "lecture.docx"),
+        ("../../etc/passwd", "passwd.docx"),
+        ('a"b\r\nSet-Cookie: x.mp3', "a b Set-Cookie x.docx"),
+        ("invoice\u202exslx.mp3", "invoicexslx.docx"),
+        (" .mp3", None),
+    ],
+)
+async def test_an_artifact_is_called_after_its_file_in_any_script(
+    api: httpx.AsyncClient, world: DialectWorld, filename: str, shown: str | None
+) -> None:
+    job_id, key = await told_job(api, world, filename=filename)
+
+    answer = await api.get(f"/transcriptions/{job_id}/artifact.docx", headers=key)
+
+    disposition = answer.headers["content-disposition"]
+    plain, _, full = disposition.partition("; filename*=UTF-8''")
+    assert plain == f'attachment; filename="{job_id}.docx"'
+    assert disposition.isascii()
+    assert unquote(full) == (shown or "")
+    document = docx.Document(io.BytesIO(answer.content))
+    if shown is not None and "\r" not in filename and "\u202e" not in filename:
+        assert document.core_properties.title == shown.removesuffix(".docx")
+
+
+@pytest.mark.parametrize("prefix", ["", "/backend"])
+async def test_what_is_no_http_has_an_id_and_the_nested_body(tmp_path: Path, prefix: str) -> None:
+    settings = Settings(_env_file=None, api_prefix=prefix)
+    options = WorldOptions(settings=web_settings(api_prefix=settings.api_prefix))
+    async with alefbot_world(tmp_path, options) as world:
+        root = f"{prefix}/api/v1"
+        refused = [
+            (f"GET {root}/acc\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+            (f"FOO {root}/account HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+            (
+                f"PUT {root}/uploads/u/binary HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+                400,
+                "malformed_request",
+            ),
+            (f"GET {root}/account HTTP/1.1\r\nX: {'a' * 200_000}", 431, "head_too_large"),
+        ]
+        for request, status, code in refused:
+            head, _, body = (await _raw(world.url, request)).partition("\r\n\r\n")
+            assert head.startswith(f"HTTP/1.1 {status} ")
+            found = re.search(r"x-request-id: (req_[0-9a-f]{18})", head)
+            assert found is not None
+            error = httpx.Response(status, text=body).json()["error"]
+            assert list(error) == ["code", "message", "request_id", "details"]
+            assert (error["code"], error["request_id"]) == (code, found[1])
+        flat = await _raw(world.url, "FOO /v1/transcripts HTTP/1.1\r\n\r\n")
+        assert '"error": "malformed_request"' in flat
+        assert "x-request-id: " in flat
+
+
+async def _raw(url: str, request: str) -> str:
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request.encode("latin-1"))
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer.decode()
+
+
+async def test_a_page_may_read_why_its_method_is_wrong(api: httpx.AsyncClient, live: dict[str, str]) -> None:
+    origin = {"Origin": "https://app.example"}
+    preflight = await api.options("/account", headers=origin | {"Access-Control-Request-Method": "PATCH"})
+    answer = await api.patch("/account", headers=live | origin)
+
+    assert preflight.status_code == 200
+    assert "PATCH" in preflight.headers["access-control-allow-methods"]
+    assert code_of(answer) == (405, "method_not_allowed")
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_an_unknown_address_names_this_dialect_s_own(
+    api: httpx.AsyncClient, live: dict[str, str]
+) -> None:
+    answer = await api.get("/nothing", headers=live)
+
+    assert "POST /api/v1/transcriptions" in answer.json()["error"]["message"]
+
+
+async def test_before_a_page_beyond_the_end_comes_one_that_has_something(
+    api: httpx.AsyncClient, live: dict[str, str]
+) -> None:
+    upload_id = await upload(api, live)
+    for _ in range(3):
+        await api.post("/transcriptions", headers=live, json={"upload_id": upload_id})
+
+    links = (await api.get("/transcriptions?limit=2&cursor=900", headers=live)).json()["links"]
+
+    assert links["prev"] == "/api/v1/transcriptions?limit=2&cursor=1"
+    assert links["next"] is None
+
+
+# --- uploads ------------------------------------------------------------------------------------------------
+
+
+async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
+    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+) -> None:
+    upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
+    path = f"/uploads/{upload_id}/binary"
+    refused = asyncio.Event()
+    begun = asyncio.Semaphore(0)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"123"
+        begun.release()
+        await refused.wait()
+        yield b"45"
+
+    async with asyncio.TaskGroup() as tasks:
+        writers = [tasks.create_task(api.put(path, headers=live, content=slow())) for _ in range(MAX_WRITERS)]
+        for _ in range(MAX_WRITERS):
+            await begun.acquire()
+        answer = await api.put(path, headers=live, content=b"12345")
+        while answer.status_code == 200:  # the first pieces were sent, but have not all arrived
+            answer = await api.put(path, headers=live, content=b"12345")
+        refused.set()
+
+    assert code_of(answer) == (429, "queue_busy")
+    assert [writer.result().status_code for writer in writers] == [200] * MAX_WRITERS
+    assert (await api.put(path, headers=live, content=b"12345")).status_code == 200
+    stored = [path.read_bytes() for path in world.blobs_dir.rglob("*") if path.is_file()]
+    assert stored == [b"12345"]
