@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 THRESHOLD: Final = 40.0
+_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
+"""Escaped once more than needed, as templates do; no address has it for itself."""
 TIE_POINTS: Final = 1.0
 COMPARED: Final = 40
 """Files that are compared with the best one; a page with more has long been ambiguous or decided."""
@@ -60,6 +62,8 @@ class Finding:
     main: bool = False
     """Inside the page's `main` or `article`, beside nothing."""
     video: bool = False
+    recorded: bool = False
+    """The page says that it is an episode, so that a word in the address does not make it a live stream."""
     group: int | None = None
     """Findings of one player element share a group: they are formats of one audio."""
 
@@ -87,11 +91,13 @@ class Choice:
 
 # --- rejections ---------------------------------------------------------------------------------------------
 
-_PREVIEW = re.compile(
-    r"mp3-preview|cdns-preview|audiopreview|/audio/clips/|clip_\d|/previews?/|p\.scdn\.co/|[-_.]preview\.\w{2,4}$"
+CLIPS = re.compile(
+    r"mp3-preview|//[\w-]*cdn\w*-previews?[.-]|audiopreview|/audio/clips/|[-_./]preview\.\w{2,4}$|//p\.scdn\.co/"
     r"|samples\.audible|/audio[-_]?samples?/|audio-ssl\.itunes\.apple\.com/.*preview",
     re.IGNORECASE,
 )
+"""Samples that music platforms and shops give away instead of the recording."""
+_PREVIEW = re.compile(rf"{CLIPS.pattern}|clip_\d|/previews?/", re.IGNORECASE)
 _SOUND = re.compile(
     r"/plugins/|/(?:assets|static|dist|build|js|public|resources)/(?:\w+/)?(?:sounds?|sfx)/|googleassistant"
     r"|/sounds?/(?:ui|notif)|/prons?/|/pronunciations?/|_pron(?:unciation)?[/_.]|ssl\.gstatic\.com/dictionary"
@@ -100,13 +106,18 @@ _SOUND = re.compile(
     r"[\w-]*(?:second|sec|s)-(?:of-)?silence|captcha[\w-]*)\.(?:mp3|ogg|wav|m4a)$",
     re.IGNORECASE,
 )
-_LIVE = re.compile(
+_STATION_HOST = re.compile(
     r"streamguys|icecast|shoutcast|streamtheworld|radiojar\.com|zeno\.fm|ihrhls\.com|securenetsystems|streamon\.fm"
-    r"|\.radio\.co/|radionomy|stream\.live\.|sslstream|rndfnk\.com|\.ic\.llnwd\.|listen2myradio|rcast\.net|radiostreamlive|voscast|caster\.fm|live365"
-    r"|/live(?:/|\.m3u8|\.mp3|-?stream|$)|/;|/listen\.(?:pls|m3u)|livestream|live-stream|[-_/]live\.m3u8"
-    r"|//ice\d*\.\w+\.\w+/",
+    r"|\.radio\.co$|radionomy|stream\.live\.|sslstream|rndfnk\.com|\.ic\.llnwd\.|listen2myradio|rcast\.net"
+    r"|radiostreamlive|voscast|caster\.fm|live365|^ice\d+\.\w+\.\w+$",
     re.IGNORECASE,
 )
+_STATION_PATH = re.compile(
+    r"/live(?:\.m3u8|\.mp3|-?stream)?$|/;|/listen\.(?:pls|m3u)$|[-_/]live\.m3u8$|/live(?:/\w+)?/[\w-]+\.m3u8$",
+    re.IGNORECASE,
+)
+_LIVE_WORDS = re.compile(r"/live/|live-?stream|icecast|shoutcast", re.IGNORECASE)
+_LIVE_NAME = re.compile(r"\w{0,12}(?:livestream|icecast|shoutcast)\w{0,3}", re.IGNORECASE)
 # /dlf/01/128/mp3/stream.mp3: short names, bit rates; no date, no slug, no number of an episode.
 _LIVE_PATH = re.compile(
     r"(?:(?:0\d|32|48|64|96|128|192|256|320|[a-z][\w.]{0,11})/){0,4}(?:stream|listen|live)\d?(?:\.(?:mp3|aac|ogg|m3u8|pls))?",
@@ -124,8 +135,13 @@ _NARRATION_URL = re.compile(
 )
 
 
-def rejection(url: str, *, origin: str = "") -> str | None:  # noqa: PLR0911  # one reason a branch
-    """Say why this address can't be the audio of a page of this origin, `None` if it may be."""
+def rejection(  # noqa: PLR0911  # one reason a branch
+    url: str, *, origin: str = "", recorded: bool = False, title: frozenset[str] = frozenset()
+) -> str | None:
+    """Say why this address can't be the audio of a page of this origin, `None` if it may be.
+
+    `recorded` says that the page calls it an episode, `title` has the words of the page's title.
+    """
     if not urls.is_sane(url):
         return "no usable address (built by a script)"
     if url.lower().endswith(
@@ -138,23 +154,52 @@ def rejection(url: str, *, origin: str = "") -> str | None:  # noqa: PLR0911  # 
         return "a preview or clip"
     if _SOUND.search(url):
         return "a sound of the site, not its content"
-    if is_live(url, origin=origin):
+    if is_live(url, origin=origin, recorded=recorded, title=title):
         return "a live stream"
     return None
 
 
-def is_live(url: str, *, origin: str = "") -> bool:
-    """Tell whether the address looks like a radio station's endless stream to a page of this origin."""
-    if _LIVE.search(url):
+def is_live(
+    url: str, *, origin: str = "", recorded: bool = False, title: frozenset[str] = frozenset()
+) -> bool:
+    """Tell whether the address looks like a radio station's endless stream to a page of this origin.
+
+    Where only a word or a port says so, the name of a recording says more: a date, a title.
+    """
+    host, path = urls.host_of(url), urls.path_of(url).strip("/")
+    if _STATION_PATH.search(f"/{path}") or _LIVE_PATH.fullmatch(path):
         return True
-    if _LIVE_PATH.fullmatch(urls.path_of(url).strip("/")):
+    folder, _, name = path.rpartition("/")
+    stem = name.partition(".")[0].replace("-", "").replace("_", "")
+    station = bool(_STATION_HOST.search(host))
+    suspect = bool(station or _LIVE_WORDS.search(f"//{host}/{folder}/") or _LIVE_NAME.fullmatch(stem))
+    if not suspect:
+        port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
+        # On-demand files on such hosts lie in folders and carry dates or numbers.
+        shallow = not folder and not re.search(r"\d{4,}", path)
+        station_port = bool(port and port[1].startswith(("8", "9"))) and urls.origin_of(url) != origin
+        suspect = shallow and (station_port or bool(_LIVE_LABEL.fullmatch(host.split(".")[0])))
+    if not suspect or (recorded and not station):
+        return False
+    return not (_is_recording(url, title) and (urls.is_audio_url(url) or not station))
+
+
+_DATED = re.compile(r"(?<!\d)(?:19|20)\d\d[-_./]?(?:0[1-9]|1[0-2])(?:[-_./]?[0-3]\d)?(?!\d)|\d{6,}")
+_STATION_WORDS = re.compile(
+    r"^(?:live|stream|radio|fm|am|hq|lq|hd|high|low|web|main|\d+k?|mp3|aac|ogg|opus)$"
+)
+
+
+def _is_recording(url: str, title: frozenset[str]) -> bool:
+    """Tell whether the file's name is a recording's: it has a date, half of the title, or four words."""
+    name = urls.file_name(url).rpartition(".")[0]
+    if _DATED.search(name):
         return True
-    labels, path = urls.host_of(url).split("."), urls.path_of(url).strip("/")
-    port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
-    # On-demand files on such hosts lie in folders and carry dates or numbers.
-    shallow = "/" not in path and not re.search(r"\d{4,}", path)
-    station_port = bool(port and port[1].startswith(("8", "9"))) and urls.origin_of(url) != origin
-    return shallow and (station_port or bool(_LIVE_LABEL.fullmatch(labels[0])))
+    words = words_of(re.sub(r"[-_+.%]+", " ", name))
+    if len(words & title) >= max(2, len(title) / 2):
+        return True
+    telling = [word for word in re.split(r"[\W_]+", name) if len(word) > 1 and not _STATION_WORDS.match(word)]
+    return len(telling) >= 4
 
 
 def is_narration(text: str) -> bool:
@@ -211,11 +256,12 @@ def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False)
     """Choose among a page's findings. With `video`, only video files are looked at, else only audio."""
     rejected: list[Candidate] = []
     usable: list[Finding] = []
+    title = frozenset(page.title)
     for finding in findings:
         if finding.video is not video:
             continue
-        finding.url = urls.for_request(finding.url)
-        reason = rejection(finding.url, origin=page.origin)
+        finding.url = urls.for_request(_AMPERSAND.sub("&", finding.url))
+        reason = rejection(finding.url, origin=page.origin, recorded=finding.recorded, title=title)
         if reason is None:
             usable.append(finding)
         elif not any(candidate.url == finding.url for candidate in rejected):

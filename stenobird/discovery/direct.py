@@ -52,13 +52,16 @@ async def try_media(
     addresses = [lead.url, *urls.unwrapped(lead.url)]
     for position, address in enumerate(addresses):
         attempt = replace(lead, url=address)
-        opened = await _open(search, attempt, page_url, last=position == len(addresses) - 1)
-        if opened is not None:
-            if position:
-                attempt = replace(
-                    attempt, reason=f"{lead.reason}; its tracking prefix is dead and was left out"
-                )
-            return await _judge(search, attempt, opened, page_url)
+        last = position == len(addresses) - 1
+        opened = await _open(search, attempt, page_url, last=last)
+        if opened is None:
+            continue
+        if position:
+            attempt = replace(attempt, reason=f"{lead.reason}; its tracking prefix is dead and was left out")
+        found = await _judge(search, attempt, opened, page_url)
+        # Where a page answers, the domain of the prefix has been parked, or it is a player for what it wraps.
+        if found is not None or last or opened.sniffed.kind != "html":
+            return found
     return None
 
 

@@ -312,7 +312,7 @@ class _Enclosures:
         return bool(self._rows)
 
 
-def _enclosures(  # noqa: C901  # one way of naming an enclosure a branch
+def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a branch
     item: Any, first: dict[str, Any], base: str
 ) -> tuple[Candidate, ...]:
     found = _Enclosures(base)
@@ -320,7 +320,8 @@ def _enclosures(  # noqa: C901  # one way of naming an enclosure a branch
     for element in item.iter():
         name = _name(element)
         if name == "enclosure":
-            address = element.get("url") or element.get("href")
+            # The last two stand in no specification, but in feeds.
+            address = element.get("url") or element.get("href") or _text(element)
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
                 found.add("enclosure", original, element.get("type") or "", preferred=True)
             found.add("enclosure", address, element.get("type") or "")
@@ -328,6 +329,8 @@ def _enclosures(  # noqa: C901  # one way of naming an enclosure a branch
             found.add("atom_enclosure", element.get("href"), element.get("type") or "")
         elif name == "media:content":
             _add_media_content(found, element)
+        elif name == "atom:content" and element.get("src"):
+            found.add("atom_enclosure", element.get("src"), element.get("type") or "text/")
         elif name == "podcast:alternateenclosure":
             default = element.get("default") == "true"
             for child_name, child in _children(element):
@@ -337,9 +340,9 @@ def _enclosures(  # noqa: C901  # one way of naming an enclosure a branch
                     )
     if original:
         found.add("enclosure", original, "audio/")
-    link = _text(first.get("link"))
-    if link and urls.is_audio_url(link):
-        found.add("link", link, "")
+    for named in (_text(first.get("link")), _text(first.get("guid"))):
+        if named and (named.startswith(("http:", "https:", "/")) and urls.is_audio_url(named)):
+            found.add("link", named, "")
     if not found:
         found.add("description", _in_description(first), "")
     return found.best_first()

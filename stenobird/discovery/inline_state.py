@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.json_ld import parse_lenient
+from stenobird.discovery.lenient_json import parse_lenient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,7 +245,7 @@ def _assigned_value(text: str, position: int) -> Any | None:
 def _object_end(text: str, position: int) -> int | None:
     """Return where the object or list that starts at `position` ends, strings respected."""
     depth = 0
-    for match in re.compile(r"\"(?:[^\"\\]|\\.)*\"|[{}\[\]]", re.DOTALL).finditer(text, position):
+    for match in re.compile(r"\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|[{}\[\]]", re.DOTALL).finditer(text, position):
         if match[0] in "{[":
             depth += 1
         elif match[0] in "}]":

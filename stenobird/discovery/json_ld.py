@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.discovery import dates, urls
 from stenobird.discovery.candidates import Finding, is_narration
+from stenobird.discovery.episodes import plain
+from stenobird.discovery.lenient_json import parse_lenient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +54,10 @@ _LIST_KEYS: Final = frozenset(
         "comment",
     }
 )
+_MEDIA_KEYS: Final = frozenset({"audio", "associatedmedia", "encoding"})
+"""What stands under these keys of an episode is its media, whatever its type and however its address ends."""
+_MEDIA_KINDS: Final = frozenset({"audioobject", "mediaobject", "videoobject"})
+_OTHER_MEDIA: Final = frozenset({"imageobject", "textobject"})
 _NARRATION_WORDS = re.compile(
     r"text[- ]to[- ]speech|\btts\b|narrat|ai[- ]?(?:generated|voice|audio)|automated voice|synthetic"
     r"|read ?aloud"
@@ -78,6 +84,10 @@ class JSONLDFacts:
     is_episode: bool = False
     is_show: bool = False
     is_article: bool = False
+    names: set[str] = field(default_factory=set)
+    """Of the episodes that stand in no list."""
+    unread: list[str] = field(default_factory=list)
+    """Scripts that are broken beyond mending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,66 +101,80 @@ class _Place:
     depth: int = 0
     episode: int | None = None
     """Which episode node holds it: its media are formats of one audio."""
+    refers_to: str | None = None
+    """The id of the node that it only refers to."""
+
+    @property
+    def is_media(self) -> bool:
+        """Whether it is what an episode names as its media."""
+        return self.key in _MEDIA_KEYS and bool(self.kinds & _EPISODES)
 
 
 def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
     """Read all JSON-LD scripts of a page; broken ones are mended if that is easy, else skipped."""
     facts = JSONLDFacts()
-    for text in scripts:
+    numbers = itertools.count()
+    for text in dict.fromkeys(scripts):
         data = parse_lenient(text)
-        if data is not None:
-            budget = [MAX_NODES]
-            for node, place in _walk(data, _Place(), budget):
-                _read_node(node, place, facts, base)
+        if data is None:
+            facts.unread.append(text)
+            continue
+        nodes = list(_walk(data, _Place(), [MAX_NODES], numbers))
+        owners = {place.refers_to: place for _, place in nodes if place.refers_to}
+        for node, place in nodes:
+            owner = None if place.kinds else owners.get(str(node.get("@id")))
+            _read_node(node, owner or place, facts, base)
+    if len(facts.names) > 1:
+        # Several episodes, and nothing says which of them the page is about: its head has to.
+        facts.title = facts.published = facts.duration_seconds = facts.guid = facts.page_url = None
     return facts
 
 
-def parse_lenient(text: str) -> Any | None:
-    """Parse JSON as pages write it: in CDATA or comments, with raw line breaks or trailing commas."""
-    text = text.strip().removeprefix("\ufeff")
-    text = (
-        re.sub(r"^(?://\s*)?(?:<!--|<!\[CDATA\[)\s*|\s*(?://\s*)?(?:-->|\]\]>)\s*$", "", text)
-        .strip()
-        .rstrip(";")
-    )
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(re.sub(r",\s*([}\]])", r"\1", text), strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _walk(data: Any, place: _Place, budget: list[int]) -> Iterator[tuple[dict[str, Any], _Place]]:
+def _walk(
+    data: Any, place: _Place, budget: list[int], numbers: Iterator[int]
+) -> Iterator[tuple[dict[str, Any], _Place]]:
     """Yield every object with its place, parents first."""
     if budget[0] <= 0 or place.depth > MAX_DEPTH:
         return
     if isinstance(data, list):
         listed = place.listed or (place.key in _LIST_KEYS and len(data) > 1)
-        inner = _Place(place.name, place.kinds, place.key, listed, place.depth + 1, place.episode)
         for item in data:
-            yield from _walk(item, inner, budget)
+            yield from _walk(item, replace(place, listed=listed, depth=place.depth + 1), budget, numbers)
     elif isinstance(data, dict):
         budget[0] -= 1
-        yield data, place
-        kinds = _kinds(data)
-        name = _name(data) or place.name
-        # The budget only ever falls, so that it numbers the nodes.
-        episode = budget[0] if kinds & _EPISODES else place.episode
-        for key, value in data.items():
+        node = {_key(name): value for name, value in data.items()}
+        identity = node.get("@id")
+        if place.is_media and isinstance(identity, str) and len(node) <= 2:
+            place = replace(place, refers_to=identity)
+        yield node, place
+        kinds = _kinds(node)
+        name = _name(node) or place.name
+        episode = next(numbers) if kinds & _EPISODES else place.episode
+        for key, value in node.items():
             if isinstance(value, dict | list):
                 lower = key.lower()
                 listed = place.listed or (lower in _LIST_KEYS and isinstance(value, list) and len(value) > 1)
                 inner = _Place(name, kinds or place.kinds, lower, listed, place.depth + 1, episode)
-                yield from _walk(value, inner, budget)
+                yield from _walk(value, inner, budget, numbers)
+
+
+_PREFIX = re.compile(r"^(?:schema:|https?://schema\.org/)", re.IGNORECASE)
+_SPELLINGS: Final = {
+    name.lower(): name
+    for name in ("@type", "contentUrl", "embedUrl", "encodingFormat", "associatedMedia", "datePublished")
+}
+
+
+def _key(name: str) -> str:
+    """Return a property's name without its vocabulary, in the usual spelling."""
+    name = _PREFIX.sub("", name)
+    return _SPELLINGS.get(name.lower(), name)
 
 
 def _kinds(node: dict[str, Any]) -> frozenset[str]:
     value = node.get("@type")
     names = value if isinstance(value, list) else [value]
-    return frozenset(str(name).lower().rpartition("/")[2] for name in names if isinstance(name, str))
+    return frozenset(re.split(r"[/:#]", name)[-1].lower() for name in names if isinstance(name, str))
 
 
 def _name(node: dict[str, Any]) -> str | None:
@@ -172,10 +196,11 @@ def _read_node(  # noqa: C901  # one kind of node a branch
     kinds = _kinds(node)
     if len(facts.nodes) < 200 and kinds:
         facts.nodes.append({key: value for key, value in node.items() if not isinstance(value, dict | list)})
-    if kinds & {"audioobject", "mediaobject"} or ("videoobject" in kinds and "audioobject" not in kinds):
+    if kinds & _MEDIA_KINDS or (place.is_media and not kinds):
         _read_media(node, kinds, place, facts, base)
     if kinds & _EPISODES and not place.listed:
         facts.is_episode = True
+        facts.names.add(plain(_name(node)))
         _read_facts(node, facts, base)
     elif (
         kinds & _SHOWS and place.key not in {"partofseries", "partofseason", "ispartof"} and not place.listed
@@ -189,11 +214,12 @@ def _read_node(  # noqa: C901  # one kind of node a branch
             feed = urls.absolute(base, value)
             if feed:
                 facts.feeds.append(feed)
-    if not kinds & {"audioobject", "videoobject", "imageobject", "mediaobject"}:
+    if not kinds & (_MEDIA_KINDS | _OTHER_MEDIA) and not (place.is_media and not kinds):
         for key in ("audio", "associatedMedia", "encoding", "contentUrl", "audioUrl"):
             address = node.get(key)
             if isinstance(address, str):
-                _add(address, node, place, facts, base, needs_extension=key != "audio")
+                told = key == "audio" or (key in {"associatedMedia", "encoding"} and kinds & _EPISODES)
+                _add(address, node, place, facts, base, needs_extension=not told)
 
 
 def _read_media(
@@ -202,12 +228,14 @@ def _read_media(
     media_type = " ".join(
         str(node.get(key) or "") for key in ("encodingFormat", "fileFormat", "@type")
     ).lower()
-    is_audio = "audioobject" in kinds or "audio" in media_type
+    # An episode's media is audio unless it says otherwise, however its address ends: it is sniffed anyway.
+    foreign = "videoobject" in kinds or any(kind in media_type for kind in ("video", "image", "text", "html"))
+    is_audio = "audioobject" in kinds or "audio" in media_type or (place.is_media and not foreign)
     for value in _strings(node.get("contentUrl")):
         _add(value, node, place, facts, base, needs_extension=not is_audio)
     if not node.get("contentUrl"):
         for value in _strings(node.get("url")):
-            _add(value, node, place, facts, base, needs_extension=True)
+            _add(value, node, place, facts, base, needs_extension=not (is_audio and place.is_media))
     if is_audio and not place.listed:
         for value in _strings(node.get("embedUrl")):
             player = urls.absolute(base, value)
@@ -242,6 +270,7 @@ def _add(
             aside=place.listed,
             narration=narrated,
             video=video,
+            recorded=in_episode,
             group=-100 - place.episode if place.episode is not None and not place.listed else None,
         )
     )

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
+MAX_REFRESHES: Final = 2
 SEARCH_SECONDS: Final = 180.0
 _NOTHING: Final[dict[Stage, str]] = {
     "resolving_directory": "The podcast directory gives nothing that fits.",
@@ -270,9 +271,7 @@ class _Climb:
 
     async def _from_page(self, *, generic: bool) -> FoundAudio | None:
         search = self._search
-        page = await self._read_page(None)
-        if page is not None and page.refresh and not page.candidates and not page.feeds:
-            page = await self._read_page(page.refresh) or page
+        page = await self._landing_page()
         if page is None:
             return None
         self._page = page
@@ -298,6 +297,14 @@ class _Climb:
         if found is None and generic:
             found = await self._from_videos(page)
         return found
+
+    async def _landing_page(self) -> PageFacts | None:
+        """Return the submitted page, or where one that has nothing to say sends its reader."""
+        page = await self._read_page(None)
+        for _ in range(MAX_REFRESHES):
+            if page is not None and page.refresh and not page.candidates and not page.feeds:
+                page = await self._read_page(page.refresh) or page
+        return page
 
     async def _oembed_frames(self, page: PageFacts) -> tuple[str, ...]:
         """Return the players that the page's oEmbed endpoint offers; WordPress offers the page itself."""

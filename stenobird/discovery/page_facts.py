@@ -342,4 +342,28 @@ def _refresh(tree: Any, base: str) -> str | None:
         )
         if match and int(match[1]) <= 5:
             return urls.absolute(base, match[2])
-    return None
+    return _scripted_refresh(tree, base)
+
+
+_LOCATION = re.compile(
+    r"(?:^|[\s;{(])(?:window\.|document\.|top\.|self\.)?location(?:\.href)?\s*"
+    r"(?:=\s*|\.(?:replace|assign)\(\s*)[\"']((?:https?:)?/[^\"'\s<>]{1,2000})[\"']"
+)
+MAX_WORDLESS_CHARACTERS: Final = 200
+"""A page with more text than that is there to be read, wherever its scripts may lead."""
+
+
+def _scripted_refresh(tree: Any, base: str) -> str | None:
+    """Return where the only script of an otherwise empty page sends its reader, as link shorteners do."""
+    scripts = [script for script in islice(tree.iter("script"), 4) if not script.get("src")]
+    body = next(tree.iter("body"), None)
+    if len(scripts) != 1 or len(scripts[0].text or "") > 4096:
+        return None
+    own = scripts[0].text or ""
+    said = (
+        text_of(body, MAX_WORDLESS_CHARACTERS * 2).replace(" ".join(own.split()), "")
+        if body is not None
+        else ""
+    )
+    match = _LOCATION.search(own.replace("\\/", "/"))
+    return urls.absolute(base, match[1]) if match and len(said) <= MAX_WORDLESS_CHARACTERS else None

@@ -33,7 +33,20 @@ _MICRODATA = etree.XPath(
     "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url'"
     " or @itemprop='associatedMedia' or @itemprop='encoding']"
 )
+_SPEAKING = re.compile(r"\sdata-(?:audio|mp3|podcast|episode)[\w-]*\s*=", re.IGNORECASE)
+_SPEAKING_ATTRIBUTES = etree.XPath(
+    "//@*[name()='data-audio' or name()='data-audio-url' or name()='data-audio-src' or name()='data-audiourl'"
+    " or name()='data-audio-file' or name()='data-mp3' or name()='data-mp3-url' or name()='data-podcast-url'"
+    " or name()='data-episode-audio' or name()='data-audio-source']"
+)
+_ADDRESS = re.compile(r"(?:https?:)?/[^\s\"'<>{}]{3,2000}$", re.IGNORECASE)
+_NO_AUDIO: Final = frozenset(
+    {"jpg", "jpeg", "png", "gif", "webp", "svg", "html", "htm", "js", "css", "xml", "rss", "json"}
+    | {"mp4", "webm", "vtt", "srt", "txt", "pdf", "m3u8"}
+)
 _OWN_TECHNIQUE: Final = frozenset({"audio", "video", "source", "amp-audio", "amp-video", "script", "img"})
+_END = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
+_BEHIND_THE_END = re.compile(r"</html\s*>\s*(?:<!--[^>]{0,2000}-->\s*)*<[a-z]", re.IGNORECASE)
 _ENCYCLOPAEDIAS: Final = ("wikipedia.org", "wiktionary.org")
 _SOURCE_ATTRIBUTES: Final = (
     "src",
@@ -61,6 +74,9 @@ def _tree(text: str) -> Any | None:
     clean = text.replace("\x00", "")
     if not clean.strip():
         return None
+    if _BEHIND_THE_END.search(clean):
+        # libxml2 drops what follows `</html>`; browsers put it into the body.
+        clean = _END.sub("", clean)
     parser = html.HTMLParser(
         encoding="utf-8", recover=True, no_network=True, remove_comments=True, huge_tree=True
     )
@@ -78,7 +94,7 @@ class _PageReader:
         self.source = source
         self.hints = {match[0] for match in AUDIO_HINT.finditer(source)}
         self.url = url
-        base = next((element.get("href") for element in tree.iter("base")), None)
+        base = next((base for element in tree.iter("base") if (base := element.get("href"))), None)
         self.base = (urls.absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
@@ -98,9 +114,12 @@ class _PageReader:
         self._from_players()
         self._from_microdata()
         self._from_attributes()
+        self._from_speaking_attributes()
         for _, kind, text in scripts:
             if "ld+json" not in kind:
                 self._from_script(text)
+        for text in structured.unread:
+            self._from_script(text)
         page = PageWords(
             _title_words(head),
             urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url),
@@ -235,6 +254,9 @@ class _PageReader:
             tag = element.tag.lower()
             if tag == "a" and name == "href":
                 self._from_link(element, str(value))
+            elif tag == "a" and name == "download":
+                # The file's name: the address itself says nothing.
+                self._from_link(element, element.get("href") or "", named=True)
             elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _is_preview_meta(element):
                 continue
             elif name.startswith("on"):
@@ -249,9 +271,18 @@ class _PageReader:
                     # JSON in an attribute may list many episodes; plain values are formats of one.
                     group=None if value.lstrip()[:1] in {"{", "["} else self._group_of(element),
                 )
+
+    def _from_speaking_attributes(self) -> None:
+        """Add addresses that do not end like audio where type or attribute says that they are."""
         for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
+        for value in _SPEAKING_ATTRIBUTES(self.tree) if _SPEAKING.search(self.source) else ():
+            element = value.getparent()
+            url = urls.absolute(self.base, value) if _ADDRESS.match(value) else None
+            if url and not urls.is_audio_url(url) and urls.extension(url) not in _NO_AUDIO:
+                context = f"{labels(element)} {text_of(element)} {heading_near(element)}"
+                self._add(url, "page.attribute", element, context=context, group=self._group_of(element))
 
     def _hinting_values(self) -> list[Any]:
         """Return the attribute values that hold an audio ending which the page's source has somewhere."""
@@ -282,9 +313,9 @@ class _PageReader:
             self._element_groups[element] = self._groups
         return self._element_groups[element]
 
-    def _from_link(self, element: Any, reference: str) -> None:
+    def _from_link(self, element: Any, reference: str, *, named: bool = False) -> None:
         url = urls.absolute(self.base, reference)
-        typed = (element.get("type") or "").lower().startswith("audio/")
+        typed = named or (element.get("type") or "").lower().startswith("audio/")
         if url is None or not (typed or urls.is_audio_url(url)):
             return
         if element.getparent() is not None and element.getparent().tag == "audio":

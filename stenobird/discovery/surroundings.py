@@ -55,7 +55,10 @@ _EVIDENCE = re.compile(
     r"download|herunterladen|télécharger|telecharger|descargar|scarica|baixar|downloaden|ladda ner|last ned"
     r"|\bhent\b"
     r"|pobierz|скачать|ダウンロード|下载|下載|다운로드|listen|anhören|nachhören|hören|écouter|ecouter|réécouter|escuchar|escucha"
-    r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
+    r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|收听|收聽|聆听|聆聽|音频|音頻|音檔"
+    r"|듣기|오디오|استمع|تحميل|להאזנה|האזינו|הורדה|सुनें|डाउनलोड|ฟัง|ดาวน์โหลด|dinle|\bindir\b|dengar|unduh|nghe\b"
+    r"|tải về|poslech|stáhn|hallgat|letölt|ascult|descarc|слухати|завантаж|скачай|ακούστε|κατεβάστε"
+    r"|lyt\b|lataa|slušaj|preuzmi|escolta|baixa|ouça|descarregar|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
     r"|audio|play\b|episode|folge\b|radio",
     re.IGNORECASE,
 )

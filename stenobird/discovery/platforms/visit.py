@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote
 
 from stenobird.discovery import urls
+from stenobird.discovery.candidates import CLIPS
 from stenobird.discovery.charsets import decode_html
 from stenobird.discovery.platforms.fields import merged
 from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
     from stenobird.discovery.directory import PodcastDirectory
     from stenobird.discovery.rungs import PageFacts, SearchContext
-
-CLIPS = re.compile(
-    r"mp3-preview|cdns?t?-preview|audiopreview|/audio/clips/|[/_-]preview\.(?:mp3|m4a)", re.IGNORECASE
-)
-"""Thirty-second samples that music platforms offer instead of the recording."""
 
 
 class _Value(str):
