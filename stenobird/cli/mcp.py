@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 
 import click
 
@@ -24,7 +26,7 @@ from stenobird.errors import ConfigurationError
 def mcp(api: str, key: str | None) -> None:
     """Serve agents over the Model Context Protocol: the tools transcribe, status and result.
 
-    An agent starts this itself, with STENOBIRD_API_KEY in its environment.
+    An agent starts this itself, with STENOBIRD_API_KEY in its environment; see docs/how-to/agents.md.
     """
     try:
         from stenobird.mcp import create_server  # noqa: PLC0415  # an extra
@@ -32,6 +34,13 @@ def mcp(api: str, key: str | None) -> None:
         raise ConfigurationError(
             'The MCP server needs the package "mcp". Install it with: pip install "stenobird[mcp]"'
         ) from exc
+
+    if sys.stdin.isatty():
+        click.echo("Waiting for an agent on standard input. Ctrl-D ends it.", err=True)
+
+    # The SDK reads standard input in a thread that nothing can interrupt: a Ctrl-C that Python handles would
+    # wait for the next line. The kernel closes what there is to close.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     async def run() -> None:
         async with AsyncStenobirdClient(api, api_key=key or None) as client:

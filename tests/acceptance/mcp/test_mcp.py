@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mcp import ClientSession, StdioServerParameters
+from mcp import ClientSession, McpError, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 
 from stenobird.errors import AudioSourceNotFound
 from stenobird.testing.web_world import WebWorld, web_world
@@ -62,6 +65,12 @@ async def test_tools_are_listed_with_their_schemas(world: WebWorld) -> None:
     assert tools["transcribe"].inputSchema["required"] == ["url"]
     assert tools["status"].annotations is not None
     assert tools["status"].annotations.readOnlyHint is True
+    for name, fields in (
+        ("transcribe", {"id", "status", "text", "next_offset", "note"}),
+        ("status", {"status", "terminal", "result_ready"}),
+        ("result", {"text", "next_offset", "characters"}),
+    ):
+        assert fields <= (tools[name].outputSchema or {})["properties"].keys()
 
 
 async def test_transcript_arrives_with_progress_and_can_be_fetched_again(world: WebWorld) -> None:
@@ -124,6 +133,132 @@ async def test_failures_are_tool_errors_with_code_and_remedy(world: WebWorld) ->
         unknown = await session.call_tool("status", {"transcript_id": "tr_unknown"})
         assert unknown.isError
         assert "transcript_not_found: " in _text(unknown)
+
+
+async def test_transcript_that_takes_longer_than_a_client_waits_is_come_back_to(world: WebWorld) -> None:
+    async with _agent(world) as session:
+        answer = await session.call_tool("transcribe", {"url": URL, "wait_seconds": 0})
+        said: Any = answer.structuredContent
+        assert (answer.isError, said["status"], said.get("text")) == (False, "queued", None)
+        assert "Call result with this id" in said["note"]
+
+        early = await session.call_tool("result", {"transcript_id": said["id"], "wait_seconds": 0})
+        assert early.isError
+        assert "transcript_not_ready: " in _text(early)
+
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(_work(world, "Hello."))
+            result = await session.call_tool("result", {"transcript_id": said["id"]})
+        assert work.result() == said["id"]
+        assert _text(result) == "Hello.\n"
+    assert sum((await world.store.counts()).values()) == 1
+
+
+async def test_long_text_comes_in_pages_and_whole_as_a_resource(world: WebWorld) -> None:
+    key, _ = await world.keys.create()
+    texts = [f" word{number:04}" * 200 for number in range(40)]
+    async with _agent(world, key) as session:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_work(world, *texts))
+            answer = await session.call_tool("transcribe", {"url": URL})
+        said: Any = answer.structuredContent
+        assert len(_text(answer)) < 32_000
+        assert f"Call result with offset {said['next_offset']}" in said["note"]
+        link: Any = answer.content[1]
+        whole: Any = (await session.read_resource(link.uri)).contents[0]
+
+        pages = []
+        content: Any = {"next_offset": 0}
+        while content["next_offset"] is not None:
+            offset = content["next_offset"]
+            page = await session.call_tool("result", {"transcript_id": said["id"], "offset": offset})
+            content = page.structuredContent
+            assert content["text"] == _text(page)
+            # No word is parted.
+            assert content["text"][-1].isspace()
+            pages.append(content["text"])
+        assert len(pages) == 3
+        assert "".join(pages) == whole.text
+        assert whole.text.split() == "".join(texts).split()
+        assert whole.text.startswith(said["text"])
+
+        past = await session.call_tool("result", {"transcript_id": said["id"], "offset": 10**9})
+        assert (_text(past), past.isError) == ("", False)
+
+
+async def test_client_that_cancels_leaves_the_transcript_going(world: WebWorld) -> None:
+    key, _ = await world.keys.create()
+    async with _agent(world, key) as session, asyncio.TaskGroup() as tasks:
+        told = asyncio.Event()
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            told.set()
+
+        calling = tasks.create_task(_cancelled(session, note))
+        job_id = await _started(world)
+        await told.wait()
+        request_id = session._request_id - 1  # the SDK sends no cancellation by itself
+        params = CancelledNotificationParams(requestId=request_id)
+        await session.send_notification(ClientNotification(CancelledNotification(params=params)))
+        await calling
+        await world.worker.say(job_id, "Hello.")
+        await world.worker.complete(job_id)
+        assert _text(await session.call_tool("result", {"transcript_id": job_id})) == "Hello.\n"
+
+
+async def _cancelled(session: ClientSession, note: Any) -> None:
+    with pytest.raises(McpError):
+        await session.call_tool("transcribe", {"url": URL}, progress_callback=note)
+
+
+@pytest.mark.parametrize("how", ["end of input", signal.SIGTERM, signal.SIGINT])
+async def test_nothing_but_the_protocol_is_on_standard_output_and_it_ends_when_told(
+    world: WebWorld, how: Any
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "STENOBIRD_API_URL": world.url, "NO_PROXY": "*"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stenobird", "mcp"),
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    client = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    for message in (
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        "no protocol at all",
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "nope", "arguments": {}}},
+        {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "transcribe"}},
+        {
+            "jsonrpc": "2.0",
+            "id": 4,
+            "method": "tools/call",
+            "params": {"name": "transcribe", "arguments": {"url": URL}},
+        },
+    ):
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+    await process.stdin.drain()
+    # The last call is under way when the end comes.
+    job_id = await _started(world)
+    if how == "end of input":
+        process.stdin.close()
+    else:
+        process.send_signal(how)
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 15)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert all(json.loads(line)["jsonrpc"] == "2.0" for line in out.splitlines())
+    assert b"Traceback" not in err
+    assert (await world.store.get(job_id)) is not None
 
 
 def _text(answer: Any) -> str:
