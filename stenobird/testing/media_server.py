@@ -250,6 +250,11 @@ class ThreadedMediaServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def release(self, resource: Resource) -> None:
+        """Let an answer that pauses go on, from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(resource.go_on.set)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
