@@ -53,5 +53,8 @@ class IdempotencyStore(Protocol):
     async def abandon(self, claim: IdempotencyClaim) -> None:
         """Let the next request take over at once: whether something was made is not known."""
 
+    async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
+        """Remove a stored answer that is no longer good; nothing happens when there is another by now."""
+
     async def purge(self) -> int:
         """Delete what is older than 24 hours; return how many there were."""

@@ -107,6 +107,15 @@ class SqlIdempotencyStore:
         async with self._db.write() as connection:
             await connection.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
 
+    async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
+        """Remove a stored answer that is no longer good; nothing happens when there is another by now."""
+        async with self._db.write() as connection:
+            await connection.execute(
+                delete(idempotency).where(
+                    idempotency.c.scope_hash == scope_hash, idempotency.c.body == answer.body
+                )
+            )
+
     async def purge(self) -> int:
         """Delete what is older than 24 hours; return how many there were."""
         async with self._db.write() as connection:

@@ -105,6 +105,16 @@ class Idempotency:
                 return _replay(claim)
             return await self._make(claim, make)
 
+    async def withdraw(self, request: Request, caller: Caller | None, replayed: Response) -> None:
+        """Forget an answer that `once` has replayed, since what it speaks of is of no use any more.
+
+        The next request with the key makes something new. Raises `StorageUnavailable`.
+        """
+        scope_hash = _scope_hash(request, caller, request.headers["idempotency-key"])
+        headers = {name: value for name, value in replayed.headers.items() if name in _KEPT_HEADERS}
+        answer = StoredAnswer(replayed.status_code, headers, bytes(replayed.body).decode())
+        await self._store.withdraw(scope_hash, answer)
+
     async def _make(self, claim: IdempotencyClaim, make: Callable[[str], Awaitable[Response]]) -> Response:
         try:
             response = await make(claim.resource_id)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.errors import TranscriptCancelled, UploadTooLarge
-from stenobird.web.openapi.parts import SCHEMAS, Answer, Operation, json_of, path, ref
+from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch, TranscriptCancelled, UploadTooLarge
+from stenobird.web.openapi.parts import SCHEMAS, Answer, Operation, json_of, parameter, path, ref
 from stenobird.web.openapi.stenobird_dialect import CREATE_ERRORS, JOB_ERRORS
 
 if TYPE_CHECKING:
@@ -48,9 +48,18 @@ def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
             tag,
             operation_id,
             {200: Answer("In the response_format asked for, or streamed.", content, ("X-Transcript-ID",))},
-            (*CREATE_ERRORS, UploadTooLarge, TranscriptCancelled, *JOB_ERRORS),
+            (
+                *CREATE_ERRORS,
+                UploadTooLarge,
+                TranscriptCancelled,
+                IdempotencyMismatch,
+                IdempotencyInProgress,
+                *JOB_ERRORS,
+            ),
             description="Point an OpenAI SDK at /v1 of this service. The transcript is cancelled, unbilled, "
-            "when the client hangs up before its end.",
+            "when the client hangs up before its end. With an Idempotency-Key it goes on instead: the same "
+            "request, sent again within 24 hours, gets its words and is not billed anew.",
+            parameters=[parameter("IdempotencyKey")],
             body={
                 "multipart/form-data": {"schema": ref("AudioForm")},
                 "application/json": {

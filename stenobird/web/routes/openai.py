@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -17,8 +18,11 @@ from stenobird.errors import (
     QueueBusy,
     ReadOnlyKey,
     StenobirdError,
+    TranscriptNotFound,
 )
+from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
+from stenobird.web.idempotency import REPLAYED
 from stenobird.web.limits import headers_of, limit_request
 from stenobird.web.openai.answers import Deltas, document, openai_error
 from stenobird.web.openai.wish import read_wish
@@ -80,7 +84,8 @@ class _Audio:
     """Audio in, its transcript out, on one connection.
 
     The job lives as long as the connection: a client that hangs up, or a shutdown, cancels it, so that nobody
-    pays for words that were never delivered; the SDKs then send the request again.
+    pays for words that were never delivered; the SDKs then send the request again. With an `Idempotency-Key`
+    it goes on, and the request that is sent again gets its words: see docs/decisions/0050.
     """
 
     def __init__(self, task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore) -> None:
@@ -104,26 +109,74 @@ class _Audio:
             self._receiving,
             read_wish(request, self._task, max_file_bytes=services.settings.max_audio_bytes) as wish,
         ):
-            job = await self._create(request, services, caller, wish)
-        headers = {**_NO_STORE, "X-Transcript-ID": job.id}
-        if wish.stream:
+            keyed = services.idempotency is not None and "idempotency-key" in request.headers
+            if keyed:
+                job, headers = await self._create_once(request, services, caller, wish)
+            else:
+                job, headers = await self._create(request, services, caller, wish), {}
+        headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
+        # Who sends a key comes back with it: the job may go on alone, and is there then.
+        if keyed:
+            events = services.jobs.stream(job.id, caller, 0)
+        else:
             events = _cancelled_unless_done(services, job, caller)
+        if wish.stream:
             return _DeltaStream(events, streams_of(request), headers)
-        await _wait_for_end(request, services, job, caller)
+        await _wait_for_end(request, services, events)
         job, transcript = await services.jobs.result(job.id, caller)
         body, media_type = await asyncio.to_thread(document, wish, job, transcript)
         return Response(body, headers={**headers, "Content-Type": media_type})
 
     async def _create(
-        self, request: Request, services: WebServices, caller: Caller, wish: AudioWish
+        self,
+        request: Request,
+        services: WebServices,
+        caller: Caller,
+        wish: AudioWish,
+        job_id: str | None = None,
     ) -> JobRecord:
         create = wish.create
         if wish.file is not None:
             upload_id = await _store(services, caller, wish.file)
             create = create.model_copy(update={"upload_id": upload_id})
         return await services.jobs.create(
-            create, caller=caller, base_url=base_url_of(request), origin="openai"
+            create, caller=caller, base_url=base_url_of(request), origin="openai", job_id=job_id
         )
+
+    async def _create_once(
+        self, request: Request, services: WebServices, caller: Caller, wish: AudioWish
+    ) -> tuple[JobRecord, dict[str, str]]:
+        """Return the job of the request's key, and what the answer's headers say of it.
+
+        What is kept is the job's id, not its words, so that nothing of a deleted transcript stays. A job that
+        failed, was cancelled or is gone is no answer to repeat: then a new one is made.
+        """
+        assert services.idempotency is not None
+
+        async def make(job_id: str) -> Response:
+            job = await self._create(request, services, caller, wish, job_id)
+            return JSONResponse({"id": job.id}, 202)
+
+        async def admit() -> None:
+            """Refuse nothing: the request was counted before its body was read."""
+
+        body = await wish.fingerprint()
+        while True:
+            made = await services.idempotency.once(
+                request, caller, body, new_id=new_job_id, admit=admit, make=make
+            )
+            replayed = REPLAYED in made.headers
+            try:
+                job = await services.jobs.get(json.loads(bytes(made.body))["id"], caller)
+            except TranscriptNotFound:
+                if not replayed:
+                    raise
+            else:
+                if not replayed:
+                    return job, {}
+                if job.status not in {"failed", "cancelled"} and not job.cancel_requested:
+                    return job, {REPLAYED: "true"}
+            await services.idempotency.withdraw(request, caller, made)
 
 
 async def _store(services: WebServices, caller: Caller, file: UploadFile) -> str:
@@ -168,14 +221,16 @@ async def _cancelled_unless_done(
             await services.jobs.cancel_or_delete(job.id, caller)
 
 
-async def _wait_for_end(request: Request, services: WebServices, job: JobRecord, caller: Caller) -> None:
-    """Return when the job has ended. Raises `EngineUnavailable` when the service stops before."""
+async def _wait_for_end(
+    request: Request, services: WebServices, events: AsyncGenerator[EventRow | None, None]
+) -> None:
+    """Return when the events have ended. Raises `EngineUnavailable` when the service stops before."""
     failure: StenobirdError | None = None
 
     async def read() -> None:
         nonlocal failure
         try:
-            async with aclosing(_cancelled_unless_done(services, job, caller)) as events:
+            async with aclosing(events):
                 async for _ in events:
                     pass
         except StenobirdError as error:

@@ -125,3 +125,19 @@ async def test_old_rows_are_purged(store: SqlIdempotencyStore, database: Databas
     assert await store.purge() == 0
     await let_pass(database, KEPT_SECONDS + 1)
     assert await store.purge() == 1
+
+
+async def test_an_answer_is_withdrawn_only_as_long_as_it_is_the_one_that_is_stored(
+    store: SqlIdempotencyStore,
+) -> None:
+    await store.answer(await claim(store), ANSWER)
+    await store.withdraw("scope", StoredAnswer(202, {}, '{"id":"tr_0"}'))
+    await store.withdraw("another scope", ANSWER)
+    assert await store.look("scope", "b") == ANSWER
+    await store.withdraw("scope", ANSWER)
+    assert await store.look("scope", "b") is None
+    assert (await claim(store, "tr_2", body="other")).resource_id == "tr_2"
+    # A claim is no answer, so nothing takes it away.
+    await store.withdraw("scope", ANSWER)
+    with pytest.raises(IdempotencyInProgress):
+        await store.look("scope", "other")
