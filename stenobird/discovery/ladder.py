@@ -30,7 +30,7 @@ from stenobird.discovery.direct import Clip, try_media
 from stenobird.discovery.outcome import failure, refusal
 from stenobird.discovery.platforms.fields import merged
 from stenobird.discovery.players import one_each, player_frames
-from stenobird.discovery.rungs import EpisodeFacts, FeedLead, MediaLead
+from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.search import FEED_BYTES, Search
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
 from stenobird.sources import Verdict
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stenobird.discovery.parser import DocumentParser
-    from stenobird.discovery.rungs import FeedFacts, FoundSource, PageFacts, PlatformRule, Rung, SearchContext
+    from stenobird.discovery.rungs import FeedFacts, PageFacts, PlatformRule, Rung, SearchContext
     from stenobird.discovery.search import Opened
     from stenobird.discovery.web import WebClient
     from stenobird.ports import FoundAudio, VerdictSink
@@ -146,18 +146,16 @@ class _Climb:
         self, rung: Rung, context: SearchContext, *, keep_errors: bool = True
     ) -> FoundSource | None:
         """Ask a rung; what stands in its way is reported, kept for the end, and never ends the search."""
-        self._stood_in_the_way = True
         try:
             answer = await rung.try_(context)
-        except JobError as exc:
-            if keep_errors:
-                self._held.append(exc)
-            await self._search.report(rung.stage, "failed", exc.message)
-            return None
-        except EgressError as exc:
-            await self._search.report(rung.stage, "failed", exc.message)
-            return None
-        self._stood_in_the_way = False
+        except (JobError, EgressError) as exc:
+            answer = FoundSource(failure=exc)
+        failure = answer.failure if answer is not None else None
+        self._stood_in_the_way = failure is not None
+        if failure is not None:
+            await self._search.report(rung.stage, "failed", failure.message)
+        if keep_errors and isinstance(failure, JobError):
+            self._held.append(failure)
         return answer
 
     async def _take(
@@ -441,21 +439,14 @@ class _Climb:
     ) -> tuple[FoundAudio | None, bool]:
         """Return what a platform knows of its player, and whether the player's own page is worth nothing."""
         search = self._search
-        try:
-            answer = await rule.try_(search.at(url, page.episode))
-        except JobError as exc:
-            # The platform refuses for good (music, encrypted): its page has nothing better.
-            await search.report(rule.stage, "failed", exc.message)
-            return None, True
-        except EgressError as exc:
-            await search.report(rule.stage, "failed", exc.message)
-            return None, False
+        answer = await self._ask(rule, search.at(url, page.episode), keep_errors=False)
         if answer is None:
             return None, False
         found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
         if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
             search.wanted = merged(answer.wanted, search.wanted)
-        return found, answer.final
+        # A platform that refuses for good (music, encrypted) has nothing better on the player's page.
+        return found, answer.final or isinstance(answer.failure, JobError)
 
     # --- beyond the page ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from stenobird.sources import NO_HEADERS, Candidate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stenobird.errors import EgressError, JobError
     from stenobird.sources import Stage, Verdict
 
 NO_META: Mapping[str, tuple[str, ...]] = MappingProxyType({})
@@ -119,13 +120,15 @@ class FoundSource:
     """A rung's answer. `media` is tried in order, then `feeds`; `wanted` sharpens what later rungs look for.
 
     With `final`, the generic page rung adds nothing (the page is an application shell, its `og:audio` a
-    clip): if the leads fail, only feeds, directory and extractor follow.
+    clip): if the leads fail, only feeds, directory and extractor follow. `failure` is what stood in the way
+    of a rung that has no leads but has learnt something, or knows that the page is worth nothing.
     """
 
     media: tuple[MediaLead, ...] = ()
     feeds: tuple[FeedLead, ...] = ()
     wanted: EpisodeFacts | None = None
     final: bool = False
+    failure: EgressError | JobError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,8 @@ class SearchContext(Protocol):
     """One search as a rung sees it. Everything that is fetched is cached by URL and counted.
 
     A rung may let `EgressError` out: the ladder takes it as this rung's failure and goes on. A `JobError`
-    that a rung raises is kept, the ladder goes on, and it is what the client sees if nothing else is found.
+    that a rung raises, or answers as `failure`, is kept, the ladder goes on, and it is what the client sees
+    if nothing else is found.
     """
 
     submitted_url: str

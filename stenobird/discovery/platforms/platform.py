@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -112,7 +112,8 @@ class PlatformRung:
         """Follow the route's ways until one has found media; those that cost nothing are followed anyway.
 
         A way whose request fails, or that knows why there is nothing, is passed over while another is left:
-        layouts and APIs change. When none found anything, the first failure is what the ladder hears.
+        layouts and APIs change. When none found anything, the first failure is what the ladder hears, with
+        what was learnt and whether the page is worth anything.
         """
         routed = self._platform.route(context.url)
         if routed is None:
@@ -128,6 +129,8 @@ class PlatformRung:
             except (EgressError, JobError) as error:
                 failure = failure or error
         found = visit.found(final=route.final)
-        if failure is not None and not (visit.media or visit.feeds):
+        if failure is None or visit.media or visit.feeds:
+            return found
+        if found is None:
             raise failure
-        return found
+        return replace(found, failure=failure)

@@ -122,11 +122,14 @@ class World:
         self.rules = platform_rules(self.directory, index_key=self.index_key)
 
     async def ask(self, url: str, documents: Mapping[str, object] | None = None) -> Asked:
-        """Ask the first rule that knows the URL, as the ladder does."""
+        """Ask the first rule that knows the URL, as the ladder does; raise what stood in its way."""
         rule = next((rule for rule in self.rules if rule.matches(url)), None)
         assert rule is not None, f"no rule knows {url}"
         search = FakeSearch(url, documents or {})
-        return Asked(search, await rule.try_(search))
+        found = await rule.try_(search)
+        if found is not None and found.failure is not None:
+            raise found.failure
+        return Asked(search, found)
 
 
 @pytest.fixture

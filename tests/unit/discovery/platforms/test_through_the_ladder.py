@@ -190,3 +190,34 @@ async def test_an_article_that_links_a_podcast_is_not_that_podcasts_newest_episo
     }
     with pytest.raises(JobError):
         await web.media_url(documents, url)
+
+
+@pytest.mark.parametrize("directory", [Served(status=503), as_json({"results": []})], ids=["down", "empty"])
+async def test_clip_of_an_unknown_host_is_not_believed_when_the_directory_fails(
+    web: Any, mp3: bytes, script: Any, directory: Served
+) -> None:
+    clip = "https://clips.example/the-episode-abc.mp3"
+    documents = {
+        SPOTIFY: CLIP_PAGE.replace(CLIP, clip),
+        EMBED: spotify(script),
+        SEARCH: directory,
+        clip: mp3,
+    }
+    with pytest.raises((DirectoryLookupFailed, UnsupportedURL)):
+        await web.media_url(documents, SPOTIFY)
+    assert clip not in [asked.url for asked in web.web.asked]
+
+
+async def test_what_a_failed_rule_has_learnt_still_finds_the_episode_elsewhere(
+    web: Any, mp3: bytes, script: Any
+) -> None:
+    page = '<title>Spotify</title><link rel=alternate type="application/rss+xml" href="https://feeds.example/show">'
+    documents = {
+        SPOTIFY: page,
+        EMBED: spotify(script),
+        SEARCH: Served(status=503),
+        FEED_URL: feed(),
+        "https://cdn.example/one.mp3": mp3,
+        "https://cdn.example/newest.mp3": mp3,
+    }
+    assert await web.media_url(documents, SPOTIFY) == "https://cdn.example/one.mp3"
