@@ -24,7 +24,7 @@ from stenobird.webhooks.targets import WebhookTargets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Mode, Wakeups
+    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Mode, Translator, Wakeups
     from stenobird.storage.engine import Database
     from stenobird.storage.job_store import SqlJobStore
 
@@ -49,6 +49,7 @@ class JobWorld:
     finder: FakeFinder = field(default_factory=FakeFinder)
     opener: FakeOpener = field(default_factory=lambda: FakeOpener(spoken(range(1, 41))))
     recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)
+    translator: Translator | None = None
     wakeups: Wakeups = field(default_factory=LocalWakeups)
     clock: Any = field(default_factory=SystemClock)
     hearing: HearingOptions = field(default_factory=HearingOptions)
@@ -72,7 +73,7 @@ class JobWorld:
 
     def runner(self, store: JobStore | None = None, **options: Any) -> Runner:
         """Return a runner, over another store where given."""
-        senses = Senses(self.finder, self.opener, self.recognizer, self.refusal)
+        senses = Senses(self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator)
         return Runner(
             store or self.store,
             self.wakeups,

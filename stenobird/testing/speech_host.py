@@ -1,23 +1,14 @@
 """A speech host that does as it is told by the prompt, for tests of what surrounds the host.
 
 Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
-A prompt makes a window misbehave:
-
-    hang               never answer
-    crash              end the host with SIGSEGV
-    raise              fail as CTranslate2 fails
-    once PATH WHAT     do WHAT if PATH exists, and remove it first
-    gate PATH          wait until a test writes into the named pipe
+A prompt makes a window misbehave, see `misbehaviour.obey`.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import signal
 import sys
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +19,7 @@ from stenobird.speech.host_child import Host
 from stenobird.speech.language import add_evidence, likeliest
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 from stenobird.speech.windows import FRAME_SAMPLES
+from stenobird.testing.misbehaviour import obey
 from stenobird.transcript import Segment
 
 if TYPE_CHECKING:
@@ -76,30 +68,12 @@ class ObedientDecoder:
 
     def _decode(self, request: WindowRequest) -> DecodedWindow:
         number = next(self._count)
-        _obey((request.prompt or "").split())
+        obey((request.prompt or "").split())
         scores = {} if request.language else add_evidence(request.language_scores, EVIDENCE)
         start = request.start_sample / SAMPLE_RATE
         segment = Segment(start, start + len(request.pcm) / SAMPLE_RATE, f" {number}")
         language = request.language or likeliest(scores)[0]
         return DecodedWindow((segment,), language, scores)
-
-
-def _obey(words: list[str]) -> None:
-    match words:
-        case ["hang"]:
-            threading.Event().wait()
-        case ["crash"]:
-            os.kill(os.getpid(), signal.SIGSEGV)
-            threading.Event().wait()  # the signal may take another thread
-        case ["raise"]:
-            raise RuntimeError("as told")
-        case ["gate", pipe]:
-            Path(pipe).read_bytes()
-        case ["once", path, *what]:
-            flag = Path(path)
-            if flag.exists():
-                flag.unlink()
-                _obey(what)
 
 
 def find_loud(pcm: bytes, state: bytes) -> tuple[bytes, bytes]:

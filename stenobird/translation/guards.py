@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 LONGEST_PERIOD: Final = 8
 REPEATS: Final = 4
 """So often one after the other, tokens are a loop, unless the source says them as often."""
+LONG_SOURCE: Final = 16
+SHORTEST: Final = 0.2
+"""A long source in fewer tokens than this share of its own has been left out for the most part."""
 
 
 def says_something(text: str) -> bool:
@@ -21,9 +24,14 @@ def is_usable(text: str, tokens: Sequence[str], source_tokens: Sequence[str], *,
     """Whether a translation may be shown.
 
     It may not when it is empty or all punctuation, when it goes round in circles that the source does not go,
-    or when it had not ended where it had to. The source is one with letters.
+    when most of a long source is missing, or when it had not ended where it had to. The source is one with
+    letters.
     """
-    return ended and says_something(text) and not (loops(tokens) and not loops(source_tokens))
+    if not ended or not says_something(text):
+        return False
+    if len(source_tokens) >= LONG_SOURCE and len(tokens) < SHORTEST * len(source_tokens):
+        return False
+    return not loops(tokens) or loops(source_tokens)
 
 
 def loops(tokens: Sequence[str]) -> bool:
