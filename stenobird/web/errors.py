@@ -1,4 +1,4 @@
-"""Turns every error into a JSON body: flat in the Stenobird dialect, nested in the other one."""
+"""Turns every error into a JSON body: flat in the Stenobird dialect, nested in the other two."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
 from stenobird.web.alefbot.errors import dialect_response, speaks_dialect
 from stenobird.web.limits import headers_of
+from stenobird.web.openai.errors import openai_response, speaks_openai
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,7 +30,10 @@ def error_response(error: StenobirdError) -> Response:
 
 def rendered(error: StenobirdError, scope: Scope) -> Response:
     """Return the answer for an error in the dialect of the address that was asked."""
-    return dialect_response(error, scope) if speaks_dialect(scope) else error_response(error)
+    if speaks_dialect(scope):
+        return dialect_response(error, scope)
+    flat = error_response(error)
+    return openai_response(error, flat) if speaks_openai(scope) else flat
 
 
 async def _render_error(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Transcripts, events and errors in the shapes that the OpenAI SDKs read."""
+"""Transcripts and events in the shapes that the OpenAI SDKs read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import math
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import JSONResponse, Response
-
 from stenobird.formats import srt, vtt
 from stenobird.web.errors import error_response
+from stenobird.web.openai.errors import error_object, openai_response
 from stenobird.web.openai.languages import NAME_OF
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from starlette.responses import Response
 
     from stenobird.errors import StenobirdError
     from stenobird.ports import EventRow, JobRecord
@@ -23,36 +22,10 @@ if TYPE_CHECKING:
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
-_TYPE_OF_CODE: Final = {"rate_limited": "rate_limit_error", "queue_busy": "rate_limit_error"}
-_TYPE_OF_STATUS: Final = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error"}
-_PARAMETERS: Final = {"audio_url": "url", "upload_id": "file", "word_timestamps": "timestamp_granularities"}
-
-
-# --- errors -------------------------------------------------------------------------------------------------
-
-
-def error_object(body: Mapping[str, Any], status: int) -> dict[str, Any]:
-    """Return the nested error for a flat error body."""
-    code = str(body["error"])
-    kind = _TYPE_OF_CODE.get(code) or _TYPE_OF_STATUS.get(status)
-    field = body.get("field")
-    return {
-        "error": {
-            "message": body["message"],
-            "type": kind or ("server_error" if status >= 500 else "invalid_request_error"),
-            "param": _PARAMETERS.get(str(field), field),
-            "code": code,
-        }
-    }
-
 
 def openai_error(error: StenobirdError) -> Response:
     """Return the answer for an error, with the headers that the flat dialect sends."""
-    flat = error_response(error)
-    headers = {
-        name: value for name, value in flat.headers.items() if name not in {"content-length", "content-type"}
-    }
-    return JSONResponse(error_object(error.body(), flat.status_code), flat.status_code, headers)
+    return openai_response(error, error_response(error))
 
 
 # --- whole answers ------------------------------------------------------------------------------------------

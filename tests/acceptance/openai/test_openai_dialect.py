@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import openai
 import pytest
+from starlette.applications import Starlette
 
-from stenobird.errors import AudioContentTypeNotSupported
+from stenobird.errors import AudioContentTypeNotSupported, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.testing.web_world import web_settings, web_world
 from stenobird.transcript import Segment, Transcript, Word
+from stenobird.web.errors import rendered
 from stenobird.web.openai.answers import document
 from stenobird.web.openai.wish import AudioWish
 
@@ -378,6 +380,35 @@ async def test_body_that_is_no_form_is_refused(
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/audio/transcriptions", 405),
+        ("POST", "/v1/audio/speech", 404),
+        ("POST", "/v1/audio/transcriptions/", 404),
+        ("DELETE", "/v1/models/whisper-1", 405),
+    ],
+)
+async def test_address_or_method_that_is_not_served_is_refused_in_the_shape_that_sdks_read(
+    http: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await http.request(method, path)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+async def test_failure_that_nobody_foresaw_has_the_shape_that_sdks_read(world: WebWorld) -> None:
+    app = Starlette()
+    app.state.services = world.services
+    for path in ("/v1/audio/transcriptions", "/v1/models"):
+        answer = rendered(StenobirdError(), {"type": "http", "path": path, "app": app})
+        error = json.loads(bytes(answer.body))["error"]
+        assert (answer.status_code, error["type"], error["code"]) == (500, "server_error", "internal_error")
+        assert "request id" in error["message"]
 
 
 async def test_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
