@@ -23,7 +23,7 @@ _ERROR_SCHEMAS: dict[Dialect, str] = {
 }
 SCHEMAS = "#/components/schemas/"
 """Where references to schemas begin."""
-_REQUEST_ID = "01f0c4b2a7e94d3c8f1e6a5b9d2c7e40"
+_REQUEST_ID = "req_0adf4f750ef34d58ab"
 
 
 def ref(name: str) -> dict[str, str]:

@@ -98,6 +98,7 @@ def test_bytes_that_are_no_audio_fail_with_a_reason(api: httpx.Client) -> None:
         "code": "audio_content_type_not_supported",
         "message": body["error"]["message"],  # type: ignore[index]
     }
+    assert "What was uploaded is not audio" in str(body["error"])
     assert body["credits_used"] is None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from typing import TYPE_CHECKING
 
 import docx
 import pytest
@@ -10,8 +12,12 @@ from docx.oxml.ns import qn
 
 from stenobird.errors import UnsupportedArtifactFormat
 from stenobird.formats import FORMATS
+from stenobird.formats.direction import is_right_to_left
 from stenobird.transcript import Segment, Transcript
 from stenobird.web.alefbot.artifacts import wanted_format
+
+if TYPE_CHECKING:
+    from stenobird.formats import FormatName
 
 
 def test_a_document_has_title_paragraphs_by_pause_and_timestamps() -> None:
@@ -53,6 +59,76 @@ def test_right_to_left_paragraphs_are_marked_so_that_word_sets_them_that_way() -
     assert not marked["0:09  And English."]
     runs = {run.text: run.font.rtl for paragraph in document.paragraphs for run in paragraph.runs}
     assert runs["שלום לכולם."] is True
+
+
+def test_a_hebrew_document_is_right_to_left_where_it_begins_with_a_foreign_word() -> None:
+    transcript = Transcript(
+        segments=(
+            Segment(0.0, 2.0, "Python היא שפה."),
+            Segment(9.0, 12.0, " 1998."),
+            Segment(20.0, 22.0, " English only."),
+        ),
+        language="he",
+        duration_seconds=22.0,
+        title="lecture",
+    )
+
+    document = docx.Document(io.BytesIO(FORMATS["docx"].encode(transcript)))
+
+    turned = [
+        paragraph._p.pPr is not None and "<w:bidi/>" in paragraph._p.xml for paragraph in document.paragraphs
+    ]
+    assert turned == [False, False, True, True, False]
+    run = document.paragraphs[2].runs[-1]
+    assert run.font.rtl is True
+    properties = run._r.get_or_add_rPr()
+    assert [element.tag for element in properties] == [qn("w:rtl"), qn("w:lang")]
+    assert properties[1].get(qn("w:bidi")) == "he-IL"
+
+
+def test_facts_stand_on_the_side_of_a_hebrew_title() -> None:
+    transcript = Transcript((Segment(0.0, 2.0, "שלום."),), "he", 2.0, title="הרצאה")
+
+    document = docx.Document(io.BytesIO(FORMATS["docx"].encode(transcript)))
+
+    assert all("<w:bidi/>" in paragraph._p.xml for paragraph in document.paragraphs)
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_lines_of_right_to_left_subtitles_that_begin_otherwise_say_what_they_are(name: FormatName) -> None:
+    transcript = Transcript(
+        segments=(
+            Segment(0.0, 2.0, "Python היא שפה."),
+            Segment(3.0, 5.0, " 1998."),
+            Segment(6.0, 7.0, " שלום."),
+            Segment(8.0, 9.0, " English only."),
+        ),
+        language="he",
+        duration_seconds=22.0,
+    )
+
+    lines = FORMATS[name].encode(transcript).decode().splitlines()
+
+    said = [line for line in lines if re.search(r"[^\d:.,>\s-]", line) and line != "WEBVTT"]
+    assert said == ["\u200fPython היא שפה.", "\u200f1998.", "שלום.", "English only."]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("שלום", None, True),
+        ("شكرا", None, True),
+        ("Hi שלום", None, False),
+        ("Hi שלום", "he", True),
+        ("12.", "he", True),
+        ("12.", None, False),
+        ("Hi", "he", False),
+        ("שלום Hi", "en", True),
+        ("", "en", False),
+    ],
+)
+def test_the_direction_of_a_paragraph(text: str, language: str | None, expected: bool) -> None:  # noqa: FBT001  # a case's outcome
+    assert is_right_to_left(text, language) is expected
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/html", "text/vtt", "text/plain;q=0", "x" * 9000])

@@ -78,3 +78,40 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         assert [request.source.media_url for request in opener.requests] == ["upload:upl_1"]
         assert [row["minutes"] for row in await world.rows()] == [4]
         assert world.recognizer.said == 0
+
+
+async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        world = JobWorld(database, SqlJobStore(database))
+        told = iter([None, "Only the offline fallback engine is available."])
+        senses = Senses(
+            FakeFinder(),
+            FakeOpener(spoken(range(1, 151))),
+            world.recognizer,
+            no_refusal,
+            tiers={"premium_quality": FakeRecognizer(model="offline")},
+            tier_refusals={"premium_quality": lambda _mode: next(told)},
+        )
+        new = NewJob(
+            id="job_1",
+            mode="full",
+            audio_url="upload:upl_1",
+            base_url="http://test",
+            options=RecognitionOptions(),
+            account_id="acct_1",
+            origin="alefbot",
+            upload_id="upl_1",
+            extra={"model_tier": "premium_quality"},
+        )
+        await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
+        options = RunnerOptions(hearing=HearingOptions())
+        runner = Runner(world.store, world.wakeups, senses, clock=world.clock, options=options)
+
+        await runner.start(await world.claim()).carry_out()
+
+        job = await world.job("job_1")
+        assert job.status == "failed"
+        assert job.error is not None
+        assert job.error["error"] == "transcription_failed"
+        assert "offline fallback" in job.error["message"]
+        assert await world.rows() == []

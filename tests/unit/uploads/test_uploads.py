@@ -41,6 +41,9 @@ class Later(SystemClock):
     def time(self) -> float:
         return time.time() + self.ahead_seconds
 
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_seconds
+
 
 @dataclass
 class World:
@@ -131,6 +134,35 @@ async def test_bytes_of_no_slot_go_after_a_day(world: World) -> None:
     slot = await world.slots.get(upload_id)
     assert slot is not None
     assert await world.keys() == [slot.blob_key]
+
+
+async def test_a_body_that_outlives_every_slot_is_given_up(world: World) -> None:
+    wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=3)
+    slot = await world.service.create(wish, CALLER)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"1"
+        world.clock.ahead_seconds += 30 * 60 + 1
+        yield b"2"
+        raise AssertionError("nobody waits for more")
+
+    with pytest.raises(UploadSlotExpired):
+        await world.service.write(slot.id, CALLER, trickle())
+
+    assert await world.keys() == []
+
+
+async def test_a_slot_that_is_only_checked_may_be_filled_anew(world: World) -> None:
+    upload_id = await world.filled()
+
+    await world.service.check(upload_id, CALLER.account_id)
+    await world.service.write(upload_id, CALLER, chunks(DATA[::-1]))
+
+    slot = await world.service.take(upload_id, CALLER.account_id)
+    assert slot.blob_key is not None
+    assert b"".join([piece async for piece in world.blobs.get(slot.blob_key)]) == DATA[::-1]
+    with pytest.raises(UploadNotFound):
+        await world.service.check(upload_id, "acct_2")
 
 
 async def test_a_slot_made_again_under_its_id_is_the_same(world: World) -> None:
