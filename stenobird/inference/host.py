@@ -26,7 +26,9 @@ _PASSED_ON_PREFIXES = (
 def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what the host may see: no secrets of ours, no allocator tunables, one thread a library.
 
-    The hub's variables and proxies stay: model downloads are the operator's own connections.
+    The hub's variables and proxies stay: model downloads are the operator's own connections. ONNX Runtime's
+    official builds report to Microsoft from the moment they are imported, under an identifier that they keep
+    in HOME; only this variable keeps all of it from happening.
     """
     kept = {
         name: value
@@ -34,7 +36,7 @@ def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return kept | threads | {"TOKENIZERS_PARALLELISM": "false"}
+    return kept | threads | {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 class HostProcess:
