@@ -148,6 +148,7 @@ def machine_findings(settings: Settings) -> Iterator[Finding]:
     """Yield what is not a setting: the database, the engine, the extractor."""
     yield asyncio.run(_database(settings))
     yield _engine(settings)
+    yield _translator(settings)
     yield _cpus(settings)
     yield _extractor()
 
@@ -197,6 +198,24 @@ def _engine(settings: Settings) -> Finding:
         "warning",
         f"The model is not on disk yet; it is downloaded from the hub when the service starts{fallback}.",
     )
+
+
+def _translator(settings: Settings) -> Finding:
+    name, model = "translator", settings.translation_model
+    if not model:
+        message = "None: translate_to_hebrew is refused. docs/how-to/translation.md says how to have one."
+        return Finding(name, "-", "machine", "ok", message)
+    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # as for the engine
+    from stenobird.translation.models import find_on_disk  # noqa: PLC0415
+
+    try:
+        folder = find_on_disk(model)
+    except ModelUnavailable as error:
+        return Finding(name, model, "machine", "problem", str(error))
+    if folder is None:
+        message = "The model is not on disk yet; it is downloaded from the hub when the service starts."
+        return Finding(name, model, "machine", "warning", message)
+    return Finding(name, model, "machine", "ok", f"On disk in {folder}.")
 
 
 def _cpus(settings: Settings) -> Finding:
