@@ -8,24 +8,15 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.formats import srt, vtt
-from stenobird.web.errors import error_response
-from stenobird.web.openai.errors import error_object, openai_response
+from stenobird.web.openai.errors import error_object
 from stenobird.web.openai.languages import NAME_OF
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from stenobird.errors import StenobirdError
     from stenobird.ports import EventRow, JobRecord
     from stenobird.transcript import Segment, Transcript
     from stenobird.web.openai.wish import AudioWish
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
-
-
-def openai_error(error: StenobirdError) -> Response:
-    """Return the answer for an error, with the headers that the flat dialect sends."""
-    return openai_response(error, error_response(error))
 
 
 # --- whole answers ------------------------------------------------------------------------------------------

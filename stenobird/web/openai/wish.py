@@ -158,6 +158,12 @@ async def _read_form(request: Request, max_file_bytes: int) -> FormData:
     try:
         return await parser.parse()
     except MultiPartException as exc:
+        if exc.message.startswith("Part exceeded"):
+            raise InvalidRequest(
+                f"A field of the form is larger than {MAX_FIELD_BYTES // 1024} KB. Send the audio as a file "
+                "with a filename (curl: -F file=@talk.mp3); speaker references are not used here.",
+                details={"field": "file"},
+            ) from exc
         raise InvalidRequest(f"The form can't be read: {exc.message.rstrip('.')}. Send it again.") from exc
     except TimeoutError as exc:
         raise InvalidRequest("The request body stopped arriving. Send it again.") from exc

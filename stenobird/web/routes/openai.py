@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
@@ -24,13 +24,13 @@ from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
 from stenobird.web.limits import headers_of, limit_request
-from stenobird.web.openai.answers import Deltas, document, openai_error
+from stenobird.web.openai.answers import Deltas, document
 from stenobird.web.openai.wish import read_wish
 from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
 from stenobird.web.sse import EventStreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator
 
     from starlette.datastructures import UploadFile
     from starlette.requests import Request
@@ -49,7 +49,6 @@ MODEL: Final = "whisper-1"
 """What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_S = TypeVar("_S")
 
 
 def routes() -> list[BaseRoute]:
@@ -64,22 +63,6 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-def _in_openai_shape(
-    method: Callable[[_S, Request], Awaitable[Response]],
-) -> Callable[[_S, Request], Coroutine[Any, Any, Response]]:
-    """Render the method's errors as the SDKs read them."""
-
-    async def answered(self: _S, request: Request) -> Response:
-        try:
-            response = await method(self, request)
-        except StenobirdError as error:
-            response = openai_error(error)
-        response.headers.update(headers_of(request))
-        return response
-
-    return answered
-
-
 class _Audio:
     """Audio in, its transcript out, on one connection.
 
@@ -92,7 +75,6 @@ class _Audio:
         self._task: Literal["transcribe", "translate"] = task
         self._receiving = receiving
 
-    @_in_openai_shape
     async def post(self, request: Request) -> Response:
         """Answer with the transcript in the `response_format`, or with a stream of its deltas."""
         services = services_of(request)
@@ -114,7 +96,7 @@ class _Audio:
                 job, headers = await self._create_once(request, services, caller, wish)
             else:
                 job, headers = await self._create(request, services, caller, wish), {}
-        headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
+        headers |= {**_NO_STORE, **headers_of(request), "X-Transcript-ID": job.id}
         # Who sends a key comes back with it: the job may go on alone, and is there then.
         if keyed:
             events = services.jobs.stream(job.id, caller, 0)
@@ -287,8 +269,8 @@ class Models(HTTPEndpoint):
     """The one model there is, under the name that clients use for it."""
 
     async def get(self, request: Request) -> Response:
-        """List it."""
-        del request
+        """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
+        await caller_of(request)
         return JSONResponse({"object": "list", "data": [_model(MODEL)]}, headers=_NO_STORE)
 
 
@@ -297,6 +279,7 @@ class OneModel(HTTPEndpoint):
 
     async def get(self, request: Request) -> Response:
         """Describe it: every name stands for the same model."""
+        await caller_of(request)
         return JSONResponse(_model(str(request.path_params["model"])), headers=_NO_STORE)
 
 

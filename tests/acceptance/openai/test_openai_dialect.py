@@ -411,6 +411,47 @@ async def test_failure_that_nobody_foresaw_has_the_shape_that_sdks_read(world: W
         assert "request id" in error["message"]
 
 
+async def test_file_without_a_filename_is_told_how_to_have_one(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/audio/transcriptions", files={"file": (None, bytes(100_000))})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "file")
+    assert "-F file=@talk.mp3" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", 'a "b" שלום.mp3', "x" * 3000 + ".mp3", " .mp3", "%00.mp3"]
+)
+async def test_odd_file_names_are_only_names(world: WebWorld, sdk: openai.AsyncOpenAI, name: str) -> None:
+    request = sdk.audio.transcriptions.create(model="whisper-1", file=(name, b"ID3" + bytes(100)))
+    assert (await _during(world, request, "Hello.")).text == "Hello."
+
+
+async def test_link_through_the_sdk_needs_no_file(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    link = {"url": "https://example.com/a"}
+    files: list[Any] = [b"", openai.omit]
+    for file in files:
+        request = sdk.audio.transcriptions.create(model="whisper-1", file=file, extra_body=link)
+        assert (await _during(world, request, "Hello.")).text == "Hello."
+
+
+async def test_what_has_no_meaning_here_is_passed_over(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    request = sdk.audio.transcriptions.create(
+        model="gpt-4o-transcribe",
+        file=FILE,
+        include=["logprobs"],
+        chunking_strategy={"type": "server_vad", "threshold": 0.5},
+        timestamp_granularities=["word"],
+    )
+    answer = await _during(world, request, "Hello.")
+    assert (answer.text, answer.logprobs) == ("Hello.", None)
+
+
+async def test_wrong_key_is_told_by_the_list_of_models(world: WebWorld) -> None:
+    async with openai.AsyncOpenAI(api_key="sk-wrong", base_url=f"{world.url}/v1", max_retries=0) as sdk:
+        with pytest.raises(openai.AuthenticationError):
+            await sdk.models.list()
+
+
 async def test_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in sdk.models.list()] == ["whisper-1"]
     assert (await sdk.models.retrieve("gpt-4o-transcribe")).owned_by == "stenobird"
