@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
+import httpx
 import trustme
 
 from stenobird.testing.free_port import free_port
@@ -45,13 +46,15 @@ class Received:
 class HTTPSReceiver:
     """Answers every POST with `status` and `headers`, which a test may change. Use as a context manager.
 
-    While `go_on` is cleared, whoever asks waits. `down` and `up` close and open the port, which stays the
-    same. `most_at_once` is how many POSTs of one event there were at the same time, at most.
+    With `forward_to` it is the https in front of a plain receiver, whose answers it gives. While `go_on` is
+    cleared, whoever asks waits. `down` and `up` close and open the port, which stays the same.
+    `most_at_once` is how many POSTs of one event there were at the same time, at most.
     """
 
     folder: Path
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
+    forward_to: str | None = None
     port: int = field(default_factory=free_port)
     go_on: threading.Event = field(default_factory=threading.Event)
     received: list[Received] = field(default_factory=list)
@@ -141,6 +144,9 @@ class HTTPSReceiver:
             self._changed.notify_all()
         self.go_on.wait(WAIT_SECONDS)
         status = self.status
+        if self.forward_to is not None:
+            plain = httpx.post(self.forward_to, content=body, headers=headers, trust_env=False)
+            status = plain.status_code
         with self._changed:
             self._under_way[event_id] -= 1
             self.received.append(Received(handler.path, headers, body, status))
