@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.demo import CLIP_PATH
 from stenobird.testing.guides import Session
@@ -24,6 +27,23 @@ ROOT = Path(__file__).parents[3]
 def docs() -> Path:
     """The folder of the guides."""
     return ROOT / "docs"
+
+
+@pytest.fixture(scope="session")
+def make_database() -> Callable[[str, str], str]:
+    """Make an empty database on a PostgreSQL server, and return its URL."""
+
+    def make(server_url: str, name: str) -> str:
+        async def create() -> None:
+            engine = create_async_engine(f"{server_url}/postgres", isolation_level="AUTOCOMMIT")
+            async with engine.connect() as connection:
+                await connection.execute(text(f"CREATE DATABASE {name}"))
+            await engine.dispose()
+
+        asyncio.run(create())
+        return f"{server_url}/{name}"
+
+    return make
 
 
 @pytest.fixture(scope="module")

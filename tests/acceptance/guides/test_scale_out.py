@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import signal
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.client import StenobirdClient
 from stenobird.demo import CLIP_PATH
@@ -26,7 +23,7 @@ from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.testing.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 pytestmark = [
@@ -114,17 +111,12 @@ def s3_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def cluster(docs: Path, tmp_path: Path, s3_endpoint: str) -> Iterator[Cluster]:
+def cluster(
+    docs: Path, tmp_path: Path, s3_endpoint: str, make_database: Callable[[str, str], str]
+) -> Iterator[Cluster]:
     """The guide, with a database server, a Redis and an S3 where it says."""
-
-    async def create_database(url: str) -> None:
-        engine = create_async_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
-            await connection.execute(text("CREATE DATABASE stenobird"))
-        await engine.dispose()
-
     with running_postgresql() as postgresql, running_redis(tmp_path, free_port()) as redis:
-        asyncio.run(create_database(postgresql))
+        make_database(postgresql, "stenobird")
         values = {
             "postgresql+asyncpg://stenobird:secret@db.internal:5432": postgresql,
             "redis://redis.internal:6379/0": redis,
