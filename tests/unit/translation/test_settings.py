@@ -1,0 +1,65 @@
+"""What the settings mean to a process: whether wishes are taken, and what `stenobird doctor` says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stenobird.bootstrap import open_services, translation_refusal
+from stenobird.cli.doctor import _translator as finding
+from stenobird.config import Settings
+from stenobird.errors import TranslationUnavailable
+from stenobird.testing.fake_translator import FakeTranslator
+from stenobird.testing.translation_model import write_translation_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def settings(model: str, data_dir: Path) -> Settings:
+    return Settings(translation_model=model, data_dir=data_dir, engine="offline")
+
+
+def test_without_the_setting_every_wish_is_refused(tmp_path: Path) -> None:
+    assert translation_refusal(settings("", tmp_path), None) == TranslationUnavailable().message
+
+
+def test_a_process_without_a_worker_goes_by_the_setting(tmp_path: Path) -> None:
+    assert translation_refusal(settings("someone/model", tmp_path), None) is None
+
+
+def test_a_process_with_a_worker_asks_its_translator(tmp_path: Path) -> None:
+    translator = FakeTranslator()
+    with_model = settings("someone/model", tmp_path)
+
+    assert translation_refusal(with_model, translator) is None
+    translator.refuses = "The model is not on disk."
+    assert translation_refusal(with_model, translator) == "The model is not on disk."
+
+
+@pytest.mark.anyio
+async def test_a_service_has_a_translator_where_a_model_is_set(tmp_path: Path) -> None:
+    write_translation_model(tmp_path / "model")
+
+    async with open_services(settings(str(tmp_path / "model"), tmp_path / "data")) as services:
+        assert services.translator is not None
+        said = await services.translator.translate(["a"], source="en", target="he", job_id="job")
+        assert said[0].text == "א"
+    async with open_services(settings("", tmp_path / "data")) as services:
+        assert services.translator is None
+
+
+def test_doctor_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    write_translation_model(tmp_path / "model")
+    found = {
+        model: finding(settings(model, tmp_path))
+        for model in ("", str(tmp_path / "model"), "someone/model", str(tmp_path / "nothing"))
+    }
+
+    assert [one.level for one in found.values()] == ["ok", "ok", "warning", "problem"]
+    assert [one.name for one in found.values()] == ["translator"] * 4
+    assert "docs/how-to/translation.md" in found[""].message
+    assert "downloaded" in found["someone/model"].message
