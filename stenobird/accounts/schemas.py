@@ -97,6 +97,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
             "date": day.day,
             "jobs": day.jobs,
             "billable_minutes": day.minutes,
+            "units": day.units,
             "credit_units": day.credit_units,
             "metered_minutes": day.metered_minutes,
             "audio_seconds": round(day.audio_seconds, 3),
@@ -109,6 +110,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         "total": {
             "jobs": sum(day.jobs for day in usage.days),
             "billable_minutes": sum(day.minutes for day in usage.days),
+            "units": sum(day.units for day in usage.days),
             "credit_units": sum(day.credit_units for day in usage.days),
             "metered_minutes": sum(day.metered_minutes for day in usage.days),
             "audio_seconds": round(sum(day.audio_seconds for day in usage.days), 3),
@@ -119,6 +121,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
                 "id": job.job_id,
                 "completed_at": iso_time(job.created_at),
                 "billable_minutes": job.minutes,
+                "units": job.units,
                 "credit_units": job.credit_units,
                 "metered_minutes": job.metered_minutes,
                 "audio_seconds": round(job.audio_seconds, 3),

@@ -158,11 +158,10 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
             account_id, since=midnight(since), until=midnight(until + timedelta(days=1)), limit=1
         )
     )
-    table = Table("day", "transcripts", "minutes", "from credits", "metered")
+    table = Table("day", "transcripts", "minutes", "units", "from credits", "metered")
     for day in found.days:
-        table.add_row(
-            day.day, *(str(n) for n in (day.jobs, day.minutes, day.credit_units, day.metered_minutes))
-        )
+        numbers = (day.jobs, day.minutes, day.units, day.credit_units, day.metered_minutes)
+        table.add_row(day.day, *map(str, numbers))
     Console().print(table)
 
 
@@ -170,7 +169,15 @@ async def _write_csv(accounts: AccountService, account_id: str, since: date, unt
     """Write the ledger page by page, so that a year of it needs no memory."""
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(
-        ("job_id", "completed_at", "audio_seconds", "billable_minutes", "credit_units", "metered_minutes")
+        (
+            "job_id",
+            "completed_at",
+            "audio_seconds",
+            "billable_minutes",
+            "units",
+            "credit_units",
+            "metered_minutes",
+        )
     )
     cursor: str | None = None
     while True:
@@ -194,6 +201,7 @@ def _csv_row(job: UsageRecord) -> tuple[str | int | float, ...]:
         iso_time(job.created_at),
         round(job.audio_seconds, 3),
         job.minutes,
+        job.units,
         job.credit_units,
         job.metered_minutes,
     )

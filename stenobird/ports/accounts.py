@@ -88,10 +88,14 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One ledger row: a completed job and who paid for its minutes."""
+    """One ledger row: a completed job and who paid for its minutes.
+
+    `minutes` are the job's billable ones, `units` what they cost, from the wallet and the meter together.
+    """
 
     job_id: str
     minutes: int
+    units: int
     credit_units: int
     metered_minutes: int
     audio_seconds: float
@@ -105,6 +109,7 @@ class UsageSum:
     day: str
     jobs: int
     minutes: int
+    units: int
     credit_units: int
     metered_minutes: int
     audio_seconds: float

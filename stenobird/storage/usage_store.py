@@ -40,6 +40,28 @@ def _postgresql_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) 
     return f"CAST(floor({compiler.process(element.clauses, **options)} / {DAY_SECONDS}.0) AS integer)"
 
 
+class _billable_minutes(FunctionElement[int]):  # noqa: N801  # likewise
+    """What `jobs.hearing.billable_minutes` says of a length: whole minutes, at least one."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(_billable_minutes, "sqlite")
+def _sqlite_minutes(element: _billable_minutes, compiler: SQLCompiler, **options: Any) -> str:
+    return f"MAX(1, CAST({compiler.process(element.clauses, **options)} / 60.0 AS INTEGER))"
+
+
+@compiles(_billable_minutes, "postgresql")
+def _postgresql_minutes(element: _billable_minutes, compiler: SQLCompiler, **options: Any) -> str:
+    return f"GREATEST(1, CAST(floor({compiler.process(element.clauses, **options)} / 60.0) AS integer))"
+
+
+_MINUTES = _billable_minutes(usage.c.audio_seconds)
+_UNITS = usage.c.minutes
+"""The column is from when a minute was always one unit; a minute of a dearer model is more."""
+
+
 class SqlUsageStore:
     """`ports.UsageStore` on a `Database`. Needs no closing of its own."""
 
@@ -53,7 +75,8 @@ class SqlUsageStore:
             select(
                 day,
                 func.count().label("jobs"),
-                func.sum(usage.c.minutes).label("minutes"),
+                func.sum(_MINUTES).label("minutes"),
+                func.sum(_UNITS).label("units"),
                 func.sum(usage.c.credit_units).label("credit_units"),
                 func.sum(_METERED).label("metered_minutes"),
                 func.sum(usage.c.audio_seconds).label("audio_seconds"),
@@ -69,6 +92,7 @@ class SqlUsageStore:
                     datetime.fromtimestamp(row["day"] * DAY_SECONDS, UTC).date().isoformat(),
                     row["jobs"],
                     int(row["minutes"]),
+                    int(row["units"]),
                     int(row["credit_units"]),
                     int(row["metered_minutes"]),
                     float(row["audio_seconds"]),
@@ -96,7 +120,7 @@ class SqlUsageStore:
                 )
             )
         query = (
-            select(usage, _METERED.label("metered"))
+            select(usage, _METERED.label("metered"), _MINUTES.label("billable"))
             .where(*where)
             .order_by(usage.c.created_at.desc(), usage.c.job_id.desc())
             .limit(limit)
@@ -105,7 +129,8 @@ class SqlUsageStore:
             return [
                 UsageRecord(
                     job_id=row["job_id"],
-                    minutes=row["minutes"],
+                    minutes=row["billable"],
+                    units=row["minutes"],
                     credit_units=row["credit_units"],
                     metered_minutes=row["metered"],
                     audio_seconds=row["audio_seconds"],

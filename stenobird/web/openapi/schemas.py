@@ -206,8 +206,9 @@ class UsageSums(BaseModel):
 
     jobs: int
     billable_minutes: int
+    units: int = Field(description="What they cost: one a minute, two for premium_quality.")
     credit_units: float
-    metered_minutes: float
+    metered_minutes: float = Field(description="The units that credits did not pay for.")
     audio_seconds: float
 
 
@@ -223,8 +224,9 @@ class UsageJob(BaseModel):
     id: str
     completed_at: datetime
     billable_minutes: int
+    units: int = Field(description="What they cost: one a minute, two for premium_quality.")
     credit_units: float
-    metered_minutes: float
+    metered_minutes: float = Field(description="The units that credits did not pay for.")
     audio_seconds: float
 
 
@@ -289,6 +291,10 @@ class AudioForm(BaseModel):
     language: Annotated[str | None, Field(description="What is spoken; detected where left out.")] = None
     prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None
     response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]] | None,
+        Field(alias="timestamp_granularities[]", description="What verbose_json has; segments by default."),
+    ] = None
     stream: Annotated[
         bool, Field(description="Whether to answer with transcript.text.delta and transcript.text.done.")
     ] = False

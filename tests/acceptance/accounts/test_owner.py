@@ -146,6 +146,7 @@ async def test_usage_by_day_and_by_job_adds_up_and_credits_are_used_first(
     assert usage["total"] == {
         "jobs": 3,
         "billable_minutes": 10,
+        "units": 10,
         "credit_units": 4,
         "metered_minutes": 6,
         "audio_seconds": 600.0,

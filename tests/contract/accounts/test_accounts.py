@@ -204,6 +204,25 @@ async def test_usage_is_added_up_by_day_at_utc_midnight(database: Database) -> N
     assert await store.usage_by_day("acct_2", since=0, until=2e9) == []
 
 
+@pytest.mark.parametrize(
+    ("audio_seconds", "minutes"),
+    [(0.5, 1), (59.9, 1), (119.9999, 1), (120.0, 2), (150.0, 2), (21_600.0, 360)],
+)
+async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
+    database: Database, audio_seconds: float, minutes: int
+) -> None:
+    await add_usage(database, ("tr_1", MIDNIGHT, minutes * 2, 1, minutes * 2 - 1))
+    async with database.write() as connection:
+        await connection.execute(update(usage).values(audio_seconds=audio_seconds))
+
+    store = SqlUsageStore(database)
+    (row,) = await store.usage_by_job("acct_1", since=0, until=2e9)
+    (day,) = await store.usage_by_day("acct_1", since=0, until=2e9)
+
+    assert (row.minutes, row.units, row.credit_units) == (minutes, minutes * 2, 1)
+    assert (day.minutes, day.units, day.metered_minutes) == (minutes, minutes * 2, minutes * 2 - 1)
+
+
 async def test_usage_is_paged_by_job_newest_first(database: Database) -> None:
     await add_usage(database, *((f"tr_{n}", MIDNIGHT + n // 2, n + 1, 0, n + 1) for n in range(7)))
     store = SqlUsageStore(database)
