@@ -58,11 +58,15 @@ def error_from_body(
 
 
 def _classes_by_code() -> dict[str, type[StenobirdError]]:
-    # Leaves come last and win: `JobError` shares its code with `TranscriptionFailed`. Classes that other
-    # modules derive are the server's own and are made otherwise.
+    # A code stands for the class that brings it, not for those that inherit it. Of two that bring the same,
+    # `JobError` and `TranscriptionFailed`, the leaf comes last and wins. Classes that other modules derive
+    # are the server's own and are made otherwise.
     families = (errors.RequestError, errors.JobError)
     return {
-        cls.code: cls for family in families for cls in _family(family) if cls.__module__ == errors.__name__
+        cls.code: cls
+        for family in families
+        for cls in _family(family)
+        if cls.__module__ == errors.__name__ and "code" in vars(cls)
     }
 
 

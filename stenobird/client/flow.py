@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import random
+import re
 import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 from stenobird.client.failures import ServiceError, ServiceUnreachable, error_from_body
 from stenobird.client.model import DoneEvent, Event, Job, Result, parse_event
+from stenobird.errors import NotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,9 +180,23 @@ def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    slot = _object((yield from _exchange(Send("POST", UPLOADS_PATH, body, headers), policy)))
+    try:
+        made = yield from _exchange(Send("POST", UPLOADS_PATH, body, headers), policy)
+    except NotFound as exc:
+        if (path := (yield from _uploads_path(policy))) is None:
+            raise ServiceError("This service takes no files. Send the URL of the audio.") from exc
+        made = yield from _exchange(Send("POST", path, body, headers), policy)
+    slot = _object(made)
     yield from _exchange(Send("PUT", str(slot["upload_url"]), file=file), policy)
     return f"{UPLOAD_PREFIX}{slot['upload_id']}"
+
+
+def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
+    """Ask where uploads are made: the operator may have put a prefix before their dialect."""
+    reply = yield from _exchange(Send("GET", "/openapi.json"), policy)
+    paths = _object(reply).get("paths")
+    known = paths if isinstance(paths, dict) else {}
+    return next((path for path in known if re.fullmatch(r"/[^/].*" + re.escape(UPLOADS_PATH), path)), None)
 
 
 def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:

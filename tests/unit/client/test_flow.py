@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -20,6 +20,9 @@ from stenobird.client import (
 )
 from stenobird.client.failures import error_from_body
 from stenobird.client.model import Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -249,3 +252,39 @@ def test_trimmed_segments_join_to_the_text_again() -> None:
     result = Result.from_body(body)
     assert [segment.text for segment in result.transcript.segments] == texts
     assert result.text == "".join(texts)
+
+
+SLOT = httpx.Response(201, json={"upload_id": "upl_1", "upload_url": "/back/end/api/v1/uploads/upl_1/binary"})
+NOT_THERE = httpx.Response(404, json={"error": "not_found", "message": "There is nothing at this address."})
+
+
+def test_a_file_finds_its_way_below_a_prefix(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"12345")
+    known = ["/v1/transcripts", "//elsewhere/api/v1/uploads", "/back/end/api/v1/uploads"]
+    paths: dict[str, object] = {path: {} for path in known}
+    service = Service(
+        NOT_THERE,
+        httpx.Response(200, json={"paths": paths}),
+        SLOT,
+        httpx.Response(200, json={"ok": True, "bytes_received": 5}),
+    )
+
+    with service.client() as client:
+        assert client.upload(file) == "upload:upl_1"
+
+    assert [(request.method, request.url.path) for request in service.requests] == [
+        ("POST", "/api/v1/uploads"),
+        ("GET", "/openapi.json"),
+        ("POST", "/back/end/api/v1/uploads"),
+        ("PUT", "/back/end/api/v1/uploads/upl_1/binary"),
+    ]
+
+
+def test_a_service_without_uploads_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"12345")
+    service = Service(NOT_THERE, httpx.Response(200, json={"paths": {"/v1/transcripts": {}}}))
+
+    with service.client() as client, pytest.raises(ServiceError, match="takes no files"):
+        client.upload(file)
