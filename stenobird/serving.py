@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
 from stenobird.web.alefbot.services import DialectServices
-from stenobird.web.app import create_app
+from stenobird.web.app import create_app, create_probe_app
 from stenobird.web.idempotency import Idempotency
-from stenobird.web.server import WebServer
+from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness, WebServices
 
 if TYPE_CHECKING:
@@ -117,22 +117,53 @@ async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
         _log.info("draining", grace_seconds=settings.grace_seconds)
 
 
-async def run_worker(settings: Settings) -> None:
-    """Carry jobs out until SIGTERM or SIGINT, without HTTP."""
+async def run_worker(settings: Settings, *, probes: bool = False) -> None:
+    """Carry jobs out until SIGTERM or SIGINT; with `probes`, say over HTTP how it goes, and nothing else.
+
+    Raises `ConfigurationError` when the database is SQLite, or the address can't be listened on.
+    """
     if settings.database_url is None:
         raise ConfigurationError(
             'A separate worker needs PostgreSQL: set STENOBIRD_DATABASE_URL. "stenobird serve" has a worker.'
         )
-    async with open_services(settings) as services, until_signal() as stopped, asyncio.TaskGroup() as tasks:
+    async with (
+        open_services(settings) as services,
+        until_signal() as stopped,
+        _answering_probes(services) if probes else nullcontext(asyncio.Event()) as shutting_down,
+        asyncio.TaskGroup() as tasks,
+    ):
         assert services.worker is not None
         tasks.create_task(services.worker.run(), name="worker")
         background = [tasks.create_task(services.webhook_deliverer.run(), name="webhooks")]
         if services.billing.worker is not None:
             background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
         await stopped.wait()
+        shutting_down.set()
         services.worker.stop()
         for task in background:
             task.cancel()
+
+
+@asynccontextmanager
+async def _answering_probes(services: Services) -> AsyncIterator[asyncio.Event]:
+    """Answer `/healthz`, `/readyz` and `/metrics`; yield the event that makes the server say it is ending."""
+    settings = services.settings
+    shutting_down = asyncio.Event()
+    web = WebServices(
+        settings=settings,
+        jobs=services.jobs,
+        keys=services.storage.keys,
+        health=lambda: _health(services),
+        readiness=lambda: _readiness(services),
+        job_counts=services.storage.jobs.counts,
+        metrics=services.metrics,
+        shutting_down=shutting_down,
+    )
+    with contextlib.closing(_listen(settings.host, settings.port)) as listener:
+        server = WebServer(create_probe_app(web), settings, shutting_down)
+        async with running(server, [listener]) as url:
+            _log.info("answering probes", url=url)
+            yield shutting_down
 
 
 SERVER_FILE = "server.json"

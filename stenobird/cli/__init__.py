@@ -37,6 +37,7 @@ COMMANDS = {
     "openapi": Place("stenobird.cli.openapi", "openapi", "Print the OpenAPI document of this version."),
     "mcp": Place("stenobird.cli.mcp", "mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
+    "health": Place("stenobird.cli.health", "health", "Say whether the service here is alive, for probes."),
     "purge": Place("stenobird.cli.purge", "purge", "Delete transcripts past their retention."),
 }
 """Every command, in the order in which a newcomer needs them."""

@@ -33,8 +33,13 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worke
 
 
 @click.command()
-def worker() -> None:
+@click.option(
+    "--probes",
+    is_flag=True,
+    help="Answer /healthz, /readyz and /metrics on STENOBIRD_HOST and STENOBIRD_PORT; else there is no HTTP.",
+)
+def worker(*, probes: bool) -> None:
     """Run a worker alone, beside other workers and "serve --no-worker" processes on one PostgreSQL."""
     settings = Settings()
     configure_logging(settings)
-    asyncio.run(run_worker(settings))
+    asyncio.run(run_worker(settings, probes=probes))

@@ -95,6 +95,17 @@ def create_app(
     return app
 
 
+def create_probe_app(services: WebServices) -> Starlette:
+    """Return the application of a worker, which only says how it is: `/healthz`, `/readyz`, `/metrics`."""
+    app = Starlette(
+        routes=operations.probe_routes(),
+        middleware=[Middleware(UnexpectedErrors)],
+        exception_handlers=exception_handlers(),
+    )
+    app.state.services = services
+    return app
+
+
 @asynccontextmanager
 async def _nothing() -> AsyncIterator[None]:
     yield

@@ -245,10 +245,10 @@ class WebServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(server: WebServer) -> AsyncIterator[str]:
+async def running(server: WebServer, sockets: list[socket.socket] | None = None) -> AsyncIterator[str]:
     """Serve while the context lasts, and yield the URL; leaving it shuts the server down in order."""
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(server.serve())
+        serving = tasks.create_task(server.serve(sockets))
         await server.listening.wait()
         try:
             yield server.url

@@ -25,12 +25,12 @@ _log = structlog.get_logger("stenobird.web.operations")
 
 def routes() -> list[BaseRoute]:
     """Return the routes of this module."""
-    return [
-        Route("/healthz", Health),
-        Route("/readyz", Ready),
-        Route("/metrics", Numbers),
-        Route("/openapi.json", OpenAPI),
-    ]
+    return [*probe_routes(), Route("/openapi.json", OpenAPI)]
+
+
+def probe_routes() -> list[BaseRoute]:
+    """Return those of them that say how a process is."""
+    return [Route("/healthz", Health), Route("/readyz", Ready), Route("/metrics", Numbers)]
 
 
 class Health(HTTPEndpoint):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -51,11 +52,14 @@ def test_a_killed_worker_is_replaced_by_another_and_every_web_process_tells_the_
 ) -> None:
     media.resources["/clip.mp3"] = Resource(CLIP_PATH, bytes_per_second=60_000)
     web = [ServerProcess(tmp_path / f"web{n}", shared, ("serve", "--no-worker")) for n in range(2)]
-    workers = [ServerProcess(tmp_path / f"worker{n}", shared, ("worker",)) for n in range(2)]
+    workers = [ServerProcess(tmp_path / f"worker{n}", shared, ("worker", "--probes")) for n in range(2)]
     try:
         for process in web:
             process.start()
-        workers[0].start(wait=False)
+        workers[0].start()
+        assert '"ready": true' in workers[0].command("health", "--ready")
+        assert httpx.get(f"{workers[0].url}/metrics").is_success
+        assert httpx.get(f"{workers[0].url}/v1/transcripts").status_code == 404
         api_key = web[0].create_key()
         with EventReader(web[0].url, api_key) as first, EventReader(web[1].url, api_key) as second:
             job = first.create(media.url("/clip.mp3"))
@@ -67,6 +71,7 @@ def test_a_killed_worker_is_replaced_by_another_and_every_web_process_tells_the_
                     workers[1].start(wait=False)
             assert list(first.events(job["id"])) == seen
             result = first.result(job["id"])
+        assert workers[1].terminate() == 0
     finally:
         for process in (*web, *workers):
             process.kill()
