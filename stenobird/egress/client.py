@@ -1,7 +1,7 @@
 """The HTTP client for every address that someone else chose: ranged GETs, pages, look-ups, webhooks.
 
-Redirects are followed here, hop by hop, each judged like the first URL. Cookies are neither kept nor sent,
-`Refresh` headers and environment proxies are ignored.
+Redirects are followed here, hop by hop, each judged like the first URL. Cookies live from hop to hop of one
+request and no longer; `Refresh` headers and environment proxies are ignored.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import re
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin
 
 import httpcore
 
+from stenobird.egress.cookies import HopCookies
 from stenobird.egress.resolver import SystemResolver
 from stenobird.egress.response import (
     MEDIA_LIMITS,
@@ -101,6 +102,17 @@ class _Exchange:
     headers: dict[str, str]
     content: bytes | None
     deadline: float | None
+    cookies: HopCookies = field(default_factory=HopCookies)
+
+    @property
+    def cookie(self) -> str | None:
+        """The `Cookie` header of the next hop."""
+        return self.cookies.header(self.url, self.headers.get("cookie"))
+
+    @property
+    def step(self) -> tuple[str, str, str | None]:
+        """What asks for the same again, so that the redirects go round in a circle."""
+        return (self.method, str(self.url), self.cookie)
 
 
 class EgressClient:
@@ -226,7 +238,7 @@ class EgressClient:
         self, exchange: _Exchange, *, follow_redirects: bool, limits: FetchLimits
     ) -> EgressResponse:
         hops: list[Redirect] = []
-        seen = {(exchange.method, str(exchange.url))}
+        seen = {exchange.step}
         while True:
             response = await self._send(exchange, limits)
             async with AsyncExitStack() as stack:
@@ -240,13 +252,13 @@ class EgressClient:
                             "Send the final URL."
                         )
                     await _drain(response)
+                    exchange.cookies.store(exchange.url, header_pairs(response.headers))
                     self._turn(exchange, response.status, location)
-                    step = (exchange.method, str(exchange.url))
-                    if step in seen:
+                    if exchange.step in seen:
                         raise ResponseBroken(
                             f"{exchange.url.host} redirects in a circle. Send the final URL."
                         )
-                    seen.add(step)
+                    seen.add(exchange.step)
                     continue
                 opened = EgressResponse(
                     response,
@@ -308,7 +320,10 @@ class EgressClient:
         seconds = limits.headers_seconds
         if exchange.deadline is not None:
             seconds = min(seconds, exchange.deadline - self._monotonic())
-        headers = [("host", url.authority), *exchange.headers.items()]
+        headers = [("host", url.authority)]
+        headers += [(name, value) for name, value in exchange.headers.items() if name != "cookie"]
+        if exchange.cookie is not None:
+            headers.append(("cookie", exchange.cookie))
         if exchange.content is not None or exchange.method in {"POST", "PUT", "PATCH"}:
             headers.append(("content-length", str(len(exchange.content or b""))))
         request = httpcore.Request(

@@ -1,9 +1,11 @@
-"""Content codings of an answer, undone in bounded steps: gzip and deflate, one at most."""
+"""Content codings of an answer, undone in bounded steps: gzip, deflate and Brotli, one at most."""
 
 from __future__ import annotations
 
 import zlib
 from typing import TYPE_CHECKING, Protocol
+
+import brotli  # type: ignore[import-untyped]
 
 from stenobird.errors import ResponseBroken
 
@@ -12,8 +14,10 @@ if TYPE_CHECKING:
 
 _STEP_BYTES = 64 * 1024
 _GZIP = frozenset({"gzip", "x-gzip"})
-_UNREADABLE = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_UNREADABLE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 _GZIP_MAGIC = b"\x1f\x8b"
+_BROKE_OFF = "The compressed answer of {host} broke off. Try again later."
+_UNDECODABLE = "The answer of {host} says that it is compressed but can't be decompressed."
 
 
 class Decoder(Protocol):
@@ -54,7 +58,7 @@ class _Inflater:
     def finish(self) -> None:
         """Raise `ResponseBroken` unless the coded data came to its end; an empty answer is fine."""
         if self._started and not self._ended:
-            raise ResponseBroken(f"The compressed answer of {self._host} broke off. Try again later.")
+            raise ResponseBroken(_BROKE_OFF.format(host=self._host))
 
     def _step(self, block: bytes) -> bytes:
         try:
@@ -64,20 +68,49 @@ class _Inflater:
                 self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
                 self._started = True
                 return self._step(block)
-            raise ResponseBroken(
-                f"The answer of {self._host} says that it is compressed but can't be decompressed."
-            ) from exc
+            raise ResponseBroken(_UNDECODABLE.format(host=self._host)) from exc
+
+
+class _Unbrotli:
+    """Brotli, which caches that mix up their clients send to those who did not offer it."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._decompressor = brotli.Decompressor()
+        self._started = False
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Yield the decoded bytes; blocks after the end of the coded data are left out."""
+        while not self._decompressor.is_finished():
+            try:
+                decoded: bytes = self._decompressor.process(block, output_buffer_limit=_STEP_BYTES)
+            except brotli.error as exc:
+                raise ResponseBroken(_UNDECODABLE.format(host=self._host)) from exc
+            self._started = True
+            # It says that it takes more while it still has something to give.
+            if not decoded and self._decompressor.can_accept_more_data():
+                return
+            block = b""
+            if decoded:
+                yield decoded
+
+    def finish(self) -> None:
+        """Raise `ResponseBroken` unless the coded data came to its end; an empty answer is fine."""
+        if self._started and not self._decompressor.is_finished():
+            raise ResponseBroken(_BROKE_OFF.format(host=self._host))
 
 
 def decoder_for(content_encoding: str, host: str) -> Decoder | None:
     """Return what undoes the header's coding, `None` if there is none to undo.
 
-    Raises `ResponseBroken` for more than one coding (a bomb needs nesting) and for those that were not
-    offered. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in the wild and mean
+    Raises `ResponseBroken` for more than one coding (a bomb needs nesting) and for those that no server sends
+    unasked. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in the wild and mean
     nothing.
     """
     codings = [word for word in (part.strip().lower() for part in content_encoding.split(",")) if word]
-    compressions = [word for word in codings if word in _GZIP or word in _UNREADABLE or word == "deflate"]
+    compressions = [
+        word for word in codings if word in _GZIP or word in _UNREADABLE or word in {"deflate", "br"}
+    ]
     if not compressions:
         return None
     if len(compressions) > 1 or compressions[0] in _UNREADABLE:
@@ -85,4 +118,4 @@ def decoder_for(content_encoding: str, host: str) -> Decoder | None:
             f'{host} compressed its answer as "{content_encoding[:80]}", which was not asked for. '
             "Send a URL that serves the file as it is."
         )
-    return _Inflater(compressions[0], host)
+    return _Unbrotli(host) if compressions[0] == "br" else _Inflater(compressions[0], host)
