@@ -12,12 +12,14 @@ from sqlalchemy import update
 
 from stenobird.accounts.gate import JobGate
 from stenobird.accounts.service import KeyService
+from stenobird.billing.gate import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
+from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
@@ -151,7 +153,11 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
             engine_refusal=lambda _mode: options.engine_refusal,
             tier_refusals={tier: _telling(told) for tier, told in options.tier_refusals.items()},
-            account_gate=JobGate(accounts, open_jobs=options.open_jobs),
+            account_gate=JobGate(
+                accounts,
+                open_jobs=options.open_jobs,
+                objections=[AccountGate(SqlBillingStore(database), clock)],
+            ),
             uploads=uploads,
             webhook_targets=targets,
         )

@@ -118,6 +118,23 @@ async def test_a_refused_job_does_not_fix_the_bytes(
     assert stored == [b"other"]
 
 
+@pytest.mark.parametrize("state", ["past_due", "disputed"])
+async def test_who_owes_money_makes_no_job_and_keeps_the_rest(
+    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld, state: str
+) -> None:
+    body = {"upload_id": await upload(api, live)}
+    test_key = await world.key("acct_owner", mode="test")
+    await world.change_account("acct_owner", state=state)
+
+    refused = await api.post("/transcriptions", headers=live, json=body)
+    told = await api.post("/transcriptions", headers=test_key, json=body)
+
+    assert code_of(refused) == (402, "billing_failed")
+    assert told.status_code == 200
+    assert (await api.get("/account", headers=live)).json()["status"] == state
+    assert (await api.get("/transcriptions", headers=live)).status_code == 200
+
+
 async def test_fifty_posts_with_one_key_make_one_job(
     api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
 ) -> None:
