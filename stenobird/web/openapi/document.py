@@ -15,6 +15,7 @@ from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.alefbot.operations import TAG as ALEFBOT_TAG
 from stenobird.web.alefbot.operations import alefbot_operations as alefbot_table
 from stenobird.web.openapi import schemas as flat
+from stenobird.web.openapi.examples import examples
 from stenobird.web.openapi.other_dialects import (
     ALEFBOT_PREFIX,
     alefbot_models,
@@ -169,10 +170,12 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
             },
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
-            "schemas": {
-                **_schemas(_FLAT_MODELS),
-                **_schemas(alefbot_models(table), prefix=ALEFBOT_PREFIX),
-            },
+            "schemas": _with_examples(
+                {
+                    **_schemas(_FLAT_MODELS),
+                    **_schemas(alefbot_models(table), prefix=ALEFBOT_PREFIX),
+                }
+            ),
         },
     }
 
@@ -192,6 +195,14 @@ def _schemas(models: Sequence[type[BaseModel]], *, prefix: str = "") -> dict[str
         one_of_them = [{"required": ["audio_url"]}, {"required": ["upload_id"]}]
         definitions[CreateTranscript.__name__]["anyOf"] = one_of_them
     return {f"{prefix}{name}": schema for name, schema in sorted(definitions.items())}
+
+
+def _with_examples(schemas: dict[str, Any]) -> dict[str, Any]:
+    found = examples(ALEFBOT_PREFIX)
+    return {
+        name: schema if name not in found or "examples" in schema else {**schema, "examples": [found[name]]}
+        for name, schema in schemas.items()
+    }
 
 
 def as_text(document: Mapping[str, Any]) -> str:

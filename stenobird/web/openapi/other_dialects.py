@@ -24,11 +24,38 @@ _DELTAS: Final = (
     "data: [DONE]\n\n"
 )
 
+
+def _said(kind: str, field: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["type", field],
+        "properties": {"type": {"const": kind}, field: {"type": "string"}},
+    }
+
+
 _DELTA: Final = {
-    "description": "Each event of the stream: data alone, JSON with a type, or [DONE] at the end.",
+    "description": "Each event is data alone: JSON with a type or an error, or [DONE] at the end.",
     "type": "object",
     "required": ["data"],
-    "properties": {"data": {"type": "string"}},
+    "properties": {
+        "data": {
+            "oneOf": [
+                {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": {
+                        "oneOf": [
+                            _said("transcript.text.delta", "delta"),
+                            _said("transcript.text.done", "text"),
+                            ref("OpenAIError"),
+                        ]
+                    },
+                    "not": {"const": "[DONE]"},
+                },
+                {"const": "[DONE]"},
+            ]
+        }
+    },
 }
 
 
@@ -81,7 +108,7 @@ def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
                 tag,
                 "openaiModels",
                 {200: Answer("The one there is.", json_of("OpenAIModels"))},
-                key="none",
+                key="optional",
                 dialect="openai",
             )
         },
@@ -91,7 +118,7 @@ def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
                 tag,
                 "openaiModel",
                 {200: Answer("Every name stands for the same one.", json_of("OpenAIModel"))},
-                key="none",
+                key="optional",
                 parameters=[path("model", "Any name.")],
                 dialect="openai",
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stenobird.errors import InvalidAPIKey, MissingAPIKey, StorageUnavailable
 from stenobird.web.alefbot.errors import code_of, dialect_body
-from stenobird.web.openai.answers import error_object
+from stenobird.web.openai.errors import error_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
+from httpx_sse import EventSource
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
@@ -17,6 +19,8 @@ from stenobird.jobs.events import JobEvents
 from stenobird.transcript import Segment, Word
 from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.openapi.document import as_text, openapi_document
+from stenobird.web.openapi.examples import examples
+from stenobird.web.openapi.other_dialects import ALEFBOT_PREFIX
 from stenobird.web.openapi.stenobird_dialect import EVENTS
 from stenobird.web.routes import (
     account,
@@ -30,6 +34,9 @@ from stenobird.web.routes import (
     usage,
     webhooks,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOP = Path(stenobird.__file__).parent.parent
 PAGES = {"/pricing", "/success", "/success/key", "/recover"}
@@ -97,6 +104,88 @@ def test_examples_of_errors_fit_their_schemas_and_name_their_codes(document: dic
                     assert f"`{code}`" in answer["description"]
                     seen += 1
     assert seen > 100
+
+
+def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield operation, media type and content of every body and good answer."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            bodies = [operation.get("requestBody", {})]
+            bodies += [row for status, row in operation["responses"].items() if status.startswith("2")]
+            for body in bodies:
+                for media, content in body.get("content", {}).items():
+                    yield f"{method} {path}", media, content
+
+
+def test_every_json_body_and_answer_has_an_example(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    without = set()
+    for operation, media, content in _contents(document):
+        schema = content["schema"]
+        schema = schema.get("items", schema)
+        name = schema.get("$ref", "").rpartition("/")[2]
+        if (
+            media == "application/json"
+            and "example" not in content
+            and not schemas.get(name, {}).get("examples")
+        ):
+            without.add(operation)
+    # What Stripe sends is Stripe's to describe; the document can't be an example of itself.
+    assert without == {"post /v1/billing/webhook", "get /openapi.json"}
+
+
+def test_examples_of_schemas_fit_them_and_name_no_field_that_is_not_theirs(document: dict[str, Any]) -> None:
+    named = set()
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            _validator(document, schema).validate(example)
+            unknown = example.keys() - schema["properties"].keys()
+            assert not unknown or schema.get("additionalProperties") is True, (name, unknown)
+            named.add(name)
+    assert examples(ALEFBOT_PREFIX).keys() <= named
+
+
+def test_examples_of_bodies_and_answers_fit_their_schemas(document: dict[str, Any]) -> None:
+    seen = 0
+    for _, media, content in _contents(document):
+        if media == "application/json" and "example" in content:
+            _validator(document, content["schema"]).validate(content["example"])
+            seen += 1
+    assert seen >= 5
+
+
+def test_examples_of_streams_are_what_their_schemas_say(document: dict[str, Any]) -> None:
+    seen = []
+    for operation, media, content in _contents(document):
+        if media != "text/event-stream":
+            continue
+        validator = _validator(document, content["schema"])
+        stream = httpx.Response(200, headers={"Content-Type": media}, text=content["example"])
+        frames = list(EventSource(stream).iter_sse())
+        for frame in frames:
+            row = {"data": frame.data}
+            if frame.id:
+                row |= {"event": frame.event, "id": frame.id}
+            validator.validate(row)
+            if frame.data != "[DONE]":
+                _validator(document, _content_schema(content["schema"], frame.event)).validate(
+                    json.loads(frame.data)
+                )
+        seen.append((operation, len(frames)))
+    assert [operation for operation, _ in seen] == [
+        "get /v1/transcripts/{id}/events",
+        "post /v1/audio/transcriptions",
+        "post /v1/audio/translations",
+    ]
+    assert all(frames >= 3 for _, frames in seen)
+
+
+def _content_schema(schema: dict[str, Any], event: str) -> Any:
+    """Return the schema of an event's data, which validators take for a note only."""
+    if "oneOf" not in schema:
+        return schema["properties"]["data"]["oneOf"][0]["contentSchema"]
+    rows = [row["properties"] for row in schema["oneOf"] if row["properties"]["event"]["const"] == event]
+    return rows[0]["data"]["contentSchema"]
 
 
 def test_events_are_described_as_they_are_sent(document: dict[str, Any]) -> None:
