@@ -47,7 +47,10 @@ class Settings(BaseSettings):
         "auto", description="CTranslate2 compute type; auto: int8 (CPU), float16 (CUDA)."
     )
     replicas: int | None = Field(
-        None, ge=1, description="Model replicas on CPU; unset: one a core of the affinity mask and cgroup."
+        None,
+        ge=1,
+        description="Replicas on CPU of each model, those of the tiers too; unset: one a core of the affinity "
+        "mask and cgroup. They share its weights; each that works needs some 200 MB (base).",
     )
     offline_for_paid: bool = Field(
         default=False, description="Whether paying jobs may use the offline engine."
