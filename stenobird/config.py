@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     replicas: int | None = Field(
         None,
         ge=1,
-        description="Replicas on CPU of each model, those of the tiers too; unset: one a core of the affinity "
+        description="Replicas on CPU of each model, the tiers' too; unset: one a core of the affinity "
         "mask and cgroup. They share its weights; each that works needs some 200 MB (base).",
     )
     offline_for_paid: bool = Field(
