@@ -272,7 +272,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             freed = await storage.jobs.expire_leases()
             if freed:
                 _log.info("jobs of an earlier process go on", jobs=freed)
-            await storage.deliveries.release_leases(now=clock.time())
+            await storage.deliveries.release_leases()
         finder = await stack.enter_async_context(open_finder(settings))
         wakeups = await stack.enter_async_context(_open_wakeups(settings))
         blobs = open_blobs(

@@ -21,7 +21,7 @@ DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that was claimed, until `leased_until`.
+    """A delivery that was claimed.
 
     `attempt` tells this claim from others; `tries` counts since a replay. `mode` says which secret signs it.
     """
@@ -38,7 +38,6 @@ class DueDelivery:
     attempt: int
     tries: int
     mode: KeyMode
-    leased_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +97,11 @@ class SecretStore(Protocol):
 
 
 class DeliveryStore(Protocol):
-    """Deliveries. Every method is one transaction; any number of workers may call at once."""
+    """Deliveries, by the database's clock. Every method is one transaction; many workers may call at once."""
 
     async def claim(
         self,
         *,
-        now: float,
         lease_seconds: float,
         limit: int,
         per_account: int,
@@ -116,27 +114,26 @@ class DeliveryStore(Protocol):
         Deliveries to a disabled target become `dead`; those of deleted accounts are removed.
         """
 
-    async def release_leases(self, *, now: float) -> int:
+    async def release_leases(self) -> int:
         """Make due what is being sent, and return how much; the broken attempts do not count as tries.
 
         For a process that knows itself to be the only one, so that whoever had these is gone.
         """
 
-    async def note_delivered(self, due: DueDelivery, *, now: float, status_code: int) -> None:
+    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
         """Note that the receiver answered 2xx."""
 
     async def note_failed(
         self,
         due: DueDelivery,
         *,
-        now: float,
-        retry_at: float | None,
+        retry_seconds: float | None,
         status_code: int | None,
         error: str,
     ) -> None:
-        """Note a failed attempt. Without `retry_at` the delivery is `dead`. After a later claim: nothing."""
+        """Note a failed attempt; `None` to wait: the delivery is `dead`. After a later claim: nothing."""
 
-    async def disable_target(self, due: DueDelivery, *, now: float, status_code: int, error: str) -> None:
+    async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
         """End the delivery, and every later one of this account to this URL until a replay, as `dead`."""
 
     async def own_deliveries(
@@ -150,7 +147,7 @@ class DeliveryStore(Protocol):
         """Return the account's deliveries, newest first, older than `before`'s time and id."""
 
     async def replay(
-        self, account_id: str, delivery_id: str, *, now: float, mode: KeyMode | None = None
+        self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
     ) -> DeliveryRecord | None:
         """Make the delivery due now with all its tries anew, and its target enabled.
 

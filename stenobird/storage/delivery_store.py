@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 
 from stenobird.deliveries import DeliveryFilter, DeliveryRecord, DueDelivery
-from stenobird.storage.schema import accounts, disabled_webhooks, outbox
+from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stenobird.ports import KeyMode
     from stenobird.storage.engine import Database
 
+SQLTime: TypeAlias = "ColumnElement[float] | float"
+"""Seconds since the epoch, as SQL or as a number."""
 PURGE_BATCH = 1000
 
 _OURS = outbox.c.kind == "webhook"
@@ -27,21 +29,25 @@ DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL a
 
 
 class SqlDeliveryStore:
-    """`deliveries.DeliveryStore` on a `Database`. Needs no closing of its own."""
+    """`deliveries.DeliveryStore` on a `Database`. Needs no closing of its own.
 
-    def __init__(self, database: Database) -> None:
+    `now` is the database's clock, which all processes have in common, unless a test has another.
+    """
+
+    def __init__(self, database: Database, *, now: Callable[[], SQLTime] = db_now) -> None:
         self._db = database
+        self._now = now
 
     async def claim(
         self,
         *,
-        now: float,
         lease_seconds: float,
         limit: int,
         per_account: int,
         busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
         """Take due deliveries, see `deliveries.DeliveryStore.claim`."""
+        now = self._now()
         due = (_OURS, outbox.c.settled_at.is_(None), outbox.c.next_attempt_at <= now)
         place = func.row_number().over(
             partition_by=outbox.c.account_id, order_by=(outbox.c.next_attempt_at, outbox.c.id)
@@ -93,7 +99,7 @@ class SqlDeliveryStore:
                     .where(outbox.c.id.in_(dead))
                     .values(state="dead", settled_at=now, error=DISABLED)
                 )
-            claimed = [_due(row, now + lease_seconds) for row in kept if row["id"] not in dead]
+            claimed = [_due(row) for row in kept if row["id"] not in dead]
             if claimed:
                 await connection.execute(
                     update(outbox)
@@ -109,55 +115,58 @@ class SqlDeliveryStore:
                 )
         return claimed
 
-    async def release_leases(self, *, now: float) -> int:
+    async def release_leases(self) -> int:
         """Make due what is being sent, see `deliveries.DeliveryStore.release_leases`."""
         async with self._db.write() as connection:
             freed = await connection.execute(
                 update(outbox)
                 .where(_OURS, outbox.c.state == "sending", outbox.c.settled_at.is_(None))
-                .values(state="pending", tries=outbox.c.tries - 1, next_attempt_at=now)
+                .values(state="pending", tries=outbox.c.tries - 1, next_attempt_at=self._now())
             )
         return freed.rowcount
 
-    async def note_delivered(self, due: DueDelivery, *, now: float, status_code: int) -> None:
+    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
         """Note that the receiver answered 2xx: that stays true whatever became of the lease."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(outbox)
                 .where(outbox.c.id == due.id, outbox.c.state != "delivered")
-                .values(state="delivered", settled_at=now, status_code=status_code, error=None)
+                .values(state="delivered", settled_at=self._now(), status_code=status_code, error=None)
             )
 
     async def note_failed(
         self,
         due: DueDelivery,
         *,
-        now: float,
-        retry_at: float | None,
+        retry_seconds: float | None,
         status_code: int | None,
         error: str,
     ) -> None:
         """Note a failed attempt, see `deliveries.DeliveryStore.note_failed`."""
         values: dict[str, Any] = {"status_code": status_code, "error": error}
-        if retry_at is None:
-            values |= {"state": "dead", "settled_at": now}
+        if retry_seconds is None:
+            values |= {"state": "dead", "settled_at": self._now()}
         else:
-            values |= {"state": "pending", "next_attempt_at": retry_at}
+            values |= {"state": "pending", "next_attempt_at": self._now() + retry_seconds}
         async with self._db.write() as connection:
             await connection.execute(update(outbox).where(_held(due)).values(**values))
 
-    async def disable_target(self, due: DueDelivery, *, now: float, status_code: int, error: str) -> None:
+    async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
         """End the delivery and disable its target, see `deliveries.DeliveryStore.disable_target`."""
         async with self._db.write() as connection:
             changed = await connection.execute(
                 update(outbox)
                 .where(_held(due))
-                .values(state="dead", settled_at=now, status_code=status_code, error=error)
+                .values(state="dead", settled_at=self._now(), status_code=status_code, error=error)
             )
             if changed.rowcount:
                 await connection.execute(
                     self._db.insert(disabled_webhooks)
-                    .values(account_id=due.account_id, target_hash=_target(due.url), disabled_at=now)
+                    .values(
+                        account_id=due.account_id,
+                        target_hash=_target(due.url),
+                        disabled_at=self._now(),
+                    )
                     .on_conflict_do_nothing()
                 )
 
@@ -186,7 +195,7 @@ class SqlDeliveryStore:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
     async def replay(
-        self, account_id: str, delivery_id: str, *, now: float, mode: KeyMode | None = None
+        self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
     ) -> DeliveryRecord | None:
         """Make the delivery due now, see `deliveries.DeliveryStore.replay`."""
         own = (
@@ -195,16 +204,17 @@ class SqlDeliveryStore:
             outbox.c.account_id == account_id,
             *_matching(DeliveryFilter(mode=mode)),
         )
+        leased = and_(outbox.c.state == "sending", outbox.c.next_attempt_at > self._now())
         async with self._db.write() as connection:
             row = await _locked(connection, own)
             if row is None:
                 return None
-            if row["state"] != "sending" or row["next_attempt_at"] <= now:
-                await connection.execute(
-                    update(outbox)
-                    .where(*own)
-                    .values(state="pending", settled_at=None, tries=0, next_attempt_at=now)
-                )
+            begun = await connection.execute(
+                update(outbox)
+                .where(*own, ~leased)
+                .values(state="pending", settled_at=None, tries=0, next_attempt_at=self._now())
+            )
+            if begun.rowcount:
                 await connection.execute(
                     delete(disabled_webhooks).where(
                         disabled_webhooks.c.account_id == account_id,
@@ -265,7 +275,7 @@ def _mode(row: RowMapping) -> KeyMode:
     return "test" if _text(row, "mode") == "test" else "live"
 
 
-def _due(row: RowMapping, leased_until: float) -> DueDelivery:
+def _due(row: RowMapping) -> DueDelivery:
     return DueDelivery(
         id=row["id"],
         event_id=_event_id(row["id"]),
@@ -279,7 +289,6 @@ def _due(row: RowMapping, leased_until: float) -> DueDelivery:
         attempt=row["attempts"] + 1,
         tries=row["tries"] + 1,
         mode=_mode(row),
-        leased_until=leased_until,
     )
 
 

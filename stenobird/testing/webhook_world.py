@@ -76,7 +76,9 @@ class WebhookWorld:
 
     def deliverer(self, *, database: Database | None = None, chance: float = 0.5) -> WebhookDeliverer:
         """Return one more worker, on another view of the database if so asked."""
-        store = self.deliveries if database is None else SqlDeliveryStore(database)
+        store = self.deliveries
+        if database is not None:
+            store = SqlDeliveryStore(database, now=self.clock.time)
         return WebhookDeliverer(store, self.secrets, self.client, self.clock, chance=lambda: chance)
 
     async def secret(self, account_id: str = OWNER, *, mode: KeyMode = "live") -> str:
@@ -149,13 +151,14 @@ async def webhook_world(
     await accounts.create_account(NewAccountRow(OWNER, OWNER, "premium", "operator"), by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
+        # The rows are dated by the database's clock, and receivers check the time of a signature.
+        clock = FakeClock(time.time() + 5.0)
         yield WebhookWorld(
             database,
             client,
-            # The rows are dated by the database's clock, and receivers check the time of a signature.
-            FakeClock(time.time() + 5.0),
+            clock,
             SqlJobStore(database),
             accounts,
-            SqlDeliveryStore(database),
+            SqlDeliveryStore(database, now=clock.time),
             SqlWebhookSecrets(database, new_secret),
         )

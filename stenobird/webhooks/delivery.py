@@ -89,8 +89,9 @@ class WebhookDeliverer:
         free = options.at_once - len(self._sending)
         if free <= 0:
             return 0
+        # From before the claim, so that it ends before the lease does.
+        until = self._clock.monotonic() + options.lease_seconds - POST_SECONDS
         claimed = await self._store.claim(
-            now=self._clock.time(),
             lease_seconds=options.lease_seconds,
             limit=free,
             per_account=options.per_account,
@@ -100,7 +101,7 @@ class WebhookDeliverer:
         begun = [due for due in claimed if due.id not in self._sending]
         for due in begun:
             self._sending[due.id] = due.account_id
-            tasks.create_task(self._deliver(due), name=f"webhook {due.event_id}")
+            tasks.create_task(self._deliver(due, until), name=f"webhook {due.event_id}")
         return len(begun)
 
     async def _idle(self) -> None:
@@ -115,9 +116,9 @@ class WebhookDeliverer:
                 task.cancel()
         self._freed.clear()
 
-    async def _deliver(self, due: DueDelivery) -> None:
+    async def _deliver(self, due: DueDelivery, until: float) -> None:
         try:
-            await self._attempt(due)
+            await self._attempt(due, until)
         except StorageUnavailable as error:
             # What became of it is not known here, so the lease runs out and it is sent again.
             _log.warning("a webhook's outcome waits for the database", id=due.event_id, reason=error.message)
@@ -125,10 +126,10 @@ class WebhookDeliverer:
             del self._sending[due.id]
             self._freed.set()
 
-    async def _attempt(self, due: DueDelivery) -> None:
+    async def _attempt(self, due: DueDelivery, until: float) -> None:
         signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
         now = self._clock.time()
-        if now + POST_SECONDS > due.leased_until:
+        if self._clock.monotonic() > until:
             # The database took so long that another worker may have the event before this one is through.
             _log.warning("a webhook is left to the next worker", id=due.event_id)
             return
@@ -155,22 +156,20 @@ class WebhookDeliverer:
         return await post_event(self._client, due.url, payload, sent)
 
     async def _note(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
-        now = self._clock.time()
         status = answer.status if answer is not None else None
         if problem is None:
             assert status is not None
-            await self._store.note_delivered(due, now=now, status_code=status)
+            await self._store.note_delivered(due, status_code=status)
             return
         if status == 410:
             _log.info("a webhook target is disabled", account_id=due.account_id, delivery_id=due.id)
-            await self._store.disable_target(due, now=now, status_code=status, error=problem)
+            await self._store.disable_target(due, status_code=status, error=problem)
             return
-        asked = asked_seconds(answer.retry_after, now=now) if answer is not None else None
+        asked = asked_seconds(answer.retry_after, now=self._clock.time()) if answer is not None else None
         wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)
         if wait is None:
             _log.warning("a webhook is given up", account_id=due.account_id, delivery_id=due.id)
-        retry_at = None if wait is None else now + wait
-        await self._store.note_failed(due, now=now, retry_at=retry_at, status_code=status, error=problem)
+        await self._store.note_failed(due, retry_seconds=wait, status_code=status, error=problem)
 
 
 _log = structlog.get_logger(__name__)

@@ -61,9 +61,7 @@ class WebhookService:
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
         """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
         _check_may_write(caller)
-        record = await self._deliveries.replay(
-            caller.account_id, delivery_id, now=self._clock.time(), mode=_only(caller)
-        )
+        record = await self._deliveries.replay(caller.account_id, delivery_id, mode=_only(caller))
         if record is None:
             raise DeliveryNotFound
         return record

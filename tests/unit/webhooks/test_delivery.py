@@ -14,6 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from stenobird.ports import NewAccountRow
 from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.testing.canary import open_canary
+from stenobird.testing.fakes import FakeClock
 from stenobird.testing.faults import FaultyDatabase
 from stenobird.testing.raw_server import RawRequest, RawServer, open_server
 from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
@@ -163,7 +164,7 @@ async def test_a_receiver_down_for_90_hours_leaves_dead_letters_that_a_replay_de
     receiver.status = 200
     assert await deliverer.step() == 0
     for row in dead:
-        replayed = await world.deliveries.replay(OWNER, row.id, now=world.clock.now)
+        replayed = await world.deliveries.replay(OWNER, row.id)
         assert replayed is not None
         assert replayed.state == "pending"
     assert await deliverer.step() == 3
@@ -251,13 +252,11 @@ async def test_a_late_failure_does_not_undo_what_another_worker_delivered(
     world: WebhookWorld, server: RawServer
 ) -> None:
     await world.end_job(server.url())
-    [stalled] = await world.deliveries.claim(now=world.clock.now, lease_seconds=10.0, limit=1, per_account=1)
+    [stalled] = await world.deliveries.claim(lease_seconds=10.0, limit=1, per_account=1)
     world.clock.advance(10.0)
     await world.deliverer().step()
-    await world.deliveries.note_failed(
-        stalled, now=world.clock.now, retry_at=world.clock.now, status_code=500, error="late"
-    )
-    await world.deliveries.disable_target(stalled, now=world.clock.now, status_code=410, error="late")
+    await world.deliveries.note_failed(stalled, retry_seconds=0.0, status_code=500, error="late")
+    await world.deliveries.disable_target(stalled, status_code=410, error="late")
     assert (await world.only()).state == "delivered"
     await world.end_job(server.url())
     assert await world.deliverer().step() == 1
@@ -299,17 +298,28 @@ async def test_a_worker_whose_lease_is_nearly_over_sends_nothing(
     assert len(receiver.accepted) == 1
 
 
+async def test_a_worker_whose_clock_is_wrong_takes_nothing_from_another(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.end_job(server.url())
+    await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
+    wrong = FakeClock(world.clock.now + HOUR)
+    ahead = WebhookDeliverer(world.deliveries, world.secrets, world.client, wrong, chance=lambda: 0.5)
+    assert await ahead.step() == 0
+    assert receiver.requests == []
+
+
 async def test_what_a_dead_process_was_sending_is_due_at_once_and_costs_no_try(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     await world.end_job(server.url())
-    await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=1, per_account=1)
+    await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
     assert await world.deliverer().step() == 0
-    assert await world.deliveries.release_leases(now=world.clock.now) == 1
-    [due] = await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=1, per_account=1)
+    assert await world.deliveries.release_leases() == 1
+    [due] = await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
     assert (due.attempt, due.tries) == (2, 1)
-    await world.deliveries.note_delivered(due, now=world.clock.now, status_code=200)
-    assert await world.deliveries.release_leases(now=world.clock.now) == 0
+    await world.deliveries.note_delivered(due, status_code=200)
+    assert await world.deliveries.release_leases() == 0
     assert receiver.requests == []
 
 
@@ -335,7 +345,7 @@ async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, serve
     for _ in range(10):
         await world.end_job(server.url())
     await world.end_job(server.url(), account_id="acct_other")
-    claimed = await world.deliveries.claim(now=world.clock.now, lease_seconds=60, limit=5, per_account=4)
+    claimed = await world.deliveries.claim(lease_seconds=60, limit=5, per_account=4)
     assert [due.account_id for due in claimed].count(OWNER) == 4
     assert [due.account_id for due in claimed].count("acct_other") == 1
 
@@ -388,7 +398,7 @@ async def test_410_disables_the_target_for_the_account_until_a_replay(
     assert [request.target for request in receiver.requests] == ["/gone", "/other"]
     assert sorted(row.state for row in await world.log()) == ["dead", "dead", "delivered"]
 
-    await world.deliveries.replay(OWNER, row.id, now=world.clock.now)
+    await world.deliveries.replay(OWNER, row.id)
     await world.end_job(server.url("/gone"))
     await deliverer.step()
     assert [request.target for request in receiver.requests][2:] == ["/gone", "/gone"]
