@@ -8,18 +8,19 @@ import re
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docx
 import httpx
 import pytest
 
+from stenobird.testing.guides import Session
 from stenobird.testing.server_process import ServerProcess
 from stenobird.testing.translation_model import spell, write_translation_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PATIENCE_SECONDS = 60.0
 CUE = re.compile(r"(\d+)\n(\S+ --> \S+)\n((?:.+\n)+)")
@@ -144,6 +145,19 @@ def test_one_upload_both_ways_answers_with_two_texts(api: httpx.Client, clips: P
     assert texts[0] != texts[1]
     assert any("א" <= char <= "ת" for char in texts[0])
     assert not any("א" <= char <= "ת" for char in texts[1])
+
+
+def test_the_guide(api: httpx.Client, server: ServerProcess, clips: Path, tmp_path: Path) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "how-to" / "translation.md"
+    (tmp_path / "talk.mp3").symlink_to(clips / "short.mp3")
+    key = api.headers["Authorization"].removeprefix("Bearer ")
+    values = {"http://127.0.0.1:8000": server.url, "alef_sk_live_…": key}
+
+    with Session(tmp_path, server.environment, values) as session:
+        printed = list(session.run_all(guide).values())
+
+    assert "translator" in printed[0]
+    assert len(cues((tmp_path / "talk.he.srt").read_text())) >= 3
 
 
 def test_a_model_that_is_not_there_is_refused_before_any_work(tmp_path: Path, clips: Path) -> None:
