@@ -40,7 +40,12 @@ def chromium_path() -> str | None:
 def chromium(path: str) -> Iterator[Browser]:
     """Run a browser while the context lasts."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=list(ARGUMENTS),
+            # People's browsers keep the pages that the Back button leads to; playwright's would not.
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
         try:
             yield browser
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_FORM_BYTES = 16 * 1024
 STATIC_DIR: Final = Path(__file__).parent / "static"
+VENDOR_DIR: Final = STATIC_DIR / "vendor"
+MARK: Final = "as-of-"
+"""What the name of a folder begins with that stands for the files' content."""
 
 _NOTHING_INLINE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -38,7 +42,8 @@ BUYING: Mapping[str, str] = MappingProxyType(
 
 LISTENING: Mapping[str, str] = MappingProxyType(
     {
-        "Cache-Control": "no-store",
+        # Not "no-store": with the Back button a long text should be where one left it, which needs the page whole.
+        "Cache-Control": "private, no-cache",
         # The player plays the audio from where it was found, and only when somebody presses play.
         "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'; media-src 'self' https: http:",
         "Cross-Origin-Opener-Policy": "same-origin",
@@ -59,8 +64,8 @@ READING: Mapping[str, str] = MappingProxyType(
 class Pages:
     """The templates of `stenobird/web/templates`, with everything put into them escaped.
 
-    `asset(name)` in a template is the address of a file of `stenobird/web/static`, with a mark of its
-    content, so that browsers may keep it for ever.
+    `asset(name)` in a template is the address of a file of `stenobird/web/static`, below a folder that is
+    named by what all of them hold: browsers may keep it for ever, and what it imports lies beside it.
     """
 
     def __init__(self) -> None:
@@ -71,21 +76,45 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        marks: dict[str, str] = {}
-
-        def asset(name: str) -> str:
-            if name not in marks:
-                marks[name] = hashlib.sha256((STATIC_DIR / name).read_bytes()).hexdigest()[:12]
-            return f"/static/{name}?v={marks[name]}"
-
-        self._templates.globals["asset"] = asset
+        self._templates.globals.update(asset=asset, modules=modules)
         self._templates.filters["clock"] = clock_time
+
+    @property
+    def problems(self) -> Mapping[str, Mapping[str, str]]:
+        """What errors are called on pages, by code: title, text, and maybe a link to the remedy."""
+        known: Mapping[str, Mapping[str, str]]
+        known = vars(self._templates.get_template("_problems.html").module)["problems"]
+        return known
 
     def render(
         self, name: str, status: int = 200, *, headers: Mapping[str, str] = BUYING, **context: Any
     ) -> HTMLResponse:
         """Return a page whose scripts and styles are files of ours."""
         return HTMLResponse(self._templates.get_template(name).render(**context), status, dict(headers))
+
+
+@functools.cache
+def marked_folder() -> str:
+    """Return the name of the folder that stands for what the files of the pages hold now."""
+    digest = hashlib.sha256()
+    for path in sorted(STATIC_DIR.rglob("*")):
+        if path.is_file() and VENDOR_DIR not in path.parents:
+            digest.update(f"{path.relative_to(STATIC_DIR)}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return f"{MARK}{digest.hexdigest()[:12]}"
+
+
+def asset(name: str) -> str:
+    """Return the address of a file of the pages. Raises `FileNotFoundError`."""
+    if not (STATIC_DIR / name).is_file():
+        raise FileNotFoundError(name)
+    return f"/static/{marked_folder()}/{name}"
+
+
+@functools.cache
+def modules() -> tuple[str, ...]:
+    """Return the names of the modules of `app.js`, so that a browser asks for all of them at once."""
+    return tuple(sorted(f"app/{path.name}" for path in (STATIC_DIR / "app").glob("*.js")))
 
 
 def clock_time(seconds: float) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from starlette.endpoints import HTTPEndpoint
@@ -16,22 +18,27 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR
-from stenobird.errors import MissingAPIKey, NotFound, StenobirdError
+from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.alefbot.errors import speaks_dialect
 from stenobird.web.openapi_page import operation_groups
-from stenobird.web.pages import LISTENING, READING, STATIC_DIR, Pages, read_form
+from stenobird.web.pages import LISTENING, MARK, READING, STATIC_DIR, Pages, marked_folder, read_form
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.types import ExceptionHandler, Scope
 
     from stenobird.config import Settings
     from stenobird.ports import JobRecord
+    from stenobird.transcript import Segment
 
 SAMPLE_PATH = "/sample.mp3"
+EXCERPT_CHARACTERS = 200
+NO_LINK = "Paste a link first."
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
@@ -63,6 +70,8 @@ class Home(HTTPEndpoint):
         """Begin a preview for a browser that runs no script, and lead it to its page."""
         url = (await read_form(request)).get("audio_url", "").strip()
         try:
+            if not url:
+                raise InvalidRequest(NO_LINK)
             wish = CreateTranscript.parse({"audio_url": url})
             job = await services_of(request).jobs.create(wish, caller=None, base_url=base_url_of(request))
         except StenobirdError as error:
@@ -78,7 +87,7 @@ class TranscriptPage(HTTPEndpoint):
         job_id = transcript_id(request)
         jobs = services_of(request).jobs
         job: JobRecord | None = None
-        segments: list[Any] = []
+        segments: list[Segment] = []
         try:
             caller = await reader_of(request)
             job = await jobs.get(job_id, caller)
@@ -97,6 +106,7 @@ class TranscriptPage(HTTPEndpoint):
             job=job,
             title=_title(job),
             segments=segments,
+            excerpt=_excerpt(segments),
             **_around(request),
         )
         response.headers["X-Robots-Tag"] = "noindex"
@@ -153,14 +163,23 @@ class Sample(HTTPEndpoint):
 
 
 class MarkedFiles(StaticFiles):
-    """Static files; those asked for with the mark of their content may be kept for ever."""
+    """Static files, also below a folder that stands for their content: those may be kept for ever.
+
+    A folder of another release holds what this one has, and nobody is told to keep that.
+    """
+
+    def get_path(self, scope: Scope) -> str:
+        """Return the path of the file, without the folder."""
+        path = super().get_path(scope)
+        folder, _, rest = path.partition(os.sep)
+        return rest if folder.startswith(MARK) else path
 
     def file_response(
         self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200
     ) -> Response:
         """Answer with the file."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        marked = scope["query_string"].startswith(b"v=")
+        marked = f"/{marked_folder()}/" in scope["path"]
         response.headers["Cache-Control"] = _FOR_EVER if marked else "public, no-cache"
         return response
 
@@ -231,6 +250,12 @@ def _offers_sample(settings: Settings) -> bool:
     """Whether the bundled clip can be heard here: by the model that knows it, fetched from this service."""
     loopback = any(network.is_loopback for network in settings.egress_allow)
     return settings.model == str(MODEL_DIR) and loopback and settings.egress_ports is None
+
+
+def _excerpt(segments: Sequence[Segment]) -> str:
+    """Return how the text begins, as long as a preview of a link shows it."""
+    words = " ".join(segment.text.strip() for segment in segments[:40])
+    return textwrap.shorten(words, EXCERPT_CHARACTERS, placeholder=" …")
 
 
 def _title(job: JobRecord | None) -> str:

@@ -65,7 +65,7 @@ def test_a_key_is_bought_shown_once_and_used(
         page.wait_for_url("**/success/key")
         secret = page.locator("#api-key").inner_text()
         assert secret.startswith("sb_live_")
-        assert secret in page.get_by_label("Your first transcript").inner_text()
+        assert secret in page.get_by_label("Your first transcript", exact=True).inner_text()
         assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
 
         page.get_by_role("button", name="Use it in this tab").click()

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from stenobird.testing.browser import Visitor, visitor
+from stenobird.web.pages import marked_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -122,20 +123,23 @@ def test_pages_forbid_what_they_do_not_need(service: ServerProcess) -> None:
             assert "unsafe" not in policy, path
             assert "frame-ancestors 'none'" in policy, path
             assert ("media-src" in policy) == (path == "/"), path
-        static = http.get("/static/app.js")
-        assert static.headers["cache-control"] == "public, no-cache"
-        assert http.get("/static/app.js?v=1").headers["cache-control"].endswith("immutable")
+        kept = {
+            folder: http.get(f"/static/{folder}app/api.js").headers["cache-control"]
+            for folder in ("", f"{marked_folder()}/", "as-of-another/")
+        }
+        assert [value.endswith("immutable") for value in kept.values()] == [False, True, False], kept
+        assert http.get("/static/as-of-another/../../pages.py").status_code == 404
         assert http.get("/robots.txt").text.startswith("User-agent: *\nDisallow: /t/\n")
         assert http.get("/favicon.ico").headers["location"] == "/static/favicon.svg"
 
 
 def test_errors_are_pages_for_people_and_json_for_programs(service: ServerProcess) -> None:
     with httpx.Client(base_url=service.url, trust_env=False) as http:
-        for path in ("/nothing", "/t/tr_nothing"):
+        for path, words in (("/nothing", "There is nothing here"), ("/t/tr_nothing", "no such transcript")):
             page = http.get(path, headers={"Accept": "text/html,*/*"})
             assert page.status_code == 404
             assert page.headers["content-type"].startswith("text/html")
-            assert "There is nothing here" in page.text
+            assert words in page.text
         assert http.get("/nothing").json()["error"] == "not_found"
         api = http.get("/v1/transcripts/tr_nothing", headers={"Accept": "text/html"})
         assert api.json()["error"] == "transcript_not_found"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import docx
 import httpx
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from stenobird.testing.media_server import MediaServer
+
+
+MIDDLE_OF_WORD = """([line, word]) => {
+    const text = document.querySelectorAll("#job-lines p")[line].firstChild;
+    const starts = [...text.data.matchAll(/\\S+/g)];
+    const range = new Range();
+    range.setStart(text, starts[word].index);
+    range.setEnd(text, starts[word].index + starts[word][0].length);
+    const box = range.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+}"""
+BESIDE_LINE = """line => {
+    const box = document.querySelectorAll("#job-lines p")[line].getBoundingClientRect();
+    return [box.right - 4, box.y + box.height / 2];
+}"""
 
 
 def test_a_guest_reads_the_preview_of_the_sample_and_meets_the_lock(guest: Visitor) -> None:
@@ -115,22 +130,29 @@ def test_the_text_is_copied(owner: Visitor, media: MediaServer) -> None:
 
 
 def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
-    owner: Visitor, media: MediaServer
+    owner: Visitor, media: MediaServer, secret: str
 ) -> None:
     owner.transcribe(media.url("/clip.mp3"))
     owner.wait_done()
     assert owner.foreign_requests() == []
 
-    word = owner.page.locator("#job-lines li").nth(5).locator(".w").nth(2)
-    start = float(word.get_attribute("data-start") or "nan")
-    word.click()
-    owner.page.wait_for_function(
-        "start => document.querySelector('#job-audio').currentTime >= start", arg=start
-    )
+    page = owner.page
+    word = _result(page.url, secret)["segments"][5]["words"][2]
+    # Paused where it lands, so that the word under the needle stays the one that was pressed.
+    page.evaluate("document.querySelector('#job-audio').addEventListener('seeked', e => e.target.pause())")
+    page.locator("#job-lines li").nth(5).scroll_into_view_if_needed()
+    page.mouse.click(*page.evaluate(MIDDLE_OF_WORD, [5, 2]))
+    page.locator("#job-lines li.now").wait_for()
 
-    assert owner.page.evaluate("document.querySelector('#job-audio').currentTime") < start + 10
-    owner.page.locator("#job-lines li.now").first.wait_for()
+    heard = page.evaluate("document.querySelector('#job-audio').currentTime")
+    assert heard == pytest.approx(word["start"], abs=0.5)
+    assert page.evaluate("[...CSS.highlights.get('heard')].map(String)") == [word["text"].strip()]
     assert set(owner.foreign_requests()) == {media.url("/clip.mp3")}
+
+    page.mouse.click(*page.evaluate(BESIDE_LINE, 2))
+    page.wait_for_function("before => document.querySelector('#job-audio').currentTime < before", arg=heard)
+    start = float(page.locator("#job-lines li").nth(2).get_attribute("data-start") or "nan")
+    assert page.evaluate("document.querySelector('#job-audio').currentTime") == pytest.approx(start, abs=0.5)
 
 
 def test_a_source_that_refuses_other_pages_is_linked_instead_of_played(
@@ -210,7 +232,7 @@ def test_a_share_link_opens_the_transcript_until_it_is_revoked(
         gone = reader.page.goto(address)
         assert gone is not None
         assert gone.status == 404
-        reader.page.get_by_role("heading", name="There is nothing here").wait_for()
+        reader.page.get_by_role("heading", name="There is no such transcript").wait_for()
 
 
 def test_a_transcript_of_an_account_asks_a_stranger_for_the_key(
@@ -297,16 +319,21 @@ def test_without_scripts_a_preview_is_posted_and_read(service: ServerProcess, me
         page = http.get(page.url.path)
 
     without_script = page.text.rpartition("<noscript>")[2]
-    assert "<p>hello and welcome back to the white turtle show</p>" in without_script
+    assert '<p dir="auto">hello and welcome back to the white turtle show</p>' in without_script
     assert "The free preview ends here" in without_script
     assert "refresh" not in page.text
 
 
 def _segments(page_url: str, secret: str) -> list[str]:
+    return [" ".join(row["text"].split()) for row in _result(page_url, secret)["segments"]]
+
+
+def _result(page_url: str, secret: str) -> dict[str, Any]:
     base, _, job_id = page_url.partition("/t/")
     answer = httpx.get(
         f"{base}/v1/transcripts/{job_id}/result",
         headers={"Authorization": f"Bearer {secret}"},
         trust_env=False,
     )
-    return [" ".join(row["text"].split()) for row in answer.json()["segments"]]
+    body: dict[str, Any] = answer.json()
+    return body

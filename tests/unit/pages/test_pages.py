@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from starlette.requests import Request
 
 from stenobird.errors import InvalidRequest, TranscriptNotFound
-from stenobird.web.pages import MAX_FORM_BYTES, READING, Pages, clock_time, read_form
+from stenobird.web.pages import (
+    MAX_FORM_BYTES,
+    READING,
+    STATIC_DIR,
+    Pages,
+    asset,
+    clock_time,
+    marked_folder,
+    read_form,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +41,31 @@ def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> Non
     text = bytes(page.body).decode()
 
     assert page.status_code == 404
-    assert "/static/app.css?v=" in text
+    assert f'href="{asset("app.css")}"' in text
+    assert f'src="{asset("app.js")}"' in text
     assert "<style" not in text
     assert " style=" not in text
     assert "onclick" not in text
     assert page.headers["content-security-policy"] == READING["Content-Security-Policy"]
+
+
+def test_a_page_cannot_name_a_file_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        asset("app/no-such-module.js")
+
+
+def test_what_modules_import_lies_beside_them() -> None:
+    modules = [STATIC_DIR / "app.js", *(STATIC_DIR / "app").glob("*.js")]
+
+    imported = {
+        (module.parent / name).resolve()
+        for module in modules
+        for name in re.findall(r'from "(.*?)"', module.read_text("utf-8"))
+    }
+
+    assert len(imported) > 5
+    assert {path for path in imported if not path.is_file()} == set()
+    assert asset("app.js").startswith(f"/static/{marked_folder()}/")
 
 
 async def test_a_form_is_read_as_browsers_send_it() -> None:

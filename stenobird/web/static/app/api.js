@@ -1,0 +1,63 @@
+// The API, and what its errors mean to a person.
+import { $, nameOf } from "./dom.js";
+import { key, recent } from "./kept.js";
+
+export class Problem extends Error {
+  constructor(status, body = {}) {
+    super(body.message || "The service gave no answer that this page understands. Try again in a moment.");
+    this.status = status;
+    this.code = body.error || "";
+    this.body = body;
+  }
+
+  // Whether asking again later may help: no answer, a server in trouble, a server that says "not now".
+  get passing() { return !this.status || this.status >= 500 || this.status === 429; }
+}
+
+export const lost = () => new Problem(0, { error: "offline" });
+
+// { title, text, href, link }: the page's own words where the service's are written for programs.
+export function explain({ code, message, body = {} }) {
+  const known = $("problems").content.querySelector(`[data-code="${CSS.escape(code)}"]`);
+  let text = known?.textContent || message;
+  const wait = Math.ceil(body.retry_after_seconds || 0);
+  if (wait && known?.textContent) text += ` Try again in ${wait} ${wait === 1 ? "second" : "seconds"}.`;
+  if (body.request_id) text += ` (Request ${body.request_id})`;
+  return { title: known?.dataset.title || "This did not work", text, href: known?.dataset.href, link: known?.dataset.link };
+}
+
+export async function api(path, { method = "GET", body, headers = {}, signal, share, withKey = key.value } = {}) {
+  const sent = { ...headers };
+  if (withKey && !share) sent.Authorization = `Bearer ${withKey}`;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (share) path += `${path.includes("?") ? "&" : "?"}share=${encodeURIComponent(share)}`;
+  let response;
+  try {
+    response = await fetch(path, {
+      method, signal, headers: sent, cache: "no-store", credentials: "same-origin",
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw lost();
+  }
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+export const json = async (path, options) => (await api(path, options)).json();
+
+// Begins a transcript and goes to its page. With a preview's id, a key carries on from there, if it still can.
+export async function start(url, previewId) {
+  const body = { audio_url: url, word_timestamps: true };
+  if (previewId && key.value) body.preview_id = previewId;
+  let made;
+  try {
+    made = await json("/v1/transcripts", { method: "POST", body });
+  } catch (error) {
+    if (error.body?.field !== "preview_id") throw error;
+    return start(url);
+  }
+  recent.note({ id: made.id, title: nameOf(url), mode: made.mode, at: Date.now() });
+  return location.assign(`/t/${made.id}`);
+}

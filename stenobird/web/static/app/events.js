@@ -1,0 +1,90 @@
+// One event stream over fetch, since EventSource can't send a key.
+import { Problem, api, lost } from "./api.js";
+
+const RETRY_MS = 1000, MAX_RETRY_MS = 15000;
+// The service sends a comment every 15 s, so a connection that says nothing for this long has died unnoticed.
+const SILENCE_MS = 45000;
+
+// The stream format of HTML's "Server-sent events", as far as the service uses it.
+export async function* eventsOf(stream) {
+  const decoder = new TextDecoder();
+  const reader = stream.getReader();
+  let rest = "", id = "", event = "", data = [];
+  try {
+    for (;;) {
+      const { value, done } = await withinTime(reader.read());
+      if (done) return; // an event without its empty line is not an event
+      rest += decoder.decode(value, { stream: true });
+      const lines = rest.split(/\r\n|\n|\r(?!$)/);
+      rest = lines.pop();
+      for (const line of lines) {
+        if (line === "") {
+          if (data.length) yield { id, event: event || "message", data: data.join("\n") };
+          event = ""; data = [];
+          continue;
+        }
+        const colon = line.indexOf(":");
+        if (colon === 0) continue;
+        const field = colon < 0 ? line : line.slice(0, colon);
+        const text = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+        if (field === "data") data.push(text);
+        else if (field === "event") event = text;
+        else if (field === "id") id = text;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function withinTime(reading) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(lost()), SILENCE_MS);
+    reading.then(resolve, (error) => reject(error.name === "AbortError" ? error : lost())).finally(() => clearTimeout(timer));
+  });
+}
+
+// Hands the job's status to `begin`, then every event to `take`, once and in order, across lost connections,
+// until `done`. Rejects with what waiting can't mend.
+export async function follow(id, { share, signal, begin, take, connected }) {
+  let begun = false, last = "", wait = RETRY_MS;
+  for (;;) {
+    let pause = 0;
+    try {
+      if (!begun) begin(await (await api(`/v1/transcripts/${id}`, { share, signal })).json());
+      begun = true;
+      const headers = last ? { "Last-Event-ID": last } : {};
+      const response = await api(`/v1/transcripts/${id}/events`, { headers, share, signal });
+      connected(true);
+      if (response.status === 204) return;
+      for await (const event of eventsOf(response.body)) {
+        last = event.id;
+        wait = RETRY_MS;
+        take(event.event, JSON.parse(event.data));
+        if (event.event === "done") return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof Problem && error.passing)) throw error;
+      pause = (error.body.retry_after_seconds || 0) * 1000;
+    }
+    connected(false);
+    await untilOnlineOr(Math.max(wait, pause), signal);
+    if (signal.aborted) return;
+    wait = Math.min(wait * 2, MAX_RETRY_MS);
+  }
+}
+
+function untilOnlineOr(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const go = () => {
+      clearTimeout(timer);
+      removeEventListener("online", go);
+      signal.removeEventListener("abort", go);
+      resolve();
+    };
+    const timer = setTimeout(go, milliseconds);
+    addEventListener("online", go);
+    signal.addEventListener("abort", go);
+  });
+}

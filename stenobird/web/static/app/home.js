@@ -1,0 +1,98 @@
+// Paste a link.
+import { explain, start } from "./api.js";
+import { $, announce, make, show } from "./dom.js";
+import { onKeyChange } from "./keys.js";
+import { key, recent } from "./kept.js";
+import { KINDS } from "./words.js";
+
+const MAX_TRIES = 5;
+let asked = 0; // counts what was asked for, so that an answer that waits knows that it was overtaken
+
+function problem(text, { href, link } = {}) {
+  const line = $("ask-problem"), field = $("audio-url");
+  line.replaceChildren(text, ...(href ? [" ", make("a", { href, textContent: link })] : []));
+  show(line, Boolean(text));
+  field.toggleAttribute("aria-invalid", false);
+  if (text) field.setAttribute("aria-invalid", "true");
+}
+
+// A busy service says when to come back: the page does, until the link is changed.
+async function ask(url) {
+  const mine = asked += 1;
+  const button = $("ask-form").querySelector("[type=submit]");
+  problem("");
+  button.disabled = true;
+  announce("Sending the link");
+  try {
+    for (let tries = 1; mine === asked; tries += 1) {
+      try {
+        return await start(url);
+      } catch (error) {
+        const told = explain(error);
+        const wait = error.status === 429 && tries < MAX_TRIES ? error.body.retry_after_seconds : 0;
+        problem(wait ? `${told.text} This page does it by itself.` : told.text, told);
+        if (!wait) return $("audio-url").focus();
+        await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
+      }
+    }
+  } finally {
+    if (mine === asked) button.disabled = false;
+  }
+  return undefined;
+}
+
+function submit(event) {
+  event.preventDefault();
+  const url = $("audio-url").value.trim();
+  if (!url) {
+    problem("Paste a link first.");
+    return $("audio-url").focus();
+  }
+  return ask(/^[a-z][a-z0-9+.-]*:/i.test(url) ? url : `https://${url}`);
+}
+
+function changed() {
+  asked += 1;
+  problem("");
+  $("ask-form").querySelector("[type=submit]").disabled = false;
+}
+
+// A link that is pasted anywhere on the page is meant for the one field that it has.
+function paste(event) {
+  if (event.target.closest?.("input, textarea, dialog")) return;
+  const text = event.clipboardData?.getData("text/plain").trim() || "";
+  if (!/^\S+\.\S+$/.test(text)) return;
+  event.preventDefault();
+  $("audio-url").value = text;
+  $("audio-url").focus();
+  changed();
+}
+
+function showWhatIsKept() {
+  show($("ask-free"), !key.value);
+  show($("ask-key"), Boolean(key.value));
+  const rows = recent.all();
+  show($("recent"), rows.length > 0);
+  $("recent-list").replaceChildren(...rows.map((row) => make("li", {},
+    make("a", { href: `/t/${encodeURIComponent(row.id)}`, textContent: row.title || row.id, dir: "auto" }),
+    make("span", { textContent: [KINDS[row.mode], new Date(row.at).toLocaleDateString()].filter(Boolean).join(" · ") }))));
+}
+
+export function run() {
+  $("ask-form").addEventListener("submit", submit);
+  $("audio-url").addEventListener("input", changed);
+  document.addEventListener("paste", paste);
+  $("ask-form").querySelector("[data-sample]")?.addEventListener("click", (click) => {
+    $("audio-url").value = click.target.dataset.sample;
+    ask(click.target.dataset.sample);
+  });
+  $("recent-clear").addEventListener("click", () => {
+    recent.clear();
+    showWhatIsKept();
+    announce("The list is empty");
+    $("audio-url").focus();
+  });
+  onKeyChange(showWhatIsKept);
+  addEventListener("pageshow", showWhatIsKept); // also when the Back button brings back the page as it was
+  showWhatIsKept();
+}

@@ -1,0 +1,75 @@
+// The API key: where it is entered, shown and forgotten.
+import { api, explain } from "./api.js";
+import { $, announce, show } from "./dom.js";
+import { key } from "./kept.js";
+
+const dialog = $("key-dialog");
+let changed = () => location.reload();
+let then = null;
+
+// What a page does when the key changes; pages that say nothing are loaded again.
+export function onKeyChange(act) { changed = act; }
+
+// Asks for a key; `act` instead of what the page does otherwise.
+export function askKey(act = null) {
+  then = act;
+  $("key-input").value = "";
+  $("key-remember").checked = key.remembered;
+  problem("");
+  dialog.showModal();
+}
+
+function problem(text) {
+  $("key-problem").textContent = text;
+  $("key-input").toggleAttribute("aria-invalid", false);
+  if (!text) return;
+  $("key-input").setAttribute("aria-invalid", "true");
+  $("key-input").focus();
+}
+
+function showKey() {
+  const value = key.value;
+  for (const button of document.querySelectorAll("[data-key-button]")) {
+    show(button);
+    button.textContent = value ? `Key …${value.slice(-4)}` : "Add key";
+  }
+  show(document.querySelector("[data-key-forget]"), Boolean(value));
+}
+
+async function enter(submit) {
+  submit.preventDefault();
+  const value = $("key-input").value.trim();
+  if (!value) return problem("Paste the key here. It begins with sb_ or alef_sk_.");
+  // A header has no other characters; a browser would refuse to send it.
+  if (!/^[\x21-\x7e]+$/.test(value)) return problem("This is no key: a key is one word of letters, digits and underscores.");
+  try {
+    await api("/v1/transcripts?limit=1", { withKey: value });
+  } catch (error) {
+    return problem(explain(error).text);
+  }
+  key.keep(value, $("key-remember").checked);
+  showKey();
+  dialog.close();
+  announce("The key is in use");
+  return (then || changed)();
+}
+
+export function bindKeys() {
+  dialog.querySelector("form").addEventListener("submit", enter);
+  document.querySelector("[data-key-cancel]").addEventListener("click", () => dialog.close());
+  document.querySelector("[data-key-forget]").addEventListener("click", () => {
+    key.forget();
+    showKey();
+    dialog.close();
+    changed();
+  });
+  for (const button of document.querySelectorAll("[data-key-button]")) button.addEventListener("click", () => askKey());
+  for (const button of document.querySelectorAll("[data-use-key]")) {
+    show(button);
+    button.addEventListener("click", () => {
+      key.keep($(button.dataset.useKey).textContent.trim(), false);
+      location.assign("/");
+    });
+  }
+  showKey();
+}

@@ -1,0 +1,186 @@
+"""Takes the pictures of `docs/screenshots`, and those that the pages themselves use.
+
+From the repository: python -m tests.acceptance.pages.screenshots
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import av
+from anyio.from_thread import start_blocking_portal
+from av.filter import Graph
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from stenobird.clock import SystemClock
+from stenobird.demo import CLIP_PATH
+from stenobird.testing.browser import Visitor, chromium, chromium_path, visitor
+from stenobird.testing.fake_stripe import FakeStripe, running_stripe
+from stenobird.testing.media_server import Resource, ThreadedMediaServer
+from stenobird.testing.server_process import ServerProcess
+from stenobird.web.pages import STATIC_DIR
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from stenobird.testing.media_server import MediaServer
+
+PICTURES: Final = Path(__file__).parents[3] / "docs" / "screenshots"
+SIZES: Final = ((360, 740), (1280, 800))
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+COLOURS: Final = 96
+NAMES: Final = ("home", "preview", "transcript", "usage", "pricing", "success", "docs", "error")
+
+_EPISODE: Final = b"""<!doctype html><title>The white turtle show</title>
+<script type="application/ld+json">{"@context": "https://schema.org", "@type": "PodcastEpisode",
+"name": "The little monkey of Madrid", "datePublished": "2026-11-20",
+"partOfSeries": {"@type": "PodcastSeries", "name": "The White Turtle Show"},
+"associatedMedia": {"@type": "AudioObject", "contentUrl": "/audio/12.mp3"}}</script>"""
+_WORDS_ONLY: Final = b"<!doctype html><title>Words only</title><p>No audio."
+_ICON_ALONE: Final = "body { margin: 0 } svg { display: block; width: 180px } rect { rx: 0 }"
+_CARD_ALONE: Final = """
+.top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .facts, .for-programs { display: none !important }
+.brand { font-size: 2rem } .bird { width: 60px; height: 45px } main { padding-top: 4rem }
+.hero h1 { font-size: 5.25rem } .flourish { display: block; left: 45.5rem; top: 1rem; width: 21.5rem }
+"""
+
+
+def take_all(browser: Browser, service: ServerProcess, media: MediaServer, stripe: FakeStripe) -> None:
+    """Take every page in every size and scheme."""
+    key = service.create_key()
+    for width, height in SIZES:
+        for scheme in SCHEMES:
+            with visitor(browser, service.url, width=width, height=height, scheme=scheme) as one:
+                _take(one, f"{width}-{scheme}", key, media, stripe)
+
+
+def _take(one: Visitor, look: str, key: str, media: MediaServer, stripe: FakeStripe) -> None:
+    page = one.page
+
+    def picture(name: str) -> None:
+        _save(page, PICTURES / f"{name}-{look}.png")
+
+    for name, path in (("home", "/"), ("docs", "/docs"), ("pricing", "/pricing")):
+        one.open(path)
+        picture(name)
+
+    one.open("/")
+    one.transcribe(media.url("/articles/words-only"))
+    page.locator("#job-problem:not([hidden])").wait_for()
+    picture("error")
+
+    one.open("/")
+    one.transcribe(media.url("/shows/12"))
+    one.wait_done()
+    page.locator("#job-lock").evaluate("lock => lock.scrollIntoView({block: 'end'})")
+    picture("preview")
+
+    one.open("/")
+    one.use_key(key)
+    one.transcribe(media.url("/shows/12"))
+    one.wait_done()
+    page.evaluate("document.querySelector('#job-audio').addEventListener('seeked', e => e.target.pause())")
+    page.evaluate("scrollTo(0, 0)")
+    page.locator(".time").nth(2).click()
+    page.locator("#job-lines li.now").wait_for()
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    page.locator(":focus").blur()
+    picture("transcript")
+
+    one.open("/usage")
+    page.get_by_role("img", name="minutes in 30 days").wait_for()
+    page.locator("#usage-jobs li").first.wait_for()
+    picture("usage")
+
+    one.open("/pricing")
+    page.get_by_label("E-mail").fill(f"{look}@example.com")
+    page.get_by_role("button", name="Buy an API key").click()
+    page.wait_for_url(f"{stripe.url}/c/pay/cs_test_*")
+    session_id = page.url.rpartition("/")[2]
+    address = stripe.complete_checkout(session_id)["success_url"]
+    page.goto(address.replace("{CHECKOUT_SESSION_ID}", session_id))
+    page.get_by_role("button", name="Show my API key").click()
+    page.wait_for_url("**/success/key")
+    picture("success")
+
+
+def take_icons(browser: Browser, service: ServerProcess) -> None:
+    """Take the icon of home screens, and the card that goes with a link to a page."""
+    with visitor(browser, service.url, width=180, height=180) as one:
+        one.page.set_content((STATIC_DIR / "favicon.svg").read_text("utf-8"))
+        one.page.add_style_tag(content=_ICON_ALONE)
+        _save(one.page, STATIC_DIR / "touch-icon.png")
+    with visitor(browser, service.url, width=1200, height=630) as one:
+        page = one.open("/")
+        # The page's own policy allows no style but the service's; this goes round it.
+        page.evaluate(
+            "css => { const sheet = new CSSStyleSheet(); sheet.replaceSync(css);"
+            " document.adoptedStyleSheets = [sheet]; }",
+            _CARD_ALONE,
+        )
+        _save(page, STATIC_DIR / "card.png")
+
+
+def _save(page: Page, path: Path) -> None:
+    """Write what is shown as a picture of few colours, which takes a third of the bytes."""
+    with av.open(io.BytesIO(page.screenshot()), "r", format="png_pipe") as picture:
+        frame = next(picture.decode(video=0))
+    frame.pts, second = 0, Fraction(1)
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=second)
+    split, use, sink = graph.add("split"), graph.add("paletteuse", "dither=none"), graph.add("buffersink")
+    palette = graph.add("palettegen", f"max_colors={COLOURS}:reserve_transparent=0")
+    source.link_to(split)
+    split.link_to(palette, 0, 0)
+    split.link_to(use, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    graph.push(None)
+    reduced = graph.pull()
+    assert isinstance(reduced, VideoFrame)
+    encoder = VideoCodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = reduced.width, reduced.height, "pal8"
+    encoder.time_base, encoder.options = second, {"compression_level": "9", "pred": "none"}
+    path.write_bytes(b"".join(map(bytes, [*encoder.encode(reduced), *encoder.encode(None)])))
+
+
+def main() -> None:
+    """Run the service, the fake Stripe and a media server, and look at them."""
+    path = chromium_path()
+    if path is None:
+        raise SystemExit("There is no Chromium here; install the package chromium.")
+    PICTURES.mkdir(exist_ok=True)
+    stripe = FakeStripe(SystemClock())
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        stack.enter_context(portal.wrap_async_context_manager(running_stripe(stripe)))
+        settings = {
+            "STRIPE_SECRET_KEY": stripe.secret_key,
+            "STRIPE_WEBHOOK_SECRET": stripe.webhook_secret,
+            "STRIPE_PRICE_ID": stripe.add_price("stenobird_audio_minutes"),
+            "STRIPE_API_BASE": stripe.url,
+        }
+        resources = {
+            "/shows/12": Resource(_EPISODE, content_type="text/html"),
+            "/audio/12.mp3": Resource(CLIP_PATH),
+            "/articles/words-only": Resource(_WORDS_ONLY, content_type="text/html"),
+        }
+        media = stack.enter_context(ThreadedMediaServer(resources))
+        data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "data"
+        service = stack.enter_context(ServerProcess(data_dir, settings=settings))
+        browser = stack.enter_context(chromium(path))
+        take_icons(browser, service)
+        take_all(browser, service, media, stripe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What errors are called on pages."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from stenobird import errors
+from stenobird.errors import JobError, StenobirdError
+from stenobird.web.pages import Pages
+
+CLASSES = {
+    cls.code: cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, StenobirdError) and "code" in vars(cls)
+}
+OF_JOBS = {code for code, cls in CLASSES.items() if issubclass(cls, JobError)}
+KNOWN = Pages().problems
+
+FOR_PROGRAMS = ("retry_after_seconds", "Authorization", "POST", "audio_url", "events_url", "stenobird doctor")
+"""What no person can do anything with."""
+
+WITH_A_MESSAGE_OF_THEIR_OWN = {"rate_limited", "invalid_request"}
+"""Raised with what was wrong; the default message is for programs."""
+
+
+def test_every_way_in_which_a_transcript_fails_has_a_name_on_its_page() -> None:
+    assert set(KNOWN) >= OF_JOBS
+    assert set(KNOWN) - {"offline"} <= set(CLASSES)
+
+
+def test_the_service_knows_best_what_went_wrong_with_a_link() -> None:
+    assert {code for code in OF_JOBS if KNOWN[code]["text"]} == set()
+
+
+@pytest.mark.parametrize("code", sorted(KNOWN))
+def test_what_a_page_says_of_an_error_is_written_for_people(code: str) -> None:
+    known = KNOWN[code]
+    text = known["text"] or CLASSES[code]().message
+
+    assert known["title"]
+    if code not in WITH_A_MESSAGE_OF_THEIR_OWN:
+        assert [word for word in FOR_PROGRAMS if word in text] == []
+    assert ("href" in known) == ("link" in known)
