@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -322,6 +323,36 @@ async def test_a_language_that_it_does_not_know_fails_the_job_with_the_reason(wo
     assert (job.status, job.error["error"]) == ("failed", "transcription_failed")
     assert "from la to he" in job.error["message"]
     assert await world.rows() == []
+
+
+@pytest.mark.parametrize("stop", ["cancel", "drain"])
+async def test_a_job_can_be_stopped_while_its_translator_works(
+    world: JobWorld, translator: FakeTranslator, stop: str
+) -> None:
+    asked = asyncio.Event()
+
+    async def never() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    expected = chunks(await world.events((await run(world, HEBREW)).id))
+    job = await create(world, HEBREW)
+    translator.before = never
+    running = world.runner().start(await world.claim())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(running.carry_out())
+        await asked.wait()
+        if stop == "cancel":
+            await world.service.cancel_or_delete(job.id, world.payer)
+        else:
+            await running.drain()
+    translator.before = None
+    if stop == "cancel":
+        assert (await world.job(job.id)).status == "cancelled"
+        assert chunks(await world.events(job.id)) == []
+    else:
+        await world.run_next()
+        assert chunks(await world.events(job.id)) == expected
 
 
 # --- test keys ----------------------------------------------------------------------------------------------
