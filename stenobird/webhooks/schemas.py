@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +12,34 @@ from stenobird.ports import KeyMode  # noqa: TC001  # the same
 
 if TYPE_CHECKING:
     from stenobird.deliveries import DeliveryRecord, SigningSecrets
+
+
+class WebhookEvent(BaseModel):
+    """What a receiver gets: the end of a job, without its words.
+
+    `event_id` is the same at every attempt, and that of `webhook-id`. A test event has no job.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_id": "evt_5b0c7a41d2e84f5f9f3a6c10",
+                    "event_type": "transcription.completed",
+                    "job_id": "tr_4Fz0xYbW2mKqT7RcVd9LsN",
+                    "status": "completed",
+                    "created_at": "2026-02-21T09:30:00Z",
+                }
+            ]
+        },
+    )
+
+    event_id: str
+    event_type: str
+    job_id: str | None
+    status: Literal["completed", "preview_complete", "failed", "cancelled", "test"]
+    created_at: datetime
 
 
 class DeliveryView(BaseModel):

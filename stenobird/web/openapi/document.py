@@ -23,8 +23,8 @@ from stenobird.web.openapi.other_dialects import (
     openai_operations,
 )
 from stenobird.web.openapi.stenobird_dialect import operations
-from stenobird.web.openapi.webhooks import webhook_operations
-from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView
+from stenobird.web.openapi.webhooks import sent_webhooks, webhook_operations
+from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView, WebhookEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,7 @@ _FLAT_MODELS: Final[tuple[type[BaseModel], ...]] = (
     DeliveryPage,
     DeliveryView,
     SecretView,
+    WebhookEvent,
     BillingView,
     CapWish,
     EmailWish,
@@ -160,6 +161,7 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
             path: {method: operation.to_json() for method, operation in methods.items()}
             for path, methods in paths.items()
         },
+        "webhooks": sent_webhooks(),
         "components": {
             "securitySchemes": {
                 "apiKey": {

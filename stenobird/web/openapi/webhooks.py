@@ -1,15 +1,57 @@
-"""The operations of an account's own webhooks, in the flat dialect."""
+"""What is sent to a `webhook_url`, and the operations of an account's own webhooks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
-from stenobird.web.openapi.parts import Answer, Operation, json_of, path, query
+from stenobird.web.openapi.parts import Answer, Operation, header, json_of, path, query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def sent_webhooks() -> dict[str, Any]:
+    """Return the document's `webhooks`: the requests that receivers get."""
+    again = "Failed: sent again, up to 15 times within three days."
+    return {
+        "transcription": {
+            "post": {
+                "tags": ["Account"],
+                "summary": "A transcript has ended",
+                "operationId": "transcriptionEnded",
+                "description": "Sent to a transcript's webhook_url, at least once, under one webhook-id. "
+                "Verify it as standardwebhooks.com says, with the secret of GET /v1/webhooks/secret.",
+                "parameters": [
+                    _sent("webhook-id", "The event's id, the same at every attempt."),
+                    _sent("webhook-timestamp", "When this attempt was made: seconds since 1970."),
+                    _sent("webhook-signature", "One signature a secret, v1,…, parted by spaces."),
+                    _sent("X-AlefBot-Timestamp", "On jobs of /api/v1: the timestamp again.", always=False),
+                    _sent(
+                        "X-AlefBot-Signature",
+                        "On jobs of /api/v1: HMAC-SHA256 of timestamp, a dot and the body, as 64 hex digits.",
+                        always=False,
+                    ),
+                ],
+                "requestBody": {"required": True, "content": json_of("WebhookEvent")},
+                "responses": {
+                    "2XX": {"description": "Taken. Answer within 10 seconds."},
+                    "410": {
+                        "description": "Send nothing to this URL any more, until a delivery is replayed."
+                    },
+                    "3XX": {"description": "Failed: redirects are not followed."},
+                    "4XX": {"description": again},
+                    "5XX": {"description": again},
+                },
+                "security": [],
+            }
+        }
+    }
+
+
+def _sent(name: str, description: str, *, always: bool = True) -> dict[str, Any]:
+    return {**header(name, {"type": "string"}, description), "required": always}
 
 
 def webhook_operations() -> Mapping[str, Mapping[str, Operation]]:

@@ -212,3 +212,18 @@ def test_prefix_moves_the_uploads_dialect() -> None:
     paths = openapi_document(server_url="http://127.0.0.1:8000", api_prefix="/x")["paths"]
     assert "/x/api/v1/uploads" in paths
     assert "/api/v1/uploads" not in paths
+
+
+def test_what_webhooks_send_is_described(document: dict[str, Any]) -> None:
+    [sent] = document["webhooks"].values()
+    names = {row["name"]: row["required"] for row in sent["post"]["parameters"]}
+    assert [name for name, required in names.items() if required] == [
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    ]
+    assert {"X-AlefBot-Timestamp", "X-AlefBot-Signature"} <= names.keys()
+    event = document["components"]["schemas"]["WebhookEvent"]
+    assert event["required"] == ["event_id", "event_type", "job_id", "status", "created_at"]
+    [example] = event["examples"]
+    Draft202012Validator(event).validate(example)

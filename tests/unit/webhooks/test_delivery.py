@@ -20,6 +20,7 @@ from stenobird.testing.raw_server import RawRequest, RawServer, open_server
 from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
 from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
 from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
+from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.service import OVERLAP_SECONDS
 from stenobird.webhooks.signature import new_secret
 
@@ -65,6 +66,7 @@ async def test_a_finished_job_is_told_once_and_verifies_with_the_library(
         "created_at": body["created_at"],
     }
     assert request.body == json.dumps(body, separators=(",", ":"), sort_keys=True).encode("ascii")
+    assert WebhookEvent.model_validate_json(request.body).job_id == job_id
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(request.body.replace(b"cancelled", b"completed"), dict(request.headers))
     assert not any(name.startswith("x-alefbot") for name in request.headers)
