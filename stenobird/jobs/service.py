@@ -342,16 +342,23 @@ class JobService:
         job = await self.get(job_id, caller)
         if job.account_id is not None and not _owns(job, caller):
             raise TranscriptNotFound
+        return await self._cancel_or_delete(job, caller)
+
+    async def cancel_or_delete_uploaded(self, job_id: str, caller: Caller) -> JobRecord | None:
+        """Do the same to a job of the second dialect."""
+        return await self._cancel_or_delete(await self.get_uploaded(job_id, caller), caller)
+
+    async def _cancel_or_delete(self, job: JobRecord, caller: Caller | None) -> JobRecord | None:
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
         if job.terminal:
-            await self._delete(job_id)
+            await self._delete(job.id)
             return None
         done = JobEvents(job.id, job.base_url).done("cancelled")
-        job = await self._store.request_cancel(job_id, [done], outbox=end_messages(job, "cancelled"))
-        await self._wakeups.notify_event(job_id)
+        job = await self._store.request_cancel(job.id, [done], outbox=end_messages(job, "cancelled"))
+        await self._wakeups.notify_event(job.id)
         if job.terminal and self._discard is not None:
-            await self._discard(job_id)
+            await self._discard(job.id)
         return job
 
     async def stream(

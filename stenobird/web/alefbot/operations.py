@@ -200,6 +200,19 @@ def alefbot_operations(prefix: str) -> Dialect:
                 parameters=(_JOB_ID, _IF_NONE_MATCH),
             ),
             Operation(
+                "DELETE",
+                job,
+                TAG,
+                "alefbotDeleteTranscription",
+                "Cancel a job under way, or remove a finished one with what it heard.",
+                {
+                    202: Answer("It is cancelled, or will be within moments.", schemas.Job),
+                    204: Answer("It is removed."),
+                },
+                (*_WHO, *_WRITE, errors.JobNotFound),
+                parameters=(_JOB_ID,),
+            ),
+            Operation(
                 "GET",
                 f"{job}/artifact",
                 TAG,

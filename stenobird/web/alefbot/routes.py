@@ -237,6 +237,14 @@ class Transcription(HTTPEndpoint):
         document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return revalidated(request, document, "application/json")
 
+    @endpoint(write=True)
+    async def delete(self, request: Request, caller: Caller) -> Response:
+        """Cancel a job under way (202, as it stands then), or remove a finished one (204)."""
+        job = await dialect_of(request).jobs.cancel_or_delete_uploaded(_job_id(request), caller)
+        if job is None:
+            return Response(status_code=204, headers=_NO_STORE)
+        return JSONResponse(job_body(job, dialect_root(request.scope)), 202, _NO_STORE)
+
 
 class Artifact(HTTPEndpoint):
     """What a job heard, as a file."""
@@ -285,11 +293,14 @@ class WebhookTest(HTTPEndpoint):
 
 
 async def _job(request: Request, caller: Caller) -> JobRecord:
+    return await dialect_of(request).jobs.get_uploaded(_job_id(request), caller)
+
+
+def _job_id(request: Request) -> str:
     try:
-        job_id = str(uuid.UUID(request.path_params["job_id"]))
+        return str(uuid.UUID(request.path_params["job_id"]))
     except ValueError as exc:
         raise JobNotFound from exc
-    return await dialect_of(request).jobs.get_uploaded(job_id, caller)
 
 
 async def _unstalled(request: Request) -> AsyncGenerator[bytes]:

@@ -37,6 +37,9 @@ class UploadedJobs(Protocol):
     async def get_uploaded(self, job_id: str, caller: Caller) -> JobRecord:
         """Return the job. Raises `TranscriptNotFound`."""
 
+    async def cancel_or_delete_uploaded(self, job_id: str, caller: Caller) -> JobRecord | None:
+        """Cancel a job under way and return it, or delete a finished one. Raises `TranscriptNotFound`."""
+
     async def list_page(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], int]:
         """Return a page of jobs, newest first, and the number on all pages."""
 

@@ -322,6 +322,32 @@ async def test_before_a_page_beyond_the_end_comes_one_that_has_something(
     assert links["next"] is None
 
 
+async def test_a_job_is_cancelled_and_then_removed(
+    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+) -> None:
+    job = await api.post("/transcriptions", headers=live, json={"upload_id": await upload(api, live)})
+    path = f"/transcriptions/{job.json()['job_id']}"
+    reader = await world.key("acct_owner", scope="read_only")
+    stranger = await world.key(await world.account("acct_other"))
+
+    assert code_of(await api.delete(path, headers=reader)) == (403, "scope_violation_read_only")
+    assert code_of(await api.delete(path, headers=stranger)) == (404, "job_not_found")
+    cancelled = await api.delete(path, headers=live)
+    listed = await api.get("/transcriptions?status=cancelled", headers=live)
+    artifact = await api.get(f"{path}/artifact", headers=live)
+    removed = await api.delete(path, headers=live)
+
+    assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
+    assert cancelled.json()["credits_used"] is None
+    assert listed.json()["items"] == [cancelled.json()]
+    assert code_of(artifact) == (404, "artifact_not_found")
+    assert (removed.status_code, removed.content) == (204, b"")
+    assert "x-ratelimit-limit" not in removed.headers
+    assert code_of(await api.get(path, headers=live)) == (404, "job_not_found")
+    assert (await api.get("/transcriptions", headers=live)).json()["total"] == 0
+    assert code_of(await api.delete("/transcriptions/tr_x", headers=live)) == (404, "job_not_found")
+
+
 # --- uploads ------------------------------------------------------------------------------------------------
 
 
