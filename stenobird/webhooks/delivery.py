@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
     from stenobird.webhooks.post import Answer
+
+DISABLED: Final = (
+    "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ class WebhookDeliverer:
             return
         if status == 410:
             _log.info("a webhook target is disabled", account_id=due.account_id, delivery_id=due.id)
-            await self._store.disable_target(due, status_code=status, error=problem)
+            await self._store.disable_target(due, status_code=status, error=DISABLED)
             return
         asked = asked_seconds(answer.retry_after, now=self._clock.time()) if answer is not None else None
         wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)

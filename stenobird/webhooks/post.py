@@ -37,10 +37,6 @@ class Answer:
         """Why this is no delivery, in words for the account; `None` for 2xx, which alone is one."""
         if 200 <= self.status < 300:
             return None
-        if self.status == 410:
-            return (
-                "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
-            )
         if 300 <= self.status < 400:
             return (
                 f"The receiver answered with a redirect ({self.status}), which is not followed. "

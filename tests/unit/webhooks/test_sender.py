@@ -1,0 +1,92 @@
+"""A test event: what it says of receivers that don't take it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
+from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld
+from stenobird.webhooks.post import ANSWER_BYTES
+from stenobird.webhooks.sender import WebhookSender
+
+if TYPE_CHECKING:
+    from stenobird.ports import KeyMode
+    from stenobird.testing.raw_server import RawServer
+
+pytestmark = pytest.mark.anyio
+
+MODES: tuple[KeyMode, ...] = ("live", "test")
+
+
+class AnyTarget:
+    """Lets every URL through, http too, unless a test has a refusal for it."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self._refusal = refusal
+
+    def check_url(self, url: str) -> str:
+        if self._refusal is not None:
+            raise self._refusal
+        return url
+
+    async def check(self, url: str) -> str:
+        return self.check_url(url)
+
+
+def sender(world: WebhookWorld, refusal: Exception | None = None) -> WebhookSender:
+    return WebhookSender(world.client, AnyTarget(refusal), world.secrets, world.clock)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_it_has_the_signatures_of_both_kinds_by_the_secret_of_the_mode(
+    world: WebhookWorld, server: RawServer, receiver: Receiver, mode: KeyMode
+) -> None:
+    sent = await sender(world).send_test(OWNER, server.url(), "transcription.failed", mode=mode)
+    [request] = receiver.requests
+    assert (sent.delivered, sent.status_code, sent.error) == (True, 204, None)
+    event = Webhook(await world.secret(mode=mode)).verify(request.body, dict(request.headers))
+    assert (event["event_id"], event["status"], event["job_id"]) == (sent.event_id, "test", None)
+    assert request.headers["webhook-id"] == sent.event_id
+    assert request.headers["x-alefbot-timestamp"] == request.headers["webhook-timestamp"]
+    assert len(request.headers["x-alefbot-signature"]) == 64
+
+
+async def test_a_long_answer_of_2xx_is_a_delivery_as_it_is_for_jobs(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    receiver.status, receiver.body = 200, b"x" * 200 * ANSWER_BYTES
+    sent = await sender(world).send_test(OWNER, server.url(), "transcription.completed")
+    assert (sent.delivered, sent.status_code) == (True, 200)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(500, "status 500"), (302, "redirect"), (410, "status 410"), (None, "broke")]
+)
+async def test_a_failure_is_told_and_disables_nothing(
+    world: WebhookWorld, server: RawServer, receiver: Receiver, status: int | None, said: str
+) -> None:
+    receiver.status = status
+    sent = await sender(world).send_test(OWNER, server.url(), "transcription.completed")
+    assert (sent.delivered, sent.status_code) == (False, status)
+    assert sent.error is not None
+    assert said in sent.error
+    assert "any more" not in sent.error
+
+    receiver.status = 204
+    await world.end_job(server.url())
+    await world.deliverer().step()
+    assert (await world.only()).state == "delivered"
+
+
+@pytest.mark.parametrize(
+    "refusal", [InvalidWebhookURL(), WebhookTargetForbidden()], ids=["invalid", "private"]
+)
+async def test_a_target_that_is_refused_is_not_called(
+    world: WebhookWorld, server: RawServer, refusal: Exception
+) -> None:
+    with pytest.raises(type(refusal)):
+        await sender(world, refusal).send_test(OWNER, server.url(), "transcription.completed")
+    assert server.requests == []
