@@ -29,20 +29,33 @@ _LOGIN: Final = frozenset({401, 402, 403, 407})
 
 
 def refusal(url: str, reason: EgressError | int) -> JobError:
-    """Return the error for a submitted URL that could not be opened, or answered with an error status."""
+    """Return the error for a submitted URL that could not be opened, or answered with an error status.
+
+    An address that ends like audio is the media itself (`audio_unreachable`); any other is taken for what
+    leads to it, a page or a feed (`audio_source_unreachable`), since nothing was there to tell.
+    """
     host = urls.host_of(url) or url
     if isinstance(reason, DestinationForbidden):
         return UnsupportedURL(f"{host} is not opened: {reason.message} Send a public URL.")
-    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
     if isinstance(reason, int) and reason in _LOGIN:
         return UnsupportedURL(
-            f"{host} does not show this to the public (status {reason}). Send a URL that opens without login."
+            f"{host} does not show this to the public (status {reason}). Send a URL that opens without login,"
+            " or the direct audio URL."
         )
+    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
     if urls.is_audio_url(url):
-        return AudioUnreachable(
-            f"The audio at {host} could not be opened. {what} Check the URL, then try again."
-        )
-    return AudioSourceUnreachable(f"{host} could not be opened. {what} Check the URL, then try again.")
+        return AudioUnreachable(f"The audio at {host} could not be opened. {what} {_remedy(reason)}")
+    return AudioSourceUnreachable(
+        f"{host} could not be opened. {what} {_remedy(reason)} The direct audio URL would do, too."
+    )
+
+
+def _remedy(reason: EgressError | int) -> str:
+    if reason in {404, 410}:
+        return "It was moved or taken away: check the URL."
+    if isinstance(reason, int) and (reason >= 500 or reason in {408, 425, 429}):
+        return "Try again later."
+    return "Check that the URL opens in a browser, then try again."
 
 
 def failure(  # noqa: PLR0911  # one reason a branch, the most specific first

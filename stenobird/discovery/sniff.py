@@ -52,6 +52,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"MAC ", "ape"),
     (b".snd", "au"),
     (b"FLV\x01", "flv"),
+    (b"riff\x2e\x91\xcf\x11", "w64"),
 )
 _NOT_MEDIA: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PK\x03\x04", "zip"),

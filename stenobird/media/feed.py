@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stenobird.errors import (
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.egress.client import EgressClient
-    from stenobird.ports import Clock, OpenedMedia
+    from stenobird.media.spool import Spool
+    from stenobird.ports import AudioLimits, Clock, OpenedMedia
     from stenobird.sources import AudioSource
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Delays before each try after a break without progress; when they are used up, the download has failed."""
+
+WITH_AUDIO = frozenset({200, 203, 206})
+"""Statuses of answers whose body is the file; 203 is 200 from behind a proxy that touched the headers."""
 
 LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
 
@@ -168,3 +173,73 @@ def as_job_error(error: EgressError) -> JobError:
 def partly_usable(failure: JobError) -> bool:
     """Whether what is on disk may be heard: yes if the download broke off, no for every other reason."""
     return isinstance(failure, AudioUnreachable) and not isinstance(failure, SourceChanged)
+
+
+class SpooledFeed(ABC):
+    """The reading half of a `Feed` whose bytes go to a spool first; how they get there is the subclass's.
+
+    `run` and `read` may go on at the same time. With `on_demand` (a preview) nothing is fetched that was not
+    asked for.
+    """
+
+    def __init__(
+        self, spool: Spool, *, limits: AudioLimits, clock: Clock, deadline: Deadline, on_demand: bool
+    ) -> None:
+        self._spool = spool
+        self._limits = limits
+        self._clock = clock
+        self._deadline = deadline
+        self._on_demand = on_demand
+        self._failure: JobError | None = None
+
+    @property
+    def total_bytes(self) -> int | None:
+        """The length of the file, as soon as it is known."""
+        return self._spool.facts.total_bytes
+
+    @property
+    def failure(self) -> JobError | None:
+        """Why fetching was given up."""
+        return self._failure
+
+    @property
+    def front(self) -> int:
+        """The length of what is on disk from the start on."""
+        return self._spool.front
+
+    def complete_path(self) -> Path | None:
+        """Return the spooled file once it is whole."""
+        return self._spool.media_path if self._spool.complete else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the server says about the file."""
+        facts = self._spool.facts
+        return {"size": facts.total_bytes, "type": facts.content_type, "etag": facts.etag}
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
+        while True:
+            changed = self._spool.changed()
+            if self._failure is not None and not partly_usable(self._failure):
+                raise self._failure
+            if data := await self._spool.read(offset, size):
+                return data
+            end = self._limits.max_bytes if self.total_bytes is None else self.total_bytes
+            if self._spool.complete or self._failure is not None or offset >= end:
+                return b""
+            try:
+                if not await self._demand(offset):
+                    await changed.wait()
+            except JobError as exc:
+                self._fail(exc)
+
+    @abstractmethod
+    async def _demand(self, offset: int) -> bool:
+        """Bring `offset` nearer; return `False` if `run` is on its way there and waiting is enough.
+
+        Raises `JobError`, which is noted as the failure.
+        """
+
+    def _fail(self, error: JobError) -> None:
+        self._failure = error
+        self._spool.notify()

@@ -16,7 +16,7 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stenobird.errors import (
     AudioContentTypeNotSupported,
@@ -27,11 +27,18 @@ from stenobird.errors import (
     ResponseBroken,
     UnsupportedURL,
 )
-from stenobird.media.feed import LIVE, RETRY_SECONDS, Refused, SourceChanged, as_job_error, partly_usable
+from stenobird.media.feed import (
+    LIVE,
+    RETRY_SECONDS,
+    WITH_AUDIO,
+    Refused,
+    SourceChanged,
+    SpooledFeed,
+    as_job_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from stenobird.media.feed import Deadline, Origin
     from stenobird.media.spool import Spool
@@ -56,7 +63,7 @@ class _Changed(Exception):  # an outcome, handled in this module
     """The file on the server is not the one that was spooled."""
 
 
-class Download:
+class Download(SpooledFeed):
     """A `Feed` that is one file on one server. `run` and `read` may go on at the same time.
 
     With `on_demand` (a preview) nothing is fetched that was not asked for, give or take a block. `resuming`
@@ -76,13 +83,9 @@ class Download:
         on_demand: bool,
         resuming: bool,
     ) -> None:
-        self._spool = spool
-        self._deadline = deadline
+        super().__init__(spool, limits=limits, clock=clock, deadline=deadline, on_demand=on_demand)
         self._origin = origin
         self._source = source
-        self._limits = limits
-        self._clock = clock
-        self._on_demand = on_demand
         self._used = resuming
         self._url = source.final_url
         # The answer that is being read, from the front of the file on.
@@ -98,36 +101,11 @@ class Download:
         self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
         self._stored_at_reset = spool.stored_bytes
         self._barren_answers = 0
-        self._failure: JobError | None = None
-
-    @property
-    def total_bytes(self) -> int | None:
-        """The length that the server states."""
-        return self._spool.facts.total_bytes
 
     @property
     def stated_seconds(self) -> float | None:
         """What discovery read about the length."""
         return self._source.duration_seconds
-
-    @property
-    def failure(self) -> JobError | None:
-        """Why the download was given up."""
-        return self._failure
-
-    @property
-    def front(self) -> int:
-        """The length of what is on disk from the start on."""
-        return self._spool.front
-
-    def complete_path(self) -> Path | None:
-        """Return the spooled file once it is whole."""
-        return self._spool.media_path if self._spool.complete else None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the server says about the file."""
-        facts = self._spool.facts
-        return {"size": facts.total_bytes, "type": facts.content_type, "etag": facts.etag}
 
     async def run(self) -> None:
         """Download the whole file; a preview has nothing to do here."""
@@ -143,20 +121,7 @@ class Download:
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
         self._used = True
-        while True:
-            changed = self._spool.changed()
-            if self._failure is not None and not partly_usable(self._failure):
-                raise self._failure
-            if data := await self._spool.read(offset, size):
-                return data
-            total = self.total_bytes if self.total_bytes is not None else self._limits.max_bytes
-            if self._spool.complete or self._failure is not None or offset >= total:
-                return b""
-            try:
-                if not await self._demand(offset):
-                    await changed.wait()
-            except JobError as exc:
-                self._fail(exc)
+        return await super().read(offset, size)
 
     async def aclose(self) -> None:
         """Drop the connection. Safe to call twice."""
@@ -168,7 +133,6 @@ class Download:
     # --- what to ask for next -------------------------------------------------------------------------------
 
     async def _demand(self, offset: int) -> bool:
-        """Bring `offset` nearer; return `False` if `run` is on its way there and waiting is enough."""
         sequential = self._unread is not None or self._body is not None
         far = offset - max(self._position, self.front) > FAR_BYTES
         if self._ranges and self.total_bytes is not None:
@@ -246,7 +210,7 @@ class Download:
         response = await self._ask(offset, last)
         body = response.body()
         try:
-            if response.status == 200:
+            if response.status in WITH_AUDIO - {206}:
                 self._ranges = False
                 return
             self._accept(response)
@@ -334,7 +298,7 @@ class Download:
 
     def _accept(self, answer: OpenedMedia) -> None:
         """Hold an answer against the limits and against what is known; note what is new."""
-        if answer.status not in {200, 206}:
+        if answer.status not in WITH_AUDIO:
             raise Refused(answer.status)
         facts, headers, total = self._spool.facts, answer.headers, answer.total_bytes
         if total is not None and total > self._limits.max_bytes:
@@ -381,10 +345,6 @@ class Download:
             at += len(have)
         await self._spool.write(position + known, data[known:])
         self._position = position + len(data)
-
-    def _fail(self, error: JobError) -> None:
-        self._failure = error
-        self._spool.notify()
 
 
 async def _close(answer: OpenedMedia | None, body: AsyncIterator[bytes] | None) -> None:

@@ -151,6 +151,7 @@ MAGIC = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
     (0, b".snd", "au"),
     (0, b"wvpk", "wv"),
+    (0, b"riff\x2e\x91\xcf\x11", "w64"),
     (8, b"WAVE", "wav"),
     (8, b"AIFF", "aiff"),
     (8, b"AIFC", "aiff"),

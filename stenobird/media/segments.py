@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -17,12 +17,17 @@ from stenobird.errors import (
     ResponseBroken,
     UnsupportedURL,
 )
-from stenobird.media.feed import RETRY_SECONDS, SourceChanged, as_job_error, partly_usable, refused
+from stenobird.media.feed import (
+    RETRY_SECONDS,
+    WITH_AUDIO,
+    SourceChanged,
+    SpooledFeed,
+    as_job_error,
+    refused,
+)
 from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stenobird.egress.client import EgressClient
     from stenobird.media.feed import Deadline
     from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
@@ -63,7 +68,7 @@ class Fetcher:
             url, headers=headers, byte_range=wanted, referer=self._source.page_url
         )
         async with response:
-            if response.status not in {200, 206}:
+            if response.status not in WITH_AUDIO:
                 raise refused(response.status)
             if byte_range is None:
                 return await response.read(max_bytes), response.final_url
@@ -104,7 +109,7 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
     raise UnsupportedURL("The playlist leads to playlists without end. Send the audio's own URL.")
 
 
-class PlaylistFeed:
+class PlaylistFeed(SpooledFeed):
     """A `Feed` that appends the parts of a media playlist to the spool, one after the other.
 
     With `on_demand` (a preview) a part is fetched when the decoder gets there; else `run` fetches ahead. What
@@ -122,76 +127,32 @@ class PlaylistFeed:
         deadline: Deadline,
         on_demand: bool,
     ) -> None:
-        self._spool = spool
+        super().__init__(spool, limits=limits, clock=clock, deadline=deadline, on_demand=on_demand)
         self._fetcher = fetcher
         self._playlist = playlist
-        self._limits = limits
-        self._clock = clock
-        self._deadline = deadline
-        self._on_demand = on_demand
         self._keys: dict[str, bytes] = {}
-        self._failure: JobError | None = None
         spool.facts.content_type = "application/vnd.apple.mpegurl"
-
-    @property
-    def total_bytes(self) -> int | None:
-        """The sum of the parts, once all are there."""
-        return self._spool.facts.total_bytes
 
     @property
     def stated_seconds(self) -> float | None:
         """The sum of the lengths in the playlist."""
         return self._playlist.seconds or None
 
-    @property
-    def failure(self) -> JobError | None:
-        """Why a part could not be had."""
-        return self._failure
-
-    @property
-    def front(self) -> int:
-        """The length of what was appended."""
-        return self._spool.front
-
-    def complete_path(self) -> Path | None:
-        """Return the spooled file once every part is in it."""
-        return self._spool.media_path if self._spool.complete else None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this stream from another."""
-        facts = self._spool.facts
-        return {"size": facts.total_bytes, "type": facts.content_type, "etag": None}
-
     async def aclose(self) -> None:
         """Nothing stays open between two parts."""
 
     async def run(self) -> None:
         """Append all parts; a preview has nothing to do here."""
-        while not self._on_demand and not self._spool.complete and self._failure is None:
-            await self._advance()
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
-        while True:
-            changed = self._spool.changed()
-            if self._failure is not None and not partly_usable(self._failure):
-                raise self._failure
-            if data := await self._spool.read(offset, size):
-                return data
-            if self._spool.complete or self._failure is not None or offset >= self._limits.max_bytes:
-                return b""
-            if self._on_demand:
-                await self._advance()
-            else:
-                await changed.wait()
-
-    async def _advance(self) -> None:
-        """Append the next part, or note why that is not possible. Never raises."""
         try:
-            await self._append_next()
+            while not self._on_demand and not self._spool.complete:
+                await self._append_next()
         except JobError as exc:
-            self._failure = exc
-            self._spool.notify()
+            self._fail(exc)
+
+    async def _demand(self, offset: int) -> bool:  # noqa: ARG002  # parts come in order, wherever it is
+        if self._on_demand:
+            await self._append_next()
+        return self._on_demand
 
     async def _append_next(self) -> None:
         ends = self._spool.facts.part_ends

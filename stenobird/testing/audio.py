@@ -38,6 +38,23 @@ FORMATS: Mapping[str, dict[str, Any]] = {
     "mov-alac": {"codec": "alac", "container": "mov"},
     "mp2": {"codec": "mp2", "container": "mp2"},
     "ac3": {"codec": "ac3", "container": "ac3"},
+    "eac3": {"codec": "eac3", "container": "eac3"},
+    "w64": {"codec": "pcm_s16le", "container": "w64"},
+    "wav-adpcm": {"codec": "adpcm_ms", "container": "wav"},
+    "wav-mp3": {"codec": "libmp3lame", "container": "wav"},
+    "wavpack": {"codec": "wavpack", "container": "wv"},
+    "wma": {"codec": "wmav2", "container": "asf", "rate": 44_100, "bit_rate": 128_000},
+    "amr": {
+        "codec": "libopencore_amrnb",
+        "container": "amr",
+        "rate": 8_000,
+        "layout": "mono",
+        "bit_rate": 12_200,
+    },
+    "au": {"codec": "pcm_s16be", "container": "au"},
+    "ogg-flac": {"codec": "flac", "container": "ogg"},
+    "mp4-mp3": {"codec": "libmp3lame", "container": "mp4"},
+    "mpegts-mp3": {"codec": "libmp3lame", "container": "mpegts"},
 }
 
 

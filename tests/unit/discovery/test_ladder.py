@@ -115,6 +115,33 @@ async def test_submitted_url_that_gives_no_audio_has_its_own_code(
     assert searcher.web.left_open == []
 
 
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("page", AudioSourceUnreachable), ("a.mp3", AudioUnreachable), ("rss", AudioSourceUnreachable)],
+)
+@pytest.mark.parametrize(
+    ("served", "remedy"),
+    [
+        (Served(status=404), "moved or taken away: check the URL"),
+        (Served(status=410), "moved or taken away: check the URL"),
+        (Served(status=503), "Try again later"),
+        (Served(status=429), "Try again later"),
+        (Served(status=400), "Check that the URL opens in a browser"),
+        (Served(fails=True), "Check that the URL opens in a browser"),
+    ],
+    ids=["404", "410", "503", "429", "400", "silent"],
+)
+async def test_address_that_ends_like_audio_is_media_any_other_leads_to_it(
+    searcher: Any, name: str, error: type[Exception], served: Served, remedy: str
+) -> None:
+    url = f"https://x.example/{name}"
+    with pytest.raises(error) as caught:
+        await searcher.find({url: served}, url)
+    assert type(caught.value) is error
+    assert remedy in caught.value.message
+    assert ("The direct audio URL would do" in caught.value.message) is (error is AudioSourceUnreachable)
+
+
 async def test_chosen_media_that_is_dead_is_audio_unreachable(searcher: Any) -> None:
     page = '<h1>Talk</h1><audio src="https://cdn.example/talk.mp3"></audio>'
     with pytest.raises(AudioUnreachable) as caught:

@@ -29,7 +29,7 @@ def audio() -> Audio:
     def make(name: str, *, seconds: float = 8.0, bit_rate: int | None = None) -> bytes:
         key = (name, seconds, bit_rate)
         if key not in made:
-            made[key] = encode(**FORMATS[name], seconds=seconds, bit_rate=bit_rate)
+            made[key] = encode(**({"bit_rate": bit_rate} | FORMATS[name]), seconds=seconds)
         return made[key]
 
     return make

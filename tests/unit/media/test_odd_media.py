@@ -1,0 +1,122 @@
+"""Recordings as they lie on servers: tagged, joined, cut out of a stream, stating nonsense."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import brotli  # type: ignore[import-untyped]
+import pytest
+
+from stenobird.media.recognition import mpeg_frame_bytes
+from stenobird.testing.media_server import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from stenobird.testing.media_world import MediaWorld
+
+    Audio = Callable[..., bytes]
+
+pytestmark = pytest.mark.anyio
+
+
+def id3(picture_bytes: int) -> bytes:
+    """Return a tag with a picture that is full of what looks like MPEG frames."""
+    picture = b"\0\0image/png\0\3\0\x89PNG" + b"\xff\xfb\x90\x64" * (picture_bytes // 4)
+    frame = b"APIC" + struct.pack(">I", len(picture)) + picture
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\0\0" + size + frame
+
+
+def without_xing(mp3: bytes) -> bytes:
+    """Drop the tag and the first frame, which states the length."""
+    start = mp3.index(b"\xff\xfb")
+    return mp3[start + mpeg_frame_bytes(mp3[start : start + 4]) :]
+
+
+def stated(wav: bytes, riff: int, data: int) -> bytes:
+    """Replace the lengths of a WAV file, as a program writes them that does not know the end."""
+    at = wav.index(b"data")
+    sizes = struct.pack("<I", riff), struct.pack("<I", data)
+    return wav[:4] + sizes[0] + wav[8 : at + 4] + sizes[1] + wav[at + 8 :]
+
+
+def rf64(wav: bytes) -> bytes:
+    """Return the file in the dialect for more than 4 GB."""
+    layout, samples = wav[12:36], wav[wav.index(b"data") + 8 :]
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, len(samples) + 72, len(samples), len(samples) // 4, 0)
+    return b"RF64\xff\xff\xff\xffWAVE" + sizes + layout + b"data\xff\xff\xff\xff" + samples
+
+
+ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "a picture of 3 MB": ("mp3", lambda mp3: id3(3_000_000) + mp3),
+    "two tags": ("mp3", lambda mp3: id3(5_000) + id3(4_000) + mp3),
+    "a tag that states less than it holds": ("mp3", lambda mp3: b"ID3\x03\0\0\0\0\0\x0a" + bytes(300) + mp3),
+    "a tag before FLAC": ("flac", lambda flac: id3(10_000) + flac),
+    "tags behind": ("mp3", lambda mp3: mp3 + b"APETAGEX" + bytes(24) + b"TAG" + bytes(125)),
+    "no Xing header": ("mp3", without_xing),
+    "line breaks before": ("mp3", lambda mp3: b"\r\n\r\n" + mp3),
+    "a damaged head": ("mp3", lambda mp3: bytes([7, 1, 99, 200, 3]) * 400 + mp3[3000:]),
+    "more than 4 GB by its header": ("wav", rf64),
+    "no end by its header": ("wav", lambda wav: stated(wav, 0xFFFFFFFF, 0xFFFFFFFF)),
+    "no length by its header": ("wav", lambda wav: stated(wav, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_oddly_made_file_is_heard_whole(name: str, world: MediaWorld, audio: Audio) -> None:
+    made, change = ODD[name]
+    world.server.resources["/a"] = Resource(change(audio(made)))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
+    assert heard.warning is None
+
+
+@pytest.mark.parametrize("name", ["opus", "mp3", "ogg-flac"])
+async def test_files_joined_end_to_end_are_heard_to_the_last(
+    name: str, world: MediaWorld, audio: Audio
+) -> None:
+    world.server.resources["/a"] = Resource(audio(name, seconds=4) + audio(name, seconds=5))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(9.0, abs=0.2)
+    assert heard.duration_seconds == len(heard.pcm) / 16_000
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)]
+)
+@pytest.mark.parametrize("stop_seconds", [None, 3.0])
+async def test_compressed_audio_is_heard_whole_and_in_part(
+    coding: str,
+    compress: Callable[[bytes], bytes],
+    stop_seconds: float | None,
+    world: MediaWorld,
+    audio: Audio,
+) -> None:
+    body = compress(audio("wav"))
+    world.server.resources["/a"] = Resource(body, headers={"Content-Encoding": coding}, ranges=False)
+    heard = await world.hear("/a", stop_seconds=stop_seconds)
+    assert len(heard.pcm) / 16_000 == pytest.approx(stop_seconds or 8.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"status": 203, "ranges": False},
+        {"etag": None},
+        {"chunked": True, "ranges": False},
+        {"headers": {"Content-Encoding": "aws-chunked"}},
+    ],
+    ids=["203", "no validator", "no length", "a coding that is none"],
+)
+async def test_answer_with_an_odd_head_is_heard_whole(
+    lie: dict[str, Any], world: MediaWorld, audio: Audio
+) -> None:
+    world.server.resources["/a"] = Resource(audio("m4a-index-last"), **lie)
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
+    assert heard.warning is None
