@@ -29,7 +29,9 @@ class LocalService:
 @asynccontextmanager
 async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[LocalService]:
     """Run the service on a free loopback port, with a key that is revoked on the way out."""
-    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "public_url": None})
+    # Commands ask for no translation, so its model need not be loaded.
+    ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
+    settings = settings.model_copy(update=ours)
     async with open_services(settings) as services, serving(services) as server:
         secret, record = await services.storage.keys.create(name=key_name)
         try:

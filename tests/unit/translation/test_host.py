@@ -80,7 +80,7 @@ async def test_a_host_killed_in_mid_request_costs_time_only(gate: Path) -> None:
 async def test_a_request_that_hangs_once_is_translated_by_the_next_host(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
-    async with obedient(timeout=0.5) as translator:
+    async with obedient(timeout=1.0) as translator:
         text = f"once {flag} hang"
 
         assert await say(translator, text) == [spell(text)]
@@ -89,7 +89,7 @@ async def test_a_request_that_hangs_once_is_translated_by_the_next_host(tmp_path
 
 @pytest.mark.parametrize("fault", ["hang", "crash", "raise"])
 async def test_a_request_that_fails_twice_fails_alone(fault: str) -> None:
-    async with obedient(timeout=0.5) as translator, asyncio.TaskGroup() as tasks:
+    async with obedient(timeout=1.0) as translator, asyncio.TaskGroup() as tasks:
         bad = tasks.create_task(failure_of(translator, fault))
         good = tasks.create_task(say(translator, "good", job="good"))
 
