@@ -297,10 +297,15 @@ async def _job(request: Request, caller: Caller) -> JobRecord:
 
 
 def _job_id(request: Request) -> str:
+    sent: str = request.path_params["job_id"]
     try:
-        return str(uuid.UUID(request.path_params["job_id"]))
+        job_id = str(uuid.UUID(sent))
     except ValueError as exc:
         raise JobNotFound from exc
+    if job_id != sent.lower():
+        # In braces, without hyphens: Python reads them, but no answer of ours has such an id.
+        raise JobNotFound
+    return job_id
 
 
 async def _unstalled(request: Request) -> AsyncGenerator[bytes]:

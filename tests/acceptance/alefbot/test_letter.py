@@ -290,6 +290,14 @@ async def _raw(url: str, request: str) -> str:
     return answer.decode()
 
 
+async def test_a_job_has_one_address(api: httpx.AsyncClient, world: DialectWorld) -> None:
+    job_id, key = await told_job(api, world)
+
+    for spelled in (job_id.replace("-", ""), f"{{{job_id}}}", f"urn:uuid:{job_id}"):
+        assert code_of(await api.get(f"/transcriptions/{spelled}", headers=key)) == (404, "job_not_found")
+    assert (await api.get(f"/transcriptions/{job_id.upper()}", headers=key)).status_code == 200
+
+
 async def test_a_page_may_read_why_its_method_is_wrong(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     origin = {"Origin": "https://app.example"}
     preflight = await api.options("/account", headers=origin | {"Access-Control-Request-Method": "PATCH"})
