@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo serve test check bench format openapi clean
+.PHONY: help dev demo serve test check bench format openapi reference clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ check: $(VENV)/.installed-dev  ## Lint, types, formatting and import contracts
 
 bench: $(VENV)/.installed-dev  ## Print speed and memory as ratios to plain faster-whisper (some 20 minutes)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides of the web pages anew
+	@$(BIN)/stenobird reference --docs docs
 
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

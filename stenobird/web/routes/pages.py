@@ -21,6 +21,7 @@ from stenobird.demo import CLIP_PATH, MODEL_DIR
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.alefbot.errors import speaks_dialect
+from stenobird.web.guides import guides
 from stenobird.web.openapi_page import operation_groups
 from stenobird.web.pages import LISTENING, MARK, READING, STATIC_DIR, Pages, marked_folder, read_form
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
@@ -107,7 +108,7 @@ class TranscriptPage(HTTPEndpoint):
             title=_title(job),
             segments=segments,
             excerpt=_excerpt(segments),
-            **_around(request),
+            **around(request),
         )
         response.headers["X-Robots-Tag"] = "noindex"
         return response
@@ -117,12 +118,13 @@ class DocsPage(HTTPEndpoint):
     """How to use the API."""
 
     async def get(self, request: Request) -> Response:
-        """Show the quickstart, and what the OpenAPI document says."""
+        """Show the first steps, the list of guides, and what the OpenAPI document says."""
         return templates().render(
             "docs.html",
             headers=READING,
             groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
-            **_around(request),
+            guides=guides(),
+            **around(request),
         )
 
 
@@ -131,7 +133,7 @@ class UsagePage(HTTPEndpoint):
 
     async def get(self, request: Request) -> Response:
         """Show the frame; the script fills it with what the key may see."""
-        return templates().render("usage.html", headers=READING, **_around(request))
+        return templates().render("usage.html", headers=READING, **around(request))
 
 
 class Robots(HTTPEndpoint):
@@ -198,7 +200,7 @@ def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
             return response
         shown = error if isinstance(error, StenobirdError) else NotFound()
         page = templates().render(
-            "problem.html", response.status_code, headers=READING, error=shown, **_around(request)
+            "problem.html", response.status_code, headers=READING, error=shown, **around(request)
         )
         page.headers["Cache-Control"] = "no-store"
         for name in ("allow", "retry-after"):
@@ -221,7 +223,7 @@ def templates() -> Pages:
     return Pages()
 
 
-def _around(request: Request) -> dict[str, Any]:
+def around(request: Request) -> dict[str, Any]:
     """Return what every page shows of the service: where it is, and what engine it has."""
     services = services_of(request)
     engine = services.health().get("engine")
@@ -238,11 +240,11 @@ def _around(request: Request) -> dict[str, Any]:
 
 def _home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
     settings = services_of(request).settings
-    around = _around(request)
-    sample = f"{around['base_url']}{SAMPLE_PATH}" if _offers_sample(settings) else None
+    shared = around(request)
+    sample = f"{shared['base_url']}{SAMPLE_PATH}" if _offers_sample(settings) else None
     status = error.http_status if error is not None else 200
     return templates().render(
-        "home.html", status, headers=LISTENING, sample=sample, error=error, audio_url=audio_url, **around
+        "home.html", status, headers=LISTENING, sample=sample, error=error, audio_url=audio_url, **shared
     )
 
 

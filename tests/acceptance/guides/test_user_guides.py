@@ -55,6 +55,10 @@ def test_add_a_platform(docs: Path, reader: Callable[..., Session]) -> None:
     reader().run_all(docs / "how-to" / "add-a-platform.md")
 
 
+def test_how_audio_is_found(docs: Path, reader: Callable[..., Session]) -> None:
+    reader().run_all(docs / "explanation" / "how-audio-is-found.md")
+
+
 def test_every_make_target_that_is_named_exists(docs: Path) -> None:
     targets = set(re.findall(r"^(\w+):", (docs.parent / "Makefile").read_text(), re.MULTILINE))
     named = {

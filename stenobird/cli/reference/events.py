@@ -1,0 +1,184 @@
+"""docs/reference/events.md: every event of a stream, its fields, and an example of each."""
+
+from __future__ import annotations
+
+import typing
+from typing import TYPE_CHECKING, Any, Final
+
+from stenobird.cli.reference.markdown import fence, generated, table, text
+from stenobird.errors import AudioSourceNotFound
+from stenobird.jobs import events
+from stenobird.jobs.events import JobEvents, Progress
+from stenobird.ports import EventRow, JobStatus
+from stenobird.sources import Stage
+from stenobird.transcript import Segment, Word
+from stenobird.web.sse import RETRY_MILLISECONDS, encode_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from stenobird.ports import NewEvent
+
+FIELDS: Final[Mapping[str, str]] = {
+    "id": "the transcript",
+    "status": "its status, see below",
+    "stage": "where it is within the status, see below",
+    "terminal": "whether nothing more will change",
+    "result_ready": "whether `result_url` answers with a transcript",
+    "status_url": "its status, for polling",
+    "events_url": "this stream",
+    "result_url": "the whole transcript, once it is ready",
+    "retry_after_seconds": "how often to ask, if you poll",
+    "StatusEvent.message": "what was found out, for people",
+    "message": "for people",
+    "source": "what was found, how, and why; with stage `source_resolved`",
+    "progress": "`audio_seconds` heard, of `audio_seconds_total` where the length is known",
+    "text": "the words of one segment. The texts of all chunks, joined, are the transcript",
+    "chunk_index": "counts the chunks from 0, without a gap",
+    "start": "where it begins in the audio, in seconds",
+    "end": "where it ends",
+    "language": "what is spoken, as ISO 639-1; with the first chunk",
+    "words": "each word with `start`, `end`, `text` and `probability`, where `word_timestamps` was asked for",
+    "upgrade_url": "where to get a key",
+    "ErrorEvent.error": "the code, see [errors](errors.md). All other fields of the error's body follow",
+    "DoneEvent.error": "the code of the failure, where the status is `failed`",
+    "billable_minutes": "whole minutes, rounded down, at least 1; where the status is `completed`",
+    "warning": "what was not as it should be, for example audio that was cut off",
+}
+"""Meanings by field, or by event and field where one name means two things."""
+
+STAGES: Final[Mapping[str, str]] = {
+    "validating_url": "the URL is well-formed; nothing was asked yet. Always the first event",
+    "resolving_direct": "the URL itself was opened",
+    "resolving_feed": "a podcast feed was read",
+    "resolving_page": "a page was searched for audio",
+    "resolving_directory": "a podcast directory was asked",
+    "resolving_extractor": "yt-dlp was asked",
+    "source_resolved": "the audio is known: see `source`",
+}
+
+
+_INTRODUCTION: Final = """
+`GET /v1/transcripts/{id}/events` answers with Server-Sent Events: lines of text, an empty line after each
+event. A stream is a replay of what happened, followed by what happens. Every reader sees the same events
+with the same bytes, whenever it connects.
+
+* Each event has an `id`, counted from 1 for each transcript. Send the last one as `Last-Event-ID`, and the
+  stream goes on after it.
+* The last event is always `done`. After it the stream ends, and a reader that has seen it gets 204.
+* Text that was sent is never revised.
+* The first line is `retry: MILLISECONDS`: how long a browser waits before it reconnects. Lines that begin
+  with `:` are comments, sent after some seconds of silence; skip them.
+* Fields that have no value are left out. New fields may be added; skip what you don't know.
+"""
+
+_ORDER: Final = """
+## Order
+
+```text
+status (queued) … → status (transcribing) … → transcript … → [preview_locked | error] → done
+```
+
+`error` may come at any point. A transcript that was cancelled ends with `done` alone.
+"""
+
+_AFTERWARDS: Final = """
+While it is `transcribing`: `submitted`, once, then `transcribing`.
+
+## In OpenAI's dialect
+
+With `stream=true`, `POST /v1/audio/transcriptions` sends `transcript.text.delta` with a `delta`, then
+`transcript.text.done` with the whole `text`, then `[DONE]`: [use an OpenAI SDK](../how-to/openai-sdk.md).
+"""
+
+
+def events_page() -> str:
+    """Return the page."""
+    job = JobEvents("tr_4ZrWmXkq0fVq3n8sT1bYcd", "https://stenobird.example.com")
+    assert STAGES.keys() == set(typing.get_args(Stage)), "STAGES is not up to date"
+    source = {
+        "submitted_url": "https://example.com/episodes/12",
+        "media_url": "https://cdn.example.com/12.mp3",
+        "final_url": "https://cdn.example.com/12.mp3",
+        "technique": "page.json_ld",
+        "reason": "the page names it as the audio of this episode",
+        "kind": "file",
+        "title": "Episode 12",
+    }
+    words = (Word(0.52, 0.94, "hello", 0.98), Word(0.94, 1.1, " and", 0.99))
+    spoken = Segment(start=0.52, end=3.0, text="hello and welcome back", words=words)
+    examples: list[tuple[type[BaseModel], int, NewEvent]] = [
+        (events.StatusEvent, 3, job.status("queued", "source_resolved", source=source)),
+        (events.StatusEvent, 5, job.status("transcribing", "transcribing", progress=_progress())),
+        (events.TranscriptEvent, 6, job.transcript(spoken, 0, language="en")),
+        (events.PreviewLockedEvent, 9, job.preview_locked()),
+        (events.ErrorEvent, 4, job.error(AudioSourceNotFound().body())),
+        (events.DoneEvent, 42, job.done("completed", billable_minutes=61)),
+    ]
+    parts = [_INTRODUCTION.replace("MILLISECONDS", str(RETRY_MILLISECONDS))]
+    described: type[BaseModel] | None = None
+    for model, number, event in examples:
+        if model is not described:
+            parts.append(_described(model, event.event))
+            described = model
+        parts.append(fence("text", _wire(number, event)))
+    parts += [
+        _ORDER,
+        "## Statuses",
+        table(
+            ("Status", "Terminal", "Result"),
+            (
+                [f"`{status}`", "yes" if status in events.TERMINAL else "", _result(status)]
+                for status in typing.get_args(JobStatus)
+            ),
+        ),
+        "## Stages\n\nWhile the status is `queued`:",
+        table(("Stage", "What happened"), ([f"`{stage}`", meaning] for stage, meaning in STAGES.items())),
+        _AFTERWARDS,
+    ]
+    return generated("Events", "events", *parts)
+
+
+def _progress() -> Progress:
+    return Progress(audio_seconds=126.5, audio_seconds_total=3671.0)
+
+
+def _described(model: type[BaseModel], name: str) -> str:
+    said = (model.__doc__ or "").split("\n")[0].partition("`: ")[2]
+    rows = (
+        [f"`{field}`", _kind(info), FIELDS.get(f"{model.__name__}.{field}") or FIELDS[field]]
+        for field, info in model.model_fields.items()
+    )
+    return f"## `{name}`\n\n{text(said[:1].upper() + said[1:])}\n\n" + table(
+        ("Field", "Type", "What it is"), rows
+    )
+
+
+def _kind(info: FieldInfo) -> str:
+    annotation: Any = info.annotation
+    optional = type(None) in typing.get_args(annotation)
+    kinds = (
+        [kind for kind in typing.get_args(annotation) if kind is not type(None)] if optional else [annotation]
+    )
+    (kind,) = kinds
+    if typing.get_origin(kind) is typing.Literal:
+        name = "true or false" if typing.get_args(kind) == (True,) else "text"
+    else:
+        names = {str: "text", bool: "true or false", int: "whole number", float: "number"}
+        name = names.get(kind, "list" if typing.get_origin(kind) is list else "object")
+    return f"{name}, or left out" if optional else name
+
+
+def _wire(number: int, event: NewEvent) -> str:
+    return encode_event(EventRow(number, event.event, event.data)).decode()
+
+
+def _result(status: str) -> str:
+    if status in events.RESULT_READY:
+        return "the transcript"
+    return {"failed": "422, the error", "cancelled": "410 `transcript_cancelled`"}.get(
+        status, "409 `transcript_not_ready`"
+    )
