@@ -1,9 +1,10 @@
 """A proxy on loopback for a child that makes its own requests (yt-dlp): the same policy, pinned, counted.
 
-``` child ── CONNECT host:443 ──► judged, dialed ──► bytes both ways, unseen (TLS) child ── GET http://host/
-──► judged, sent by EgressClient, no redirects ──► answer, framed anew ``` Every request needs the job's
-token. A connection of the child ends with its tunnel or with its one answer, when it idles, when its time
-is up, when the job's bytes are spent, or when the job is revoked.
+    child ── CONNECT host:443 ──► judged, dialed ──► bytes both ways, unseen (TLS)
+    child ── GET http://host/ ──► judged, sent by EgressClient, no redirects ──► answer, framed anew
+
+Every request needs the job's token. A connection of the child ends with its tunnel or with its one answer,
+when it idles, when its time is up, when the job's bytes are spent, or when the job is revoked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import binascii
 import hmac
 import re
 import secrets
-import socket
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
 import anyio
-from anyio.abc import SocketAttribute
 
+from stenobird.egress.loopback import loopback_server
 from stenobird.egress.response import FetchLimits
 from stenobird.egress.transport import translated
 from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL
@@ -111,17 +111,7 @@ class EgressProxy:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            listener = await stack.enter_async_context(
-                await anyio.create_tcp_listener(
-                    local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
-                )
-            )
-            group = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(group.cancel_scope.cancel)
-            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
-            group.start_soon(listener.serve, self._serve)
-            self._stack = stack.pop_all()
+        self.port = await self._stack.enter_async_context(loopback_server(self._serve))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

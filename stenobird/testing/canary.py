@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import SocketAttribute
+
+from stenobird.egress.loopback import loopback_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,17 +45,6 @@ class Canary:
 @asynccontextmanager
 async def open_canary(host: str = "127.0.0.1") -> AsyncIterator[Canary]:
     """Yield a canary on a free port of a loopback address; it answers one byte to whoever connects."""
-    listener = await anyio.create_tcp_listener(
-        local_host=host, local_port=0, family=socket.AddressFamily.AF_INET
-    )
-    canary = Canary(host, listener.extra(SocketAttribute.local_port))  # noqa: S610  # anyio's, not Django's
-    failure: Exception | None = None
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, canary._count)  # noqa: SLF001  # the same module
-        try:
-            yield canary
-        except Exception as exc:  # noqa: BLE001  # raised again below, outside the group, which would wrap it
-            failure = exc
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    canary = Canary(host, 0)
+    async with loopback_server(canary._count, host=host) as canary.port:  # noqa: SLF001  # the same module
+        yield canary

@@ -7,7 +7,6 @@ Point `EGRESS_PROXY` at `ConnectProxy.url` and `SSL_CERT_FILE` at what `write_ca
 from __future__ import annotations
 
 import base64
-import socket
 import ssl
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -15,11 +14,14 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 import trustme
-from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
+
+from stenobird.egress.loopback import loopback_server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from anyio.abc import ByteStream
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError, ssl.SSLError)
 
@@ -46,17 +48,7 @@ class ConnectProxy:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            listener = await stack.enter_async_context(
-                await anyio.create_tcp_listener(
-                    local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
-                )
-            )
-            group = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(group.cancel_scope.cancel)
-            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
-            group.start_soon(listener.serve, self._serve)
-            self._stack = stack.pop_all()
+        self.port = await self._stack.enter_async_context(loopback_server(self._serve))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
-from anyio.abc import SocketAttribute
+
+from stenobird.egress.loopback import loopback_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -70,20 +70,9 @@ def answer(status: int = 200, body: bytes = b"", headers: Mapping[str, str] | No
 @asynccontextmanager
 async def open_server(handler: Handler) -> AsyncIterator[RawServer]:
     """Yield a server on a free port of 127.0.0.1. An error in the handler ends the test with that error."""
-    listener = await anyio.create_tcp_listener(
-        local_host="127.0.0.1", local_port=0, family=socket.AddressFamily.AF_INET
-    )
-    server = RawServer(listener.extra(SocketAttribute.local_port), handler)  # noqa: S610  # anyio's, not Django's
-    failure: Exception | None = None
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, server._serve)  # noqa: SLF001  # the same module
-        try:
-            yield server
-        except Exception as exc:  # noqa: BLE001  # raised again below, outside the group, which would wrap it
-            failure = exc
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    server = RawServer(0, handler)
+    async with loopback_server(server._serve) as server.port:  # noqa: SLF001  # the same module
+        yield server
 
 
 async def _read_request(stream: SocketStream, buffer: bytes) -> tuple[RawRequest, bytes]:
