@@ -1,0 +1,132 @@
+# Stenobird as an image. `docker build .` makes the variant for CPUs; `--target cuda` the one for NVIDIA GPUs.
+# docs/how-to/containers.md says how to run, upgrade and back up what comes out.
+
+# The Python that the tests run on. A digest can be given as well: --build-arg PYTHON_IMAGE=…@sha256:…
+ARG PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
+# The CTranslate2 of constraints.txt loads libcublas.so.12 and no cuDNN: a test compares the two.
+ARG CUDA_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04
+
+
+# --- what both stages of a variant stand on: Python, tini, the user, and the folders it may write to ----------
+
+FROM ${PYTHON_IMAGE} AS cpu-base
+# Without a version, since Debian takes old ones off its mirrors.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 stenobird \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/stenobird --shell /usr/sbin/nologin \
+        stenobird \
+    # A new volume takes owner and mode from the image's folder, those mounted further down too.
+    && install -d -o stenobird -g stenobird -m 0750 \
+        /var/lib/stenobird /var/lib/stenobird/huggingface /var/lib/stenobird/uploads
+
+FROM ${CUDA_IMAGE} AS cuda-base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 stenobird \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/stenobird --shell /usr/sbin/nologin \
+        stenobird \
+    && install -d -o stenobird -g stenobird -m 0750 \
+        /var/lib/stenobird /var/lib/stenobird/huggingface /var/lib/stenobird/uploads
+
+
+# --- the package and its dependencies, wheels only, in a virtual environment ------------------------------------
+
+FROM cpu-base AS cpu-build
+# Names of extras of pyproject.toml, for example "offline" or "mcp".
+ARG EXTRAS=""
+WORKDIR /src
+COPY pyproject.toml constraints.txt tools/container/requirements.py ./
+# The secret is for whoever has a package index of their own; it leaves no trace in the image.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/stenobird \
+    && python3 requirements.py ${EXTRAS} > requirements.txt \
+    && pip --python /opt/stenobird/bin/python install --only-binary=:all: -r requirements.txt -c constraints.txt
+COPY README.md ./
+COPY stenobird ./stenobird
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    pip --python /opt/stenobird/bin/python install --no-deps .
+
+FROM cuda-base AS cuda-build
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+ARG EXTRAS=""
+WORKDIR /src
+COPY pyproject.toml constraints.txt tools/container/requirements.py ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/stenobird \
+    && python3 requirements.py ${EXTRAS} > requirements.txt \
+    && pip --python /opt/stenobird/bin/python install --only-binary=:all: -r requirements.txt -c constraints.txt
+COPY README.md ./
+COPY stenobird ./stenobird
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    pip --python /opt/stenobird/bin/python install --no-deps .
+
+
+# --- what is shipped ----------------------------------------------------------------------------------------------
+
+FROM cuda-base AS cuda
+COPY --from=cuda-build /opt/stenobird /opt/stenobird
+# Large request bodies pass through TMPDIR, so it is a volume: /tmp is memory where the root is read-only.
+ENV PATH=/opt/stenobird/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TMPDIR=/var/tmp \
+    HF_HOME=/var/lib/stenobird/huggingface \
+    STENOBIRD_HOST=0.0.0.0 \
+    STENOBIRD_PORT=8000 \
+    STENOBIRD_DATA_DIR=/var/lib/stenobird
+WORKDIR /var/lib/stenobird
+VOLUME ["/var/lib/stenobird", "/var/tmp"]
+EXPOSE 8000
+USER 10001:10001
+# Alive, not ready: a database that is away, or a model still on its way, is no reason to restart this process.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["stenobird", "health"]
+# tini, because the kernel keeps SIGTERM from a first process that has no handler yet, and reaps no orphans.
+ENTRYPOINT ["/usr/bin/tini", "--", "stenobird"]
+CMD ["serve"]
+ARG VERSION=0.1.0
+ARG REVISION=""
+ARG CREATED=""
+LABEL org.opencontainers.image.title="Stenobird (CUDA)" \
+    org.opencontainers.image.description="URL in, events out: finds the audio behind any link and streams its transcript." \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.created="${CREATED}"
+
+# The last stage is what `docker build .` makes.
+FROM cpu-base AS cpu
+COPY --from=cpu-build /opt/stenobird /opt/stenobird
+ENV PATH=/opt/stenobird/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TMPDIR=/var/tmp \
+    HF_HOME=/var/lib/stenobird/huggingface \
+    STENOBIRD_HOST=0.0.0.0 \
+    STENOBIRD_PORT=8000 \
+    STENOBIRD_DATA_DIR=/var/lib/stenobird
+WORKDIR /var/lib/stenobird
+VOLUME ["/var/lib/stenobird", "/var/tmp"]
+EXPOSE 8000
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["stenobird", "health"]
+ENTRYPOINT ["/usr/bin/tini", "--", "stenobird"]
+CMD ["serve"]
+ARG VERSION=0.1.0
+ARG REVISION=""
+ARG CREATED=""
+LABEL org.opencontainers.image.title="Stenobird" \
+    org.opencontainers.image.description="URL in, events out: finds the audio behind any link and streams its transcript." \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.created="${CREATED}"
