@@ -5,6 +5,7 @@ Commands are imported when they run, so that `stenobird --help` does not load th
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any, NamedTuple
@@ -64,6 +65,18 @@ class LazyGroup(click.Group):
         place = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(place.module), place.name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; a name with a slip of the pen is told the right one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -11,11 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
 
 from stenobird.accounts.schemas import iso_time, midnight, parse_date
 from stenobird.bootstrap import open_storage
+from stenobird.cli.tables import print_table
 from stenobird.config import Settings
 
 if TYPE_CHECKING:
@@ -60,16 +59,11 @@ def list_accounts(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_public(record) for record in records]))
         return
-    table = Table(
-        Column("id", no_wrap=True, min_width=25), "name", "e-mail", "tier", "billing", "state", "created"
+    shown = ("id", "name", "email", "tier", "billing", "state", "created_at")
+    print_table(
+        ("id", "name", "e-mail", "tier", "billing", "state", "created"),
+        ([str(row[name] or "") for name in shown] for row in map(_public, records)),
     )
-    for record in records:
-        row = _public(record)
-        table.add_row(
-            *(str(row[name] or "") for name in ("id", "name", "email", "tier", "billing", "state")),
-            row["created_at"],
-        )
-    Console().print(table)
 
 
 @account.command()
@@ -127,18 +121,17 @@ def audit(account_id: str | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table("when", "account", "action", "subject", "by", "detail")
-    for row in rows:
-        detail = ", ".join(f"{name}={value}" for name, value in row["detail"].items())
-        table.add_row(
-            row["created_at"],
-            row["account_id"] or "",
-            row["action"],
-            row["subject"],
-            row["by"] or "",
-            detail,
-        )
-    Console().print(table)
+    shown = ("created_at", "account_id", "action", "subject", "by")
+    print_table(
+        ("when", "account", "action", "subject", "by", "detail"),
+        (
+            (
+                *(str(row[name] or "") for name in shown),
+                ", ".join(f"{name}={value}" for name, value in row["detail"].items()),
+            )
+            for row in rows
+        ),
+    )
 
 
 @account.command()
@@ -158,11 +151,16 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
             account_id, since=midnight(since), until=midnight(until + timedelta(days=1)), limit=1
         )
     )
-    table = Table("day", "transcripts", "minutes", "units", "from credits", "metered")
-    for day in found.days:
-        numbers = (day.jobs, day.minutes, day.units, day.credit_units, day.metered_minutes)
-        table.add_row(day.day, *map(str, numbers))
-    Console().print(table)
+    print_table(
+        ("day", "transcripts", "minutes", "units", "from credits", "metered"),
+        (
+            [
+                str(cell)
+                for cell in (day.day, day.jobs, day.minutes, day.units, day.credit_units, day.metered_minutes)
+            ]
+            for day in found.days
+        ),
+    )
 
 
 async def _write_csv(accounts: AccountService, account_id: str, since: date, until: date) -> None:

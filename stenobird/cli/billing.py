@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from stenobird.billing.reconcile import Comparison, compare
 from stenobird.billing.standing import Standing
 from stenobird.bootstrap import open_billing, open_storage
+from stenobird.cli.tables import print_table
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError, StenobirdError
@@ -148,18 +147,21 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
             )
         )
     else:
-        table = Table("account", "customer", "ledger", "in doubt", "Stripe", "difference", "agrees")
-        for row in comparisons:
-            table.add_row(
-                row.account_id,
-                row.customer_id,
-                str(row.ledger_minutes),
-                str(row.in_doubt_minutes),
-                str(row.stripe_minutes),
-                str(row.difference),
-                "yes" if row.agrees else "NO",
-            )
-        Console().print(table)
+        print_table(
+            ("account", "customer", "ledger", "in doubt", "Stripe", "difference", "agrees"),
+            (
+                (
+                    row.account_id,
+                    row.customer_id,
+                    str(row.ledger_minutes),
+                    str(row.in_doubt_minutes),
+                    str(row.stripe_minutes),
+                    str(row.difference),
+                    "yes" if row.agrees else "NO",
+                )
+                for row in comparisons
+            ),
+        )
     if sent_again:
         click.echo(f"{sent_again} refused rows are due again.", err=True)
     if not all(row.agrees for row in comparisons):

@@ -7,11 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from stenobird.accounts.schemas import iso_time
 from stenobird.bootstrap import open_storage
+from stenobird.cli.tables import print_table
 from stenobird.config import Settings
 
 if TYPE_CHECKING:
@@ -62,10 +61,13 @@ def show(account_id: str, *, as_json: bool) -> None:
         )
         return
     click.echo(f"{wallet.units} credits, {wallet.reserved_units} of them reserved")
-    table = Table("when", "units", "reason", "transcript")
-    for entry in wallet.entries:
-        table.add_row(iso_time(entry.created_at), f"{entry.units:+d}", entry.reason, entry.job_id or "")
-    Console().print(table)
+    print_table(
+        ("when", "units", "reason", "transcript"),
+        (
+            (iso_time(entry.created_at), f"{entry.units:+d}", entry.reason, entry.job_id or "")
+            for entry in wallet.entries
+        ),
+    )
 
 
 def _run(work: Callable[[AccountService], Awaitable[WalletRecord]]) -> Any:

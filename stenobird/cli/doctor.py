@@ -18,7 +18,6 @@ import click
 from dotenv import dotenv_values
 from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
 
 from stenobird.bootstrap import open_storage
 from stenobird.config import Settings
@@ -27,7 +26,7 @@ from stenobird.errors import StenobirdError
 from stenobird.inference.cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Level = Literal["ok", "warning", "problem"]
 STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -55,17 +54,32 @@ def doctor(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in findings]}))
     else:
-        table = Table("check", "value", "source", "verdict", "what it means", show_lines=False)
-        for finding in findings:
-            table.add_row(
-                finding.name,
-                finding.value,
-                finding.source,
-                f"[{STYLES[finding.level]}]{finding.level}[/]",
-                finding.message,
-            )
-        Console().print(table)
+        _show(findings)
     sys.exit(1 if failed else 0)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    """Print settings a line each, then this machine, and last what needs an eye, where it is seen."""
+    console = Console(soft_wrap=True, highlight=False)
+    settings = [finding for finding in findings if finding.source != "machine"]
+    width = max(len(finding.name) for finding in settings)
+    for finding in settings:
+        console.print(f"{finding.name:{width}}  {finding.value}  ({finding.source})", markup=False)
+    console.print()
+    for finding in findings:
+        if finding.source == "machine" and finding.level == "ok":
+            value = "" if finding.value == "-" else f"{finding.value}. "
+            console.print(f"{finding.name}: {value}{finding.message}", markup=False)
+    console.print()
+    levels: tuple[Level, ...] = ("warning", "problem")
+    for level in levels:
+        for finding in findings:
+            if finding.level == level:
+                console.print(f"[{STYLES[level]}]{level}[/] ", end="")
+                console.print(f"{finding.name}={finding.value}: {finding.message}", markup=False)
+    problems = sum(finding.level == "problem" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    console.print(f"Of {len(findings)} checks, problems: {problems}, warnings: {warnings}.")
 
 
 def setting_findings(settings: Settings) -> Iterator[Finding]:
@@ -86,7 +100,7 @@ def setting_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "-"
     if isinstance(value, SecretStr):
         return "********"

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from stenobird.bootstrap import open_storage
+from stenobird.cli.tables import print_table
 from stenobird.config import Settings
-from stenobird.errors import StenobirdError
+from stenobird.errors import KeyNotFound
 
 if TYPE_CHECKING:
     from stenobird.accounts.service import KeyRecord
@@ -40,12 +39,7 @@ def create(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json:
             return await storage.keys.create(name=name, mode=mode, scope=scope, account_id=account_id)
 
     secret, record = asyncio.run(run())
-    if as_json:
-        click.echo(json.dumps({"key": secret, **_public(record)}))
-        return
-    console = Console()
-    console.print(f"[bold]{secret}[/bold]", highlight=False, soft_wrap=True)
-    console.print("Store it now: it is not shown again. Send it as: Authorization: Bearer <key>", style="dim")
+    _show_once(secret, record, "Send it as: Authorization: Bearer <key>", as_json=as_json)
 
 
 @keys.command("list")
@@ -62,20 +56,14 @@ def list_keys(account_id: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_public(record) for record in records]))
         return
-    table = Table("id", "name", "account", "mode", "scope", "ends in", "valid", "created")
-    for record in records:
-        row = _public(record)
-        table.add_row(
-            row["id"],
-            row["name"],
-            row["account_id"],
-            row["mode"],
-            row["scope"],
-            row["last_four_chars"],
-            "yes" if row["is_valid"] else "revoked",
-            row["created_at"],
-        )
-    Console().print(table)
+    shown = ("id", "name", "account_id", "mode", "scope", "last_four_chars")
+    print_table(
+        ("id", "name", "account", "mode", "scope", "ends in", "valid", "created"),
+        (
+            (*(row[name] for name in shown), "yes" if row["is_valid"] else "revoked", row["created_at"][:10])
+            for row in map(_public, records)
+        ),
+    )
 
 
 @keys.command()
@@ -88,7 +76,7 @@ def revoke(key_id: str) -> None:
             return await storage.keys.revoke(key_id)
 
     if not asyncio.run(run()):
-        raise StenobirdError(f'There is no valid key {key_id}. "stenobird keys list" shows the ids.')
+        raise _no_such_key(key_id)
     click.echo(f"Revoked {key_id}.")
 
 
@@ -102,13 +90,24 @@ def rotate(key_id: str, *, as_json: bool) -> None:
         async with open_storage(Settings()) as storage:
             return await storage.keys.rotate(key_id)
 
-    secret, record = asyncio.run(run())
+    try:
+        secret, record = asyncio.run(run())
+    except KeyNotFound as exc:
+        raise _no_such_key(key_id) from exc
+    _show_once(secret, record, f"{key_id} is revoked.", as_json=as_json)
+
+
+def _show_once(secret: str, record: KeyRecord, note: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"key": secret, **_public(record)}))
         return
-    console = Console()
-    console.print(f"[bold]{secret}[/bold]", highlight=False, soft_wrap=True)
-    console.print(f"Store it now: it is not shown again. {key_id} is revoked.", style="dim")
+    # The key alone is on standard output, so that KEY=$(stenobird keys create) has just that.
+    click.echo(secret)
+    click.echo(f"Store it now: it is not shown again. Its id is {record.id}. {note}", err=True)
+
+
+def _no_such_key(key_id: str) -> KeyNotFound:
+    return KeyNotFound(f'There is no valid key {key_id}. "stenobird keys list" shows the ids.')
 
 
 def _public(record: KeyRecord) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class LiveTranscript:
             TextColumn("{task.fields[heard]}"),
             console=self._console,
             transient=True,
-            disable=quiet,
+            # Where nothing can be drawn over, a bar would only leave empty lines.
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("waiting", total=None, heard="")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import sys
 import tempfile
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -56,7 +57,9 @@ class Outcome:
 @click.command()
 @click.argument("source", metavar="URL|FILE", required=False)
 @click.option("--api", envvar="STENOBIRD_API_URL", help="A service elsewhere; without it this machine works.")
-@click.option("--key", envvar="STENOBIRD_API_KEY", help="API key for --api; without one: a preview.")
+@click.option(
+    "--key", envvar="STENOBIRD_API_KEY", help="API key for --api; without one: a preview. Better not typed."
+)
 @click.option(
     "--format",
     "format_name",
@@ -80,6 +83,11 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
     """
     if (source is None) == (choices["resume"] is None):
         raise click.UsageError("Give a URL or a file, or --resume with the id of a job.")
+    # Before anything is heard, or paid for.
+    if output is not None:
+        _check_output(output)
+    elif choices["format_name"] == "docx" and sys.stdout.isatty():
+        raise click.UsageError("A docx needs -o FILE.docx.")
     wish = Wish(
         source=source,
         resume=choices["resume"],
@@ -116,12 +124,37 @@ def _finish(wish: Wish, outcome: Outcome, output: Path | None) -> None:
     if outcome.document is None:
         return
     if output is not None:
-        output.write_bytes(outcome.document)
+        try:
+            _write_whole(output, outcome.document)
+        except OSError as exc:
+            raise click.FileError(
+                str(output), f"{exc.strerror}. The transcript is kept: --resume {outcome.job_id} -o ELSEWHERE"
+            ) from exc
         click.echo(f"Saved {output}.", err=True)
-    elif wish.format_name == "docx":
-        raise click.UsageError("A docx needs -o FILE.docx.")
     else:
-        click.echo(outcome.document.decode().rstrip("\n"))
+        # As it is: the terminal's encoding may lack letters that the transcript has.
+        click.echo(outcome.document, nl=wish.format_name == "json")
+
+
+def _check_output(output: Path) -> None:
+    folder = output.parent
+    if not folder.is_dir():
+        raise click.FileError(str(output), f"there is no folder {folder}")
+    if not os.access(output if output.exists() else folder, os.W_OK):
+        raise click.FileError(str(output), "it can't be written")
+
+
+def _write_whole(output: Path, document: bytes) -> None:
+    """Write a file whole or not at all; a link, or what is no ordinary file, stays what it is."""
+    if output.is_symlink() or (output.exists() and not output.is_file()):
+        output.write_bytes(document)
+        return
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(document)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 async def _transcribe(wish: Wish, settings: Settings, live: LiveTranscript) -> Outcome:

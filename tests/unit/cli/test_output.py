@@ -1,0 +1,126 @@
+"""What commands print: tables that can be cut and read, keys that can be captured, files that are whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from stenobird.cli import main
+from stenobird.cli.tables import print_table
+from stenobird.cli.transcribe import _check_output, _write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+IDS = ("key_5f3496dc3155871e7f11", "key_6bf003f9da3b8869d97e")
+ROWS = [(IDS[0], "a [bold]name[/bold]\twith\nspace", "שלום"), (IDS[1], "a long name " * 9, "")]
+
+
+def _printed(**environment: str) -> str:
+    @click.command()
+    def command() -> None:
+        print_table(("id", "name", "note"), ROWS)
+
+    return CliRunner().invoke(command, env={"COLUMNS": "40", **environment}).stdout
+
+
+def test_table_in_a_pipe_is_a_line_a_row_with_tabs_between() -> None:
+    lines = [line.split("\t") for line in _printed().splitlines()]
+    assert lines == [
+        ["id", "name", "note"],
+        [IDS[0], "a [bold]name[/bold] with space", "שלום"],
+        [IDS[1], ("a long name " * 9).strip(), ""],
+    ]
+
+
+def test_table_on_a_narrow_terminal_cuts_nothing_off() -> None:
+    printed = _printed(TTY_COMPATIBLE="1", NO_COLOR="1")
+    assert all(each in printed for each in IDS)
+    assert "…" not in printed
+    assert "[bold]" in printed.replace(" ", "").replace("\n", "")
+    assert printed.count("long") == 9
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def _run(data_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"STENOBIRD_DATA_DIR": str(data_dir)})
+
+
+def test_key_alone_is_on_standard_output_when_it_is_made_and_rotated(data_dir: Path) -> None:
+    made = _run(data_dir, "keys", "create")
+    assert made.stdout.startswith("sb_live_")
+    assert made.stdout.split() == [made.stdout.strip()]
+    key_id = made.stderr.partition("Its id is ")[2].partition(".")[0]
+    assert f"\n{key_id}\t" in _run(data_dir, "keys", "list").stdout
+
+    rotated = _run(data_dir, "keys", "rotate", key_id)
+    assert rotated.stdout.split() == [rotated.stdout.strip()]
+    assert rotated.stdout != made.stdout
+    assert f"{key_id} is revoked" in rotated.stderr
+
+
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_key_that_is_not_there_is_told_with_the_command_that_lists_them(data_dir: Path, command: str) -> None:
+    ran = _run(data_dir, "keys", command, "nope")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == ('key_not_found: There is no valid key nope. "stenobird keys list" shows the ids.\n')
+
+
+def test_command_with_a_slip_of_the_pen_is_told_the_right_one(data_dir: Path) -> None:
+    assert "Did you mean 'transcribe'?" in _run(data_dir, "transcibe").stderr
+    assert "Did you mean" not in _run(data_dir, "xyzzy").stderr
+
+
+def test_doctor_says_last_what_needs_an_eye(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = _run(tmp_path / "file" / "data", "doctor")
+    assert ran.exit_code == 1
+    *_, problem, database, summary = ran.stdout.splitlines()
+    assert problem.startswith("problem STENOBIRD_DATA_DIR=")
+    assert database.startswith("problem database=SQLite: ")
+    assert "problems: 2" in summary
+    assert "STENOBIRD_PORT " in ran.stdout
+
+
+# --- transcribe -o ------------------------------------------------------------------------------------------
+
+
+def test_file_that_could_not_be_saved_is_refused_before_anything_is_heard(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    ran = _run(data_dir, "transcribe", "-o", str(tmp_path / "nowhere" / "it"), str(tmp_path / "a.mp3"))
+    assert ran.exit_code == 1
+    assert f"there is no folder {tmp_path / 'nowhere'}" in ran.stderr
+    # No service was started for it.
+    assert not data_dir.exists()
+    with pytest.raises(click.FileError, match="nowhere"):
+        _check_output(tmp_path / "nowhere" / "it")
+
+
+def test_document_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "it"
+    output.write_text("old")
+    with pytest.raises(TypeError):
+        _write_whole(output, None)  # type: ignore[arg-type]  # anything that fails in the middle
+    assert output.read_text() == "old"
+    _write_whole(output, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+    assert output.read_text() == "new"
+
+
+def test_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    _write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
