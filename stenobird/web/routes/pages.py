@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 SAMPLE_PATH = "/sample.mp3"
 EXCERPT_CHARACTERS = 200
+SILENT_PINGS = 3
+"""A stream that misses so many comments in a row has died unnoticed; its page connects again."""
 NO_LINK = "Paste a link first."
 
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -108,6 +110,7 @@ class TranscriptPage(HTTPEndpoint):
             title=_title(job),
             segments=segments,
             excerpt=_excerpt(segments),
+            silence_seconds=SILENT_PINGS * services_of(request).settings.sse_ping_seconds,
             **around(request),
         )
         response.headers["X-Robots-Tag"] = "noindex"

@@ -47,7 +47,7 @@ _ICON_ALONE: Final = "body { margin: 0 } svg { display: block; width: 180px } re
 _CARD_ALONE: Final = """
 .top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .facts, .for-programs { display: none !important }
 .brand { font-size: 2rem } .bird { width: 60px; height: 45px } main { padding-top: 4rem }
-.hero h1 { font-size: 5.25rem } .flourish { display: block; left: 45.5rem; top: 1rem; width: 21.5rem }
+.hero h1 { font-size: 5.25rem } .flourish { display: block; left: 47.5rem; top: 1.5rem; width: 20rem }
 """
 
 

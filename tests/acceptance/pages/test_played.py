@@ -344,6 +344,82 @@ def test_focus_is_never_lost_to_a_control_that_goes_away(browser: Browser, playe
         assert page.evaluate("document.activeElement.id") == "job-share"
 
 
+def test_the_back_button_brings_back_the_place_and_what_was_missed(
+    browser: Browser, played: PlayedPages
+) -> None:
+    finished, running = played.begin(), played.begin()
+    played.say(finished, *(f"line {n}" for n in range(200)))
+    played.complete(finished)
+    played.say(running, "before")
+    with visitor(browser, played.url, height=700) as one:
+        page = one.open(f"/t/{finished}")
+        one.wait_done()
+        page.evaluate("scrollTo(0, 2500)")
+        page.goto(f"{played.url}/docs")
+        page.go_back(wait_until="commit")
+        page.wait_for_function("() => scrollY === 2500")
+        assert len(one.lines()) == 200
+
+        page = one.open("/")
+        page.get_by_label("Link to anything").fill("https://example.com/half-typed")
+        page.goto(f"{played.url}/t/{running}")
+        page.locator("#job-lines li").wait_for()
+        page.goto(f"{played.url}/docs")
+        played.say(running, "after")
+        page.go_back(wait_until="commit")
+        page.locator("#job-lines li").nth(1).wait_for()
+        assert one.lines() == ["before", "after"]
+        page.go_back(wait_until="commit")
+        page.locator(f"#recent-list a[href='/t/{running}']").wait_for()
+        assert page.get_by_label("Link to anything").input_value() == "https://example.com/half-typed"
+    played.complete(running)
+
+
+def test_a_link_is_pasted_wherever_one_is_and_a_key_is_added_beside_it(
+    browser: Browser, played: PlayedPages
+) -> None:
+    with visitor(browser, played.url) as one:
+        one.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = one.open("/")
+        page.evaluate("navigator.clipboard.writeText(' https://example.com/episode ')")
+        page.locator("h1").click()
+        page.keyboard.press("Control+v")
+        field = page.get_by_label("Link to anything")
+        assert field.input_value() == "https://example.com/episode"
+        assert page.get_by_text("are free, without an account").is_visible()
+
+        one.use_key(played.create_key())
+        assert field.input_value() == "https://example.com/episode"
+        assert page.get_by_text("its minutes are billed").is_visible()
+        page.get_by_role("button", name="Key …").click()
+        page.get_by_role("button", name="Forget it").click()
+        assert page.get_by_text("are free, without an account").is_visible()
+        assert page.evaluate("sessionStorage.getItem('stenobird.key')") is None
+
+
+def test_the_chart_is_drawn_for_the_width_it_has(browser: Browser, played: PlayedPages) -> None:
+    with visitor(browser, played.url, width=1280) as one:
+        one.open("/")
+        one.use_key(played.create_key())
+        page = one.open("/usage")
+        page.get_by_role("img", name="minutes in 30 days").wait_for()
+        for width in (1280, 360):
+            page.set_viewport_size({"width": width, "height": 740})
+            page.wait_for_function(
+                "() => document.querySelector('.chart svg').viewBox.baseVal.width === "
+                "document.querySelector('.chart').clientWidth"
+            )
+            label = page.locator(".chart text").first.bounding_box()
+            assert label is not None
+            assert label["height"] >= 12, width
+        steps = page.evaluate(
+            "async () => { const { steps } = await import('/static/app/chart.js');"
+            " return [0, 1, 3, 5, 37, 100, 86400].map(most => Object.values(steps(most))); }"
+        )
+        # Never a fraction of a minute, never more than four lines above zero.
+        assert steps == [[1, 4], [1, 4], [1, 4], [2, 8], [10, 40], [50, 200], [50000, 200000]]
+
+
 def test_text_twice_as_large_fits(browser: Browser, played: PlayedPages) -> None:
     job_id = played.begin()
     played.find(job_id, title="An episode whose title is not short", podcast="The White Turtle Show")

@@ -155,6 +155,25 @@ def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
     assert page.evaluate("document.querySelector('#job-audio').currentTime") == pytest.approx(start, abs=0.5)
 
 
+def test_the_line_that_is_heard_comes_into_view(owner: Visitor, media: MediaServer) -> None:
+    page = owner.page
+    page.set_viewport_size({"width": 360, "height": 500})
+    owner.transcribe(media.url("/clip.mp3"))
+    owner.wait_done()
+    page.evaluate("document.querySelector('#job-audio').addEventListener('seeked', e => e.target.pause())")
+    page.locator(".time").first.click()
+    page.locator("#job-lines li.now").wait_for()
+
+    page.evaluate("document.querySelector('#job-audio').currentTime = 68")
+    page.wait_for_function(
+        """() => {
+            const now = document.querySelector("#job-lines li.now").getBoundingClientRect();
+            const player = document.querySelector("#job-audio").getBoundingClientRect();
+            return now.top > player.bottom && player.top >= 0 && now.bottom < innerHeight;
+        }"""
+    )
+
+
 def test_a_source_that_refuses_other_pages_is_linked_instead_of_played(
     guest: Visitor, media: MediaServer
 ) -> None:

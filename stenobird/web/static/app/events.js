@@ -2,17 +2,17 @@
 import { Problem, api, lost } from "./api.js";
 
 const RETRY_MS = 1000, MAX_RETRY_MS = 15000;
-// The service sends a comment every 15 s, so a connection that says nothing for this long has died unnoticed.
 const SILENCE_MS = 45000;
 
-// The stream format of HTML's "Server-sent events", as far as the service uses it.
-export async function* eventsOf(stream) {
+// The stream format of HTML's "Server-sent events", as far as the service uses it. The service sends a comment now
+// and then, so a connection that says nothing for long has died unnoticed: that is a lost one.
+export async function* eventsOf(stream, silence = SILENCE_MS) {
   const decoder = new TextDecoder();
   const reader = stream.getReader();
   let rest = "", id = "", event = "", data = [];
   try {
     for (;;) {
-      const { value, done } = await withinTime(reader.read());
+      const { value, done } = await withinTime(silence, reader.read());
       if (done) return; // an event without its empty line is not an event
       rest += decoder.decode(value, { stream: true });
       const lines = rest.split(/\r\n|\n|\r(?!$)/);
@@ -37,16 +37,16 @@ export async function* eventsOf(stream) {
   }
 }
 
-function withinTime(reading) {
+function withinTime(milliseconds, reading) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(lost()), SILENCE_MS);
+    const timer = setTimeout(() => reject(lost()), milliseconds);
     reading.then(resolve, (error) => reject(error.name === "AbortError" ? error : lost())).finally(() => clearTimeout(timer));
   });
 }
 
 // Hands the job's status to `begin`, then every event to `take`, once and in order, across lost connections,
 // until `done`. Rejects with what waiting can't mend.
-export async function follow(id, { share, signal, begin, take, connected }) {
+export async function follow(id, { share, silence, signal, begin, take, connected }) {
   let begun = false, last = "", wait = RETRY_MS;
   for (;;) {
     let pause = 0;
@@ -57,7 +57,7 @@ export async function follow(id, { share, signal, begin, take, connected }) {
       const response = await api(`/v1/transcripts/${id}/events`, { headers, share, signal });
       connected(true);
       if (response.status === 204) return;
-      for await (const event of eventsOf(response.body)) {
+      for await (const event of eventsOf(response.body, silence)) {
         last = event.id;
         wait = RETRY_MS;
         take(event.event, JSON.parse(event.data));

@@ -71,11 +71,12 @@ export class Lines {
     for (const button of this.list.querySelectorAll(".time")) button.disabled = !yes;
   }
 
-  // Marks what is said at this second, and keeps it in view for whoever watches it.
-  mark(seconds) {
-    const row = latest(this.rows, seconds), word = row && latest(row.words, seconds);
+  // Marks what is said at this second, and keeps it in view for whoever watches it, or `sought` it.
+  mark(seconds, sought = false) {
+    const row = latest(this.rows, seconds), spoken = row && latest(row.words, seconds);
+    const word = spoken && seconds < spoken.end ? spoken : null; // a line stays marked in a pause, a word does not
     if (row !== this.now.row) {
-      const followed = !this.now.row || inView(this.now.row.item);
+      const followed = sought || (this.now.row && inView(this.now.row.item));
       this.now.row?.item.classList.remove("now");
       row?.item.classList.add("now");
       if (row && followed && !inView(row.item)) row.item.scrollIntoView({ block: "center" });
@@ -135,7 +136,7 @@ function wordAt(row, { clientX: x, clientY: y }) {
     (box) => box.left <= x && x <= box.right && box.top <= y && y <= box.bottom));
 }
 
-// The last of `items`, which are in order, that has begun by then, unless it has ended.
+// The last of `items`, which are in order, that has begun by then.
 function latest(items, seconds) {
   let low = 0, high = items.length;
   while (low < high) {
@@ -143,8 +144,7 @@ function latest(items, seconds) {
     if (items[middle].start <= seconds) low = middle + 1;
     else high = middle;
   }
-  const found = items[low - 1];
-  return found && seconds < found.end ? found : null;
+  return items[low - 1] ?? null;
 }
 
 function inView(element) {

@@ -13,7 +13,7 @@ export class Player {
       begun();
       this.tick();
     });
-    on("seeked", () => lines.mark(this.audio.currentTime));
+    on("seeked", () => lines.mark(this.audio.currentTime, true));
     on("error", () => this.refuse("The source does not let other pages play its audio; you can "));
   }
 

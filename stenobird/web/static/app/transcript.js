@@ -14,10 +14,11 @@ const PASSING = ["transcription_failed", "audio_unreachable", "audio_source_unre
 const NEEDS_KEY = ["missing_api_key", "invalid_api_key", "transcript_not_found"];
 
 class Transcript {
-  constructor({ job, share, previewSeconds }) {
+  constructor({ job, share, previewSeconds, silenceSeconds }) {
     this.id = job;
     this.share = share;
     this.previewSeconds = previewSeconds;
+    this.silence = Number(silenceSeconds) * 1000;
     this.mode = "";
     this.stages = new Map();
     this.heardTo = 0;
@@ -35,7 +36,7 @@ class Transcript {
     this.bind();
     try {
       await follow(this.id, {
-        share: this.share, signal: this.abort.signal,
+        share: this.share, silence: this.silence, signal: this.abort.signal,
         begin: (status) => this.describe(status),
         take: (event, data) => this.take(event, data),
         connected: (yes) => this.connected(yes),
@@ -62,6 +63,7 @@ class Transcript {
     this.note();
     $("job-lines").classList.toggle("live", this.live);
     show($("job-cancel"), this.live && !this.share);
+    show($("job-tools"), this.live && !this.share);
   }
 
   note() {
@@ -129,7 +131,7 @@ class Transcript {
   line(data) {
     if (!this.lines.rows.length) {
       $("job-found").open = false;
-      show($("job-tools"));
+      for (const id of ["job-tools", "job-copy"]) show($(id));
     }
     this.state("Listening", "running");
     this.lines.add(data);
@@ -171,6 +173,7 @@ class Transcript {
     this.newest.end();
     if (document.activeElement === $("job-cancel")) $("job-title").focus();
     for (const id of ["job-cancel", "job-progress"]) show($(id), false);
+    show($("job-tools"), this.lines.rows.length > 0);
   }
 
   done(data) {
@@ -178,7 +181,6 @@ class Transcript {
     show($("job-remove"), this.owned);
     if (this.owned) show($("job-tools"));
     if (data.status === "cancelled") this.state("Stopped before it was finished; nothing is billed", "bad");
-    show($("job-copy"), this.lines.rows.length > 0);
     if (!data.result_ready) return;
     const words = this.lines.text.split(/\s+/).filter(Boolean).length;
     const billed = data.billable_minutes ? `, ${count(data.billable_minutes, "minute", "minutes")} billed` : "";
