@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -20,7 +20,7 @@ from stenobird.webhooks.post import POST_SECONDS, post_event
 from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
 
     from stenobird.deliveries import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
     from stenobird.egress.client import EgressClient
@@ -76,23 +76,29 @@ class WebhookDeliverer:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
-                    begun = await self._begin(tasks)
+                    taken = await self._take()
                 except StorageUnavailable as error:
                     _log.warning("webhooks wait for the database", reason=error.message)
-                    begun = 0
-                if not begun:
+                    taken = []
+                for one in taken:
+                    tasks.create_task(one)
+                if not taken:
                     await self._idle()
 
     async def step(self) -> int:
         """Try one batch of due deliveries once each; return how many. Raises `StorageUnavailable`."""
+        taken = await self._take()
         async with asyncio.TaskGroup() as tasks:
-            return await self._begin(tasks)
+            for one in taken:
+                tasks.create_task(one)
+        return len(taken)
 
-    async def _begin(self, tasks: asyncio.TaskGroup) -> int:
+    async def _take(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Fill the free places: return the attempts that are to be made now."""
         options = self._options
         free = options.at_once - len(self._sending)
         if free <= 0:
-            return 0
+            return []
         # From before the claim, so that it ends before the lease does.
         until = self._clock.monotonic() + options.lease_seconds - POST_SECONDS
         claimed = await self._store.claim(
@@ -102,11 +108,9 @@ class WebhookDeliverer:
             busy=Counter(self._sending.values()),
         )
         # A process that stood still for a minute finds what it is sending due again: once is enough.
-        begun = [due for due in claimed if due.id not in self._sending]
-        for due in begun:
-            self._sending[due.id] = due.account_id
-            tasks.create_task(self._deliver(due, until), name=f"webhook {due.event_id}")
-        return len(begun)
+        fresh = [due for due in claimed if due.id not in self._sending]
+        self._sending |= {due.id: due.account_id for due in fresh}
+        return [self._deliver(due, until) for due in fresh]
 
     async def _idle(self) -> None:
         """Return when it is time to look again, or when a place has become free."""

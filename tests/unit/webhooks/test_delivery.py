@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccountRow
 from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.testing.canary import open_canary
@@ -323,6 +324,13 @@ async def test_what_a_dead_process_was_sending_is_due_at_once_and_costs_no_try(
     await world.deliveries.note_delivered(due, status_code=200)
     assert await world.deliveries.release_leases() == 0
     assert receiver.requests == []
+
+
+async def test_a_step_says_that_the_database_is_away(world: WebhookWorld, server: RawServer) -> None:
+    await world.end_job(server.url())
+    broken = FaultyDatabase.over(world.database, ["lost before"])
+    with pytest.raises(StorageUnavailable):
+        await world.deliverer(database=broken).step()
 
 
 # --- workers beside each other ------------------------------------------------------------------------------
