@@ -78,6 +78,18 @@ DOORS = {
         '<?xml version="1.0"?><!DOCTYPE rss SYSTEM "{url}">'
         '<rss version="2.0"><channel><item/></channel></rss>'
     ),
+    "scripted_refresh": '<script>window.location.href = "{url}"</script>',
+    "speaking_attribute": '<h1>T</h1><button data-audio-src="{url}">Play</button>',
+    "download_name": '<h1>T</h1><a download="a.mp3" href="{url}">Listen</a>',
+    "behind_a_prefix": '<h1>T</h1><audio src="https://public.test/track.mp3?u={url}"></audio>',
+    "srcdoc": '<h1>T</h1><iframe srcdoc="&lt;audio src=&quot;{url}&quot;&gt;"></iframe>',
+    "broken_json_ld": '<script type="application/ld+json">{{"name": "a "b"", "contentUrl": "{url}"</script>',
+    "guid": "<rss><channel><item><title>T</title><guid>{url}</guid></item></channel></rss>",
+    "enclosure_text": "<rss><channel><item><enclosure>{url}</enclosure></item></channel></rss>",
+    "atom_content": (
+        '<feed xmlns="http://www.w3.org/2005/Atom"><entry>'
+        '<content type="audio/mpeg" src="{url}"/></entry></feed>'
+    ),
     "redirect": "redirect",
 }
 
