@@ -136,11 +136,11 @@ def _address(target: str, source: str) -> str | None:
 def _fence(
     _renderer: RendererHTML, tokens: Sequence[Token], number: int, _options: OptionsDict, _env: EnvType
 ) -> str:
-    language = tokens[number].info.split(" ")[0]
-    label = _LABELS.get(language, language)
-    return (
-        f'<pre tabindex="0" aria-label="{label}"><code>{html.escape(tokens[number].content)}</code></pre>\n'
-    )
+    language, _, note = tokens[number].info.partition(" ")
+    label = "Output" if note == "output" else _LABELS.get(language, language)
+    kind = ' class="output"' if note == "output" else ""
+    content = html.escape(tokens[number].content)
+    return f'<pre{kind} tabindex="0" aria-label="{label}"><code>{content}</code></pre>\n'
 
 
 def _table_open(*_arguments: Any) -> str:

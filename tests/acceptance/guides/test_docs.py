@@ -1,4 +1,4 @@
-"""What holds for every page of the docs: commands are run or excused, links lead somewhere, nothing is old."""
+"""What holds for every page of the docs: commands are run or excused, links lead somewhere, none is old."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_guide_becomes_a_page_without_what_is_for_operators() -> None:
         "# Title\n\nFirst *words* here. Then more.\n\n<!-- operators -->\nsecret\n<!-- /operators -->\n"
         "<!-- web\nFor the web: [prices](/pricing).\n-->\n<!-- a note -->\n\n## A <b>heading</b>\n\n"
         "```sh run\necho '<b>'\n```\n\n| a | b |\n|---|---|\n| `x` | [e](reference/errors.md#errors) |\n\n"
-        "[host](how-to/self-host.md) <script>alert(1)</script>\n",
+        "```json output\n{}\n```\n\n[host](how-to/self-host.md) <script>alert(1)</script>\n",
         "quickstart.md",
     )
 
@@ -143,6 +143,7 @@ def test_a_guide_becomes_a_page_without_what_is_for_operators() -> None:
         '<pre tabindex="0" aria-label="Commands"><code>echo &#x27;&lt;b&gt;&#x27;\n</code></pre>'
         in guide.body
     )
+    assert '<pre class="output" tabindex="0" aria-label="Output"><code>{}\n</code></pre>' in guide.body
     assert '<h2 id="a-b-heading-b">A &lt;b&gt;heading&lt;/b&gt;</h2>' in guide.body
     assert '<td><a href="/docs/errors#errors">e</a></td>' in guide.body
     assert "<p>host &lt;script&gt;" in guide.body
