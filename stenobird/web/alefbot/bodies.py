@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stenobird.jobs.results import utc
+from stenobird.jobs.translation import SPOKEN_KEY
 from stenobird.jobs.uploaded import units_of
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
         "updated_at": utc(job.updated_at),
         "media_duration_seconds": job.duration_seconds,
         "credits_used": used,
-        # No model of ours tells dialects apart.
-        "analysis": {"language": job.language, "dialect": None},
+        # What is spoken, also where the text is a translation. No model of ours tells dialects apart.
+        "analysis": {"language": job.extra.get(SPOKEN_KEY, job.language), "dialect": None},
         "links": {"self": path, "artifact": f"{path}/artifact"},
     }
     if job.error is not None:

@@ -90,7 +90,8 @@ def test_the_artifacts_are_translated_and_keep_their_times(
 
     body = ended(api, job_id)
 
-    assert (body["status"], body["credits_used"], body["analysis"]["language"]) == ("completed", 1, "he")
+    assert (body["status"], body["credits_used"]) == ("completed", 1)
+    assert body["analysis"]["language"] == "en", "what was detected in the audio, not what the text is in"
     spoken, said = cues(plain), cues(artifact(api, job_id, "srt").text)
     assert len(said) >= 3
     assert [(number, times) for number, times, _ in said] == [(number, times) for number, times, _ in spoken]

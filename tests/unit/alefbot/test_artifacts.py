@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from typing import TYPE_CHECKING
 
 import docx
@@ -84,6 +85,15 @@ def test_a_hebrew_document_is_right_to_left_where_it_begins_with_a_foreign_word(
     properties = run._r.get_or_add_rPr()
     assert [element.tag for element in properties] == [qn("w:rtl"), qn("w:lang")]
     assert properties[1].get(qn("w:bidi")) == "he-IL"
+
+
+def test_the_same_transcript_is_the_same_document_at_any_time() -> None:
+    made = FORMATS["docx"].encode(Transcript((Segment(0.0, 2.0, "Hello."),), "en", 2.0))
+
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(2000, 1, 1, 0, 0, 0)}
+        assert archive.testzip() is None
+        assert archive.namelist()[0] == "[Content_Types].xml"
 
 
 def test_facts_stand_on_the_side_of_a_hebrew_title() -> None:
