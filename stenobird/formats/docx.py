@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+import zipfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ _FIXED_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 def docx(transcript: Transcript) -> bytes:
     """Return the document. Paragraphs in right-to-left scripts are marked so that Word sets them that way.
 
-    The dates in its properties are fixed, since a transcript has none.
+    The dates in it are fixed, since a transcript has none: the same transcript is the same bytes.
     """
     # python-docx and lxml take 0.2 s to load, and few processes ever write a document.
     from docx import Document  # noqa: PLC0415
@@ -49,7 +50,18 @@ def docx(transcript: Transcript) -> bytes:
         _write(line, paragraph.text, transcript.language)
     buffer = io.BytesIO()
     document.save(buffer)
-    return buffer.getvalue()
+    return _undated(buffer)
+
+
+def _undated(archive: io.BytesIO) -> bytes:
+    """Return the archive with fixed dates: python-docx notes when it was written, in steps of two seconds."""
+    undated = io.BytesIO()
+    with zipfile.ZipFile(archive) as dated, zipfile.ZipFile(undated, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in dated.infolist():
+            fixed = zipfile.ZipInfo(entry.filename, _FIXED_TIME.timetuple()[:6])
+            fixed.compress_type = zipfile.ZIP_DEFLATED
+            target.writestr(fixed, dated.read(entry))
+    return undated.getvalue()
 
 
 def _write(paragraph: Paragraph, text: str, language: str | None) -> None:
