@@ -42,7 +42,7 @@ BUYING: Mapping[str, str] = MappingProxyType(
 
 LISTENING: Mapping[str, str] = MappingProxyType(
     {
-        # Not "no-store": with the Back button a long text should be where one left it, which needs the page whole.
+        # Not "no-store": browsers keep no such page whole, and Back would lose one's place in it.
         "Cache-Control": "private, no-cache",
         # The player plays the audio from where it was found, and only when somebody presses play.
         "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'; media-src 'self' https: http:",

@@ -9,7 +9,7 @@ import { run as usage } from "./app/usage.js";
 const PAGES = { home, transcript, usage };
 
 for (const link of document.querySelectorAll(".top nav a")) {
-  if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
+  if (`${location.pathname}/`.startsWith(`${link.pathname}/`)) link.setAttribute("aria-current", "page");
 }
 bindKeys();
 offerCopies();

@@ -73,6 +73,22 @@ def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_f
         _looks_right(one, "usage")
 
 
+def test_the_docs_show_the_api_as_it_is_and_read_well_on_a_phone(
+    browser: Browser, service: ServerProcess
+) -> None:
+    with visitor(browser, service.url, width=360) as one:
+        page = one.open("/docs")
+        page.locator("#post-v1-transcripts summary").click()
+        answers = page.locator("#post-v1-transcripts")
+        assert "invalid_url" in answers.locator("code").all_inner_texts()
+        assert "`" not in answers.inner_text()
+        described = answers.locator("td:last-child").first.bounding_box()
+        assert described is not None
+        assert described["width"] > 250
+        assert one.overflow_pixels() <= 0
+        assert page.get_by_role("link", name="Docs", exact=True).get_attribute("aria-current") == "page"
+
+
 def test_the_checker_of_these_tests_finds_what_is_wrong(guest: Visitor) -> None:
     guest.page.set_content(
         "<title>x</title><input><p style='width:3000px;color:#ddd;background:#fff'>faint</p>"
