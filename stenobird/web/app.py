@@ -82,7 +82,7 @@ def create_app(
         middleware=[
             Middleware(RequestContext, metrics=services.metrics),
             Middleware(PublicAPICORS, prefixes=("/v1/", f"{services.settings.api_prefix}/api/v1/")),
-            Middleware(UnexpectedErrors),
+            Middleware(UnexpectedErrors, answer=pages.unexpected_error_answer),
         ],
         exception_handlers=pages.with_error_pages(exception_handlers()),
         lifespan=whole_lifespan,

@@ -16,6 +16,9 @@ from stenobird.web.alefbot.errors import new_request_id, speaks_dialect
 from stenobird.web.errors import rendered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from stenobird.web.metrics import Metrics
@@ -114,11 +117,12 @@ class UnexpectedErrors:
     """Answers what nobody caught: logged with its traceback, and `internal_error` without a word of it.
 
     If the answer had begun, the error goes on, and the server cuts the connection. It stands inside CORS, so
-    that a web page can read this answer too.
+    that a web page can read this answer too. `answer` makes it, from nothing but the error and the scope.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = rendered) -> None:
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -139,7 +143,7 @@ class UnexpectedErrors:
             if started:
                 raise
             error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
-            await rendered(error, scope)(scope, receive, send)
+            await self._answer(error, scope)(scope, receive, send)
 
 
 class PublicAPICORS:

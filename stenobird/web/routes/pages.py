@@ -13,6 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -21,6 +22,7 @@ from stenobird.demo import CLIP_PATH, MODEL_DIR
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.alefbot.errors import speaks_dialect
+from stenobird.web.errors import rendered
 from stenobird.web.guides import guides
 from stenobird.web.openapi_page import operation_groups
 from stenobird.web.pages import LISTENING, MARK, READING, STATIC_DIR, Pages, marked_folder, read_form
@@ -29,7 +31,6 @@ from stenobird.web.requests import base_url_of, reader_of, services_of, transcri
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.types import ExceptionHandler, Scope
 
@@ -212,6 +213,18 @@ def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
         return page
 
     return answer
+
+
+def unexpected_error_answer(error: StenobirdError, scope: Scope) -> Response:
+    """Return the answer for what nobody caught: a page for a person's browser, else as `rendered` does.
+
+    The page asks the service nothing, since it may be the service that is broken.
+    """
+    if not _is_for_a_person(Request(scope)):
+        return rendered(error, scope)
+    page = templates().render("problem.html", error.http_status, headers=READING, error=error)
+    page.headers["Cache-Control"] = "no-store"
+    return page
 
 
 def _is_for_a_person(request: Request) -> bool:

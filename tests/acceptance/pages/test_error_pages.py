@@ -1,0 +1,39 @@
+"""What a person's browser is shown when the service itself is broken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from stenobird.testing.web_world import MeasuredStreams, measured_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from stenobird.ports import EventRow
+
+pytestmark = pytest.mark.anyio
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+class _NoEvents(MeasuredStreams):
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        """Yield a sign of life."""
+        yield None
+
+
+async def test_what_nobody_expected_is_a_page_for_people_that_tells_nothing_but_its_number() -> None:
+    async with measured_world(_NoEvents()) as (url, _), httpx.AsyncClient(base_url=url) as http:
+        page = await http.post("/", data={"audio_url": "https://example.com/a.mp3"}, headers=BROWSER)
+        program = await http.post("/", data={"audio_url": "https://example.com/a.mp3"})
+
+    assert page.status_code == program.status_code == 500
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["cache-control"] == "no-store"
+    assert "Something went wrong on our side" in page.text
+    assert page.headers["x-request-id"] in page.text
+    assert "secret internals" not in page.text
+    assert program.json()["error"] == "internal_error"
