@@ -11,8 +11,7 @@ import click
 from rich.console import Console
 
 from stenobird.cli.live import LiveTranscript
-from stenobird.cli.local import local_service
-from stenobird.client import AsyncStenobirdClient
+from stenobird.cli.local import local_client, local_service
 from stenobird.config import Settings
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR
 from stenobird.logs import configure_logging
@@ -60,7 +59,7 @@ async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
             url = media.url(CLIP_URL_PATH)
             progress.print(f"POST {service.url}/v1/transcripts", highlight=False)
             progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
-            async with AsyncStenobirdClient(service.url, api_key=service.api_key) as client:
+            async with local_client(service.url, api_key=service.api_key) as client:
                 with LiveTranscript() as live:
                     result = await client.transcribe(url, on_event=live.show)
                 stored = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from stenobird.bootstrap import open_services
+from stenobird.client import AsyncStenobirdClient
 from stenobird.serving import SERVER_FILE, serving
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[L
             yield LocalService(server.url, secret)
         finally:
             await services.storage.keys.revoke(record.id)
+
+
+def local_client(url: str, *, api_key: str | None) -> AsyncStenobirdClient:
+    """Return a client of a service on this machine, which no proxy of the environment is asked for."""
+    return AsyncStenobirdClient(url, api_key=api_key, transport=httpx.AsyncHTTPTransport())
 
 
 def running_service(settings: Settings) -> str | None:

@@ -17,7 +17,7 @@ import click
 
 from stenobird.bootstrap import open_storage
 from stenobird.cli.live import LiveTranscript
-from stenobird.cli.local import local_service, running_service
+from stenobird.cli.local import local_client, local_service, running_service
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
@@ -162,7 +162,8 @@ async def _transcribe(wish: Wish, settings: Settings, live: LiveTranscript) -> O
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
         place = await _place(wish, settings, stack)
-        client = await stack.enter_async_context(AsyncStenobirdClient(place.api, api_key=place.api_key))
+        make = local_client if wish.api is None else AsyncStenobirdClient
+        client = await stack.enter_async_context(make(place.api, api_key=place.api_key))
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(_follow(client, place, wish, live, outcome))
             stopping = tasks.create_task(stopped.wait())

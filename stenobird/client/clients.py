@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import time
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from httpx_sse import EventSource, SSEError
 from stenobird import __version__
 from stenobird.client import flow as flows
 from stenobird.client.flow import Emit, Failed, Frame, Next, Open, Opened, Reply, RetryPolicy, Send, Sleep
+from stenobird.errors import InvalidAPIKey, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -377,6 +379,13 @@ class _AsyncConnection:
 
 
 def _http_options(base_url: str, api_key: str | None, policy: RetryPolicy) -> dict[str, Any]:
+    """Return what both httpx clients are made with. Raises `InvalidRequest` for an address that is none."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as exc:
+        raise _no_address(base_url) from exc
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise _no_address(base_url)
     return {
         "base_url": base_url,
         "headers": {"User-Agent": f"stenobird-python/{__version__}", **_authorization(api_key)},
@@ -384,8 +393,21 @@ def _http_options(base_url: str, api_key: str | None, policy: RetryPolicy) -> di
     }
 
 
+def _no_address(base_url: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{base_url!r} is no address of a service. Give http:// or https:// and a host, as in https://stenobird.com."
+    )
+
+
 def _authorization(api_key: str | None) -> dict[str, str]:
-    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    """Return the header for a key. Raises `InvalidAPIKey` for what can be none, such as two lines."""
+    if api_key is None:
+        return {}
+    # A key that was read from a file ends with the file's last line feed.
+    key = api_key.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise InvalidAPIKey("The API key has characters that no key has. Check it for typos.")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _request(step: Send, headers: dict[str, str]) -> dict[str, Any]:

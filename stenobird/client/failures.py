@@ -40,6 +40,16 @@ class ServiceError(StenobirdError):
     code = "service_error"
 
 
+def unreachable(reason: str, **details: Any) -> ServiceUnreachable:
+    """Return the error for a network that failed, with what it said."""
+    why = f" ({reason})" if reason else ""
+    return ServiceUnreachable(
+        f"The Stenobird service does not answer{why}. Check its address and the network; "
+        '"resume" continues a job.',
+        details={"reason": reason, **details},
+    )
+
+
 def error_from_body(
     body: Mapping[str, Any], http_status: int, *, retry_after_seconds: float | None = None
 ) -> StenobirdError:

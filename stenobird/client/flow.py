@@ -11,14 +11,14 @@ import mimetypes
 import random
 import re
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from stenobird.client.failures import ServiceError, ServiceUnreachable, error_from_body
+from stenobird.client.failures import ServiceError, error_from_body, unreachable
 from stenobird.client.model import DoneEvent, Event, Job, Result, parse_event
-from stenobird.errors import NotFound
+from stenobird.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,12 +39,15 @@ class RetryPolicy:
     """How patient a client is. Delays double, with jitter; a delay that the service asks for counts more.
 
     `max_tries` are failures in a row without any progress; `max_busy_tries` are answers "queue_busy" or
-    "not ready", which are no failures. `stream_tries` are event streams in a row that brought nothing, after
-    which the client polls. `silence_seconds` without a byte end a stream (the service pings every 15 s).
+    "not ready", which are no failures. A service that asks for a longer wait than `max_wait_seconds` is not
+    waited for: its error is raised, with what it asked for in `retry_after_seconds`. `stream_tries` are event
+    streams in a row that brought nothing, after which the client polls. `silence_seconds` without a byte end
+    a stream (the service pings every 15 s).
     """
 
     max_tries: int = 8
     max_busy_tries: int = 100
+    max_wait_seconds: float = 300.0
     stream_tries: int = 3
     first_delay_seconds: float = 0.5
     max_delay_seconds: float = 15.0
@@ -168,8 +171,12 @@ Flow: TypeAlias = Generator[Step, Answer, T]
 def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Job]:
     """Create a transcript. Retries share an `Idempotency-Key`, so that they make one job."""
     key = options.idempotency_key or uuid.uuid4().hex
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise InvalidRequest(
+            "The idempotency_key goes into a header: use letters, digits and signs of ASCII."
+        )
     request = Send("POST", "/v1/transcripts", options.body(audio_url), {"Idempotency-Key": key})
-    return Job.from_body(_object((yield from _exchange(request, policy))))
+    return _read(Job.from_body, _object((yield from _exchange(request, policy))))
 
 
 def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
@@ -186,9 +193,9 @@ def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
         if (path := (yield from _uploads_path(policy))) is None:
             raise ServiceError("This service takes no files. Send the URL of the audio.") from exc
         made = yield from _exchange(Send("POST", path, body, headers), policy)
-    slot = _object(made)
-    yield from _exchange(Send("PUT", str(slot["upload_url"]), file=file), policy)
-    return f"{UPLOAD_PREFIX}{slot['upload_id']}"
+    address, upload_id = _read(lambda slot: (str(slot["upload_url"]), str(slot["upload_id"])), _object(made))
+    yield from _exchange(Send("PUT", address, file=file), policy)
+    return f"{UPLOAD_PREFIX}{upload_id}"
 
 
 def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
@@ -201,19 +208,19 @@ def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
 
 def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:
     """Ask for a transcript's state."""
-    return Job.from_body(_object((yield from _exchange(Send("GET", _path(job_id)), policy))))
+    return _read(Job.from_body, _object((yield from _exchange(Send("GET", _path(job_id)), policy))))
 
 
 def cancel(job_id: str, policy: RetryPolicy) -> Flow[Job | None]:
     """Cancel a transcript under way and return its state; remove a finished one and return `None`."""
     reply = yield from _exchange(Send("DELETE", _path(job_id)), policy)
-    return None if reply.status == 204 else Job.from_body(_object(reply))
+    return None if reply.status == 204 else _read(Job.from_body, _object(reply))
 
 
 def result(job_id: str, policy: RetryPolicy) -> Flow[Result]:
     """Fetch what was said, waiting while it is not ready. Raises the job's error if it failed."""
     reply = yield from _exchange(Send("GET", _path(job_id) + "/result"), policy)
-    return Result.from_body(_object(reply))
+    return _read(Result.from_body, _object(reply))
 
 
 def document(job_id: str, name: str, policy: RetryPolicy) -> Flow[bytes]:
@@ -257,8 +264,9 @@ def follow(job_id: str, last_event_id: int, policy: RetryPolicy) -> Flow[None]:
         else:
             failures += 1
             if failures >= policy.max_tries:
-                raise ServiceUnreachable(details={"reason": outcome, "last_event_id": reader.last_event_id})
-        yield Sleep(reader.retry_after_seconds or policy.delay_seconds(failures + fruitless or 1))
+                raise unreachable(outcome, last_event_id=reader.last_event_id)
+        asked = min(reader.retry_after_seconds or 0.0, policy.max_wait_seconds)
+        yield Sleep(asked if asked > 0 else policy.delay_seconds(failures + fruitless or 1))
 
 
 class _Reader:
@@ -316,7 +324,7 @@ class _Reader:
         if event_id <= self.last_event_id:
             return None
         self.last_event_id = event_id
-        event = parse_event(frame.event, event_id, data)
+        event = _read(lambda body: parse_event(frame.event, event_id, body), data)
         if event.type == "transcript" and self.chunks is not None:
             self.chunks += 1
         return event
@@ -333,7 +341,7 @@ def _poll(reader: _Reader, policy: RetryPolicy) -> Flow[None]:
         if seen != shown:
             shown = seen
             yield Emit(parse_event("status", None, job.body))
-        yield Sleep(job.retry_after_seconds)
+        yield Sleep(min(job.retry_after_seconds, policy.max_wait_seconds))
     if (yield from reader.read()) == "done":
         return
     if job.result_ready and reader.chunks is not None:
@@ -353,24 +361,28 @@ def _exchange(request: Send, policy: RetryPolicy) -> Flow[Reply]:
     while True:
         answer = yield request
         if isinstance(answer, Reply):
-            if answer.status < 400:
+            if answer.status < 300:
                 return answer
+            if answer.status < 400:
+                raise ServiceError(
+                    f"The service sends us on to {answer.headers.get('location', 'another address')}. "
+                    "Use the address that it has now."
+                )
             error = _error(answer)
             if not _may_retry(answer, error):
                 raise error
         else:
-            error = ServiceUnreachable(
-                details={"reason": answer.reason if isinstance(answer, Failed) else ""}
-            )
+            error = unreachable(answer.reason if isinstance(answer, Failed) else "")
         if error.code in {"queue_busy", *_RETRIED_CODES}:
             waits += 1
             exhausted = waits >= policy.max_busy_tries
         else:
             failures += 1
             exhausted = failures >= policy.max_tries
-        if exhausted:
+        asked = error.retry_after_seconds or 0.0
+        if exhausted or asked > policy.max_wait_seconds:
             raise error
-        yield Sleep(error.retry_after_seconds or policy.delay_seconds(failures or 1))
+        yield Sleep(asked if asked > 0 else policy.delay_seconds(failures or 1))
 
 
 def _may_retry(reply: Reply, error: StenobirdError) -> bool:
@@ -390,6 +402,13 @@ def _error(reply: Reply) -> StenobirdError:
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         body = {"message": f"The service answered with HTTP status {reply.status}. Check its address."}
     return error_from_body(body, reply.status, retry_after_seconds=waiting)
+
+
+def _read(reader: Callable[[dict[str, Any]], T], body: dict[str, Any]) -> T:
+    try:
+        return reader(body)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise ServiceError("The answer is not one of Stenobird's. Check the address of the service.") from exc
 
 
 def _object(reply: Reply) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from stenobird.cli import main
+from stenobird.cli.local import local_client
 from stenobird.cli.tables import print_table
 from stenobird.cli.transcribe import _check_output, _write_whole
+from stenobird.testing.web_world import web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +126,18 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
     _write_whole(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
+
+
+# --- this machine -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_proxy_of_the_environment_is_not_asked_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with web_world(tmp_path) as world, local_client(world.url, api_key=None) as client:
+        assert (await client.create("https://example.com/a")).mode == "preview"

@@ -11,6 +11,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.client import (
+    AsyncStenobirdClient,
     Event,
     RetryPolicy,
     ServiceError,
@@ -55,10 +56,10 @@ class Service:
             raise item
         return item
 
-    def client(self, policy: RetryPolicy | None = None) -> StenobirdClient:
+    def client(self, policy: RetryPolicy | None = None, *, api_key: str = "sb_live_key") -> StenobirdClient:
         return StenobirdClient(
             "http://service",
-            api_key="sb_live_key",
+            api_key=api_key,
             policy=policy,
             transport=httpx.MockTransport(self.answer),
             sleep=self.waits.append,
@@ -288,3 +289,74 @@ def test_a_service_without_uploads_says_so(tmp_path: Path) -> None:
 
     with service.client() as client, pytest.raises(ServiceError, match="takes no files"):
         client.upload(file)
+
+
+@pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://a", "http://", "http://a:b", "//a"])
+def test_address_that_is_none_is_refused_at_once(address: str) -> None:
+    for make in (StenobirdClient, AsyncStenobirdClient):
+        with pytest.raises(errors.InvalidRequest, match="is no address of a service"):
+            make(address)
+
+
+def test_key_may_end_with_the_line_feed_of_its_file_and_with_nothing_else() -> None:
+    service = Service(httpx.Response(202, json=STATUS))
+    with service.client(api_key="sb_live_a\n") as client:
+        client.create("https://example.com/a")
+    assert service.requests[0].headers["Authorization"] == "Bearer sb_live_a"
+    for key in ("", "\n", "a b", "a\r\nX-Other: 1", "ключ"):
+        with pytest.raises(errors.InvalidAPIKey):
+            StenobirdClient(api_key=key)
+
+
+def test_idempotency_key_that_no_header_takes_is_refused_in_words() -> None:
+    with Service().client() as client, pytest.raises(errors.InvalidRequest, match="idempotency_key"):
+        client.create("https://example.com/a", TranscriptOptions(idempotency_key="a\nb"))
+
+
+@pytest.mark.parametrize("body", [{"ok": True}, {"status": "x"}, {"id": "tr_1", "segments": [{}]}])
+def test_answer_that_lacks_what_ours_have_is_no_surprise(body: dict[str, Any]) -> None:
+    answer = httpx.Response(200, json=body)
+    with Service(answer, answer, answer).client() as client:
+        for call in (client.create, client.status, client.result):
+            with pytest.raises(ServiceError, match="not one of Stenobird's"):
+                call("tr_1")
+
+
+@pytest.mark.parametrize(
+    "frame", ["event: status\ndata: [1]", "event: transcript\ndata: {}", "event: done\ndata: 1"]
+)
+def test_event_that_is_none_of_ours_is_no_surprise(frame: str) -> None:
+    answer = stream(f"id: 1\n{frame}\n\n".encode())
+    with Service(answer).client() as client, pytest.raises(ServiceError):
+        list(client.resume("tr_1"))
+
+
+def test_redirect_is_told_with_where_it_leads() -> None:
+    moved = httpx.Response(308, headers={"Location": "https://new.example/v1/transcripts"})
+    with Service(moved).client() as client, pytest.raises(ServiceError, match=r"https://new\.example/"):
+        client.create("https://example.com/a")
+
+
+def test_wait_that_is_longer_than_patience_is_the_callers_to_decide() -> None:
+    service = Service(httpx.Response(503, headers={"Retry-After": "86400"}))
+    with service.client() as client, pytest.raises(errors.StenobirdError) as caught:
+        client.status("tr_1")
+    assert caught.value.retry_after_seconds == 86400
+    assert service.waits == []
+
+
+def test_wait_of_less_than_nothing_is_none() -> None:
+    busy = {"error": "queue_busy", "message": "", "retry_after_seconds": -5}
+    service = Service(httpx.Response(429, json=busy), httpx.Response(202, json=STATUS))
+    with service.client() as client:
+        client.create("https://example.com/a")
+    assert all(seconds > 0 for seconds in service.waits)
+
+
+def test_what_the_network_said_is_in_the_message() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Name or service not known")
+
+    client = StenobirdClient(transport=httpx.MockTransport(refuse), sleep=lambda _: None)
+    with client, pytest.raises(ServiceUnreachable, match=r"\(ConnectError: Name or service not known\)"):
+        client.status("tr_1")
