@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from stenobird.bootstrap import open_storage
+from stenobird.cli.local import running_service
 from stenobird.config import Settings
 from stenobird.discovery.extractor import extractor_status
 from stenobird.errors import StenobirdError
@@ -117,6 +118,8 @@ def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
     message = ""
     match name:
         case "port" if value and not _port_free(settings.host, value):
+            if (running := running_service(settings)) is not None and running.endswith(f":{value}"):
+                return "ok", f"The service is running here: {running}."
             message = f"Port {value} is taken; stop what listens there or choose another port."
         case "host" if value not in {"127.0.0.1", "localhost", "::1"} and settings.public_url is None:
             message = "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are right."

@@ -95,14 +95,19 @@ whole; $0.01 a completed minute.
 ## API
 
 - [OpenAPI](https://stenobird.com/openapi.json): every address, field, event and error
-- [OpenAI-compatible](https://stenobird.com/v1/audio/transcriptions): the `openai` SDKs with the base URL
-  https://stenobird.com/v1; `file` or `url`, `stream=true` included
+- [Quickstart](https://stenobird.com/docs/quickstart): from the first request to resuming, and from Python
+- [Events](https://stenobird.com/docs/events): what the stream says, and when
+- [Errors](https://stenobird.com/docs/errors): every code, its status, and what to do
+- [OpenAI SDKs](https://stenobird.com/docs/openai-sdk): base URL https://stenobird.com/v1; `file` or `url`,
+  `stream=true` included
+- [Webhooks](https://stenobird.com/docs/webhooks): be told when a transcript has ended
 
 ## Agents
 
 - [Skill](https://stenobird.com/skills/stenobird-transcribe/SKILL.md): for Codex, Claude Code, Pi, Hermes and
   OpenClaw: `curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh`
-- MCP server: `stenobird mcp`, with the tools `transcribe`, `status` and `result`
+- [MCP server](https://stenobird.com/docs/agents): `stenobird mcp`, with the tools `transcribe`, `status` and
+  `result`
 
 ## Optional
 

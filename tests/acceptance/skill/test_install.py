@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import threading
 from contextlib import contextmanager
@@ -329,6 +330,12 @@ async def test_llms_txt_and_files_have_our_address(world: WebWorld) -> None:
         assert llms.status_code == 200
         assert f"POST {world.url}/v1/transcripts" in llms.text
         assert "stenobird.com" not in llms.text
+        # The format of llmstxt.org: a title, a summary, and sections of links that can be read.
+        assert llms.text.startswith("# Stenobird\n\n> ")
+        links = re.findall(r"\]\((http[^)]+)\)", llms.text)
+        assert len(links) >= 8
+        for link in links:
+            assert (await http.get(link)).status_code == 200, link
         sums = (await http.get(f"/skills/{SKILL}/{CHECKSUMS}")).text
         for line in sums.splitlines():
             expected, name = line.split("  ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ from stenobird.cli import main
 from stenobird.cli.local import local_client
 from stenobird.cli.tables import print_table
 from stenobird.cli.transcribe import _check_output, _write_whole
+from stenobird.serving import SERVER_FILE
 from stenobird.testing.web_world import web_world
 
 if TYPE_CHECKING:
@@ -141,3 +144,14 @@ async def test_proxy_of_the_environment_is_not_asked_for_this_machine(
         monkeypatch.delenv(name, raising=False)
     async with web_world(tmp_path) as world, local_client(world.url, api_key=None) as client:
         assert (await client.create("https://example.com/a")).mode == "preview"
+
+
+@pytest.mark.anyio
+async def test_doctor_knows_the_service_that_has_its_port(tmp_path: Path) -> None:
+    async with web_world(tmp_path / "world") as world:
+        (tmp_path / SERVER_FILE).write_text(json.dumps({"url": world.url}))
+        port = world.url.rpartition(":")[2]
+        environment = {"STENOBIRD_DATA_DIR": str(tmp_path), "STENOBIRD_PORT": port}
+        ran = await asyncio.to_thread(CliRunner().invoke, main, ["doctor", "--json"], env=environment)
+    found = {finding["name"]: finding for finding in json.loads(ran.stdout)["findings"]}["STENOBIRD_PORT"]
+    assert (found["level"], found["message"]) == ("ok", f"The service is running here: {world.url}.")
