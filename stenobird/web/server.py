@@ -161,6 +161,14 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._refuse(MalformedHTTP())
 
     def _refuse(self, error: StenobirdError) -> None:
+        cycle = getattr(self, "cycle", None)  # None before the first request, which uvicorn's types hide
+        if cycle is not None and not cycle.response_complete:
+            # The body of a request in flight is broken. Whoever answers it is told that the client has gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
         # The parser stops where it first objects, which may be before the address.
         target = getattr(self, "url", b"") or (self._received.split(b" ", 2)[1:2] or [b""])[0]
         nested = is_below(self._dialect_root, target.partition(b"?")[0].decode("latin-1"))
@@ -178,7 +186,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._refused, self._reading_head = True, False
         self._disarm_head_timer()
         self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def _arm_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout_seconds, self.transport.abort)

@@ -141,12 +141,21 @@ class Binary(HTTPEndpoint):
         if not _PLAUSIBLE_UPLOAD.fullmatch(upload_id):
             raise UploadNotFound
         length = request.headers.get("content-length", "")
-        received = await dialect_of(request).uploads.write(
-            upload_id,
-            caller,
-            _unstalled(request),
-            content_length=int(length) if length.isdigit() else None,
-        )
+        try:
+            received = await dialect_of(request).uploads.write(
+                upload_id,
+                caller,
+                _unstalled(request),
+                content_length=int(length) if length.isdigit() else None,
+            )
+        except UploadSizeMismatch as exc:
+            if request.headers.get("content-type", "").lower().startswith("multipart/"):
+                raise UploadSizeMismatch(
+                    "The body is a form. Send the bytes of the file themselves as the body "
+                    "(curl: --data-binary @file).",
+                    details=exc.details,
+                ) from exc
+            raise
         return JSONResponse({"ok": True, "bytes_received": received}, headers=_NO_STORE)
 
 

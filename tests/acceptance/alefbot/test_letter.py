@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import docx
 import httpx
 import pytest
+import structlog
 
 from stenobird.config import Settings
 from stenobird.testing.alefbot_world import DialectWorld, WorldOptions, alefbot_world
@@ -298,6 +299,27 @@ async def test_a_job_has_one_address(api: httpx.AsyncClient, world: DialectWorld
     assert (await api.get(f"/transcriptions/{job_id.upper()}", headers=key)).status_code == 200
 
 
+async def test_a_body_that_breaks_http_is_refused_once_and_quietly(
+    live: dict[str, str], world: DialectWorld
+) -> None:
+    async with httpx.AsyncClient(base_url=world.root, trust_env=False) as api:
+        upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
+    head = f"PUT /api/v1/uploads/{upload_id}/binary HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+
+    with structlog.testing.capture_logs() as logs:
+        answer = await _raw(
+            world.url, f"{head}Authorization: {live['Authorization']}\r\n\r\n5\r\n12345\r\nZZ\r\n"
+        )
+        async with asyncio.timeout(10):
+            while not any(row["event"] == "request" for row in logs):  # noqa: ASYNC110  # wakes nobody
+                await asyncio.sleep(0)
+
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert answer.count("HTTP/1.1 400 ") == 1
+    assert [row["event"] for row in logs if row["log_level"] in {"warning", "error"}] == []
+    assert [path for path in world.blobs_dir.rglob("*") if path.is_file()] == []
+
+
 async def test_a_page_may_read_why_its_method_is_wrong(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     origin = {"Origin": "https://app.example"}
     preflight = await api.options("/account", headers=origin | {"Access-Control-Request-Method": "PATCH"})
@@ -357,6 +379,15 @@ async def test_a_job_is_cancelled_and_then_removed(
 
 
 # --- uploads ------------------------------------------------------------------------------------------------
+
+
+async def test_a_form_is_told_from_a_file(api: httpx.AsyncClient, live: dict[str, str]) -> None:
+    upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
+
+    answer = await api.put(f"/uploads/{upload_id}/binary", headers=live, files={"file": b"12345"})
+
+    assert code_of(answer) == (400, "upload_size_mismatch")
+    assert "is a form" in answer.json()["error"]["message"]
 
 
 async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
