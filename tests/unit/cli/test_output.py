@@ -148,6 +148,7 @@ async def test_proxy_of_the_environment_is_not_asked_for_this_machine(
 
 @pytest.mark.anyio
 async def test_doctor_knows_the_service_that_has_its_port(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
     async with web_world(tmp_path / "world") as world:
         (tmp_path / SERVER_FILE).write_text(json.dumps({"url": world.url}))
         port = world.url.rpartition(":")[2]
