@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo serve test check bench format openapi reference clean
+.PHONY: help dev demo serve test check bench image format openapi reference clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench: $(VENV)/.installed-dev  ## Print speed and memory as ratios to plain fast
 
 reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides of the web pages anew
 	@$(BIN)/stenobird reference --docs docs
+
+image:  ## Build the container image, with VARIANT=cuda the one for GPUs (needs Docker, Podman or Buildah)
+	@tools/container/build.sh $(or $(VARIANT),cpu) $(IMAGE_ARGS)
 
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
