@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from stenobird.cli import main
+from stenobird.cli.doctor import setting_findings
 from stenobird.cli.local import local_client
 from stenobird.cli.tables import print_table
 from stenobird.cli.transcribe import _check_output, _write_whole
 from stenobird.serving import SERVER_FILE
-from stenobird.testing.web_world import web_world
+from stenobird.testing.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,8 +152,7 @@ async def test_doctor_knows_the_service_that_has_its_port(tmp_path: Path) -> Non
     (tmp_path / "world").mkdir()
     async with web_world(tmp_path / "world") as world:
         (tmp_path / SERVER_FILE).write_text(json.dumps({"url": world.url}))
-        port = world.url.rpartition(":")[2]
-        environment = {"STENOBIRD_DATA_DIR": str(tmp_path), "STENOBIRD_PORT": port}
-        ran = await asyncio.to_thread(CliRunner().invoke, main, ["doctor", "--json"], env=environment)
-    found = {finding["name"]: finding for finding in json.loads(ran.stdout)["findings"]}["STENOBIRD_PORT"]
-    assert (found["level"], found["message"]) == ("ok", f"The service is running here: {world.url}.")
+        settings = web_settings(data_dir=tmp_path, port=int(world.url.rpartition(":")[2]))
+        found = await asyncio.to_thread(lambda: {each.name: each for each in setting_findings(settings)})
+    port = found["STENOBIRD_PORT"]
+    assert (port.level, port.message) == ("ok", f"The service is running here: {world.url}.")
