@@ -13,17 +13,14 @@ for `stall_seconds` while it has all that it asked for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import json
-import os
-import signal
-import socket
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from stenobird.media.child import DecoderChild, DecoderLimits
 from stenobird.media.decoder_child import HEADER, POSITION, READ_REPLY, READ_REQUEST, SIZE_REPLY
 from stenobird.ports import SAMPLE_RATE
 
@@ -31,23 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
+    from stenobird.media.child import SpareDecoder
     from stenobird.media.feed import Feed
     from stenobird.ports import PCM
 
-_COMMAND = ("-I", "-c", "from stenobird.media.decoder_child import main; main()")
-# Not `-m`: a main module is compiled anew at each start.
 _MAX_PAYLOAD_BYTES = 2 * SAMPLE_RATE + POSITION.size
 _MAX_READ_BYTES = 64 * 1024
-_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "SYSTEMROOT")
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderLimits:
-    """What one decoder child may use. `memory_bytes` comes on top of its libraries' address space."""
-
-    memory_bytes: int = 256 * 1024**2
-    cpu_seconds: int = 1800
-    stall_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,84 +85,47 @@ class DecoderJob:
 
 
 class DecoderProcess:
-    """One child and the conversation with it. Use it as a context manager: leaving it kills the child."""
+    """The conversation with one child about one job. Use it as a context manager: leaving it kills the child.
 
-    def __init__(self, feed: Feed, job: DecoderJob, limits: DecoderLimits) -> None:
+    The child is the `spare` one, if there is one that can be used: it has done its start-up already.
+    """
+
+    def __init__(
+        self, feed: Feed, job: DecoderJob, limits: DecoderLimits, spare: SpareDecoder | None = None
+    ) -> None:
         self._feed = feed
         self._job = job
         self._limits = limits
-        self._process: asyncio.subprocess.Process | None = None
-        self._handle: int | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._spare = spare
+        self._child: DecoderChild | None = None
 
     @property
     def pid(self) -> int | None:
         """The child's process id while it runs."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        return self._child.pid if self._child is not None else None
 
     async def __aenter__(self) -> Self:
-        job = {
-            "parent": os.getpid(),
-            "skip": self._job.skip,
-            "stop": self._job.stop,
-            "most": self._job.most,
-            "memory_bytes": self._limits.memory_bytes,
-            "cpu_seconds": self._limits.cpu_seconds,
-        }
-        with contextlib.ExitStack() as stack:
-            ours, theirs = socket.socketpair()
-            stack.callback(theirs.close)
-            on_failure = stack.enter_context(contextlib.ExitStack())
-            on_failure.callback(ours.close)
-            path = self._feed.complete_path()
-            source = theirs.fileno() if path is None else stack.enter_context(path.open("rb")).fileno()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *_COMMAND,
-                json.dumps(job),
-                stdin=source,
-                stdout=theirs.fileno(),
-                stderr=asyncio.subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-                cwd="/",
-                # Ctrl-C on a terminal ends the service, which then ends its children in its own order.
-                start_new_session=True,
-            )
-            if sys.platform == "linux":
-                # asyncio's kill() polls first and so may reap the child before its own watcher does.
-                with contextlib.suppress(ProcessLookupError):
-                    self._handle = os.pidfd_open(self._process.pid)
-            try:
-                self._reader, self._writer = await asyncio.open_connection(sock=ours)
-            except BaseException:
-                self.kill()
-                raise
-            on_failure.pop_all()
+        job = dataclasses.asdict(self._job)
+        path = self._feed.complete_path()
+        if path is None and self._spare is not None and (child := self._spare.take()) is not None:
+            self._child = child
+            data = json.dumps(job).encode()
+            # A child that has died meanwhile shows when its first message is awaited.
+            child.writer.write(READ_REPLY.pack(len(data)) + data)
+        else:
+            self._child = await DecoderChild.start(self._limits, job, path)
         return self
 
     def kill(self) -> None:
         """End the child at once; whoever waits for its next message gets `DecoderDied`."""
-        with contextlib.suppress(ProcessLookupError):
-            if self._handle is not None:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            elif self._process is not None:
-                self._process.kill()
+        if self._child is not None:
+            self._child.kill()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self.kill()
-        if self._process is not None:
-            await self._process.wait()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-        if self._writer is not None:
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+        if self._child is not None:
+            await self._child.aclose()
 
     async def messages(self) -> AsyncGenerator[Found | Block | Ended | Refused | None]:
         """Yield what the child finds out, answering its requests on the way; `None` is a sign of life.
@@ -206,13 +155,14 @@ class DecoderProcess:
                 return
 
     async def _receive(self) -> tuple[bytes, bytes]:
-        assert self._reader is not None
+        assert self._child is not None
+        reader = self._child.reader
         try:
             async with asyncio.timeout(self._limits.stall_seconds):
-                kind, length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+                kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
                 if kind not in _PAYLOADS or length not in _PAYLOADS[kind]:
                     raise DecoderDied("it broke the protocol")
-                payload = await self._reader.readexactly(length)
+                payload = await reader.readexactly(length)
         except TimeoutError as exc:
             raise DecoderDied(f"it made no progress for {self._limits.stall_seconds:g} s") from exc
         except (asyncio.IncompleteReadError, OSError) as exc:
@@ -220,11 +170,11 @@ class DecoderProcess:
         return kind, payload
 
     async def _reply(self, data: bytes) -> None:
-        assert self._writer is not None
+        assert self._child is not None
         try:
-            self._writer.write(data)
+            self._child.writer.write(data)
             async with asyncio.timeout(self._limits.stall_seconds):
-                await self._writer.drain()
+                await self._child.writer.drain()
         except (OSError, TimeoutError) as exc:
             raise DecoderDied("it does not listen any more") from exc
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,11 +18,11 @@ from stenobird.errors import (
     TranscriptionFailed,
     UnsupportedURL,
 )
+from stenobird.media.child import DecoderLimits, SpareDecoder
 from stenobird.media.decode import (
     Block,
     DecoderDied,
     DecoderJob,
-    DecoderLimits,
     DecoderProcess,
     Ended,
     Found,
@@ -38,6 +38,7 @@ from stenobird.ports import SAMPLE_RATE
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from stenobird.egress.client import EgressClient
     from stenobird.media.feed import Feed, Origin
@@ -66,7 +67,10 @@ class MediaOptions:
 
 
 class MediaOpener:
-    """Implements `ports.AudioOpener` on a guarded HTTP client, a spool folder and decoder children."""
+    """Implements `ports.AudioOpener` on a guarded HTTP client, a spool folder and decoder children.
+
+    Used as a context manager, it keeps a decoder child ready for the next job.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,18 @@ class MediaOpener:
         self._client = client
         http = HTTPOrigin(client)
         self._origins: dict[str, Origin] = {"http": http, "https": http, **self._options.origins}
+        self.spare: SpareDecoder | None = None
+
+    async def __aenter__(self) -> Self:
+        self.spare = await SpareDecoder(self._options.decoder).__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            await spare.__aexit__(kind, exc, traceback)
 
     @asynccontextmanager
     async def open(self, request: AudioRequest) -> AsyncGenerator[AudioStream]:
@@ -98,7 +114,7 @@ class MediaOpener:
             stack.push_async_callback(feed.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = [tasks.create_task(feed.run(), name=f"download {request.job_id}")]
-            stream = MediaStream(request, feed, spool, self._options.decoder)
+            stream = MediaStream(request, feed, spool, self._options.decoder, self.spare)
             running.append(tasks.create_task(stream.follow(), name=f"hash {request.job_id}"))
             try:
                 yield stream
@@ -108,6 +124,8 @@ class MediaOpener:
                 await stream.aclose()
                 for task in running:
                     task.cancel()
+                if self.spare is not None:
+                    self.spare.refill_soon()
         if failure is not None:
             raise failure
 
@@ -157,7 +175,15 @@ class MediaOpener:
 class MediaStream:
     """Implements `ports.AudioStream`. One reader; `MediaOpener.open` owns it and closes it."""
 
-    def __init__(self, request: AudioRequest, feed: Feed, spool: Spool, limits: DecoderLimits) -> None:
+    def __init__(
+        self,
+        request: AudioRequest,
+        feed: Feed,
+        spool: Spool,
+        limits: DecoderLimits,
+        spare: SpareDecoder | None = None,
+    ) -> None:
+        self._spare = spare
         self._request = request
         self._feed = feed
         self._limits = limits
@@ -234,7 +260,8 @@ class MediaStream:
         deaths_here, deaths, last_place = 0, 0, -1
         while True:
             try:
-                async with aclosing(self._decode()) as blocks:
+                # After a death, nobody's spare: it may have died of the same.
+                async with aclosing(self._decode(self._spare if deaths == 0 else None)) as blocks:
                     async for pcm in blocks:
                         yield pcm
             except DecoderDied as exc:
@@ -258,18 +285,21 @@ class MediaStream:
                 continue
             return
 
-    async def _decode(self) -> AsyncGenerator[PCM]:
+    async def _decode(self, spare: SpareDecoder | None) -> AsyncGenerator[PCM]:
         """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
         limits = self._request.limits
         job = DecoderJob(skip=self._next_sample, stop=limits.stop_samples, most=limits.max_samples)
         async with (
-            DecoderProcess(self._feed, job, self._limits) as decoder,
+            DecoderProcess(self._feed, job, self._limits, spare) as decoder,
             aclosing(decoder.messages()) as messages,
         ):
             self._decoder = decoder
             async for message in messages:
                 if isinstance(message, Block):
                     yield await self._take(message)
+                    if self._spare is not None:
+                        # Not before: on a small machine it would delay this job's first words.
+                        self._spare.refill_soon()
                 elif isinstance(message, Found):
                     self._found = message
                 elif isinstance(message, Ended):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from stenobird.errors import TranscriptionFailed
-from stenobird.media.decode import DecoderLimits
+from stenobird.media.child import DecoderLimits
 from stenobird.media.opener import MediaOptions, MediaStream
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing.media_server import Resource
@@ -24,6 +25,7 @@ from stenobird.testing.media_world import media_world
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stenobird.media.child import SpareDecoder
     from stenobird.ports import AudioStream
     from stenobird.testing.media_world import MediaWorld
 
@@ -39,14 +41,24 @@ def pid_of(stream: AudioStream) -> int:
     return pid
 
 
+def spare_of(world: MediaWorld) -> SpareDecoder:
+    assert world.opener.spare is not None
+    return world.opener.spare
+
+
 @linux_only
+@pytest.mark.parametrize("ready", [False, True], ids=["started for the job", "spare"])
 async def test_the_child_can_open_nothing_and_inherits_nothing(
-    world: MediaWorld, audio: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+    world: MediaWorld, audio: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, *, ready: bool
 ) -> None:
     monkeypatch.setenv("STENOBIRD_DATABASE_URL", "postgresql://secret")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
-    async with world.opener.open(world.request("/a")) as stream:
+    async with AsyncExitStack() as stack:
+        if ready:
+            await stack.enter_async_context(world.opener)
+            await spare_of(world).started()
+        stream = await stack.enter_async_context(world.opener.open(world.request("/a")))
         await anext(aiter(stream))
         proc = Path("/proc", str(pid_of(stream)))
         limits = dict(re.findall(r"^(Max .+?)  +(\S+)", (proc / "limits").read_text(), re.MULTILINE))
@@ -184,7 +196,7 @@ async def test_a_killed_worker_takes_its_child_along_and_leaves_a_spool_to_go_on
 ) -> None:
     file = audio("wav-16k-mono", seconds=240.0)
     world.server.resources["/a"] = lambda request: Resource(
-        file, bytes_per_second=5_000_000 if request.number == 1 else None
+        file, stalls_at=6_000_000 if request.number == 1 else None
     )
     world.server.resources["/whole"] = Resource(file)
     whole = await world.hear("/whole", job_id="tr_whole")
@@ -276,3 +288,49 @@ async def test_no_more_than_a_minute_is_decoded_ahead_of_the_reader(
         libraries = 4 * 1024**2
         assert before < libraries + 60 * 2 * SAMPLE_RATE
         assert len(file) > 2 * before
+
+
+async def test_a_spare_child_hears_the_same_and_is_another_for_each_job(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    body = audio("mp3", seconds=60.0)
+    world.server.resources["/a"] = Resource(body)
+    expected = await world.hear("/a")
+    pids = []
+    async with world.opener:
+        spare = spare_of(world)
+        for number in range(3):
+            pids.append(await spare.started())
+            # A file that is whole when its decoder starts is read in place, by a child of its own.
+            resource = world.server.resources["/a"] = Resource(body, pauses_at=len(body) // 2)
+            async with world.opener.open(world.request("/a", job_id=f"tr_spare_{number}")) as stream:
+                blocks = [await anext(aiter(stream))]
+                assert pid_of(stream) == pids[-1]
+                resource.go_on.set()
+                blocks += [block async for block in stream]
+            np.testing.assert_array_equal(np.concatenate(blocks), expected.pcm)
+        pids.append(await spare.started())
+    assert len(set(pids)) == 4
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[-1], 0)
+
+
+async def test_a_spare_child_that_was_killed_costs_the_next_job_nothing(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/a"] = Resource(audio("mp3"))
+    async with world.opener:
+        killed = await spare_of(world).started()
+        os.kill(killed, signal.SIGKILL)
+        heard = await world.hear("/a")
+        assert len(heard.pcm) / SAMPLE_RATE == pytest.approx(8.0, abs=0.1)
+        assert await spare_of(world).started() != killed
+
+
+async def test_jobs_at_once_do_not_wait_for_a_spare_child(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    world.server.resources["/a"] = Resource(audio("mp3"))
+    async with world.opener, asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(world.hear("/a", job_id=f"tr_{number}"))
