@@ -1,8 +1,4 @@
 """The OpenAPI document: made from the schemas that check requests and write answers.
 
-`document` puts it together, of the tables of the dialects.
+`document` puts it together, of the operations of the dialects.
 """
-
-from stenobird.web.openapi.table import Answer, Dialect, Operation, parameter
-
-__all__ = ["Answer", "Dialect", "Operation", "parameter"]

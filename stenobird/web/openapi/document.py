@@ -12,16 +12,10 @@ from stenobird.accounts.schemas import CreatedKeyView, CreateKey, KeyView
 from stenobird.billing.schemas import BillingView, CapWish, EmailWish
 from stenobird.jobs import events
 from stenobird.jobs.schemas import CreateTranscript
-from stenobird.web.alefbot.operations import TAG as ALEFBOT_TAG
-from stenobird.web.alefbot.operations import alefbot_operations as alefbot_table
+from stenobird.web.alefbot import operations as alefbot
 from stenobird.web.openapi import schemas as flat
 from stenobird.web.openapi.examples import examples
-from stenobird.web.openapi.other_dialects import (
-    ALEFBOT_PREFIX,
-    alefbot_models,
-    alefbot_operations,
-    openai_operations,
-)
+from stenobird.web.openapi.openai_dialect import openai_operations
 from stenobird.web.openapi.stenobird_dialect import operations
 from stenobird.web.openapi.webhooks import sent_webhooks, webhook_operations
 from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView, WebhookEvent
@@ -133,12 +127,11 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
 
     `api_prefix` goes before `/api/v1`. The order of everything is fixed, so equal versions make equal bytes.
     """
-    table = alefbot_table(api_prefix)
     paths: dict[str, Mapping[str, Operation]] = {
         **operations(),
         **webhook_operations(),
         **openai_operations(),
-        **alefbot_operations(table),
+        **alefbot.alefbot_operations(api_prefix),
     }
     return {
         "openapi": "3.1.0",
@@ -154,7 +147,7 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
             {"name": "Account", "description": "Keys, account and usage."},
             {"name": "Billing", "description": "Buying and paying."},
             {"name": "OpenAI dialect", "description": "What the OpenAI SDKs call."},
-            {"name": ALEFBOT_TAG, "description": "Send a file, get a job, fetch its artifact."},
+            {"name": alefbot.TAG, "description": "Send a file, get a job, fetch its artifact."},
             {"name": "Service", "description": "For operators, machines and agents."},
         ],
         "paths": {
@@ -175,7 +168,7 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
             "schemas": _with_examples(
                 {
                     **_schemas(_FLAT_MODELS),
-                    **_schemas(alefbot_models(table), prefix=ALEFBOT_PREFIX),
+                    **_schemas(alefbot.MODELS, prefix=alefbot.SCHEMA_PREFIX),
                 }
             ),
         },
@@ -200,7 +193,7 @@ def _schemas(models: Sequence[type[BaseModel]], *, prefix: str = "") -> dict[str
 
 
 def _with_examples(schemas: dict[str, Any]) -> dict[str, Any]:
-    found = examples(ALEFBOT_PREFIX)
+    found = examples(alefbot.SCHEMA_PREFIX)
     return {
         name: schema if name not in found or "examples" in schema else {**schema, "examples": [found[name]]}
         for name, schema in schemas.items()

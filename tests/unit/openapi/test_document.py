@@ -18,9 +18,9 @@ from stenobird.cli import main
 from stenobird.jobs.events import JobEvents
 from stenobird.transcript import Segment, Word
 from stenobird.web.alefbot import routes as alefbot
+from stenobird.web.alefbot.operations import SCHEMA_PREFIX
 from stenobird.web.openapi.document import as_text, openapi_document
 from stenobird.web.openapi.examples import examples
-from stenobird.web.openapi.other_dialects import ALEFBOT_PREFIX
 from stenobird.web.openapi.stenobird_dialect import EVENTS
 from stenobird.web.routes import (
     account,
@@ -142,7 +142,7 @@ def test_examples_of_schemas_fit_them_and_name_no_field_that_is_not_theirs(docum
             unknown = example.keys() - schema["properties"].keys()
             assert not unknown or schema.get("additionalProperties") is True, (name, unknown)
             named.add(name)
-    assert examples(ALEFBOT_PREFIX).keys() <= named
+    assert examples(SCHEMA_PREFIX).keys() <= named
 
 
 def test_examples_of_bodies_and_answers_fit_their_schemas(document: dict[str, Any]) -> None:

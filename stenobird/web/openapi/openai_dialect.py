@@ -1,22 +1,15 @@
-"""The operations of the two dialects that clients of other services speak."""
+"""The operations of the dialect that the OpenAI SDKs speak."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch, TranscriptCancelled, UploadTooLarge
-from stenobird.web.openapi.parts import SCHEMAS, Answer, Operation, json_of, parameter, path, ref
+from stenobird.web.openapi.parts import Answer, Operation, json_of, parameter, path, ref
 from stenobird.web.openapi.stenobird_dialect import CREATE_ERRORS, JOB_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic import BaseModel
-
-    from stenobird.web.openapi.table import Answer as TableAnswer
-    from stenobird.web.openapi.table import Dialect
-
-# --- OpenAI -------------------------------------------------------------------------------------------------
 
 _DELTAS: Final = (
     'data: {"type":"transcript.text.delta","delta":"Hello and welcome"}\n\n'
@@ -124,58 +117,3 @@ def openai_operations() -> Mapping[str, Mapping[str, Operation]]:
             )
         },
     }
-
-
-# --- uploads ------------------------------------------------------------------------------------------------
-
-ALEFBOT_PREFIX: Final = "AlefBot"
-"""Before the names of that dialect's schemas, some of which the flat one has too."""
-
-
-def alefbot_models(table: Dialect) -> list[type[BaseModel]]:
-    """Return the models that a dialect's table names."""
-    shape = table.error_schema
-    found: list[type[BaseModel]] = [shape] if isinstance(shape, type) else []
-    for row in table.operations:
-        found += [row.body] if row.body is not None else []
-        found += [answer.model for answer in row.answers.values() if answer.model is not None]
-    return list(dict.fromkeys(found))
-
-
-def alefbot_operations(table: Dialect) -> Mapping[str, Mapping[str, Operation]]:
-    """Return the operations of the uploads dialect by path and method."""
-    paths: dict[str, dict[str, Operation]] = {}
-    for row in table.operations:
-        body = row.raw_body if row.body is None else json_of(ALEFBOT_PREFIX + row.body.__name__)
-        paths.setdefault(row.path, {})[row.method.lower()] = Operation(
-            row.summary,
-            row.tag,
-            row.name,
-            {status: _answer(answer) for status, answer in row.answers.items()},
-            row.errors,
-            key="needed" if row.key else "optional",
-            description=row.description,
-            parameters=row.parameters,
-            body=body,
-            dialect="alefbot",
-        )
-    return paths
-
-
-def _answer(row: TableAnswer) -> Answer:
-    content: dict[str, Any] = {}
-    if row.model is not None:
-        content = json_of(ALEFBOT_PREFIX + row.model.__name__)
-    elif row.schema is not None:
-        schema = _prefixed(row.schema)
-        content = {media: {"schema": schema} for media in row.media}
-    return Answer(row.description, content, row.headers)
-
-
-def _prefixed(value: Any) -> Any:
-    """Return a schema whose references are to this dialect's names."""
-    if isinstance(value, dict):
-        return {key: _prefixed(item) for key, item in value.items()}
-    if isinstance(value, str) and value.startswith(SCHEMAS):
-        return SCHEMAS + ALEFBOT_PREFIX + value.removeprefix(SCHEMAS)
-    return value
