@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 
 from stenobird.cli.reference import PAGES, reference
 from stenobird.cli.reference.guides import SOURCES, render
@@ -28,6 +29,28 @@ def pages(docs: Path) -> list[Path]:
 
 def test_every_command_is_run_by_a_test_or_says_why_not(pages: list[Path]) -> None:
     assert [problem for page in pages for problem in untagged(page)] == []
+
+
+def test_what_is_to_be_run_is_run_by_some_test(pages: list[Path], docs: Path) -> None:
+    tests = [test.read_text() for test in (docs.parent / "tests").rglob("test_*.py")]
+    forgotten = [
+        page.name
+        for page in pages
+        if any(block.runs for block in blocks(page)) and not any(f'"{page.name}"' in test for test in tests)
+    ]
+
+    assert forgotten == []
+
+
+def test_no_block_hides_behind_its_indentation(pages: list[Path]) -> None:
+    indented = [
+        f"{page.name}: {token.content[:40]}"
+        for page in pages
+        for token in MarkdownIt("commonmark").parse(page.read_text())
+        if token.type == "code_block"
+    ]
+
+    assert indented == []
 
 
 def test_a_command_that_says_nothing_is_noticed(tmp_path: Path) -> None:
