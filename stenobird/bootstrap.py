@@ -37,10 +37,11 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError, TranslationUnavailable
+from stenobird.jobs.checks import EngineRefusal, RequestChecks, no_objection
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.runner import Runner, RunnerOptions
-from stenobird.jobs.service import JobService, ServiceOptions, no_objection
+from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.media.spool import SpoolFolder
@@ -291,7 +292,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
         worker = None
         metrics = Metrics()
         refusal: Callable[[Mode], str | None] = _never_refuse
-        tier_refusals: dict[str, Callable[[Mode], str | None]] = {}
+        tier_refusals: dict[str, EngineRefusal] = {}
         options_check: Callable[[RecognitionOptions], None] = no_objection
         if with_worker:
             recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
@@ -301,12 +302,14 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             translator = await _open_translator(stack, settings, clock)
             tier_refusals = {tier: _EngineGate(own, settings).refusal for tier, own in tiers.items()}
             client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
-            opener = MediaOpener(
-                client,
-                spool_dir=settings.data_dir / "spool",
-                quota_bytes=settings.spool_quota_bytes,
-                clock=clock,
-                options=MediaOptions(origins={"upload": UploadOrigin(storage.upload_slots, blobs)}),
+            opener = await stack.enter_async_context(
+                MediaOpener(
+                    client,
+                    spool_dir=settings.data_dir / "spool",
+                    quota_bytes=settings.spool_quota_bytes,
+                    clock=clock,
+                    options=MediaOptions(origins={"upload": UploadOrigin(storage.upload_slots, blobs)}),
+                )
             )
             await opener.sweep(await storage.jobs.open_job_ids())
             runner = Runner(
@@ -338,25 +341,27 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
         jobs = JobService(
             storage.jobs,
             wakeups,
-            policy_check=finder.check,
+            RequestChecks(
+                url=finder.check,
+                engine=refusal,
+                tiers=tier_refusals,
+                options=options_check,
+                account=JobGate(
+                    storage.account_store,
+                    open_jobs={
+                        "premium": settings.jobs_per_account,
+                        "platinum": 2 * settings.jobs_per_account,
+                    },
+                    objections=[AccountGate(storage.billing, clock)],
+                ),
+                webhook_targets=webhooks.targets,
+            ),
             clock=clock,
             options=ServiceOptions(
                 max_queued=settings.max_queued, sse_ping_seconds=settings.sse_ping_seconds
             ),
-            engine_refusal=refusal,
-            tier_refusals=tier_refusals,
-            options_check=options_check,
             discard=storage.spool.discard,
-            account_gate=JobGate(
-                storage.account_store,
-                open_jobs={
-                    "premium": settings.jobs_per_account,
-                    "platinum": 2 * settings.jobs_per_account,
-                },
-                objections=[AccountGate(storage.billing, clock)],
-            ),
             uploads=uploads,
-            webhook_targets=webhooks.targets,
         )
         billing = await stack.enter_async_context(open_billing(settings, storage.billing, clock))
         limits = await stack.enter_async_context(open_limits(settings, clock))

@@ -172,12 +172,13 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """A page of an account's jobs of one origin, by offset; `status` counts only jobs with that one."""
+    """A page of an account's jobs of one origin, by offset; of one status, of one mode, if they are given."""
 
     origin: Literal["stenobird", "alefbot", "openai"]
     offset: int = 0
     limit: int = 20
     status: JobStatus | None = None
+    mode: Mode | None = None
 
 
 @runtime_checkable
@@ -210,11 +211,16 @@ class JobStore(Protocol):
         """Return the job with its full source and checkpoint, or `None`."""
 
     async def list_jobs(
-        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
+        self,
+        account_id: str,
+        *,
+        mode: Mode | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 20,
     ) -> list[JobRecord]:
         """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
 
-        Those of the second dialect are not among them: see `list_page`.
+        With a `mode` only those of it. Those of the second dialect are not among them: see `list_page`.
         """
 
     async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:

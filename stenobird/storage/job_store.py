@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
+    from stenobird.ports import JobPage, JobRecord, Lane, Mode, NewEvent, NewJob, OutboxRow, UsageRow
     from stenobird.storage.engine import Database
 
 LEASE_SECONDS: Final = 60
@@ -146,13 +146,20 @@ class SqlJobStore:
         )
 
     async def list_jobs(
-        self, account_id: str, *, before: tuple[float, str] | None = None, limit: int = 20
+        self,
+        account_id: str,
+        *,
+        mode: Mode | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 20,
     ) -> list[JobRecord]:
         """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
 
-        Those of the second dialect are not among them: see `list_page`.
+        With a `mode` only those of it. Those of the second dialect are not among them: see `list_page`.
         """
         query = select(jobs).where(jobs.c.account_id == account_id, jobs.c.origin != "alefbot")
+        if mode is not None:
+            query = query.where(jobs.c.mode == mode)
         if before is not None:
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*before))
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
@@ -164,6 +171,8 @@ class SqlJobStore:
         which = [jobs.c.account_id == account_id, jobs.c.origin == page.origin]
         if page.status is not None:
             which.append(jobs.c.status == page.status)
+        if page.mode is not None:
+            which.append(jobs.c.mode == page.mode)
         query = (
             select(jobs)
             .where(*which)

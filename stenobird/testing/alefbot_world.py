@@ -16,6 +16,7 @@ from stenobird.billing.gate import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
@@ -148,18 +149,20 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
         jobs = JobService(
             store,
             wakeups,
-            policy_check=lambda url: str(options.policy.check_url(url)),
+            RequestChecks(
+                url=lambda url: str(options.policy.check_url(url)),
+                engine=lambda _mode: options.engine_refusal,
+                tiers={tier: _telling(told) for tier, told in options.tier_refusals.items()},
+                account=JobGate(
+                    accounts,
+                    open_jobs=options.open_jobs,
+                    objections=[AccountGate(SqlBillingStore(database), clock)],
+                ),
+                webhook_targets=targets,
+            ),
             clock=clock,
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
-            engine_refusal=lambda _mode: options.engine_refusal,
-            tier_refusals={tier: _telling(told) for tier, told in options.tier_refusals.items()},
-            account_gate=JobGate(
-                accounts,
-                open_jobs=options.open_jobs,
-                objections=[AccountGate(SqlBillingStore(database), clock)],
-            ),
             uploads=uploads,
-            webhook_targets=targets,
         )
         client = await stack.enter_async_context(
             EgressClient(options.policy, resolver=resolver, ssl_context=options.ssl_context)

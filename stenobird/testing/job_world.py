@@ -10,10 +10,11 @@ from sqlalchemy import select, update
 from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
+from stenobird.jobs.checks import RequestChecks, no_refusal
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.runner import Runner, RunnerOptions
 from stenobird.jobs.schemas import CreateTranscript
-from stenobird.jobs.service import JobService, ServiceOptions, no_refusal
+from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.ports import Caller
 from stenobird.storage.schema import jobs, outbox, usage
@@ -63,12 +64,14 @@ class JobWorld:
         return JobService(
             self.store,
             self.wakeups,
-            policy_check=check_url,
+            RequestChecks(
+                url=check_url,
+                engine=self.refusal,
+                webhook_targets=WebhookTargets(EgressPolicy(), None),
+            ),
             clock=self.clock,
             options=self.options,
-            engine_refusal=self.refusal,
             discard=self.opener.discard,
-            webhook_targets=WebhookTargets(EgressPolicy(), None),
         )
 
     def runner(self, store: JobStore | None = None, **options: Any) -> Runner:

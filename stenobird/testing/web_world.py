@@ -19,6 +19,7 @@ from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import TranscriptNotFound
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.results import status_body
@@ -187,13 +188,15 @@ async def web_world(
         jobs = JobService(
             store,
             wakeups,
-            policy_check=lambda url: str(policy.check_url(url)),
+            RequestChecks(
+                url=lambda url: str(policy.check_url(url)),
+                engine=lambda _mode: engine_refusal,
+                account=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
+                webhook_targets=webhook_targets or WebhookTargets(policy, FakeResolver({})),
+            ),
             clock=SystemClock(),
             options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
-            engine_refusal=lambda _mode: engine_refusal,
             uploads=uploads,
-            account_gate=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
-            webhook_targets=webhook_targets or WebhookTargets(policy, FakeResolver({})),
         )
         shares = ShareService(SqlShareStore(database), store, jobs)
         services = replace(

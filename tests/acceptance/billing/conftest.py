@@ -12,6 +12,7 @@ import pytest
 from stenobird.accounts.service import KeyService
 from stenobird.billing.service import BillingService
 from stenobird.egress.policy import EgressPolicy
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService
 from stenobird.storage.engine import sqlite_url
 from stenobird.storage.job_store import SqlJobStore
@@ -51,9 +52,8 @@ async def open_shop(folder: Path, *, selling: bool = True) -> AsyncIterator[Shop
         jobs = JobService(
             SqlJobStore(world.database),
             LocalWakeups(),
-            policy_check=lambda url: str(policy.check_url(url)),
+            RequestChecks(url=lambda url: str(policy.check_url(url)), account=world.gate),
             clock=world.clock,
-            account_gate=world.gate,
         )
         billing = world.service if selling else BillingService(world.store, world.clock)
         services = replace(web_services(settings, jobs, keys), billing=billing)

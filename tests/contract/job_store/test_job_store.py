@@ -427,6 +427,13 @@ async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: Sq
     assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
 
 
+async def test_a_list_may_be_of_one_mode(store: SqlJobStore) -> None:
+    await created(store, "tr_full")
+    await created(store, "tr_test", "test")
+    assert [job.id for job in await store.list_jobs("acct_1", mode="test")] == ["tr_test"]
+    assert [job.id for job in await store.list_jobs("acct_1", mode="full")] == ["tr_full"]
+
+
 async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
     await claimed(store, "tr_1")
     await claimed(store, "tr_2")

@@ -193,3 +193,5 @@ async def test_pages_count_jobs_of_one_origin_newest_first(database: Database) -
     assert await page(limit=2, offset=1) == (everything[1:3], 5)
     assert await page(offset=5) == ([], 5)
     assert await page(status="cancelled") == (["job_3"], 1)
+    assert await page(mode="full") == (everything, 5)
+    assert await page(mode="test") == ([], 0)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.bootstrap import premium_units, tier_models
+from stenobird.jobs.checks import no_refusal
 from stenobird.jobs.hearing import HearingOptions, Senses
 from stenobird.jobs.runner import Runner, RunnerOptions
-from stenobird.jobs.service import no_refusal
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore

@@ -25,6 +25,7 @@ from stenobird.errors import (
     WebhookRequiresAPIKey,
     WebhookTargetForbidden,
 )
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import Caller
@@ -126,9 +127,8 @@ async def test_options_that_the_engine_can_not_fulfil_are_refused_before_any_wor
     service = JobService(
         world.store,
         world.wakeups,
-        policy_check=str,
+        RequestChecks(url=str, options=object_to_klingon),
         clock=world.clock,
-        options_check=object_to_klingon,
     )
     wish = CreateTranscript(audio_url=URL).model_copy(update={"language": "tlh"})
     with pytest.raises(InvalidRequest, match="Klingon"):
@@ -168,10 +168,13 @@ async def test_who_may_see_what(world: JobWorld) -> None:
     test = await world.post(TESTER)
     for caller in (None, STRANGER, world.payer):
         assert (await world.service.get(preview.id, caller)).id == preview.id
-    for caller in (world.payer, TESTER, READER):
+    for caller in (world.payer, READER):
         assert (await world.service.get(full.id, caller)).id == full.id
+    for caller in (world.payer, TESTER, READER):
+        assert (await world.service.get(test.id, caller)).id == test.id
     refusals: tuple[tuple[str, Caller | None, type[RequestError]], ...] = (
         (full.id, STRANGER, TranscriptNotFound),
+        (full.id, TESTER, TranscriptNotFound),
         (test.id, STRANGER, TranscriptNotFound),
         ("tr_none", None, TranscriptNotFound),
         ("tr_none", world.payer, TranscriptNotFound),
@@ -243,6 +246,15 @@ async def test_a_failed_job_answers_alike_in_stream_status_and_result(world: Job
     assert {key: status[key] for key in expected} == expected
     error = json.loads((await world.events(job.id))[-2].data)
     assert {key: error[key] for key in expected} == expected
+
+
+async def test_a_test_key_sees_and_ends_test_jobs_only(world: JobWorld) -> None:
+    full, test = await world.post(world.payer), await world.post(TESTER)
+    assert [job.id for job in (await world.service.list(TESTER))[0]] == [test.id]
+    assert {job.id for job in (await world.service.list(world.payer))[0]} == {full.id, test.id}
+    with pytest.raises(TranscriptNotFound):
+        await world.service.cancel_or_delete(full.id, TESTER)
+    assert await world.service.cancel_or_delete(test.id, TESTER) is not None
 
 
 async def test_an_account_lists_its_jobs_and_nobody_elses(world: JobWorld) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stenobird.clock import SystemClock
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
 from stenobird.ports import EventRow, JobRecord, JobStore, RecognitionOptions
@@ -155,7 +156,7 @@ async def test_readers_of_every_kind_see_every_event_once_and_in_order() -> None
     service = JobService(
         log.store,
         wakeups,
-        policy_check=str,
+        RequestChecks(url=str),
         clock=SystemClock(),
         # A lost wake-up would show as a test that takes minutes.
         options=ServiceOptions(poll_seconds=300, sse_ping_seconds=300),
