@@ -90,6 +90,8 @@ class DiscoveryLadder:
         search = Search(self._client, self._parser, url, preview=preview, sink=report)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(search.aclose)
+            if not urls.is_audio_url(search.url):
+                await self._parser.prepare()
             try:
                 async with asyncio.timeout(self._search_seconds):
                     found = await _Climb(search, self._rungs, self._now()).run()

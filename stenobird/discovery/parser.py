@@ -60,6 +60,15 @@ class DocumentParser:
         for child in list(self._all):
             await self._end(child)
 
+    async def prepare(self) -> None:
+        """Start a child if there is none yet, so that it gets ready while the document is fetched."""
+        if self._all:
+            return
+        # Where no process can be started, the document will say so.
+        async with self._turns:
+            with contextlib.suppress(OSError):
+                self._idle.append(await self._start())
+
     async def page(
         self, body: bytes, *, url: str, content_type: str = "", with_state: bool = False
     ) -> PageFacts:

@@ -78,6 +78,9 @@ def _served(document: Served | str | bytes) -> Served:
 class InlineParser(DocumentParser):
     """Parses in this process what the children parse in theirs; only the tests of the parser start those."""
 
+    async def prepare(self) -> None:
+        """Do nothing: there are no children."""
+
     async def _ask(
         self, op: str, body: bytes, url: str, content_type: str, *, with_state: bool
     ) -> dict[str, Any]:

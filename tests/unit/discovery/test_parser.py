@@ -46,6 +46,15 @@ async def test_child_is_kept_for_the_next_document(parser: DocumentParser) -> No
     assert parser._idle == [first]
 
 
+async def test_child_can_be_started_before_the_document_is_there(parser: DocumentParser) -> None:
+    await parser.prepare()
+    (child,) = parser._idle
+    await parser.prepare()
+    await parser.page(PAGE, url="https://x.example/1")
+    assert parser._idle == [child]
+    assert parser._all == {child}
+
+
 async def test_child_that_was_killed_is_replaced_before_the_next_document(parser: DocumentParser) -> None:
     await parser.page(PAGE, url="https://x.example/1")
     (child,) = parser._idle
