@@ -35,7 +35,6 @@ PICTURES: Final = Path(__file__).parents[3] / "docs" / "screenshots"
 SIZES: Final = ((360, 740), (1280, 800))
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 COLOURS: Final = 96
-NAMES: Final = ("home", "preview", "transcript", "usage", "pricing", "success", "docs", "error")
 
 _EPISODE: Final = b"""<!doctype html><title>The white turtle show</title>
 <script type="application/ld+json">{"@context": "https://schema.org", "@type": "PodcastEpisode",
@@ -89,7 +88,10 @@ def _take(one: Visitor, look: str, key: str, media: MediaServer, stripe: FakeStr
     page.evaluate("scrollTo(0, 0)")
     page.locator(".time").nth(2).click()
     page.locator("#job-lines li.now").wait_for()
-    page.evaluate("scrollTo(0, 0)")
+    if look.startswith("360"):
+        page.locator("#job-tools").evaluate("tools => scrollTo(0, tools.offsetTop - 80)")
+    else:
+        page.evaluate("scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.locator(":focus").blur()
     picture("transcript")

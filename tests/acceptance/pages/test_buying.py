@@ -65,7 +65,13 @@ def test_a_key_is_bought_shown_once_and_used(
         page.wait_for_url("**/success/key")
         secret = page.locator("#api-key").inner_text()
         assert secret.startswith("sb_live_")
-        assert secret in page.get_by_label("Your first transcript", exact=True).inner_text()
+        first_curl = page.get_by_label("Your first transcript", exact=True).inner_text()
+        assert secret in first_curl
+        buyer.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        for button, copied in (("Copy the key", secret), ("Copy: Your first transcript", first_curl)):
+            page.get_by_role("button", name=button).click()
+            page.locator("#announcer", has_text="Copied").wait_for(state="attached")
+            assert page.evaluate("navigator.clipboard.readText()").strip() == copied.strip()
         assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
 
         page.get_by_role("button", name="Use it in this tab").click()
