@@ -13,6 +13,7 @@ import pytest
 
 import stenobird
 from stenobird.errors import AudioSourceNotFound
+from stenobird.testing.free_port import free_port
 from stenobird.testing.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
@@ -96,6 +97,26 @@ async def test_words_arrive_exactly_once_though_the_connection_is_cut_three_time
     assert proxy.made == 3
     assert (ran.status, ran.out, ran.err) == (0, "".join(texts) + "\n", "")
     assert (home / f"stenobird-{job_id}.txt").read_text().split() == [text.strip() for text in texts]
+
+
+async def test_restart_of_the_service_is_a_pause(tmp_path: Path, shell: Any) -> None:
+    port = free_port()
+    async with web_world(tmp_path, web_settings(port=port)) as world:
+        worker = world.worker
+        shell.environment["STENOBIRD_API_URL"] = world.url
+        process = await shell.start(SCRIPT, "-q", "-o", "it", URL)
+        job_id = await _started(world)
+        await worker.say(job_id, "Hello")
+        assert await process.stdout.readexactly(5) == b"Hello"
+        world.server.should_exit = True
+        await asyncio.wait_for(world.services.shutting_down.wait(), 5)
+    # Nobody listens meanwhile.
+    async with web_world(tmp_path, web_settings(port=port)) as second:
+        worker.store, worker.wakeups = second.store, second.worker.wakeups
+        await worker.say(job_id, " again.")
+        await worker.complete(job_id)
+        assert await process.communicate() == (b" again.\n", b"")
+    assert (shell.home / "it").read_text() == "Hello again.\n"
 
 
 async def test_creating_and_fetching_survive_a_cut_and_make_one_transcript(
