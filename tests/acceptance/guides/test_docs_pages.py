@@ -49,7 +49,7 @@ def test_guides_fit_and_have_no_serious_finding(
             assert one.overflow_pixels() <= 0, guide.name
             assert one.serious_findings() == [], guide.name
             assert page.locator("h1").all_inner_texts() == [guide.title]
-            assert page.locator("[aria-current=page]").all_inner_texts() == [guide.title]
+            assert page.locator(".contents [aria-current=page]").all_inner_texts() == [guide.title]
         assert one.foreign_requests() == []
 
 
