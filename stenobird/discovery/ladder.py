@@ -27,7 +27,7 @@ from stenobird.discovery import feed as feeds
 from stenobird.discovery import urls
 from stenobird.discovery.candidates import THRESHOLD
 from stenobird.discovery.direct import Clip, try_media
-from stenobird.discovery.outcome import failure, refusal
+from stenobird.discovery.outcome import failure, gone, refusal
 from stenobird.discovery.platforms.fields import merged
 from stenobird.discovery.players import one_each, player_frames
 from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
@@ -273,6 +273,11 @@ class _Climb:
         search = self._search
         page = await self._landing_page()
         if page is None:
+            return None
+        if urls.is_gone_home(search.url, page.final_url):
+            self._elsewhere = False
+            self._held.append(gone(search.url))
+            await search.report("resolving_page", "failed", self._held[-1].message)
             return None
         self._page = page
         search.wanted = merged(search.wanted, page.episode)

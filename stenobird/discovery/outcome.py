@@ -50,6 +50,14 @@ def refusal(url: str, reason: EgressError | int) -> JobError:
     )
 
 
+def gone(url: str) -> JobError:
+    """Return the error for a URL that named something and leads to its site's front page now."""
+    return AudioSourceNotFound(
+        f"{urls.host_of(url)} leads this URL to its front page: what it named is no longer there. Send the"
+        " direct audio URL, or the podcast's feed with the episode's guid after a #."
+    )
+
+
 def _remedy(reason: EgressError | int) -> str:
     if reason in {404, 410}:
         return "It was moved or taken away: check the URL."

@@ -337,6 +337,15 @@ def is_home(url: str) -> bool:
     return re.fullmatch(r"(?:index\.(?:html?|php)|home|podcasts?|[a-z]{2}(?:-[a-z]{2})?|)", path) is not None
 
 
+def is_gone_home(asked: str, answered: str) -> bool:
+    """Tell whether a URL that names something was answered with the front page of the same site.
+
+    Sites do that where others say 404; the front page's audio is another one's.
+    """
+    named = not is_home(asked) and bool(url_tokens(asked))
+    return named and is_home(answered) and host_of(asked) == host_of(answered) and not url_tokens(answered)
+
+
 def origin(url: str) -> str:
     """Return scheme and host, for messages."""
     try:

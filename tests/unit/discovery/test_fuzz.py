@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stenobird.discovery import dates, episodes, urls
 from stenobird.discovery.feed_reader import read_feed
 from stenobird.discovery.inline_state import attribute_mentions, mentions, read_state
+from stenobird.discovery.lenient_json import parse_lenient
 from stenobird.discovery.media_length import estimate_seconds
 from stenobird.discovery.page_reader import read_page
 from stenobird.discovery.rungs import EpisodeFacts
@@ -190,6 +191,25 @@ def test_any_text_is_a_url_or_not(text: str) -> None:
         episodes.names_in(candidate)
         resolved = urls.absolute(URL, candidate)
         assert resolved is None or urls.host_of(resolved)
+
+
+@QUICK
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=12)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+    st.text(alphabet='{}[]",:/*\\\n a<!->;&', max_size=12),
+    st.integers(0, 80),
+)
+def test_json_is_read_with_anything_around_and_without_its_end(data: Any, noise: str, cut: int) -> None:
+    text = json.dumps(data)
+    parse_lenient(noise + text[:cut] + noise)
+    if data is not None:
+        assert parse_lenient(f" // <![CDATA[\n{text};\n// ]]> ") == data
 
 
 @QUICK

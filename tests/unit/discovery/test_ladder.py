@@ -252,3 +252,27 @@ async def test_looking_through_a_large_feed_leaves_the_event_loop_alone(searcher
             await searcher.find_in(web, "https://x.example/otters")
         # Reading and matching take seconds, in the child and in a thread beside this one.
         assert time.thread_time() - began < 0.5
+
+
+@pytest.mark.parametrize("how", ["redirect", "refresh"])
+async def test_front_page_is_no_answer_for_an_episode_that_is_gone(
+    searcher: Any, mp3: bytes, how: str
+) -> None:
+    moved = (
+        Served(status=302, headers={"location": "https://x.example/"})
+        if how == "redirect"
+        else Served(b'<meta http-equiv="refresh" content="0; url=/">')
+    )
+    web = {
+        "https://x.example/2024/05/the-otter-tale": moved,
+        "https://x.example/listen": moved,
+        "https://s.example/8fa3c9d1b2": moved,
+        "https://x.example/": "<h1>The Show</h1><audio src='/newest.mp3'></audio>",
+        "https://x.example/newest.mp3": mp3,
+    }
+    with pytest.raises(AudioSourceNotFound, match="front page"):
+        await searcher.find(web, "https://x.example/2024/05/the-otter-tale")
+    # What names no episode may well mean the show: an alias, a short link elsewhere.
+    assert await searcher.media_url(web, "https://x.example/listen") == "https://x.example/newest.mp3"
+    if how == "redirect":
+        assert await searcher.media_url(web, "https://s.example/8fa3c9d1b2") == "https://x.example/newest.mp3"

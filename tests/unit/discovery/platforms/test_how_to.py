@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "add-a-platform.md"
 
 
 async def test_the_example_of_the_guide_works_as_it_says(world: Any, search: Any) -> None:
-    source = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    source = re.search(r"```python[^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert source is not None
     names: dict[str, Any] = {}
     exec(source[1], names)
