@@ -14,6 +14,7 @@ from stenobird.errors import (
     AudioSourceNotFound,
     AudioSourceUnreachable,
     AudioUnreachable,
+    JobError,
     UnsupportedURL,
 )
 from stenobird.testing.documents import Served
@@ -132,7 +133,7 @@ async def test_submitted_url_that_gives_no_audio_has_its_own_code(
     ids=["404", "410", "503", "429", "400", "silent"],
 )
 async def test_address_that_ends_like_audio_is_media_any_other_leads_to_it(
-    searcher: Any, name: str, error: type[Exception], served: Served, remedy: str
+    searcher: Any, name: str, error: type[JobError], served: Served, remedy: str
 ) -> None:
     url = f"https://x.example/{name}"
     with pytest.raises(error) as caught:
