@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,8 @@ async def loopback_server(
 
     An error of the block comes out as it is, one of `handle` in the group of its task.
     """
-    listener = await anyio.create_tcp_listener(
-        local_host=host, local_port=0, family=socket.AddressFamily.AF_INET
-    )
+    # Without a family: with one, a machine that has no address but loopback's is said to have no such host.
+    listener = await anyio.create_tcp_listener(local_host=host, local_port=0)
     failure: Exception | None = None
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, handle)
