@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         (), description="Extra networks that outgoing requests may reach, comma-separated CIDRs."
     )
     egress_ports: Annotated[frozenset[int] | None, NoDecode] = Field(
-        frozenset({80, 443}), description="Ports that outgoing requests may use, comma-separated; * for all."
+        frozenset({80, 443, 8000, 8080, 8443}),
+        description="Ports that outgoing requests may use, comma-separated; * for all.",
     )
     egress_proxy: str | None = Field(
         None, description="Upstream CONNECT proxy for all outgoing media traffic; it resolves the names."

@@ -126,7 +126,7 @@ def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
         case "egress_allow" if value:
             message = "Outgoing requests may reach these networks; clients can read what listens there."
         case "egress_ports" if value is None:
-            message = "Outgoing requests may use any port; 80,443 is safer."
+            message = "Outgoing requests may use any port; 80,443,8000,8080,8443 is safer."
         case "model" if value.startswith((".", "/", "~")) and not _model_folder(value):
             level = "problem"
             message = f"{value} holds no model.bin; give a CTranslate2 Whisper folder or a hub name."

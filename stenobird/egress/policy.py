@@ -11,7 +11,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import idna
 
@@ -109,6 +109,10 @@ class PublicURL:
         return replace(self, fragment="")
 
 
+WEB_PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
+"""Where the web is served (8000: Icecast, whose archives are linked to); no mail server, no shell."""
+
+
 class EgressPolicy:
     """Judges URLs by what can be read off them (`check_url`), and addresses once names are resolved.
 
@@ -118,9 +122,7 @@ class EgressPolicy:
     pass. `ports` is the closed list of ports, `None` for all.
     """
 
-    def __init__(
-        self, allow: Sequence[IPNetwork] = (), ports: frozenset[int] | None = frozenset({80, 443})
-    ) -> None:
+    def __init__(self, allow: Sequence[IPNetwork] = (), ports: frozenset[int] | None = WEB_PORTS) -> None:
         self.allow = tuple(allow)
         self.ports = ports
         self._allows_loopback = any(network.network_address.is_loopback for network in self.allow)

@@ -183,7 +183,7 @@ MALFORMED = [
     "http://user@a.test/", "http://user:pw@a.test/", "http://@a.test/", "http://:@a.test/", "http://a.test@/",
     "http://a.test:80@127.0.0.1/", "http://127.0.0.1#@a.test/", "http://127.0.0.1?@a.test/", "http://a.test:0/",
     "http://a.test:-80/", "http://a.test:+80/", "http://a.test:80x/", "http://a.test:８０/", "http://a.test:8 0/",
-    "http://a.test:65536/", "http://a.test:080000/", "http://a.test:80:80/", "http://a.test:25/", "http://a.test:8080/",
+    "http://a.test:65536/", "http://a.test:080000/", "http://a.test:80:80/", "http://a.test:25/", "http://a.test:22/",
     "http://a.test:6379/", "http://[::1/", "http://::1/", "http://[]/", "http://[1.1.1.1]/", "http://[v1.a]/",
     "http://[2606:4700::1111%25eth0]/", "http://[2606:4700::1111%eth0]/", "http://[2606:4700::1111]x/",
     "http://[2606:4700::1111]:x/", "http://x[2606:4700::1111]/", "http://[[2606:4700::1111]]/", "http://.a.test/",
@@ -321,7 +321,7 @@ def test_messages_say_what_is_wrong_and_what_to_send() -> None:
         'The host name "localhost" is not public. Send one that anyone on the internet can open.'
     )
     assert message("http://a.test:22/") == (
-        "Port 22 is not allowed. Send a URL that is served on one of these ports: 80, 443."
+        "Port 22 is not allowed. Send a URL that is served on one of these ports: 80, 443, 8000, 8080, 8443."
     )
 
 
