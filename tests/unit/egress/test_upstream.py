@@ -72,7 +72,7 @@ async def test_tunnel_is_used_again() -> None:
         "https://0x7f.1/",
         "https://localhost/",
         "https://x.internal/",
-        "https://media.test:8443/",
+        "https://media.test:8444/",
         "https://media.test/inside",
     ],
 )
