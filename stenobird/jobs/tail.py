@@ -108,8 +108,12 @@ class JobTail:
         return [self._kept[index] for index in range(first, min(first + EVENT_PAGE, len(self._kept)))]
 
     def _keep(self, page: Sequence[EventRow]) -> None:
-        """Keep what is new. What is kept has no gap: after one, it starts anew."""
-        if page[0].seq > self._end + 1:
+        """Keep what is new. What is kept has no gap: after one, it starts anew.
+
+        A gap is one to what is kept, not to `_end`: that counts what a reader brought along, too.
+        """
+        if self._kept and page[0].seq > self._kept[-1].seq + 1:
             self._kept.clear()
-        self._kept.extend(row for row in page if row.seq > self._end)
+        newest = self._kept[-1].seq if self._kept else 0
+        self._kept.extend(row for row in page if row.seq > newest)
         self._end = max(self._end, page[-1].seq)

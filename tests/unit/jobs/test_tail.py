@@ -126,6 +126,22 @@ async def test_a_reader_far_behind_reads_for_itself_and_disturbs_nobody() -> Non
         assert len(log.reads) == reads
 
 
+async def test_what_a_slow_reader_lacks_is_not_skipped_for_one_who_came_later() -> None:
+    log, clock = Log(), Clock()
+    with JobTails(log.store, clock).of("tr_1") as tail:
+        log.commit(*["transcript"] * 10)
+        assert await tail.after(0, current_since=100.0) == log.rows
+        log.commit(*["transcript"] * 5)
+        clock.now = 101.0
+        # It read the last five elsewhere, and reconnects here; the log has no more for it, and then one.
+        assert await tail.after(15, current_since=101.0) == ()
+        log.commit("transcript")
+        clock.now = 102.0
+        assert await tail.after(15, current_since=102.0) == log.rows[15:]
+        assert await tail.after(10, current_since=102.0) == log.rows[10:]
+        assert await tail.after(12, current_since=102.0) == log.rows[12:]
+
+
 async def test_the_end_of_a_job_is_the_end_for_those_who_have_seen_it_all() -> None:
     log = Log()
     log.commit("status", "done")
