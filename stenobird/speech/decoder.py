@@ -193,7 +193,7 @@ class WhisperDecoder:
             encoded,
             prompts,
             beam_size=self._beam_size,
-            max_length=min(_MAX_LENGTH, len(prompts[0]) + budget),
+            max_length=length_for(budget, prompt_tokens=len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -290,6 +290,15 @@ class WhisperDecoder:
                 Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
                 for word in row.get("words", ())
             )
+
+
+def length_for(tokens: int, *, prompt_tokens: int) -> int:
+    """Return the `max_length` with which CTranslate2 generates up to so many tokens.
+
+    It counts all of the prompt but the last token in, and generates half of it at most, as Whisper's reference
+    decoder does of its 448.
+    """
+    return min(_MAX_LENGTH, max(2 * tokens, prompt_tokens - 1 + tokens))
 
 
 def _row(encoded: Encoded, index: int) -> Encoded:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
 
 from stenobird.ports import SAMPLE_RATE
-from stenobird.speech.decoder import WhisperDecoder
+from stenobird.speech.decoder import WhisperDecoder, length_for
 from stenobird.speech.protocol import WindowRequest
 from stenobird.testing.speech import decode_clip
 
@@ -123,3 +125,19 @@ def test_times_stay_within_the_region_whatever_the_model_claims(decoder: Whisper
 
 def test_an_english_model_knows_english(decoder: WhisperDecoder) -> None:
     assert decoder.languages == ("en",)
+
+
+@pytest.mark.parametrize("previous_tokens", [0, 100])
+@pytest.mark.parametrize("tokens", [20, 45])
+def test_the_limit_on_tokens_is_what_the_engine_generates(
+    fixture_model: Path, pcm: PCM, tokens: int, previous_tokens: int
+) -> None:
+    model = WhisperModel(str(fixture_model), device="cpu", compute_type="int8", cpu_threads=1)
+    tokenizer = Tokenizer(model.hf_tokenizer, multilingual=False)
+    encoded = model.encode(model.feature_extractor(pcm.astype(np.float32) / 32768))
+    prompt = model.get_prompt(tokenizer, (tokenizer.encode(" alpha") * previous_tokens)[:previous_tokens])
+
+    length = length_for(tokens, prompt_tokens=len(prompt))
+    (generated,) = model.model.generate(encoded, [prompt], max_length=length, suppress_tokens=[tokenizer.eot])
+
+    assert len(generated.sequences_ids[0]) == tokens
