@@ -295,8 +295,8 @@ class WhisperDecoder:
 def length_for(tokens: int, *, prompt_tokens: int) -> int:
     """Return the `max_length` with which CTranslate2 generates up to so many tokens.
 
-    It counts all of the prompt but the last token in, and generates half of it at most, as Whisper's reference
-    decoder does of its 448.
+    It counts all of the prompt but the last token in, and generates half of it at most, as Whisper's
+    reference decoder does of its 448.
     """
     return min(_MAX_LENGTH, max(2 * tokens, prompt_tokens - 1 + tokens))
 
