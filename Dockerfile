@@ -2,9 +2,9 @@
 # docs/how-to/containers.md says how to run, upgrade and back up what comes out.
 
 # The Python that the tests run on. A digest can be given as well: --build-arg PYTHON_IMAGE=…@sha256:…
-ARG PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 # The CTranslate2 of constraints.txt loads libcublas.so.12 and no cuDNN: a test compares the two.
-ARG CUDA_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04
+ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
 
 
 # --- what both stages of a variant stand on: Python, tini, the user, and the folders it may write to ----------

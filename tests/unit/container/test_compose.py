@@ -80,7 +80,7 @@ def test_it_comes_back_and_says_how_it_is(service: dict[str, Any]) -> None:
 @each(SERVICES)
 def test_its_image_is_no_moving_target(service: dict[str, Any]) -> None:
     image = service["image"]
-    assert re.fullmatch(r"docker\.io/[\w/]+:\d[\w.-]+|\$\{(CPU|CUDA)_IMAGE:-stenobird:(cpu|cuda)\}", image)
+    assert re.fullmatch(r"[a-z]+(?:/[a-z]+)?:\d[\w.-]+|\$\{(CPU|CUDA)_IMAGE:-stenobird:(cpu|cuda)\}", image)
 
 
 @each(SERVICES)
