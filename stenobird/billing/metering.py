@@ -10,6 +10,7 @@ import structlog
 
 from stenobird.billing.gateway import MeterEvent, NotDone, OutcomeUnknown, Refused
 from stenobird.billing.standing import attempt_key
+from stenobird.errors import StorageUnavailable
 from stenobird.ledger import DEDUPE_SECONDS
 
 if TYPE_CHECKING:
@@ -76,32 +77,19 @@ class Metering:
         waiting = iter(rows)
         # Set by the first refusal that concerns all: the rest of the batch isn't tried.
         closed: NotDone | None = None
+        away: StorageUnavailable | None = None
 
         async def send_some() -> None:
-            nonlocal closed
-            for row in waiting:
-                if closed is not None:
-                    await self._delay(row, closed, certain=True)
-                    continue
-                assert row.customer_id is not None
-                event = MeterEvent(
-                    identifier=row.identifier,
-                    customer_id=row.customer_id,
-                    minutes=row.minutes,
-                    timestamp=row.timestamp,
-                    idempotency_key=attempt_key(row.identifier, row.attempts),
-                )
-                try:
-                    await self._gateway.send_meter_event(event)
-                except OutcomeUnknown as error:
-                    await self._delay(row, error, certain=False)
-                except NotDone as error:
-                    closed = error
-                    await self._delay(row, error, certain=True)
-                except Refused as error:
-                    await self._settle([row], error=error.message)
-                else:
-                    sent.append(row.job_id)
+            nonlocal closed, away
+            try:
+                for row in waiting:
+                    if closed is None:
+                        closed = await self._send(row, sent) or closed
+                    else:
+                        await self._delay(row, closed, certain=True)
+            except StorageUnavailable as error:
+                # Raised below, since the group would wrap it. What is left is due again with its lease.
+                away = error
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -109,6 +97,31 @@ class Metering:
                     tasks.create_task(send_some())
         finally:
             await self._store.settle_usage(sent, "sent", now=self._clock.time())
+        if away is not None:
+            raise away
+
+    async def _send(self, row: MeterRow, sent: list[str]) -> NotDone | None:
+        """Try one row; return the refusal if it concerns all rows, and add the job to `sent` if it went."""
+        assert row.customer_id is not None
+        event = MeterEvent(
+            identifier=row.identifier,
+            customer_id=row.customer_id,
+            minutes=row.minutes,
+            timestamp=row.timestamp,
+            idempotency_key=attempt_key(row.identifier, row.attempts),
+        )
+        try:
+            await self._gateway.send_meter_event(event)
+        except OutcomeUnknown as error:
+            await self._delay(row, error, certain=False)
+        except NotDone as error:
+            await self._delay(row, error, certain=True)
+            return error
+        except Refused as error:
+            await self._settle([row], error=error.message)
+        else:
+            sent.append(row.job_id)
+        return None
 
     async def _delay(self, row: MeterRow, error: Exception, *, certain: bool) -> None:
         delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(row.attempts - 1, 10))

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenobird.billing.metering import counted_rows
+from stenobird.billing.metering import Metering, counted_rows
+from stenobird.errors import StorageUnavailable
 from stenobird.ledger import DEDUPE_SECONDS, DoubtfulRow
+from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.testing.faults import FaultyDatabase
 
 if TYPE_CHECKING:
     from stenobird.testing.billing_world import BillingWorld
@@ -221,3 +224,15 @@ def test_rows_that_explain_a_total_are_found(minutes: list[int], data: st.DataOb
 def test_rows_never_explain_more_than_the_total(minutes: list[int], total: int) -> None:
     rows = [DoubtfulRow(f"tr_{index}", count, 0.0) for index, count in enumerate(minutes)]
     assert sum(row.minutes for row in counted_rows(rows, total)) <= max(0, total)
+
+
+async def test_a_database_that_goes_away_while_stripe_is_away_is_waited_for(world: BillingWorld) -> None:
+    account = await world.bought()
+    [job] = await world.use(account, [5])
+    once(world, "500")
+    faulty = SqlBillingStore(FaultyDatabase.over(world.database, ["ok", "lost before"]))
+    with pytest.raises(StorageUnavailable):
+        await Metering(faulty, world.gateway, world.clock).step()
+    await settle(world)
+    assert [event["identifier"] for event in world.fake.meter_events] == [job]
+    assert await world.states() == {job: "sent"}
