@@ -5,6 +5,7 @@ Used in model hosts, so that hub traffic neither blocks the service's event loop
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes done and the bytes known to be needed."""
+
+_FOR_NOW = frozenset({408, 425, 429})
+"""Statuses that another try may not get, besides 5xx."""
+_ABOUT_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
+)
+"""Errors of the file system; those of connections are `OSError`s as well."""
 
 
 class ModelUnavailable(Exception):
@@ -66,17 +74,29 @@ def fetch(repo_id: str, cache_dir: str | None, needs: ModelNeeds, progress: Prog
         return folder
     try:
         folder = Path(_snapshot(repo_id, cache_dir, needs, tqdm_class=progress_bar(progress)))
+    except LocalEntryNotFoundError as exc:  # in early versions one of the next kind
+        raise _out_of_reach(repo_id, needs) from exc
     except HfHubHTTPError as exc:
+        status = exc.response.status_code
+        if status in _FOR_NOW or status >= 500:
+            raise ModelUnavailable(
+                f"Hugging Face can't serve {repo_id} at the moment (status {status}). It is tried again in a "
+                "while; until then, copy the model here and set "
+                f"{needs.setting} to its folder.{needs.instead}",
+                retry=True,
+            ) from exc
         raise ModelUnavailable(
             f"Hugging Face refused {repo_id}: check the name in {needs.setting}, and HF_TOKEN if the "
             f"repository is private. ({exc})"
         ) from exc
-    except (LocalEntryNotFoundError, OSError) as exc:
-        raise ModelUnavailable(
-            f"The model {repo_id} is not on disk and Hugging Face can't be reached: connect this machine, or "
-            f"copy the model here and set {needs.setting} to its folder.{needs.instead}",
-            offline=True,
-        ) from exc
+    except OSError as exc:
+        if exc.errno in _ABOUT_THE_DISK:
+            raise ModelUnavailable(
+                f"The model {repo_id} can't be stored ({exc}): make room, or let HF_HOME name a folder that "
+                "can be written. It is tried again in a while.",
+                retry=True,
+            ) from exc
+        raise _out_of_reach(repo_id, needs) from exc
     except Exception as exc:  # the hub's client lets its HTTP library's errors through
         raise ModelUnavailable(
             f"The download of {repo_id} broke off ({type(exc).__name__}: {exc}). It goes on from there in a "
@@ -90,6 +110,14 @@ def fetch(repo_id: str, cache_dir: str | None, needs: ModelNeeds, progress: Prog
             offline=True,
         )
     return folder
+
+
+def _out_of_reach(repo_id: str, needs: ModelNeeds) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"The model {repo_id} is not on disk and Hugging Face can't be reached: connect this machine, or "
+        f"copy the model here and set {needs.setting} to its folder.{needs.instead}",
+        offline=True,
+    )
 
 
 def _snapshot(repo_id: str, cache_dir: str | None, needs: ModelNeeds, **options: Any) -> str:

@@ -18,12 +18,16 @@ COMMIT = "a" * 40
 
 
 class FakeHub:
-    """Serves one repository, `someone/model`. `go_on` lets the second half of `model.bin` through."""
+    """Serves one repository, `someone/model`. `go_on` lets the second half of `model.bin` through.
+
+    The first downloads of a file are answered with `refusals`, each with its status.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.go_on = threading.Event()
         self.served: list[str] = []
+        self.refusals: list[int] = []
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
@@ -37,6 +41,10 @@ class FakeHub:
                 for name, data in self.files.items()
             ]
             self._send(request, json.dumps(rows).encode())
+        elif path.startswith("/someone/model/resolve/") and request.command == "GET" and self.refusals:
+            request.send_response(self.refusals.pop(0))
+            request.send_header("Content-Length", "0")
+            request.end_headers()
         elif path.startswith("/someone/model/resolve/") and path.rpartition("/")[2] in self.files:
             self._send(request, self.files[path.rpartition("/")[2]])
         else:

@@ -66,3 +66,29 @@ async def test_a_hub_out_of_reach_is_told(
     async with open_from_hub(monkeypatch, url, tmp_path) as recognizer:
         with pytest.raises(EngineUnavailable, match="Hugging Face can't be reached"):
             await recognizer.loaded()
+
+
+async def test_a_hub_that_stumbles_is_asked_again(
+    fixture_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = FakeHub(fixture_model)
+    hub.refusals = [503] * len(hub.files)
+    hub.go_on.set()
+    with serve_hub(hub) as url:
+        async with open_from_hub(monkeypatch, url, tmp_path) as recognizer:
+            with pytest.raises(EngineUnavailable, match=r"at the moment \(status 503\)"):
+                await recognizer.loaded()
+            while not await recognizer.ready():  # noqa: ASYNC110  # bounded by the timeout
+                await asyncio.sleep(0.005)
+
+    assert recognizer.model == "someone/model"
+
+
+async def test_a_cache_that_cannot_be_written_is_not_taken_for_a_hub_out_of_reach(
+    fixture_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with serve_hub(FakeHub(fixture_model)) as url:
+        async with open_from_hub(monkeypatch, url, tmp_path / "file" / "cache") as recognizer:
+            with pytest.raises(EngineUnavailable, match=r"can't be stored .*Not a directory"):
+                await recognizer.loaded()
