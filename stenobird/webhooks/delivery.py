@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from stenobird.ports import Clock
     from stenobird.webhooks.post import Answer
 
+UNFORESEEN: Final = "It could not be sent. The operator of this service finds the reason in its log."
 DISABLED: Final = (
     "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
 )
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,13 @@ class WebhookDeliverer:
 
     async def _deliver(self, due: DueDelivery, until: float) -> None:
         try:
-            await self._attempt(due, until)
+            try:
+                await self._attempt(due, until)
+            except StorageUnavailable:
+                raise
+            except Exception as exc:  # noqa: BLE001  # what one receiver does must not end all deliveries
+                _log.error("a webhook failed unexpectedly", id=due.event_id, exc_info=exc)
+                await self._note(due, None, UNFORESEEN)
         except StorageUnavailable as error:
             # What became of it is not known here, so the lease runs out and it is sent again.
             _log.warning("a webhook's outcome waits for the database", id=due.event_id, reason=error.message)
@@ -178,6 +187,3 @@ class WebhookDeliverer:
         if wait is None:
             _log.warning("a webhook is given up", account_id=due.account_id, delivery_id=due.id)
         await self._store.note_failed(due, retry_seconds=wait, status_code=status, error=problem)
-
-
-_log = structlog.get_logger(__name__)

@@ -59,7 +59,8 @@ def asked_seconds(retry_after: str | None, *, now: float) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A year of twenty digits is the latter.
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

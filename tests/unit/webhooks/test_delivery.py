@@ -175,7 +175,16 @@ async def test_a_receiver_down_for_90_hours_leaves_dead_letters_that_a_replay_de
     assert {row.state for row in await world.log()} == {"delivered"}
 
 
-@pytest.mark.parametrize(("asked", "wait"), [("90", 90.0), ("1", 5.0), ("86400", 3600.0), ("soon", 5.0)])
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [
+        ("90", 90.0),
+        ("1", 5.0),
+        ("86400", 3600.0),
+        ("soon", 5.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 5.0),
+    ],
+)
 async def test_a_receiver_may_ask_to_be_called_later(
     world: WebhookWorld, server: RawServer, receiver: Receiver, asked: str, wait: float
 ) -> None:
@@ -185,6 +194,33 @@ async def test_a_receiver_may_ask_to_be_called_later(
     await world.deliverer(chance=chance).step()
     row = await world.only()
     assert (row.state, row.next_attempt_at) == ("pending", world.clock.now + wait)
+
+
+class BrokenSecrets(SqlWebhookSecrets):
+    """Fails for one account in a way that nobody foresaw."""
+
+    broken = "acct_broken"
+
+    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+        if account_id == self.broken:
+            raise ValueError("unforeseen")
+        return await super().signing_secrets(account_id, mode=mode, now=now)
+
+
+async def test_a_delivery_that_breaks_in_a_way_nobody_foresaw_fails_alone(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    broken = BrokenSecrets.broken
+    await world.accounts.create_account(NewAccountRow(broken, broken, "premium", "operator"), by="operator")
+    await world.end_job(server.url(), account_id=broken)
+    await world.end_job(server.url())
+    secrets = BrokenSecrets(world.database, new_secret)
+    deliverer = WebhookDeliverer(world.deliveries, secrets, world.client, world.clock, chance=lambda: 0.5)
+    assert await deliverer.step() == 2
+    assert (await world.only()).state == "delivered"
+    [failed] = await world.log(broken)
+    assert (failed.state, failed.next_attempt_at) == ("pending", world.clock.now + 5.0)
+    assert len(receiver.accepted) == 1
 
 
 # --- crashes ------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ def test_receivers_that_asked_for_the_same_time_are_not_called_at_the_same_momen
         ("9" * 5000, None),
         ("Fri, 99 Foo 9999 99:99:99 GMT", None),
         ("Mon, 01 Jan 0001 00:00:00 +2359", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999999999", None),
         ("١٢٠", None),
     ],
     ids=lambda value: str(value)[:40] if value is not None else "none",
