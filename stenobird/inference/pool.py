@@ -43,10 +43,15 @@ _EXIT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host that is ready can take: requests worked on at once, and more that may be ready in it."""
+    """What a host that is ready can take: requests worked on at once, and more that may be ready in it.
+
+    With `errors_last`, one that has failed a request may fail all that follow, as on CUDA, where a failed
+    kernel breaks the process's context: it is ended, and the request tried again on a new one.
+    """
 
     parallel: int
     ahead: int
+    errors_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class HostPool(ABC):
         self._failed_starts = 0
         self._deaths = 0
         self._stuck = False
+        """Whether we ended the host ourselves: the requests in it are not to blame."""
 
     @abstractmethod
     def _load_request(self) -> Header:
@@ -268,6 +274,9 @@ class HostPool(ABC):
         )
         ticket.blame += 1
         self._try_again(ticket, header["message"])
+        if self._capacity.errors_last and self._host is not None:
+            self._stuck = True
+            self._host.kill()
 
     def _on_state(self, header: Header) -> None:
         if self._failure is not None:

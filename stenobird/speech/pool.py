@@ -108,4 +108,4 @@ class SpeechPool(HostPool):
             f". {self._message}" if self._message else "",
         )
         self.on_loaded(info)
-        return Capacity(info.parallel, info.parallel // info.replicas)
+        return Capacity(info.parallel, info.parallel // info.replicas, errors_last=info.device == "cuda")

@@ -85,12 +85,13 @@ def find_loud(pcm: bytes, state: bytes) -> tuple[bytes, bytes]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run as `stenobird.speech.host_child` runs; `replicas` of the `load` request is obeyed too."""
+    """Run as `stenobird.speech.host_child` runs; `replicas` and `device` of the `load` request are obeyed."""
     channel = join_parent(arguments)
     frame = channel.receive()
     if frame is not None:
         replicas = frame[0]["replicas"]
-        info = EngineInfo("fake", "fake", "cpu", "int8", replicas, replicas, LANGUAGES)
+        device = "cuda" if frame[0]["device"] == "cuda" else "cpu"
+        info = EngineInfo("fake", "fake", device, "int8", replicas, replicas, LANGUAGES)
         Host(channel, ObedientDecoder(), info, find_loud).serve()
     os._exit(0)
 

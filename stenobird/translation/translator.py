@@ -81,7 +81,7 @@ class TranslationPool(HostPool):
             info.threads,
             len(info.languages),
         )
-        return Capacity(parallel=1, ahead=1)
+        return Capacity(parallel=1, ahead=1, errors_last=info.device == "cuda")
 
 
 class HostTranslator:

@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -26,9 +26,13 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def open_pool(
-    *, replicas: int = 1, timeout: float = 60.0, command: Sequence[str] = FAKE_HOST_COMMAND
+    *,
+    replicas: int = 1,
+    timeout: float = 60.0,
+    device: Literal["cpu", "cuda"] = "cpu",
+    command: Sequence[str] = FAKE_HOST_COMMAND,
 ) -> AsyncIterator[SpeechPool]:
-    settings = SpeechSettings(replicas=replicas, window_timeout_seconds=timeout)
+    settings = SpeechSettings(replicas=replicas, window_timeout_seconds=timeout, device=device)
     pool = SpeechPool(settings, clock=SystemClock(), host_command=command)
     async with asyncio.TaskGroup() as tasks:
         keeper = tasks.create_task(pool.run())
@@ -173,6 +177,18 @@ async def test_a_window_that_raises_twice_fails_and_the_host_lives(tmp_path: Pat
         assert await say(pool, f"once {flag} raise") == 1
         assert isinstance(await failure_of(say(pool, "raise")), TranscriptionFailed)
         assert pool.status()["restarts"] == 0
+
+
+async def test_on_a_gpu_whose_errors_last_a_window_that_fails_is_tried_on_a_new_host(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with open_pool(device="cuda", replicas=2) as pool:
+        windows = [say(pool, f"once {flag} raise", job="bad"), *(say(pool, job="good") for _ in range(4))]
+
+        assert len(await asyncio.gather(*windows)) == 5
+        assert pool.status()["restarts"] == 1
+        assert isinstance(await failure_of(say(pool, "raise")), TranscriptionFailed)
+        assert await say(pool) == 0
 
 
 async def test_a_host_that_ends_while_it_starts_is_an_engine_that_is_unavailable() -> None:
