@@ -19,6 +19,7 @@ from stenobird.speech.protocol import EngineInfo, WindowRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stenobird.inference.frames import Header
     from stenobird.speech.protocol import DecodedWindow
 
 CUDA_BATCH = 16
@@ -149,8 +150,12 @@ class Host:
     def _find_activity(self) -> None:
         while True:
             request_id, state, pcm = self._activity.get()
-            after, probabilities = self._find_speech(pcm, state)
-            self._channel.send({"type": "vad", "id": request_id}, after + probabilities)
+            try:
+                after, probabilities = self._find_speech(pcm, state)
+            except Exception as exc:  # noqa: BLE001  # as for windows: without this thread, no audio gets on
+                self._channel.send(_error(request_id, exc))
+            else:
+                self._channel.send({"type": "vad", "id": request_id}, after + probabilities)
 
     def _decode(self) -> None:
         size = self._info.parallel // self._info.replicas
@@ -170,12 +175,14 @@ class Host:
                 for item in batch:  # out of memory, or one bad window: alone, each may do better
                     self._answer([item])
                 return
-            self._channel.send(
-                {"type": "error", "id": batch[0][0], "message": f"{type(exc).__name__}: {exc}"}
-            )
+            self._channel.send(_error(batch[0][0], exc))
             return
         for (request_id, _), window in zip(batch, decoded, strict=True):
             self._channel.send(window.to_header(request_id))
+
+
+def _error(request_id: int, exc: Exception) -> Header:
+    return {"type": "error", "id": request_id, "message": f"{type(exc).__name__}: {exc}"}
 
 
 def main(arguments: Sequence[str]) -> None:

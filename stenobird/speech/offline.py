@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.protocol import DecodedWindow
-from stenobird.speech.segments import is_spoken
+from stenobird.speech.segments import HANDOVER_FROM, is_spoken
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class PocketsphinxDecoder:
         self._decoder.end_utt()
         origin = request.start_sample / SAMPLE_RATE
         limit = origin + len(request.pcm) / SAMPLE_RATE
+        first_end = origin + HANDOVER_FROM * (limit - origin)
         words = []
         for found in self._decoder.seg() or ():
             if found.word.startswith(("<", "[", "+")):
@@ -69,7 +70,7 @@ class PocketsphinxDecoder:
             words.append(Word(round(start, 3), round(end, 3), text, round(min(1.0, probability), 4)))
         speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
         resume = None
-        if request.unfinished_tail and len(words) > 1:
+        if request.unfinished_tail and len(words) > 1 and words[-1].start >= first_end:
             # The cut may have split the last word: the next window hears it whole.
             resume = round(words.pop().start * SAMPLE_RATE)
         segments = tuple(

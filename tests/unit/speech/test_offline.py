@@ -59,6 +59,18 @@ def test_a_word_split_by_the_cut_is_left_to_the_next_window(
     assert "".join(s.text for s in whole.segments).startswith("".join(s.text for s in cut.segments))
 
 
+def test_a_last_word_in_the_first_part_of_a_window_is_not_left_to_the_next(
+    decoder: PocketsphinxDecoder, window: WindowRequest
+) -> None:
+    pcm = np.concatenate([window.pcm, np.zeros(6 * SAMPLE_RATE, np.int16)])
+    (decoded,) = decoder.decode([replace(window, pcm=pcm, unfinished_tail=True)])
+
+    words = [word for segment in decoded.segments for word in segment.words]
+    assert len(words) > 1
+    assert words[-1].start < 3 + 0.4 * 8
+    assert decoded.resume_sample is None
+
+
 def test_silence_says_nothing(decoder: PocketsphinxDecoder) -> None:
     silence = WindowRequest(np.zeros(SAMPLE_RATE, np.int16), 0, (), "en")
 

@@ -179,6 +179,14 @@ async def test_a_window_that_raises_twice_fails_and_the_host_lives(tmp_path: Pat
         assert pool.status()["restarts"] == 0
 
 
+async def test_audio_whose_speech_cannot_be_found_fails_and_the_host_lives() -> None:
+    async with open_pool() as pool:
+        broken = pool.find_speech("bad", np.zeros(3, np.uint8).view(np.int8), b"")
+        assert isinstance(await failure_of(broken), TranscriptionFailed)
+        assert len((await pool.find_speech("good", tone(0.1), b""))[0]) > 0
+        assert pool.status()["restarts"] == 0
+
+
 async def test_on_a_gpu_whose_errors_last_a_window_that_fails_is_tried_on_a_new_host(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
