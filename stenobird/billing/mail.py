@@ -58,13 +58,14 @@ class SMTPMailer:
     async def send(self, to: str, subject: str, text: str) -> None:
         """Send a mail; waits for the server in a thread, 20 seconds for each of its answers at most."""
         message = EmailMessage()
-        message["From"] = self.sender
-        message["To"] = to
-        message["Subject"] = subject
-        message.set_content(text)
         try:
+            message["From"] = self.sender
+            message["To"] = to
+            message["Subject"] = subject
+            message.set_content(text)
             await asyncio.to_thread(self._deliver, message)
-        except (OSError, smtplib.SMTPException) as exc:
+        except (OSError, smtplib.SMTPException, ValueError) as exc:
+            # The last one is said of an address with a line break, and of what the server can't be told.
             _log.warning("a mail could not be sent", server=self.host, reason=type(exc).__name__)
             raise BillingUnavailable("The mail could not be sent. Try again later.") from exc
 

@@ -65,6 +65,10 @@ class BillingWorker:
             except StorageUnavailable as error:
                 _log.warning("billing waits for the database", reason=error.message)
                 busy = False
+            except Exception as exc:  # noqa: BLE001  # whatever Stripe says, the service goes on
+                # What it was about is leased, so it comes again later, and not at once.
+                _log.error("billing failed unexpectedly", exc_info=exc)
+                busy = False
             if not busy:
                 try:
                     async with asyncio.timeout(POLL_SECONDS):
