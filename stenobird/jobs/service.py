@@ -272,12 +272,18 @@ class JobService:
         return job, await self.transcript_of(job)
 
     async def transcript_of(self, job: JobRecord) -> Transcript:
-        """Return what a job has heard so far, built from its events."""
+        """Return what a job has heard so far, built from its events.
+
+        Raises `TranscriptNotFound` for a job that was removed since it was looked up: half of its text must
+        not pass for all of it.
+        """
         rows: list[EventRow] = []
         seq = 0
         while page := await self._store.events_after(job.id, seq, limit=RESULT_PAGE):
             rows += (row for row in page if row.event == "transcript")
             seq = page[-1].seq
+        if seq < job.last_seq:
+            raise TranscriptNotFound
         return build_transcript(job, rows)
 
     async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
@@ -433,7 +439,7 @@ def _read_cursor(cursor: str) -> tuple[float, str]:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created_at, _, job_id = text.partition(" ")
         before = float(created_at)
-        if math.isfinite(before):
+        if math.isfinite(before) and "\0" not in job_id:
             return before, job_id
     except (binascii.Error, UnicodeError, ValueError):
         # Not ours either way: told below.
