@@ -26,7 +26,7 @@ from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness, WebServices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from stenobird.bootstrap import Services
     from stenobird.config import Settings
@@ -199,18 +199,32 @@ async def _readiness(services: Services) -> Readiness:
 async def _keep_retention(services: Services) -> None:
     clock = SystemClock()
     while True:
-        try:
-            before = clock.time() - services.settings.retention_days * 86_400
-            purged = await services.jobs.purge(older_than=before)
-            await services.uploads.sweep()
-            if purged:
-                _log.info("removed transcripts past their retention", jobs=len(purged))
-            await services.storage.accounts.sweep_deleted()
-            await services.storage.idempotency.purge()
-            await services.storage.deliveries.purge(settled_before=before)
-        except StorageUnavailable as error:
-            _log.warning("retention waits", reason=error.message)
+        await remove_expired(services, now=clock.time())
         await clock.sleep(RETENTION_SECONDS)
+
+
+async def remove_expired(services: Services, *, now: float) -> None:
+    """Remove what is past its retention, each kind by itself: one that can't be removed now waits alone."""
+    before = now - services.settings.retention_days * 86_400
+
+    async def purge_transcripts() -> None:
+        if purged := await services.jobs.purge(older_than=before):
+            _log.info("removed transcripts past their retention", jobs=len(purged))
+
+    removals: dict[str, Callable[[], Awaitable[object]]] = {
+        "transcripts": purge_transcripts,
+        "uploads": services.uploads.sweep,
+        "deleted accounts": services.storage.accounts.sweep_deleted,
+        "idempotency keys": services.storage.idempotency.purge,
+        "webhook deliveries": lambda: services.storage.deliveries.purge(settled_before=before),
+    }
+    for what, remove in removals.items():
+        try:
+            await remove()
+        except StorageUnavailable as error:
+            _log.warning("retention waits", what=what, reason=error.message)
+        except Exception as exc:  # noqa: BLE001  # a folder that can't be read must not end the service
+            _log.error("retention failed", what=what, exc_info=exc)
 
 
 def _listen(host: str, port: int) -> socket.socket:
