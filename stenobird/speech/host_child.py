@@ -62,7 +62,7 @@ def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDeco
     import ctranslate2  # noqa: PLC0415
 
     from stenobird.speech.decoder import WhisperDecoder  # noqa: PLC0415
-    from stenobird.speech.models import resolve  # noqa: PLC0415
+    from stenobird.speech.models import resolve, translates  # noqa: PLC0415
 
     device = load["device"]
     if device == "auto":
@@ -91,6 +91,7 @@ def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDeco
         parallel=CUDA_BATCH if device == "cuda" else replicas,
         languages=decoder.languages,
         fixture=files.fixture,
+        translates=translates(files.name),
     )
 
 

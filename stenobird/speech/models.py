@@ -5,6 +5,7 @@ Runs in the speech host, so that hub traffic neither blocks the service's event 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,14 @@ def find_on_disk(model: str, *, device: str, cache_dir: str | None = None) -> Mo
         return _from_folder(place)
     folder = find_cached(place, cache_dir, _NEEDS)
     return None if folder is None else ModelFiles(folder, name)
+
+
+def translates(name: str) -> bool:
+    """Whether a model of this name was trained to translate: large-v3-turbo and distilled models were not.
+
+    Told to, they write what is spoken as it is spoken.
+    """
+    return re.search(r"turbo|distil", name, re.IGNORECASE) is None
 
 
 def _locate(model: str, device: str) -> tuple[str, Path | str]:

@@ -151,7 +151,8 @@ class EngineInfo:
     """What the host has loaded. `languages` are ISO 639-1 codes; a single one needs no detection.
 
     `degraded` says why the engine is not the one that was wished for. `parallel` is how many windows are
-    decoded at once: replicas on CPU, the batch on CUDA.
+    decoded at once: replicas on CPU, the batch on CUDA. `translates` is false for models that write every
+    language as it is spoken, whatever the task.
     """
 
     engine: str
@@ -163,6 +164,7 @@ class EngineInfo:
     languages: tuple[str, ...]
     fixture: bool = False
     degraded: str | None = None
+    translates: bool = True
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> EngineInfo:

@@ -347,6 +347,17 @@ class WhisperRecognizer:
                 f'The speech model {self.model} does not know the language "{options.language}". '
                 f"Leave language out, or use one of: {', '.join(known)}."
             )
+        info = self._pool.info
+        if (
+            info is not None
+            and not info.translates
+            and options.task == "translate"
+            and options.language != "en"
+        ):
+            raise InvalidRequest(
+                f"The speech model {self.model} writes every language as it is spoken and can't translate. "
+                "Leave task out; the operator can choose a model that translates, such as large-v3."
+            )
 
     async def loaded(self) -> EngineInfo:
         """Wait for the engine. Raises `EngineUnavailable` when it can't be loaded."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.inference.hub import ModelUnavailable, progress_bar
-from stenobird.speech.models import AUTO_MODELS, FIXTURE_NAME, ModelFiles, resolve
+from stenobird.speech.models import AUTO_MODELS, FIXTURE_NAME, ModelFiles, resolve, translates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,3 +105,17 @@ def test_the_progress_bar_reports_bytes_and_nothing_else() -> None:
         received.update(60)
 
     assert reports == [(40, 100), (100, 100)]
+
+
+@pytest.mark.parametrize(
+    ("name", "able"),
+    [
+        ("base", True),
+        ("large-v3", True),
+        ("large-v3-turbo", False),
+        ("deepdml/faster-whisper-large-v3-turbo-ct2", False),
+        ("distil-large-v3", False),
+    ],
+)
+def test_models_that_were_not_trained_to_translate_are_known(name: str, able: bool) -> None:
+    assert translates(name) is able

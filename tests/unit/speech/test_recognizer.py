@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint
 from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
+from stenobird.speech.pool import SpeechPool
+from stenobird.speech.protocol import EngineInfo
 from stenobird.testing.speech import decode_clip
 from stenobird.testing.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
 from stenobird.testing.wer import word_error_rate
@@ -279,3 +282,18 @@ async def test_whisper_without_a_model_says_what_to_do(
     async with open_recognizer(settings, clock=SystemClock()) as recognizer:
         with pytest.raises(EngineUnavailable, match="set STENOBIRD_MODEL to its folder"):
             await recognizer.loaded()
+
+
+async def test_a_model_that_cannot_translate_is_not_asked_to() -> None:
+    settings = SpeechSettings()
+    pool = SpeechPool(settings, clock=SystemClock())
+    async with asyncio.TaskGroup() as tasks:
+        recognizer = WhisperRecognizer(pool, settings, tasks)
+        languages = ("de", "en")
+        recognizer.check(RecognitionOptions(task="translate"))
+        pool.info = EngineInfo("whisper", "turbo", "cuda", "float16", 1, 16, languages, translates=False)
+
+        with pytest.raises(InvalidRequest, match="can't translate"):
+            recognizer.check(RecognitionOptions(task="translate"))
+        recognizer.check(RecognitionOptions(task="translate", language="en"))
+        recognizer.check(RecognitionOptions())
