@@ -285,7 +285,8 @@ def _answer_head(response: EgressResponse) -> bytes:
     lines += [f"{name}: {value}" for name, value in response.header_pairs if name not in dropped]
     if response.status not in {204, 304}:
         lines.append("transfer-encoding: chunked")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    # As the server wrote them: values that are UTF-8 were read as such.
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 async def _read_head(stream: SocketStream) -> _Head:

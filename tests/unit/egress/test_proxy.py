@@ -53,6 +53,10 @@ async def echo(request: RawRequest, stream: SocketStream) -> None:
         await stream.send(
             b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"
         )
+    elif request.target == "/letters":
+        await stream.send(
+            b"HTTP/1.1 302 Found\r\nLocation: /" + "café".encode() + b"\r\nContent-Length: 0\r\n\r\n"
+        )
     elif request.target == "/half":
         await stream.send(answer(200, b"half", {"Content-Length": "8"}))
         await stream.aclose()
@@ -106,6 +110,13 @@ async def test_compressed_answers_and_repeated_headers_arrive_whole(proxy: Egres
     async with open_server(echo) as server, child(proxy) as browser:
         assert (await browser.get(server.url("/zipped"))).text == "plain"
         assert (await browser.get(server.url("/cookies"))).headers.get_list("set-cookie") == ["a=1", "b=2"]
+
+
+async def test_headers_of_an_answer_keep_their_bytes(proxy: EgressProxy) -> None:
+    async with open_server(echo) as server, child(proxy) as browser:
+        response = await browser.get(server.url("/letters"))
+
+    assert (b"location", "/café".encode()) in response.headers.raw
 
 
 async def test_answer_that_breaks_off_looks_broken_to_the_child(proxy: EgressProxy) -> None:
