@@ -134,7 +134,7 @@ def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
 
 
 def _port_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from stenobird.cli.plain import plain
 from stenobird.client import (
     DoneEvent,
     ErrorEvent,
@@ -70,9 +71,8 @@ class LiveTranscript:
             self._line("[green]found[/green] ", f"{found} ({event.source.get('technique')})")
 
     def _line(self, label: str, text: str) -> None:
-        # Text of the outside world is printed as it is, never as markup.
         self._console.print(label, end="", highlight=False)
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(plain(text), highlight=False)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from stenobird.bootstrap import open_finder
+from stenobird.cli.plain import plain
 from stenobird.config import Settings
 from stenobird.errors import StenobirdError
 
@@ -29,7 +30,8 @@ def resolve(url: str, *, as_json: bool) -> None:
     async def report(verdict: Verdict) -> None:
         verdicts.append(verdict)
         if not as_json:
-            console.print(f"[dim]{verdict.stage}[/dim] {verdict.outcome}: {verdict.message}", highlight=False)
+            console.print(f"[dim]{verdict.stage}[/dim] ", end="", highlight=False)
+            console.print(plain(f"{verdict.outcome}: {verdict.message}"), highlight=False)
 
     async def run() -> AudioSource:
         async with open_finder(Settings()) as finder:
@@ -59,13 +61,13 @@ def resolve(url: str, *, as_json: bool) -> None:
 
 def _show(source: AudioSource) -> None:
     console = Console()
-    console.print(source.media_url, style="bold", highlight=False, soft_wrap=True)
+    console.print(plain(source.media_url, "bold"), soft_wrap=True)
     if source.title:
-        console.print(source.title, highlight=False)
-    console.print(f"{source.technique}: {source.reason}", style="dim", highlight=False)
+        console.print(plain(source.title))
+    console.print(plain(f"{source.technique}: {source.reason}", "dim"))
     for candidate in source.candidates:
         if candidate.rejected:
-            console.print(f"  not {candidate.url}: {candidate.rejected}", style="dim", highlight=False)
+            console.print("  ", plain(f"not {candidate.url}: {candidate.rejected}", "dim"), sep="")
 
 
 def _candidate(candidate: Any) -> dict[str, Any]:

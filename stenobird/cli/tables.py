@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from stenobird.cli.plain import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,8 +34,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         pad_edge=False,
     )
     for row in found:
-        # Names are the outside world's: never markup.
-        table.add_row(*(console.render_str(cell, markup=False, highlight=False) for cell in row))
+        table.add_row(*(plain(cell) for cell in row))
     console.print(table)
 
 

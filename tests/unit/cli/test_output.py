@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from stenobird.cli import main
-from stenobird.cli.doctor import setting_findings
+from stenobird.cli.doctor import _port_free, setting_findings
+from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client
+from stenobird.cli.resolve import _show
 from stenobird.cli.tables import print_table
 from stenobird.cli.transcribe import _check_output, _write_whole
+from stenobird.client.model import parse_event
 from stenobird.serving import SERVER_FILE
+from stenobird.sources import AudioSource, Candidate
 from stenobird.testing.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
@@ -50,6 +55,45 @@ def test_table_on_a_narrow_terminal_cuts_nothing_off() -> None:
     assert "…" not in printed
     assert "[bold]" in printed.replace(" ", "").replace("\n", "")
     assert printed.count("long") == 9
+
+
+def test_resolve_prints_what_it_found_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "https://example.com/[a]/x.mp3"
+    rejected = Candidate("https://example.com/[/b].mp3", "page.link", rejected="a [trailer] :bell:")
+    _show(
+        AudioSource(
+            url,
+            url,
+            url,
+            "page",
+            "the [player]",
+            title="[Bonus] Ep. 5\x1b]0;x\x07[/b]",
+            candidates=(rejected,),
+        )
+    )
+
+    assert capsys.readouterr().out.splitlines() == [
+        url,
+        "[Bonus] Ep. 5]0;x[/b]",
+        "page: the [player]",
+        "  not https://example.com/[/b].mp3: a [trailer] :bell:",
+    ]
+
+
+def test_words_of_a_transcript_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"id": "tr_1", "text": " at 5:100:3 \x1b[2J[/b]", "chunk_index": 0, "start": 61.0, "end": 62.0}
+    with LiveTranscript() as live:
+        live.show(parse_event("transcript", 1, said))
+
+    assert capsys.readouterr().err.strip() == "1:01 at 5:100:3 [2J[/b]"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_doctor_looks_for_a_free_port_on_addresses_of_both_kinds(host: str) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    assert _port_free(host, 0)
 
 
 @pytest.fixture

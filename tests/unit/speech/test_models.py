@@ -117,5 +117,5 @@ def test_the_progress_bar_reports_bytes_and_nothing_else() -> None:
         ("distil-large-v3", False),
     ],
 )
-def test_models_that_were_not_trained_to_translate_are_known(name: str, able: bool) -> None:
+def test_models_that_were_not_trained_to_translate_are_known(name: str, *, able: bool) -> None:
     assert translates(name) is able
