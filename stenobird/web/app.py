@@ -101,7 +101,7 @@ def create_probe_app(services: WebServices) -> Starlette:
     """Return the application of a worker, which only says how it is: `/healthz`, `/readyz`, `/metrics`."""
     app = Starlette(
         routes=operations.probe_routes(),
-        middleware=[Middleware(UnexpectedErrors)],
+        middleware=[Middleware(RequestContext, metrics=services.metrics), Middleware(UnexpectedErrors)],
         exception_handlers=exception_handlers(),
     )
     app.state.services = services
