@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_SECONDS: Final = 30
 READERS: Final = 8
 POOL_SIZE: Final = 10
+HIDE_PARAMETERS: Final = True
+"""Keeps what a statement carried (webhook secrets, addresses, words) out of errors, and so out of logs."""
 
 MIGRATION_LOCK: Final = 7_205_110_001
 QUEUE_LOCK: Final = 7_205_110_002
@@ -148,12 +150,19 @@ def _upgrade(connection: Connection) -> None:
     # Alembic is needed at start-up only, and importing it costs more than the migration check.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "stenobird.storage:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as exc:
+        raise ConfigurationError(
+            f"The database is not one that this version of Stenobird knows ({exc}). If a newer version has "
+            "used it, run that one, or go back to a backup from before it."
+        ) from exc
 
 
 def _connect(url: str) -> Database:
@@ -165,7 +174,13 @@ def _connect(url: str) -> Database:
         if parsed.drivername == "sqlite+aiosqlite":
             return _connect_sqlite(url, parsed.database)
         if parsed.drivername == "postgresql+asyncpg":
-            engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+            engine = create_async_engine(
+                url,
+                pool_size=POOL_SIZE,
+                max_overflow=POOL_SIZE,
+                pool_pre_ping=True,
+                hide_parameters=HIDE_PARAMETERS,
+            )
             return Database(engine, engine)
     except (NoSuchModuleError, ModuleNotFoundError) as exc:
         raise ConfigurationError(f"The driver {parsed.drivername} is not installed.") from exc
@@ -183,8 +198,12 @@ def _connect_sqlite(url: str, file: str | None) -> Database:
         # Asked here, because the driver's thread outlives a connection that could not be opened.
         raise ConfigurationError(f"The folder {folder} of the database is missing or can't be written.")
     arguments = {"timeout": BUSY_TIMEOUT_SECONDS}
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
-    reader = create_async_engine(url, pool_size=READERS, max_overflow=0, connect_args=arguments)
+    writer = create_async_engine(
+        url, pool_size=1, max_overflow=0, connect_args=arguments, hide_parameters=HIDE_PARAMETERS
+    )
+    reader = create_async_engine(
+        url, pool_size=READERS, max_overflow=0, connect_args=arguments, hide_parameters=HIDE_PARAMETERS
+    )
     _configure_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
     _configure_sqlite(reader, begin="BEGIN", query_only=True)
     return Database(writer, reader)

@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.lock import locked_data_folder
+from stenobird.storage.schema import webhook_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +104,20 @@ def test_a_data_folder_that_can_not_be_written_says_what_to_set(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="STENOBIRD_DATA_DIR"), locked_data_folder(tmp_path / "file"):
         pass
+
+
+async def test_a_database_of_a_newer_version_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database, database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="newer version"):
+        async with open_database(sqlite_url(tmp_path)):
+            pass
+
+
+async def test_an_error_of_the_database_does_not_tell_what_was_written(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        row = {"account_id": "acct_1", "mode": "live", "secret": "whsec_secret", "created_at": 1.0}
+        with pytest.raises(IntegrityError) as refused:
+            async with database.write() as connection:
+                await connection.execute(insert(webhook_secrets), [row, row])
+    assert "whsec_secret" not in str(refused.value)

@@ -1,0 +1,33 @@
+"""What the log says, and what it never says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own: logging is set up for all of it.
+BROKEN_REQUEST = """
+import sys
+import structlog
+from stenobird.config import Settings
+from stenobird.logs import configure_logging
+
+def answer(authorization):
+    raise ValueError("nobody foresaw this")
+
+configure_logging(Settings(log_format=sys.argv[1]))
+try:
+    answer("Bearer sb_live_" + "x" * 3 + "secret")
+except ValueError:
+    structlog.get_logger("test").exception("unexpected error")
+"""
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_shows_no_variables_since_keys_are_among_them(log_format: str) -> None:
+    command = [sys.executable, "-c", BROKEN_REQUEST, log_format]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    assert "nobody foresaw this" in said
+    assert "sb_live_xxxsecret" not in said
