@@ -101,6 +101,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(
+        "ix_jobs_account_open",
+        "jobs",
+        ["account_id", "completed_at"],
+        unique=False,
+        sqlite_where=sa.text("completed_at IS NULL"),
+        postgresql_where=sa.text("completed_at IS NULL"),
+    )
+    op.create_index(
         op.f("ix_jobs_account_id_created_at_id"), "jobs", ["account_id", "created_at", "id"], unique=False
     )
     op.create_index(op.f("ix_jobs_completed_at"), "jobs", ["completed_at"], unique=False)
