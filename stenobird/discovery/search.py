@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.parser import ParseFailed
 from stenobird.discovery.rungs import Document, EpisodeFacts
+from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
     ConnectFailed,
     DestinationForbidden,
@@ -150,14 +151,16 @@ class Search:
     async def _open(self, url: str, headers: Mapping[str, str], *, referer: str | None) -> Opened:
         response = await self._client.open(
             urls.for_request(url),
-            headers=headers,
-            byte_range=(0, PREVIEW_BYTES - 1 if self.preview else None),
-            referer=referer,
+            RequestOptions(
+                headers=headers, byte_range=(0, PREVIEW_BYTES - 1 if self.preview else None), referer=referer
+            ),
         )
         if response.status == 416 and response.total_bytes != 0:
             # The server can't serve this range of something that is not empty: it can't serve ranges.
             await response.aclose()
-            response = await self._client.open(urls.for_request(url), headers=headers, referer=referer)
+            response = await self._client.open(
+                urls.for_request(url), RequestOptions(headers=headers, referer=referer)
+            )
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):
@@ -188,7 +191,8 @@ class Search:
                 f"More than {MAX_DOCUMENTS} documents were fetched; the search stops here."
             )
         response = await self._client.open(
-            urls.for_request(url), method=method, headers=headers, content=content, decode=True
+            urls.for_request(url),
+            RequestOptions(method=method, headers=headers, content=content, decode=True),
         )
         try:
             document = await self._document(url, response, max_bytes)

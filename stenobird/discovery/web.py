@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from stenobird.egress.client import PLAIN_GET
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from stenobird.egress.client import RequestOptions
 
 
 class WebResponse(Protocol):
@@ -33,15 +37,5 @@ class WebResponse(Protocol):
 class WebClient(Protocol):
     """Opens public URLs only, redirects followed; what is not public is `DestinationForbidden`."""
 
-    async def open(
-        self,
-        url: str,
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        byte_range: tuple[int, int | None] | None = None,
-        referer: str | None = None,
-        decode: bool = False,
-    ) -> WebResponse:
+    async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> WebResponse:
         """Return the open answer, whatever its status. Raises `EgressError`."""

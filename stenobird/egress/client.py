@@ -21,7 +21,6 @@ from stenobird.egress.cookies import HopCookies
 from stenobird.egress.resolver import SystemResolver
 from stenobird.egress.response import (
     MEDIA_LIMITS,
-    PAGE_LIMITS,
     EgressResponse,
     FetchLimits,
     Redirect,
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEDIA_LIMITS",
-    "PAGE_LIMITS",
+    "PLAIN_GET",
     "EgressClient",
     "EgressResponse",
     "FetchLimits",
-    "FetchedDocument",
     "Redirect",
+    "RequestOptions",
 ]
 
 MAX_REDIRECTS = 10
@@ -84,13 +83,29 @@ _DRAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedDocument:
-    """A whole answer. `status` may be any; `headers` has lower-case names; `body` is decompressed."""
+class RequestOptions:
+    """What is asked for besides the URL.
 
-    status: int
-    headers: Mapping[str, str]
-    final_url: str
-    body: bytes
+    `byte_range` is first and last byte, both included; the server may ignore it (see
+    `EgressResponse.offset`). `if_range` counts with it only. `decode` offers gzip and deflate; an answer that
+    is compressed unasked is decompressed all the same. After 403 or 406, a GET is sent once more as a browser
+    would, with `referer`, unless `browser_retry` is off. A redirect to another origin drops all of `headers`
+    that could be credentials.
+    """
+
+    method: str = "GET"
+    headers: Mapping[str, str] | None = None
+    content: bytes | None = None
+    byte_range: tuple[int, int | None] | None = None
+    if_range: str | None = None
+    referer: str | None = None
+    decode: bool = False
+    browser_retry: bool = True
+    follow_redirects: bool = True
+    limits: FetchLimits = MEDIA_LIMITS
+
+
+PLAIN_GET = RequestOptions()
 
 
 @dataclass(slots=True)
@@ -154,79 +169,24 @@ class EgressClient:
         if self._own_resolver is not None:
             await self._own_resolver.aclose()
 
-    async def open(
-        self,
-        url: str,
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        byte_range: tuple[int, int | None] | None = None,
-        if_range: str | None = None,
-        referer: str | None = None,
-        decode: bool = False,
-        browser_retry: bool = True,
-        follow_redirects: bool = True,
-        limits: FetchLimits = MEDIA_LIMITS,
-    ) -> EgressResponse:
+    async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> EgressResponse:
         """Send the request, follow at most ten redirects, and return the open answer, whatever its status.
 
-        `byte_range` is first and last byte, both included; the server may ignore it (see
-        `EgressResponse.offset`). `decode` offers gzip and deflate; an answer that is compressed unasked is
-        decompressed all the same. After 403 or 406, a GET is sent once more as a browser would, with
-        `referer`, unless `browser_retry` is off. A redirect to another origin drops all of `headers` that
-        could be credentials. Raises `EgressError`.
+        Raises `EgressError`.
         """
-        sent = {"user-agent": USER_AGENT, "accept": "*/*"}
-        sent |= {name.lower(): value for name, value in (headers or {}).items() if name.lower() not in _OURS}
-        sent["accept-encoding"] = "gzip, deflate" if decode else "identity"
-        if byte_range is not None:
-            first, last = byte_range
-            sent["range"] = f"bytes={first}-{'' if last is None else last}"
-            if if_range is not None:
-                sent["if-range"] = if_range
+        limits = options.limits
+        sent = _headers(options)
         deadline = None if limits.total_seconds is None else self._monotonic() + limits.total_seconds
-        first_try = _Exchange(self._check(url), method.upper(), sent, content, deadline)
-        response = await self._follow(first_try, follow_redirects=follow_redirects, limits=limits)
-        if response.status in {403, 406} and browser_retry and first_try.method == "GET":
+        first_try = _Exchange(self._check(url), options.method.upper(), sent, options.content, deadline)
+        response = await self._follow(first_try, options)
+        if response.status in {403, 406} and options.browser_retry and first_try.method == "GET":
             await response.aclose()
             as_browser = sent | {"user-agent": BROWSER_USER_AGENT, "accept-language": "en,*;q=0.5"}
-            if referer is not None:
-                as_browser.setdefault("referer", referer)
-            second_try = _Exchange(self._check(url), "GET", as_browser, content, deadline)
-            response = await self._follow(second_try, follow_redirects=follow_redirects, limits=limits)
+            if options.referer is not None:
+                as_browser.setdefault("referer", options.referer)
+            second_try = _Exchange(self._check(url), "GET", as_browser, options.content, deadline)
+            response = await self._follow(second_try, options)
         return response
-
-    async def fetch(
-        self,
-        url: str,
-        *,
-        max_bytes: int,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        decode: bool = True,
-        browser_retry: bool = False,
-        follow_redirects: bool = True,
-        limits: FetchLimits = PAGE_LIMITS,
-    ) -> FetchedDocument:
-        """Return the whole answer, whatever its status.
-
-        Raises `EgressError`; `ResponseTooLarge` past `max_bytes`.
-        """
-        response = await self.open(
-            url,
-            method=method,
-            headers=headers,
-            content=content,
-            decode=decode,
-            browser_retry=browser_retry,
-            follow_redirects=follow_redirects,
-            limits=limits,
-        )
-        async with response:
-            body = await response.read(max_bytes)
-        return FetchedDocument(response.status, response.headers, response.final_url, body)
 
     def _check(self, url: str) -> PublicURL:
         try:
@@ -234,17 +194,15 @@ class EgressClient:
         except InvalidURL as exc:
             raise DestinationForbidden(exc.message) from exc
 
-    async def _follow(
-        self, exchange: _Exchange, *, follow_redirects: bool, limits: FetchLimits
-    ) -> EgressResponse:
+    async def _follow(self, exchange: _Exchange, options: RequestOptions) -> EgressResponse:
         hops: list[Redirect] = []
         seen = {exchange.step}
         while True:
-            response = await self._send(exchange, limits)
+            response = await self._send(exchange, options.limits)
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(_drop, response, exchange.url.host)
                 location = _location(response)
-                if follow_redirects and response.status in _REDIRECTS and location:
+                if options.follow_redirects and response.status in _REDIRECTS and location:
                     hops.append(Redirect(str(exchange.url), response.status))
                     if len(hops) > MAX_REDIRECTS:
                         raise ResponseBroken(
@@ -264,7 +222,7 @@ class EgressClient:
                     response,
                     exchange.url,
                     redirects=tuple(hops),
-                    limits=limits,
+                    limits=options.limits,
                     deadline=exchange.deadline,
                     monotonic=self._monotonic,
                 )
@@ -356,6 +314,20 @@ class EgressClient:
             await _drop(response, url.host)
             raise ResponseBroken(f"{url.host} answered with more than {MAX_HEADERS} headers.")
         return response
+
+
+def _headers(options: RequestOptions) -> dict[str, str]:
+    sent = {"user-agent": USER_AGENT, "accept": "*/*"}
+    sent |= {
+        name.lower(): value for name, value in (options.headers or {}).items() if name.lower() not in _OURS
+    }
+    sent["accept-encoding"] = "gzip, deflate" if options.decode else "identity"
+    if options.byte_range is not None:
+        first, last = options.byte_range
+        sent["range"] = f"bytes={first}-{'' if last is None else last}"
+        if options.if_range is not None:
+            sent["if-range"] = options.if_range
+    return sent
 
 
 def _location(response: httpcore.Response) -> str | None:

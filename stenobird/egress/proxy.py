@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 
 import anyio
 
+from stenobird.egress.client import RequestOptions
 from stenobird.egress.loopback import loopback_server
 from stenobird.egress.response import FetchLimits
 from stenobird.egress.transport import translated
@@ -254,13 +255,15 @@ class EgressProxy:
         }
         response = await self._client.open(
             head.target,
-            method=head.method,
-            headers=headers,
-            content=content,
-            decode="gzip" in headers.get("accept-encoding", ""),
-            browser_retry=False,
-            follow_redirects=False,
-            limits=FetchLimits(idle_seconds=self._idle_seconds, total_seconds=self._total_seconds),
+            RequestOptions(
+                method=head.method,
+                headers=headers,
+                content=content,
+                decode="gzip" in headers.get("accept-encoding", ""),
+                browser_retry=False,
+                follow_redirects=False,
+                limits=FetchLimits(idle_seconds=self._idle_seconds, total_seconds=self._total_seconds),
+            ),
         )
         async with response:
             await stream.send(_answer_head(response))

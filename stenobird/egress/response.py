@@ -44,11 +44,6 @@ class FetchLimits:
 MEDIA_LIMITS = FetchLimits()
 """For downloads that may take hours, as long as they move."""
 
-PAGE_LIMITS = FetchLimits(
-    headers_seconds=20.0, idle_seconds=15.0, total_seconds=45.0, max_body_bytes=32 * 1024**2
-)
-"""For pages, feeds, playlists and API look-ups."""
-
 
 @dataclass(frozen=True, slots=True)
 class Redirect:

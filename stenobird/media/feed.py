@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
     AudioTooLarge,
     AudioUnreachable,
@@ -109,10 +110,12 @@ class HTTPOrigin:
         """Send a GET as the source's server wants it."""
         return await self._client.open(
             url,
-            headers=source.request_headers,
-            byte_range=(first, last),
-            if_range=if_range,
-            referer=source.page_url,
+            RequestOptions(
+                headers=source.request_headers,
+                byte_range=(first, last),
+                if_range=if_range,
+                referer=source.page_url,
+            ),
         )
 
 

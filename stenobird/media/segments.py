@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
@@ -65,7 +66,7 @@ class Fetcher:
         }
         wanted = None if byte_range is None else (byte_range.start, byte_range.end - 1)
         response = await self._client.open(
-            url, headers=headers, byte_range=wanted, referer=self._source.page_url
+            url, RequestOptions(headers=headers, byte_range=wanted, referer=self._source.page_url)
         )
         async with response:
             if response.status not in WITH_AUDIO:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from stenobird.egress.client import PLAIN_GET, RequestOptions
 from stenobird.errors import ConnectFailed, DestinationForbidden, ResponseTooLarge
 
 if TYPE_CHECKING:
@@ -97,20 +98,9 @@ class DocumentWeb:
         self.asked: list[Asked] = []
         self.responses: list[DocumentResponse] = []
 
-    async def open(
-        self,
-        url: str,
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        byte_range: tuple[int, int | None] | None = None,
-        referer: str | None = None,
-        decode: bool = False,
-    ) -> DocumentResponse:
+    async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> DocumentResponse:
         """Answer a request; redirects are followed."""
-        del content, decode, referer
-        self.asked.append(Asked(method, url, dict(headers or {}), byte_range))
+        self.asked.append(Asked(options.method, url, dict(options.headers or {}), options.byte_range))
         for _ in range(10):
             served = self.documents.get(url, Served(b"<h1>Not found</h1>", status=404))
             if served.fails:
@@ -121,7 +111,7 @@ class DocumentWeb:
             if location is None or not 300 <= served.status < 400:
                 break
             url = urljoin(url, location)
-        response = DocumentResponse(served, url, byte_range)
+        response = DocumentResponse(served, url, options.byte_range)
         self.responses.append(response)
         return response
 

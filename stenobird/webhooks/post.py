@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stenobird.egress.client import FetchLimits
+from stenobird.egress.client import FetchLimits, RequestOptions
 from stenobird.errors import EgressError
 
 if TYPE_CHECKING:
@@ -54,12 +54,14 @@ async def post_event(client: EgressClient, url: str, payload: bytes, headers: Ma
     """
     response = await client.open(
         url,
-        method="POST",
-        content=payload,
-        headers=headers,
-        browser_retry=False,
-        follow_redirects=False,
-        limits=LIMITS,
+        RequestOptions(
+            method="POST",
+            content=payload,
+            headers=headers,
+            browser_retry=False,
+            follow_redirects=False,
+            limits=LIMITS,
+        ),
     )
     async with response:
         with suppress(EgressError):

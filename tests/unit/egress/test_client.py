@@ -10,13 +10,14 @@ import pytest
 from stenobird.egress.client import (
     BROWSER_USER_AGENT,
     MAX_REDIRECTS,
-    PAGE_LIMITS,
     EgressClient,
     EgressResponse,
     FetchLimits,
     Redirect,
+    RequestOptions,
 )
 from stenobird.errors import ConnectFailed, DestinationForbidden, ResponseBroken, ResponseTooLarge
+from stenobird.testing.fetching import fetch
 from stenobird.testing.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def test_whole_answer_is_read_and_its_connection_used_again(client: Egress
 
 async def test_fragment_is_not_sent(client: EgressClient) -> None:
     async with open_server(always(answer())) as server:
-        document = await client.fetch(server.url("/feed#seven"), max_bytes=9)
+        document = await fetch(client, server.url("/feed#seven"), max_bytes=9)
         assert (server.targets, document.final_url) == (["/feed"], server.url("/feed"))
 
 
@@ -110,10 +111,14 @@ async def test_peek_returns_early_when_the_time_is_up(policy: EgressPolicy, reso
 
 async def test_range_says_where_the_body_begins_and_how_long_the_whole_is(client: EgressClient) -> None:
     async with open_server(ranged) as server:
-        async with await client.open(server.url(), byte_range=(1000, 1999), if_range='"v1"') as response:
+        async with await client.open(
+            server.url(), RequestOptions(byte_range=(1000, 1999), if_range='"v1"')
+        ) as response:
             assert (response.status, response.offset, response.total_bytes) == (206, 1000, len(AUDIO))
             assert await response.read(1000) == AUDIO[1000:2000]
-        async with await client.open(server.url(), byte_range=(len(AUDIO) - 5, None)) as response:
+        async with await client.open(
+            server.url(), RequestOptions(byte_range=(len(AUDIO) - 5, None))
+        ) as response:
             assert await response.read(5) == AUDIO[-5:]
         assert [request.headers["range"] for request in server.requests] == [
             "bytes=1000-1999",
@@ -125,7 +130,7 @@ async def test_range_says_where_the_body_begins_and_how_long_the_whole_is(client
 async def test_range_that_the_server_ignores_begins_at_zero(client: EgressClient) -> None:
     async with (
         open_server(always(answer(200, AUDIO))) as server,
-        await client.open(server.url(), byte_range=(1000, None)) as response,
+        await client.open(server.url(), RequestOptions(byte_range=(1000, None))) as response,
     ):
         assert (response.status, response.offset, response.total_bytes) == (200, 0, len(AUDIO))
 
@@ -160,20 +165,21 @@ async def test_part_without_a_content_range_is_refused(client: EgressClient) -> 
 async def test_unsatisfiable_range_tells_the_size(client: EgressClient) -> None:
     async with (
         open_server(always(answer(416, b"", {"Content-Range": "bytes */1234"}))) as server,
-        await client.open(server.url(), byte_range=(9999, None)) as response,
+        await client.open(server.url(), RequestOptions(byte_range=(9999, None))) as response,
     ):
         assert (response.status, response.offset, response.total_bytes) == (416, 0, 1234)
 
 
 async def test_status_is_never_raised(client: EgressClient) -> None:
     async with open_server(always(answer(500, b"no"))) as server:
-        document = await client.fetch(server.url(), max_bytes=10)
+        document = await fetch(client, server.url(), max_bytes=10)
     assert (document.status, document.body) == (500, b"no")
 
 
 async def test_post_sends_its_body_and_follows_nothing_where_told_so(client: EgressClient) -> None:
     async with open_server(always(answer(307, b"", {"Location": "/other"}))) as server:
-        document = await client.fetch(
+        document = await fetch(
+            client,
             server.url("/hook"),
             max_bytes=10,
             method="POST",
@@ -189,7 +195,7 @@ async def test_post_sends_its_body_and_follows_nothing_where_told_so(client: Egr
 
 async def test_post_without_a_body_says_so(client: EgressClient) -> None:
     async with open_server(always(answer())) as server:
-        await client.fetch(server.url(), max_bytes=10, method="POST")
+        await fetch(client, server.url(), max_bytes=10, method="POST")
         assert server.requests[0].headers["content-length"] == "0"
 
 
@@ -201,12 +207,14 @@ async def test_refused_get_is_tried_once_more_as_a_browser(client: EgressClient,
 
     async with open_server(picky) as server:
         url = server.url("/a.mp3")
-        async with await client.open(url, byte_range=(0, 9), referer="https://page.test/") as response:
+        async with await client.open(
+            url, RequestOptions(byte_range=(0, 9), referer="https://page.test/")
+        ) as response:
             assert (response.status, await response.read(9)) == (200, b"audio")
         assert "referer" not in server.requests[0].headers
         assert server.requests[1].headers["referer"] == "https://page.test/"
         assert server.requests[1].headers["range"] == "bytes=0-9"
-        assert (await client.fetch(url, max_bytes=9)).status == status
+        assert (await fetch(client, url, max_bytes=9)).status == status
         assert len(server.requests) == 3
 
 
@@ -254,7 +262,7 @@ async def test_redirect_keeps_or_changes_the_method(
 ) -> None:
     pages = {"/a": answer(status, b"", {"Location": "/b"}), "/b": answer()}
     async with open_server(by_path(pages)) as server:
-        await client.fetch(server.url("/a"), max_bytes=9, method=method, content=b"body")
+        await fetch(client, server.url("/a"), max_bytes=9, method=method, content=b"body")
         request = server.requests[1]
         assert (request.method, request.body) == (then, b"body" if then == method else b"")
 
@@ -307,7 +315,7 @@ async def test_refresh_headers_and_pages_lead_nowhere(client: EgressClient, cana
     page = f'<meta http-equiv="refresh" content="0;url={target}"><base href="{target}">'.encode()
     headers = {"Refresh": f"0;url={target}", "Link": f"<{target}>; rel=preload", "Content-Location": target}
     async with open_server(always(answer(200, page, headers))) as server:
-        document = await client.fetch(server.url("/"), max_bytes=1000)
+        document = await fetch(client, server.url("/"), max_bytes=1000)
         assert (document.status, document.final_url) == (200, server.url("/"))
 
 
@@ -333,7 +341,7 @@ async def test_ten_redirects_are_followed_and_no_more(client: EgressClient) -> N
 
 async def test_redirect_without_a_location_is_an_answer(client: EgressClient) -> None:
     async with open_server(always(answer(302, b"look elsewhere"))) as server:
-        assert (await client.fetch(server.url(), max_bytes=99)).body == b"look elsewhere"
+        assert (await fetch(client, server.url(), max_bytes=99)).body == b"look elsewhere"
 
 
 async def test_credentials_stay_with_their_origin(client: EgressClient) -> None:
@@ -350,7 +358,7 @@ async def test_credentials_stay_with_their_origin(client: EgressClient) -> None:
         await stream.send(answer(302, b"", {"Location": to, "Set-Cookie": "t=1"}) if to else answer())
 
     async with open_server(handle) as server:
-        await client.fetch(server.url("/a", host="public.test"), max_bytes=9, headers=secrets | harmless)
+        await fetch(client, server.url("/a", host="public.test"), max_bytes=9, headers=secrets | harmless)
         seen = {request.target: request.headers for request in server.requests}
     for target in ("/a", "/b"):
         assert (seen[target]["authorization"], seen[target]["x-api-key"]) == ("Bearer x", "k")
@@ -371,7 +379,7 @@ async def test_credentials_stay_with_their_origin(client: EgressClient) -> None:
 async def test_headers_that_frame_the_request_are_ours(client: EgressClient) -> None:
     mine = {"Host": "x.test", "Content-Length": "7", "Transfer-Encoding": "chunked", "Connection": "close, x"}
     async with open_server(always(answer())) as server:
-        await client.fetch(server.url(host="public.test"), max_bytes=9, headers=mine)
+        await fetch(client, server.url(host="public.test"), max_bytes=9, headers=mine)
         (request,) = server.requests
     assert request.headers["host"] == f"public.test:{server.port}"
     assert not {"content-length", "transfer-encoding", "connection"} & request.headers.keys()
@@ -380,7 +388,7 @@ async def test_headers_that_frame_the_request_are_ours(client: EgressClient) -> 
 async def test_header_that_breaks_out_of_its_line_is_refused(client: EgressClient) -> None:
     async with open_server(always(answer())) as server:
         with pytest.raises(ResponseBroken, match="the request is not valid HTTP"):
-            await client.open(server.url(), headers={"Referer": "x\r\nX-Injected: 1"})
+            await client.open(server.url(), RequestOptions(headers={"Referer": "x\r\nX-Injected: 1"}))
         assert server.requests == []
 
 
@@ -413,7 +421,7 @@ async def test_compressed_answer_is_read_plain(
     client: EgressClient, coding: str, body: bytes, *, asked: bool
 ) -> None:
     async with open_server(always(answer(200, body, {"Content-Encoding": coding}))) as server:
-        async with await client.open(server.url(), decode=asked) as response:
+        async with await client.open(server.url(), RequestOptions(decode=asked)) as response:
             assert await response.peek(10) == AUDIO[:10]
             assert await response.read(len(AUDIO)) == AUDIO
             assert response.total_bytes == (len(body) if body == AUDIO else None)
@@ -427,7 +435,7 @@ async def test_nested_and_unasked_codings_are_refused(client: EgressClient, codi
     body = gzip.compress(gzip.compress(AUDIO))
     async with open_server(always(answer(200, body, {"Content-Encoding": coding}))) as server:
         with pytest.raises(ResponseBroken, match="which was not asked for"):
-            await client.open(server.url(), decode=True)
+            await client.open(server.url(), RequestOptions(decode=True))
 
 
 async def test_codings_in_two_headers_count_as_nested(client: EgressClient) -> None:
@@ -448,9 +456,9 @@ async def test_bomb_is_stopped_at_the_cap(client: EgressClient, coding: str) -> 
     assert len(bomb) < 100_000
     async with open_server(always(answer(200, bomb, {"Content-Encoding": coding}))) as server:
         with pytest.raises(ResponseTooLarge, match=r"larger than the 1000000 bytes that are read"):
-            await client.fetch(server.url(), max_bytes=1_000_000)
+            await fetch(client, server.url(), max_bytes=1_000_000)
         limits = FetchLimits(max_body_bytes=200_000)
-        async with await client.open(server.url(), limits=limits) as response:
+        async with await client.open(server.url(), RequestOptions(limits=limits)) as response:
             sizes: list[int] = []
             with pytest.raises(ResponseTooLarge):
                 await collect_sizes(response, sizes)
@@ -464,7 +472,7 @@ async def test_bomb_is_stopped_at_the_cap(client: EgressClient, coding: str) -> 
 async def test_broken_compression_is_an_error(client: EgressClient, coding: str, body: bytes) -> None:
     async with open_server(always(answer(200, body, {"Content-Encoding": coding}))) as server:
         with pytest.raises(ResponseBroken):
-            await client.fetch(server.url(), max_bytes=len(AUDIO))
+            await fetch(client, server.url(), max_bytes=len(AUDIO))
 
 
 async def test_part_of_a_compressed_answer_is_refused(client: EgressClient) -> None:
@@ -486,8 +494,8 @@ async def test_server_that_closed_a_kept_connection_is_asked_again(client: Egres
             await stream.send(answer(200, b"ok"))
 
     async with open_server(one_each) as server:
-        assert (await client.fetch(server.url(), max_bytes=9)).body == b"ok"
-        assert (await client.fetch(server.url(), max_bytes=9)).body == b"ok"
+        assert (await fetch(client, server.url(), max_bytes=9)).body == b"ok"
+        assert (await fetch(client, server.url(), max_bytes=9)).body == b"ok"
         assert (len(server.requests), server.connections) == (3, 2)
 
 
@@ -515,7 +523,9 @@ async def test_https_to_a_server_that_does_not_speak_it_says_so(client: EgressCl
     async with open_server(always(answer())) as server:
         limits = FetchLimits(connect_seconds=0.3)
         with pytest.raises(ConnectFailed, match=r"public\.test"):
-            await client.open(server.url(host="public.test").replace("http:", "https:"), limits=limits)
+            await client.open(
+                server.url(host="public.test").replace("http:", "https:"), RequestOptions(limits=limits)
+            )
 
 
 async def test_read_refuses_a_longer_body_and_truncates_where_asked(client: EgressClient) -> None:
@@ -548,4 +558,4 @@ async def test_environment_proxies_are_ignored(
         open_server(always(answer(200, b"direct"))) as server,
         EgressClient(policy, resolver=resolver) as client,
     ):
-        assert (await client.fetch(server.url(), max_bytes=9, limits=PAGE_LIMITS)).body == b"direct"
+        assert (await fetch(client, server.url(), max_bytes=9)).body == b"direct"

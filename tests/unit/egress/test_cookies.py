@@ -9,6 +9,7 @@ import pytest
 from stenobird.egress.cookies import MAX_COOKIES, MAX_HEADER_BYTES, HopCookies
 from stenobird.egress.policy import PublicURL
 from stenobird.errors import ResponseBroken
+from stenobird.testing.fetching import fetch
 from stenobird.testing.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ async def test_cookie_wall_that_redirects_to_itself_is_passed(client: EgressClie
             await stream.send(answer(302, b"", headers))
 
     async with open_server(handle) as server:
-        document = await client.fetch(server.url("/page"), max_bytes=99)
+        document = await fetch(client, server.url("/page"), max_bytes=99)
         assert (document.body, server.targets) == (b"the page", ["/page", "/page"])
         # The next request starts without any.
-        await client.fetch(server.url("/page"), max_bytes=99)
+        await fetch(client, server.url("/page"), max_bytes=99)
         assert [request.headers.get("cookie") for request in server.requests] == [None, "seen=yes"] * 2
 
 
@@ -73,7 +74,7 @@ async def test_cookie_for_a_whole_domain_stays_with_its_host(client: EgressClien
         await stream.send(answer(302, b"", headers | {"Location": to}) if to else answer())
 
     async with open_server(handle) as server:
-        await client.fetch(server.url("/a", host="public.test"), max_bytes=9)
+        await fetch(client, server.url("/a", host="public.test"), max_bytes=9)
         assert [request.headers.get("cookie") for request in server.requests] == [None, None, "id=1"]
 
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from stenobird.egress.client import MAX_HEADERS, EgressClient, EgressResponse, FetchLimits
+from stenobird.egress.client import MAX_HEADERS, EgressClient, EgressResponse, FetchLimits, RequestOptions
 from stenobird.errors import ConnectFailed, ResponseBroken, ResponseTooLarge
 from stenobird.testing.raw_server import RawRequest, answer, open_server
 
@@ -63,7 +63,9 @@ async def test_endless_body_ends_at_the_cap(client: EgressClient) -> None:
             await stream.send(bytes(10_000))
 
     async with open_server(endless) as server:
-        response = await client.open(server.url(), limits=FetchLimits(max_body_bytes=1_000_000))
+        response = await client.open(
+            server.url(), RequestOptions(limits=FetchLimits(max_body_bytes=1_000_000))
+        )
         async with response:
             with pytest.raises(ResponseTooLarge, match="larger than the 1000000 bytes"):
                 await drain(response)
@@ -107,7 +109,7 @@ async def test_head_that_never_comes_is_bounded(client: EgressClient, start: byt
 
     async with open_server(stuck) as server:
         with pytest.raises(ConnectFailed, match=r"127\.0\.0\.1 did not answer within 0\.1 s"):
-            await client.open(server.url(), limits=FetchLimits(headers_seconds=0.1))
+            await client.open(server.url(), RequestOptions(limits=FetchLimits(headers_seconds=0.1)))
 
 
 async def test_endless_informational_answers_are_bounded(client: EgressClient) -> None:
@@ -118,7 +120,7 @@ async def test_endless_informational_answers_are_bounded(client: EgressClient) -
 
     async with open_server(hints) as server:
         with pytest.raises(ConnectFailed, match="did not answer within"):
-            await client.open(server.url(), limits=FetchLimits(headers_seconds=0.1))
+            await client.open(server.url(), RequestOptions(limits=FetchLimits(headers_seconds=0.1)))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ async def test_silence_in_the_body_is_bounded(client: EgressClient, start: bytes
         await stream.receive()
 
     async with open_server(stuck) as server:
-        response = await client.open(server.url(), limits=FetchLimits(idle_seconds=0.1))
+        response = await client.open(server.url(), RequestOptions(limits=FetchLimits(idle_seconds=0.1)))
         async with response:
             with pytest.raises(ResponseBroken, match=r"127\.0\.0\.1 sent nothing for 0\.1 s"):
                 await drain(response)
@@ -146,7 +148,7 @@ async def test_bytes_that_never_become_a_block_are_bounded(client: EgressClient)
             await anyio.sleep(0.02)  # slower than nothing, faster than the idle bound
 
     async with open_server(dribble) as server:
-        response = await client.open(server.url(), limits=FetchLimits(idle_seconds=0.15))
+        response = await client.open(server.url(), RequestOptions(limits=FetchLimits(idle_seconds=0.15)))
         async with response:
             with pytest.raises(ResponseBroken, match="sent nothing for"):
                 await drain(response)
@@ -192,7 +194,7 @@ async def test_total_time_bounds_a_page(policy: EgressPolicy, resolver: FakeReso
     async with (
         EgressClient(policy, resolver=resolver, monotonic=lambda: now) as client,
         open_server(chunks) as server,
-        await client.open(server.url(), limits=FetchLimits(total_seconds=30)) as response,
+        await client.open(server.url(), RequestOptions(limits=FetchLimits(total_seconds=30))) as response,
     ):
         blocks = response.body()
         await anext(blocks)
@@ -216,7 +218,7 @@ async def test_total_time_bounds_redirects_too(policy: EgressPolicy, resolver: F
         open_server(slow) as server,
     ):
         with pytest.raises(ConnectFailed, match="did not answer within"):
-            await client.open(server.url(), limits=FetchLimits(total_seconds=30))
+            await client.open(server.url(), RequestOptions(limits=FetchLimits(total_seconds=30)))
         assert server.targets == ["/", "/x"]
 
 
@@ -280,7 +282,7 @@ async def test_too_many_connections_at_once_wait_and_then_fail(
         await client.open(server.url()),
     ):
         with pytest.raises(ConnectFailed, match="Too many downloads run at once"):
-            await client.open(server.url(), limits=FetchLimits(connect_seconds=0.05))
+            await client.open(server.url(), RequestOptions(limits=FetchLimits(connect_seconds=0.05)))
 
 
 async def test_closing_ends_the_wait_of_another_task(client: EgressClient) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.egress.client import EgressClient, FetchLimits
+from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
 from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConnectFailed, DestinationForbidden
 from stenobird.testing.dns import FakeResolver
+from stenobird.testing.fetching import fetch
 from stenobird.testing.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def test_name_is_resolved_once_for_a_connection_and_connected_to_that_answ
 ) -> None:
     resolver = FakeResolver({"rebind.test": [[PUBLIC], [PRIVATE]]})
     async with open_server(hello) as server, EgressClient(policy, resolver=resolver) as client:
-        document = await client.fetch(server.url(host="rebind.test"), max_bytes=9)
+        document = await fetch(client, server.url(host="rebind.test"), max_bytes=9)
         assert document.body == b"hello"
         assert server.requests[0].headers["host"] == f"rebind.test:{server.port}"
     assert resolver.calls == ["rebind.test"]
@@ -52,13 +53,13 @@ async def test_name_is_resolved_once_for_a_connection_and_connected_to_that_answ
 async def test_rebound_name_is_refused_at_the_next_connection(policy: EgressPolicy, canary: Canary) -> None:
     resolver = FakeResolver({"rebind.test": [[PUBLIC], [PRIVATE]]})
     async with open_server(hello_once) as server, EgressClient(policy, resolver=resolver) as client:
-        await client.fetch(f"http://rebind.test:{server.port}/", max_bytes=9)
+        await fetch(client, f"http://rebind.test:{server.port}/", max_bytes=9)
         with pytest.raises(
             DestinationForbidden, match=r"rebind\.test leads to an address that is not public"
         ):
-            await client.fetch(f"http://rebind.test:{server.port}/", max_bytes=9)
+            await fetch(client, f"http://rebind.test:{server.port}/", max_bytes=9)
         with pytest.raises(DestinationForbidden):
-            await client.fetch(f"http://rebind.test:{canary.port}/", max_bytes=9)
+            await fetch(client, f"http://rebind.test:{canary.port}/", max_bytes=9)
     assert resolver.calls == ["rebind.test"] * 3
 
 
@@ -67,11 +68,11 @@ async def test_rebound_name_is_refused_when_a_download_resumes(policy: EgressPol
     async with open_server(hello) as server, EgressClient(policy, resolver=resolver) as client:
         url = f"http://media.test:{canary.port}/"
         async with await client.open(
-            f"http://media.test:{server.port}/a.mp3", byte_range=(0, None)
+            f"http://media.test:{server.port}/a.mp3", RequestOptions(byte_range=(0, None))
         ) as response:
             await response.peek(1)
         with pytest.raises(DestinationForbidden):
-            await client.open(url, byte_range=(1, None), if_range='"v1"')
+            await client.open(url, RequestOptions(byte_range=(1, None), if_range='"v1"'))
 
 
 async def test_redirect_to_a_name_that_rebinds_is_judged_at_its_hop(
@@ -160,14 +161,14 @@ class NeverResolver:
 async def test_resolver_that_never_answers_is_bounded(policy: EgressPolicy) -> None:
     async with EgressClient(policy, resolver=NeverResolver()) as client:
         with pytest.raises(ConnectFailed, match=r"slow\.test did not answer within 0\.05 s"):
-            await client.open("http://slow.test/", limits=FetchLimits(connect_seconds=0.05))
+            await client.open("http://slow.test/", RequestOptions(limits=FetchLimits(connect_seconds=0.05)))
 
 
 async def test_next_address_is_tried_when_one_refuses(policy: EgressPolicy) -> None:
     policy.allow += (type(policy.allow[0])("127.0.0.3/32"),)
     resolver = FakeResolver({"two.test": [["127.0.0.3", "127.0.0.3", PUBLIC]]})
     async with open_server(hello) as server, EgressClient(policy, resolver=resolver) as client:
-        assert (await client.fetch(server.url(host="two.test"), max_bytes=9)).body == b"hello"
+        assert (await fetch(client, server.url(host="two.test"), max_bytes=9)).body == b"hello"
 
 
 async def test_localhost_means_the_loopback_family_that_is_allowed(policy: EgressPolicy) -> None:
@@ -175,10 +176,10 @@ async def test_localhost_means_the_loopback_family_that_is_allowed(policy: Egres
         {"localhost": [["::1", PUBLIC]], "x.localhost": [["::1"]], "evil.test": [["::1", PUBLIC]]}
     )
     async with open_server(hello) as server, EgressClient(policy, resolver=resolver) as client:
-        assert (await client.fetch(server.url(host="localhost"), max_bytes=9)).body == b"hello"
+        assert (await fetch(client, server.url(host="localhost"), max_bytes=9)).body == b"hello"
         for host in ("x.localhost", "evil.test"):
             with pytest.raises(DestinationForbidden):
-                await client.fetch(server.url(host=host), max_bytes=9)
+                await fetch(client, server.url(host=host), max_bytes=9)
 
 
 async def test_system_resolver_knows_loopback_and_reports_unknown_names() -> None:

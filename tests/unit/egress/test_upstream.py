@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.egress.client import EgressClient, FetchLimits
+from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import ConfigurationError, ConnectFailed, DestinationForbidden, ResponseBroken
 from stenobird.testing.connect_proxy import ConnectProxy
 from stenobird.testing.dns import FakeResolver
+from stenobird.testing.fetching import fetch
 from stenobird.testing.raw_server import RawRequest, RawServer, answer, open_server
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def world() -> AsyncIterator[tuple[EgressClient, ConnectProxy, RawServer, 
 
 async def test_https_and_http_go_through_tunnels_and_the_proxy_resolves() -> None:
     async with world() as (client, proxy, server, resolver):
-        document = await client.fetch("https://media.test/away", max_bytes=9)
+        document = await fetch(client, "https://media.test/away", max_bytes=9)
         assert (document.body, document.final_url) == (b"hello", "http://media.test/here")
         assert proxy.targets == ["media.test:443", "media.test:80"]
         assert [(r.target, r.headers["host"]) for r in server.requests] == [
@@ -58,7 +59,7 @@ async def test_https_and_http_go_through_tunnels_and_the_proxy_resolves() -> Non
 async def test_tunnel_is_used_again() -> None:
     async with world() as (client, proxy, server, _):
         for _ in range(3):
-            await client.fetch("https://media.test/x", max_bytes=9)
+            await fetch(client, "https://media.test/x", max_bytes=9)
         assert (len(proxy.targets), len(server.requests)) == (1, 3)
 
 
@@ -104,7 +105,7 @@ async def test_authority_in_ssl_cert_file_is_trusted(tmp_path: Path, monkeypatch
     async with world() as (_, proxy, _, _):
         monkeypatch.setenv("SSL_CERT_FILE", str(proxy.write_ca(tmp_path / "ca.pem")))
         async with EgressClient(EgressPolicy(), proxy=proxy.url) as client:
-            assert (await client.fetch("https://media.test/", max_bytes=9)).body == b"hello"
+            assert (await fetch(client, "https://media.test/", max_bytes=9)).body == b"hello"
 
 
 async def test_proxy_that_refuses_a_name_is_named_in_the_error() -> None:
@@ -121,7 +122,7 @@ async def test_proxy_credentials_are_sent_and_kept_out_of_messages() -> None:
         proxy.route("media.test", server.port)
         context = proxy.client_context()
         async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=context) as client:
-            assert (await client.fetch("https://media.test/", max_bytes=9)).status == 200
+            assert (await fetch(client, "https://media.test/", max_bytes=9)).status == 200
             assert "secret" not in repr(client.dialer)
         async with EgressClient(EgressPolicy(), proxy=f"http://127.0.0.1:{proxy.port}") as client:
             with pytest.raises(ConnectFailed, match="407 Proxy Authentication Required"):
@@ -161,11 +162,11 @@ async def test_proxy_that_is_silent_or_gone_is_bounded() -> None:
     limits = FetchLimits(connect_seconds=0.1)
     async with open_server(silent) as proxy, EgressClient(EgressPolicy(), proxy=proxy.url("")) as client:
         with pytest.raises(ConnectFailed, match=r"media\.test did not answer within 0\.1 s"):
-            await client.open("http://media.test/", limits=limits)
+            await client.open("http://media.test/", RequestOptions(limits=limits))
         address = proxy.url("")
     async with EgressClient(EgressPolicy(), proxy=address) as client:
         with pytest.raises(ConnectFailed, match="the upstream proxy did not answer"):
-            await client.open("http://media.test/", limits=limits)
+            await client.open("http://media.test/", RequestOptions(limits=limits))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stenobird.egress.client import RequestOptions
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing.media_server import Resource
 from stenobird.testing.media_world import collect
@@ -34,7 +35,7 @@ async def test_a_preview_of_an_hour_fetches_less_than_twice_what_it_needs(
     world.server.resources["/hour.mp3"] = Resource(hour)
     url = world.server.url("/hour.mp3")
     # As discovery does it: 64 KiB, sniffed, handed on.
-    opened = await world.client.open(url, byte_range=(0, 65_535))
+    opened = await world.client.open(url, RequestOptions(byte_range=(0, 65_535)))
     await opened.peek(4096)
     request = world.request(url, stop_seconds=15.0, max_seconds=7200.0, opened=opened)
     async with world.opener.open(request) as stream:
