@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 BUSY_TIMEOUT_SECONDS: Final = 30
+WAL_RETRY_SECONDS: Final = 0.02
 READERS: Final = 8
 POOL_SIZE: Final = 10
 HIDE_PARAMETERS: Final = True
@@ -209,13 +211,34 @@ def _connect_sqlite(url: str, file: str | None) -> Database:
     return Database(writer, reader)
 
 
+async def _use_wal(connection: Any) -> None:
+    """Turn WAL mode on, which processes that open a new database together do in turn.
+
+    SQLite says "locked" to all but one of them at once: its busy timeout does not count for this statement.
+    """
+    try:
+        async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+            while True:
+                try:
+                    async with connection.execute("PRAGMA journal_mode=WAL") as cursor:
+                        await cursor.fetchall()
+                except sqlite3.OperationalError as exc:
+                    if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise
+                    await asyncio.sleep(WAL_RETRY_SECONDS)
+                else:
+                    return
+    except TimeoutError as exc:
+        raise sqlite3.OperationalError("another process keeps the database locked") from exc
+
+
 def _configure_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
     def on_connect(dbapi_connection: Any, _record: object) -> None:
         # The driver's own transaction control begins late and deferred; `on_begin` takes its place.
         dbapi_connection.isolation_level = None
+        dbapi_connection.run_async(_use_wal)
         cursor = dbapi_connection.cursor()
         for pragma in (
-            "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,8 @@ from stenobird.storage.schema import webhook_secrets
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stenobird.storage.engine import Database
+
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +36,24 @@ async def test_sqlite_is_durable_and_lets_readers_read_beside_a_writer(tmp_path:
             assert await reader.scalar(text("SELECT count(*) FROM jobs")) == 0
             with pytest.raises(Exception, match="readonly"):
                 await reader.execute(text("DELETE FROM jobs"))
+
+
+async def test_processes_that_open_a_new_database_together_all_get_it(tmp_path: Path) -> None:
+    # A race by nature: before, one round in thirty failed.
+    for number in range(30):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with AsyncExitStack() as stack:
+            databases = [
+                await stack.enter_async_context(open_database(sqlite_url(folder), migrate_first=False))
+                for _ in range(4)
+            ]
+            await asyncio.gather(*(_touch(database) for database in databases))
+
+
+async def _touch(database: Database) -> None:
+    async with database.write(), database.read():
+        pass
 
 
 async def test_a_database_that_can_not_be_opened_is_reported_as_ours(tmp_path: Path) -> None:
