@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from stenobird.jobs.runner import Run, Runner
     from stenobird.ports import Clock, JobStore, Lane, Wakeups
+
+RELEASE_SECONDS: Final = 2.0
+"""How long the leases of jobs that did not stop may take to be given back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,8 +71,8 @@ class Worker:
     async def run(self) -> None:
         """Carry out jobs until `stop`; then claim no more, let commits under way finish, release the rest.
 
-        Returns at most `grace_seconds` after `stop`, plus what cancelled tasks need to clean up. Cancelling
-        it is as if the process died: leases expire.
+        Returns at most `grace_seconds` after `stop`, plus `RELEASE_SECONDS` and what cancelled tasks need to
+        clean up. Cancelling it is as if the process died: leases expire.
         """
         async with asyncio.TaskGroup() as group:
             listener = group.create_task(self._listen())
@@ -144,7 +148,11 @@ class Worker:
                     await place.run.drain()
                 await asyncio.wait(runs)
         except TimeoutError:
-            for task, place in runs.items():
-                if not task.done():
-                    await place.run.release()
-                    task.cancel()
+            left = {task: place for task, place in runs.items() if not task.done()}
+            with suppress(TimeoutError):
+                # A commit that the database never answers keeps its job's turn: that lease expires.
+                async with asyncio.timeout(RELEASE_SECONDS), asyncio.TaskGroup() as releases:
+                    for place in left.values():
+                        releases.create_task(place.run.release())
+            for task in left:
+                task.cancel()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from stenobird.errors import StorageUnavailable
+from stenobird.jobs.worker import RELEASE_SECONDS
 from stenobird.testing.faults import DyingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.jobs.worker import Worker
-    from stenobird.ports import JobRecord
+    from stenobird.ports import JobChange, JobRecord, JobStore, Lease, NewEvent
     from stenobird.testing.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +162,31 @@ async def test_a_job_that_will_not_stop_is_released_when_the_grace_is_over(world
         await running
     assert claim.job.id == job.id
     assert claim.attempts == 1
+
+
+class HangingStore(DyingStore):
+    """A store whose database takes a write and never answers."""
+
+    def __init__(self, store: JobStore) -> None:
+        super().__init__(store, dies_at=-1, after_commit=False)
+        self.hangs = asyncio.Event()
+
+    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        self.hangs.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_database_that_never_answers_does_not_hold_up_the_end(world: JobWorld) -> None:
+    await world.post(world.payer)
+    store = HangingStore(world.store)
+    worker = world.worker(cast("JobStore", store), grace_seconds=0.05)
+    async with asyncio.timeout(10 * RELEASE_SECONDS), asyncio.TaskGroup() as group:
+        running = group.create_task(worker.run())
+        await store.hangs.wait()
+        worker.stop()
+        await running
+    assert worker.running == 0
 
 
 async def test_a_worker_that_finds_its_own_lease_expired_ends_the_old_run_before_the_new(
