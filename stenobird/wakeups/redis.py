@@ -31,7 +31,7 @@ CHANNEL: Final = "stenobird:wakeups"
 ANSWER_SECONDS: Final = 2.0
 """A server that takes longer to answer counts as away."""
 LISTEN_SECONDS: Final = 10.0
-"""Silence after which the connection is checked."""
+"""Silence after which the connection is checked; twice as much, and it is given up."""
 RECONNECT_SECONDS: Final = 1.0
 _NEW_JOB: Final = "job"
 
@@ -39,7 +39,9 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_redis_wakeups(url: str, *, clock: Clock) -> AsyncIterator[RedisWakeups]:
+async def open_redis_wakeups(
+    url: str, *, clock: Clock, listen_seconds: float = LISTEN_SECONDS
+) -> AsyncIterator[RedisWakeups]:
     """Connect to the server at a `redis://`, `rediss://` or `unix://` URL; listen while the context lasts.
 
     A server that is away is no failure: it is tried again every second. Raises `ConfigurationError` for a
@@ -59,7 +61,7 @@ async def open_redis_wakeups(url: str, *, clock: Clock) -> AsyncIterator[RedisWa
             "STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://."
         ) from exc
     failure: Exception | None = None
-    wakeups = RedisWakeups(client, clock)
+    wakeups = RedisWakeups(client, clock, listen_seconds)
     async with client:
         async with asyncio.TaskGroup() as group:
             listener = group.create_task(wakeups.listen(), name="redis wakeups")
@@ -77,11 +79,12 @@ async def open_redis_wakeups(url: str, *, clock: Clock) -> AsyncIterator[RedisWa
 class RedisWakeups:
     """`ports.Wakeups` over Redis. Made by `open_redis_wakeups`, which owns its client and its listener."""
 
-    def __init__(self, client: Redis, clock: Clock) -> None:
+    def __init__(self, client: Redis, clock: Clock, listen_seconds: float = LISTEN_SECONDS) -> None:
         self.tried = asyncio.Event()
         """Set once the first attempt to listen has succeeded or failed."""
         self._client = client
         self._clock = clock
+        self._listen_seconds = listen_seconds
         self._local = LocalWakeups()
         self._listening = False
 
@@ -121,11 +124,18 @@ class RedisWakeups:
     async def _listen_once(self) -> None:
         async with self._client.pubsub() as channel:
             await channel.subscribe(CHANNEL)
+            asked = False
             while True:
-                message = await channel.get_message(timeout=LISTEN_SECONDS)
+                message = await channel.get_message(timeout=self._listen_seconds)
                 if message is None:
+                    if asked:
+                        # The kernel would go on sending into a dead connection for a quarter of an hour.
+                        raise TimeoutError("it does not answer")
+                    asked = True
                     await channel.ping()
-                elif message["type"] == "subscribe":
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
                     self._listening = True
                     self.tried.set()
                     # What was published meanwhile is lost, so everybody looks.

@@ -77,6 +77,23 @@ async def test_a_server_that_comes_back_makes_everybody_look(tmp_path: Path) -> 
         await context.__aexit__(None, None, None)
 
 
+async def test_a_server_that_stops_answering_counts_as_away_until_it_does(redis_url: str) -> None:
+    opened = open_redis_wakeups(redis_url, clock=ImpatientClock(), listen_seconds=0.1)
+    async with (
+        asyncio.timeout(SOON),
+        Redis.from_url(redis_url) as operator,
+        opened as wakeups,
+        wakeups.watch("tr_1") as watch,
+    ):
+        # Checks that are answered are no reason to look again.
+        assert await watch.wait(0.5) is False
+        await operator.client_pause(timeout=1000, all=True)
+        while wakeups.connected:
+            await wakeups.wait_job(0.05)
+        assert await watch.wait(SOON) is True
+        assert wakeups.connected
+
+
 async def test_bytes_that_nobody_of_ours_sent_do_no_harm(redis_url: str) -> None:
     async with (
         asyncio.timeout(SOON),
