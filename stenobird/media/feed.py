@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stenobird.egress.client import RequestOptions
@@ -178,6 +179,16 @@ def partly_usable(failure: JobError) -> bool:
     return isinstance(failure, AudioUnreachable) and not isinstance(failure, SourceChanged)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedTerms:
+    """What holds for a job's bytes, wherever they come from; with `on_demand` only those asked for come."""
+
+    limits: AudioLimits
+    clock: Clock
+    deadline: Deadline
+    on_demand: bool
+
+
 class SpooledFeed(ABC):
     """The reading half of a `Feed` whose bytes go to a spool first; how they get there is the subclass's.
 
@@ -185,14 +196,12 @@ class SpooledFeed(ABC):
     asked for.
     """
 
-    def __init__(
-        self, spool: Spool, *, limits: AudioLimits, clock: Clock, deadline: Deadline, on_demand: bool
-    ) -> None:
+    def __init__(self, spool: Spool, terms: FeedTerms) -> None:
         self._spool = spool
-        self._limits = limits
-        self._clock = clock
-        self._deadline = deadline
-        self._on_demand = on_demand
+        self._limits = terms.limits
+        self._clock = terms.clock
+        self._deadline = terms.deadline
+        self._on_demand = terms.on_demand
         self._failure: JobError | None = None
 
     @property

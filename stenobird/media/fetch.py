@@ -40,9 +40,9 @@ from stenobird.media.feed import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stenobird.media.feed import Deadline, Origin
+    from stenobird.media.feed import FeedTerms, Origin
     from stenobird.media.spool import Spool
-    from stenobird.ports import AudioLimits, Clock, OpenedMedia
+    from stenobird.ports import OpenedMedia
     from stenobird.sources import AudioSource
 
 PROGRESS_BYTES = 64 * 1024
@@ -75,15 +75,12 @@ class Download(SpooledFeed):
         spool: Spool,
         origin: Origin,
         source: AudioSource,
+        terms: FeedTerms,
         *,
-        limits: AudioLimits,
-        clock: Clock,
         opened: OpenedMedia | None,
-        deadline: Deadline,
-        on_demand: bool,
         resuming: bool,
     ) -> None:
-        super().__init__(spool, limits=limits, clock=clock, deadline=deadline, on_demand=on_demand)
+        super().__init__(spool, terms)
         self._origin = origin
         self._source = source
         self._used = resuming
@@ -96,7 +93,7 @@ class Download(SpooledFeed):
         self._answer_end: int | None = None
         self._answer_start_front = 0
         self._ranges = opened is not None and opened.status == 206
-        self._block_bytes = MIN_BLOCK_BYTES if on_demand else 4 * FIRST_BLOCK_BYTES
+        self._block_bytes = MIN_BLOCK_BYTES if terms.on_demand else 4 * FIRST_BLOCK_BYTES
         # Where nothing has come yet, there is less reason to be patient.
         self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
         self._stored_at_reset = spool.stored_bytes

@@ -28,7 +28,7 @@ from stenobird.media.decode import (
     Found,
     Refused,
 )
-from stenobird.media.feed import Deadline, HTTPOrigin
+from stenobird.media.feed import Deadline, FeedTerms, HTTPOrigin
 from stenobird.media.fetch import Download
 from stenobird.media.heard import HeardPrefix, verify_prefix
 from stenobird.media.segments import Fetcher, PlaylistFeed, resolve_playlist
@@ -140,21 +140,14 @@ class MediaOpener:
     async def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
         source, opened = request.source, request.opened
         deadline = Deadline(self._clock, self._options.download_seconds)
+        terms = FeedTerms(request.limits, self._clock, deadline, on_demand)
         if source.kind == "hls":
             if opened is not None:
                 await opened.aclose()
             fetcher = Fetcher(self._client, source)
             playlist = await resolve_playlist(fetcher, source.media_url)
             if not isinstance(playlist, str):
-                return PlaylistFeed(
-                    spool,
-                    fetcher,
-                    playlist,
-                    limits=request.limits,
-                    clock=self._clock,
-                    deadline=deadline,
-                    on_demand=on_demand,
-                )
+                return PlaylistFeed(spool, fetcher, playlist, terms)
             source, opened = replace(source, media_url=playlist, final_url=playlist), None
         origin = self._origins.get(urlsplit(source.media_url).scheme.lower())
         if origin is None:
@@ -163,11 +156,8 @@ class MediaOpener:
             spool,
             origin,
             source,
-            limits=request.limits,
-            clock=self._clock,
-            deadline=deadline,
+            terms,
             opened=opened,
-            on_demand=on_demand,
             resuming=request.start_sample > 0,
         )
 

@@ -30,10 +30,9 @@ from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
-    from stenobird.media.feed import Deadline
+    from stenobird.media.feed import FeedTerms
     from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
-    from stenobird.ports import AudioLimits, Clock
     from stenobird.sources import AudioSource
 
 MAX_PLAYLIST_BYTES = 4 * 1024 * 1024
@@ -122,13 +121,9 @@ class PlaylistFeed(SpooledFeed):
         spool: Spool,
         fetcher: Fetcher,
         playlist: MediaPlaylist,
-        *,
-        limits: AudioLimits,
-        clock: Clock,
-        deadline: Deadline,
-        on_demand: bool,
+        terms: FeedTerms,
     ) -> None:
-        super().__init__(spool, limits=limits, clock=clock, deadline=deadline, on_demand=on_demand)
+        super().__init__(spool, terms)
         self._fetcher = fetcher
         self._playlist = playlist
         self._keys: dict[str, bytes] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -15,46 +16,50 @@ if TYPE_CHECKING:
 
     from stenobird.ports import PCM
 
-FORMATS: Mapping[str, dict[str, Any]] = {
-    "mp3": {"codec": "libmp3lame", "container": "mp3"},
-    "m4a": {"codec": "aac", "container": "mp4", "options": {"movflags": "faststart"}},
-    "m4a-index-last": {"codec": "aac", "container": "mp4"},
-    "mp4-fragmented": {
-        "codec": "aac",
-        "container": "mp4",
-        "options": {"movflags": "frag_every_frame+empty_moov"},
-    },
-    "mp4-video": {"codec": "aac", "container": "mp4", "video": "mpeg4"},
-    "mkv-video": {"codec": "aac", "container": "matroska", "video": "mpeg4"},
-    "mpegts-video": {"codec": "aac", "container": "mpegts", "video": "mpeg4"},
-    "aac": {"codec": "aac", "container": "adts"},
-    "opus": {"codec": "libopus", "container": "ogg"},
-    "webm": {"codec": "libopus", "container": "webm"},
-    "flac": {"codec": "flac", "container": "flac"},
-    "wav": {"codec": "pcm_s16le", "container": "wav"},
-    "wav-16k-mono": {"codec": "pcm_s16le", "container": "wav", "rate": 16_000, "layout": "mono"},
-    "aiff": {"codec": "pcm_s16be", "container": "aiff"},
-    "caf": {"codec": "alac", "container": "caf"},
-    "mov-alac": {"codec": "alac", "container": "mov"},
-    "mp2": {"codec": "mp2", "container": "mp2"},
-    "ac3": {"codec": "ac3", "container": "ac3"},
-    "eac3": {"codec": "eac3", "container": "eac3"},
-    "w64": {"codec": "pcm_s16le", "container": "w64"},
-    "wav-adpcm": {"codec": "adpcm_ms", "container": "wav"},
-    "wav-mp3": {"codec": "libmp3lame", "container": "wav"},
-    "wavpack": {"codec": "wavpack", "container": "wv"},
-    "wma": {"codec": "wmav2", "container": "asf", "rate": 44_100, "bit_rate": 128_000},
-    "amr": {
-        "codec": "libopencore_amrnb",
-        "container": "amr",
-        "rate": 8_000,
-        "layout": "mono",
-        "bit_rate": 12_200,
-    },
-    "au": {"codec": "pcm_s16be", "container": "au"},
-    "ogg-flac": {"codec": "flac", "container": "ogg"},
-    "mp4-mp3": {"codec": "libmp3lame", "container": "mp4"},
-    "mpegts-mp3": {"codec": "libmp3lame", "container": "mpegts"},
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a file is made: `codec` and `container` as FFmpeg calls them, `video` the codec of its picture."""
+
+    codec: str
+    container: str
+    rate: int = 48_000
+    layout: str = "stereo"
+    video: str | None = None
+    bit_rate: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+FORMATS: Mapping[str, Encoding] = {
+    "mp3": Encoding("libmp3lame", "mp3"),
+    "m4a": Encoding("aac", "mp4", options={"movflags": "faststart"}),
+    "m4a-index-last": Encoding("aac", "mp4"),
+    "mp4-fragmented": Encoding("aac", "mp4", options={"movflags": "frag_every_frame+empty_moov"}),
+    "mp4-video": Encoding("aac", "mp4", video="mpeg4"),
+    "mkv-video": Encoding("aac", "matroska", video="mpeg4"),
+    "mpegts-video": Encoding("aac", "mpegts", video="mpeg4"),
+    "aac": Encoding("aac", "adts"),
+    "opus": Encoding("libopus", "ogg"),
+    "webm": Encoding("libopus", "webm"),
+    "flac": Encoding("flac", "flac"),
+    "wav": Encoding("pcm_s16le", "wav"),
+    "wav-16k-mono": Encoding("pcm_s16le", "wav", rate=16_000, layout="mono"),
+    "aiff": Encoding("pcm_s16be", "aiff"),
+    "caf": Encoding("alac", "caf"),
+    "mov-alac": Encoding("alac", "mov"),
+    "mp2": Encoding("mp2", "mp2"),
+    "ac3": Encoding("ac3", "ac3"),
+    "eac3": Encoding("eac3", "eac3"),
+    "w64": Encoding("pcm_s16le", "w64"),
+    "wav-adpcm": Encoding("adpcm_ms", "wav"),
+    "wav-mp3": Encoding("libmp3lame", "wav"),
+    "wavpack": Encoding("wavpack", "wv"),
+    "wma": Encoding("wmav2", "asf", rate=44_100, bit_rate=128_000),
+    "amr": Encoding("libopencore_amrnb", "amr", rate=8_000, layout="mono", bit_rate=12_200),
+    "au": Encoding("pcm_s16be", "au"),
+    "ogg-flac": Encoding("flac", "ogg"),
+    "mp4-mp3": Encoding("libmp3lame", "mp4"),
+    "mpegts-mp3": Encoding("libmp3lame", "mpegts"),
 }
 
 
@@ -65,31 +70,22 @@ def tone(seconds: float, rate: int) -> np.ndarray[Any, np.dtype[np.int16]]:
     return (0.4 * np.sin(2 * np.pi * np.cumsum(pitch) / rate) * 32767).astype(np.int16)
 
 
-def encode(  # what differs between formats
-    *,
-    codec: str,
-    container: str,
-    seconds: float = 8.0,
-    rate: int = 48_000,
-    layout: str = "stereo",
-    video: str | None = None,
-    bit_rate: int | None = None,
-    options: Mapping[str, str] | None = None,
-) -> bytes:
+def encode(how: Encoding, seconds: float = 8.0) -> bytes:
     """Return a file with the rising tone in it."""
+    rate, layout = how.rate, how.layout
     # A named file, because "faststart" opens it again to move the index to the front.
     with (
         tempfile.NamedTemporaryFile() as file,
-        av.open(file.name, "w", format=container, options=dict(options or {})) as output,
+        av.open(file.name, "w", format=how.container, options=dict(how.options)) as output,
     ):
         picture: Any = None
-        if video is not None:
-            picture = output.add_stream(video, rate=5)
+        if how.video is not None:
+            picture = output.add_stream(how.video, rate=5)
             picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
-        stream: Any = output.add_stream(codec, rate=rate)
+        stream: Any = output.add_stream(how.codec, rate=rate)
         stream.layout = layout
-        if bit_rate is not None:
-            stream.bit_rate = bit_rate
+        if how.bit_rate is not None:
+            stream.bit_rate = how.bit_rate
         context = stream.codec_context
         resampler = av.AudioResampler(
             format=context.format, layout=layout, rate=rate, frame_size=context.frame_size or 1024

@@ -42,6 +42,14 @@ class QuickClock:
         self.slept.append(seconds)
 
 
+def limits_of(
+    *, stop_seconds: float | None = None, max_seconds: float = 3600.0, max_bytes: int = 1 << 30
+) -> AudioLimits:
+    """Return limits in seconds."""
+    stop_samples = None if stop_seconds is None else int(stop_seconds * SAMPLE_RATE)
+    return AudioLimits(max_bytes, int(max_seconds * SAMPLE_RATE), stop_samples)
+
+
 @dataclass
 class MediaWorld:
     """An opener, the client it uses, and the server that the files come from."""
@@ -52,32 +60,20 @@ class MediaWorld:
     clock: QuickClock
     spool_dir: Path
 
-    def request(  # the fields of a request
+    def request(
         self,
         path: str,
+        limits: AudioLimits | None = None,
         *,
         job_id: str = "tr_1",
-        stop_seconds: float | None = None,
-        max_seconds: float = 3600.0,
-        max_bytes: int = 1 << 30,
         start_sample: int = 0,
         heard: Mapping[str, Any] | None = None,
         opened: OpenedMedia | None = None,
     ) -> AudioRequest:
         """Return the request for a path of the server, or for a URL."""
         url = path if ":" in path else self.server.url(path)
-        return AudioRequest(
-            job_id,
-            AudioSource(url, url, url, "direct", "a test"),
-            AudioLimits(
-                max_bytes,
-                int(max_seconds * SAMPLE_RATE),
-                None if stop_seconds is None else int(stop_seconds * SAMPLE_RATE),
-            ),
-            start_sample,
-            heard,
-            opened,
-        )
+        source = AudioSource(url, url, url, "direct", "a test")
+        return AudioRequest(job_id, source, limits or limits_of(), start_sample, heard, opened)
 
     async def hear(self, path: str, **wishes: Any) -> Heard:
         """Hear all of a file."""

@@ -53,7 +53,7 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         yield Subject(FakeOpener(AUDIO), "https://example.com/a.wav")
         return
     async with media_world(tmp_path / "spool") as world:
-        world.server.resources["/a.wav"] = Resource(encode(**FORMATS["wav-16k-mono"], seconds=SECONDS))
+        world.server.resources["/a.wav"] = Resource(encode(FORMATS["wav-16k-mono"], SECONDS))
         yield Subject(world.opener, world.server.url("/a.wav"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -29,7 +30,8 @@ def audio() -> Audio:
     def make(name: str, *, seconds: float = 8.0, bit_rate: int | None = None) -> bytes:
         key = (name, seconds, bit_rate)
         if key not in made:
-            made[key] = encode(**({"bit_rate": bit_rate} | FORMATS[name]), seconds=seconds)
+            how = FORMATS[name]
+            made[key] = encode(replace(how, bit_rate=how.bit_rate or bit_rate), seconds)
         return made[key]
 
     return make

@@ -20,7 +20,7 @@ from stenobird.media.child import DecoderLimits
 from stenobird.media.opener import MediaOptions, MediaStream
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import media_world
+from stenobird.testing.media_world import limits_of, media_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,7 @@ async def test_memory_does_not_grow_with_the_length_of_the_audio(
         status = Path("/proc", str(pid), "status").read_text()
         return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
 
-    async with world.opener.open(world.request("/long", max_seconds=7200.0)) as stream:
+    async with world.opener.open(world.request("/long", limits=limits_of(max_seconds=7200.0))) as stream:
         early: tuple[int, int] | None = None
         seconds = 0.0
         async for block in stream:

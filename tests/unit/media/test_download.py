@@ -17,7 +17,7 @@ from stenobird.errors import (
 )
 from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect, media_world
+from stenobird.testing.media_world import collect, limits_of, media_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -205,7 +205,7 @@ async def test_a_body_beyond_the_limit_is_refused_when_it_gets_there(
 ) -> None:
     world.server.resources["/a"] = Resource(minute, chunked=True)
     with pytest.raises(AudioTooLarge, match="1000000 bytes"):
-        await world.hear("/a", max_bytes=1_000_000)
+        await world.hear("/a", limits=limits_of(max_bytes=1_000_000))
 
 
 async def test_a_live_stream_is_refused_for_a_whole_job_and_heard_for_a_preview(
@@ -216,7 +216,7 @@ async def test_a_live_stream_is_refused_for_a_whole_job_and_heard_for_a_preview(
     )
     with pytest.raises(UnsupportedURL, match="live"):
         await world.hear("/live")
-    heard = await world.hear("/live", job_id="tr_2", stop_seconds=15.0)
+    heard = await world.hear("/live", job_id="tr_2", limits=limits_of(stop_seconds=15.0))
     assert len(heard.pcm) == 15 * 16_000
 
 
@@ -227,7 +227,7 @@ async def test_an_endless_download_ends_at_the_longest_audio_allowed(
         audio("mp3", seconds=60.0)[64:], endless=True, bytes_per_second=4_000_000
     )
     with pytest.raises(AudioTooLarge, match="0:05:00"):
-        await world.hear("/endless", max_seconds=300.0)
+        await world.hear("/endless", limits=limits_of(max_seconds=300.0))
 
 
 async def test_an_empty_file_is_no_audio(world: MediaWorld) -> None:
@@ -253,7 +253,7 @@ async def test_a_server_that_breaks_every_few_bytes_is_given_up(
         minute, breaks_at=list(range(1000, len(minute), 1000)), ranges=stop_seconds is None
     )
     with pytest.raises((AudioUnreachable, TranscriptionFailed)):
-        await world.hear("/a", stop_seconds=stop_seconds)
+        await world.hear("/a", limits=limits_of(stop_seconds=stop_seconds))
     assert len(world.server.requests) < 10
 
 

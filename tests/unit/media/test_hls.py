@@ -18,7 +18,7 @@ from stenobird.errors import (
 )
 from stenobird.testing.canary import open_canary
 from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect
+from stenobird.testing.media_world import collect, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -123,7 +123,7 @@ async def test_a_preview_fetches_only_the_segments_that_it_hears(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     show = Show(world, audio("mpegts-video", seconds=60.0))
-    pcm = await hear(world, "/hls/index.m3u8", stop_seconds=15.0)
+    pcm = await hear(world, "/hls/index.m3u8", limits=limits_of(stop_seconds=15.0))
     assert len(pcm) == 15 * 16_000
     fetched = [request.path for request in world.server.requests if request.path.endswith(".ts")]
     assert len(fetched) < show.count // 2
@@ -207,7 +207,7 @@ async def test_a_playlist_of_more_than_the_byte_limit_is_refused(
 ) -> None:
     Show(world, audio("mpegts-video", seconds=60.0))
     with pytest.raises(AudioTooLarge):
-        await hear(world, "/hls/index.m3u8", max_bytes=100_000)
+        await hear(world, "/hls/index.m3u8", limits=limits_of(max_bytes=100_000))
 
 
 INSIDE = {

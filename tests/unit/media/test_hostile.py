@@ -18,6 +18,7 @@ from stenobird.media.recognition import Refusal, recognise
 from stenobird.testing.audio import FORMATS
 from stenobird.testing.canary import open_canary
 from stenobird.testing.media_server import Resource
+from stenobird.testing.media_world import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -286,8 +287,8 @@ async def test_a_small_file_that_decodes_to_hours_is_stopped_at_the_limit(
 ) -> None:
     world.server.resources["/a"] = Resource(audio("flac", seconds=8.0))
     with pytest.raises(JobError, match="0:00:05"):
-        await world.hear("/a", max_seconds=5.0)
-    exact = await world.hear("/a", max_seconds=8.0)
+        await world.hear("/a", limits=limits_of(max_seconds=5.0))
+    exact = await world.hear("/a", limits=limits_of(max_seconds=8.0))
     assert len(exact.pcm) == 8 * 16_000
 
 

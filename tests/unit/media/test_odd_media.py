@@ -12,6 +12,7 @@ import pytest
 
 from stenobird.media.recognition import mpeg_frame_bytes
 from stenobird.testing.media_server import Resource
+from stenobird.testing.media_world import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ async def test_compressed_audio_is_heard_whole_and_in_part(
 ) -> None:
     body = compress(audio("wav"))
     world.server.resources["/a"] = Resource(body, headers={"Content-Encoding": coding}, ranges=False)
-    heard = await world.hear("/a", stop_seconds=stop_seconds)
+    heard = await world.hear("/a", limits=limits_of(stop_seconds=stop_seconds))
     assert len(heard.pcm) / 16_000 == pytest.approx(stop_seconds or 8.0, abs=0.1)
 
 
