@@ -123,16 +123,17 @@ def json_object(request: Request, body: bytes, *, field: str = "audio_url") -> d
 
 
 def _texts(value: object) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for name, item in value.items():
-                yield name
-                yield from _texts(item)
+    # Without recursion: newer Pythons parse JSON that is nested deeper than their own calls may be.
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case list() as items:
+                waiting += items
+            case dict() as fields:
+                yield from fields
+                waiting += fields.values()
 
 
 def _refuse_constant(name: str) -> float:
