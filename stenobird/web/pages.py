@@ -13,6 +13,7 @@ import jinja2
 from starlette.responses import HTMLResponse
 
 from stenobird.errors import InvalidRequest
+from stenobird.web.requests import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,11 +127,7 @@ def clock_time(seconds: float) -> str:
 
 async def read_form(request: Request) -> Mapping[str, str]:
     """Return the fields of a small form as browsers send it. Raises `InvalidRequest`."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise InvalidRequest(f"The form is larger than {MAX_FORM_BYTES} bytes.")
+    body = await read_body(request, MAX_FORM_BYTES, f"The form is larger than {MAX_FORM_BYTES} bytes.")
     try:
         fields = parse_qs(body.decode(), max_num_fields=50, errors="strict")
     except ValueError as exc:

@@ -79,16 +79,22 @@ async def read_json_object(request: Request, *, field: str = "audio_url") -> dic
 
 async def read_json_body(request: Request) -> bytes:
     """Return the raw body, of at most 64 KiB. Raises `InvalidRequest`."""
+    return await read_body(
+        request,
+        MAX_JSON_BYTES,
+        f"The request body is larger than {MAX_JSON_BYTES} bytes. Send the URL of the audio, not the audio.",
+    )
+
+
+async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
+    """Return the raw body. Raises `InvalidRequest` for one that is too large, too slow, or broken off."""
     body = bytearray()
     try:
         async with asyncio.timeout(services_of(request).body_timeout_seconds):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_JSON_BYTES:
-                    raise InvalidRequest(
-                        f"The request body is larger than {MAX_JSON_BYTES} bytes. "
-                        "Send the URL of the audio, not the audio."
-                    )
+                if len(body) > max_bytes:
+                    raise InvalidRequest(too_large)
     except TimeoutError as exc:
         raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
     except ClientDisconnect as exc:

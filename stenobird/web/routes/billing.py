@@ -22,7 +22,7 @@ from stenobird.billing.service import CLAIM_SECONDS, PRICE
 from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
 from stenobird.web.limits import headers_of, limit_request
 from stenobird.web.pages import Pages, read_form
-from stenobird.web.requests import base_url_of, caller_of, read_json_object, services_of
+from stenobird.web.requests import base_url_of, caller_of, read_body, read_json_object, services_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,12 +100,9 @@ class StripeWebhook(HTTPEndpoint):
     async def post(self, request: Request) -> Response:
         """Store the event and answer at once; what it means is found out afterwards."""
         billing = _billing(request)
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_WEBHOOK_BYTES:
-                raise InvalidRequest(f"The webhook's body is larger than {MAX_WEBHOOK_BYTES} bytes.")
-        added = await billing.accept_event(bytes(body), request.headers.get("stripe-signature"))
+        too_large = f"The webhook's body is larger than {MAX_WEBHOOK_BYTES} bytes."
+        body = await read_body(request, MAX_WEBHOOK_BYTES, too_large)
+        added = await billing.accept_event(body, request.headers.get("stripe-signature"))
         return JSONResponse({"received": True, "new": added}, 200, _NO_STORE)
 
 

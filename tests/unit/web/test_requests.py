@@ -1,16 +1,54 @@
-"""JSON bodies that no schema has seen yet."""
+"""Bodies of requests, before any schema has seen them."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.requests import Request
 
 from stenobird.errors import InvalidRequest
-from stenobird.web.requests import _texts, json_object
+from stenobird.web.pages import read_form
+from stenobird.web.requests import _texts, json_object, read_json_body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Message, Receive
 
 REQUEST = Request({"type": "http", "headers": []})
+
+
+def request(receive: Receive) -> Request:
+    services = SimpleNamespace(body_timeout_seconds=0.02)
+    app = SimpleNamespace(state=SimpleNamespace(services=services))
+    return Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
+
+
+async def hangs_up() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def falls_silent() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("read", [read_json_body, read_form], ids=["json", "form"])
+@pytest.mark.parametrize(
+    ("receive", "said"),
+    [(hangs_up, "broke off"), (falls_silent, "in time")],
+    ids=["hangs up", "falls silent"],
+)
+async def test_a_client_that_goes_away_in_its_body_is_no_internal_error(
+    read: Callable[[Request], Awaitable[Any]], receive: Receive, said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        await read(request(receive))
 
 
 def test_nesting_is_no_limit_to_looking_for_what_no_text_has() -> None:
