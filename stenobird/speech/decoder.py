@@ -127,7 +127,7 @@ class WhisperDecoder:
         heard = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
-            one = _row(encoded, i) if heard[i].weak or request.word_timestamps else encoded
+            one = _rows(encoded, [i]) if heard[i].weak or request.word_timestamps else encoded
             window = self._window(one, request, tokenizers[i], heard[i])
             language = request.language or likeliest(scores[i])[0]
             decoded.append(replace(window, language=language, language_scores=scores[i]))
@@ -170,14 +170,21 @@ class WhisperDecoder:
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
     ) -> list[_Heard]:
-        """Decode the whole batch at once where the prompts have one length, else one by one."""
+        """Decode at once what CTranslate2 takes at once: the windows whose prompts have one length."""
         prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
-        if len({len(prompt) for prompt in prompts}) > 1:
-            return [
-                self._generate_batch(_row(encoded, i), [requests[i]], [tokenizers[i]], [prompts[i]])[0]
-                for i in range(len(requests))
-            ]
-        return self._generate_batch(encoded, requests, tokenizers, prompts)
+        by_length: dict[int, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt), []).append(i)
+        heard: dict[int, _Heard] = {}
+        for rows in by_length.values():
+            found = self._generate_batch(
+                encoded if len(rows) == len(prompts) else _rows(encoded, rows),
+                [requests[i] for i in rows],
+                [tokenizers[i] for i in rows],
+                [prompts[i] for i in rows],
+            )
+            heard |= zip(rows, found, strict=True)
+        return [heard[i] for i in range(len(prompts))]
 
     def _generate_batch(
         self,
@@ -301,12 +308,12 @@ def length_for(tokens: int, *, prompt_tokens: int) -> int:
     return min(_MAX_LENGTH, max(2 * tokens, prompt_tokens - 1 + tokens))
 
 
-def _row(encoded: Encoded, index: int) -> Encoded:
-    """Return one window of an encoded batch, as a batch of one."""
-    if encoded.shape[0] == 1:
+def _rows(encoded: Encoded, indices: Sequence[int]) -> Encoded:
+    """Return some windows of an encoded batch, as a batch of their own."""
+    if encoded.shape[0] == len(indices):
         return encoded
     host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
-    return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[index : index + 1]))
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[list(indices)]))
 
 
 def _from(request: WindowRequest, offset: float) -> WindowRequest:

@@ -66,6 +66,8 @@ def test_a_batch_says_what_its_windows_say_alone(decoder: WhisperDecoder, pcm: P
         replace(request(pcm, 0.2, 6.9), word_timestamps=True),
         request(pcm, 7.0, 13.8),
         replace(request(pcm, 14.2, 20.4), prompt="alpha bravo"),
+        request(pcm, 14.2, 20.4),
+        replace(request(pcm, 0.2, 6.9), prompt="bravo alpha"),
     ]
 
     together = decoder.decode(wishes)
