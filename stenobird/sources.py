@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +22,24 @@ Stage = Literal[
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""What JSON can escape, but neither UTF-8 nor PostgreSQL carries: NUL and half a surrogate pair."""
+
+
+class _Storable:
+    """Texts of pages and feeds, in which what can't be stored or sent has become U+FFFD."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]  # only dataclasses are derived from this
+            value = getattr(self, one.name)
+            if isinstance(value, str) and _UNSTORABLE.search(value):
+                object.__setattr__(self, one.name, _UNSTORABLE.sub("\ufffd", value))
+
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(_Storable):
     """A URL that might be the audio, how it was found, and what became of it.
 
     `score` is on the scale of the page rung (threshold 40); rungs that do not score leave it `None`.
@@ -38,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(_Storable):
     """What one rung of the ladder found: `outcome` and a sentence that explains it."""
 
     stage: Stage
@@ -48,7 +64,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioSource:
+class AudioSource(_Storable):
     """The audio that was chosen, how, and why.
 
     `media_url` is the address as discovered, `final_url` the one after redirects; `submitted_url` is what the
