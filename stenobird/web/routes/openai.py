@@ -102,6 +102,8 @@ class _Audio:
             events = services.jobs.stream(job.id, caller, 0)
         else:
             events = _cancelled_unless_done(services, job, caller)
+            # Begun, since closing what never began does nothing: a shutdown may come before the first read.
+            await anext(events)
         if wish.stream:
             return _DeltaStream(events, streams_of(request), headers)
         await _wait_for_end(request, services, events)
@@ -190,9 +192,10 @@ async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
 async def _cancelled_unless_done(
     services: WebServices, job: JobRecord, caller: Caller
 ) -> AsyncGenerator[EventRow | None, None]:
-    """Yield the job's events; however the reading ends before `done`, the job is cancelled."""
+    """Yield `None`, then the job's events; however the reading ends before `done`, the job is cancelled."""
     ended = False
     try:
+        yield None
         async with aclosing(services.jobs.stream(job.id, caller, 0)) as events:
             async for row in events:
                 ended = row is not None and row.event == "done"

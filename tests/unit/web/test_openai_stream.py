@@ -1,0 +1,54 @@
+"""The OpenAI dialect's job lives as long as its connection, however short that is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from stenobird.ports import Caller
+from stenobird.web.metrics import Metrics
+from stenobird.web.routes.openai import _cancelled_unless_done, _DeltaStream
+from stenobird.web.sse import OpenStreams
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Scope
+
+pytestmark = pytest.mark.anyio
+
+PAYER = Caller("acct_1", "key_1", "live", "full_access", "premium")
+SCOPE: Scope = {"type": "http", "method": "POST", "headers": []}
+
+
+class Jobs:
+    """One job under way; remembers what was cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+
+    async def get(self, _job_id: str, _caller: Caller) -> SimpleNamespace:
+        return SimpleNamespace(terminal=False)
+
+    async def cancel_or_delete(self, job_id: str, _caller: Caller) -> None:
+        self.cancelled.append(job_id)
+
+
+async def test_a_shutdown_before_the_first_read_cancels_the_job_too() -> None:
+    jobs = Jobs()
+    services = cast("Any", SimpleNamespace(jobs=jobs))
+    events = _cancelled_unless_done(services, cast("Any", SimpleNamespace(id="tr_1")), PAYER)
+    assert await anext(events) is None
+    streams = OpenStreams(Metrics())
+    streams.end_all()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    await _DeltaStream(events, streams, {})(SCOPE, receive, send)
+    assert jobs.cancelled == ["tr_1"]
+    assert sent[-1]["more_body"] is False
