@@ -348,6 +348,10 @@ class HostPool(ABC):
 
     def _on_end(self, status: int) -> None:
         tickets = sorted(self._in_flight.values(), key=lambda ticket: ticket.id, reverse=True)
+        # Light requests are answered one by one: with nothing else at work, the first has ended the host.
+        begun = [ticket for ticket in self._in_flight.values() if ticket.begun]
+        if begun and all(ticket.light for ticket in begun) and not self._stuck and status != -signal.SIGKILL:
+            begun[0].blame += 1
         self._in_flight.clear()
         self._deaths += 1
         if self._failure is not None:

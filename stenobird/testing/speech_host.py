@@ -77,7 +77,9 @@ class ObedientDecoder:
 
 
 def find_loud(pcm: bytes, state: bytes) -> tuple[bytes, bytes]:
-    """Take loud frames for speech; the state passes through unread."""
+    """Take loud frames for speech; the state passes through unread, unless it says `crash`."""
+    if state == b"crash":
+        obey(["crash"])
     samples = np.frombuffer(pcm, np.int16).astype(np.float32)
     samples = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
     loud = np.abs(samples.reshape(-1, FRAME_SAMPLES)).mean(axis=1) > LOUD

@@ -187,6 +187,15 @@ async def test_audio_whose_speech_cannot_be_found_fails_and_the_host_lives() -> 
         assert pool.status()["restarts"] == 0
 
 
+async def test_audio_in_which_the_search_for_speech_ends_two_hosts_fails_alone() -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        bad = tasks.create_task(failure_of(pool.find_speech("bad", tone(0.1), b"crash")))
+        good = [tasks.create_task(pool.find_speech("good", tone(0.1), b"")) for _ in range(3)]
+
+        assert isinstance(await bad, TranscriptionFailed)
+        assert [len((await found)[0]) for found in good] == [4, 4, 4]
+
+
 async def test_on_a_gpu_whose_errors_last_a_window_that_fails_is_tried_on_a_new_host(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
