@@ -256,6 +256,8 @@ class BillingService:
                 await self.send_recovery(email)
             except (BillingUnavailable, StorageUnavailable) as error:
                 _log.warning("a mail with a new key is lost", reason=error.message)
+            except Exception as exc:  # noqa: BLE001  # one mail must not end those after it
+                _log.error("a mail with a new key is lost", exc_info=exc)
 
     async def send_recovery(self, email: str) -> int:
         """Mail a link for each account with this address, to what Stripe gave us as it; return how many.

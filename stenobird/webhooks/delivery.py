@@ -83,6 +83,9 @@ class WebhookDeliverer:
                 except StorageUnavailable as error:
                     _log.warning("webhooks wait for the database", reason=error.message)
                     taken = []
+                except Exception as exc:  # noqa: BLE001  # webhooks that stand still must not end the service
+                    _log.error("webhooks could not be claimed", exc_info=exc)
+                    taken = []
                 for one in taken:
                     tasks.create_task(one)
                 if not taken:

@@ -9,6 +9,7 @@ import pytest
 
 from stenobird.billing.mail import SMTPMailer
 from stenobird.billing.metering import Metering
+from stenobird.billing.service import BillingService, Recovery
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import BillingUnavailable
 from stenobird.storage.billing_store import SqlBillingStore
@@ -64,3 +65,29 @@ async def test_an_address_that_no_header_can_hold_is_a_mail_that_could_not_be_se
     mailer = SMTPMailer.of("smtp://127.0.0.1:1", "keys@stenobird.test")
     with pytest.raises(BillingUnavailable):
         await mailer.send("someone@example.com\nBcc: all@example.com", "Subject", "Text")
+
+
+async def test_a_mail_that_breaks_in_a_way_nobody_foresaw_is_followed_by_the_next(
+    world: BillingWorld,
+) -> None:
+    account = await world.bought()
+    assert account.email is not None
+    sent = asyncio.Event()
+
+    class Mailer:
+        calls = 0
+
+        async def send(self, _to: str, _subject: str, _text: str) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise KeyError("unforeseen")
+            sent.set()
+
+    recovery = Recovery(Mailer(), "https://stenobird.test")
+    service = BillingService(world.store, world.clock, recovery=recovery)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        mails = tasks.create_task(service.send_recoveries())
+        service.ask_recovery(account.email)
+        service.ask_recovery(account.email)
+        await sent.wait()
+        mails.cancel()

@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 import hmac
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccountRow
+from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.testing.canary import open_canary
 from stenobird.testing.fakes import FakeClock
@@ -26,9 +28,11 @@ from stenobird.webhooks.service import OVERLAP_SECONDS
 from stenobird.webhooks.signature import new_secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from anyio.abc import SocketStream
 
-    from stenobird.deliveries import SigningSecrets
+    from stenobird.deliveries import DueDelivery, SigningSecrets
     from stenobird.ports import KeyMode
     from stenobird.storage.engine import Database
 
@@ -220,6 +224,39 @@ async def test_a_delivery_that_breaks_in_a_way_nobody_foresaw_fails_alone(
     assert (await world.only()).state == "delivered"
     [failed] = await world.log(broken)
     assert (failed.state, failed.next_attempt_at) == ("pending", world.clock.now + 5.0)
+    assert len(receiver.accepted) == 1
+
+
+class SurprisingDeliveries(SqlDeliveryStore):
+    """Can't claim the first time, for a reason that nobody foresaw."""
+
+    def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
+        super().__init__(database, now=now)
+        self.calls = 0
+        self.delivered = asyncio.Event()
+
+    async def claim(self, **bounds: Any) -> Sequence[DueDelivery]:
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError("unforeseen")
+        return await super().claim(**bounds)
+
+    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
+        await super().note_delivered(due, status_code=status_code)
+        self.delivered.set()
+
+
+async def test_a_claim_that_breaks_in_a_way_nobody_foresaw_is_tried_again(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    await world.end_job(server.url())
+    store = SurprisingDeliveries(world.database, now=world.clock.time)
+    deliverer = WebhookDeliverer(store, world.secrets, world.client, SystemClock())
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(deliverer.run())
+        await store.delivered.wait()
+        running.cancel()
+    assert store.calls > 1
     assert len(receiver.accepted) == 1
 
 
