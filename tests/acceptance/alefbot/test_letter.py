@@ -20,7 +20,6 @@ from stenobird.testing.web_world import web_settings
 from stenobird.uploads.service import MAX_WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -395,26 +394,23 @@ async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
 ) -> None:
     upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
     path = f"/uploads/{upload_id}/binary"
-    refused = asyncio.Event()
-    begun = asyncio.Semaphore(0)
+    url = httpx.URL(world.root + path)
+    head = f"PUT {url.path} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: {live['Authorization']}\r\n"
+    connections = [await asyncio.open_connection(url.host, url.port) for _ in range(MAX_WRITERS + 1)]
+    for _, writer in connections:
+        writer.write(f"{head}Content-Length: 5\r\n\r\n123".encode())
 
-    async def slow() -> AsyncIterator[bytes]:
-        yield b"123"
-        begun.release()
-        await refused.wait()
-        yield b"45"
-
-    async with asyncio.TaskGroup() as tasks:
-        writers = [tasks.create_task(api.put(path, headers=live, content=slow())) for _ in range(MAX_WRITERS)]
-        for _ in range(MAX_WRITERS):
-            await begun.acquire()
-        answer = await api.put(path, headers=live, content=b"12345")
-        while answer.status_code == 200:  # the first pieces were sent, but have not all arrived
-            answer = await api.put(path, headers=live, content=b"12345")
-        refused.set()
-
-    assert code_of(answer) == (429, "queue_busy")
-    assert [writer.result().status_code for writer in writers] == [200] * MAX_WRITERS
+    # All but one wait for the rest of their bodies; whichever came last is answered at once.
+    answers = {asyncio.create_task(reader.readuntil(b"}")): writer for reader, writer in connections}
+    (refused,), accepted = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    assert refused.result().startswith(b"HTTP/1.1 429 ")
+    assert b"queue_busy" in refused.result()
+    for answer in accepted:
+        answers[answer].write(b"45")
+        assert (await answer).startswith(b"HTTP/1.1 200 ")
+    for _, writer in connections:
+        writer.close()
+        await writer.wait_closed()
     assert (await api.put(path, headers=live, content=b"12345")).status_code == 200
     stored = [path.read_bytes() for path in world.blobs_dir.rglob("*") if path.is_file()]
     assert stored == [b"12345"]
