@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from starlette.requests import Request
@@ -26,7 +27,8 @@ def _posted(body: bytes) -> Request:
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+    app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(body_timeout_seconds=60.0)))
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": [], "app": app}, receive)
 
 
 @pytest.mark.parametrize(
