@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.service import MAX_NAME_CHARS, OPERATOR
+from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest, LiveKeyRequired, ReadOnlyKey
 from stenobird.ports import NewAccountRow
 
@@ -170,31 +168,20 @@ class AccountService:
         self, account_id: str, *, since: float, until: float, cursor: str | None = None, limit: int = PAGE
     ) -> Usage:
         """Return the ledger of `[since, until)`. Raises `InvalidRequest` for a cursor that isn't ours."""
-        before = _read_cursor(cursor) if cursor is not None else None
+        before = read_cursor(cursor) if cursor is not None else None
         days = await self._usage.usage_by_day(account_id, since=since, until=until)
         rows = await self._usage.usage_by_job(
             account_id, since=since, until=until, before=before, limit=limit + 1
         )
         page = rows[:limit]
-        return Usage(since, until, days, page, _cursor(page[-1]) if len(rows) > limit else None)
+        return Usage(
+            since,
+            until,
+            days,
+            page,
+            write_cursor(page[-1].created_at, page[-1].job_id) if len(rows) > limit else None,
+        )
 
 
 def _no_account(account_id: str) -> InvalidRequest:
     return InvalidRequest(f'There is no account {account_id}. "stenobird account list" shows them.')
-
-
-def _cursor(row: UsageRecord) -> str:
-    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.job_id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        created_at, _, job_id = text.partition(" ")
-        before = float(created_at)
-        if math.isfinite(before) and "\0" not in job_id:
-            return before, job_id
-    except (binascii.Error, UnicodeError, ValueError):
-        # Not ours either way: told below.
-        pass
-    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})

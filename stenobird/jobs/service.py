@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import (
     InvalidRequest,
     JobError,
@@ -372,12 +370,12 @@ class JobService:
             raise MissingAPIKey
         if not 1 <= limit <= MAX_LIST:
             raise InvalidRequest(f'"limit" must be 1 to {MAX_LIST}.', details={"field": "limit"})
-        before = _read_cursor(cursor) if cursor is not None else None
+        before = read_cursor(cursor) if cursor is not None else None
         jobs = await self._store.list_jobs(
             caller.account_id, mode=_visible(caller), before=before, limit=limit + 1
         )
         page = jobs[:limit]
-        return page, _cursor(page[-1]) if len(jobs) > limit else None
+        return page, write_cursor(page[-1].created_at, page[-1].id) if len(jobs) > limit else None
 
     async def _delete(self, job_id: str) -> None:
         await self._store.delete(job_id)
@@ -428,20 +426,3 @@ def _visible(caller: Caller) -> Mode | None:
     A test key lies in test code and on CI machines: it must not open what the account had transcribed.
     """
     return "test" if caller.mode == "test" else None
-
-
-def _cursor(job: JobRecord) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at!r} {job.id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        created_at, _, job_id = text.partition(" ")
-        before = float(created_at)
-        if math.isfinite(before) and "\0" not in job_id:
-            return before, job_id
-    except (binascii.Error, UnicodeError, ValueError):
-        # Not ours either way: told below.
-        pass
-    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})

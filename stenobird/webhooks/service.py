@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 from typing import TYPE_CHECKING, Final
 
+from stenobird.cursors import read_cursor, write_cursor
 from stenobird.deliveries import DeliveryFilter
-from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
+from stenobird.errors import DeliveryNotFound, ReadOnlyKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +46,7 @@ class WebhookService:
         job_id: str | None = None,
     ) -> tuple[Sequence[DeliveryRecord], str | None]:
         """Return a page, newest first, and the cursor of the next. Raises `InvalidRequest`."""
-        before = _read_cursor(cursor) if cursor is not None else None
+        before = read_cursor(cursor) if cursor is not None else None
         rows = await self._deliveries.own_deliveries(
             caller.account_id,
             wanted=DeliveryFilter(mode=_only(caller), state=state, job_id=job_id),
@@ -56,7 +54,7 @@ class WebhookService:
             limit=limit + 1,
         )
         page = rows[:limit]
-        return page, _cursor(page[-1]) if len(rows) > limit else None
+        return page, write_cursor(page[-1].created_at, page[-1].id) if len(rows) > limit else None
 
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
         """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
@@ -91,20 +89,3 @@ def _only(caller: Caller) -> KeyMode | None:
 def _check_may_write(caller: Caller) -> None:
     if caller.scope == "read_only":
         raise ReadOnlyKey
-
-
-def _cursor(row: DeliveryRecord) -> str:
-    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        created_at, _, delivery_id = text.partition(" ")
-        before = float(created_at)
-        if math.isfinite(before) and "\0" not in delivery_id:
-            return before, delivery_id
-    except (binascii.Error, UnicodeError, ValueError):
-        # Not ours either way: told below.
-        pass
-    raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})
