@@ -200,4 +200,4 @@ def _check_may_write(caller: Caller) -> None:
 
 
 def _sees(caller: Caller, record: KeyRecord) -> bool:
-    return caller.mode == "live" or record.mode == "test"
+    return caller.only_mode in {None, record.mode}

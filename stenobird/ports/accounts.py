@@ -27,6 +27,14 @@ class Caller:
     scope: KeyScope
     tier: Tier
 
+    @property
+    def only_mode(self) -> Literal["test"] | None:
+        """The only mode whose jobs, keys and deliveries this caller may touch, `None` for all.
+
+        A test key lies in test code and on CI machines: it must not open what the account had transcribed.
+        """
+        return "test" if self.mode == "test" else None
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         SecretStore,
         SigningSecrets,
     )
-    from stenobird.ports import Caller, Clock, KeyMode
+    from stenobird.ports import Caller, Clock
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
 """How long a rotated secret goes on signing beside the new one."""
@@ -49,7 +49,7 @@ class WebhookService:
         before = read_cursor(cursor) if cursor is not None else None
         rows = await self._deliveries.own_deliveries(
             caller.account_id,
-            wanted=DeliveryFilter(mode=_only(caller), state=state, job_id=job_id),
+            wanted=DeliveryFilter(mode=caller.only_mode, state=state, job_id=job_id),
             before=before,
             limit=limit + 1,
         )
@@ -59,7 +59,7 @@ class WebhookService:
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
         """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
         _check_may_write(caller)
-        record = await self._deliveries.replay(caller.account_id, delivery_id, mode=_only(caller))
+        record = await self._deliveries.replay(caller.account_id, delivery_id, mode=caller.only_mode)
         if record is None:
             raise DeliveryNotFound
         return record
@@ -80,10 +80,6 @@ class WebhookService:
         return await self._secrets.rotate_secret(
             caller.account_id, mode=caller.mode, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
         )
-
-
-def _only(caller: Caller) -> KeyMode | None:
-    return "test" if caller.mode == "test" else None
 
 
 def _check_may_write(caller: Caller) -> None:
