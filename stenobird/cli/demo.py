@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from stenobird.cli.file_server import serve_file
 from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client, local_service
 from stenobird.config import Settings
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR
+from stenobird.demo.wer import word_error_rate
 from stenobird.logs import configure_logging
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.wer import word_error_rate
 
 CLIP_URL_PATH = "/episodes/clip.mp3"
 LINE_BYTES_PER_SECOND = 96 * 1024
@@ -52,11 +52,9 @@ def demo(data_dir: Path | None) -> None:
 
 
 async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
-    clip = Resource(CLIP_PATH, bytes_per_second=LINE_BYTES_PER_SECOND)
-    with ThreadedMediaServer({CLIP_URL_PATH: clip}) as media:
+    with serve_file(CLIP_PATH, CLIP_URL_PATH, bytes_per_second=LINE_BYTES_PER_SECOND) as url:
         progress.print("Starting the service with the fixture model (178 words, for demos and tests only)")
         async with local_service(settings, key_name="demo") as service:
-            url = media.url(CLIP_URL_PATH)
             progress.print(f"POST {service.url}/v1/transcripts", highlight=False)
             progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
             async with local_client(service.url, api_key=service.api_key) as client:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import click
 
 from stenobird.bootstrap import open_storage
+from stenobird.cli.file_server import serve_file
 from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client, local_service, running_service
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
@@ -23,7 +24,6 @@ from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
 from stenobird.logs import configure_logging
 from stenobird.serving import until_signal
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -194,8 +194,7 @@ async def _place(wish: Wish, settings: Settings, stack: AsyncExitStack) -> Place
     audio_url = wish.source
     if file is not None:
         path = "/" + quote(file.name)
-        media = stack.enter_context(ThreadedMediaServer({path: Resource(file)}))
-        audio_url = media.url(path)
+        audio_url = stack.enter_context(serve_file(file, path))
         loopback = ipaddress.ip_network("127.0.0.1/32")
         settings = settings.model_copy(
             update={"egress_allow": (*settings.egress_allow, loopback), "egress_ports": None}

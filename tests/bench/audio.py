@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.speech import LongSpeech, load_sentences
+from tests.support.speech import LongSpeech, load_sentences
 
 if TYPE_CHECKING:
-    from stenobird.testing.speech import Sentence
+    from tests.support.speech import Sentence
 
 CLIPS = Path(__file__).parents[1] / "data" / "clips"
 SEED = 20

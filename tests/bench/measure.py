@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR
-from stenobird.testing.random_model import BASE, write_random_model
-from stenobird.testing.wer import word_error_rate
+from stenobird.demo.wer import word_error_rate
 from tests.bench import encoder, plain
 from tests.bench.figures import Bar, Figure, Question
 from tests.bench.processes import PeakMemory
 from tests.bench.service import Service, served
+from tests.support.random_model import BASE, write_random_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stenobird.inference.cpus import usable_cpus
-from stenobird.testing.server_process import descendants
+from tests.support.server_process import descendants
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stenobird.client import DoneEvent, ErrorEvent, StenobirdClient, TranscriptEvent
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
 from tests.bench.processes import Stopwatch, cpu_share
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 
 @dataclass(frozen=True, slots=True)

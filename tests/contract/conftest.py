@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.storage.engine import Database, open_database, sqlite_url
-from stenobird.testing.databases import NOT_TESTED, empty_postgresql_database, postgresql_server_at_hand
+from tests.support.databases import NOT_TESTED, empty_postgresql_database, postgresql_server_at_hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

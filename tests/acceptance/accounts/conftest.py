@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.fakes import FakeClock
-from stenobird.testing.web_world import WebWorld, web_world
+from stenobird.testing import FakeClock
+from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

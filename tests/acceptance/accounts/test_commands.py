@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.http_reader import EventReader
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
+from tests.support.http_reader import EventReader
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from stenobird.storage.schema import idempotency, jobs
-from stenobird.testing.faults import FaultyDatabase
-from stenobird.testing.web_world import web_world
+from tests.support.faults import FaultyDatabase
+from tests.support.web_world import web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing.fakes import FakeClock
-    from stenobird.testing.web_world import WebWorld
+    from stenobird.testing import FakeClock
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.web_world import web_settings, web_world
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing.fakes import FakeClock
-    from stenobird.testing.web_world import WebWorld
+    from stenobird.testing import FakeClock
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from stenobird.ports import JobChange, NewAccountRow, UsageRow
 if TYPE_CHECKING:
     import httpx
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.alefbot_world import DialectWorld, alefbot_world
+from tests.support.alefbot_world import DialectWorld, alefbot_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ import pytest
 
 from stenobird.client import AsyncStenobirdClient, StenobirdClient
 from stenobird.errors import InvalidAPIKey, StenobirdError
-from stenobird.testing.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

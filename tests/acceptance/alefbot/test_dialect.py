@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from stenobird.config import Settings
-from stenobird.testing.alefbot_world import WorldOptions, alefbot_world
-from stenobird.testing.web_world import web_settings
+from tests.support.alefbot_world import WorldOptions, alefbot_world
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing.alefbot_world import DialectWorld
+    from tests.support.alefbot_world import DialectWorld
 
 pytestmark = pytest.mark.anyio
 

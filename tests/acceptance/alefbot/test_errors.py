@@ -17,8 +17,8 @@ import trustme
 
 from stenobird.accounts import keys as key_form
 from stenobird.egress.policy import EgressPolicy
-from stenobird.testing.alefbot_world import DialectWorld, WorldOptions, alefbot_world
 from stenobird.uploads.service import UploadOptions
+from tests.support.alefbot_world import DialectWorld, WorldOptions, alefbot_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

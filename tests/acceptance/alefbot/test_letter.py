@@ -15,9 +15,9 @@ import pytest
 import structlog
 
 from stenobird.config import Settings
-from stenobird.testing.alefbot_world import DialectWorld, WorldOptions, alefbot_world
-from stenobird.testing.web_world import web_settings
 from stenobird.uploads.service import MAX_WRITERS
+from tests.support.alefbot_world import DialectWorld, WorldOptions, alefbot_world
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

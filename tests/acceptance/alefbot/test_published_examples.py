@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.free_port import free_port
-from stenobird.testing.server_process import ServerProcess
 from stenobird.webhooks.signature import canonical, sign
+from tests.support.free_port import free_port
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

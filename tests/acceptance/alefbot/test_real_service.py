@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.browser import chromium, chromium_path, visitor
-from stenobird.testing.server_process import ServerProcess
+from tests.support.browser import chromium, chromium_path, visitor
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

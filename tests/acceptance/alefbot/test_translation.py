@@ -15,9 +15,9 @@ import docx
 import httpx
 import pytest
 
-from stenobird.testing.guides import Session
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.translation_model import spell, write_translation_model
+from tests.support.guides import Session
+from tests.support.server_process import ServerProcess
+from tests.support.translation_model import spell, write_translation_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

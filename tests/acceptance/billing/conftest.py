@@ -17,11 +17,11 @@ from stenobird.jobs.service import JobService
 from stenobird.storage.engine import sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
-from stenobird.testing.billing_world import BillingWorld, billing_world
-from stenobird.testing.web_world import web_services, web_settings
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
+from tests.support.billing_world import BillingWorld, billing_world
+from tests.support.web_world import web_services, web_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

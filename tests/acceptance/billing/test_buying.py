@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from stenobird.testing.billing_world import Mailbox
+    from tests.support.billing_world import Mailbox
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,8 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.storage.engine import sqlite_url
-from stenobird.testing.billing_world import billing_world
-from stenobird.testing.fake_stripe import FakeStripe, running_stripe
+from tests.support.billing_world import billing_world
+from tests.support.fake_stripe import FakeStripe, running_stripe
 
 if TYPE_CHECKING:
     from pathlib import Path

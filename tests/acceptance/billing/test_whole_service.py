@@ -11,9 +11,9 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.fake_stripe import FakeStripe, running_stripe
-from stenobird.testing.media_server import MediaServer, Resource
-from stenobird.testing.server_process import ServerProcess
+from tests.support.fake_stripe import FakeStripe, running_stripe
+from tests.support.media_server import MediaServer, Resource
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.guides import Session
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
+from tests.support.guides import Session
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 ROOT = Path(__file__).parents[3]
 

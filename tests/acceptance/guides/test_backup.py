@@ -8,12 +8,12 @@ import pytest
 
 from stenobird.client import StenobirdClient
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.free_port import free_port
-from stenobird.testing.guides import Block, Session, blocks
-from stenobird.testing.http_reader import EventReader, ReadEvent, joined
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.postgresql import postgresql_available, running_postgresql
-from stenobird.testing.server_process import ServerProcess
+from tests.support.free_port import free_port
+from tests.support.guides import Block, Session, blocks
+from tests.support.http_reader import EventReader, ReadEvent, joined
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.postgresql import postgresql_available, running_postgresql
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

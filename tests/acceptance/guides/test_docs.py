@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from stenobird.cli.reference import PAGES, reference
 from stenobird.cli.reference.guides import SOURCES, render
 from stenobird.config import Settings
-from stenobird.testing.guides import blocks, matches, untagged
+from tests.support.guides import blocks, matches, untagged
 
 if TYPE_CHECKING:
     from pathlib import Path

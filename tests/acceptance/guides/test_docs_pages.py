@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
-from stenobird.testing.browser import chromium, chromium_path, visitor
 from stenobird.web.guides import guides
+from tests.support.browser import chromium, chromium_path, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
 
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.server_process import ServerProcess
 
 ALL = tuple(guide.name for guide in guides())
 LOOKS: tuple[tuple[int, Literal["light", "dark"], tuple[str, ...]], ...] = (

@@ -10,11 +10,11 @@ import pytest
 
 from stenobird.config import Settings
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.free_port import free_port
-from stenobird.testing.guides import Session, file_block
-from stenobird.testing.http_reader import EventReader, ReadEvent, joined
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.reverse_proxy import (
+from tests.support.free_port import free_port
+from tests.support.guides import Session, file_block
+from tests.support.http_reader import EventReader, ReadEvent, joined
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.reverse_proxy import (
     ReverseProxy,
     caddy_path,
     nginx_path,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.server_process import ServerProcess
 
 UPLOAD_BYTES = 30_000_000
 HEARD_BYTES = 300_000

@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from stenobird.config import Settings
-from stenobird.testing.guides import Session, file_block
+from tests.support.guides import Session, file_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.server_process import ServerProcess
 
 UNITS = {
     "self-host.md": ("stenobird.service",),

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.guides import blocks
+from tests.support.guides import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stenobird.testing.guides import Session
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.guides import Session
+    from tests.support.server_process import ServerProcess
 
 MAKE_TARGETS = re.compile(r"^make (\w+)", re.MULTILINE)
 

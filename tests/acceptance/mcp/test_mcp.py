@@ -16,7 +16,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 
 from stenobird.errors import AudioSourceNotFound
-from stenobird.testing.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

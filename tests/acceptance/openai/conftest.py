@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from stenobird.testing.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import httpx
     import openai
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

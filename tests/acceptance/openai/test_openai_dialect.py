@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 from stenobird.errors import AudioContentTypeNotSupported, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import JobRecord, RecognitionOptions
-from stenobird.testing.web_world import web_settings, web_world
 from stenobird.transcript import Segment, Transcript, Word
 from stenobird.web.errors import rendered
 from stenobird.web.openai.answers import document
 from stenobird.web.openai.wish import AudioWish
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

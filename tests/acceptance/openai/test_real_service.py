@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.wer import word_error_rate
+from stenobird.demo.wer import word_error_rate
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.browser import Visitor, chromium, chromium_path, visitor
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
+from tests.support.browser import Visitor, chromium, chromium_path, visitor
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-    from stenobird.testing.media_server import Handler, MediaRequest, MediaServer
+    from tests.support.media_server import Handler, MediaRequest, MediaServer
 
 PAGE_WITHOUT_AUDIO = Resource(
     b"<!doctype html><title>Words only</title><p>No audio.", content_type="text/html"

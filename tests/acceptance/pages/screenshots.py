@@ -20,16 +20,16 @@ from av.video.frame import VideoFrame
 
 from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.browser import Visitor, chromium, chromium_path, visitor
-from stenobird.testing.fake_stripe import FakeStripe, running_stripe
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
 from stenobird.web.pages import STATIC_DIR
+from tests.support.browser import Visitor, chromium, chromium_path, visitor
+from tests.support.fake_stripe import FakeStripe, running_stripe
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 PICTURES: Final = Path(__file__).parents[3] / "docs" / "screenshots"
 SIZES: Final = ((360, 740), (1280, 800))

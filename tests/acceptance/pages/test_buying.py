@@ -8,9 +8,9 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from stenobird.clock import SystemClock
-from stenobird.testing.browser import visitor
-from stenobird.testing.fake_stripe import FakeStripe, running_stripe
-from stenobird.testing.server_process import ServerProcess
+from tests.support.browser import visitor
+from tests.support.fake_stripe import FakeStripe, running_stripe
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 pytestmark = pytest.mark.slow
 

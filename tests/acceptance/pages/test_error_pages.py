@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.web_world import MeasuredStreams, measured_world
+from tests.support.web_world import MeasuredStreams, measured_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
-from stenobird.testing.browser import Visitor, visitor
 from stenobird.web.pages import marked_folder
+from tests.support.browser import Visitor, visitor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from stenobird.testing.media_server import MediaServer
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.media_server import MediaServer
+    from tests.support.server_process import ServerProcess
 
 PAGES = ("/", "/docs", "/pricing", "/usage", "/recover", "/no-such-page")
 LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((360, "light"), (1280, "dark"))

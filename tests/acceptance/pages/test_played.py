@@ -11,9 +11,9 @@ import pytest
 
 from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
-from stenobird.testing.browser import Visitor, visitor
-from stenobird.testing.played_pages import PlayedPages, played_pages
 from stenobird.web.pages import Pages
+from tests.support.browser import Visitor, visitor
+from tests.support.played_pages import PlayedPages, played_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_TEXT_PATH
-from stenobird.testing.browser import Visitor, visitor
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.wer import word_error_rate
+from stenobird.demo.wer import word_error_rate
+from tests.support.browser import Visitor, visitor
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 
 MIDDLE_OF_WORD = """([line, word]) => {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.testing.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

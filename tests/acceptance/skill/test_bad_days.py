@@ -18,7 +18,7 @@ import stenobird
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

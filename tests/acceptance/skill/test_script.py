@@ -13,11 +13,11 @@ import pytest
 
 import stenobird
 from stenobird.errors import AudioSourceNotFound
-from stenobird.testing.free_port import free_port
-from stenobird.testing.web_world import web_settings, web_world
+from tests.support.free_port import free_port
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

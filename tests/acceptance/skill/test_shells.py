@@ -16,7 +16,7 @@ import stenobird
 from stenobird.web.routes.skills import INSTALLER, SKILL, SKILL_FILES, skill_files
 
 if TYPE_CHECKING:
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.http_reader import EventReader
-from stenobird.testing.media_server import ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.speech import LongSpeech, load_sentences, write_audio
+from tests.support.http_reader import EventReader
+from tests.support.media_server import ThreadedMediaServer
+from tests.support.server_process import ServerProcess
+from tests.support.speech import LongSpeech, load_sentences, write_audio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import httpx
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.testing.http_reader import EventReader, ReadEvent, joined
-from stenobird.testing.media_server import Resource
-from stenobird.testing.wer import word_error_rate, words
+from stenobird.demo.wer import word_error_rate, words
+from tests.support.http_reader import EventReader, ReadEvent, joined
+from tests.support.media_server import Resource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing.media_server import MediaServer
-    from stenobird.testing.server_process import ServerProcess
+    from tests.support.media_server import MediaServer
+    from tests.support.server_process import ServerProcess
 
 
 def test_full_transcript_has_the_published_sequence_and_agrees_everywhere(

@@ -9,17 +9,17 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.free_port import free_port
-from stenobird.testing.http_reader import EventReader
-from stenobird.testing.media_server import Resource
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.speech import write_audio
+from tests.support.free_port import free_port
+from tests.support.http_reader import EventReader
+from tests.support.media_server import Resource
+from tests.support.server_process import ServerProcess
+from tests.support.speech import write_audio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 PAGE = b"<!doctype html><html><head><title>An essay</title></head><body><p>Only words here.</p></body></html>"
 

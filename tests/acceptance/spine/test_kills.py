@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.http_reader import EventReader, ReadEvent, joined
-from stenobird.testing.media_server import Resource
-from stenobird.testing.server_process import ServerProcess
+from tests.support.http_reader import EventReader, ReadEvent, joined
+from tests.support.media_server import Resource
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 KILLS = 20
 

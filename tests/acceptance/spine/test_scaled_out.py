@@ -11,19 +11,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.testing.free_port import free_port
-from stenobird.testing.http_reader import EventReader, ReadEvent, joined
-from stenobird.testing.media_server import Resource
-from stenobird.testing.postgresql import postgresql_available, running_postgresql
-from stenobird.testing.redis_server import redis_available, running_redis
-from stenobird.testing.server_process import ServerProcess
-from stenobird.testing.wer import word_error_rate
+from stenobird.demo.wer import word_error_rate
+from tests.support.free_port import free_port
+from tests.support.http_reader import EventReader, ReadEvent, joined
+from tests.support.media_server import Resource
+from tests.support.postgresql import postgresql_available, running_postgresql
+from tests.support.redis_server import redis_available, running_redis
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stenobird.testing.media_server import MediaServer
+    from tests.support.media_server import MediaServer
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,16 +12,16 @@ import pytest
 import structlog
 
 from stenobird import __version__
-from stenobird.testing.web_world import MeasuredStreams, NoKeys, measured_world, web_services, web_settings
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
 from stenobird.web.services import Readiness
+from tests.support.web_world import MeasuredStreams, NoKeys, measured_world, web_services, web_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.testing.web_world import WebWorld
     from stenobird.web.services import WebServices
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -23,14 +23,14 @@ from stenobird.client import (
     TranscriptOptions,
 )
 from stenobird.errors import AudioSourceNotFound, InvalidAPIKey, InvalidURL, TranscriptCancelled
-from stenobird.testing.web_world import web_settings, web_world
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from stenobird.client import Result
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

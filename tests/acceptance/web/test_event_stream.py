@@ -14,13 +14,13 @@ from httpx_sse import EventSource
 
 from stenobird.errors import StorageUnavailable, TranscriptionFailed
 from stenobird.ports import EventRow
-from stenobird.testing.web_world import MeasuredStreams, measured_world, web_settings, web_world
+from tests.support.web_world import MeasuredStreams, measured_world, web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import pytest
 from docx import Document
 
 from stenobird.errors import AudioSourceNotFound, AudioTooLarge
-from stenobird.testing.web_world import web_settings, web_world
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 

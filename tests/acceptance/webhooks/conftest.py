@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing.raw_server import RawServer, open_server
-from stenobird.testing.web_world import WebWorld, web_world
-from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
+from tests.support.raw_server import RawServer, open_server
+from tests.support.web_world import WebWorld, web_world
+from tests.support.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

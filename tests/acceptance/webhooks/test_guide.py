@@ -15,17 +15,17 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.testing.free_port import free_port
-from stenobird.testing.guides import Session, blocks, file_block, untagged
-from stenobird.testing.https_receiver import HTTPSReceiver
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.server_process import ServerProcess
 from stenobird.webhooks.schedule import MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS
+from tests.support.free_port import free_port
+from tests.support.guides import Session, blocks, file_block, untagged
+from tests.support.https_receiver import HTTPSReceiver
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stenobird.testing.https_receiver import Received
+    from tests.support.https_receiver import Received
 
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "webhooks.md"
 NODE = shutil.which("node")

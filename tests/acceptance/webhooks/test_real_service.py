@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from standardwebhooks.webhooks import Webhook
 
-from stenobird.testing.https_receiver import HTTPSReceiver, Received
-from stenobird.testing.media_server import Resource, ThreadedMediaServer
-from stenobird.testing.postgresql import postgresql_available, running_postgresql
-from stenobird.testing.server_process import ServerProcess
+from tests.support.https_receiver import HTTPSReceiver, Received
+from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.postgresql import postgresql_available, running_postgresql
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,17 +10,17 @@ import httpx
 import pytest
 
 from stenobird.egress.policy import EgressPolicy
-from stenobird.testing.canary import open_canary
-from stenobird.testing.dns import FakeResolver
-from stenobird.testing.web_world import WebWorld, web_world
-from stenobird.testing.webhook_world import OWNER, WebhookWorld, webhook_world
 from stenobird.webhooks.targets import WebhookTargets
+from tests.support.canary import open_canary
+from tests.support.dns import FakeResolver
+from tests.support.web_world import WebWorld, web_world
+from tests.support.webhook_world import OWNER, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
-    from stenobird.testing.dns import Answer
+    from tests.support.dns import Answer
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.ports import NewAccountRow
-from stenobird.testing.alefbot_world import alefbot_world
-from stenobird.testing.webhook_world import OWNER
+from tests.support.alefbot_world import alefbot_world
+from tests.support.webhook_world import OWNER
 
 if TYPE_CHECKING:
     from pathlib import Path

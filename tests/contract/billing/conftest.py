@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.testing.billing_world import Till, open_till
+from tests.support.billing_world import Till, open_till
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
 from stenobird.errors import BillingUnavailable
 
 if TYPE_CHECKING:
-    from stenobird.testing.billing_world import Till
+    from tests.support.billing_world import Till
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from stenobird.storage.blobs import ObjectBlobStore, open_blobs
-from stenobird.testing.free_port import free_port
+from tests.support.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 from stenobird.accounts import keys
 from stenobird.ledger import Checkout, NewAccount, PaidCheckout, StoredEvent
 from stenobird.ports import NewKey
-from stenobird.testing.billing_world import BillingWorld, billing_world
+from tests.support.billing_world import BillingWorld, billing_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -27,7 +27,7 @@ from stenobird.ports import (
 from stenobird.sources import Candidate
 from stenobird.storage.job_store import MAX_INTERRUPTIONS
 from stenobird.storage.schema import jobs, outbox, usage
-from stenobird.testing.fakes import a_source
+from stenobird.testing import a_source
 from stenobird.transcript import Segment
 
 if TYPE_CHECKING:

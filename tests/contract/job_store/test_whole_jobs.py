@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.testing.fakes import spoken
-from stenobird.testing.faults import DyingStore
-from stenobird.testing.job_world import JobWorld
+from stenobird.testing import spoken
+from tests.support.faults import DyingStore
+from tests.support.job_world import JobWorld
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database

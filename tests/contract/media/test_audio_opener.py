@@ -12,10 +12,10 @@ import pytest
 from stenobird.errors import AudioTooLarge
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
-from stenobird.testing.audio import FORMATS, encode, tone
-from stenobird.testing.fakes import FakeOpener
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect, media_world
+from stenobird.testing import FakeOpener
+from tests.support.audio import FORMATS, encode, tone
+from tests.support.media_server import Resource
+from tests.support.media_world import collect, media_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

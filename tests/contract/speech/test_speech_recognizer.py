@@ -12,8 +12,8 @@ from stenobird.clock import SystemClock
 from stenobird.errors import AudioUnreachable, InvalidRequest
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer
 from stenobird.speech import SpeechSettings, open_recognizer
-from stenobird.testing.speech import decode_clip
-from stenobird.testing.speech_host import FAKE_HOST_COMMAND, blocks, silence
+from tests.support.speech import decode_clip
+from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

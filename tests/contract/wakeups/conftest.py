@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.clock import SystemClock
-from stenobird.testing.free_port import free_port
-from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.wakeups.redis import open_redis_wakeups
+from tests.support.free_port import free_port
+from tests.support.redis_server import redis_available, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
-from stenobird.testing.free_port import free_port
-from stenobird.testing.redis_server import redis_available, running_redis
 from stenobird.wakeups.redis import CHANNEL, open_redis_wakeups
+from tests.support.free_port import free_port
+from tests.support.redis_server import redis_available, running_redis
 
 if TYPE_CHECKING:
     from pathlib import Path

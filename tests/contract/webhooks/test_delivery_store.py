@@ -10,7 +10,7 @@ import pytest
 from stenobird.deliveries import DeliveryFilter
 from stenobird.ports import NewAccountRow
 from stenobird.storage.delivery_store import SqlDeliveryStore
-from stenobird.testing.webhook_world import OWNER, webhook_world
+from tests.support.webhook_world import OWNER, webhook_world
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database

@@ -11,10 +11,10 @@ from limits.aio.storage import MemoryStorage
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError
 from stenobird.ports import Caller
-from stenobird.testing.fakes import FakeClock
-from stenobird.testing.free_port import free_port
-from stenobird.testing.redis_server import redis_available, running_redis
+from stenobird.testing import FakeClock
 from stenobird.web.limits import MAX_COUNTERS, Rates, RequestLimits, client_network, open_limits
+from tests.support.free_port import free_port
+from tests.support.redis_server import redis_available, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

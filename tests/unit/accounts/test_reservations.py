@@ -13,9 +13,9 @@ from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries
-from stenobird.testing.fakes import FakeOpener, a_source, spoken
-from stenobird.testing.faults import DyingStore, Killed
-from stenobird.testing.job_world import PAYER, JobWorld
+from stenobird.testing import FakeOpener, a_source, spoken
+from tests.support.faults import DyingStore, Killed
+from tests.support.job_world import PAYER, JobWorld
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

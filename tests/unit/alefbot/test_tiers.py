@@ -13,9 +13,9 @@ from stenobird.jobs.runner import Runner, RunnerOptions
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
-from stenobird.testing.job_world import JobWorld
-from stenobird.testing.web_world import web_settings
+from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from tests.support.job_world import JobWorld
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

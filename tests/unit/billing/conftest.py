@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.storage.engine import sqlite_url
-from stenobird.testing.billing_world import BillingWorld, billing_world
+from tests.support.billing_world import BillingWorld, billing_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stenobird.ledger import BillingAccount, MeterRow
-    from stenobird.testing.billing_world import BillingWorld
-    from stenobird.testing.fake_stripe import Fault
+    from tests.support.billing_world import BillingWorld
+    from tests.support.fake_stripe import Fault
 
 pytestmark = pytest.mark.anyio
 

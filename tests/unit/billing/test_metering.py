@@ -14,11 +14,11 @@ from stenobird.billing.metering import Metering, counted_rows
 from stenobird.errors import StorageUnavailable
 from stenobird.ledger import DEDUPE_SECONDS, DoubtfulRow
 from stenobird.storage.billing_store import SqlBillingStore
-from stenobird.testing.faults import FaultyDatabase
+from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
-    from stenobird.testing.billing_world import BillingWorld
-    from stenobird.testing.fake_stripe import Fault
+    from tests.support.billing_world import BillingWorld
+    from tests.support.fake_stripe import Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from stenobird.billing.reconcile import Comparison, compare
 
 if TYPE_CHECKING:
-    from stenobird.testing.billing_world import BillingWorld
+    from tests.support.billing_world import BillingWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from stenobird.errors import BillingFailed, InvalidSignature
 from stenobird.ledger import WEEK_SECONDS
 from stenobird.storage.schema import accounts, stripe_events
-from stenobird.testing.billing_world import BASE, caller_of
+from tests.support.billing_world import BASE, caller_of
 
 if TYPE_CHECKING:
     from stenobird.ledger import BillingAccount
-    from stenobird.testing.billing_world import BillingWorld
+    from tests.support.billing_world import BillingWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stenobird.ledger import MeterState, StoredEvent
     from stenobird.storage.engine import Database
-    from stenobird.testing.billing_world import BillingWorld
+    from tests.support.billing_world import BillingWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,7 @@ from stenobird.cli.transcribe import _check_output, _write_whole
 from stenobird.client.model import parse_event
 from stenobird.serving import SERVER_FILE
 from stenobird.sources import AudioSource, Candidate
-from stenobird.testing.web_world import web_settings, web_world
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path

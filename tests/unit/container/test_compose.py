@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from stenobird.cli import main
 from stenobird.config import Settings
-from stenobird.testing.dockerfile import parse_dockerfile
+from tests.support.dockerfile import parse_dockerfile
 
 ROOT = Path(__file__).parents[3]
 FILES = ("compose.yaml", "compose.gpu.yaml", "compose.scale.yaml")

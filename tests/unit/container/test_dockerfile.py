@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from stenobird.cli import main
 from stenobird.config import Settings
-from stenobird.testing.dockerfile import Dockerfile, parse_dockerfile
+from tests.support.dockerfile import Dockerfile, parse_dockerfile
 
 ROOT = Path(__file__).parents[3]
 VARIANTS = ("cpu", "cuda")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from stenobird.cli import main
-from stenobird.testing.free_port import free_port
+from tests.support.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
 from stenobird.discovery.parse_child import answer
 from stenobird.discovery.parser import DocumentParser
-from stenobird.testing.documents import DocumentWeb, Served, mp3_bytes
+from tests.support.documents import DocumentWeb, Served, mp3_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from stenobird.discovery import urls
 from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import Rungs
 from stenobird.discovery.platforms import platform_rules
-from stenobird.testing.documents import Served, mp3_bytes
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
+from tests.support.documents import Served, mp3_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

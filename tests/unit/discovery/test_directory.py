@@ -12,7 +12,7 @@ from stenobird.discovery.page_reader import read_page
 from stenobird.discovery.rungs import Document, EpisodeFacts
 from stenobird.errors import ConnectFailed, DirectoryLookupFailed
 from stenobird.sources import NO_HEADERS
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -28,9 +28,9 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 from stenobird.errors import AudioSourceNotFound, AudioSourceUnreachable, ExtractorUnavailable
-from stenobird.testing.canary import open_canary
-from stenobird.testing.connect_proxy import ConnectProxy
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.canary import open_canary
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.discovery.extractor import ExtractorProxy
-    from stenobird.testing.canary import Canary
+    from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
 

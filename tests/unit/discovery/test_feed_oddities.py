@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.discovery import urls
 from stenobird.errors import JobError
-from stenobird.testing.documents import Served, mp3_bytes
+from tests.support.documents import Served, mp3_bytes
 
 if TYPE_CHECKING:
     from typing import Any

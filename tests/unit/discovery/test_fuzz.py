@@ -22,7 +22,7 @@ from stenobird.discovery.page_reader import read_page
 from stenobird.discovery.rungs import EpisodeFacts
 from stenobird.discovery.sniff import sniff
 from stenobird.errors import JobError
-from stenobird.testing.documents import Served, mp3_bytes
+from tests.support.documents import Served, mp3_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,15 +12,15 @@ from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import JobError, UnsupportedURL
-from stenobird.testing.connect_proxy import ConnectProxy
-from stenobird.testing.fakes import FakeClock
-from stenobird.testing.raw_server import answer, open_server
+from stenobird.testing import FakeClock
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.raw_server import answer, open_server
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.sources import Verdict
-    from stenobird.testing.raw_server import RawRequest
+    from tests.support.raw_server import RawRequest
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from stenobird.errors import (
     JobError,
     UnsupportedURL,
 )
-from stenobird.testing.documents import Served
+from tests.support.documents import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 from stenobird.discovery import urls
 from stenobird.discovery.lenient_json import parse_lenient
 from stenobird.errors import AudioSourceNotFound
-from stenobird.testing.documents import Served, mp3_bytes
+from tests.support.documents import Served, mp3_bytes
 
 if TYPE_CHECKING:
     from typing import Any

@@ -6,7 +6,7 @@ import pytest
 
 from stenobird.discovery.media_length import estimate_seconds
 from stenobird.discovery.sniff import sniff
-from stenobird.testing.documents import mp3_bytes
+from tests.support.documents import mp3_bytes
 
 MP3 = mp3_bytes()
 ID3_OF_200_KIB = b"ID3\x04\x00\x00" + bytes([0, 12, 64, 0]) + b"APIC" + bytes(4000)

@@ -9,8 +9,8 @@ import pytest
 
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
-from stenobird.testing.canary import Canary, open_canary
-from stenobird.testing.dns import FakeResolver
+from tests.support.canary import Canary, open_canary
+from tests.support.dns import FakeResolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

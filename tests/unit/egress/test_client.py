@@ -17,8 +17,8 @@ from stenobird.egress.client import (
     RequestOptions,
 )
 from stenobird.errors import ConnectFailed, DestinationForbidden, ResponseBroken, ResponseTooLarge
-from stenobird.testing.fetching import fetch
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.fetching import fetch
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from stenobird.egress.policy import EgressPolicy
     from stenobird.ports import OpenedMedia
-    from stenobird.testing.canary import Canary
-    from stenobird.testing.dns import FakeResolver
-    from stenobird.testing.raw_server import Handler
+    from tests.support.canary import Canary
+    from tests.support.dns import FakeResolver
+    from tests.support.raw_server import Handler
 
 pytestmark = pytest.mark.anyio
 AUDIO = bytes(range(256)) * 1024

@@ -9,8 +9,8 @@ import pytest
 from stenobird.egress.cookies import MAX_COOKIES, MAX_HEADER_BYTES, HopCookies
 from stenobird.egress.policy import PublicURL
 from stenobird.errors import ResponseBroken
-from stenobird.testing.fetching import fetch
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.fetching import fetch
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream

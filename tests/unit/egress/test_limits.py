@@ -13,13 +13,13 @@ from anyio.abc import SocketAttribute
 
 from stenobird.egress.client import MAX_HEADERS, EgressClient, EgressResponse, FetchLimits, RequestOptions
 from stenobird.errors import ConnectFailed, ResponseBroken, ResponseTooLarge
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.egress.policy import EgressPolicy
-    from stenobird.testing.dns import FakeResolver
+    from tests.support.dns import FakeResolver
 
 pytestmark = pytest.mark.anyio
 

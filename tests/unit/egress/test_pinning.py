@@ -11,9 +11,9 @@ import pytest
 from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
 from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConnectFailed, DestinationForbidden
-from stenobird.testing.dns import FakeResolver
-from stenobird.testing.fetching import fetch
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.dns import FakeResolver
+from tests.support.fetching import fetch
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.addresses import IPAddress
     from stenobird.egress.policy import EgressPolicy
-    from stenobird.testing.canary import Canary
+    from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
 PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import MAX_URL_CHARACTERS, EgressPolicy
 from stenobird.errors import DestinationForbidden, InvalidURL
-from stenobird.testing.canary import Canary, open_canary
-from stenobird.testing.dns import FakeResolver
+from tests.support.canary import Canary, open_canary
+from tests.support.dns import FakeResolver
 
 HOSTILE_CASES = Path(__file__).parents[2] / "data" / "hostile_cases.tsv"
 READ_OFF_THE_URL = {

@@ -15,16 +15,16 @@ import pytest
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
-from stenobird.testing.connect_proxy import ConnectProxy
-from stenobird.testing.raw_server import RawRequest, answer, open_server
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from anyio.abc import SocketStream
 
-    from stenobird.testing.canary import Canary
-    from stenobird.testing.dns import FakeResolver
+    from tests.support.canary import Canary
+    from tests.support.dns import FakeResolver
 
 pytestmark = pytest.mark.anyio
 CAP = 10_000_000

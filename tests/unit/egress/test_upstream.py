@@ -10,10 +10,10 @@ import pytest
 from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import ConfigurationError, ConnectFailed, DestinationForbidden, ResponseBroken
-from stenobird.testing.connect_proxy import ConnectProxy
-from stenobird.testing.dns import FakeResolver
-from stenobird.testing.fetching import fetch
-from stenobird.testing.raw_server import RawRequest, RawServer, answer, open_server
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.dns import FakeResolver
+from tests.support.fetching import fetch
+from tests.support.raw_server import RawRequest, RawServer, answer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.testing.canary import Canary
+    from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
 

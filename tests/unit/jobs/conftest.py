@@ -8,7 +8,7 @@ import pytest
 
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.testing.job_world import JobWorld
+from tests.support.job_world import JobWorld
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,12 +11,12 @@ import pytest
 
 from stenobird.errors import TranscriptNotFound
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.testing.fakes import spoken
-from stenobird.testing.faults import DyingStore, FaultyDatabase, Killed
+from stenobird.testing import spoken
+from tests.support.faults import DyingStore, FaultyDatabase, Killed
 
 if TYPE_CHECKING:
     from stenobird.ports import Claim
-    from stenobird.testing.job_world import JobWorld
+    from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
 

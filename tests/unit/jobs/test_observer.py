@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from stenobird.testing.job_world import JobWorld
+    from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
 

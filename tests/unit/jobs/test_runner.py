@@ -18,12 +18,12 @@ from stenobird.errors import (
 )
 from stenobird.jobs.hearing import HearingOptions, billable_minutes
 from stenobird.ports import SAMPLE_RATE
-from stenobird.testing.fakes import FakeOpener, a_source, spoken
-from stenobird.testing.faults import DyingStore, Killed
+from stenobird.testing import FakeOpener, a_source, spoken
+from tests.support.faults import DyingStore, Killed
 
 if TYPE_CHECKING:
     from stenobird.ports import AudioRequest, EventRow, JobRecord
-    from stenobird.testing.job_world import JobWorld
+    from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -29,14 +29,14 @@ from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import Caller
-from stenobird.testing.fakes import FakeClock, spoken
-from stenobird.testing.job_world import BASE, URL
+from stenobird.testing import FakeClock, spoken
+from tests.support.job_world import BASE, URL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.ports import EventRow, RecognitionOptions
-    from stenobird.testing.job_world import JobWorld
+    from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -16,11 +16,11 @@ from stenobird.jobs.sandbox import story
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.translation import KEPT_KEY, SPOKEN_KEY, TARGET_KEY
 from stenobird.ports import NewJob, RecognitionOptions
-from stenobird.testing.fake_translator import FakeTranslator
-from stenobird.testing.fakes import FakeRecognizer, spoken
-from stenobird.testing.faults import DyingStore, Killed
-from stenobird.testing.job_world import BASE, URL, JobWorld
-from stenobird.testing.translation_model import EMPTY, spell
+from stenobird.testing import FakeRecognizer, spoken
+from tests.support.fake_translator import FakeTranslator
+from tests.support.faults import DyingStore, Killed
+from tests.support.job_world import BASE, URL, JobWorld
+from tests.support.translation_model import EMPTY, spell
 
 if TYPE_CHECKING:
     from stenobird.ports import PCM, EventRow, JobRecord, Mode, SpeechCheckpoint, WindowResult

@@ -9,14 +9,14 @@ import pytest
 
 from stenobird.errors import StorageUnavailable
 from stenobird.jobs.worker import RELEASE_SECONDS
-from stenobird.testing.faults import DyingStore
+from tests.support.faults import DyingStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.jobs.worker import Worker
     from stenobird.ports import JobChange, JobRecord, JobStore, Lease, NewEvent
-    from stenobird.testing.job_world import JobWorld
+    from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from stenobird.testing.audio import FORMATS, encode
-from stenobird.testing.media_world import media_world
+from tests.support.audio import FORMATS, encode
+from tests.support.media_world import media_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 
 class Audio(Protocol):

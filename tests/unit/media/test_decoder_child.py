@@ -19,15 +19,15 @@ from stenobird.errors import TranscriptionFailed
 from stenobird.media.child import DecoderLimits
 from stenobird.media.opener import MediaOptions, MediaStream
 from stenobird.ports import SAMPLE_RATE
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import limits_of, media_world
+from tests.support.media_server import Resource
+from tests.support.media_world import limits_of, media_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stenobird.media.child import SpareDecoder
     from stenobird.ports import AudioStream
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener
 from stenobird.ports import AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
-from stenobird.testing.media_world import QuickClock
+from tests.support.media_world import QuickClock
 
 async def main(url, folder, blocks):
     policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.0/8")], ports=None)

@@ -16,8 +16,8 @@ from stenobird.errors import (
     UnsupportedURL,
 )
 from stenobird.media.opener import MediaOpener, MediaOptions
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect, limits_of, media_world
+from tests.support.media_server import Resource
+from tests.support.media_world import collect, limits_of, media_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import PCM, OpenedMedia
     from stenobird.sources import AudioSource
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

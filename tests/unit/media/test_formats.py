@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stenobird.testing.audio import FORMATS, pitches
-from stenobird.testing.media_server import Resource
+from tests.support.audio import FORMATS, pitches
+from tests.support.media_server import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -16,17 +16,17 @@ from stenobird.errors import (
     JobError,
     UnsupportedURL,
 )
-from stenobird.testing.canary import open_canary
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect, limits_of
+from tests.support.canary import open_canary
+from tests.support.media_server import Resource
+from tests.support.media_world import collect, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from stenobird.ports import PCM
-    from stenobird.testing.canary import Canary
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.canary import Canary
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -15,17 +15,17 @@ import pytest
 
 from stenobird.errors import AudioContentTypeNotSupported, JobError, TranscriptionFailed
 from stenobird.media.recognition import Refusal, recognise
-from stenobird.testing.audio import FORMATS
-from stenobird.testing.canary import open_canary
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import limits_of
+from tests.support.audio import FORMATS
+from tests.support.canary import open_canary
+from tests.support.media_server import Resource
+from tests.support.media_world import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from stenobird.testing.canary import Canary
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.canary import Canary
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

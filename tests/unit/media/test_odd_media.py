@@ -11,14 +11,14 @@ import brotli  # type: ignore[import-untyped]
 import pytest
 
 from stenobird.media.recognition import mpeg_frame_bytes
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import limits_of
+from tests.support.media_server import Resource
+from tests.support.media_world import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
     Audio = Callable[..., bytes]
 

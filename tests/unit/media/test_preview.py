@@ -9,13 +9,13 @@ import pytest
 
 from stenobird.egress.client import RequestOptions
 from stenobird.ports import SAMPLE_RATE
-from stenobird.testing.media_server import Resource
-from stenobird.testing.media_world import collect, limits_of
+from tests.support.media_server import Resource
+from tests.support.media_world import collect, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from stenobird.errors import AudioUnreachable, TranscriptionFailed
 from stenobird.media.spool import Intervals, SpoolFolder
-from stenobird.testing.media_server import Resource
+from tests.support.media_server import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stenobird.testing.media_world import MediaWorld
+    from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from faster_whisper.tokenizer import Tokenizer
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.decoder import WhisperDecoder, length_for
 from stenobird.speech.protocol import WindowRequest
-from stenobird.testing.speech import decode_clip
+from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable
 from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
-from stenobird.testing.hub import FakeHub, hub_environment, serve_hub
+from tests.support.hub import FakeHub, hub_environment, serve_hub
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

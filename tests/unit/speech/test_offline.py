@@ -9,7 +9,7 @@ import pytest
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.offline import PocketsphinxDecoder
 from stenobird.speech.protocol import WindowRequest
-from stenobird.testing.speech import decode_clip
+from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from stenobird.errors import EngineUnavailable, TranscriptionFailed
 from stenobird.inference.pool import KILLS_BEFORE_SUSPECT
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import SpeechSettings, WindowRequest
-from stenobird.testing.speech_host import FAKE_HOST_COMMAND, tone
+from tests.support.speech_host import FAKE_HOST_COMMAND, tone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -236,7 +236,7 @@ OWNER = """
 import asyncio, sys
 from stenobird.clock import SystemClock
 from stenobird.speech import SpeechSettings, open_recognizer
-from stenobird.testing.speech_host import FAKE_HOST_COMMAND
+from tests.support.speech_host import FAKE_HOST_COMMAND
 
 async def main():
     opening = open_recognizer(SpeechSettings(), clock=SystemClock(), host_command=FAKE_HOST_COMMAND)

@@ -10,14 +10,14 @@ import pytest
 from faster_whisper import WhisperModel
 
 from stenobird.clock import SystemClock
+from stenobird.demo.wer import word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint
 from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import EngineInfo
-from stenobird.testing.speech import decode_clip
-from stenobird.testing.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
-from stenobird.testing.wer import word_error_rate
+from tests.support.speech import decode_clip
+from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

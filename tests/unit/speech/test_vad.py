@@ -8,7 +8,7 @@ from faster_whisper.vad import get_vad_model
 
 from stenobird.speech.vad import FRAMES_PER_CALL, SileroVAD, VADState
 from stenobird.speech.windows import FRAME_SAMPLES
-from stenobird.testing.speech import decode_clip
+from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:
     from pathlib import Path

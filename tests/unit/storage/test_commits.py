@@ -22,8 +22,8 @@ from stenobird.ports import (
 from stenobird.storage.engine import Database, open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import events, outbox, usage
-from stenobird.testing.faults import FaultyDatabase
 from stenobird.transcript import Segment
+from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

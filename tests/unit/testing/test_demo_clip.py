@@ -9,7 +9,7 @@ import numpy as np
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
 from stenobird.ports import SAMPLE_RATE
-from stenobird.testing.speech import decode_clip
+from tests.support.speech import decode_clip
 
 ROWS = json.loads(CLIP_PATH.with_suffix(".json").read_text())
 

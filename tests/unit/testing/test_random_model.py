@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ctranslate2
 import numpy as np
 
-from stenobird.testing.random_model import Dimensions, write_random_model
+from tests.support.random_model import Dimensions, write_random_model
 
 if TYPE_CHECKING:
     from pathlib import Path

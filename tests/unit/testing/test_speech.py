@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
 from stenobird.ports import SAMPLE_RATE
-from stenobird.testing.speech import (
+from tests.support.speech import (
     BLOCK_SAMPLES,
     CODECS,
     LongSpeech,

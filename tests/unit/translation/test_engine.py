@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from stenobird.ports import Translation
-from stenobird.testing.translation_model import EMPTY, LOOPS, Family, spell, write_translation_model
 from stenobird.translation.engine import MAX_SOURCE_TOKENS, TranslationEngine
 from stenobird.translation.guards import loops
 from stenobird.translation.protocol import TranslationRequest
+from tests.support.translation_model import EMPTY, LOOPS, Family, spell, write_translation_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed, TranslationUnavailable
-from stenobird.testing.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
-from stenobird.testing.translation_host import FAKE_TRANSLATION_HOST
-from stenobird.testing.translation_model import spell, write_translation_model
 from stenobird.translation import HostTranslator, TranslationSettings, open_translator
 from stenobird.translation.host_child import MEMORY_BYTES, WEIGHT_COPIES
+from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
+from tests.support.translation_host import FAKE_TRANSLATION_HOST
+from tests.support.translation_model import spell, write_translation_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

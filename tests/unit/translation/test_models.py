@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.inference.hub import ModelUnavailable
-from stenobird.testing.translation_model import write_translation_model
 from stenobird.translation.models import find_on_disk, model_bytes, read_vocabulary, resolve
+from tests.support.translation_model import write_translation_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from stenobird.bootstrap import open_services, translation_refusal
 from stenobird.cli.doctor import _translator as finding
 from stenobird.config import Settings
 from stenobird.errors import TranslationUnavailable
-from stenobird.testing.fake_translator import FakeTranslator
-from stenobird.testing.translation_model import write_translation_model
+from tests.support.fake_translator import FakeTranslator
+from tests.support.translation_model import write_translation_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.storage.engine import Database, open_database, sqlite_url
-from stenobird.testing.raw_server import RawServer, open_server
-from stenobird.testing.webhook_world import Receiver, WebhookWorld, webhook_world
+from tests.support.raw_server import RawServer, open_server
+from tests.support.webhook_world import Receiver, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,16 +16,16 @@ from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccountRow
 from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
-from stenobird.testing.canary import open_canary
-from stenobird.testing.fakes import FakeClock
-from stenobird.testing.faults import FaultyDatabase
-from stenobird.testing.raw_server import RawRequest, RawServer, open_server
-from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
+from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
 from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
 from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.service import OVERLAP_SECONDS
 from stenobird.webhooks.signature import new_secret
+from tests.support.canary import open_canary
+from tests.support.faults import FaultyDatabase
+from tests.support.raw_server import RawRequest, RawServer, open_server
+from tests.support.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,13 +8,13 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
-from stenobird.testing.webhook_world import OWNER, Receiver, WebhookWorld
 from stenobird.webhooks.post import ANSWER_BYTES
 from stenobird.webhooks.sender import WebhookSender
+from tests.support.webhook_world import OWNER, Receiver, WebhookWorld
 
 if TYPE_CHECKING:
     from stenobird.ports import KeyMode
-    from stenobird.testing.raw_server import RawServer
+    from tests.support.raw_server import RawServer
 
 pytestmark = pytest.mark.anyio
 

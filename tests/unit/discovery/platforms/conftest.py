@@ -15,7 +15,7 @@ from stenobird.discovery.platforms import platform_rules
 from stenobird.discovery.rungs import Document, EpisodeFacts
 from stenobird.errors import ConnectFailed
 from stenobird.sources import NO_HEADERS
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stenobird.discovery.platforms import PodcastIndexKey
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
 

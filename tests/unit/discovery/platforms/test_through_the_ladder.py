@@ -11,8 +11,8 @@ from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.errors import DirectoryLookupFailed, JobError, UnsupportedURL
-from stenobird.testing.documents import Served
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
+from tests.support.documents import Served
 
 pytestmark = pytest.mark.anyio
 

@@ -88,8 +88,8 @@ class FakeStripe:
     """
 
     clock: Clock
-    secret_key: str = "sk_test_fake"  # noqa: S105  # of the fake
-    webhook_secret: str = "whsec_fake"  # noqa: S105  # of the fake
+    secret_key: str = "sk_test_fake"  # of the fake
+    webhook_secret: str = "whsec_fake"  # of the fake
     fault: Callable[[str, str], Fault | None] = lambda _method, _path: None
     url: str = ""
     objects: dict[str, Json] = field(default_factory=dict)
@@ -530,7 +530,7 @@ async def running_stripe(fake: FakeStripe) -> AsyncIterator[FakeStripe]:
         )
         # As a method of its own, since uvicorn would take over the signals of the test run.
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server._serve(sockets=[listener]))  # noqa: SLF001
+            serving = tasks.create_task(server._serve(sockets=[listener]))
             try:
                 yield fake
             finally:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 import trustme
 
-from stenobird.testing.free_port import free_port
+from tests.support.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -46,5 +46,5 @@ class Canary:
 async def open_canary(host: str = "127.0.0.1") -> AsyncIterator[Canary]:
     """Yield a canary on a free port of a loopback address; it answers one byte to whoever connects."""
     canary = Canary(host, 0)
-    async with loopback_server(canary._count, host=host) as canary.port:  # noqa: SLF001  # the same module
+    async with loopback_server(canary._count, host=host) as canary.port:  # the same module
         yield canary

@@ -17,11 +17,11 @@ from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.delivery_store import SqlDeliveryStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
-from stenobird.testing.dns import FakeResolver
-from stenobird.testing.fakes import FakeClock
-from stenobird.testing.raw_server import answer
+from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import WebhookDeliverer
 from stenobird.webhooks.signature import new_secret
+from tests.support.dns import FakeResolver
+from tests.support.raw_server import answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from stenobird.egress.resolver import Resolver
     from stenobird.ports import KeyMode, Mode
     from stenobird.storage.engine import Database
-    from stenobird.testing.dns import Answer
-    from stenobird.testing.raw_server import RawRequest
+    from tests.support.dns import Answer
+    from tests.support.raw_server import RawRequest
 
 OWNER: Final = "acct_owner"
 LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")

@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002  # fakes take what their Protocols give
+# fakes take what their Protocols give
 """The web layer over a real socket, for tests.
 
 `web_world` has the real job service, over SQLite, and a worker that the test plays by hand; `measured_world`
@@ -37,7 +37,6 @@ from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
-from stenobird.testing.dns import FakeResolver
 from stenobird.transcript import Segment
 from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
@@ -50,6 +49,7 @@ from stenobird.web.services import Readiness, WebServices
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
+from tests.support.dns import FakeResolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence

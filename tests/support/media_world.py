@@ -14,7 +14,7 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
-from stenobird.testing.media_server import MediaServer
+from tests.support.media_server import MediaServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

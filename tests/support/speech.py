@@ -91,7 +91,7 @@ class LongSpeech:
     def __init__(self, sentences: Sequence[Sentence], seconds: float, *, seed: int) -> None:
         if not sentences:
             raise ValueError("There is nothing to speak: pass at least one sentence.")
-        self._plan = list(_lay_out(sentences, _samples(seconds), random.Random(seed)))  # noqa: S311  # not a secret
+        self._plan = list(_lay_out(sentences, _samples(seconds), random.Random(seed)))  # not a secret
         self.samples = sum(pause + len(sentence.pcm) for pause, sentence in self._plan)
 
     @property

@@ -27,8 +27,8 @@ from stenobird.ports import Caller
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.engine import open_database
 from stenobird.storage.schema import usage
-from stenobird.testing.fake_stripe import FakeStripe, running_stripe
-from stenobird.testing.fakes import FakeClock
+from stenobird.testing import FakeClock
+from tests.support.fake_stripe import FakeStripe, running_stripe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stenobird.errors import TranslationFailed
 from stenobird.ports import Translation
-from stenobird.testing.translation_model import EMPTY, spell
+from tests.support.translation_model import EMPTY, spell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -32,8 +32,6 @@ from stenobird.storage.schema import db_now
 from stenobird.storage.schema import uploads as uploads_table
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.webhook_store import SqlWebhookSecrets
-from stenobird.testing.dns import FakeResolver
-from stenobird.testing.web_world import PlayedWorker, web_services, web_settings
 from stenobird.uploads.service import UploadOptions, UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.alefbot.services import DialectServices
@@ -45,6 +43,8 @@ from stenobird.webhooks.sender import WebhookSender
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
+from tests.support.dns import FakeResolver
+from tests.support.web_world import PlayedWorker, web_services, web_settings
 
 if TYPE_CHECKING:
     import ssl
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from stenobird.config import Settings
     from stenobird.ports import KeyMode, KeyScope, Mode, Tier
     from stenobird.storage.engine import Database
-    from stenobird.testing.dns import Answer
+    from tests.support.dns import Answer
 
 
 @dataclass

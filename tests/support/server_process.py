@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from stenobird.demo import MODEL_DIR
-from stenobird.testing.free_port import free_port
+from tests.support.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

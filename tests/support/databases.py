@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from stenobird.testing.postgresql import postgresql_available, running_postgresql
+from tests.support.postgresql import postgresql_available, running_postgresql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

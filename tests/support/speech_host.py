@@ -19,8 +19,8 @@ from stenobird.speech.host_child import Host
 from stenobird.speech.language import add_evidence, likeliest
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 from stenobird.speech.windows import FRAME_SAMPLES
-from stenobird.testing.misbehaviour import obey
 from stenobird.transcript import Segment
+from tests.support.misbehaviour import obey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM
     from stenobird.speech.protocol import WindowRequest
 
-FAKE_HOST_COMMAND = (sys.executable, "-m", "stenobird.testing.speech_host")
+FAKE_HOST_COMMAND = (sys.executable, "-m", "tests.support.speech_host")
 
 LOUD = 1000
 """Mean absolute sample above which a frame is speech."""

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from stenobird.inference.child import join_parent
 from stenobird.ports import Translation
-from stenobird.testing.misbehaviour import obey
-from stenobird.testing.translation_model import spell
 from stenobird.translation.host_child import serve
 from stenobird.translation.protocol import TranslatorInfo
+from tests.support.misbehaviour import obey
+from tests.support.translation_model import spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.translation.protocol import TranslationRequest
 
-FAKE_TRANSLATION_HOST = (sys.executable, "-I", "-m", "stenobird.testing.translation_host")
+FAKE_TRANSLATION_HOST = (sys.executable, "-I", "-m", "tests.support.translation_host")
 
 
 class ObedientEngine:

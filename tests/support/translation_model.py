@@ -57,7 +57,7 @@ def write_translation_model(folder: Path, family: Family = "nllb") -> None:
     _fill(spec, vocabulary)
     spec.register_source_vocabulary(vocabulary)
     spec.register_target_vocabulary(vocabulary)
-    spec.config.decoder_start_token = "</s>"  # noqa: S105  # no password
+    spec.config.decoder_start_token = "</s>"  # no password
     spec.config.add_source_bos = spec.config.add_source_eos = False
     spec.validate()
     spec.optimize(quantization="int8")
@@ -143,7 +143,7 @@ def _layer_norm(spec: Any, width: int) -> None:
 
 def _write_tokenizer(folder: Path, vocabulary: list[str], languages: tuple[str, ...]) -> None:
     ids = {token: index for index, token in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))  # noqa: S106  # no password
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))  # no password
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Lowercase(), normalizers.Strip(), normalizers.Replace(Regex(r"\s+"), SPACE)]
     )

@@ -18,7 +18,7 @@ from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.ports import Caller
 from stenobird.storage.schema import jobs, outbox, usage
-from stenobird.testing.fakes import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 

@@ -71,7 +71,7 @@ def answer(status: int = 200, body: bytes = b"", headers: Mapping[str, str] | No
 async def open_server(handler: Handler) -> AsyncIterator[RawServer]:
     """Yield a server on a free port of 127.0.0.1. An error in the handler ends the test with that error."""
     server = RawServer(0, handler)
-    async with loopback_server(server._serve) as server.port:  # noqa: SLF001  # the same module
+    async with loopback_server(server._serve) as server.port:  # the same module
         yield server
 
 

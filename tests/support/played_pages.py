@@ -11,8 +11,8 @@ from anyio.from_thread import start_blocking_portal
 
 from stenobird.ports import JobChange
 from stenobird.sources import AudioSource
-from stenobird.testing.web_world import web_world
 from stenobird.transcript import Segment, Word
+from tests.support.web_world import web_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.errors import JobError
-    from stenobird.testing.web_world import WebWorld
+    from tests.support.web_world import WebWorld
 
 WORDS_A_SECOND = 2
 SEGMENTS_A_COMMIT = 1000
