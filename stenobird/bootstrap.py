@@ -23,7 +23,7 @@ from stenobird.billing.gate import AccountGate
 from stenobird.billing.mail import SMTPMailer
 from stenobird.billing.metering import Metering
 from stenobird.billing.service import BillingService, Recovery
-from stenobird.billing.standing import Standing
+from stenobird.billing.standing import BillingStanding
 from stenobird.billing.worker import BillingWorker
 from stenobird.clock import SystemClock
 from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
@@ -133,7 +133,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
                 account_store,
                 SqlUsageStore(database),
                 remove_jobs=partial(remove_account_jobs, jobs, account_store, discard=spool.discard),
-                farewells=[billing_store.say_farewell],
+                before_delete=[billing_store.queue_account_deleted],
             ),
             idempotency=SqlIdempotencyStore(database),
             billing=billing_store,
@@ -177,7 +177,7 @@ async def open_billing(settings: Settings, store: BillingStore, clock: Clock) ->
         api_base=settings.stripe_api_base,
     )
     async with open_stripe(options) as gateway:
-        standing = Standing(store, gateway, clock)
+        standing = BillingStanding(store, gateway, clock)
         wake = asyncio.Event()
         service = BillingService(
             store, clock, gateway=gateway, standing=standing, recovery=recovery, wake=wake.set

@@ -172,7 +172,7 @@ class BillingStore(Protocol):
     ) -> bool:
         """Set what Stripe says, unless another write came between `account` and now; return whether."""
 
-    async def say_farewell(self, account_id: str) -> None:
+    async def queue_account_deleted(self, account_id: str) -> None:
         """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
 
     async def set_cap(self, account_id: str, minutes: int | None) -> None:

@@ -59,9 +59,9 @@ async def no_jobs(_account_id: str) -> int:
 class AccountService:
     """Accounts over an `AccountStore` and a `UsageStore`.
 
-    `remove_jobs` ends and deletes all jobs of an account, and returns how many are still ending. `farewells`
-    are called with an account's id before it is deleted (to end its subscription, say); where one raises,
-    nothing is deleted.
+    `remove_jobs` ends and deletes all jobs of an account and returns how many are still ending. The
+    `before_delete` hooks run with the account's id before it is deleted, to end its subscription for
+    example; if one raises, nothing is deleted.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class AccountService:
         usage: UsageStore,
         *,
         remove_jobs: Callable[[str], Awaitable[int]] = no_jobs,
-        farewells: Sequence[Callable[[str], Awaitable[None]]] = (),
+        before_delete: Sequence[Callable[[str], Awaitable[None]]] = (),
     ) -> None:
         self._store = store
         self._usage = usage
         self._remove_jobs = remove_jobs
-        self._farewells = tuple(farewells)
+        self._before_delete = tuple(before_delete)
 
     # --- by the operator --------------------------------------------------------------------------------
 
@@ -133,13 +133,13 @@ class AccountService:
     async def delete(self, account_id: str, *, by: str = OPERATOR) -> int:
         """Delete the account's data; return how many of its jobs are still ending.
 
-        First the farewells, then the account (no key of it is accepted from then on), then its jobs with
+        First the before_delete, then the account (no key of it is accepted from then on), then its jobs with
         their events and audio. Ledger and wallet stay, without a name. A job that a worker holds is cancelled
         and goes with the next `sweep_deleted`. Raises `InvalidRequest` when there is no such account.
         """
         await self.get(account_id)
-        for farewell in self._farewells:
-            await farewell(account_id)
+        for hook in self._before_delete:
+            await hook(account_id)
         await self._store.delete_account(account_id, by=by)
         return await self._remove_jobs(account_id)
 

@@ -22,7 +22,7 @@ from stenobird.errors import InsufficientCredits, InvalidAPIKeyUser, PlanDowngra
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from stenobird.ports import Caller, Mode, Standing, StandingStore, Tier
+    from stenobird.ports import AccountStanding, Caller, Mode, StandingStore, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class JobGate:
         return Admission(self._open_jobs.get(standing.tier))
 
 
-def check_plan(standing: Standing) -> None:
+def check_plan(standing: AccountStanding) -> None:
     """Raise `PlanDowngraded` where the second dialect is not, or no longer, part of the plan."""
     if standing.state == "cancelled" or standing.tier == "free":
         raise PlanDowngraded(details={"account_state": standing.state, "tier": standing.tier})

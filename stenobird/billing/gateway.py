@@ -40,7 +40,7 @@ class Refused(GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckoutWish:
+class CheckoutRequest:
     """A Checkout Session to be made: a new customer with this e-mail, or an existing customer."""
 
     success_url: str
@@ -116,7 +116,7 @@ class SetUp:
 class BillingGateway(Protocol):
     """One request each, but for lists, which follow every page. All raise `GatewayError` and nothing else."""
 
-    async def start_checkout(self, wish: CheckoutWish) -> StartedCheckout:
+    async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
         """Create a subscription Checkout Session with the weekly metered price."""
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:

@@ -14,7 +14,7 @@ import structlog
 
 from stenobird.accounts import keys
 from stenobird.billing.gate import week_start
-from stenobird.billing.gateway import CheckoutWish, GatewayError
+from stenobird.billing.gateway import CheckoutRequest, GatewayError
 from stenobird.billing.schemas import BillingView
 from stenobird.errors import (
     BillingUnavailable,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stenobird.billing.gateway import BillingGateway, StartedCheckout
-    from stenobird.billing.standing import Standing
+    from stenobird.billing.standing import BillingStanding
     from stenobird.ledger import BillingAccount, BillingStore
     from stenobird.ports import Caller, Clock
 
@@ -74,7 +74,7 @@ class BillingService:
         clock: Clock,
         *,
         gateway: BillingGateway | None = None,
-        standing: Standing | None = None,
+        standing: BillingStanding | None = None,
         recovery: Recovery | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
@@ -116,7 +116,7 @@ class BillingService:
                     "the API key out to buy another account."
                 )
         started = await gateway.start_checkout(
-            CheckoutWish(
+            CheckoutRequest(
                 success_url=f"{base_url}/success?checkout_session_id={{CHECKOUT_SESSION_ID}}",
                 cancel_url=f"{base_url}/pricing",
                 idempotency_key=f"checkout.{secrets.token_hex(16)}",
@@ -296,7 +296,7 @@ class BillingService:
             raise BillingUnavailable
         return self._gateway
 
-    def _standing_opened(self) -> Standing:
+    def _standing_opened(self) -> BillingStanding:
         if self._standing is None:
             raise BillingUnavailable
         return self._standing

@@ -28,7 +28,7 @@ _METER_REPORTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.
 _log = structlog.get_logger(__name__)
 
 
-class Standing:
+class BillingStanding:
     """Brings accounts in line with what Stripe says. Raises `GatewayError` and `StorageUnavailable`."""
 
     def __init__(self, store: BillingStore, gateway: BillingGateway, clock: Clock) -> None:

@@ -33,7 +33,7 @@ from stenobird.ledger import PaidCheckout, StoredEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from stenobird.billing.gateway import CheckoutWish, DisputeOutcome, MeterEvent
+    from stenobird.billing.gateway import CheckoutRequest, DisputeOutcome, MeterEvent
     from stenobird.ports import AccountState
 
 API_VERSION: Final = "2026-10-28.endive"
@@ -113,7 +113,7 @@ class StripeGateway:
         self._options = options
         self._meter_id: str | None = None
 
-    async def start_checkout(self, wish: CheckoutWish) -> StartedCheckout:
+    async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
         """Create a subscription Checkout Session with the weekly metered price."""
         if self._options.price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
@@ -121,21 +121,21 @@ class StripeGateway:
             "mode": "subscription",
             # A metered price has no quantity.
             "line_items": [{"price": self._options.price_id}],
-            "success_url": wish.success_url,
-            "cancel_url": wish.cancel_url,
+            "success_url": request.success_url,
+            "cancel_url": request.cancel_url,
             "metadata": {"service": "stenobird"},
             "subscription_data": {"metadata": {"service": "stenobird"}},
         }
-        if wish.customer_id is not None:
-            params["customer"] = wish.customer_id
+        if request.customer_id is not None:
+            params["customer"] = request.customer_id
         else:
-            params["customer_email"] = wish.email
-        if wish.account_id is not None:
-            params["client_reference_id"] = wish.account_id
+            params["customer_email"] = request.email
+        if request.account_id is not None:
+            params["client_reference_id"] = request.account_id
         with _asking("start a checkout"):
             session = await self._client.v1.checkout.sessions.create_async(
                 cast("Any", params),
-                {"idempotency_key": wish.idempotency_key, "max_network_retries": NETWORK_RETRIES},
+                {"idempotency_key": request.idempotency_key, "max_network_retries": NETWORK_RETRIES},
             )
         if session.url is None:
             raise OutcomeUnknown

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from stenobird.billing.metering import Metering
-    from stenobird.billing.standing import Standing
+    from stenobird.billing.standing import BillingStanding
     from stenobird.ledger import BillingStore
     from stenobird.ports import Clock
 
@@ -36,7 +36,7 @@ class BillingWorker:
     def __init__(
         self,
         store: BillingStore,
-        standing: Standing,
+        standing: BillingStanding,
         metering: Metering,
         clock: Clock,
         *,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stenobird.billing.reconcile import Comparison, compare
-from stenobird.billing.standing import Standing
+from stenobird.billing.standing import BillingStanding
 from stenobird.bootstrap import open_billing, open_storage
 from stenobird.cli.tables import print_table
 from stenobird.clock import SystemClock
@@ -202,7 +202,7 @@ def clear_disputes(account_id: str) -> None:
             await storage.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
             cleared = await storage.billing.account(account_id)
             assert cleared is not None
-            await Standing(storage.billing, gateway, SystemClock()).refresh(cleared)
+            await BillingStanding(storage.billing, gateway, SystemClock()).refresh(cleared)
             now = await storage.billing.account(account_id)
             assert now is not None
             return now.state

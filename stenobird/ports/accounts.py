@@ -124,7 +124,7 @@ class UsageSum:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AccountStanding:
     """Whether an account may have work done: its plan, how it pays, and the wallet's unreserved units."""
 
     account_id: str
@@ -137,7 +137,7 @@ class Standing:
 class StandingStore(Protocol):
     """Where the standing of accounts is kept."""
 
-    async def standing(self, account_id: str) -> Standing | None:
+    async def standing(self, account_id: str) -> AccountStanding | None:
         """Return the account's standing as last committed; `None` when it is gone."""
 
 

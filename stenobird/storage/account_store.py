@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountRecord, AuditEntry, Standing, WalletEntry, WalletRecord
+from stenobird.ports import AccountRecord, AccountStanding, AuditEntry, WalletEntry, WalletRecord
 from stenobird.storage import wallet
 from stenobird.storage.audit import note
 from stenobird.storage.schema import (
@@ -45,14 +45,14 @@ class SqlAccountStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def standing(self, account_id: str) -> Standing | None:
+    async def standing(self, account_id: str) -> AccountStanding | None:
         """Return the account's standing as last committed; `None` when it is gone."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
             if row is None:
                 return None
             units = await wallet.available_units(connection, account_id)
-        return Standing(account_id, row["tier"], row["state"], row["billing"], units)
+        return AccountStanding(account_id, row["tier"], row["state"], row["billing"], units)
 
     async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
         """Store the account. Raises `InvalidRequest` when its id is taken."""

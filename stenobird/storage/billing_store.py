@@ -88,16 +88,16 @@ class SqlBillingStore(SqlMeteringStore):
                 await _note(connection, account.id, f"account.{state}", account.customer_id or account.id)
             return True
 
-    async def say_farewell(self, account_id: str) -> None:
+    async def queue_account_deleted(self, account_id: str) -> None:
         """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
         account = await self.account(account_id)
         if account is not None and account.subscription_id is not None and account.state != "cancelled":
-            farewell = StoredEvent(
+            event = StoredEvent(
                 f"bye_{account.subscription_id}", ACCOUNT_DELETED, account.subscription_id, None
             )
             async with self._db.read() as connection:
                 now = await connection.scalar(select(db_now()))
-            await self.add_event(farewell, now=now or 0.0)
+            await self.add_event(event, now=now or 0.0)
 
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
         """Set the account's spending cap a billing week; `None` lifts it."""

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from stenobird.billing.gate import AccountGate
 from stenobird.billing.metering import Metering, MeteringOptions
 from stenobird.billing.service import BillingService, Recovery
-from stenobird.billing.standing import Standing
+from stenobird.billing.standing import BillingStanding
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,
@@ -41,7 +41,7 @@ WEBHOOK_SECRETS = ("whsec_older", "whsec_fake")
 
 
 @dataclass
-class Till:
+class StripeSandbox:
     """A gateway that is set up, with a customer of its own. `fake` is `None` on Stripe itself."""
 
     gateway: StripeGateway
@@ -57,8 +57,8 @@ class Till:
 
 
 @asynccontextmanager
-async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Till]:
-    """Open a till on the fake, or, given a key, on Stripe's test mode."""
+async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[StripeSandbox]:
+    """Open a sandbox on the fake, or, given a key, on Stripe's test mode."""
     async with AsyncExitStack() as stack:
         fake = None
         if live_test_key is None:
@@ -93,7 +93,7 @@ async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Till]:
             stack.push_async_callback(http.close_async)
             client = stripe.StripeClient(key, stripe_version=API_VERSION, http_client=http)
             customer_id = (await client.v1.customers.create_async({"email": "contract@example.com"})).id
-        yield Till(gateway, options, fake, now, customer_id)
+        yield StripeSandbox(gateway, options, fake, now, customer_id)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class BillingWorld:
     options: StripeOptions
     mailbox: Mailbox
     service: BillingService
-    standing: Standing
+    standing: BillingStanding
     worker: BillingWorker
     gate: AccountGate
 
@@ -215,7 +215,7 @@ async def billing_world(database_url: str, *, timeout_seconds: float = 5.0) -> A
             timeout_seconds=timeout_seconds,
         )
         gateway = await stack.enter_async_context(open_stripe(options))
-        standing = Standing(store, gateway, clock)
+        standing = BillingStanding(store, gateway, clock)
         mailbox = Mailbox()
         service = BillingService(
             store, clock, gateway=gateway, standing=standing, recovery=Recovery(mailbox, BASE)

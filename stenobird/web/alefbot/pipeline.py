@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from stenobird.ports import Caller, Standing
+    from stenobird.ports import AccountStanding, Caller
     from stenobird.web.alefbot.services import DialectServices
 
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -47,9 +47,9 @@ def dialect_of(request: Request) -> DialectServices:
     return dialect
 
 
-def standing_of(request: Request) -> Standing:
+def standing_of(request: Request) -> AccountStanding:
     """Return how the caller's account stood when the request was let in."""
-    standing: Standing = request.state.standing
+    standing: AccountStanding = request.state.standing
     return standing
 
 
@@ -93,7 +93,7 @@ def endpoint(
     return decorate
 
 
-async def identify(request: Request) -> tuple[Caller, Standing]:
+async def identify(request: Request) -> tuple[Caller, AccountStanding]:
     """Return who is calling and how their account stands.
 
     Raises, in this order: `MissingAPIKey`, `InvalidAPIKey`, `InvalidAPIKeyMode`, `InvalidAPIKeyUser`,

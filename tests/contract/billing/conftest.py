@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.billing_world import Till, open_till
+from tests.support.billing_world import StripeSandbox, open_till
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,6 +18,6 @@ SERVICES = ["fake", *(["stripe"] if TEST_KEY.startswith(("sk_test_", "rk_test_")
 
 
 @pytest.fixture(params=SERVICES)
-async def till(request: pytest.FixtureRequest) -> AsyncIterator[Till]:
-    async with open_till(live_test_key=TEST_KEY if request.param == "stripe" else None) as till:
-        yield till
+async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[StripeSandbox]:
+    async with open_till(live_test_key=TEST_KEY if request.param == "stripe" else None) as sandbox:
+        yield sandbox

@@ -7,41 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.billing.gateway import CheckoutWish, MeterEvent, NotDone, OutcomeUnknown, Refused
+from stenobird.billing.gateway import CheckoutRequest, MeterEvent, NotDone, OutcomeUnknown, Refused
 from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
 from stenobird.errors import BillingUnavailable
 
 if TYPE_CHECKING:
-    from tests.support.billing_world import Till
+    from tests.support.billing_world import StripeSandbox
 
 pytestmark = pytest.mark.anyio
 
 
-def wish(**changes: Any) -> CheckoutWish:
+def checkout_request(**changes: Any) -> CheckoutRequest:
     values: dict[str, Any] = {
         "success_url": "https://stenobird.test/success?checkout_session_id={CHECKOUT_SESSION_ID}",
         "cancel_url": "https://stenobird.test/pricing",
         "idempotency_key": secrets.token_hex(12),
         "email": "buyer@example.com",
     }
-    return CheckoutWish(**{**values, **changes})
+    return CheckoutRequest(**{**values, **changes})
 
 
-def an_event(till: Till, **changes: Any) -> MeterEvent:
+def an_event(sandbox: StripeSandbox, **changes: Any) -> MeterEvent:
     identifier = f"tr_{secrets.token_hex(8)}"
     values: dict[str, Any] = {
         "identifier": identifier,
-        "customer_id": till.customer_id,
+        "customer_id": sandbox.customer_id,
         "minutes": 3,
-        "timestamp": till.minute + 10,
+        "timestamp": sandbox.minute + 10,
         "idempotency_key": f"{identifier}.a1",
     }
     return MeterEvent(**{**values, **changes})
 
 
-async def test_setting_up_twice_makes_nothing_new(till: Till) -> None:
-    first = await till.gateway.set_up(currency="usd", cents_a_minute="1")
-    again = await till.gateway.set_up(currency="usd", cents_a_minute="1")
+async def test_setting_up_twice_makes_nothing_new(sandbox: StripeSandbox) -> None:
+    first = await sandbox.gateway.set_up(currency="usd", cents_a_minute="1")
+    again = await sandbox.gateway.set_up(currency="usd", cents_a_minute="1")
     assert list(again.made) == []
     assert (again.meter_id, again.price_id, again.portal_configuration_id) == (
         first.meter_id,
@@ -50,65 +50,74 @@ async def test_setting_up_twice_makes_nothing_new(till: Till) -> None:
     )
 
 
-async def test_a_checkout_begins_with_a_link_and_is_not_paid_before_the_buyer_came(till: Till) -> None:
-    started = await till.gateway.start_checkout(wish())
+async def test_a_checkout_starts_with_a_link_and_is_unpaid(
+    sandbox: StripeSandbox,
+) -> None:
+    started = await sandbox.gateway.start_checkout(checkout_request())
     assert started.id.startswith("cs_")
     assert started.url.startswith("http")
-    assert await till.gateway.paid_checkout(started.id) is None
+    assert await sandbox.gateway.paid_checkout(started.id) is None
 
 
-async def test_the_same_wish_sent_twice_is_one_checkout(till: Till) -> None:
-    same = wish()
-    assert (await till.gateway.start_checkout(same)).id == (await till.gateway.start_checkout(same)).id
+async def test_the_same_request_sent_twice_is_one_checkout(sandbox: StripeSandbox) -> None:
+    same = checkout_request()
+    assert (await sandbox.gateway.start_checkout(same)).id == (await sandbox.gateway.start_checkout(same)).id
 
 
-async def test_what_does_not_exist_is_none(till: Till) -> None:
-    assert await till.gateway.paid_checkout("cs_test_nosuchsession") is None
-    assert await till.gateway.subscription("sub_nosuchsubscription") is None
-    assert await till.gateway.dispute("du_nosuchdispute") is None
-    await till.gateway.end_subscription("sub_nosuchsubscription")
+async def test_what_does_not_exist_is_none(sandbox: StripeSandbox) -> None:
+    assert await sandbox.gateway.paid_checkout("cs_test_nosuchsession") is None
+    assert await sandbox.gateway.subscription("sub_nosuchsubscription") is None
+    assert await sandbox.gateway.dispute("du_nosuchdispute") is None
+    await sandbox.gateway.end_subscription("sub_nosuchsubscription")
 
 
-async def test_a_customer_that_does_not_exist_is_refused(till: Till) -> None:
+async def test_a_customer_that_does_not_exist_is_refused(sandbox: StripeSandbox) -> None:
     with pytest.raises(Refused):
-        await till.gateway.portal_url("cus_nosuchcustomer", return_url="https://stenobird.test")
+        await sandbox.gateway.portal_url("cus_nosuchcustomer", return_url="https://stenobird.test")
 
 
-async def test_a_customer_gets_a_link_to_their_own_page(till: Till) -> None:
-    url = await till.gateway.portal_url(till.customer_id, return_url="https://stenobird.test/pricing")
+async def test_a_customer_gets_a_link_to_their_own_page(sandbox: StripeSandbox) -> None:
+    url = await sandbox.gateway.portal_url(sandbox.customer_id, return_url="https://stenobird.test/pricing")
     assert url.startswith("http")
 
 
-async def test_a_meter_event_repeated_under_another_key_is_taken_as_sent(till: Till) -> None:
-    event = an_event(till)
-    await till.gateway.send_meter_event(event)
-    await till.gateway.send_meter_event(event)
-    await till.gateway.send_meter_event(
-        an_event(till, identifier=event.identifier, idempotency_key=f"{event.identifier}.a2")
+async def test_a_meter_event_repeated_under_another_key_is_taken_as_sent(sandbox: StripeSandbox) -> None:
+    event = an_event(sandbox)
+    await sandbox.gateway.send_meter_event(event)
+    await sandbox.gateway.send_meter_event(event)
+    await sandbox.gateway.send_meter_event(
+        an_event(sandbox, identifier=event.identifier, idempotency_key=f"{event.identifier}.a2")
     )
 
 
-async def test_a_meter_event_that_is_too_old_is_refused(till: Till) -> None:
+async def test_a_meter_event_that_is_too_old_is_refused(sandbox: StripeSandbox) -> None:
     with pytest.raises(Refused):
-        await till.gateway.send_meter_event(an_event(till, timestamp=till.minute - 40 * 86_400))
+        await sandbox.gateway.send_meter_event(an_event(sandbox, timestamp=sandbox.minute - 40 * 86_400))
 
 
-async def test_a_customer_without_events_has_no_minutes(till: Till) -> None:
-    assert await till.gateway.meter_minutes(till.customer_id, since=till.minute, until=till.minute + 60) == 0
+async def test_a_customer_without_events_has_no_minutes(sandbox: StripeSandbox) -> None:
+    assert (
+        await sandbox.gateway.meter_minutes(
+            sandbox.customer_id, since=sandbox.minute, until=sandbox.minute + 60
+        )
+        == 0
+    )
 
 
-async def test_a_wrong_key_is_said_to_be_nothing_done_and_the_key_is_in_no_error(till: Till) -> None:
+async def test_a_wrong_key_raises_not_done_without_the_key_in_it(
+    sandbox: StripeSandbox,
+) -> None:
     key = "sk_test_wrong0123456789wrong"
     options = StripeOptions(
         secret_key=key,
         webhook_secrets=(),
         price_id="price_1",
         meter_event_name="stenobird_contract_test",
-        api_base=till.options.api_base,
+        api_base=sandbox.options.api_base,
     )
     async with open_stripe(options) as gateway:
         with pytest.raises(NotDone) as caught:
-            await gateway.start_checkout(wish())
+            await gateway.start_checkout(checkout_request())
     assert key not in f"{caught.value!r} {caught.value.body()} {options!r}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.accounts.gate import Admission, JobGate, check_plan
 from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
-from stenobird.ports import Caller, Standing
+from stenobird.ports import AccountStanding, Caller
 
 if TYPE_CHECKING:
     from stenobird.ports import AccountBilling, AccountState, Mode, Tier
@@ -25,16 +25,16 @@ def standing(
     state: AccountState = "active",
     billing: AccountBilling = "metered",
     units: int = 0,
-) -> Standing:
-    return Standing("acct_1", tier, state, billing, units)
+) -> AccountStanding:
+    return AccountStanding("acct_1", tier, state, billing, units)
 
 
 @dataclass
 class Standings:
-    known: dict[str, Standing] = field(default_factory=dict)
+    known: dict[str, AccountStanding] = field(default_factory=dict)
     asked: int = 0
 
-    async def standing(self, account_id: str) -> Standing | None:
+    async def standing(self, account_id: str) -> AccountStanding | None:
         self.asked += 1
         return self.known.get(account_id)
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from stenobird.billing.metering import Metering, MeteringOptions
-from stenobird.billing.standing import Standing, job_of
+from stenobird.billing.standing import BillingStanding, job_of
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import StorageUnavailable
 from stenobird.storage.billing_store import SqlBillingStore
@@ -83,7 +83,7 @@ class Process:
         metering = Metering(
             self.store, world.gateway, world.clock, MeteringOptions(batch=BATCH, at_once=4, lease_seconds=60)
         )
-        standing = Standing(self.store, world.gateway, world.clock)
+        standing = BillingStanding(self.store, world.gateway, world.clock)
         self.worker = BillingWorker(self.store, standing, metering, world.clock)
         self.requests_left = dice.randint(1, 3 * BATCH)
         self.life: asyncio.Task[bool] | None = None

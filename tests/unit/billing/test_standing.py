@@ -230,8 +230,8 @@ async def test_a_deleted_account_ends_its_subscription_with_the_week_though_stri
 ) -> None:
     account = await world.bought()
     world.fake.fault = lambda _method, _path: "429"
-    await world.store.say_farewell(account.id)
-    await world.store.say_farewell(account.id)
+    await world.store.queue_account_deleted(account.id)
+    await world.store.queue_account_deleted(account.id)
     # Its time is the database's.
     world.clock.now = max(world.clock.now, time.time() + 60)
     assert await world.worker.step()
@@ -248,8 +248,8 @@ async def test_an_account_without_a_subscription_has_nothing_to_end(world: Billi
     world.fake.set_subscription(subscription_of(account), "canceled")
     await world.hear()
     before = await stored_events(world)
-    await world.store.say_farewell(account.id)
-    await world.store.say_farewell("acct_nobody")
+    await world.store.queue_account_deleted(account.id)
+    await world.store.queue_account_deleted("acct_nobody")
     assert await stored_events(world) == before
 
 
