@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.accounts.account_service import AccountService
 from stenobird.accounts.gate import JobGate
-from stenobird.accounts.service import KeyService
+from stenobird.accounts.key_service import KeyService
+from stenobird.accounts.service import AccountService
 from stenobird.billing.gate import AccountGate
 from stenobird.billing.mail import SMTPMailer
 from stenobird.billing.metering import Metering

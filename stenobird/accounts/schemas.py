@@ -11,7 +11,7 @@ from stenobird.errors import InvalidRequest
 from stenobird.ports import KeyMode, KeyScope  # noqa: TC001  # pydantic reads them when the class is made
 
 if TYPE_CHECKING:
-    from stenobird.accounts.account_service import AccountView, Usage
+    from stenobird.accounts.service import AccountView, Usage
     from stenobird.ports import KeyRecord
 
 

@@ -1,203 +1,187 @@
-"""API keys: made, listed, revoked, rotated, and told who a request is from."""
+"""Accounts: made and changed by the operator, looked at and deleted by their owner; credits and usage."""
 
 from __future__ import annotations
 
-import hmac
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stenobird.accounts import keys
-from stenobird.errors import (
-    InvalidAPIKey,
-    InvalidAPIKeyMode,
-    InvalidAPIKeyUser,
-    InvalidRequest,
-    KeyNotFound,
-    LiveKeyRequired,
-    ReadOnlyKey,
-)
-from stenobird.ports import Caller, KeyRecord, NewKey
+from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
+from stenobird.cursors import read_cursor, write_cursor
+from stenobird.errors import InvalidRequest, LiveKeyRequired, ReadOnlyKey
+from stenobird.ports import NewAccountRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from stenobird.accounts.keys import APIKey, KeyFamily
-    from stenobird.ports import KeyMode, KeyScope, KeyStore
+    from stenobird.ports import (
+        AccountBilling,
+        AccountRecord,
+        AccountStore,
+        AuditEntry,
+        Caller,
+        Tier,
+        UsageRecord,
+        UsageStore,
+        UsageSum,
+        WalletRecord,
+    )
 
-__all__ = ["OPERATOR_ACCOUNT", "KeyRecord", "KeyService"]
-
-OPERATOR_ACCOUNT: Final = "acct_operator"
-"""The account of keys that the operator makes for nobody in particular."""
-OPERATOR: Final = "operator"
-"""Who did it, in the audit log, when it was the command line."""
-MAX_NAME_CHARS: Final = 200
-MAX_OWN_KEYS: Final = 100
-"""Valid keys that an account may make for itself."""
+MAX_UNITS: Final = 10_000_000
+"""Units that one `add_credits` may move; more is a slip of the finger."""
+PAGE: Final = 100
 
 
-class KeyService:
-    """Keys over a `KeyStore`. A secret leaves when its key is made, and never again: it is not stored.
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account with its wallet, as its owner sees it."""
 
-    The methods whose names begin with `own_` are what the owner of an account may do with one of its keys: a
-    read-only key changes nothing (`ReadOnlyKey`), a test key sees and changes test keys only.
+    account: AccountRecord
+    wallet: WalletRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The ledger of some time: all days, and one page of jobs, newest first."""
+
+    since: float
+    until: float
+    days: Sequence[UsageSum]
+    jobs: Sequence[UsageRecord]
+    next_cursor: str | None
+
+
+async def no_jobs(_account_id: str) -> int:
+    """Say that there are no jobs to end."""
+    return 0
+
+
+class AccountService:
+    """Accounts over an `AccountStore` and a `UsageStore`.
+
+    `remove_jobs` ends and deletes all jobs of an account and returns how many are still ending. The
+    `before_delete` hooks run with the account's id before it is deleted, to end its subscription for
+    example; if one raises, nothing is deleted.
     """
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(
+        self,
+        store: AccountStore,
+        usage: UsageStore,
+        *,
+        remove_jobs: Callable[[str], Awaitable[int]] = no_jobs,
+        before_delete: Sequence[Callable[[str], Awaitable[None]]] = (),
+    ) -> None:
         self._store = store
+        self._usage = usage
+        self._remove_jobs = remove_jobs
+        self._before_delete = tuple(before_delete)
+
+    # --- by the operator --------------------------------------------------------------------------------
 
     async def create(
-        self,
-        *,
-        name: str = "default",
-        mode: KeyMode = "live",
-        scope: KeyScope = "full_access",
-        account_id: str | None = None,
-        family: KeyFamily = "sb",
-    ) -> tuple[str, KeyRecord]:
-        """Make a key and return it, this once, with its record.
+        self, name: str, *, tier: Tier, billing: AccountBilling, email: str | None = None
+    ) -> AccountRecord:
+        """Make an account. Raises `InvalidRequest` for a name or an address that can't be one."""
+        if not name.strip() or len(name) > MAX_NAME_CHARS:
+            raise InvalidRequest(f"The name must have 1 to {MAX_NAME_CHARS} characters.")
+        if email is not None and "@" not in email.strip("@"):
+            raise InvalidRequest(f"{email} is no e-mail address.")
+        new = NewAccountRow(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
+        return await self._store.create_account(new, by=OPERATOR)
 
-        Without an account it belongs to the operator's own (tier premium, unmetered), which is made if need
-        be. Raises `InvalidRequest` for an account that does not exist or a name that is empty or too long.
+    async def get(self, account_id: str) -> AccountRecord:
+        """Return the account. Raises `InvalidRequest` when there is none."""
+        account = await self._store.get(account_id)
+        if account is None:
+            raise _no_account(account_id)
+        return account
+
+    async def list(self) -> list[AccountRecord]:
+        """Return all accounts, by id."""
+        found: list[AccountRecord] = []
+        while page := await self._store.list_accounts(after=found[-1].id if found else "", limit=PAGE):
+            found += page
+        return found
+
+    async def set_plan(
+        self, account_id: str, *, tier: Tier | None = None, billing: AccountBilling | None = None
+    ) -> AccountRecord:
+        """Change tier or billing or both. Raises `InvalidRequest` when there is no such account."""
+        account = await self._store.set_plan(account_id, tier=tier, billing=billing, by=OPERATOR)
+        if account is None:
+            raise _no_account(account_id)
+        return account
+
+    async def add_credits(self, account_id: str, units: int, *, reason: str) -> WalletRecord:
+        """Add units to the wallet, or take them back. Raises `InvalidRequest` for account or amount."""
+        if units == 0 or abs(units) > MAX_UNITS:
+            raise InvalidRequest(f"The units must be between -{MAX_UNITS} and {MAX_UNITS}, and not 0.")
+        wallet = await self._store.add_units(account_id, units, reason=reason, by=OPERATOR)
+        if wallet is None:
+            raise _no_account(account_id)
+        return wallet
+
+    async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
+        """Return the wallet with its newest entries."""
+        return await self._store.wallet(account_id, limit=limit)
+
+    async def audit(self, account_id: str | None = None, *, limit: int = 100) -> Sequence[AuditEntry]:
+        """Return the newest audit rows of an account, a deleted one included, or of all."""
+        return await self._store.audit(account_id, limit=limit)
+
+    async def delete(self, account_id: str, *, by: str = OPERATOR) -> int:
+        """Delete the account's data; return how many of its jobs are still ending.
+
+        First the before_delete, then the account (no key of it is accepted from then on), then its jobs with
+        their events and audio. Ledger and wallet stay, without a name. A job that a worker holds is cancelled
+        and goes with the next `sweep_deleted`. Raises `InvalidRequest` when there is no such account.
         """
-        _check_name(name)
-        if account_id is None:
-            operator = await self._store.ensure_account(
-                OPERATOR_ACCOUNT, name="operator", tier="premium", billing="operator"
-            )
-            account_id = operator.id
-        key = keys.mint(mode, family=family)
-        record = await self._store.add_key(_new(key, account_id, name, scope), by=OPERATOR)
-        return key.secret, record
+        await self.get(account_id)
+        for hook in self._before_delete:
+            await hook(account_id)
+        await self._store.delete_account(account_id, by=by)
+        return await self._remove_jobs(account_id)
 
-    async def list(self, account_id: str | None = None) -> list[KeyRecord]:
-        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
-        return await self._store.list_keys(account_id)
-
-    async def revoke(self, key_id: str, *, account_id: str | None = None) -> bool:
-        """Revoke the key (of this account only, where given); return whether there is such a key."""
-        return await self._store.revoke_key(key_id, account_id=account_id, by=OPERATOR) is not None
-
-    async def rotate(self, key_id: str) -> tuple[str, KeyRecord]:
-        """Replace a valid key by a new one with its name, mode and scope. Raises `KeyNotFound`."""
-        old = await self._store.get_key(key_id)
-        if old is None:
-            raise KeyNotFound
-        return await self._replace(old, family="sb", by=OPERATOR)
+    async def sweep_deleted(self) -> int:
+        """Remove what was still ending when its account was deleted; return how many jobs still are."""
+        return sum(
+            [await self._remove_jobs(account_id) for account_id in await self._store.deleted_with_jobs()]
+        )
 
     # --- by the owner -----------------------------------------------------------------------------------
 
-    async def own_create(
-        self,
-        caller: Caller,
-        *,
-        name: str,
-        mode: KeyMode | None = None,
-        scope: KeyScope = "full_access",
-        family: KeyFamily = "sb",
-    ) -> tuple[str, KeyRecord]:
-        """Make a key of the caller's account and return it, this once, with its record.
+    async def own_view(self, caller: Caller) -> AccountView:
+        """Return the caller's account and wallet."""
+        account = await self.get(caller.account_id)
+        return AccountView(account, await self._store.wallet(caller.account_id, limit=0))
 
-        `mode` is the caller's where left out. Raises `ReadOnlyKey`, `LiveKeyRequired` where a test key asks
-        for a live one, `InvalidRequest` for the name or beyond `MAX_OWN_KEYS`.
-        """
-        _check_may_write(caller)
-        mode = mode or caller.mode
-        if caller.mode == "test" and mode == "live":
-            raise LiveKeyRequired("A test key makes test keys only. Use a live key of the account.")
-        _check_name(name)
-        key = keys.mint(mode, family=family)
-        record = await self._store.add_key(
-            _new(key, caller.account_id, name, scope), by=caller.api_key_id, max_valid=MAX_OWN_KEYS
+    async def own_delete(self, caller: Caller) -> int:
+        """Delete the caller's account, see `delete`. Raises `ReadOnlyKey`, `LiveKeyRequired`."""
+        if caller.scope == "read_only":
+            raise ReadOnlyKey
+        if caller.mode == "test":
+            raise LiveKeyRequired("A test key can't delete the account. Use a live key of the account.")
+        return await self.delete(caller.account_id, by=caller.api_key_id)
+
+    async def usage(
+        self, account_id: str, *, since: float, until: float, cursor: str | None = None, limit: int = PAGE
+    ) -> Usage:
+        """Return the ledger of `[since, until)`. Raises `InvalidRequest` for a cursor that isn't ours."""
+        before = read_cursor(cursor) if cursor is not None else None
+        days = await self._usage.usage_by_day(account_id, since=since, until=until)
+        rows = await self._usage.usage_by_job(
+            account_id, since=since, until=until, before=before, limit=limit + 1
         )
-        return key.secret, record
-
-    async def own_list(self, caller: Caller) -> Sequence[KeyRecord]:
-        """Return the account's keys, revoked ones included, oldest first; to a test key only test keys."""
-        records = await self._store.list_keys(caller.account_id)
-        return [record for record in records if _sees(caller, record)]
-
-    async def own_revoke(self, caller: Caller, key_id: str) -> None:
-        """Revoke a key of the account, the caller's own included. Idempotent. Raises `KeyNotFound`."""
-        _check_may_write(caller)
-        await self._own(caller, key_id)
-        await self._store.revoke_key(key_id, account_id=caller.account_id, by=caller.api_key_id)
-
-    async def own_rotate(
-        self, caller: Caller, key_id: str, *, family: KeyFamily = "sb"
-    ) -> tuple[str, KeyRecord]:
-        """Replace a key of the account by a new one with its name, mode and scope, in one commit.
-
-        The old one is refused from then on. Raises `ReadOnlyKey`, and `KeyNotFound` also for a revoked key.
-        """
-        _check_may_write(caller)
-        return await self._replace(await self._own(caller, key_id), family=family, by=caller.api_key_id)
-
-    # --- who is it --------------------------------------------------------------------------------------
-
-    async def authenticate(self, authorization: str | None) -> Caller | None:
-        """Return who an `Authorization` header stands for; `None` when there is no header.
-
-        Raises `InvalidAPIKey` for anything but one valid Bearer key, `InvalidAPIKeyMode` for a known key
-        under the other mode's prefix, `InvalidAPIKeyUser` for one whose account was deleted.
-        """
-        if authorization is None:
-            return None
-        scheme, _, token = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer":
-            raise InvalidAPIKey('The Authorization header must be "Bearer <api_key>".')
-        key = keys.parse(token.strip())
-        if key is None:
-            raise InvalidAPIKey
-        found = await self._store.find_key(key.key_hash)
-        if found is None or not hmac.compare_digest(found.key_hash, key.key_hash) or not found.key.is_valid:
-            raise InvalidAPIKey
-        if found.key.mode != key.mode:
-            raise InvalidAPIKeyMode
-        if found.account is None:
-            raise InvalidAPIKeyUser
-        return Caller(
-            account_id=found.account.id,
-            api_key_id=found.key.id,
-            mode=found.key.mode,
-            scope=found.key.scope,
-            tier=found.account.tier,
+        page = rows[:limit]
+        return Usage(
+            since,
+            until,
+            days,
+            page,
+            write_cursor(page[-1].created_at, page[-1].job_id) if len(rows) > limit else None,
         )
 
-    async def _own(self, caller: Caller, key_id: str) -> KeyRecord:
-        record = await self._store.get_key(key_id)
-        if record is None or record.account_id != caller.account_id or not _sees(caller, record):
-            raise KeyNotFound
-        return record
 
-    async def _replace(self, old: KeyRecord, *, family: KeyFamily, by: str) -> tuple[str, KeyRecord]:
-        key = keys.mint(old.mode, family=family)
-        record = await self._store.rotate_key(old.id, _new(key, old.account_id, old.name, old.scope), by=by)
-        if record is None:
-            raise KeyNotFound("This key is revoked already. Create a new one.")
-        return key.secret, record
-
-
-def _new(key: APIKey, account_id: str, name: str, scope: KeyScope) -> NewKey:
-    return NewKey(
-        id=f"key_{secrets.token_hex(10)}",
-        account_id=account_id,
-        name=name,
-        key_hash=key.key_hash,
-        mode=key.mode,
-        scope=scope,
-        last_four_chars=key.last_four_chars,
-    )
-
-
-def _check_name(name: str) -> None:
-    if not name.strip() or len(name) > MAX_NAME_CHARS:
-        raise InvalidRequest(f'"name" must have 1 to {MAX_NAME_CHARS} characters.', details={"field": "name"})
-
-
-def _check_may_write(caller: Caller) -> None:
-    if caller.scope == "read_only":
-        raise ReadOnlyKey
-
-
-def _sees(caller: Caller, record: KeyRecord) -> bool:
-    return caller.only_mode in {None, record.mode}
+def _no_account(account_id: str) -> InvalidRequest:
+    return InvalidRequest(f'There is no account {account_id}. "stenobird account list" shows them.')

@@ -20,7 +20,7 @@ from stenobird.config import Settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from stenobird.accounts.account_service import AccountService, Usage
+    from stenobird.accounts.service import AccountService, Usage
     from stenobird.ports import AccountRecord, AuditEntry, UsageRecord, WalletRecord
 
 _TIERS = click.Choice(["free", "premium", "platinum"])

@@ -22,7 +22,7 @@ from stenobird.errors import ConfigurationError, StenobirdError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.accounts.service import KeyRecord
+    from stenobird.accounts.key_service import KeyRecord
     from stenobird.billing.gateway import BillingGateway, SetUp
     from stenobird.bootstrap import Storage
 

@@ -16,7 +16,7 @@ from stenobird.config import Settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.accounts.account_service import AccountService
+    from stenobird.accounts.service import AccountService
     from stenobird.ports import WalletRecord
 
 

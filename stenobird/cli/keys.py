@@ -15,7 +15,7 @@ from stenobird.config import Settings
 from stenobird.errors import KeyNotFound
 
 if TYPE_CHECKING:
-    from stenobird.accounts.service import KeyRecord
+    from stenobird.accounts.key_service import KeyRecord
 
 
 @click.group()

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
-    from stenobird.accounts.account_service import AccountService
-    from stenobird.accounts.service import KeyService
+    from stenobird.accounts.key_service import KeyService
+    from stenobird.accounts.service import AccountService
     from stenobird.billing.service import BillingService
     from stenobird.config import Settings
     from stenobird.jobs.schemas import CreateTranscript

@@ -11,7 +11,7 @@ from limits.aio.storage import MemoryStorage
 from sqlalchemy import update
 
 from stenobird.accounts.gate import JobGate
-from stenobird.accounts.service import KeyService
+from stenobird.accounts.key_service import KeyService
 from stenobird.billing.gate import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.egress.client import EgressClient

@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from stenobird.accounts.account_service import AccountService
 from stenobird.accounts.gate import JobGate
-from stenobird.accounts.service import KeyService
+from stenobird.accounts.key_service import KeyService
+from stenobird.accounts.service import AccountService
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.egress.policy import EgressPolicy

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from stenobird.accounts.account_service import AccountService
+    from stenobird.accounts.service import AccountService
     from stenobird.ports import Caller
 
 _NO_STORE = {"Cache-Control": "no-store"}

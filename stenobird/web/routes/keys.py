@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from stenobird.accounts.service import KeyService
+    from stenobird.accounts.key_service import KeyService
     from stenobird.ports import Caller, KeyRecord
 
 _NO_STORE = {"Cache-Control": "no-store"}

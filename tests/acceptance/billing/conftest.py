@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.accounts.service import KeyService
+from stenobird.accounts.key_service import KeyService
 from stenobird.billing.service import BillingService
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.checks import RequestChecks

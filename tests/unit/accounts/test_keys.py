@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from stenobird.accounts import keys
+from stenobird.accounts.key_service import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
-from stenobird.accounts.service import OPERATOR_ACCOUNT, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode
 from stenobird.storage.engine import Database, open_database, sqlite_url

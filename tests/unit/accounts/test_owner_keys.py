@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.accounts.service import MAX_OWN_KEYS, KeyService
+from stenobird.accounts.key_service import MAX_OWN_KEYS, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.key_store import SqlKeyStore

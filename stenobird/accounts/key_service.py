@@ -1,0 +1,203 @@
+"""API keys: made, listed, revoked, rotated, and told who a request is from."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from stenobird.accounts import keys
+from stenobird.errors import (
+    InvalidAPIKey,
+    InvalidAPIKeyMode,
+    InvalidAPIKeyUser,
+    InvalidRequest,
+    KeyNotFound,
+    LiveKeyRequired,
+    ReadOnlyKey,
+)
+from stenobird.ports import Caller, KeyRecord, NewKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stenobird.accounts.keys import APIKey, KeyFamily
+    from stenobird.ports import KeyMode, KeyScope, KeyStore
+
+__all__ = ["OPERATOR_ACCOUNT", "KeyRecord", "KeyService"]
+
+OPERATOR_ACCOUNT: Final = "acct_operator"
+"""The account of keys that the operator makes for nobody in particular."""
+OPERATOR: Final = "operator"
+"""Who did it, in the audit log, when it was the command line."""
+MAX_NAME_CHARS: Final = 200
+MAX_OWN_KEYS: Final = 100
+"""Valid keys that an account may make for itself."""
+
+
+class KeyService:
+    """Keys over a `KeyStore`. A secret leaves when its key is made, and never again: it is not stored.
+
+    The methods whose names begin with `own_` are what the owner of an account may do with one of its keys: a
+    read-only key changes nothing (`ReadOnlyKey`), a test key sees and changes test keys only.
+    """
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+
+    async def create(
+        self,
+        *,
+        name: str = "default",
+        mode: KeyMode = "live",
+        scope: KeyScope = "full_access",
+        account_id: str | None = None,
+        family: KeyFamily = "sb",
+    ) -> tuple[str, KeyRecord]:
+        """Make a key and return it, this once, with its record.
+
+        Without an account it belongs to the operator's own (tier premium, unmetered), which is made if need
+        be. Raises `InvalidRequest` for an account that does not exist or a name that is empty or too long.
+        """
+        _check_name(name)
+        if account_id is None:
+            operator = await self._store.ensure_account(
+                OPERATOR_ACCOUNT, name="operator", tier="premium", billing="operator"
+            )
+            account_id = operator.id
+        key = keys.mint(mode, family=family)
+        record = await self._store.add_key(_new(key, account_id, name, scope), by=OPERATOR)
+        return key.secret, record
+
+    async def list(self, account_id: str | None = None) -> list[KeyRecord]:
+        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
+        return await self._store.list_keys(account_id)
+
+    async def revoke(self, key_id: str, *, account_id: str | None = None) -> bool:
+        """Revoke the key (of this account only, where given); return whether there is such a key."""
+        return await self._store.revoke_key(key_id, account_id=account_id, by=OPERATOR) is not None
+
+    async def rotate(self, key_id: str) -> tuple[str, KeyRecord]:
+        """Replace a valid key by a new one with its name, mode and scope. Raises `KeyNotFound`."""
+        old = await self._store.get_key(key_id)
+        if old is None:
+            raise KeyNotFound
+        return await self._replace(old, family="sb", by=OPERATOR)
+
+    # --- by the owner -----------------------------------------------------------------------------------
+
+    async def own_create(
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        mode: KeyMode | None = None,
+        scope: KeyScope = "full_access",
+        family: KeyFamily = "sb",
+    ) -> tuple[str, KeyRecord]:
+        """Make a key of the caller's account and return it, this once, with its record.
+
+        `mode` is the caller's where left out. Raises `ReadOnlyKey`, `LiveKeyRequired` where a test key asks
+        for a live one, `InvalidRequest` for the name or beyond `MAX_OWN_KEYS`.
+        """
+        _check_may_write(caller)
+        mode = mode or caller.mode
+        if caller.mode == "test" and mode == "live":
+            raise LiveKeyRequired("A test key makes test keys only. Use a live key of the account.")
+        _check_name(name)
+        key = keys.mint(mode, family=family)
+        record = await self._store.add_key(
+            _new(key, caller.account_id, name, scope), by=caller.api_key_id, max_valid=MAX_OWN_KEYS
+        )
+        return key.secret, record
+
+    async def own_list(self, caller: Caller) -> Sequence[KeyRecord]:
+        """Return the account's keys, revoked ones included, oldest first; to a test key only test keys."""
+        records = await self._store.list_keys(caller.account_id)
+        return [record for record in records if _sees(caller, record)]
+
+    async def own_revoke(self, caller: Caller, key_id: str) -> None:
+        """Revoke a key of the account, the caller's own included. Idempotent. Raises `KeyNotFound`."""
+        _check_may_write(caller)
+        await self._own(caller, key_id)
+        await self._store.revoke_key(key_id, account_id=caller.account_id, by=caller.api_key_id)
+
+    async def own_rotate(
+        self, caller: Caller, key_id: str, *, family: KeyFamily = "sb"
+    ) -> tuple[str, KeyRecord]:
+        """Replace a key of the account by a new one with its name, mode and scope, in one commit.
+
+        The old one is refused from then on. Raises `ReadOnlyKey`, and `KeyNotFound` also for a revoked key.
+        """
+        _check_may_write(caller)
+        return await self._replace(await self._own(caller, key_id), family=family, by=caller.api_key_id)
+
+    # --- who is it --------------------------------------------------------------------------------------
+
+    async def authenticate(self, authorization: str | None) -> Caller | None:
+        """Return who an `Authorization` header stands for; `None` when there is no header.
+
+        Raises `InvalidAPIKey` for anything but one valid Bearer key, `InvalidAPIKeyMode` for a known key
+        under the other mode's prefix, `InvalidAPIKeyUser` for one whose account was deleted.
+        """
+        if authorization is None:
+            return None
+        scheme, _, token = authorization.strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise InvalidAPIKey('The Authorization header must be "Bearer <api_key>".')
+        key = keys.parse(token.strip())
+        if key is None:
+            raise InvalidAPIKey
+        found = await self._store.find_key(key.key_hash)
+        if found is None or not hmac.compare_digest(found.key_hash, key.key_hash) or not found.key.is_valid:
+            raise InvalidAPIKey
+        if found.key.mode != key.mode:
+            raise InvalidAPIKeyMode
+        if found.account is None:
+            raise InvalidAPIKeyUser
+        return Caller(
+            account_id=found.account.id,
+            api_key_id=found.key.id,
+            mode=found.key.mode,
+            scope=found.key.scope,
+            tier=found.account.tier,
+        )
+
+    async def _own(self, caller: Caller, key_id: str) -> KeyRecord:
+        record = await self._store.get_key(key_id)
+        if record is None or record.account_id != caller.account_id or not _sees(caller, record):
+            raise KeyNotFound
+        return record
+
+    async def _replace(self, old: KeyRecord, *, family: KeyFamily, by: str) -> tuple[str, KeyRecord]:
+        key = keys.mint(old.mode, family=family)
+        record = await self._store.rotate_key(old.id, _new(key, old.account_id, old.name, old.scope), by=by)
+        if record is None:
+            raise KeyNotFound("This key is revoked already. Create a new one.")
+        return key.secret, record
+
+
+def _new(key: APIKey, account_id: str, name: str, scope: KeyScope) -> NewKey:
+    return NewKey(
+        id=f"key_{secrets.token_hex(10)}",
+        account_id=account_id,
+        name=name,
+        key_hash=key.key_hash,
+        mode=key.mode,
+        scope=scope,
+        last_four_chars=key.last_four_chars,
+    )
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or len(name) > MAX_NAME_CHARS:
+        raise InvalidRequest(f'"name" must have 1 to {MAX_NAME_CHARS} characters.', details={"field": "name"})
+
+
+def _check_may_write(caller: Caller) -> None:
+    if caller.scope == "read_only":
+        raise ReadOnlyKey
+
+
+def _sees(caller: Caller, record: KeyRecord) -> bool:
+    return caller.only_mode in {None, record.mode}
