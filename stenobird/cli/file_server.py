@@ -21,7 +21,7 @@ _PIECE_BYTES: Final = 16 * 1024
 
 @contextmanager
 def serve_file(file: Path, url_path: str, *, bytes_per_second: float | None = None) -> Iterator[str]:
-    """Serve `file` at `url_path` and yield its URL, with byte ranges. `bytes_per_second` paces the answers."""
+    """Serve `file` at `url_path` and yield its URL. Byte ranges work, and `bytes_per_second` sets a pace."""
     handler = partial(_FileRequest, file, url_path, bytes_per_second)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
