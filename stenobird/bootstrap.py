@@ -38,9 +38,9 @@ from stenobird.egress.proxy import EgressProxy
 from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError, TranslationUnavailable
 from stenobird.jobs.checks import EngineRefusal, RequestChecks, no_objection
-from stenobird.jobs.hearing import HearingOptions, Senses
+from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.removal import remove_account_jobs
-from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.run import Runner, RunnerOptions
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener, MediaOptions
@@ -315,10 +315,10 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             runner = Runner(
                 storage.jobs,
                 wakeups,
-                Senses(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
+                Engines(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
                 clock=clock,
                 options=RunnerOptions(
-                    hearing=HearingOptions(
+                    hearing=RunOptions(
                         preview_seconds=settings.preview_seconds,
                         max_audio_seconds=settings.max_audio_seconds,
                         max_audio_bytes=settings.max_audio_bytes,

@@ -28,7 +28,7 @@ class Observer(Protocol):
         """Take note of the time from a job's creation to its first `transcript` event."""
 
 
-class Nobody:
+class NullObserver:
     """An observer that takes no notes."""
 
     def audio_transcribed(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.jobs.runner import Run, Runner
+    from stenobird.jobs.run import Run, Runner
     from stenobird.ports import Clock, JobStore, Lane, Wakeups
 
 RELEASE_SECONDS: Final = 2.0

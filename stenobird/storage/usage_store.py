@@ -41,7 +41,7 @@ def _postgresql_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) 
 
 
 class _billable_minutes(FunctionElement[int]):  # noqa: N801  # likewise
-    """What `jobs.hearing.billable_minutes` says of a length: whole minutes, at least one."""
+    """What `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
 
     type = Integer()
     inherit_cache = True

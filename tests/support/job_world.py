@@ -11,8 +11,8 @@ from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
 from stenobird.jobs.checks import RequestChecks, no_refusal
-from stenobird.jobs.hearing import HearingOptions, Senses
-from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.pipeline import Engines, RunOptions
+from stenobird.jobs.run import Runner, RunnerOptions
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
@@ -53,7 +53,7 @@ class JobWorld:
     translator: Translator | None = None
     wakeups: Wakeups = field(default_factory=LocalWakeups)
     clock: Any = field(default_factory=SystemClock)
-    hearing: HearingOptions = field(default_factory=HearingOptions)
+    hearing: RunOptions = field(default_factory=RunOptions)
     options: ServiceOptions = field(default_factory=ServiceOptions)
     refusal: Callable[[Mode], str | None] = no_refusal
     payer: Caller = PAYER
@@ -76,11 +76,11 @@ class JobWorld:
 
     def runner(self, store: JobStore | None = None, **options: Any) -> Runner:
         """Return a runner, over another store where given."""
-        senses = Senses(self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator)
+        engines = Engines(self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator)
         return Runner(
             store or self.store,
             self.wakeups,
-            senses,
+            engines,
             clock=self.clock,
             options=RunnerOptions(hearing=self.hearing, **options),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.jobs.hearing import HearingOptions
+from stenobird.jobs.pipeline import RunOptions
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.engine import open_database, sqlite_url
@@ -117,7 +117,7 @@ async def test_a_preview_costs_nothing(world: JobWorld) -> None:
 
 
 async def test_a_length_that_is_no_number_reserves_nothing(world: JobWorld) -> None:
-    world.hearing = HearingOptions()
+    world.hearing = RunOptions()
     await give(world, "prepaid", 3)
     world.finder.source = a_source(duration_seconds=float("inf"))
     job = await world.post(PAYER)

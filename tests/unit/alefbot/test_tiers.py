@@ -8,8 +8,8 @@ import pytest
 
 from stenobird.bootstrap import premium_units, tier_models
 from stenobird.jobs.checks import no_refusal
-from stenobird.jobs.hearing import HearingOptions, Senses
-from stenobird.jobs.runner import Runner, RunnerOptions
+from stenobird.jobs.pipeline import Engines, RunOptions
+from stenobird.jobs.run import Runner, RunnerOptions
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
@@ -44,7 +44,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")
         opener = FakeOpener(spoken(range(1, 151)))
-        senses = Senses(
+        engines = Engines(
             FakeFinder(), opener, world.recognizer, no_refusal, tiers={"premium_quality": premium}
         )
         new = NewJob(
@@ -66,9 +66,9 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         runner = Runner(
             world.store,
             world.wakeups,
-            senses,
+            engines,
             clock=world.clock,
-            options=RunnerOptions(hearing=HearingOptions()),
+            options=RunnerOptions(hearing=RunOptions()),
         )
 
         await runner.start(await world.claim()).carry_out()
@@ -84,7 +84,7 @@ async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp
     async with open_database(sqlite_url(tmp_path)) as database:
         world = JobWorld(database, SqlJobStore(database))
         told = iter([None, "Only the offline fallback engine is available."])
-        senses = Senses(
+        engines = Engines(
             FakeFinder(),
             FakeOpener(spoken(range(1, 151))),
             world.recognizer,
@@ -104,8 +104,8 @@ async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp
             extra={"model_tier": "premium_quality"},
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
-        options = RunnerOptions(hearing=HearingOptions())
-        runner = Runner(world.store, world.wakeups, senses, clock=world.clock, options=options)
+        options = RunnerOptions(hearing=RunOptions())
+        runner = Runner(world.store, world.wakeups, engines, clock=world.clock, options=options)
 
         await runner.start(await world.claim()).carry_out()
 

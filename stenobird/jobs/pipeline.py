@@ -61,7 +61,7 @@ class CreditsExhausted(JobError):
 
 
 @dataclass(frozen=True, slots=True)
-class HearingOptions:
+class RunOptions:
     """Bounds of one job, from the settings."""
 
     preview_seconds: float = 15.0
@@ -72,7 +72,7 @@ class HearingOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Senses:
+class Engines:
     """What a job hears with. `tiers` are the model tiers that have a recognizer of their own.
 
     `engine_refusal` says why a job of a mode can't be heard, `tier_refusals` the same for those tiers.
@@ -87,23 +87,25 @@ class Senses:
     translator: Translator | None = None
 
 
-class Hearing:
+class TranscriptionPipeline:
     """Carries one leased job to a committed end. Used once; `run` raises what ended it early."""
 
-    def __init__(self, leased: LeasedJob, store: JobStore, senses: Senses, options: HearingOptions) -> None:
+    def __init__(self, leased: LeasedJob, store: JobStore, engines: Engines, options: RunOptions) -> None:
         self._leased = leased
         self._job = leased.job
         self._store = store
-        self._senses = senses
+        self._senses = engines
         self._options = options
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
         self._extra = dict(leased.job.extra)
         tier = str(self._extra.get(TIER_KEY))
-        self._recognizer = senses.tiers.get(tier, senses.recognizer)
-        self._refusal = senses.tier_refusals.get(tier, senses.engine_refusal)
+        self._recognizer = engines.tiers.get(tier, engines.recognizer)
+        self._refusal = engines.tier_refusals.get(tier, engines.engine_refusal)
         self._translation = (
-            JobTranslation(leased.job, senses.translator, self._extra) if is_translated(self._extra) else None
+            JobTranslation(leased.job, engines.translator, self._extra)
+            if is_translated(self._extra)
+            else None
         )
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample

@@ -21,8 +21,8 @@ import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
 from stenobird.jobs import sandbox
-from stenobird.jobs.hearing import Hearing, HearingOptions, Senses
-from stenobird.jobs.leased import LeasedJob, Nobody
+from stenobird.jobs.leased import LeasedJob, NullObserver
+from stenobird.jobs.pipeline import Engines, RunOptions, TranscriptionPipeline
 
 if TYPE_CHECKING:
     from stenobird.jobs.leased import Observer
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 class RunnerOptions:
     """How jobs are carried out."""
 
-    hearing: HearingOptions = field(default_factory=HearingOptions)
+    hearing: RunOptions = field(default_factory=RunOptions)
     renew_seconds: float = 15.0
     max_attempts: int = 3
     """Attempts without progress, after which the job fails instead of being tried again."""
@@ -50,7 +50,7 @@ class Runner:
         self,
         store: JobStore,
         wakeups: Wakeups,
-        senses: Senses,
+        engines: Engines,
         *,
         clock: Clock,
         options: RunnerOptions | None = None,
@@ -58,10 +58,10 @@ class Runner:
     ) -> None:
         self.store = store
         self.wakeups = wakeups
-        self.senses = senses
+        self.engines = engines
         self.clock = clock
         self.options = options or RunnerOptions()
-        self.observer = observer or Nobody()
+        self.observer = observer or NullObserver()
 
     def start(self, claim: Claim) -> Run:
         """Return the run of a claimed job; it starts when its `carry_out` is awaited."""
@@ -121,7 +121,7 @@ class Run:
         if claim.job.cancel_requested:
             self._stop_reason = "cancelled"
             return
-        hearing = Hearing(leased, runner.store, runner.senses, runner.options.hearing)
+        hearing = TranscriptionPipeline(leased, runner.store, runner.engines, runner.options.hearing)
         try:
             if claim.attempts > runner.options.max_attempts:
                 await leased.fail(_gave_up(runner.options.max_attempts))
@@ -145,7 +145,7 @@ class Run:
             self._stop_reason = "lost"
             _log.warning("job_abandoned", job_id=claim.job.id, reason=leased.broken.code)
 
-    async def _fail(self, hearing: Hearing, exc: Exception) -> None:
+    async def _fail(self, hearing: TranscriptionPipeline, exc: Exception) -> None:
         try:
             await self._leased.fail(hearing.error_for(exc))
         except (LeaseLost, StorageUnavailable):
@@ -185,7 +185,7 @@ class Run:
         except (LeaseLost, StorageUnavailable) as exc:
             _log.warning("job_abandoned", job_id=leased.job.id, reason=exc.code)
         if leased.ended:
-            await self._runner.senses.opener.discard(leased.job.id)
+            await self._runner.engines.opener.discard(leased.job.id)
 
 
 def _gave_up(attempts: int) -> TranscriptionFailed:

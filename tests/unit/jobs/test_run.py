@@ -16,7 +16,7 @@ from stenobird.errors import (
     StorageUnavailable,
     TranscriptionFailed,
 )
-from stenobird.jobs.hearing import HearingOptions, billable_minutes
+from stenobird.jobs.pipeline import RunOptions, billable_minutes
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, Killed
@@ -238,7 +238,7 @@ async def test_an_error_inside_a_group_is_found(world: JobWorld) -> None:
 
 
 async def test_the_longest_audio_is_a_limit(world: JobWorld) -> None:
-    world.hearing = HearingOptions(max_audio_seconds=39)
+    world.hearing = RunOptions(max_audio_seconds=39)
     record, _ = await failed(world)
     assert (record.error or {})["error"] == "audio_too_large"
 
