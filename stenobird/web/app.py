@@ -9,26 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from stenobird.web import probes
 from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
+from stenobird.web.openai import routes as openai
 from stenobird.web.openapi.document import openapi_document
-from stenobird.web.routes import (
-    account,
-    billing,
-    developers,
-    guides,
-    keys,
-    openai,
-    operations,
-    pages,
-    shares,
-    skills,
-    transcripts,
-    usage,
-    webhooks,
-)
+from stenobird.web.site import api_reference, checkout, guide_pages, pages, skill_files
 from stenobird.web.sse import OpenStreams
+from stenobird.web.v1.routes import account, billing, keys, shares, transcripts, usage, webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -68,13 +57,14 @@ def create_app(
             *usage.routes(),
             *webhooks.routes(),
             *openai.routes(),
-            *skills.routes(),
+            *skill_files.routes(),
             *shares.routes(),
             *billing.routes(),
-            *operations.routes(),
+            *checkout.routes(),
+            *probes.routes(),
             *pages.routes(),
-            *guides.routes(),
-            *developers.routes(),
+            *guide_pages.routes(),
+            *api_reference.routes(),
             *(alefbot.routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *(webhooks.dialect_routes(services.settings.api_prefix) if services.alefbot is not None else ()),
             *extra_routes,
@@ -100,7 +90,7 @@ def create_app(
 def create_probe_app(services: WebServices) -> Starlette:
     """Return the application of a worker, which only says how it is: `/healthz`, `/readyz`, `/metrics`."""
     app = Starlette(
-        routes=operations.probe_routes(),
+        routes=probes.probe_routes(),
         middleware=[Middleware(RequestContext, metrics=services.metrics), Middleware(UnexpectedErrors)],
         exception_handlers=exception_handlers(),
     )

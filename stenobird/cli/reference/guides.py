@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
-FOLDER: Final = Path(__file__).parents[2] / "web" / "guides"
+FOLDER: Final = Path(__file__).parents[2] / "web" / "site" / "guides"
 SOURCES: Final[Mapping[str, str]] = {
     "quickstart": "quickstart.md",
     "openai-sdk": "how-to/openai-sdk.md",

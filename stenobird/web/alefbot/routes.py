@@ -32,7 +32,7 @@ from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
 from stenobird.web.alefbot.bodies import STATUSES, job_body, key_item, page_links
 from stenobird.web.alefbot.errors import ScopeViolation, dialect_root
-from stenobird.web.alefbot.pipeline import decode_json, dialect_of, endpoint, once, read_raw, standing_of
+from stenobird.web.alefbot.requests import decode_json, dialect_of, endpoint, once, read_raw, standing_of
 from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
 from stenobird.web.representations import attachment, field_values, revalidated
 from stenobird.web.requests import base_url_of, services_of

@@ -173,7 +173,7 @@ def test_a_guide_becomes_a_page_without_what_is_for_operators() -> None:
 
 
 def test_guides_for_users_hold_nothing_that_only_operators_need(docs: Path) -> None:
-    folder = docs.parent / "stenobird" / "web" / "guides"
+    folder = docs.parent / "stenobird" / "web" / "site" / "guides"
     pages = {path.name: path.read_text() for path in folder.glob("*.html")}
 
     assert {f"{name}.html" for name in SOURCES} == set(pages)

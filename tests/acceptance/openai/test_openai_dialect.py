@@ -16,8 +16,8 @@ from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.transcript import Segment, Transcript, Word
 from stenobird.web.errors import rendered
-from stenobird.web.openai.answers import document
-from stenobird.web.openai.wish import AudioWish
+from stenobird.web.openai.requests import AudioWish
+from stenobird.web.openai.schemas import document
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
-from stenobird.web.pages import STATIC_DIR
+from stenobird.web.site.templating import STATIC_DIR
 from tests.support.browser import Visitor, chromium, chromium_path, visitor
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.media_server import Resource, ThreadedMediaServer

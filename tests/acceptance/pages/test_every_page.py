@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
-from stenobird.web.pages import marked_folder
+from stenobird.web.site.templating import marked_folder
 from tests.support.browser import Visitor, visitor
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
-from stenobird.web.pages import Pages
+from stenobird.web.site.templating import Pages
 from tests.support.browser import Visitor, visitor
 from tests.support.played_pages import PlayedPages, played_pages
 

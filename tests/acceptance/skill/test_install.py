@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from stenobird.web.routes.skills import CHECKSUMS, INSTALLER, SKILL, SKILL_FILES, skill_files
+from stenobird.web.site.skill_files import CHECKSUMS, INSTALLER, SKILL, SKILL_FILES, skill_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 import stenobird
-from stenobird.web.routes.skills import SKILL
+from stenobird.web.site.skill_files import SKILL
 
 FOLDER = Path(stenobird.__file__).parent / "skills" / SKILL
 # What the specification names, then what Claude Code, Hermes and OpenClaw add; all of them skip what they

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 import stenobird
-from stenobird.web.routes.skills import INSTALLER, SKILL, SKILL_FILES, skill_files
+from stenobird.web.site.skill_files import INSTALLER, SKILL, SKILL_FILES, skill_files
 
 if TYPE_CHECKING:
     from tests.support.web_world import WebWorld

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from stenobird.errors import InvalidRequest, TranscriptNotFound
-from stenobird.web.pages import (
+from stenobird.web.site.templating import (
     MAX_FORM_BYTES,
     READING,
     STATIC_DIR,

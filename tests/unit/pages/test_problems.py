@@ -8,7 +8,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
-from stenobird.web.pages import Pages
+from stenobird.web.site.templating import Pages
 
 CLASSES = {
     cls.code: cls

@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.ports import Caller
 from stenobird.web.metrics import Metrics
-from stenobird.web.routes.openai import _cancelled_unless_done, _DeltaStream
+from stenobird.web.openai.routes import _cancelled_unless_done, _DeltaStream
 from stenobird.web.sse import OpenStreams
 
 if TYPE_CHECKING:

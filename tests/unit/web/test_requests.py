@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from stenobird.errors import InvalidRequest
-from stenobird.web.pages import read_form
 from stenobird.web.requests import _texts, json_object, read_json_body
+from stenobird.web.site.templating import read_form
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -23,10 +23,18 @@ from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdE
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.alefbot.errors import speaks_dialect
 from stenobird.web.errors import rendered
-from stenobird.web.guides import guides
-from stenobird.web.openapi_page import operation_groups
-from stenobird.web.pages import LISTENING, MARK, READING, STATIC_DIR, Pages, marked_folder, read_form
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
+from stenobird.web.site.guides import guides
+from stenobird.web.site.openapi_page import operation_groups
+from stenobird.web.site.templating import (
+    LISTENING,
+    MARK,
+    READING,
+    STATIC_DIR,
+    Pages,
+    marked_folder,
+    read_form,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

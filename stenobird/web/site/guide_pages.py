@@ -8,10 +8,10 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Route
 
 from stenobird.errors import NotFound
-from stenobird.web.guides import guides
-from stenobird.web.pages import READING
 from stenobird.web.requests import base_url_of
-from stenobird.web.routes.pages import around, templates
+from stenobird.web.site.guides import guides
+from stenobird.web.site.pages import around, templates
+from stenobird.web.site.templating import READING
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -24,8 +24,8 @@ from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
 from stenobird.web.limits import headers_of, limit_request
-from stenobird.web.openai.answers import Deltas, document
-from stenobird.web.openai.wish import read_wish
+from stenobird.web.openai.requests import read_wish
+from stenobird.web.openai.schemas import Deltas, document
 from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
 from stenobird.web.sse import EventStreamResponse
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from stenobird.ports import Caller, EventRow, JobRecord
-    from stenobird.web.openai.wish import AudioWish
+    from stenobird.web.openai.requests import AudioWish
     from stenobird.web.services import WebServices
     from stenobird.web.sse import OpenStreams
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from stenobird.accounts.schemas import midnight, parse_date, usage_body
 from stenobird.errors import InvalidRequest
-from stenobird.web.routes.account import owner
+from stenobird.web.v1.routes.account import owner
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, MissingAPIKey, NotFound
-from stenobird.web.alefbot.pipeline import endpoint
+from stenobird.web.alefbot.requests import endpoint
 from stenobird.web.requests import caller_of, plausible_id, services_of
 from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView
 

@@ -14,7 +14,7 @@ from stenobird.web.openai.languages import NAME_OF
 if TYPE_CHECKING:
     from stenobird.ports import EventRow, JobRecord
     from stenobird.transcript import Segment, Transcript
-    from stenobird.web.openai.wish import AudioWish
+    from stenobird.web.openai.requests import AudioWish
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 

@@ -63,15 +63,15 @@ READING: Mapping[str, str] = MappingProxyType(
 
 
 class Pages:
-    """The templates of `stenobird/web/templates`, with everything put into them escaped.
+    """The templates of this package, with everything put into them escaped.
 
-    `asset(name)` in a template is the address of a file of `stenobird/web/static`, below a folder that is
+    `asset(name)` in a template is the address of a file of `static/`, below a folder that is
     named by what all of them hold: browsers may keep it for ever, and what it imports lies beside it.
     """
 
     def __init__(self) -> None:
         self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("stenobird.web", "templates"),
+            loader=jinja2.PackageLoader("stenobird.web.site", "templates"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

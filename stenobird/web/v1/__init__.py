@@ -1,0 +1,1 @@
+"""`/v1`: links in, events out, errors in flat bodies."""
