@@ -26,10 +26,10 @@ from stenobird.billing.service import BillingService, Recovery
 from stenobird.billing.standing import BillingStanding
 from stenobird.billing.worker import BillingWorker
 from stenobird.clock import SystemClock
-from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
-from stenobird.discovery.extractor import Extractor, ExtractorRung
+from stenobird.discovery.extractor.rung import Extractor, ExtractorRung
+from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
-from stenobird.discovery.parser import DocumentParser
+from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.discovery.urls import normalised
 from stenobird.egress.client import EgressClient

@@ -22,7 +22,7 @@ from rich.console import Console
 from stenobird.bootstrap import open_storage
 from stenobird.cli.local import running_service
 from stenobird.config import Settings
-from stenobird.discovery.extractor import extractor_status
+from stenobird.discovery.extractor.rung import extractor_status
 from stenobird.errors import StenobirdError
 from stenobird.inference.cpus import usable_cpus
 

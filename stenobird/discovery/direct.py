@@ -17,7 +17,7 @@ from stenobird.ports import FoundAudio
 from stenobird.sources import AudioSource, Candidate
 
 if TYPE_CHECKING:
-    from stenobird.discovery.rungs import MediaLead
+    from stenobird.discovery.parsing.facts import MediaLead
     from stenobird.discovery.search import Opened, Search
 
 MAX_POINTERS: Final = 2

@@ -23,14 +23,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from stenobird.discovery import feed as feeds
 from stenobird.discovery import urls
-from stenobird.discovery.candidates import THRESHOLD
 from stenobird.discovery.direct import Clip, try_media
+from stenobird.discovery.feeds import choice as feeds
 from stenobird.discovery.outcome import failure, gone, refusal
+from stenobird.discovery.page.candidates import THRESHOLD
+from stenobird.discovery.page.players import one_each, player_frames
+from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.platforms.fields import merged
-from stenobird.discovery.players import one_each, player_frames
-from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.search import FEED_BYTES, Search
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
 from stenobird.sources import Verdict
@@ -38,8 +38,8 @@ from stenobird.sources import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stenobird.discovery.parser import DocumentParser
-    from stenobird.discovery.rungs import FeedFacts, PageFacts, PlatformRule, Rung, SearchContext
+    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, PlatformRule, Rung, SearchContext
+    from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.search import Opened
     from stenobird.discovery.web import WebClient
     from stenobird.ports import FoundAudio, VerdictSink

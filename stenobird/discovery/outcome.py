@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.discovery.direct import Clip
-    from stenobird.discovery.rungs import PageFacts
+    from stenobird.discovery.parsing.facts import PageFacts
     from stenobird.discovery.search import Search
     from stenobird.sources import Candidate
 

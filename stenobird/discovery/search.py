@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stenobird.discovery import sniff, urls
-from stenobird.discovery.parser import ParseFailed
-from stenobird.discovery.rungs import Document, EpisodeFacts
+from stenobird.discovery.parsing.facts import Document, EpisodeFacts
+from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
     ConnectFailed,
@@ -27,8 +27,8 @@ from stenobird.sources import NO_HEADERS, Candidate, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.discovery.parser import DocumentParser
-    from stenobird.discovery.rungs import FeedFacts, MediaLead, PageFacts
+    from stenobird.discovery.parsing.facts import FeedFacts, MediaLead, PageFacts
+    from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.sniff import Sniffed
     from stenobird.discovery.web import WebClient, WebResponse
     from stenobird.errors import JobError

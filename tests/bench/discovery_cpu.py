@@ -10,8 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from stenobird.discovery.feed_reader import read_feed
-from stenobird.discovery.page_reader import read_page
+from stenobird.discovery.feeds.reader import read_feed
+from stenobird.discovery.page.reader import read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable

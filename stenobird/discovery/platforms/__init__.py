@@ -16,7 +16,7 @@ from stenobird.discovery.platforms.platform import Platform, PlatformRung, Route
 from stenobird.discovery.platforms.podcastindex import PodcastIndexKey, podcast_index
 
 if TYPE_CHECKING:
-    from stenobird.discovery.directory import PodcastDirectory
+    from stenobird.discovery.feeds.directory import PodcastDirectory
 
 PLATFORMS: tuple[Platform, ...] = (APPLE_PODCASTS, *MUSIC, *APPS, *HOSTING)
 """Every entry that needs no key, in the order in which they are asked."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.fields import dig, seconds_of, text_of, walk
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.rungs import EpisodeFacts
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
+    from stenobird.discovery.parsing.facts import PageFacts
     from stenobird.discovery.platforms.visit import Visit
-    from stenobird.discovery.rungs import PageFacts
 
 _PATH = r"(?:/(?P<country>[a-z]{2}))?/podcast(?:/[^/]+)?/id(?P<show>\d+)"
 _SERVER_DATA = "serialized-server-data"

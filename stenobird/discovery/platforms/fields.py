@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stenobird.discovery import dates
-from stenobird.discovery.rungs import EpisodeFacts
+from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing.facts import EpisodeFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.fields import Fields
 from stenobird.discovery.platforms.platform import Platform, Route
 from stenobird.discovery.platforms.ways import AttributeJSON, InDirectory, JSONLookup, PageState, Refuse
-from stenobird.discovery.rungs import EpisodeFacts
 
 if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit

@@ -12,9 +12,9 @@ from stenobird.discovery.platforms.visit import Visit, values_of_query
 from stenobird.errors import EgressError, JobError
 
 if TYPE_CHECKING:
-    from stenobird.discovery.directory import PodcastDirectory
+    from stenobird.discovery.feeds.directory import PodcastDirectory
+    from stenobird.discovery.parsing.facts import FoundSource, SearchContext
     from stenobird.discovery.platforms.ways import Way
-    from stenobird.discovery.rungs import FoundSource, SearchContext
     from stenobird.sources import Stage
 
 

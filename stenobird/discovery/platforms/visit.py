@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.candidates import CLIPS
-from stenobird.discovery.charsets import decode_html
+from stenobird.discovery.page.candidates import CLIPS
+from stenobird.discovery.parsing.charsets import decode_html
+from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.platforms.fields import merged
-from stenobird.discovery.rungs import EpisodeFacts, FeedLead, FoundSource, MediaLead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.discovery.directory import PodcastDirectory
-    from stenobird.discovery.rungs import PageFacts, SearchContext
+    from stenobird.discovery.feeds.directory import PodcastDirectory
+    from stenobird.discovery.parsing.facts import PageFacts, SearchContext
 
 
 class _Value(str):

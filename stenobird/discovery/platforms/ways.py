@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from stenobird.discovery.directory import apple_shows
+from stenobird.discovery.feeds.directory import apple_shows
+from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.fields import Fields, dig, the_one
-from stenobird.discovery.rungs import EpisodeFacts
 from stenobird.errors import JobError, UnsupportedURL
 
 if TYPE_CHECKING:

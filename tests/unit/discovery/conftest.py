@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
-from stenobird.discovery.parse_child import answer
-from stenobird.discovery.parser import DocumentParser
+from stenobird.discovery.parsing.child import answer
+from stenobird.discovery.parsing.parser import DocumentParser
 from tests.support.documents import DocumentWeb, Served, mp3_bytes
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.discovery.candidates import Finding, PageWords, choose, rejection, words_of
+from stenobird.discovery.page.candidates import Finding, PageWords, choose, rejection, words_of
 
 PAGE = PageWords(title={"weaver", "arran"}, tokens={"weaver-of-arran"})
 

@@ -10,7 +10,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.discovery import urls
-from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.testing import FakeClock

@@ -12,7 +12,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.discovery import urls
-from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient

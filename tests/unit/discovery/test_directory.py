@@ -7,9 +7,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stenobird.discovery.directory import CACHED, KEEP_SECONDS, DirectoryRung, PodcastDirectory, apple_shows
-from stenobird.discovery.page_reader import read_page
-from stenobird.discovery.rungs import Document, EpisodeFacts
+from stenobird.discovery.feeds.directory import (
+    CACHED,
+    KEEP_SECONDS,
+    DirectoryRung,
+    PodcastDirectory,
+    apple_shows,
+)
+from stenobird.discovery.page.reader import read_page
+from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.errors import ConnectFailed, DirectoryLookupFailed
 from stenobird.sources import NO_HEADERS
 from stenobird.testing import FakeClock
@@ -17,7 +23,7 @@ from stenobird.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.discovery.rungs import FeedFacts, PageFacts
+    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts
     from stenobird.sources import Stage, Verdict
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stenobird.discovery import episodes
-from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts
+from stenobird.discovery.feeds import episodes
+from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts
 from stenobird.sources import Candidate
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.discovery.extractor import (
+from stenobird.discovery.extractor.rung import (
     CHILD,
     Extractor,
     ExtractorLimits,
@@ -23,7 +23,7 @@ from stenobird.discovery.extractor import (
     extractor_status,
     status_of,
 )
-from stenobird.discovery.rungs import PageFacts
+from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.discovery.extractor import ExtractorProxy
+    from stenobird.discovery.extractor.rung import ExtractorProxy
     from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
@@ -405,7 +405,7 @@ def hanging(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     code = """
 import asyncio, socket
 from pathlib import Path
-from stenobird.discovery.extractor import Extractor
+from stenobird.discovery.extractor.rung import Extractor
 
 listener = socket.create_server(("127.0.0.1", 0))
 
@@ -480,7 +480,7 @@ def test_a_version_tells_its_age(version: str, age_days: int | None, verdict: st
 
 def test_the_installed_version_is_read_without_loading_yt_dlp() -> None:
     code = (
-        "import sys, datetime; from stenobird.discovery.extractor import extractor_status;"
+        "import sys, datetime; from stenobird.discovery.extractor.rung import extractor_status;"
         "print(extractor_status(datetime.date(2026, 11, 22)).version, 'yt_dlp' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

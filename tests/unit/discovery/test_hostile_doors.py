@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder, Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient

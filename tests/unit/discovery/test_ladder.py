@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.discovery.parser import DocumentParser
+from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioSourceNotFound,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.discovery import urls
-from stenobird.discovery.lenient_json import parse_lenient
+from stenobird.discovery.parsing.lenient_json import parse_lenient
 from stenobird.errors import AudioSourceNotFound
 from tests.support.documents import Served, mp3_bytes
 

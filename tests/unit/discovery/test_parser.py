@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.discovery.parser import DocumentParser, ParseFailed, ParserLimits
+from stenobird.discovery.parsing.parser import DocumentParser, ParseFailed, ParserLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from stenobird.discovery.directory import PodcastDirectory
-from stenobird.discovery.feed_reader import read_feed
-from stenobird.discovery.page_reader import read_page
+from stenobird.discovery.feeds.directory import PodcastDirectory
+from stenobird.discovery.feeds.reader import read_feed
+from stenobird.discovery.page.reader import read_page
+from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.platforms import platform_rules
-from stenobird.discovery.rungs import Document, EpisodeFacts
 from stenobird.errors import ConnectFailed
 from stenobird.sources import NO_HEADERS
 from stenobird.testing import FakeClock
@@ -20,8 +20,8 @@ from stenobird.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from stenobird.discovery.parsing.facts import FeedFacts, FoundSource, PageFacts
     from stenobird.discovery.platforms import PodcastIndexKey
-    from stenobird.discovery.rungs import FeedFacts, FoundSource, PageFacts
     from stenobird.sources import Stage, Verdict
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from stenobird.discovery.episodes import match
-from stenobird.discovery.feed_reader import read_feed
+from stenobird.discovery.feeds.episodes import match
+from stenobird.discovery.feeds.reader import read_feed
 from stenobird.errors import DirectoryLookupFailed
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from stenobird.discovery.episodes import match
-from stenobird.discovery.feed_reader import read_feed
+from stenobird.discovery.feeds.episodes import match
+from stenobird.discovery.feeds.reader import read_feed
 from stenobird.errors import DirectoryLookupFailed, UnsupportedURL
 
 pytestmark = pytest.mark.anyio

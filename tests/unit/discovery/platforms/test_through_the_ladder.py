@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stenobird.discovery.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
 from stenobird.discovery.ladder import Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.errors import DirectoryLookupFailed, JobError, UnsupportedURL

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.episodes import plain
+from stenobird.discovery.feeds.episodes import plain
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stenobird.discovery import urls
-from stenobird.discovery.candidates import is_narration
+from stenobird.discovery.page.candidates import is_narration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from stenobird.discovery import dates, urls
+from stenobird.discovery import urls
+from stenobird.discovery.parsing import dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts
+    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts
 
 TITLE_SIMILARITY: Final = 0.9
 DATE_TOLERANCE_DAYS: Final = 2

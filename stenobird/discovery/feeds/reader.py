@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import feedparser  # type: ignore[import-untyped]
 from lxml import etree  # type: ignore[import-untyped]
 
-from stenobird.discovery import dates, urls
-from stenobird.discovery.charsets import decode_xml
-from stenobird.discovery.rungs import FeedEpisode, FeedFacts
+from stenobird.discovery import urls
+from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing.charsets import decode_xml
+from stenobird.discovery.parsing.facts import FeedEpisode, FeedFacts
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:

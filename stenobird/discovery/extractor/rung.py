@@ -2,7 +2,7 @@
 
 yt-dlp only says where the audio is; our own fetcher downloads it, under the same policy as everything else.
 
-    try_ ──► child (extractor_child.py) ──► loopback proxy ──► egress policy ──► site
+    try_ ──► child (child.py) ──► loopback proxy ──► egress policy ──► site
                  │ JSON on stdout, bounded; killed at the deadline, on cancellation, with this process
                  ▼
              choose() ──► MediaLead: the address, and the Referer or User-Agent that its server asks for
@@ -25,8 +25,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from stenobird.discovery.extractor_choice import choose, read_extraction
-from stenobird.discovery.rungs import FoundSource
+from stenobird.discovery.extractor.choice import choose, read_extraction
+from stenobird.discovery.parsing.facts import FoundSource
 from stenobird.errors import (
     AudioSourceNotFound,
     AudioSourceUnreachable,
@@ -38,12 +38,12 @@ from stenobird.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.discovery.extractor_choice import Extraction
-    from stenobird.discovery.rungs import SearchContext
+    from stenobird.discovery.extractor.choice import Extraction
+    from stenobird.discovery.parsing.facts import SearchContext
     from stenobird.errors import JobError
     from stenobird.sources import Stage
 
-CHILD = Path(__file__).with_name("extractor_child.py")
+CHILD = Path(__file__).with_name("child.py")
 DISTRIBUTION = "yt-dlp"
 FRESH_DAYS = 60
 """Sites change every few weeks; an extractor older than this has probably missed some changes."""

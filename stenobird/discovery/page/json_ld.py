@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.discovery import dates, urls
-from stenobird.discovery.candidates import Finding, is_narration
-from stenobird.discovery.episodes import plain
-from stenobird.discovery.lenient_json import parse_lenient
+from stenobird.discovery import urls
+from stenobird.discovery.feeds.episodes import plain
+from stenobird.discovery.page.candidates import Finding, is_narration
+from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing.lenient_json import parse_lenient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stenobird.discovery import episodes, urls
+from stenobird.discovery import urls
 from stenobird.discovery.direct import Clip, try_media
-from stenobird.discovery.rungs import MediaLead
+from stenobird.discovery.feeds import episodes
+from stenobird.discovery.parsing.facts import MediaLead
 from stenobird.sources import Candidate, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
+    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
     from stenobird.discovery.search import Search
     from stenobird.ports import FoundAudio
 

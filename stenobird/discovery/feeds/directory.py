@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from stenobird.discovery import dates, episodes
-from stenobird.discovery.rungs import FeedLead, FoundSource, MediaLead
+from stenobird.discovery.feeds import episodes
+from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing.facts import FeedLead, FoundSource, MediaLead
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stenobird.discovery.rungs import PageFacts, SearchContext
+    from stenobird.discovery.parsing.facts import PageFacts, SearchContext
     from stenobird.ports import Clock
     from stenobird.sources import Stage
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree, html  # type: ignore[import-untyped]
 
-from stenobird.discovery import candidates, urls
-from stenobird.discovery.candidates import Finding, PageWords, words_of
-from stenobird.discovery.charsets import decode_html
-from stenobird.discovery.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
-from stenobird.discovery.json_ld import read_json_ld
-from stenobird.discovery.page_facts import PageHead, read_head
-from stenobird.discovery.rungs import EpisodeFacts, PageFacts
-from stenobird.discovery.surroundings import Surroundings, heading_near, labels, says_audio, text_of
+from stenobird.discovery import urls
+from stenobird.discovery.page import candidates
+from stenobird.discovery.page.candidates import Finding, PageWords, words_of
+from stenobird.discovery.page.head import PageHead, read_head
+from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
+from stenobird.discovery.page.json_ld import read_json_ld
+from stenobird.discovery.page.surroundings import Surroundings, heading_near, labels, says_audio, text_of
+from stenobird.discovery.parsing.charsets import decode_html
+from stenobird.discovery.parsing.facts import EpisodeFacts, PageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The child process that parses pages and feeds: `python -m stenobird.discovery.parse_child`.
+"""The child process that parses pages and feeds: `python -m stenobird.discovery.parsing.child`.
 
 Reads requests from stdin and answers on stdout, one at a time, until stdin ends. A frame is a JSON header
 of one line, `{"op", "url", "content_type", "with_state", "size"}`, followed by `size` bytes of document; an
@@ -53,8 +53,8 @@ def allow_cpu(seconds: int) -> None:
 def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Parse one document and return plain data. A document that can't be parsed is an answer, too."""
     # Imported late, so that a child that only has to end starts in no time.
-    from stenobird.discovery.feed_reader import read_feed  # noqa: PLC0415
-    from stenobird.discovery.page_reader import read_page  # noqa: PLC0415
+    from stenobird.discovery.feeds.reader import read_feed  # noqa: PLC0415
+    from stenobird.discovery.page.reader import read_page  # noqa: PLC0415
 
     url, content_type = header["url"], header["content_type"]
     try:
@@ -70,7 +70,8 @@ def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Answer requests until stdin ends."""
     # Loaded before the first request, which need not wait for it then.
-    from stenobird.discovery import feed_reader, page_reader  # noqa: F401, PLC0415
+    import stenobird.discovery.feeds.reader  # noqa: PLC0415
+    import stenobird.discovery.page.reader  # noqa: F401, PLC0415
 
     while line := stdin.readline():
         header = json.loads(line)

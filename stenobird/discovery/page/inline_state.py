@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.lenient_json import parse_lenient
+from stenobird.discovery.parsing.lenient_json import parse_lenient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

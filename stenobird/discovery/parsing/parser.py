@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from stenobird.discovery.rungs import EpisodeFacts, FeedEpisode, FeedFacts, Link, PageFacts
+from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, Link, PageFacts
 from stenobird.errors import StenobirdError
 from stenobird.sources import Candidate
 
@@ -122,7 +122,7 @@ class DocumentParser:
             sys.executable,
             "-I",
             "-m",
-            "stenobird.discovery.parse_child",
+            "stenobird.discovery.parsing.child",
             str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.discovery import dates, urls
-from stenobird.discovery.episodes import plain
-from stenobird.discovery.rungs import Link
-from stenobird.discovery.surroundings import text_of
+from stenobird.discovery import urls
+from stenobird.discovery.feeds.episodes import plain
+from stenobird.discovery.page.surroundings import text_of
+from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing.facts import Link
 
 if TYPE_CHECKING:
-    from stenobird.discovery.json_ld import JSONLDFacts
+    from stenobird.discovery.page.json_ld import JSONLDFacts
 
 MAX_LINKS: Final = 800
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stenobird.discovery.rungs import MediaLead
+from stenobird.discovery.parsing.facts import MediaLead
 from stenobird.errors import AudioSourceNotFound, ExtractorUnavailable, UnsupportedURL
 
 if TYPE_CHECKING:

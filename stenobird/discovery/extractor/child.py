@@ -1,6 +1,6 @@
 """The child that runs yt-dlp: one request as JSON on stdin, one answer as JSON on stdout, then it ends.
 
-Started as a file and isolated (`python -I -B …/extractor_child.py`); the service never imports it. yt-dlp is
+Started as a file and isolated (`python -I -B …/child.py`); the service never imports it. yt-dlp is
 not hostile, but what it reads is, so before it is loaded this process gives up what extraction does not need:
 
 * limits on memory, CPU time and open files, no byte written to any file, death with the parent, no new rights

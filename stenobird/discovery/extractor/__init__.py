@@ -1,0 +1,1 @@
+"""Finds audio with yt-dlp, which runs in a confined child process."""

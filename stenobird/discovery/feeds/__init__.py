@@ -1,0 +1,1 @@
+"""Reads podcast feeds and directories, and picks the episode that is meant."""

@@ -1,0 +1,1 @@
+"""Parses documents in a confined child process, and holds what parsing returns."""
