@@ -3,7 +3,7 @@
     MediaStream ──pull──► DecoderProcess ◄──socket pair──► decoder_child (fd 0, fd 1)
                                │ R offset, size
                                ▼
-                             Feed
+                             Intake
 
 One socket carries everything, and it is read only when the stream's reader wants more: a slow reader fills
 the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it says nothing
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stenobird.media.child import SpareDecoder
-    from stenobird.media.feed import Feed
+    from stenobird.media.intake import Intake
     from stenobird.ports import PCM
 
 _MAX_PAYLOAD_BYTES = 2 * SAMPLE_RATE + POSITION.size
@@ -91,9 +91,9 @@ class DecoderProcess:
     """
 
     def __init__(
-        self, feed: Feed, job: DecoderJob, limits: DecoderLimits, spare: SpareDecoder | None = None
+        self, intake: Intake, job: DecoderJob, limits: DecoderLimits, spare: SpareDecoder | None = None
     ) -> None:
-        self._feed = feed
+        self._intake = intake
         self._job = job
         self._limits = limits
         self._spare = spare
@@ -106,7 +106,7 @@ class DecoderProcess:
 
     async def __aenter__(self) -> Self:
         job = dataclasses.asdict(self._job)
-        path = self._feed.complete_path()
+        path = self._intake.complete_path()
         if path is None and self._spare is not None and (child := self._spare.take()) is not None:
             self._child = child
             data = json.dumps(job).encode()
@@ -130,13 +130,13 @@ class DecoderProcess:
     async def messages(self) -> AsyncGenerator[Found | Block | Ended | Refused | None]:
         """Yield what the child finds out, answering its requests on the way; `None` is a sign of life.
 
-        Ends after `Ended` or `Refused`. Raises `DecoderDied`, and whatever the feed raises.
+        Ends after `Ended` or `Refused`. Raises `DecoderDied`, and whatever the intake raises.
         """
         while True:
             kind, payload = await self._receive()
             if kind == b"R":
                 offset, size = READ_REQUEST.unpack(payload)
-                data = await self._feed.read(offset, min(size, _MAX_READ_BYTES))
+                data = await self._intake.read(offset, min(size, _MAX_READ_BYTES))
                 await self._reply(READ_REPLY.pack(len(data)) + data)
             elif kind == b"S":
                 await self._reply(SIZE_REPLY.pack(await self._size(wait=payload != b"\x00")))
@@ -180,13 +180,13 @@ class DecoderProcess:
 
     async def _size(self, *, wait: bool) -> int:
         """Return the length of the file, -1 if it is not known."""
-        front = self._feed.front
-        while wait and self._feed.total_bytes is None:
+        front = self._intake.front
+        while wait and self._intake.total_bytes is None:
             # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.
-            if not await self._feed.read(front, 1):
+            if not await self._intake.read(front, 1):
                 break
-            front = self._feed.front
-        return -1 if self._feed.total_bytes is None else self._feed.total_bytes
+            front = self._intake.front
+        return -1 if self._intake.total_bytes is None else self._intake.total_bytes
 
 
 _JSON_BYTES = range(2, 16 * 1024)

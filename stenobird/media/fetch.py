@@ -27,20 +27,20 @@ from stenobird.errors import (
     ResponseBroken,
     UnsupportedURL,
 )
-from stenobird.media.feed import (
+from stenobird.media.intake import (
     LIVE,
     RETRY_SECONDS,
     WITH_AUDIO,
     Refused,
     SourceChanged,
-    SpooledFeed,
+    SpooledIntake,
     as_job_error,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stenobird.media.feed import FeedTerms, Origin
+    from stenobird.media.intake import IntakeTerms, Origin
     from stenobird.media.spool import Spool
     from stenobird.ports import OpenedMedia
     from stenobird.sources import AudioSource
@@ -63,8 +63,8 @@ class _Changed(Exception):  # an outcome, handled in this module
     """The file on the server is not the one that was spooled."""
 
 
-class Download(SpooledFeed):
-    """A `Feed` that is one file on one server. `run` and `read` may go on at the same time.
+class Download(SpooledIntake):
+    """An `Intake` that is one file on one server. `run` and `read` may go on at the same time.
 
     With `on_demand` (a preview) nothing is fetched that was not asked for, give or take a block. `resuming`
     says that audio from these bytes was heard before, so that other bytes must not follow it.
@@ -75,7 +75,7 @@ class Download(SpooledFeed):
         spool: Spool,
         origin: Origin,
         source: AudioSource,
-        terms: FeedTerms,
+        terms: IntakeTerms,
         *,
         opened: OpenedMedia | None,
         resuming: bool,
@@ -116,7 +116,7 @@ class Download(SpooledFeed):
             await self.aclose()
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
+        """Return bytes from the spool, fetching or awaiting them; see `Intake.read`."""
         self._used = True
         return await super().read(offset, size)
 

@@ -6,18 +6,18 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from stenobird.media.feed import SourceChanged
+from stenobird.media.intake import SourceChanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.media.feed import Feed
+    from stenobird.media.intake import Intake
     from stenobird.media.spool import Spool
 
 HASH_BLOCK_BYTES = 256 * 1024
 
 
-class HeardPrefix:
+class DecodedPrefix:
     """Hashes the file from its start, as far as it was heard, in a thread behind the decoder."""
 
     def __init__(self, spool: Spool) -> None:
@@ -53,7 +53,7 @@ class HeardPrefix:
                 self._hash, self._bytes = digest, self._bytes + len(data)
 
 
-async def verify_prefix(feed: Feed, heard: Mapping[str, Any]) -> None:
+async def verify_prefix(intake: Intake, heard: Mapping[str, Any]) -> None:
     """Download what an earlier run heard, and raise `SourceChanged` if it is not the same.
 
     `heard` is what `AudioStream.heard` returned then. Nothing is checked where nothing was recorded.
@@ -63,10 +63,10 @@ async def verify_prefix(feed: Feed, heard: Mapping[str, Any]) -> None:
         return
     digest, position = hashlib.sha256(), 0
     while position < prefix_bytes:
-        data = await feed.read(position, min(HASH_BLOCK_BYTES, prefix_bytes - position))
+        data = await intake.read(position, min(HASH_BLOCK_BYTES, prefix_bytes - position))
         if not data:
-            if feed.failure is not None:
-                raise feed.failure
+            if intake.failure is not None:
+                raise intake.failure
             raise SourceChanged
         await asyncio.to_thread(digest.update, data)
         position += len(data)

@@ -28,10 +28,10 @@ from stenobird.media.decode import (
     Found,
     Refused,
 )
-from stenobird.media.feed import Deadline, FeedTerms, HTTPOrigin
 from stenobird.media.fetch import Download
-from stenobird.media.heard import HeardPrefix, verify_prefix
-from stenobird.media.segments import Fetcher, PlaylistFeed, resolve_playlist
+from stenobird.media.heard import DecodedPrefix, verify_prefix
+from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
+from stenobird.media.intake import Deadline, HTTPOrigin, IntakeTerms
 from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stenobird.egress.client import EgressClient
-    from stenobird.media.feed import Feed, Origin
+    from stenobird.media.intake import Intake, Origin
     from stenobird.media.spool import Spool
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock
 
@@ -110,11 +110,11 @@ class MediaOpener:
                 stack.push_async_callback(request.opened.aclose)
             spool = await self._spools.open(request.job_id, durable=not preview)
             stack.push_async_callback(spool.aclose)
-            feed = await self._feed(request, spool, on_demand=preview)
-            stack.push_async_callback(feed.aclose)
+            intake = await self._open_intake(request, spool, on_demand=preview)
+            stack.push_async_callback(intake.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            running = [tasks.create_task(feed.run(), name=f"download {request.job_id}")]
-            stream = MediaStream(request, feed, spool, self._options.decoder, self.spare)
+            running = [tasks.create_task(intake.run(), name=f"download {request.job_id}")]
+            stream = MediaStream(request, intake, spool, self._options.decoder, self.spare)
             running.append(tasks.create_task(stream.follow(), name=f"hash {request.job_id}"))
             try:
                 yield stream
@@ -137,17 +137,17 @@ class MediaOpener:
         """Delete the spools that belong to none of these jobs; return how many there were."""
         return await self._spools.sweep(known_job_ids)
 
-    async def _feed(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Feed:
+    async def _open_intake(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Intake:
         source, opened = request.source, request.opened
         deadline = Deadline(self._clock, self._options.download_seconds)
-        terms = FeedTerms(request.limits, self._clock, deadline, on_demand)
+        terms = IntakeTerms(request.limits, self._clock, deadline, on_demand)
         if source.kind == "hls":
             if opened is not None:
                 await opened.aclose()
             fetcher = Fetcher(self._client, source)
             playlist = await resolve_playlist(fetcher, source.media_url)
             if not isinstance(playlist, str):
-                return PlaylistFeed(spool, fetcher, playlist, terms)
+                return PlaylistIntake(spool, fetcher, playlist, terms)
             source, opened = replace(source, media_url=playlist, final_url=playlist), None
         origin = self._origins.get(urlsplit(source.media_url).scheme.lower())
         if origin is None:
@@ -168,16 +168,16 @@ class MediaStream:
     def __init__(
         self,
         request: AudioRequest,
-        feed: Feed,
+        intake: Intake,
         spool: Spool,
         limits: DecoderLimits,
         spare: SpareDecoder | None = None,
     ) -> None:
         self._spare = spare
         self._request = request
-        self._feed = feed
+        self._intake = intake
         self._limits = limits
-        self._prefix = HeardPrefix(spool)
+        self._prefix = DecodedPrefix(spool)
         self._unverified = request.heard if request.start_sample > 0 else None
         # A spool that holds what was heard is the file that was heard.
         if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
@@ -202,7 +202,7 @@ class MediaStream:
             return self._samples / SAMPLE_RATE
         claim = self._found.duration_seconds if self._found is not None else None
         if claim is None:
-            claim = self._feed.stated_seconds
+            claim = self._intake.stated_seconds
         # Headers may claim anything, up to centuries; a claim past the limit is no information.
         if (
             claim is None
@@ -220,7 +220,7 @@ class MediaStream:
     @property
     def heard(self) -> dict[str, Any]:
         """See `ports.AudioStream`."""
-        return self._feed.identity() | self._prefix.facts()
+        return self._intake.identity() | self._prefix.facts()
 
     @property
     def decoder_pid(self) -> int | None:
@@ -280,7 +280,7 @@ class MediaStream:
         limits = self._request.limits
         job = DecoderJob(skip=self._next_sample, stop=limits.stop_samples, most=limits.max_samples)
         async with (
-            DecoderProcess(self._feed, job, self._limits, spare) as decoder,
+            DecoderProcess(self._intake, job, self._limits, spare) as decoder,
             aclosing(decoder.messages()) as messages,
         ):
             self._decoder = decoder
@@ -304,14 +304,14 @@ class MediaStream:
         if self._next_sample + len(block.pcm) > most:
             raise DecoderDied("it sent more than it was asked for")
         if self._unverified is not None:
-            await verify_prefix(self._feed, self._unverified)
+            await verify_prefix(self._intake, self._unverified)
             self._unverified = None
         self._next_sample += len(block.pcm)
         self._prefix.advance(block.position)
         return block.pcm
 
     def _end(self, end: Ended) -> None:
-        failure = self._feed.failure
+        failure = self._intake.failure
         if end.samples <= 0 and self._next_sample == 0:
             if failure is not None:
                 raise failure
@@ -356,8 +356,8 @@ class MediaStream:
             raise AudioTooLarge(
                 f"The audio is longer than the {limit} that this service accepts. Send a shorter one."
             )
-        if self._feed.failure is not None:
-            raise self._feed.failure
+        if self._intake.failure is not None:
+            raise self._intake.failure
         if refusal.kind in {"not_media", "no_audio"}:
             uploaded = self._request.source.technique == "upload"
             raise AudioContentTypeNotSupported(

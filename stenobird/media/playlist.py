@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin
 
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
-from stenobird.media.feed import LIVE
+from stenobird.media.intake import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -52,7 +52,7 @@ class Deadline:
             )
 
 
-class Feed(Protocol):
+class Intake(Protocol):
     """Where a decoder's bytes come from; offsets are those of one file."""
 
     @property
@@ -180,7 +180,7 @@ def partly_usable(failure: JobError) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedTerms:
+class IntakeTerms:
     """What holds for a job's bytes, wherever they come from; with `on_demand` only those asked for come."""
 
     limits: AudioLimits
@@ -189,14 +189,14 @@ class FeedTerms:
     on_demand: bool
 
 
-class SpooledFeed(ABC):
-    """The reading half of a `Feed` whose bytes go to a spool first; how they get there is the subclass's.
+class SpooledIntake(ABC):
+    """The reading half of an `Intake` whose bytes go to a spool first; how they get there is the subclass's.
 
     `run` and `read` may go on at the same time. With `on_demand` (a preview) nothing is fetched that was not
     asked for.
     """
 
-    def __init__(self, spool: Spool, terms: FeedTerms) -> None:
+    def __init__(self, spool: Spool, terms: IntakeTerms) -> None:
         self._spool = spool
         self._limits = terms.limits
         self._clock = terms.clock
@@ -229,7 +229,7 @@ class SpooledFeed(ABC):
         return {"size": facts.total_bytes, "type": facts.content_type, "etag": facts.etag}
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from the spool, fetching or awaiting them; see `Feed.read`."""
+        """Return bytes from the spool, fetching or awaiting them; see `Intake.read`."""
         while True:
             changed = self._spool.changed()
             if self._failure is not None and not partly_usable(self._failure):

@@ -18,11 +18,11 @@ from stenobird.errors import (
     ResponseBroken,
     UnsupportedURL,
 )
-from stenobird.media.feed import (
+from stenobird.media.intake import (
     RETRY_SECONDS,
     WITH_AUDIO,
     SourceChanged,
-    SpooledFeed,
+    SpooledIntake,
     as_job_error,
     refused,
 )
@@ -30,7 +30,7 @@ from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
-    from stenobird.media.feed import FeedTerms
+    from stenobird.media.intake import IntakeTerms
     from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
     from stenobird.sources import AudioSource
@@ -109,8 +109,8 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
     raise UnsupportedURL("The playlist leads to playlists without end. Send the audio's own URL.")
 
 
-class PlaylistFeed(SpooledFeed):
-    """A `Feed` that appends the parts of a media playlist to the spool, one after the other.
+class PlaylistIntake(SpooledIntake):
+    """An `Intake` that appends the parts of a media playlist to the spool, one after the other.
 
     With `on_demand` (a preview) a part is fetched when the decoder gets there; else `run` fetches ahead. What
     is claimed on disk ends with a whole part, so a resume fetches none of them twice.
@@ -121,7 +121,7 @@ class PlaylistFeed(SpooledFeed):
         spool: Spool,
         fetcher: Fetcher,
         playlist: MediaPlaylist,
-        terms: FeedTerms,
+        terms: IntakeTerms,
     ) -> None:
         super().__init__(spool, terms)
         self._fetcher = fetcher
