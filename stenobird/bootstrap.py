@@ -352,7 +352,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                         "premium": settings.jobs_per_account,
                         "platinum": 2 * settings.jobs_per_account,
                     },
-                    objections=[AccountGate(storage.billing, clock)],
+                    checks=[AccountGate(storage.billing, clock)],
                 ),
                 webhook_targets=webhooks.targets,
             ),

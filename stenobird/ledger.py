@@ -1,24 +1,24 @@
-"""The vocabulary of money: what an account owes, what Stripe was told of it, and the port of its store.
+"""Billing records, and the port of the store that keeps them.
 
-A completed job leaves one row in `usage`, in the commit of its `done`. That row is the ledger, and its own
-outbox entry: what the wallet did not pay for is reported to Stripe as one meter event, whose identifier is
-the job's id and whose timestamp is the job's end.
+A completed job adds one row to `usage` in the commit of its `done` event. The row is both ledger and outbox:
+minutes that the wallet did not cover are reported to Stripe as one meter event, whose identifier is the
+job's id and whose timestamp is the job's end.
 
-    pending ──claim──► unknown ──Stripe took it──► sent ──Stripe reports an error──► rejected
+    pending ──claim──► unknown ──Stripe accepted──► sent ──Stripe reports an error──► rejected
        │                 │ ▲                        ▲                                   ▲
-       │                 │ └─ no answer: the same   │                                   │
-       │                 │    identifier again      │                                   │
-       │                 ├─ no answer for 23 hours: the summaries tell ─ counted ───────┤
+       │                 │ └─ no answer: retry with │                                   │
+       │                 │    the same identifier   │                                   │
+       │                 ├─ no answer for 23 hours: check the summaries ─ counted ──────┤
        │                 │                              └─ not counted: pending, with a new identifier
-       │                 └─ Stripe refused it for good ─────────────────────────────────┘
+       │                 └─ Stripe refused it permanently ──────────────────────────────┘
        └─ nothing to report: free
 
 A row is `unknown` from before the request until the answer is committed, so a worker that dies in between
-leaves the truth behind: that it can't be known. Stripe remembers identifiers for at least 24 hours, which
-makes repeating harmless for so long and no longer.
+leaves it in the right state. Stripe remembers identifiers for at least 24 hours; retries are harmless within
+that time only.
 
-A row that could not be reported for `LATE_SECONDS` gets the time of its report as its timestamp, because
-Stripe does not charge for events within a week whose invoice is closed, and takes none older than 35 days.
+A row that could not be reported within `LATE_SECONDS` gets the time of its report as its timestamp, because
+Stripe does not charge for events in a week whose invoice is closed and accepts none older than 35 days.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
 
 LATE_SECONDS: Final = 1800
-"""Less than the hour for which Stripe keeps a week open after its end."""
+"""Less than the hour for which Stripe keeps a billing week open after its end."""
 DEDUPE_SECONDS: Final = 23 * 3600
-"""How long a meter event is repeated under its identifier: Stripe's 24 hours less a margin for clocks."""
+"""How long a meter event is retried under its identifier: Stripe's 24 hours less a margin for clock skew."""
 WEEK_SECONDS: Final = 7 * 86_400
 ACCOUNT_DELETED: Final = "stenobird.account.deleted"
-"""Type of an event of our own, so that ending a subscription survives a crash and a Stripe that is away."""
+"""Type of our own event that ends a subscription, so that it survives a crash or an outage of Stripe."""
 
 
 @dataclass(frozen=True, slots=True)
 class BillingAccount:
-    """An account as billing sees it. `version` guards `BillingStore.apply_state`."""
+    """The billing fields of an account. `version` guards `BillingStore.apply_state`."""
 
     id: str
     email: str | None
@@ -60,13 +60,13 @@ class BillingAccount:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A Checkout Session that this service began."""
+    """A Checkout Session that this service started."""
 
     id: str
     account_id: str | None
     email: str | None
     renewal: bool
-    """Whether an existing account subscribes again; it keeps its keys and gets no new one."""
+    """Whether an existing account subscribes again; it keeps its keys and gets no new key."""
     browser_hash: str | None
     created_at: float
     completed_at: float | None
@@ -75,7 +75,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class PaidCheckout:
-    """What Stripe says of a completed Checkout Session."""
+    """The result of a completed Checkout Session at Stripe."""
 
     customer_id: str
     subscription_id: str
@@ -85,10 +85,10 @@ class PaidCheckout:
 
 @dataclass(frozen=True, slots=True)
 class MeterRow:
-    """A ledger row that Stripe should hear of, or might have heard of, as its claim left it.
+    """A claimed ledger row that has to be reported to Stripe, or may already have been.
 
-    `identifier` and `timestamp` never change between attempts; `attempts` counts those under any identifier,
-    this one included.
+    `identifier` and `timestamp` stay the same between attempts. `attempts` counts all attempts under any
+    identifier, including this one.
     """
 
     job_id: str
@@ -99,20 +99,20 @@ class MeterRow:
     identifier: str
     attempts: int
     attempted_at: float
-    """When the first attempt under this identifier began that Stripe may have counted."""
+    """When the first attempt under this identifier that Stripe may have counted started."""
     fresh: bool
-    """Whether this attempt is that one."""
+    """Whether this is that first attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerMinutes:
-    """Metered minutes of one customer within some time, by how certain it is that Stripe has them."""
+    """Metered minutes of one customer within a period: known to be at Stripe, and in doubt."""
 
     sent: int
     last_sent_at: float
-    """When the youngest of the sent rows was settled; 0.0: there is none."""
+    """When the newest sent row was settled; 0.0 if there is none."""
     unknown: Sequence[DoubtfulRow]
-    """The rows in doubt, by job id."""
+    """The rows in doubt, ordered by job id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class DoubtfulRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """A webhook event that was accepted: its id, and whom to ask Stripe about."""
+    """An accepted webhook event: its id, and the ids to fetch from Stripe."""
 
     id: str
     type: str
@@ -137,7 +137,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """The account that a paid checkout makes, unless it was made already."""
+    """The account that a paid checkout creates, unless it exists already."""
 
     id: str
     name: str
@@ -147,7 +147,7 @@ class NewAccount:
 class BillingStore(Protocol):
     """Accounts, checkouts, webhook events and metering. Every method is one transaction.
 
-    `now` is the caller's clock where a test must be able to move it; hours matter here, never milliseconds.
+    `now` is the caller's clock where tests have to move it; it need not be precise.
     """
 
     async def account(self, account_id: str) -> BillingAccount | None:
@@ -160,7 +160,7 @@ class BillingStore(Protocol):
         """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
 
     async def paying_accounts(self, *, after: str = "", limit: int = 100) -> Sequence[BillingAccount]:
-        """Return accounts with a Stripe customer, by id, from the first one after `after`."""
+        """Return accounts with a Stripe customer, ordered by id, starting after the id `after`."""
 
     async def apply_state(
         self,
@@ -170,16 +170,16 @@ class BillingStore(Protocol):
         disputes: Sequence[str],
         anchor_at: float | None,
     ) -> bool:
-        """Set what Stripe says, unless another write came between `account` and now; return whether."""
+        """Store the state unless the row changed since `account` was read; return whether it was stored."""
 
     async def queue_account_deleted(self, account_id: str) -> None:
-        """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
+        """Queue an event that ends the subscription of an account about to be deleted. Idempotent."""
 
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
-        """Set the account's spending cap a billing week; `None` lifts it."""
+        """Set the account's spending cap per billing week; `None` removes it."""
 
     async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
-        """Return the metered minutes since then, and how many full jobs of the account are under way."""
+        """Return the metered minutes since then, and the number of running full jobs of the account."""
 
     async def begin_checkout(self, checkout: Checkout) -> None:
         """Store a Checkout Session just created."""
@@ -190,37 +190,37 @@ class BillingStore(Protocol):
     async def complete_checkout(
         self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
     ) -> Checkout | None:
-        """Note that it was paid, and make or renew its account; the first call does, the others see it.
+        """Mark it as paid, and create or renew its account. Repeated calls change nothing.
 
-        A repeated call changes nothing. `None` when there is no such checkout.
+        Returns the checkout, or `None` if it does not exist.
         """
 
     async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
-        """Give a browser the right to fetch the key, instead of an earlier one; `False`: it was fetched."""
+        """Allow one redemption with this claim, replacing an earlier claim; `False` if it was redeemed."""
 
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
-        """Store the key (its account is the checkout's) and use the right up, once; else `None`."""
+        """Store the key for the checkout's account and use up the claim; `None` for an invalid claim."""
 
     async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
-        """Store a right to a new key; `False` when the account asked too often lately."""
+        """Store a recovery token; `False` if the account requested too many recently."""
 
     async def redeem_recovery(self, token_hash: str, key: NewKey, *, now: float) -> str | None:
-        """Store the key for the recovery's account, once, and return the account's id; else `None`."""
+        """Store the key and use up the token; return the account's id, or `None` for an invalid token."""
 
     async def add_event(self, event: StoredEvent, *, now: float) -> bool:
-        """Store a webhook event; `False` when its id is known."""
+        """Store a webhook event; `False` if its id is known."""
 
     async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
-        """Take the event that is due longest, so that nobody else does before the lease ends."""
+        """Lease the event that has been due longest, or return `None`."""
 
     async def settle_event(self, event_id: str, *, now: float) -> None:
-        """Note that the event was dealt with."""
+        """Mark the event as handled."""
 
     async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
-        """Try the event again at `until`; `None`: give it up, keeping the error."""
+        """Retry the event at `until`; with `None`, give up and keep the error."""
 
     async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> Sequence[MeterRow]:
-        """Take rows that are due, oldest first, and commit that an attempt begins.
+        """Lease rows that are due, oldest first, and commit that an attempt starts.
 
         Rows with nothing to report become `free` and are not returned.
         """
@@ -231,19 +231,19 @@ class BillingStore(Protocol):
         """Set the outcome of claimed rows."""
 
     async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
-        """Try the row again at `until`; `certain`: Stripe has not counted this attempt."""
+        """Retry the row at `until`. `certain` means that Stripe has not counted this attempt."""
 
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
-        """Give rows that Stripe has not counted a new identifier, and make them pending again."""
+        """Make rows that Stripe has not counted pending again, with new identifiers."""
 
     async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
         """Return a customer's metered minutes with timestamps in `[since, until)`."""
 
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
-        """Mark the rows of these jobs as rejected, with the code; return how many there were."""
+        """Mark the rows of these jobs as rejected with their codes; return how many rows changed."""
 
     async def meter_counts(self) -> Mapping[str, tuple[int, int]]:
-        """Return the number of rows and minutes by `MeterState`."""
+        """Return the numbers of rows and minutes by `MeterState`."""
 
     async def rejected_usage(self, *, limit: int = 100) -> Sequence[tuple[str, str, int, str]]:
-        """Return rows that Stripe refused: job, account, minutes, error; oldest first."""
+        """Return rejected rows as (job id, account id, minutes, error), oldest first."""

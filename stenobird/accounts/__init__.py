@@ -1,1 +1,1 @@
-"""Accounts and the API keys that stand for them."""
+"""Accounts and their API keys."""

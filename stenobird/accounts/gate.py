@@ -1,15 +1,15 @@
-"""Whether an account may have work done, asked each time it wants to start a job that may cost something.
+"""Decides whether an account may start another job that may cost something.
 
-    state        POST that would make a job                       everything else
-    active       as its wallet, its cap and its limits allow      open
+    state        POST that creates a job                          everything else
+    active       within its wallet, cap and limits                open
     past_due     402 billing_failed                               open
     disputed     402 billing_failed                               open
     cancelled    402 billing_failed; /api/v1: 403                 /v1 open; /api/v1: 403
                  plan_downgraded_api_revoked                      plan_downgraded_api_revoked
 
-What Stripe says (state, cap) is asked by `billing.gate`, the first of the objections here. Transcripts that
-were paid for stay readable, keys can be revoked and the account be deleted, whatever its state; see
-docs/decisions/0030-what-a-lapsed-account-may-do.md. Test jobs and previews cost nothing and always pass.
+`billing.gate` checks state and cap, as the first of the checks here. Whatever the account's state, paid
+transcripts stay readable, keys can be revoked and the account can be deleted; see
+docs/decisions/0030-what-a-lapsed-account-may-do.md. Test jobs and previews are free and always pass.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What an admitted job is bound by: how many jobs of its account may be under way, this one included."""
+    """Limits of an admitted job: how many open jobs its account may have, including this one."""
 
     max_open_jobs: int | None = None
 
 
 class JobGate:
-    """Says yes or no to one more job of an account, from what is committed at that moment.
+    """Admits or refuses one more job of an account, by the currently committed state.
 
-    `objections` are asked first; each raises the `RequestError` that says what to do, or returns.
+    `checks` run first; each returns, or raises the `RequestError` for the client.
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class JobGate:
         accounts: StandingStore,
         *,
         open_jobs: Mapping[Tier, int] | None = None,
-        objections: Sequence[Callable[[Caller, Mode], Awaitable[None]]] = (),
+        checks: Sequence[Callable[[Caller, Mode], Awaitable[None]]] = (),
     ) -> None:
         self._accounts = accounts
         self._open_jobs = dict(open_jobs or {})
-        self._objections = tuple(objections)
+        self._checks = tuple(checks)
 
     async def __call__(self, caller: Caller, mode: Mode) -> Admission:
-        """Return what the job is bound by.
+        """Return the limits of the job.
 
-        Raises what the objections raise, `InsufficientCredits` for an account that pays in advance and has no
-        credit left, and `InvalidAPIKeyUser` when the account is gone.
+        Raises the errors of the checks, `InsufficientCredits` for a prepaid account without credits, and
+        `InvalidAPIKeyUser` if the account was deleted.
         """
         if mode != "full":
             return Admission()
-        for objection in self._objections:
-            await objection(caller, mode)
+        for check in self._checks:
+            await check(caller, mode)
         standing = await self._accounts.standing(caller.account_id)
         if standing is None:
             raise InvalidAPIKeyUser
@@ -71,6 +71,6 @@ class JobGate:
 
 
 def check_plan(standing: AccountStanding) -> None:
-    """Raise `PlanDowngraded` where the second dialect is not, or no longer, part of the plan."""
+    """Raise `PlanDowngraded` if the plan does not include the AlefBot dialect."""
     if standing.state == "cancelled" or standing.tier == "free":
         raise PlanDowngraded(details={"account_state": standing.state, "tier": standing.tier})

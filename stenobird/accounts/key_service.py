@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked, rotated, and told who a request is from."""
+"""API keys: creating, listing, revoking, rotating, and authenticating requests."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["OPERATOR_ACCOUNT", "KeyRecord", "KeyService"]
 
 OPERATOR_ACCOUNT: Final = "acct_operator"
-"""The account of keys that the operator makes for nobody in particular."""
+"""The account of keys that the operator creates without naming an account."""
 OPERATOR: Final = "operator"
-"""Who did it, in the audit log, when it was the command line."""
+"""The actor in the audit log for changes made on the command line."""
 MAX_NAME_CHARS: Final = 200
 MAX_OWN_KEYS: Final = 100
-"""Valid keys that an account may make for itself."""
+"""Valid keys that an account may create for itself."""
 
 
 class KeyService:
-    """Keys over a `KeyStore`. A secret leaves when its key is made, and never again: it is not stored.
+    """Keys over a `KeyStore`. A key's secret is returned once, when it is created, and never stored.
 
-    The methods whose names begin with `own_` are what the owner of an account may do with one of its keys: a
-    read-only key changes nothing (`ReadOnlyKey`), a test key sees and changes test keys only.
+    Methods whose names begin with `own_` are for the owner of an account: a read-only key changes nothing
+    (`ReadOnlyKey`), and a test key sees and changes test keys only.
     """
 
     def __init__(self, store: KeyStore) -> None:
@@ -54,10 +54,10 @@ class KeyService:
         account_id: str | None = None,
         family: KeyFamily = "sb",
     ) -> tuple[str, KeyRecord]:
-        """Make a key and return it, this once, with its record.
+        """Create a key; return its secret and its record.
 
-        Without an account it belongs to the operator's own (tier premium, unmetered), which is made if need
-        be. Raises `InvalidRequest` for an account that does not exist or a name that is empty or too long.
+        Without `account_id` it belongs to the operator's account (tier premium, unmetered), which is created
+        if necessary. Raises `InvalidRequest` for an unknown account or an empty or too long name.
         """
         _check_name(name)
         if account_id is None:
@@ -74,11 +74,11 @@ class KeyService:
         return await self._store.list_keys(account_id)
 
     async def revoke(self, key_id: str, *, account_id: str | None = None) -> bool:
-        """Revoke the key (of this account only, where given); return whether there is such a key."""
+        """Revoke the key (only if it belongs to `account_id`, if given); return whether it exists."""
         return await self._store.revoke_key(key_id, account_id=account_id, by=OPERATOR) is not None
 
     async def rotate(self, key_id: str) -> tuple[str, KeyRecord]:
-        """Replace a valid key by a new one with its name, mode and scope. Raises `KeyNotFound`."""
+        """Replace a valid key with a new one of the same name, mode and scope. Raises `KeyNotFound`."""
         old = await self._store.get_key(key_id)
         if old is None:
             raise KeyNotFound
@@ -95,15 +95,15 @@ class KeyService:
         scope: KeyScope = "full_access",
         family: KeyFamily = "sb",
     ) -> tuple[str, KeyRecord]:
-        """Make a key of the caller's account and return it, this once, with its record.
+        """Create a key of the caller's account; return its secret and its record.
 
-        `mode` is the caller's where left out. Raises `ReadOnlyKey`, `LiveKeyRequired` where a test key asks
-        for a live one, `InvalidRequest` for the name or beyond `MAX_OWN_KEYS`.
+        `mode` defaults to the caller's. Raises `ReadOnlyKey`, `LiveKeyRequired` if a test key requests a live
+        key, and `InvalidRequest` for an invalid name or more than `MAX_OWN_KEYS` keys.
         """
         _check_may_write(caller)
         mode = mode or caller.mode
         if caller.mode == "test" and mode == "live":
-            raise LiveKeyRequired("A test key makes test keys only. Use a live key of the account.")
+            raise LiveKeyRequired("A test key creates test keys only. Use a live key of the account.")
         _check_name(name)
         key = keys.mint(mode, family=family)
         record = await self._store.add_key(
@@ -112,12 +112,12 @@ class KeyService:
         return key.secret, record
 
     async def own_list(self, caller: Caller) -> Sequence[KeyRecord]:
-        """Return the account's keys, revoked ones included, oldest first; to a test key only test keys."""
+        """Return the account's keys, including revoked ones, oldest first; a test key sees test keys only."""
         records = await self._store.list_keys(caller.account_id)
         return [record for record in records if _sees(caller, record)]
 
     async def own_revoke(self, caller: Caller, key_id: str) -> None:
-        """Revoke a key of the account, the caller's own included. Idempotent. Raises `KeyNotFound`."""
+        """Revoke a key of the account, which may be the caller's. Idempotent. Raises `KeyNotFound`."""
         _check_may_write(caller)
         await self._own(caller, key_id)
         await self._store.revoke_key(key_id, account_id=caller.account_id, by=caller.api_key_id)
@@ -125,20 +125,20 @@ class KeyService:
     async def own_rotate(
         self, caller: Caller, key_id: str, *, family: KeyFamily = "sb"
     ) -> tuple[str, KeyRecord]:
-        """Replace a key of the account by a new one with its name, mode and scope, in one commit.
+        """Replace a key of the account with a new one of the same name, mode and scope, in one commit.
 
-        The old one is refused from then on. Raises `ReadOnlyKey`, and `KeyNotFound` also for a revoked key.
+        The old key stops working. Raises `ReadOnlyKey`, and `KeyNotFound` for an unknown or revoked key.
         """
         _check_may_write(caller)
         return await self._replace(await self._own(caller, key_id), family=family, by=caller.api_key_id)
 
-    # --- who is it --------------------------------------------------------------------------------------
+    # --- authentication ---------------------------------------------------------------------------------
 
     async def authenticate(self, authorization: str | None) -> Caller | None:
-        """Return who an `Authorization` header stands for; `None` when there is no header.
+        """Return the caller of a request by its `Authorization` header; `None` without a header.
 
-        Raises `InvalidAPIKey` for anything but one valid Bearer key, `InvalidAPIKeyMode` for a known key
-        under the other mode's prefix, `InvalidAPIKeyUser` for one whose account was deleted.
+        Raises `InvalidAPIKey` for anything but one valid Bearer key, `InvalidAPIKeyMode` for a known key with
+        the other mode's prefix, and `InvalidAPIKeyUser` for a key whose account was deleted.
         """
         if authorization is None:
             return None
@@ -173,7 +173,7 @@ class KeyService:
         key = keys.mint(old.mode, family=family)
         record = await self._store.rotate_key(old.id, _new(key, old.account_id, old.name, old.scope), by=by)
         if record is None:
-            raise KeyNotFound("This key is revoked already. Create a new one.")
+            raise KeyNotFound("This key is already revoked. Create a new one.")
         return key.secret, record
 
 

@@ -1,10 +1,9 @@
-"""The form of an API key: a prefix that names its mode, 30 random base62 digits, and a checksum of 6.
+"""The format of an API key: a prefix that names its mode, 30 random base62 digits, and a 6-digit checksum.
 
 `sb_live_…` and `sb_test_…` are minted by the CLI and at checkout, `alef_sk_live_…` and `alef_sk_test_…` by
-the second dialect; both families are accepted everywhere. The checksum is the CRC-32 of the 30 digits (as
-ASCII), in base62, so that a typo is refused without asking the database, and so that it does not depend on
-the prefix: what is hashed and stored is the part after the prefix, and a key sent under the other mode's
-prefix is recognised as such.
+the AlefBot dialect; both families are accepted everywhere. The checksum is the CRC-32 of the 30 digits (as
+ASCII) in base62, so a typo is refused without a database lookup. It does not cover the prefix: only the part
+after the prefix is hashed and stored, so a key sent with the other mode's prefix is recognised.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ class APIKey:
 
     @property
     def key_hash(self) -> str:
-        """What is stored: SHA-256 (hex) of the part after the prefix; 178 random bits need no stretching."""
+        """SHA-256 (hex) of the part after the prefix, as stored; 178 random bits need no key stretching."""
         return hashlib.sha256(self.body.encode("ascii")).hexdigest()
 
     @property
     def last_four_chars(self) -> str:
-        """What lists show."""
+        """The part of the key that lists show."""
         return self.body[-4:]
 
 
@@ -60,7 +59,7 @@ def mint(mode: KeyMode, *, family: KeyFamily = "sb") -> APIKey:
 
 
 def parse(text: str) -> APIKey | None:
-    """Return the key that the text is, or `None` when it is none or its checksum is wrong."""
+    """Parse a key; return `None` if the text is not a key or its checksum is wrong."""
     match = _KEY.fullmatch(text)
     if match is None:
         return None
@@ -73,7 +72,7 @@ def parse(text: str) -> APIKey | None:
 
 
 def random_base62(digits: int) -> str:
-    """Return so many random base62 digits."""
+    """Return that many random base62 digits."""
     return "".join(secrets.choice(BASE62) for _ in range(digits))
 
 

@@ -1,4 +1,4 @@
-"""Accounts: made and changed by the operator, looked at and deleted by their owner; credits and usage."""
+"""Accounts: created and changed by the operator, viewed and deleted by their owner; credits and usage."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     )
 
 MAX_UNITS: Final = 10_000_000
-"""Units that one `add_credits` may move; more is a slip of the finger."""
+"""The most units that one `add_credits` may move; a larger amount is a typing error."""
 PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account with its wallet, as its owner sees it."""
+    """An account with its wallet."""
 
     account: AccountRecord
     wallet: WalletRecord
@@ -42,7 +42,7 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The ledger of some time: all days, and one page of jobs, newest first."""
+    """The ledger of a period: all days, and one page of jobs, newest first."""
 
     since: float
     until: float
@@ -52,7 +52,7 @@ class Usage:
 
 
 async def no_jobs(_account_id: str) -> int:
-    """Say that there are no jobs to end."""
+    """Remove nothing: for a service without jobs."""
     return 0
 
 
@@ -82,23 +82,23 @@ class AccountService:
     async def create(
         self, name: str, *, tier: Tier, billing: AccountBilling, email: str | None = None
     ) -> AccountRecord:
-        """Make an account. Raises `InvalidRequest` for a name or an address that can't be one."""
+        """Create an account. Raises `InvalidRequest` for an invalid name or e-mail address."""
         if not name.strip() or len(name) > MAX_NAME_CHARS:
             raise InvalidRequest(f"The name must have 1 to {MAX_NAME_CHARS} characters.")
         if email is not None and "@" not in email.strip("@"):
-            raise InvalidRequest(f"{email} is no e-mail address.")
+            raise InvalidRequest(f"{email} is not an e-mail address.")
         new = NewAccountRow(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
         return await self._store.create_account(new, by=OPERATOR)
 
     async def get(self, account_id: str) -> AccountRecord:
-        """Return the account. Raises `InvalidRequest` when there is none."""
+        """Return the account. Raises `InvalidRequest` if it does not exist."""
         account = await self._store.get(account_id)
         if account is None:
             raise _no_account(account_id)
         return account
 
     async def list(self) -> list[AccountRecord]:
-        """Return all accounts, by id."""
+        """Return all accounts, ordered by id."""
         found: list[AccountRecord] = []
         while page := await self._store.list_accounts(after=found[-1].id if found else "", limit=PAGE):
             found += page
@@ -107,14 +107,14 @@ class AccountService:
     async def set_plan(
         self, account_id: str, *, tier: Tier | None = None, billing: AccountBilling | None = None
     ) -> AccountRecord:
-        """Change tier or billing or both. Raises `InvalidRequest` when there is no such account."""
+        """Change the tier, the billing, or both. Raises `InvalidRequest` if the account does not exist."""
         account = await self._store.set_plan(account_id, tier=tier, billing=billing, by=OPERATOR)
         if account is None:
             raise _no_account(account_id)
         return account
 
     async def add_credits(self, account_id: str, units: int, *, reason: str) -> WalletRecord:
-        """Add units to the wallet, or take them back. Raises `InvalidRequest` for account or amount."""
+        """Add or remove wallet units. Raises `InvalidRequest` for an unknown account or invalid amount."""
         if units == 0 or abs(units) > MAX_UNITS:
             raise InvalidRequest(f"The units must be between -{MAX_UNITS} and {MAX_UNITS}, and not 0.")
         wallet = await self._store.add_units(account_id, units, reason=reason, by=OPERATOR)
@@ -127,15 +127,15 @@ class AccountService:
         return await self._store.wallet(account_id, limit=limit)
 
     async def audit(self, account_id: str | None = None, *, limit: int = 100) -> Sequence[AuditEntry]:
-        """Return the newest audit rows of an account, a deleted one included, or of all."""
+        """Return the newest audit rows of an account (which may be deleted), or of all accounts."""
         return await self._store.audit(account_id, limit=limit)
 
     async def delete(self, account_id: str, *, by: str = OPERATOR) -> int:
         """Delete the account's data; return how many of its jobs are still ending.
 
-        First the before_delete, then the account (no key of it is accepted from then on), then its jobs with
-        their events and audio. Ledger and wallet stay, without a name. A job that a worker holds is cancelled
-        and goes with the next `sweep_deleted`. Raises `InvalidRequest` when there is no such account.
+        Runs the `before_delete` hooks, then deletes the account (its keys stop working), then its jobs with
+        their events and audio. Ledger and wallet are kept without a name. A job that a worker holds is
+        cancelled and removed by a later `sweep_deleted`. Raises `InvalidRequest` for an unknown account.
         """
         await self.get(account_id)
         for hook in self._before_delete:
@@ -144,7 +144,7 @@ class AccountService:
         return await self._remove_jobs(account_id)
 
     async def sweep_deleted(self) -> int:
-        """Remove what was still ending when its account was deleted; return how many jobs still are."""
+        """Remove jobs that were still ending when their account was deleted; return how many remain."""
         return sum(
             [await self._remove_jobs(account_id) for account_id in await self._store.deleted_with_jobs()]
         )
@@ -167,7 +167,7 @@ class AccountService:
     async def usage(
         self, account_id: str, *, since: float, until: float, cursor: str | None = None, limit: int = PAGE
     ) -> Usage:
-        """Return the ledger of `[since, until)`. Raises `InvalidRequest` for a cursor that isn't ours."""
+        """Return the ledger of `[since, until)`. Raises `InvalidRequest` for an invalid cursor."""
         before = read_cursor(cursor) if cursor is not None else None
         days = await self._usage.usage_by_day(account_id, since=since, until=until)
         rows = await self._usage.usage_by_job(
@@ -184,4 +184,4 @@ class AccountService:
 
 
 def _no_account(account_id: str) -> InvalidRequest:
-    return InvalidRequest(f'There is no account {account_id}. "stenobird account list" shows them.')
+    return InvalidRequest(f'There is no account {account_id}. Run "stenobird account list" to see them.')

@@ -1,1 +1,1 @@
-"""Paying: Checkout, keys that are shown once, meter events, and what Stripe says of an account."""
+"""Billing: Checkout, keys that are shown once, meter events, and account state from Stripe."""

@@ -1,4 +1,4 @@
-"""Who may not begin another paid job: an account whose payment failed, or that has reached its own cap."""
+"""Refuses new paid jobs to an account whose payment failed or whose spending cap is reached."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _REASONS: Final[dict[AccountState, str]] = {
         "account's API key, then try again."
     ),
     "disputed": (
-        "A payment of this account is disputed, so it can't begin new transcripts until that is settled. "
+        "A payment of this account is disputed. It can start new transcripts once the dispute is settled. "
         "Contact the operator of this service."
     ),
 }
 
 
 class AccountGate:
-    """Raises `BillingFailed` for an account that may not begin a full job now; else returns.
+    """Raises `BillingFailed` for an account that may not start a full job now.
 
-    A cap counts the metered minutes of the billing week and a minute for every job under way. Jobs that
-    begin at the same moment, and the length of those under way, may carry an account beyond it.
+    A cap counts the metered minutes of the billing week plus one minute for every running job. Jobs that
+    start at the same moment, and jobs longer than a minute, can take an account over its cap.
     """
 
     def __init__(self, store: BillingStore, clock: Clock) -> None:
@@ -39,7 +39,7 @@ class AccountGate:
         self._clock = clock
 
     async def __call__(self, caller: Caller, mode: Mode) -> None:
-        """Check the caller's account. Previews and tests are free, so they always pass."""
+        """Check the caller's account. Previews and test jobs are free, so they always pass."""
         if mode != "full":
             return
         account = await self._store.account(caller.account_id)
@@ -55,7 +55,7 @@ class AccountGate:
         if minutes + under_way >= cap:
             raise BillingFailed(
                 f"This account has reached its own spending cap of {cap} minutes a billing week. Raise or "
-                "lift it with PUT /v1/billing/spending-cap, or wait for the next week.",
+                "remove it with PUT /v1/billing/spending-cap, or wait for the next billing week.",
                 details={"account_state": account.state, "spending_cap_minutes": cap},
                 retry_after_seconds=max(1, int(since + WEEK_SECONDS - self._clock.time())),
             )

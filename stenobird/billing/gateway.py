@@ -1,10 +1,10 @@
-"""The port to the company that takes the money, in the words of Stripe Billing.
+"""The port to the payment provider, in the terms of Stripe Billing.
 
 BillingUnavailable (503)
-└── GatewayError           what went wrong with one request
-├── OutcomeUnknown     no answer, or a broken one: it may have happened
-├── NotDone            it certainly did not happen, and may work later: too many requests, a wrong key
-└── Refused            it certainly did not happen, and won't: unknown customer, invalid value
+└── GatewayError           one request failed
+    ├── OutcomeUnknown     no answer or a broken one: the request may have taken effect
+    ├── NotDone            it had no effect and may work later: rate limited, or a wrong key
+    └── Refused            it had no effect and won't succeed later: unknown customer, invalid value
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 
 class GatewayError(BillingUnavailable):
-    """The payment service did not do what was asked. Try again in a moment."""
+    """The payment service could not process the request. Try again in a moment."""
 
 
 class OutcomeUnknown(GatewayError):
-    """The payment service did not answer, so it may or may not have happened. Try again in a moment."""
+    """The payment service did not answer, so the request may have taken effect. Try again in a moment."""
 
 
 class NotDone(GatewayError):
-    """The payment service takes no requests from here now. Try again in a moment."""
+    """The payment service is not accepting our requests right now. Try again in a moment."""
 
 
 class Refused(GatewayError):
-    """The payment service refused. The operator finds the reason in the log."""
+    """The payment service refused the request. The operator finds the reason in the log."""
 
     retryable = False
 
 
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
-    """A Checkout Session to be made: a new customer with this e-mail, or an existing customer."""
+    """A Checkout Session to create, for a new customer with this e-mail or an existing customer."""
 
     success_url: str
     cancel_url: str
@@ -53,7 +53,7 @@ class CheckoutRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartedCheckout:
-    """A Checkout Session that waits for its buyer."""
+    """An open Checkout Session; `url` is where the buyer pays."""
 
     id: str
     url: str
@@ -61,19 +61,19 @@ class StartedCheckout:
 
 @dataclass(frozen=True, slots=True)
 class MeterEvent:
-    """Minutes of one job. Repeated with the same identifier within a day it is counted once."""
+    """Minutes of one job. Stripe counts events with the same identifier within a day once."""
 
     identifier: str
     customer_id: str
     minutes: int
     timestamp: int
     idempotency_key: str
-    """Differs between attempts: an answer 500 is repeated for the same key."""
+    """Differs between attempts, because Stripe replays a 500 for the same idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterErrors:
-    """Meter events that were taken and could not be counted after all."""
+    """Meter events that Stripe accepted and then could not count."""
 
     error_count: int
     codes: Mapping[str, int]
@@ -86,7 +86,7 @@ DisputeOutcome: TypeAlias = Literal["open", "won", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class DisputeStatus:
-    """A dispute as it stands now, and the customer who paid."""
+    """The current state of a dispute, and the customer who paid."""
 
     outcome: DisputeOutcome
     customer_id: str | None
@@ -94,7 +94,7 @@ class DisputeStatus:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionStatus:
-    """A subscription as it stands now. `status` is Stripe's own word."""
+    """The current state of a subscription. `status` is Stripe's own value."""
 
     state: AccountState
     status: str
@@ -104,7 +104,7 @@ class SubscriptionStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """What `stenobird billing setup` made or found; `made` names what is new."""
+    """What `stenobird billing setup` created or found; `made` names what is new."""
 
     meter_id: str
     product_id: str
@@ -114,37 +114,37 @@ class SetUp:
 
 
 class BillingGateway(Protocol):
-    """One request each, but for lists, which follow every page. All raise `GatewayError` and nothing else."""
+    """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
 
     async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
         """Create a subscription Checkout Session with the weekly metered price."""
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
-        """Return what a Checkout Session led to; `None` while it isn't complete, or when there is none."""
+        """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
 
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
-        """Return the subscription as it stands now; `None` when there is none."""
+        """Return the current subscription, or `None` if it does not exist."""
 
     async def end_subscription(self, subscription_id: str) -> None:
-        """Let the subscription end with its week, so that what was used is still charged. Idempotent."""
+        """Cancel the subscription at the end of its week, so that its usage is still charged. Idempotent."""
 
     async def dispute(self, dispute_id: str) -> DisputeStatus | None:
-        """Return the dispute as it stands now; `None` when there is none."""
+        """Return the current dispute, or `None` if it does not exist."""
 
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
-        """Return a short-lived link to the customer's own page: payment method, receipts, cancellation."""
+        """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
 
     async def send_meter_event(self, event: MeterEvent) -> None:
-        """Report minutes. Returns as well when an event with this identifier is there already."""
+        """Report minutes. Also succeeds if an event with this identifier exists."""
 
     async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
-        """Return the minutes counted for a customer; both ends must be multiples of 60."""
+        """Return the minutes counted for a customer in `[since, until)`; both must be multiples of 60."""
 
     async def meter_errors(self, event_id: str) -> MeterErrors:
-        """Return what an event `v1.billing.meter.error_report_triggered` is about."""
+        """Return the errors that a `v1.billing.meter.error_report_triggered` event reports."""
 
     async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
-        """Make the meter, product, weekly metered price and portal configuration that are missing."""
+        """Create whichever of meter, product, weekly metered price and portal configuration is missing."""
 
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
-        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it lately."""
+        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it recently."""

@@ -1,4 +1,4 @@
-"""Mail through the operator's SMTP server: the only module that imports `smtplib`."""
+"""Sends mail through the operator's SMTP server; the only module that imports `smtplib`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 class SMTPMailer:
     """`service.Mailer` over SMTP with TLS: `smtps://` from the start, `smtp://` by STARTTLS.
 
-    Only `smtp://` to this machine goes without TLS and login, as a local relay wants it.
+    Only `smtp://` to this machine works without TLS and login, for a local relay.
     """
 
     host: str
@@ -43,7 +43,7 @@ class SMTPMailer:
         if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or not sender:
             raise ConfigurationError(
                 "STENOBIRD_SMTP_URL must be smtps://user:password@host or smtp://…, and STENOBIRD_SMTP_FROM "
-                "the address that mails come from."
+                "must be the sender's address."
             )
         implicit = parts.scheme == "smtps"
         return cls(
@@ -56,7 +56,7 @@ class SMTPMailer:
         )
 
     async def send(self, to: str, subject: str, text: str) -> None:
-        """Send a mail; waits for the server in a thread, 20 seconds for each of its answers at most."""
+        """Send a mail from a thread, waiting at most 20 seconds for each reply of the server."""
         message = EmailMessage()
         try:
             message["From"] = self.sender
@@ -65,8 +65,8 @@ class SMTPMailer:
             message.set_content(text)
             await asyncio.to_thread(self._deliver, message)
         except (OSError, smtplib.SMTPException, ValueError) as exc:
-            # The last one is said of an address with a line break, and of what the server can't be told.
-            _log.warning("a mail could not be sent", server=self.host, reason=type(exc).__name__)
+            # ValueError: an address with a line break, or text that the server's encoding lacks.
+            _log.warning("mail_failed", server=self.host, reason=type(exc).__name__)
             raise BillingUnavailable("The mail could not be sent. Try again later.") from exc
 
     def _deliver(self, message: EmailMessage) -> None:

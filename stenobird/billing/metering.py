@@ -1,4 +1,4 @@
-"""Tells Stripe what each job costs, once: see `stenobird.ledger` for the states and why they are so."""
+"""Reports each job's minutes to Stripe exactly once; `stenobird.ledger` explains the states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Clock
 
 SUMMARY_LAG_SECONDS: Final = 3600.0
-"""How long Stripe may take to show a meter event in the summaries; it says minutes."""
+"""How long Stripe may take to show a meter event in the summaries. Its documentation says minutes."""
 FIRST_DELAY_SECONDS: Final = 2.0
 LONGEST_DELAY_SECONDS: Final = 1800.0
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MeteringOptions:
-    """`batch` rows are claimed at a time, `at_once` requests run beside each other."""
+    """`batch` rows are claimed at a time; `at_once` requests run concurrently."""
 
     batch: int = 50
     at_once: int = 8
@@ -38,7 +38,7 @@ class MeteringOptions:
 
 
 class Metering:
-    """Sends due ledger rows, and settles those in doubt. Any number of workers may run beside each other."""
+    """Sends due ledger rows and settles those in doubt. Any number of workers may run concurrently."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Metering:
     async def step(self) -> int:
         """Handle one batch of due rows; return how many there were. Raises `StorageUnavailable`.
 
-        Ended in the middle, it leaves rows that are `unknown`, which are due again when their lease ends.
+        If it is cancelled halfway, the claimed rows stay `unknown` and are due again when their lease ends.
         """
         options = self._options
         rows = await self._store.claim_usage(
@@ -75,12 +75,12 @@ class Metering:
     async def _send_all(self, rows: Sequence[MeterRow]) -> None:
         sent: list[str] = []
         waiting = iter(rows)
-        # Set by the first refusal that concerns all: the rest of the batch isn't tried.
+        # Set by the first refusal that applies to every request; the rest of the batch is not tried.
         closed: NotDone | None = None
-        away: StorageUnavailable | None = None
+        storage_error: StorageUnavailable | None = None
 
         async def send_some() -> None:
-            nonlocal closed, away
+            nonlocal closed, storage_error
             try:
                 for row in waiting:
                     if closed is None:
@@ -88,8 +88,8 @@ class Metering:
                     else:
                         await self._delay(row, closed, certain=True)
             except StorageUnavailable as error:
-                # Raised below, since the group would wrap it. What is left is due again with its lease.
-                away = error
+                # Raised below, because the group would wrap it. The other rows are due when their lease ends.
+                storage_error = error
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -97,11 +97,11 @@ class Metering:
                     tasks.create_task(send_some())
         finally:
             await self._store.settle_usage(sent, "sent", now=self._clock.time())
-        if away is not None:
-            raise away
+        if storage_error is not None:
+            raise storage_error
 
     async def _send(self, row: MeterRow, sent: list[str]) -> NotDone | None:
-        """Try one row; return the refusal if it concerns all rows, and add the job to `sent` if it went."""
+        """Send one row and add its job to `sent` on success. Return a refusal that applies to all rows."""
         assert row.customer_id is not None
         event = MeterEvent(
             identifier=row.identifier,
@@ -130,17 +130,18 @@ class Metering:
         )
 
     async def _settle(self, rows: Sequence[MeterRow], *, error: str) -> None:
-        _log.error("a meter event was refused", jobs=[row.job_id for row in rows], reason=error)
+        for row in rows:
+            _log.error("meter_event_refused", job_id=row.job_id, reason=error)
         await self._store.settle_usage(
             [row.job_id for row in rows], "rejected", now=self._clock.time(), error=error
         )
 
     async def _settle_doubt(self, row: MeterRow, customer_id: str) -> None:
-        """Find out whether Stripe counted a row, from its minute's summary; then it is sent, or sent anew.
+        """Find out from its minute's summary whether Stripe counted a row; mark it sent, or send it again.
 
-        Rows of one customer within one minute can't be told apart in a summary. So all that are in doubt
-        there are settled together, and where only some were counted, any of them that add up will do: it is
-        the customer's total that is billed.
+        A summary cannot distinguish a customer's rows within one minute. All doubtful rows of that minute are
+        therefore settled together. If only some were counted, any of them that add up are taken, because only
+        the customer's total is billed.
         """
         now = self._clock.time()
         since = row.timestamp - row.timestamp % 60
@@ -153,7 +154,7 @@ class Metering:
                 row,
                 until=settled_at + SUMMARY_LAG_SECONDS + 1,
                 certain=False,
-                error="In doubt; waits for Stripe's summary.",
+                error="In doubt until Stripe's summary is available.",
             )
             return
         try:
@@ -162,13 +163,14 @@ class Metering:
             await self._delay(row, error, certain=False)
             return
         if await self._store.ledger_minutes(customer_id, **window) != ledger:
-            # Another worker settled or sent rows of this minute: what was read belongs to no one moment.
+            # Another worker changed rows of this minute meanwhile, so the two readings don't belong together.
             return
         counted = total - ledger.sent
         found = counted_rows(ledger.unknown, counted)
         if sum(doubt.minutes for doubt in found) != counted:
             _log.error(
-                "ledger and meter differ; see stenobird billing reconcile",
+                "ledger_and_meter_differ",
+                remedy="stenobird billing reconcile",
                 customer=customer_id,
                 minute=since,
                 stripe_minutes=total,
@@ -181,7 +183,7 @@ class Metering:
 
 
 def counted_rows(rows: Sequence[DoubtfulRow], counted: int) -> list[DoubtfulRow]:
-    """Return rows whose minutes add up to `counted`, or as near below it as any of them do."""
+    """Return rows whose minutes add up to `counted`, or to the largest reachable total below it."""
     best: dict[int, list[DoubtfulRow]] = {0: []}
     for row in rows:
         for total, chosen in list(best.items()):

@@ -1,4 +1,4 @@
-"""Compares the ledger with what Stripe has counted, customer by customer."""
+"""Compares the ledger with Stripe's counts, customer by customer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One customer within one period. `difference` is what Stripe has beyond the ledger's sent rows."""
+    """The minutes of one customer within one period."""
 
     account_id: str
     customer_id: str
@@ -26,12 +26,12 @@ class Comparison:
 
     @property
     def difference(self) -> int:
-        """Minutes that Stripe counted and the ledger does not call sent; negative: Stripe lacks some."""
+        """Minutes that Stripe counted beyond the ledger's sent rows; negative if Stripe lacks some."""
         return self.stripe_minutes - self.ledger_minutes
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is no more than what rows in doubt explain."""
+        """Whether rows in doubt explain the whole difference."""
         return 0 <= self.difference <= self.in_doubt_minutes
 
 
@@ -40,7 +40,7 @@ async def compare(
 ) -> AsyncIterator[Comparison]:
     """Yield a comparison for every account with a customer; the period is widened to whole minutes.
 
-    Stripe's summaries lag behind by minutes, so a period that ends now may differ without being wrong.
+    Stripe's summaries lag by minutes, so a period that ends now may differ without an error.
     Raises `GatewayError`.
     """
     start, end = int(since) // 60 * 60, -int(-until // 60) * 60

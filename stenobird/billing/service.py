@@ -1,4 +1,4 @@
-"""Buying a key, seeing it once, and looking after what it costs: billing as HTTP sees it."""
+"""What the web layer calls for billing: buying a key, showing it once, account state, lost keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Caller, Clock
 
 CLAIM_SECONDS: Final = 600.0
-"""How long a browser may take from the button to the key."""
+"""How long a claim stays valid: from the button to the key."""
 RECOVERY_SECONDS: Final = 3600.0
 MAX_WAITING_MAILS: Final = 100
 PRICE: Final = "$0.01 per completed audio minute, charged weekly"
@@ -47,7 +47,7 @@ SuccessState: TypeAlias = Literal["unknown", "waiting", "other_browser", "ready"
 
 
 class Mailer(Protocol):
-    """Sends one mail as plain text. Raises `BillingUnavailable` when that fails."""
+    """Sends one plain-text mail. Raises `BillingUnavailable` if that fails."""
 
     async def send(self, to: str, subject: str, text: str) -> None:
         """Send it."""
@@ -55,17 +55,17 @@ class Mailer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How lost keys come back by mail: only links that start with our own configured address are sent."""
+    """How to mail links for lost keys. `public_url` is our configured address, never taken from a request."""
 
     mailer: Mailer
     public_url: str
 
 
 class BillingService:
-    """Billing over a store and, where it is set up, a gateway; without one, buying is `BillingUnavailable`.
+    """Billing over a store and an optional gateway; without a gateway, buying raises `BillingUnavailable`.
 
-    A key leaves through `redeem` and `recover_key` only; it is neither stored nor logged. `wake` tells the
-    worker that a webhook came.
+    Only `redeem` and `recover_key` return a key; it is neither stored nor logged. `wake` wakes the worker
+    after a webhook.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BillingService:
 
     @property
     def can_recover(self) -> bool:
-        """Whether lost keys come back by mail."""
+        """Whether lost keys can be recovered by mail."""
         return self._recovery is not None
 
     # --- buying -----------------------------------------------------------------------------------------
@@ -101,10 +101,10 @@ class BillingService:
     async def start_checkout(
         self, email: str, *, base_url: str, browser: str | None = None, caller: Caller | None = None
     ) -> StartedCheckout:
-        """Begin a Checkout Session for a new account, or for the caller's account to subscribe again.
+        """Start a Checkout Session for a new account, or for the caller's account to subscribe again.
 
-        `browser` is the secret cookie of the browser that began it; only that one will see the key. Raises
-        `GatewayError`, and `InvalidRequest` for an account that has a subscription.
+        `browser` is the secret cookie of the browser that started it; only that browser will see the key.
+        Raises `GatewayError`, and `InvalidRequest` for an account that has a subscription.
         """
         gateway = self._opened()
         account = None
@@ -112,8 +112,8 @@ class BillingService:
             account = await self._owner(caller)
             if account.subscription_id is not None and account.state != "cancelled":
                 raise InvalidRequest(
-                    "This account has a subscription. Use POST /v1/billing/portal to look after it, or leave "
-                    "the API key out to buy another account."
+                    "This account has a subscription. Manage it with POST /v1/billing/portal, or leave the "
+                    "API key out to buy another account."
                 )
         started = await gateway.start_checkout(
             CheckoutRequest(
@@ -140,7 +140,7 @@ class BillingService:
         return started
 
     async def look(self, session_id: str, browser: str | None) -> SuccessState:
-        """Ask Stripe about a Checkout Session and return what its page says. Shows and uses up nothing."""
+        """Return the state of a Checkout Session for its page, from Stripe. Changes nothing for the buyer."""
         checkout = await self._standing_opened().complete(session_id)
         if checkout is None:
             return "unknown"
@@ -155,8 +155,8 @@ class BillingService:
     async def claim(self, session_id: str, browser: str | None) -> str | None:
         """Return a one-time secret for the buyer's browser, with which `redeem` returns the key.
 
-        `None` when `look` would not say "ready". A later claim takes the place of an earlier one, so that a
-        double click does no harm.
+        `None` unless `look` returns "ready". A later claim replaces an earlier one, so a double click is
+        harmless.
         """
         if await self.look(session_id, browser) != "ready":
             return None
@@ -166,7 +166,7 @@ class BillingService:
         return claim if granted else None
 
     async def redeem(self, claim: str) -> str | None:
-        """Make the account's key and return it, once; `None` ever after, and for what is no claim."""
+        """Create the account's key and return it. `None` for a claim that is unknown or already used."""
         key, record = _new_key("checkout")
         checkout = await self._store.redeem_claim(_hash(claim), record, now=self._clock.time())
         return key if checkout is not None else None
@@ -174,9 +174,9 @@ class BillingService:
     # --- webhooks ---------------------------------------------------------------------------------------
 
     async def accept_event(self, payload: bytes, signature: str | None) -> bool:
-        """Store a signed webhook event, to be followed up; `False` when it was known.
+        """Store a signed webhook event for the worker; return `False` if it is already known.
 
-        Raises `InvalidSignature`; then nothing has changed.
+        Raises `InvalidSignature` and then stores nothing.
         """
         event = self._opened().read_event(payload, signature)
         added = await self._store.add_event(event, now=self._clock.time())
@@ -187,7 +187,7 @@ class BillingService:
     # --- the account ------------------------------------------------------------------------------------
 
     async def view(self, caller: Caller | None) -> BillingView:
-        """Return the caller's plan, state, cap and the running week. Raises `MissingAPIKey`."""
+        """Return the caller's plan, state, cap and current billing week. Raises `MissingAPIKey`."""
         if caller is None:
             raise MissingAPIKey
         account = await self._account(caller)
@@ -198,7 +198,7 @@ class BillingService:
             try:
                 subscription = await self._gateway.subscription(account.subscription_id)
             except GatewayError:
-                # The rest of the answer is ours, and is worth having while Stripe is away.
+                # The other fields come from our database, so answer without the receipt.
                 subscription = None
             receipt = subscription.latest_receipt_url if subscription is not None else None
         return BillingView(
@@ -216,31 +216,31 @@ class BillingService:
         )
 
     async def portal_url(self, caller: Caller | None, *, base_url: str) -> str:
-        """Return a short-lived link to Stripe's page for the account: payment method, receipts, the end."""
+        """Return a short-lived link to Stripe's customer portal: payment method, receipts, cancellation."""
         account = await self._owner(caller)
         gateway = self._opened()
         if account.customer_id is None:
             raise InvalidRequest(
-                "This account does not pay through Stripe: the operator of this service made its keys."
+                "This account does not pay through Stripe. The operator of this service manages it."
             )
         return await gateway.portal_url(account.customer_id, return_url=f"{base_url}/pricing")
 
     async def set_cap(self, caller: Caller | None, minutes: int | None) -> None:
-        """Set the account's spending cap in metered minutes a billing week; `None` lifts it."""
+        """Set the account's spending cap in metered minutes per billing week; `None` removes it."""
         account = await self._owner(caller)
         await self._store.set_cap(account.id, minutes)
 
     # --- lost keys --------------------------------------------------------------------------------------
 
     def ask_recovery(self, email: str) -> None:
-        """Have a link mailed to this address if an account has it; `send_recoveries` does it later.
+        """Queue a recovery mail to this address; `send_recoveries` sends it if an account has the address.
 
-        So the answer and its time tell nobody who has an account. Raises `QueueBusy` at
-        `MAX_WAITING_MAILS`.
+        Neither the answer nor its timing reveals whether there is such an account. Raises `QueueBusy` when
+        `MAX_WAITING_MAILS` are queued.
         """
         if self._recovery is None:
             raise BillingUnavailable(
-                "Keys can't be sent by mail here. Ask the operator of this service for a new one; operators: "
+                "This service does not recover keys by mail. Ask its operator for a new one. Operators: run "
                 "stenobird billing remint, or set STENOBIRD_SMTP_URL and STENOBIRD_PUBLIC_URL."
             )
         try:
@@ -249,20 +249,20 @@ class BillingService:
             raise QueueBusy(retry_after_seconds=60) from None
 
     async def send_recoveries(self) -> None:
-        """Send the next mails that were asked for, one address after the other; runs until cancelled."""
+        """Send the queued recovery mails one after the other, until cancelled."""
         while True:
             email = await self._lost.get()
             try:
                 await self.send_recovery(email)
             except (BillingUnavailable, StorageUnavailable) as error:
-                _log.warning("a mail with a new key is lost", reason=error.message)
-            except Exception as exc:  # noqa: BLE001  # one mail must not end those after it
-                _log.error("a mail with a new key is lost", exc_info=exc)
+                _log.warning("recovery_mail_failed", reason=error.message)
+            except Exception as exc:  # noqa: BLE001  # one failing mail must not stop the next ones
+                _log.error("recovery_mail_failed", exc_info=exc)
 
     async def send_recovery(self, email: str) -> int:
-        """Mail a link for each account with this address, to what Stripe gave us as it; return how many.
+        """Mail a link for each account with this address; return how many links were sent.
 
-        An account gets three an hour at most.
+        The mail goes to the address that Stripe verified. An account gets at most three links an hour.
         """
         assert self._recovery is not None
         links = []
@@ -276,7 +276,7 @@ class BillingService:
                 _hash(token), account.id, now=now, expires_at=now + RECOVERY_SECONDS
             )
             if allowed:
-                # What the account has, not what was typed: the two may differ in the case of letters.
+                # The account's spelling of the address; the request may differ in letter case.
                 to = account.email
                 links.append(f"Account {account.id}:\n{self._recovery.public_url}/recover?token={token}\n")
         if links:
@@ -284,7 +284,7 @@ class BillingService:
         return len(links)
 
     async def recover_key(self, token: str) -> str | None:
-        """Make a new key for a mailed token and return it, once; `None` ever after, and for no token."""
+        """Create a new key for a mailed token and return it. `None` for an unknown or used token."""
         key, record = _new_key("recovered")
         account_id = await self._store.redeem_recovery(_hash(token), record, now=self._clock.time())
         return key if account_id is not None else None
@@ -302,13 +302,13 @@ class BillingService:
         return self._standing
 
     async def _owner(self, caller: Caller | None) -> BillingAccount:
-        """Return the account of a caller who may change what it costs."""
+        """Return the caller's account. Raises unless the caller may change its billing."""
         if caller is None:
             raise MissingAPIKey
         if caller.scope == "read_only":
             raise ReadOnlyKey
         if caller.mode == "test":
-            raise InvalidRequest("A test key can't look after payments. Use a live key of this account.")
+            raise InvalidRequest("A test key can't manage billing. Use a live key of this account.")
         return await self._account(caller)
 
     async def _account(self, caller: Caller) -> BillingAccount:
@@ -328,7 +328,7 @@ If it wasn't you, do nothing.
 
 
 def _may_see(checkout: Checkout, browser: str | None) -> bool:
-    """Say whether this browser began the checkout; one begun outside a browser is its opener's."""
+    """Return whether this browser may see the key: it started the checkout, or no browser did."""
     if checkout.browser_hash is None:
         return True
     return browser is not None and hmac.compare_digest(checkout.browser_hash, _hash(browser))
@@ -338,7 +338,7 @@ def _new_key(name: str) -> tuple[str, NewKey]:
     key = keys.mint("live")
     record = NewKey(
         id=f"key_{secrets.token_hex(10)}",
-        account_id="",  # the store knows whose it is
+        account_id="",  # filled in by the store
         name=name,
         key_hash=key.key_hash,
         mode="live",

@@ -1,7 +1,7 @@
-"""What a webhook event leads to: Stripe is asked how things stand now, and that is written down.
+"""Handles webhook events by fetching the current state from Stripe and storing it.
 
-Nothing of an event's body is believed but its ids, so the order in which events come, and how often, makes
-no difference; the version of the account's row keeps an older answer from replacing a newer one.
+Only the ids in an event's body are used, so duplicates and the order of arrival make no difference. The
+version of the account's row keeps an older answer from replacing a newer one.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _log = structlog.get_logger(__name__)
 
 
 class BillingStanding:
-    """Brings accounts in line with what Stripe says. Raises `GatewayError` and `StorageUnavailable`."""
+    """Updates accounts to their state at Stripe. Raises `GatewayError` and `StorageUnavailable`."""
 
     def __init__(self, store: BillingStore, gateway: BillingGateway, clock: Clock) -> None:
         self._store = store
         self._gateway = gateway
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
 
     async def handle(self, event: StoredEvent) -> None:
-        """Do what the event asks for; doing it again changes nothing."""
+        """Handle one event. Idempotent."""
         if event.type.startswith("checkout.session.") and event.object_id is not None:
             await self.complete(event.object_id)
         elif event.type == ACCOUNT_DELETED and event.object_id is not None:
@@ -53,14 +53,14 @@ class BillingStanding:
                     await self.refresh(account, dispute_id=event.object_id)
         elif event.customer_id is not None:
             account = await self._store.account_of_customer(event.customer_id)
-            # Without an account its Checkout isn't complete here; completing it asks how things stand.
+            # Without an account its Checkout isn't complete yet; completing it fetches the state.
             if account is not None:
                 await self.refresh(account)
 
     async def complete(self, session_id: str) -> Checkout | None:
-        """Make or renew the account of a Checkout Session, if Stripe says that it is complete.
+        """Create or renew the account of a Checkout Session once it is complete at Stripe.
 
-        Returns the checkout as it stands; `None` when this service did not begin it.
+        Returns the current checkout; `None` if this service did not start it.
         """
         checkout = await self._store.checkout(session_id)
         if checkout is None or checkout.completed_at is not None:
@@ -70,7 +70,7 @@ class BillingStanding:
             return checkout
         new = NewAccount(f"acct_{secrets.token_hex(10)}", paid.email or "customer", CHECKOUT_TIER)
         checkout = await self._store.complete_checkout(session_id, paid, new, now=self._clock.time())
-        # Who finds it completed by somebody else leaves the rest to them.
+        # If another call completed it first, that call also refreshes the account.
         if (
             checkout is not None
             and checkout.account_id is not None
@@ -82,9 +82,9 @@ class BillingStanding:
         return checkout
 
     async def refresh(self, account: BillingAccount, *, dispute_id: str | None = None) -> None:
-        """Ask Stripe about the account's subscription and disputes, and store the answer."""
-        # One after the other within a process, so that only other processes can come between.
-        async with self._turn:
+        """Fetch the account's subscription and disputes from Stripe, and store its state."""
+        # Serialised within a process, so that only other processes can interfere.
+        async with self._refresh_lock:
             current = await self._store.account(account.id)
             if current is not None:
                 await self._refresh(current, dispute_id)
@@ -112,7 +112,7 @@ class BillingStanding:
             if changed is None:
                 return
             account = changed
-        raise StorageUnavailable("The account is being changed by many at once. It is tried again.")
+        raise StorageUnavailable("Too many concurrent changes to the account. The update will be retried.")
 
     async def _note_meter_errors(self, event: StoredEvent) -> None:
         errors = await self._gateway.meter_errors(event.id)
@@ -121,7 +121,8 @@ class BillingStanding:
             detail={"event": event.id, "error_count": errors.error_count, "codes": dict(errors.codes)},
         )
         _log.error(
-            'Stripe could not count meter events; "stenobird billing reconcile" finds them',
+            "meter_events_not_counted",
+            remedy="stenobird billing reconcile",
             errors=errors.error_count,
             codes=dict(errors.codes),
             marked=marked,
@@ -134,5 +135,5 @@ def attempt_key(identifier: str, attempt: int) -> str:
 
 
 def job_of(key: str) -> str:
-    """Return the job that an identifier or an idempotency key of ours belongs to; ids have no dot."""
+    """Return the job id in a meter event's identifier or idempotency key; job ids contain no dot."""
     return key.partition(".")[0]

@@ -1,8 +1,8 @@
 """`gateway.BillingGateway` on Stripe: the only module that imports `stripe`.
 
-The API version is pinned, every POST has an idempotency key, and vendor errors are translated in `_asking`,
-once. Of a webhook only ids are used; what they mean is asked from Stripe, so neither the version of a
-payload nor the order of arrival matters.
+The API version is pinned, every POST has an idempotency key, and `_translate_errors` translates vendor errors
+once. Only the ids in a webhook are used; the state is fetched from Stripe, so neither the payload's version
+nor the order of arrival matters.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from stenobird.ports import AccountState
 
 API_VERSION: Final = "2026-10-28.endive"
-"""Pinned: the shapes below are those of this version, whatever the library's default becomes."""
+"""Pinned: the shapes below are those of this version, even if the library's default changes."""
 TIMEOUT_SECONDS: Final = 20.0
 NETWORK_RETRIES: Final = 2
-"""The library repeats what a person waits for; what the workers send is repeated by them, with a record."""
+"""Retries by the library, for requests that a person waits for. Workers record and retry their own."""
 SIGNATURE_TOLERANCE_SECONDS: Final = 300
 LOOKUP_KEY: Final = "stenobird_minute_weekly"
 PRODUCT_ID: Final = "stenobird_audio_minutes"
@@ -63,7 +63,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class StripeOptions:
-    """How to reach Stripe. Secrets stay out of `repr` by being wrapped before they are printed anywhere."""
+    """How to reach Stripe. `repr` shows no secrets."""
 
     secret_key: str
     webhook_secrets: tuple[str, ...]
@@ -78,7 +78,7 @@ class StripeOptions:
 
 
 class HTTPXClient(stripe.HTTPXClient):
-    """The library's own client, which hands text to httpx in a way that httpx has deprecated."""
+    """The library's own client, without the deprecated way in which it passes text to httpx."""
 
     def _get_request_args_kwargs(self, *args: Any) -> Any:
         positional, named = super()._get_request_args_kwargs(*args)
@@ -88,7 +88,7 @@ class HTTPXClient(stripe.HTTPXClient):
 
 @asynccontextmanager
 async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
-    """Open a gateway with connections of its own, and close them on the way out."""
+    """Open a gateway with its own connections, and close them on exit."""
     # The library logs each request and error body at INFO; error bodies may quote what was sent.
     logging.getLogger("stripe").setLevel(logging.WARNING)
     http = HTTPXClient(timeout=options.timeout_seconds)
@@ -132,7 +132,7 @@ class StripeGateway:
             params["customer_email"] = request.email
         if request.account_id is not None:
             params["client_reference_id"] = request.account_id
-        with _asking("start a checkout"):
+        with _translate_errors("start a checkout"):
             session = await self._client.v1.checkout.sessions.create_async(
                 cast("Any", params),
                 {"idempotency_key": request.idempotency_key, "max_network_retries": NETWORK_RETRIES},
@@ -143,7 +143,7 @@ class StripeGateway:
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
         """Return what a Checkout Session led to; `None` while it isn't complete, or when there is none."""
-        with _asking("look at a checkout", missing_is_none=True) as found:
+        with _translate_errors("look at a checkout", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.checkout.sessions.retrieve_async(
                     session_id, {"expand": ["subscription"]}, {"max_network_retries": NETWORK_RETRIES}
@@ -169,7 +169,7 @@ class StripeGateway:
 
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
         """Return the subscription as it stands now; `None` when there is none."""
-        with _asking("look at a subscription", missing_is_none=True) as found:
+        with _translate_errors("look at a subscription", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.subscriptions.retrieve_async(
                     subscription_id,
@@ -190,14 +190,14 @@ class StripeGateway:
 
     async def end_subscription(self, subscription_id: str) -> None:
         """Let the subscription end with its week, so that what was used is still charged. Idempotent."""
-        with _asking("end a subscription", missing_is_none=True):
+        with _translate_errors("end a subscription", missing_is_none=True):
             await self._client.v1.subscriptions.update_async(
                 subscription_id, {"cancel_at_period_end": True}, {"max_network_retries": NETWORK_RETRIES}
             )
 
     async def dispute(self, dispute_id: str) -> DisputeStatus | None:
         """Return the dispute as it stands now; `None` when there is none."""
-        with _asking("look at a dispute", missing_is_none=True) as found:
+        with _translate_errors("look at a dispute", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.disputes.retrieve_async(
                     dispute_id, {"expand": ["charge"]}, {"max_network_retries": NETWORK_RETRIES}
@@ -219,7 +219,7 @@ class StripeGateway:
         params: dict[str, Any] = {"customer": customer_id, "return_url": return_url}
         if self._options.portal_configuration_id is not None:
             params["configuration"] = self._options.portal_configuration_id
-        with _asking("open the customer portal"):
+        with _translate_errors("open the customer portal"):
             session = await self._client.v1.billing_portal.sessions.create_async(
                 cast("Any", params), {"max_network_retries": NETWORK_RETRIES}
             )
@@ -228,7 +228,7 @@ class StripeGateway:
     async def send_meter_event(self, event: MeterEvent) -> None:
         """Report minutes. Returns as well when an event with this identifier is there already."""
         try:
-            with _asking("send a meter event"):
+            with _translate_errors("send a meter event"):
                 await self._client.v1.billing.meter_events.create_async(
                     {
                         "event_name": self._options.meter_event_name,
@@ -249,7 +249,7 @@ class StripeGateway:
         """Return the minutes counted for a customer; both ends must be multiples of 60."""
         total = 0.0
         meter_id = await self._meter()
-        with _asking("read meter summaries"):
+        with _translate_errors("read meter summaries"):
             page = await self._client.v1.billing.meters.event_summaries.list_async(
                 meter_id,
                 {"customer": customer_id, "start_time": since, "end_time": until, "limit": 100},
@@ -261,7 +261,7 @@ class StripeGateway:
 
     async def meter_errors(self, event_id: str) -> MeterErrors:
         """Return what an event `v1.billing.meter.error_report_triggered` is about."""
-        with _asking("read a report of meter errors"):
+        with _translate_errors("read a report of meter errors"):
             event = await self._client.v2.core.events.retrieve_async(
                 event_id, options={"max_network_retries": NETWORK_RETRIES}
             )
@@ -280,7 +280,7 @@ class StripeGateway:
         """Make the meter, product, weekly metered price and portal configuration that are missing."""
         made: list[str] = []
         v1 = self._client.v1
-        with _asking("set billing up"):
+        with _translate_errors("set billing up"):
             meter_id = await self._find_meter()
             if meter_id is None:
                 meter = await v1.billing.meters.create_async(
@@ -320,7 +320,7 @@ class StripeGateway:
         return SetUp(meter_id, PRODUCT_ID, price_id, portal_id, tuple(made))
 
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
-        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it lately."""
+        """Return a webhook's event, see `BillingGateway`."""
         for secret in self._options.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(payload, signature, secret, SIGNATURE_TOLERANCE_SECONDS)
@@ -331,7 +331,7 @@ class StripeGateway:
 
     async def _meter(self) -> str:
         if self._meter_id is None:
-            with _asking("find the meter"):
+            with _translate_errors("find the meter"):
                 self._meter_id = await self._find_meter()
             if self._meter_id is None:
                 raise Refused(
@@ -369,8 +369,8 @@ class StripeGateway:
 
 
 @contextmanager
-def _asking(what: str, *, missing_is_none: bool = False) -> Iterator[list[Any]]:
-    """Translate Stripe's errors; with `missing_is_none`, "no such object" leaves the list empty."""
+def _translate_errors(what: str, *, missing_is_none: bool = False) -> Iterator[list[Any]]:
+    """Translate Stripe's errors. With `missing_is_none`, a missing object leaves the yielded list empty."""
     found: list[Any] = []
     try:
         yield found
@@ -383,25 +383,27 @@ def _asking(what: str, *, missing_is_none: bool = False) -> Iterator[list[Any]]:
 def _translated(exc: stripe.StripeError, what: str) -> GatewayError:
     facts = {"asked": what, "status": exc.http_status, "code": exc.code, "stripe_request_id": exc.request_id}
     if isinstance(exc, (stripe.RateLimitError, stripe.AuthenticationError, stripe.PermissionError)):
-        # Neither the key nor the message, which quotes the end of the key.
-        _log.warning("Stripe takes no requests", kind=type(exc).__name__, **facts)
+        # Without the message, which quotes the end of the key.
+        _log.warning("stripe_unavailable", kind=type(exc).__name__, **facts)
         return NotDone()
     if isinstance(exc, stripe.APIConnectionError) or exc.http_status is None or exc.http_status >= 500:
         return OutcomeUnknown()
     if exc.http_status == 409:
-        # Another request with this idempotency key is under way, and may succeed.
+        # Another request with this idempotency key is running and may succeed.
         return OutcomeUnknown()
     if isinstance(exc, stripe.IdempotencyError):
-        return Refused("The payment service saw this request before, with other content. Start again.")
+        return Refused(
+            "The payment service received this request before with different content. Start again."
+        )
     if not _is_duplicate(exc):
-        _log.warning("Stripe refused", reason=exc.user_message, **facts)
+        _log.warning("stripe_refused", reason=exc.user_message, **facts)
     return Refused(
         f"Stripe could not {what}: {exc.code or 'refused'}. The operator finds the reason in the log."
     )
 
 
 def _is_duplicate(exc: object) -> bool:
-    # Stripe gives this refusal no code, only a message.
+    # Stripe documents no error code for this refusal, only a message.
     if not isinstance(exc, stripe.InvalidRequestError):
         return False
     message = exc.user_message or ""
@@ -409,7 +411,7 @@ def _is_duplicate(exc: object) -> bool:
 
 
 def _stored_event(payload: bytes) -> StoredEvent:
-    """Return the ids of a signed event, snapshot or thin; raises `InvalidSignature` when it is neither."""
+    """Return the ids of a signed snapshot or thin event. Raises `InvalidSignature` if it is neither."""
     try:
         event = json.loads(payload)
         object_id: Any = None
@@ -435,5 +437,5 @@ def _stored_event(payload: bytes) -> StoredEvent:
 
 
 def _id(reference: Any) -> str:
-    """Return the id of an object that Stripe may or may not have expanded."""
+    """Return the id of an object, expanded or not."""
     return reference if isinstance(reference, str) else str(reference.id)

@@ -1,4 +1,4 @@
-"""What billing does by itself: webhook events are followed up, meter events are sent."""
+"""The background work of billing: handles stored webhook events and sends meter events."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from stenobird.ports import Clock
 
 POLL_SECONDS: Final = 5.0
-"""How long a completed job waits for its meter event at most; webhooks wake the worker at once."""
+"""The longest wait of a completed job for its meter event. Webhooks wake the worker at once."""
 EVENT_LEASE_SECONDS: Final = 120.0
 EVENT_ATTEMPTS: Final = 12
-"""Some ten hours of attempts; then the event is kept with its error, for the operator."""
+"""About ten hours of attempts; after that the event is kept with its error for the operator."""
 
 _log = structlog.get_logger(__name__)
 
 
 class BillingWorker:
-    """Works in the background while `run` runs. Several may, in one process or many: rows are leased.
+    """Runs in the background. Rows are leased, so several workers may run, in one process or many.
 
-    `wake` is set when there is something to do; `mails` runs beside it and sends what was asked for.
+    `wake` is set when there is work to do. `mails` runs concurrently and sends the requested mails.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class BillingWorker:
         self._woken = wake or asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled. An unreachable database or Stripe is waited for, and said in the log."""
+        """Work until cancelled; log and wait while the database or Stripe is unreachable."""
         async with asyncio.TaskGroup() as tasks:
             if self._mails is not None:
-                tasks.create_task(self._mails(), name="mails with new keys")
+                tasks.create_task(self._mails(), name="key recovery mails")
             await self._work()
 
     async def _work(self) -> None:
@@ -63,11 +63,11 @@ class BillingWorker:
             try:
                 busy = await self.step()
             except StorageUnavailable as error:
-                _log.warning("billing waits for the database", reason=error.message)
+                _log.warning("billing_waits_for_database", reason=error.message)
                 busy = False
-            except Exception as exc:  # noqa: BLE001  # whatever Stripe says, the service goes on
-                # What it was about is leased, so it comes again later, and not at once.
-                _log.error("billing failed unexpectedly", exc_info=exc)
+            except Exception as exc:  # noqa: BLE001  # an unexpected answer must not end the service
+                # The row is leased, so it is retried later and not at once.
+                _log.error("billing_failed_unexpectedly", exc_info=exc)
                 busy = False
             if not busy:
                 try:
@@ -77,12 +77,12 @@ class BillingWorker:
                     pass
 
     async def step(self) -> bool:
-        """Follow up one event and send one batch of meter events; return whether there was any."""
-        event = await self._follow_up()
+        """Handle one webhook event and send one batch of meter events; return whether there was any work."""
+        event = await self._handle_event()
         rows = await self._metering.step()
         return event or rows > 0
 
-    async def _follow_up(self) -> bool:
+    async def _handle_event(self) -> bool:
         now = self._clock.time()
         event = await self._store.claim_event(now=now, lease_seconds=EVENT_LEASE_SECONDS)
         if event is None:
@@ -93,7 +93,7 @@ class BillingWorker:
             delay = 10.0 * 2 ** (event.attempts - 1)
             until = self._clock.time() + delay if event.attempts < EVENT_ATTEMPTS else None
             _log.warning(
-                "a Stripe event waits", event_id=event.id, type=event.type, reason=error.message, until=until
+                "stripe_event_delayed", event_id=event.id, type=event.type, reason=error.message, until=until
             )
             await self._store.delay_event(event.id, until=until, error=error.message)
         else:

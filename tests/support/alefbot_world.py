@@ -156,7 +156,7 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
                 account=JobGate(
                     accounts,
                     open_jobs=options.open_jobs,
-                    objections=[AccountGate(SqlBillingStore(database), clock)],
+                    checks=[AccountGate(SqlBillingStore(database), clock)],
                 ),
                 webhook_targets=targets,
             ),

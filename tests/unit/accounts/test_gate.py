@@ -46,14 +46,14 @@ async def refuse(_caller: Caller, _mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["preview", "test"])
 async def test_what_is_free_is_not_asked_about(mode: Mode) -> None:
     standings = Standings()
-    assert await JobGate(standings, objections=[refuse])(CALLER, mode) == Admission()
+    assert await JobGate(standings, checks=[refuse])(CALLER, mode) == Admission()
     assert standings.asked == 0
 
 
 async def test_an_objection_comes_before_the_credits() -> None:
     standings = Standings({"acct_1": standing(billing="prepaid")})
     with pytest.raises(BillingFailed):
-        await JobGate(standings, objections=[refuse])(CALLER, "full")
+        await JobGate(standings, checks=[refuse])(CALLER, "full")
 
 
 @pytest.mark.parametrize(("units", "admitted"), [(1, True), (0, False), (-3, False)])
