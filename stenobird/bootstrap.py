@@ -40,7 +40,7 @@ from stenobird.errors import ConfigurationError, TranslationUnavailable
 from stenobird.jobs.checks import EngineRefusal, RequestChecks, no_objection
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.removal import remove_account_jobs
-from stenobird.jobs.run import Runner, RunnerOptions
+from stenobird.jobs.run import RunContext
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener, MediaOptions
@@ -312,26 +312,21 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 )
             )
             await opener.sweep(await storage.jobs.open_job_ids())
-            runner = Runner(
-                storage.jobs,
-                wakeups,
-                Engines(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
+            context = RunContext(
+                store=storage.jobs,
+                wakeups=wakeups,
+                engines=Engines(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
                 clock=clock,
-                options=RunnerOptions(
-                    hearing=RunOptions(
-                        preview_seconds=settings.preview_seconds,
-                        max_audio_seconds=settings.max_audio_seconds,
-                        max_audio_bytes=settings.max_audio_bytes,
-                    )
+                options=RunOptions(
+                    preview_seconds=settings.preview_seconds,
+                    max_audio_seconds=settings.max_audio_seconds,
+                    max_audio_bytes=settings.max_audio_bytes,
                 ),
                 observer=metrics,
             )
             worker = Worker(
-                storage.jobs,
-                wakeups,
-                runner,
-                clock=clock,
-                options=WorkerOptions(
+                context,
+                WorkerOptions(
                     worker_id=f"{socket.gethostname()}:{os.getpid()}",
                     max_running=settings.max_running,
                     grace_seconds=settings.grace_seconds,

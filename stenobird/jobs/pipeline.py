@@ -69,6 +69,9 @@ class RunOptions:
     max_audio_bytes: int = 2 * 1024**3
     progress_seconds: float = 30.0
     """Audio between two progress events."""
+    renew_seconds: float = 15.0
+    max_attempts: int = 3
+    """Attempts without progress, after which the job fails instead of being tried again."""
 
 
 @dataclass(frozen=True, slots=True)

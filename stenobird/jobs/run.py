@@ -33,48 +33,25 @@ StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerOptions:
-    """How jobs are carried out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What all runs of a worker share."""
 
-    hearing: RunOptions = field(default_factory=RunOptions)
-    renew_seconds: float = 15.0
-    max_attempts: int = 3
-    """Attempts without progress, after which the job fails instead of being tried again."""
-
-
-class Runner:
-    """Makes runs. Holds no state of its own."""
-
-    def __init__(
-        self,
-        store: JobStore,
-        wakeups: Wakeups,
-        engines: Engines,
-        *,
-        clock: Clock,
-        options: RunnerOptions | None = None,
-        observer: Observer | None = None,
-    ) -> None:
-        self.store = store
-        self.wakeups = wakeups
-        self.engines = engines
-        self.clock = clock
-        self.options = options or RunnerOptions()
-        self.observer = observer or NullObserver()
-
-    def start(self, claim: Claim) -> Run:
-        """Return the run of a claimed job; it starts when its `carry_out` is awaited."""
-        return Run(self, claim)
+    store: JobStore
+    wakeups: Wakeups
+    engines: Engines
+    clock: Clock
+    options: RunOptions = field(default_factory=RunOptions)
+    observer: Observer = field(default_factory=NullObserver)
 
 
-class Run:
+class JobRun:
     """One claimed job being carried out."""
 
-    def __init__(self, runner: Runner, claim: Claim) -> None:
-        self._runner = runner
+    def __init__(self, context: RunContext, claim: Claim) -> None:
+        self._context = context
         self._leased = LeasedJob(
-            runner.store, runner.wakeups, claim, clock=runner.clock, observer=runner.observer
+            context.store, context.wakeups, claim, clock=context.clock, observer=context.observer
         )
         self._hearing: asyncio.Task[None] | None = None
         self._keeping = asyncio.Lock()
@@ -82,7 +59,7 @@ class Run:
 
     async def carry_out(self) -> None:
         """Return when the job has ended in one of the ways above; cancelled, it is as if the process died."""
-        async with self._runner.wakeups.watch(self._leased.job.id) as watch, asyncio.TaskGroup() as group:
+        async with self._context.wakeups.watch(self._leased.job.id) as watch, asyncio.TaskGroup() as group:
             if self._stop_reason is None:
                 self._hearing = group.create_task(self._hear())
                 keeper = group.create_task(self._keep_lease(watch))
@@ -116,15 +93,15 @@ class Run:
                 self._hearing.cancel()
 
     async def _hear(self) -> None:
-        runner, leased = self._runner, self._leased
+        context, leased = self._context, self._leased
         claim = leased.claim
         if claim.job.cancel_requested:
             self._stop_reason = "cancelled"
             return
-        hearing = TranscriptionPipeline(leased, runner.store, runner.engines, runner.options.hearing)
+        hearing = TranscriptionPipeline(leased, context.store, context.engines, context.options)
         try:
-            if claim.attempts > runner.options.max_attempts:
-                await leased.fail(_gave_up(runner.options.max_attempts))
+            if claim.attempts > context.options.max_attempts:
+                await leased.fail(_gave_up(context.options.max_attempts))
             elif claim.job.mode == "test":
                 await sandbox.tell(leased)
             else:
@@ -153,7 +130,7 @@ class Run:
             return
 
     async def _keep_lease(self, watch: Watch) -> None:
-        clock, every = self._runner.clock, self._runner.options.renew_seconds
+        clock, every = self._context.clock, self._context.options.renew_seconds
         renewed_at = clock.monotonic()
         while True:
             await watch.wait(max(0.0, renewed_at + every - clock.monotonic()))
@@ -185,7 +162,7 @@ class Run:
         except (LeaseLost, StorageUnavailable) as exc:
             _log.warning("job_abandoned", job_id=leased.job.id, reason=exc.code)
         if leased.ended:
-            await self._runner.engines.opener.discard(leased.job.id)
+            await self._context.engines.opener.discard(leased.job.id)
 
 
 def _gave_up(attempts: int) -> TranscriptionFailed:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from stenobird.jobs.run import JobRun
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.jobs.run import Run, Runner
-    from stenobird.ports import Clock, JobStore, Lane, Wakeups
+    from stenobird.jobs.run import RunContext
+    from stenobird.ports import Lane
 
 RELEASE_SECONDS: Final = 2.0
 """How long the leases of jobs that did not stop may take to be given back."""
@@ -35,7 +37,7 @@ class WorkerOptions:
 class _Place:
     lane: Lane
     job_id: str
-    run: Run
+    run: JobRun
 
 
 class Worker:
@@ -45,13 +47,8 @@ class Worker:
     never block them; previews may take the others too. A job that breaks never takes the worker with it.
     """
 
-    def __init__(
-        self, store: JobStore, wakeups: Wakeups, runner: Runner, *, clock: Clock, options: WorkerOptions
-    ) -> None:
-        self._store = store
-        self._wakeups = wakeups
-        self._runner = runner
-        self._clock = clock
+    def __init__(self, context: RunContext, options: WorkerOptions) -> None:
+        self._context = context
         self._options = options
         self._places = max(2, options.max_running)
         self._running: dict[asyncio.Task[None], _Place] = {}
@@ -88,10 +85,10 @@ class Worker:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._wakeups.wait_job(self._options.poll_seconds)
+                await self._context.wakeups.wait_job(self._options.poll_seconds)
             except Exception as exc:  # noqa: BLE001  # without hints the worker polls
                 _log.warning("wakeups_failed", exc_info=exc)
-                await self._clock.sleep(self._options.poll_seconds)
+                await self._context.clock.sleep(self._options.poll_seconds)
             self._changed.set()
 
     async def _start_one(self, group: asyncio.TaskGroup) -> bool:
@@ -99,7 +96,7 @@ class Worker:
         if not lanes:
             return False
         try:
-            claim = await self._store.claim(self._options.worker_id, lanes=lanes)
+            claim = await self._context.store.claim(self._options.worker_id, lanes=lanes)
         except Exception as exc:  # noqa: BLE001  # a database that is away must not end the worker
             # The next poll tries again.
             _log.error("claim_failed", exc_info=exc)
@@ -109,7 +106,7 @@ class Worker:
         place = _Place(
             lane="full" if claim.job.mode == "full" else "preview",
             job_id=claim.job.id,
-            run=self._runner.start(claim),
+            run=JobRun(self._context, claim),
         )
         earlier = [(task, held) for task, held in self._running.items() if held.job_id == place.job_id]
         task = group.create_task(self._carry_out(place, earlier))

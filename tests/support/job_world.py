@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
@@ -12,7 +12,7 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
 from stenobird.jobs.checks import RequestChecks, no_refusal
 from stenobird.jobs.pipeline import Engines, RunOptions
-from stenobird.jobs.run import Runner, RunnerOptions
+from stenobird.jobs.run import JobRun, RunContext
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
@@ -53,7 +53,7 @@ class JobWorld:
     translator: Translator | None = None
     wakeups: Wakeups = field(default_factory=LocalWakeups)
     clock: Any = field(default_factory=SystemClock)
-    hearing: RunOptions = field(default_factory=RunOptions)
+    run_options: RunOptions = field(default_factory=RunOptions)
     options: ServiceOptions = field(default_factory=ServiceOptions)
     refusal: Callable[[Mode], str | None] = no_refusal
     payer: Caller = PAYER
@@ -74,26 +74,21 @@ class JobWorld:
             discard=self.opener.discard,
         )
 
-    def runner(self, store: JobStore | None = None, **options: Any) -> Runner:
-        """Return a runner, over another store where given."""
-        engines = Engines(self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator)
-        return Runner(
-            store or self.store,
-            self.wakeups,
-            engines,
+    def context(self, store: JobStore | None = None, **options: Any) -> RunContext:
+        """Return what runs share, over another store where given."""
+        return RunContext(
+            store=store or self.store,
+            wakeups=self.wakeups,
+            engines=Engines(
+                self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator
+            ),
             clock=self.clock,
-            options=RunnerOptions(hearing=self.hearing, **options),
+            options=replace(self.run_options, **options),
         )
 
     def worker(self, store: JobStore | None = None, **options: Any) -> Worker:
         """Return a worker, over another store where given."""
-        return Worker(
-            store or self.store,
-            self.wakeups,
-            self.runner(store),
-            clock=self.clock,
-            options=WorkerOptions(**options),
-        )
+        return Worker(self.context(store), WorkerOptions(**options))
 
     async def post(self, caller: Caller | None = None, **body: Any) -> JobRecord:
         """Create a job."""
@@ -108,7 +103,7 @@ class JobWorld:
 
     async def run_next(self, store: JobStore | None = None) -> None:
         """Claim a job and carry it out to where it ends."""
-        await self.runner(store).start(await self.claim()).carry_out()
+        await JobRun(self.context(store), await self.claim()).carry_out()
 
     async def lose_leases(self) -> None:
         """Let every lease run out, as when a worker hangs or its machine is gone."""

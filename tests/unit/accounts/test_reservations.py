@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.jobs.pipeline import RunOptions
+from stenobird.jobs.run import JobRun
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.engine import open_database, sqlite_url
@@ -90,7 +91,7 @@ async def test_two_prepaid_jobs_do_not_count_the_same_credits(world: JobWorld) -
     second = await world.post(PAYER)
     with pytest.raises(BaseExceptionGroup) as died:
         # The first worker dies with its reservation in the database: three credits are spoken for.
-        await world.runner(DyingStore(world.store, dies_at=2, after_commit=True)).start(claim).carry_out()
+        await JobRun(world.context(DyingStore(world.store, dies_at=2, after_commit=True)), claim).carry_out()
     assert died.group_contains(Killed)
     await world.run_next()
     assert (await world.job(second.id)).status == "failed"
@@ -117,7 +118,7 @@ async def test_a_preview_costs_nothing(world: JobWorld) -> None:
 
 
 async def test_a_length_that_is_no_number_reserves_nothing(world: JobWorld) -> None:
-    world.hearing = RunOptions()
+    world.run_options = RunOptions()
     await give(world, "prepaid", 3)
     world.finder.source = a_source(duration_seconds=float("inf"))
     job = await world.post(PAYER)

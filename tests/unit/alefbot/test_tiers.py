@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stenobird.bootstrap import premium_units, tier_models
 from stenobird.jobs.checks import no_refusal
-from stenobird.jobs.pipeline import Engines, RunOptions
-from stenobird.jobs.run import Runner, RunnerOptions
+from stenobird.jobs.pipeline import Engines
+from stenobird.jobs.run import JobRun
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
@@ -63,15 +64,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
             },
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
-        runner = Runner(
-            world.store,
-            world.wakeups,
-            engines,
-            clock=world.clock,
-            options=RunnerOptions(hearing=RunOptions()),
-        )
-
-        await runner.start(await world.claim()).carry_out()
+        await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()
 
         job = await world.job("job_1")
         assert (job.status, job.model, job.billable_minutes) == ("completed", "premium", 2)
@@ -104,10 +97,7 @@ async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp
             extra={"model_tier": "premium_quality"},
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
-        options = RunnerOptions(hearing=RunOptions())
-        runner = Runner(world.store, world.wakeups, engines, clock=world.clock, options=options)
-
-        await runner.start(await world.claim()).carry_out()
+        await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()
 
         job = await world.job("job_1")
         assert job.status == "failed"

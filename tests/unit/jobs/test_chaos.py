@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.errors import TranscriptNotFound
+from stenobird.jobs.run import JobRun
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.testing import spoken
 from tests.support.faults import DyingStore, FaultyDatabase, Killed
@@ -53,7 +54,7 @@ class Chaos:
             after_commit=self.random.random() < 0.5,
         )
         self.world.recognizer.before_window = self.mischief
-        run = self.world.runner(store).start(claim)
+        run = JobRun(self.world.context(store), claim)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(run.carry_out())

@@ -1,10 +1,13 @@
-"""What a runner's observer is told, for the metrics."""
+"""What a run reports to its observer, for the metrics."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from stenobird.jobs.run import JobRun
 
 if TYPE_CHECKING:
     from tests.support.job_world import JobWorld
@@ -28,11 +31,10 @@ class Notes:
 
 async def test_an_observer_learns_the_audio_heard_and_the_time_to_the_first_words(world: JobWorld) -> None:
     job = await world.post(world.payer)
-    runner, notes = world.runner(), Notes()
-    runner.observer = notes
+    notes = Notes()
     claim = await world.store.claim("observed", lanes=["preview", "full"])
     assert claim is not None
-    await runner.start(claim).carry_out()
+    await JobRun(replace(world.context(), observer=notes), claim).carry_out()
     ended = await world.job(job.id)
     assert ended.status == "completed"
     assert notes.audio_seconds == pytest.approx(ended.duration_seconds)

@@ -17,6 +17,7 @@ from stenobird.errors import (
     TranscriptionFailed,
 )
 from stenobird.jobs.pipeline import RunOptions, billable_minutes
+from stenobird.jobs.run import JobRun
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, Killed
@@ -238,7 +239,7 @@ async def test_an_error_inside_a_group_is_found(world: JobWorld) -> None:
 
 
 async def test_the_longest_audio_is_a_limit(world: JobWorld) -> None:
-    world.hearing = RunOptions(max_audio_seconds=39)
+    world.run_options = RunOptions(max_audio_seconds=39)
     record, _ = await failed(world)
     assert (record.error or {})["error"] == "audio_too_large"
 
@@ -394,7 +395,7 @@ async def test_a_worker_whose_lease_was_stolen_stops_without_writing(world: JobW
     assert world.opener.open_now == 0
     assert world.opener.discarded == []
     world.recognizer.before_window = None
-    await world.runner().start(thief[0]).carry_out()
+    await JobRun(world.context(), thief[0]).carry_out()
     assert texts(await world.events(job.id)) == ["1"] + [f" {n}" for n in range(2, 41)]
 
 
@@ -407,7 +408,7 @@ async def test_a_lease_that_is_lost_while_waiting_stops_the_run_at_the_next_rene
         await asyncio.Event().wait()
 
     world.recognizer.before_window = wait_forever
-    run = world.runner(renew_seconds=0.01).start(await world.claim())
+    run = JobRun(world.context(renew_seconds=0.01), await world.claim())
     async with asyncio.TaskGroup() as group:
         group.create_task(run.carry_out())
         await waiting.wait()
@@ -523,7 +524,7 @@ async def test_a_drained_job_is_released_between_commits_and_goes_on_elsewhere(w
 
     world.recognizer.before_window = hold
     job = await world.post(world.payer)
-    run = world.runner().start(await world.claim())
+    run = JobRun(world.context(), await world.claim())
     async with asyncio.TaskGroup() as group:
         group.create_task(run.carry_out())
         await gate.reached.wait()
@@ -533,7 +534,7 @@ async def test_a_drained_job_is_released_between_commits_and_goes_on_elsewhere(w
     world.recognizer.before_window = None
     claim = await world.claim()
     assert claim.attempts == 1
-    await world.runner().start(claim).carry_out()
+    await JobRun(world.context(), claim).carry_out()
     assert texts(await world.events(job.id)) == ["1"] + [f" {n}" for n in range(2, 41)]
 
 
@@ -549,7 +550,7 @@ async def test_a_drain_waits_for_the_commit_under_way(world: JobWorld) -> None:
             return await write()
 
     job = await world.post(world.payer)
-    run = world.runner(SlowStore(world.store, dies_at=-1, after_commit=False)).start(await world.claim())
+    run = JobRun(world.context(SlowStore(world.store, dies_at=-1, after_commit=False)), await world.claim())
     async with asyncio.TaskGroup() as group:
         carried = group.create_task(run.carry_out())
         await committing.wait()
@@ -564,7 +565,7 @@ async def test_a_drain_waits_for_the_commit_under_way(world: JobWorld) -> None:
 
 async def test_drain_before_the_run_starts_is_not_lost(world: JobWorld) -> None:
     await world.post(world.payer)
-    run = world.runner().start(await world.claim())
+    run = JobRun(world.context(), await world.claim())
     await run.drain()
     await run.carry_out()
     assert world.finder.found == 0

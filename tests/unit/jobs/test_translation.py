@@ -12,6 +12,7 @@ import pytest
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.results import build_transcript
+from stenobird.jobs.run import JobRun
 from stenobird.jobs.sandbox import story
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.translation import KEPT_KEY, SPOKEN_KEY, TARGET_KEY
@@ -338,7 +339,7 @@ async def test_a_job_can_be_stopped_while_its_translator_works(
     expected = chunks(await world.events((await run(world, HEBREW)).id))
     job = await create(world, HEBREW)
     translator.before = never
-    running = world.runner().start(await world.claim())
+    running = JobRun(world.context(), await world.claim())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.carry_out())
         await asked.wait()
