@@ -75,9 +75,7 @@ from stenobird.webhooks.targets import WebhookTargets
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from stenobird.billing.gateway import BillingGateway
     from stenobird.config import Settings
-    from stenobird.ledger import BillingStore
     from stenobird.ports import (
         Clock,
         FoundAudio,
@@ -88,6 +86,7 @@ if TYPE_CHECKING:
         VerdictSink,
         Wakeups,
     )
+    from stenobird.ports.billing import BillingGateway, BillingStore
 
 _log = structlog.get_logger("stenobird")
 

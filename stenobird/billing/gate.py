@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import BillingFailed
-from stenobird.ledger import WEEK_SECONDS
+from stenobird.ports.billing import WEEK_SECONDS
 
 if TYPE_CHECKING:
-    from stenobird.ledger import BillingAccount, BillingStore
     from stenobird.ports import AccountState, Caller, Clock, Mode
+    from stenobird.ports.billing import BillingAccount, BillingStore
 
 _REASONS: Final[dict[AccountState, str]] = {
     "past_due": (

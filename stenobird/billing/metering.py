@@ -1,4 +1,4 @@
-"""Reports each job's minutes to Stripe exactly once; `stenobird.ledger` explains the states."""
+"""Reports each job's minutes to Stripe exactly once; `stenobird.ports.billing` explains the states."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from stenobird.billing.gateway import MeterEvent, NotDone, OutcomeUnknown, Refused
 from stenobird.billing.standing import attempt_key
 from stenobird.errors import StorageUnavailable
-from stenobird.ledger import DEDUPE_SECONDS
+from stenobird.ports.billing import DEDUPE_SECONDS, MeterEvent, NotDone, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.billing.gateway import BillingGateway
-    from stenobird.ledger import BillingStore, DoubtfulRow, MeterRow
     from stenobird.ports import Clock
+    from stenobird.ports.billing import BillingGateway, BillingStore, DoubtfulRow, MeterRow
 
 SUMMARY_LAG_SECONDS: Final = 3600.0
 """How long Stripe may take to show a meter event in the summaries. Its documentation says minutes."""

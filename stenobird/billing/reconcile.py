@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.billing.gateway import BillingGateway
-    from stenobird.ledger import BillingStore
+    from stenobird.ports.billing import BillingGateway, BillingStore
 
 PAGE = 100
 

@@ -8,13 +8,12 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
 
 from stenobird.accounts import keys
 from stenobird.billing.gate import week_start
-from stenobird.billing.gateway import CheckoutRequest, GatewayError
 from stenobird.billing.schemas import BillingView
 from stenobird.errors import (
     BillingUnavailable,
@@ -24,16 +23,15 @@ from stenobird.errors import (
     ReadOnlyKey,
     StorageUnavailable,
 )
-from stenobird.ledger import Checkout
 from stenobird.ports import NewKey
+from stenobird.ports.billing import Checkout, CheckoutRequest, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.billing.gateway import BillingGateway, StartedCheckout
     from stenobird.billing.standing import BillingStanding
-    from stenobird.ledger import BillingAccount, BillingStore
     from stenobird.ports import Caller, Clock
+    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Mailer, StartedCheckout
 
 CLAIM_SECONDS: Final = 600.0
 """How long a claim stays valid: from the button to the key."""
@@ -44,13 +42,6 @@ PRICE: Final = "$0.01 per completed audio minute, charged weekly"
 _log = structlog.get_logger(__name__)
 
 SuccessState: TypeAlias = Literal["unknown", "waiting", "other_browser", "ready", "shown", "renewed"]
-
-
-class Mailer(Protocol):
-    """Sends one plain-text mail. Raises `BillingUnavailable` if that fails."""
-
-    async def send(self, to: str, subject: str, text: str) -> None:
-        """Send it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from stenobird.errors import StorageUnavailable
-from stenobird.ledger import ACCOUNT_DELETED, NewAccount
+from stenobird.ports.billing import ACCOUNT_DELETED, NewAccount
 
 if TYPE_CHECKING:
-    from stenobird.billing.gateway import BillingGateway
-    from stenobird.ledger import BillingAccount, BillingStore, Checkout, StoredEvent
     from stenobird.ports import Clock
+    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Checkout, StoredEvent
 
 REFRESH_ATTEMPTS: Final = 5
 CHECKOUT_TIER: Final = "premium"

@@ -16,25 +16,26 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import stripe
 import structlog
 
-from stenobird.billing.gateway import (
+from stenobird.errors import InvalidSignature
+from stenobird.ports.billing import (
     DisputeStatus,
     GatewayError,
     MeterErrors,
     NotDone,
     OutcomeUnknown,
+    PaidCheckout,
     Refused,
     SetUp,
     StartedCheckout,
+    StoredEvent,
     SubscriptionStatus,
 )
-from stenobird.errors import InvalidSignature
-from stenobird.ledger import PaidCheckout, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from stenobird.billing.gateway import CheckoutRequest, DisputeOutcome, MeterEvent
     from stenobird.ports import AccountState
+    from stenobird.ports.billing import CheckoutRequest, DisputeOutcome, MeterEvent
 
 API_VERSION: Final = "2026-10-28.endive"
 """Pinned: the shapes below are those of this version, even if the library's default changes."""

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from stenobird.billing.gateway import GatewayError
 from stenobird.errors import StorageUnavailable
+from stenobird.ports.billing import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from stenobird.billing.metering import Metering
     from stenobird.billing.standing import BillingStanding
-    from stenobird.ledger import BillingStore
     from stenobird.ports import Clock
+    from stenobird.ports.billing import BillingStore
 
 POLL_SECONDS: Final = 5.0
 """The longest wait of a completed job for its meter event. Webhooks wake the worker at once."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.accounts.key_service import KeyRecord
-    from stenobird.billing.gateway import BillingGateway, SetUp
     from stenobird.bootstrap import Storage
+    from stenobird.ports.billing import BillingGateway, SetUp
 
 SETTLING_SECONDS = 900
 """Stripe's summaries lag, so a comparison leaves the last minutes out."""

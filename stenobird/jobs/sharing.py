@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import InvalidRequest, ReadOnlyKey, TranscriptNotFound
 from stenobird.jobs.tokens import new_token
@@ -12,29 +12,13 @@ from stenobird.ports import Caller
 
 if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
-    from stenobird.ports import JobRecord, JobStore
+    from stenobird.ports import JobRecord, JobStore, ShareStore
 
 MAX_LINKS: Final = 20
 """Links that one transcript may have at a time."""
 
 _DIGITS: Final = 32
 _TOKEN: Final = re.compile(rf"sh_[A-Za-z0-9]{{{_DIGITS}}}")
-
-
-class ShareStore(Protocol):
-    """Which tokens open which job, by their SHA-256 (hex). Every method is one transaction."""
-
-    async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
-        """Store a token; `False` when the job is gone or has `max_links` already."""
-
-    async def opens(self, token_hash: str) -> str | None:
-        """Return the id of the job that the token opens."""
-
-    async def count(self, job_id: str) -> int:
-        """Return how many tokens open the job."""
-
-    async def revoke(self, job_id: str) -> int:
-        """Forget every token of the job; return how many there were."""
 
 
 class ShareService:

@@ -51,6 +51,7 @@ from stenobird.ports.jobs import (
     NewJob,
     OutboxRow,
     ResumePoint,
+    ShareStore,
     UsageRow,
 )
 from stenobird.ports.keys import FoundKey, KeyRecord, KeyStore, NewKey
@@ -105,6 +106,7 @@ __all__ = [
     "OutboxRow",
     "RecognitionOptions",
     "ResumePoint",
+    "ShareStore",
     "SpeechCheckpoint",
     "SpeechRecognizer",
     "StandingStore",

@@ -281,3 +281,19 @@ class JobStore(Protocol):
 
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status, for metrics."""
+
+
+class ShareStore(Protocol):
+    """Which tokens open which job, by their SHA-256 (hex). Every method is one transaction."""
+
+    async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
+        """Store a token; `False` when the job is gone or has `max_links` already."""
+
+    async def opens(self, token_hash: str) -> str | None:
+        """Return the id of the job that the token opens."""
+
+    async def count(self, job_id: str) -> int:
+        """Return how many tokens open the job."""
+
+    async def revoke(self, job_id: str) -> int:
+        """Forget every token of the job; return how many there were."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
 
-from stenobird.ledger import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
+from stenobird.ports.billing import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
 from stenobird.storage.metering_store import SqlMeteringStore
 from stenobird.storage.schema import (
     accounts,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ledger import NewAccount, PaidCheckout
     from stenobird.ports import AccountState, NewKey
+    from stenobird.ports.billing import NewAccount, PaidCheckout
 
 MAX_ACCOUNTS_BY_EMAIL: Final = 10
 MAX_RECOVERIES_AN_HOUR: Final = 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 
-from stenobird.deliveries import DeliveryFilter, DeliveryRecord, DueDelivery
+from stenobird.ports.webhooks import DeliveryFilter, DeliveryRecord, DueDelivery
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
 
-from stenobird.ledger import LATE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
+from stenobird.ports.billing import LATE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
 from stenobird.storage.schema import accounts, audit, db_now, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.ledger import MeterState
+    from stenobird.ports.billing import MeterState
     from stenobird.storage.engine import Database
 
 LATE_MINUTES: Final = 30

@@ -193,7 +193,7 @@ usage = Table(
     # The minutes that Stripe is told of; NULL: all of them.
     Column("metered_minutes", Integer),
     # The row is its own outbox entry, so that it can't be without one: pending, unknown, sent, free,
-    # rejected (see stenobird.ledger).
+    # rejected (see stenobird.ports.billing).
     Column("meter_state", Text, nullable=False, server_default="pending"),
     Column("meter_identifier", Text),
     # Fixed, as the identifier is, at the first attempt that may have been counted.
@@ -224,7 +224,7 @@ outbox = Table(
     # When it is tried next; while a worker has it, when its lease ends.
     Column("next_attempt_at", _TIME, nullable=False),
     Column("settled_at", _TIME),
-    # pending, sending, delivered, dead (see stenobird.deliveries).
+    # pending, sending, delivered, dead (see stenobird.ports.webhooks).
     Column("state", Text, nullable=False, server_default="pending"),
     # Attempts since it was made or last replayed; `attempts` only grows.
     Column("tries", Integer, nullable=False, server_default="0"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
 
-from stenobird.deliveries import SigningSecrets
+from stenobird.ports.webhooks import SigningSecrets
 from stenobird.storage.schema import db_now, webhook_secrets
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from stenobird.deliveries import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
+    from stenobird.ports.webhooks import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
     from stenobird.webhooks.post import Answer
 
 UNFORESEEN: Final = "It could not be sent. The operator of this service finds the reason in its log."

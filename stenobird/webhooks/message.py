@@ -9,7 +9,7 @@ from stenobird.webhooks.signature import canonical, headers
 from stenobird.webhooks.standard import standard_headers
 
 if TYPE_CHECKING:
-    from stenobird.deliveries import SigningSecrets
+    from stenobird.ports.webhooks import SigningSecrets
 
 ALEFBOT_ORIGIN: Final = "alefbot"
 """Origin of the jobs whose receivers know the second dialect's signature."""

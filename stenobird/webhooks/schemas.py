@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from stenobird.deliveries import DeliveryState  # noqa: TC001  # pydantic reads it when the class is made
 from stenobird.ports import KeyMode  # noqa: TC001  # the same
+from stenobird.ports.webhooks import DeliveryState  # noqa: TC001  # pydantic reads it when the class is made
 
 if TYPE_CHECKING:
-    from stenobird.deliveries import DeliveryRecord, SigningSecrets
+    from stenobird.ports.webhooks import DeliveryRecord, SigningSecrets
 
 
 class WebhookEvent(BaseModel):

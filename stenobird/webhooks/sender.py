@@ -11,9 +11,9 @@ from stenobird.webhooks.message import ALEFBOT_ORIGIN, event_body, event_headers
 from stenobird.webhooks.post import post_event
 
 if TYPE_CHECKING:
-    from stenobird.deliveries import SecretStore
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock, KeyMode, WebhookTargets
+    from stenobird.ports.webhooks import SecretStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.deliveries import DeliveryFilter
 from stenobird.errors import DeliveryNotFound, ReadOnlyKey
+from stenobird.ports.webhooks import DeliveryFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.deliveries import (
+    from stenobird.ports import Caller, Clock
+    from stenobird.ports.webhooks import (
         DeliveryRecord,
         DeliveryState,
         DeliveryStore,
         SecretStore,
         SigningSecrets,
     )
-    from stenobird.ports import Caller, Clock
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
 """How long a rotated secret goes on signing beside the new one."""

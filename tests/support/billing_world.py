@@ -33,7 +33,7 @@ from tests.support.fake_stripe import FakeStripe, running_stripe
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from stenobird.ledger import BillingAccount
+    from stenobird.ports.billing import BillingAccount
     from stenobird.storage.engine import Database
 
 BASE = "https://stenobird.test"

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.deliveries import DeliveryRecord
     from stenobird.egress.resolver import Resolver
     from stenobird.ports import KeyMode, Mode
+    from stenobird.ports.webhooks import DeliveryRecord
     from stenobird.storage.engine import Database
     from tests.support.dns import Answer
     from tests.support.raw_server import RawRequest

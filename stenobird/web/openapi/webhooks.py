@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
+from stenobird.ports.webhooks import DELIVERY_STATES
 from stenobird.web.openapi.parts import Answer, Operation, header, json_of, path, query
 
 if TYPE_CHECKING:

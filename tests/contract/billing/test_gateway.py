@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.billing.gateway import CheckoutRequest, MeterEvent, NotDone, OutcomeUnknown, Refused
 from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
 from stenobird.errors import BillingUnavailable
+from stenobird.ports.billing import CheckoutRequest, MeterEvent, NotDone, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
     from tests.support.billing_world import StripeSandbox

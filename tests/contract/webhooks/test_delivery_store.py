@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.deliveries import DeliveryFilter
 from stenobird.ports import NewAccountRow
+from stenobird.ports.webhooks import DeliveryFilter
 from stenobird.storage.delivery_store import SqlDeliveryStore
 from tests.support.webhook_world import OWNER, webhook_world
 

@@ -19,7 +19,7 @@ from stenobird.storage.schema import accounts, usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stenobird.ledger import BillingAccount, MeterRow
+    from stenobird.ports.billing import BillingAccount, MeterRow
     from tests.support.billing_world import BillingWorld
     from tests.support.fake_stripe import Fault
 

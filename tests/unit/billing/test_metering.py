@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stenobird.billing.metering import Metering, counted_rows
 from stenobird.errors import StorageUnavailable
-from stenobird.ledger import DEDUPE_SECONDS, DoubtfulRow
+from stenobird.ports.billing import DEDUPE_SECONDS, DoubtfulRow
 from stenobird.storage.billing_store import SqlBillingStore
 from tests.support.faults import FaultyDatabase
 

@@ -11,12 +11,12 @@ import stripe
 from sqlalchemy import func, select
 
 from stenobird.errors import BillingFailed, InvalidSignature
-from stenobird.ledger import WEEK_SECONDS
+from stenobird.ports.billing import WEEK_SECONDS
 from stenobird.storage.schema import accounts, stripe_events
 from tests.support.billing_world import BASE, caller_of
 
 if TYPE_CHECKING:
-    from stenobird.ledger import BillingAccount
+    from stenobird.ports.billing import BillingAccount
     from tests.support.billing_world import BillingWorld
 
 pytestmark = pytest.mark.anyio

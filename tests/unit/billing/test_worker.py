@@ -17,7 +17,7 @@ from stenobird.storage.billing_store import SqlBillingStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.ledger import MeterState, StoredEvent
+    from stenobird.ports.billing import MeterState, StoredEvent
     from stenobird.storage.engine import Database
     from tests.support.billing_world import BillingWorld
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.deliveries import DueDelivery, SigningSecrets
     from stenobird.ports import KeyMode
+    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio

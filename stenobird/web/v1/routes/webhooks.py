@@ -12,8 +12,8 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stenobird.deliveries import DELIVERY_STATES
 from stenobird.errors import DeliveryNotFound, InvalidRequest, MissingAPIKey, NotFound
+from stenobird.ports.webhooks import DELIVERY_STATES
 from stenobird.web.alefbot.requests import endpoint
 from stenobird.web.requests import caller_of, plausible_id, services_of
 from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from stenobird.deliveries import DeliveryState, SigningSecrets
     from stenobird.ports import Caller
+    from stenobird.ports.webhooks import DeliveryState, SigningSecrets
     from stenobird.webhooks.service import WebhookService
 
 DEFAULT_PAGE: Final = 50
