@@ -1,21 +1,24 @@
 """The events of a job as clients see them: their fields, their order, and their exact bytes.
 
-The event log is the truth, and the bytes of an event are made once, here, when it is committed. Field order
-is the order of the published examples; fields that are `None` are left out.
+The event log is the truth: an event is encoded once, here, before it is committed, and every reader gets
+those bytes. Fields are in the order of the published examples; fields that are `None` are left out.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from stenobird.bodies import Body, Omittable
 from stenobird.ports import JobStatus, NewEvent
-from stenobird.transcript import Segment, Word
+from stenobird.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from stenobird.ports import EventRow, JobRecord
 
 POLL_SECONDS = 2
 """`retry_after_seconds` of a job that is under way."""
@@ -24,22 +27,29 @@ TERMINAL: frozenset[JobStatus] = frozenset({"completed", "preview_complete", "fa
 RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
 
 
-class _EventData(BaseModel):
+class EventData(BaseModel):
+    """The data of one kind of event; `event` is the name of that kind."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def committed_as(self, event: str, *, chunk_index: int | None = None) -> NewEvent:
-        return NewEvent(event, self.model_dump_json(exclude_none=True), chunk_index)
+    event: ClassVar[str]
+
+    def encode(self, *, chunk_index: int | None = None) -> NewEvent:
+        """Return the event as it is committed and sent."""
+        return NewEvent(self.event, self.model_dump_json(exclude_none=True), chunk_index)
 
 
-class Progress(BaseModel):
+class Progress(Body):
     """How much audio is accounted for. `audio_seconds_total` is absent while the length is unknown."""
 
     audio_seconds: float
-    audio_seconds_total: float | None = None
+    audio_seconds_total: Omittable[float] = None
 
 
-class StatusEvent(_EventData):
+class StatusEvent(EventData):
     """`event: status`: the job entered a stage, or moved on within one."""
+
+    event = "status"
 
     id: str
     status: JobStatus
@@ -55,7 +65,7 @@ class StatusEvent(_EventData):
     progress: Progress | None = None
 
 
-class WordData(BaseModel):
+class WordData(Body):
     """One word with its times in seconds and the model's probability for it."""
 
     start: float
@@ -64,8 +74,10 @@ class WordData(BaseModel):
     probability: float
 
 
-class TranscriptEvent(_EventData):
+class TranscriptEvent(EventData):
     """`event: transcript`: one segment of text. The texts of all chunks, joined, are the transcript."""
+
+    event = "transcript"
 
     id: str
     status: Literal["transcribing"] = "transcribing"
@@ -78,8 +90,10 @@ class TranscriptEvent(_EventData):
     words: list[WordData] | None = None
 
 
-class PreviewLockedEvent(_EventData):
+class PreviewLockedEvent(EventData):
     """`event: preview_locked`: the free part ends here."""
+
+    event = "preview_locked"
 
     id: str
     status: Literal["preview_complete"] = "preview_complete"
@@ -89,10 +103,12 @@ class PreviewLockedEvent(_EventData):
     upgrade_url: str
 
 
-class ErrorEvent(BaseModel):
+class ErrorEvent(EventData):
     """`event: error`: the error body of the job, with its id; `done` follows."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
+
+    event = "error"
 
     id: str
     status: Literal["failed"] = "failed"
@@ -100,8 +116,10 @@ class ErrorEvent(BaseModel):
     message: str
 
 
-class DoneEvent(_EventData):
+class DoneEvent(EventData):
     """`event: done`: the last event of every job."""
+
+    event = "done"
 
     id: str
     status: Literal["completed", "preview_complete", "failed", "cancelled"]
@@ -146,14 +164,10 @@ class JobEvents:
             message=message,
             source=dict(source) if source is not None else None,
             progress=progress,
-        ).committed_as("status")
+        ).encode()
 
     def transcript(self, segment: Segment, chunk_index: int, *, language: str | None) -> NewEvent:
         """Return a `transcript` event; pass `language` with the first chunk only."""
-        words = [
-            WordData(start=word.start, end=word.end, text=word.text, probability=word.probability)
-            for word in segment.words
-        ]
         return TranscriptEvent(
             id=self.job_id,
             text=segment.text,
@@ -161,18 +175,16 @@ class JobEvents:
             start=segment.start,
             end=segment.end,
             language=language,
-            words=words or None,
-        ).committed_as("transcript", chunk_index=chunk_index)
+            words=segment.words or None,
+        ).encode(chunk_index=chunk_index)
 
     def preview_locked(self) -> NewEvent:
         """Return the `preview_locked` event."""
-        return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").committed_as(
-            "preview_locked"
-        )
+        return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").encode()
 
     def error(self, body: Mapping[str, Any]) -> NewEvent:
         """Return the `error` event for a flat error body."""
-        return NewEvent("error", ErrorEvent(id=self.job_id, **body).model_dump_json())
+        return ErrorEvent(id=self.job_id, **body).encode()
 
     def done(
         self,
@@ -191,11 +203,22 @@ class JobEvents:
             error=error,
             billable_minutes=billable_minutes,
             warning=warning,
-        ).committed_as("done")
+        ).encode()
+
+
+def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
+    """Return the transcript of a job, read from its `transcript` events."""
+    segments = [read_segment(json.loads(event.data)) for event in events if event.event == "transcript"]
+    return Transcript(
+        segments=tuple(segments),
+        language=job.language,
+        duration_seconds=job.duration_seconds or 0.0,
+        title=job.source.get("title") if job.source is not None else None,
+    )
 
 
 def read_segment(data: Mapping[str, Any]) -> Segment:
-    """Return the segment that the data of a `transcript` event says."""
+    """Return the segment that the data of a `transcript` event holds."""
     words = tuple(
         Word(word["start"], word["end"], word["text"], word["probability"])
         for word in data.get("words") or ()

@@ -1,13 +1,19 @@
-"""What a client may ask of a new transcript, and how a wrong wish is refused."""
+"""The bodies about transcripts: what a client may ask of a new one, and what it gets."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from stenobird.bodies import Body, Number, Omittable, Timestamp
 from stenobird.errors import InvalidRequest
-from stenobird.ports import RecognitionOptions
+from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
+from stenobird.ports import JobStatus, Mode, RecognitionOptions
+
+if TYPE_CHECKING:
+    from stenobird.ports import JobRecord
+    from stenobird.transcript import Transcript
 
 MAX_URL_CHARS: Final = 8192
 MAX_PROMPT_CHARS: Final = 1000
@@ -111,3 +117,194 @@ def _refusal(exc: ValidationError) -> InvalidRequest:
     reason = str(problem["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     return InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name})
+
+
+class Source(Body):
+    """The audio that was found, how, and why."""
+
+    submitted_url: str
+    media_url: str
+    final_url: str
+    technique: Annotated[str, Field(examples=["feed.enclosure"])]
+    reason: str
+    kind: Literal["file", "hls"]
+    title: Omittable[str] = None
+    podcast: Omittable[str] = None
+    page_url: Omittable[str] = None
+    published: Omittable[str] = None
+    duration_seconds: Omittable[Number] = None
+    content_type: Omittable[str] = None
+    size_bytes: Omittable[int] = None
+
+
+def _describe_status(schema: dict[str, Any]) -> None:
+    # Readers ignore fields they don't know, so those of an error are not listed one by one.
+    del schema["additionalProperties"]
+    schema["example"] = {
+        "id": "tr_123",
+        "status": "queued",
+        "mode": "preview",
+        "status_url": "https://stenobird.com/v1/transcripts/tr_123",
+        "poll_url": "https://stenobird.com/v1/transcripts/tr_123",
+        "events_url": "https://stenobird.com/v1/transcripts/tr_123/events",
+        "result_url": "https://stenobird.com/v1/transcripts/tr_123/result",
+        "terminal": False,
+        "result_ready": False,
+        "retry_after_seconds": 2,
+        "stage": "validating_url",
+        "audio_url": "https://example.com/a.mp3",
+        "created_at": "2026-01-31T12:00:00.000Z",
+    }
+
+
+class TranscriptStatus(Body):
+    """A transcript as it stands. A failed one has the fields of its error body too."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_status)
+
+    id: Annotated[str, Field(examples=["tr_123"])]
+    status: JobStatus
+    mode: Mode
+    status_url: str
+    poll_url: str
+    events_url: str
+    result_url: str
+    terminal: Annotated[bool, Field(description="Whether nothing more will come.")]
+    result_ready: Annotated[bool, Field(description="Whether result_url answers with a transcript.")]
+    retry_after_seconds: Annotated[Number, Field(description="When to ask again; 0 at the end.")]
+    stage: Annotated[str, Field(examples=["resolving_feed"])]
+    audio_url: str
+    created_at: Timestamp
+    completed_at: Omittable[Timestamp] = None
+    source: Omittable[Source] = None
+    progress: Omittable[Progress] = None
+    language: Omittable[str] = None
+    billable_minutes: Omittable[int] = None
+    warning: Omittable[str] = None
+    cancel_requested: Omittable[Literal[True]] = None
+    error: Annotated[Omittable[str], Field(description="Only where status is failed: the code.")] = None
+    message: Annotated[Omittable[str], Field(description="Only where status is failed: the reason.")] = None
+
+    @classmethod
+    def of(cls, job: JobRecord) -> Self:
+        """Return the status of a job. `retry_after_seconds` is 0 once nothing more will come."""
+        links = JobEvents(job.id, job.base_url)
+        fields = {
+            "id": job.id,
+            "status": job.status,
+            "mode": job.mode,
+            "status_url": links.status_url,
+            "poll_url": links.status_url,
+            "events_url": links.events_url,
+            "result_url": links.result_url,
+            "terminal": job.terminal,
+            "result_ready": job.result_ready,
+            "retry_after_seconds": 0 if job.terminal else POLL_SECONDS,
+            "stage": job.stage,
+            "audio_url": job.audio_url,
+            "created_at": job.created_at,
+            "completed_at": job.completed_at,
+            "source": job.source,
+            "progress": _progress(job),
+            "language": job.language,
+            "billable_minutes": job.billable_minutes,
+            "warning": job.warning,
+            "cancel_requested": True if job.cancel_requested and not job.terminal else None,
+        }
+        return cls.model_validate(fields | dict(job.error or {}))
+
+
+def _progress(job: JobRecord) -> Progress | None:
+    if job.status == "queued":
+        return None
+    transcribed = job.audio_seconds
+    if job.result_ready and job.duration_seconds is not None:
+        # Silence at the end has no window whose checkpoint would count it.
+        transcribed = job.duration_seconds
+    total = round(job.duration_seconds, 3) if job.duration_seconds is not None else None
+    return Progress(audio_seconds=round(transcribed, 3), audio_seconds_total=total)
+
+
+class TranscriptList(Body):
+    """A page of an account's transcripts, newest first."""
+
+    transcripts: list[TranscriptStatus]
+    next_cursor: Annotated[str | None, Field(description="Null on the last page.")]
+
+
+class ResultWord(WordData):
+    """One word; times in seconds."""
+
+
+class ResultSegment(Body):
+    """A phrase; times in seconds."""
+
+    id: int
+    start: float
+    end: float
+    text: str
+    words: Omittable[list[ResultWord]] = None
+
+
+class TranscriptResult(Body):
+    """A finished transcript. `text` is the texts of all transcript events, joined."""
+
+    id: str
+    status: Literal["completed", "preview_complete"]
+    mode: Mode
+    text: str
+    segments: list[ResultSegment]
+    language: str | None
+    duration_seconds: float
+    source: Source | None
+    engine: str | None
+    model: str | None
+    billable_minutes: int
+    created_at: Timestamp
+    completed_at: Timestamp
+    warning: Omittable[str] = None
+
+    @classmethod
+    def of(cls, job: JobRecord, transcript: Transcript) -> Self:
+        """Return the result of a finished job. A segment's text is trimmed, the whole text is not."""
+        segments = [
+            {
+                "id": index,
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text.strip(),
+                "words": segment.words if job.options.word_timestamps else None,
+            }
+            for index, segment in enumerate(transcript.segments)
+        ]
+        return cls.model_validate(
+            {
+                "id": job.id,
+                "status": job.status,
+                "mode": job.mode,
+                "text": transcript.text,
+                "segments": segments,
+                "language": transcript.language,
+                "duration_seconds": transcript.duration_seconds,
+                "source": job.source,
+                "engine": job.engine,
+                "model": job.model,
+                "billable_minutes": job.billable_minutes or 0,
+                "created_at": job.created_at,
+                "completed_at": job.completed_at,
+                "warning": job.warning,
+            }
+        )
+
+
+class ShareLinks(Body):
+    """How many share links a transcript has."""
+
+    links: int
+
+
+class ShareLink(Body):
+    """A share link just made; its token is shown only here."""
+
+    share_url: str
+    token: str

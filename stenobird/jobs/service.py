@@ -18,9 +18,8 @@ from stenobird.errors import (
     UploadNotFound,
     WebhookRequiresAPIKey,
 )
-from stenobird.jobs.events import POLL_SECONDS, JobEvents
+from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
 from stenobird.jobs.outbox import end_messages
-from stenobird.jobs.results import build_transcript, result_body, status_body
 from stenobird.jobs.sandbox import story
 from stenobird.jobs.tail import JobTails
 from stenobird.jobs.tokens import new_token
@@ -246,14 +245,6 @@ class JobService:
             raise TranscriptNotFound
         return job
 
-    def status_body(self, job: JobRecord) -> dict[str, Any]:
-        """Return the body of POST and GET."""
-        return status_body(job)
-
-    def result_body(self, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
-        """Return the JSON result."""
-        return result_body(job, transcript)
-
     async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
         """Return the finished job with its transcript, built from its events.
 
@@ -282,7 +273,7 @@ class JobService:
             seq = page[-1].seq
         if seq < job.last_seq:
             raise TranscriptNotFound
-        return build_transcript(job, rows)
+        return read_transcript(job, rows)
 
     async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
         """Cancel a job under way and return it, or delete a finished one and return `None`.

@@ -1,4 +1,4 @@
-"""Documents over HTTP: which format a client accepts, whether it has it already, what the file is called."""
+"""Responses: JSON bodies, and documents with the format a client accepts, their ETag and their file name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from stenobird.bodies import Body
     from stenobird.formats import Format
 
 MAX_RANGES: Final = 32
@@ -32,6 +33,13 @@ _DIRECTIONS = re.compile(r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 """What turns the reading direction: with it a name could show another suffix than it has."""
 
 _Offer = TypeVar("_Offer", bound="Format")
+
+
+def json_response(body: Body, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the body as a response that nobody may cache."""
+    return Response(
+        body.encode(), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
+    )
 
 
 def field_values(request: Request, name: str) -> str:

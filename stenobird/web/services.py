@@ -50,14 +50,8 @@ class Jobs(Protocol):
     ) -> tuple[Sequence[JobRecord], str | None]:
         """Return a page of the caller's jobs, newest first, and the cursor of the next page."""
 
-    def status_body(self, job: JobRecord) -> dict[str, Any]:
-        """Return the body of `GET /v1/transcripts/{id}`."""
-
     async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
         """Return what was said. Raises `TranscriptNotReady`, `TranscriptCancelled`, or the job's error."""
-
-    def result_body(self, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
-        """Return the body of `GET /v1/transcripts/{id}/result`."""
 
     async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
         """Cancel a running job and return it, or remove a finished one and return `None`."""

@@ -22,7 +22,6 @@ from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.removal import remove_account_jobs
-from stenobird.jobs.results import status_body
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.sharing import ShareService
 from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
@@ -318,10 +317,6 @@ class MeasuredStreams:
             cancel_requested=False,
         )
 
-    def status_body(self, job: JobRecord) -> dict[str, Any]:
-        """Return the job's status."""
-        return status_body(job)
-
     def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
         """Refuse: nobody may make a job here."""
         raise NotImplementedError
@@ -347,10 +342,6 @@ class MeasuredStreams:
     async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
         """Find nothing."""
         raise TranscriptNotFound
-
-    def result_body(self, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
 
     async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
         """Find nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from stenobird.jobs.results import utc
+from stenobird.bodies import utc_text
 from stenobird.jobs.translation import SPOKEN_KEY
 from stenobird.jobs.uploaded import units_of
 
@@ -41,8 +41,8 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "job_id": job.id,
         "status": _STATES[job.status],
-        "created_at": utc(job.created_at),
-        "updated_at": utc(job.updated_at),
+        "created_at": utc_text(job.created_at),
+        "updated_at": utc_text(job.updated_at),
         "media_duration_seconds": job.duration_seconds,
         "credits_used": used,
         # What is spoken, also where the text is a translation. No model of ours tells dialects apart.
@@ -79,5 +79,5 @@ def key_item(key: KeyRecord) -> dict[str, Any]:
         "mode": key.mode,
         "last_four_chars": key.last_four_chars,
         "is_valid": key.is_valid,
-        "created_at": utc(key.created_at),
+        "created_at": utc_text(key.created_at),
     }

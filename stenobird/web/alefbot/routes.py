@@ -13,6 +13,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stenobird.bodies import utc_text
 from stenobird.errors import (
     ArtifactNotFound,
     ArtifactNotReady,
@@ -24,7 +25,6 @@ from stenobird.errors import (
     UploadSizeMismatch,
     ValidationFailed,
 )
-from stenobird.jobs.results import utc
 from stenobird.jobs.translation import TARGET_KEY
 from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
@@ -126,7 +126,7 @@ class Uploads(HTTPEndpoint):
             "upload_id": slot.id,
             "upload_url": f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
             "upload_method": "PUT",
-            "expires_at": utc(slot.expires_at),
+            "expires_at": utc_text(slot.expires_at),
         }
         return JSONResponse(body, 201, _NO_STORE)
 

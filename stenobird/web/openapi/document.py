@@ -11,7 +11,7 @@ from stenobird import __version__
 from stenobird.accounts.schemas import CreatedKeyView, CreateKey, KeyView
 from stenobird.billing.schemas import BillingView, CapWish, EmailWish
 from stenobird.jobs import events
-from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs import schemas as jobs
 from stenobird.web.alefbot import operations as alefbot
 from stenobird.web.openapi import schemas as flat
 from stenobird.web.openapi.examples import examples
@@ -43,12 +43,12 @@ Without an API key a transcript is a free preview of 15 seconds.
 """
 
 _FLAT_MODELS: Final[tuple[type[BaseModel], ...]] = (
-    CreateTranscript,
-    flat.TranscriptStatus,
-    flat.TranscriptList,
-    flat.TranscriptResult,
-    flat.ShareLinks,
-    flat.ShareLink,
+    jobs.CreateTranscript,
+    jobs.TranscriptStatus,
+    jobs.TranscriptList,
+    jobs.TranscriptResult,
+    jobs.ShareLinks,
+    jobs.ShareLink,
     flat.FlatError,
     events.StatusEvent,
     events.TranscriptEvent,
@@ -186,9 +186,9 @@ def _schemas(models: Sequence[type[BaseModel]], *, prefix: str = "") -> dict[str
     missing = names - definitions.keys()
     # Two models of one name get other names, and references would lead nowhere.
     assert not missing, f"two models are called {missing}"
-    if CreateTranscript in models:
+    if jobs.CreateTranscript in models:
         one_of_them = [{"required": ["audio_url"]}, {"required": ["upload_id"]}]
-        definitions[CreateTranscript.__name__]["anyOf"] = one_of_them
+        definitions[jobs.CreateTranscript.__name__]["anyOf"] = one_of_them
     return {f"{prefix}{name}": schema for name, schema in sorted(definitions.items())}
 
 

@@ -18,6 +18,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs.pipeline import RunOptions, billable_minutes
 from stenobird.jobs.run import JobRun
+from stenobird.jobs.schemas import TranscriptResult
 from stenobird.ports import SAMPLE_RATE
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, Killed
@@ -299,7 +300,7 @@ async def test_a_warning_about_truncated_audio_reaches_done_and_result(world: Jo
     await world.run_next()
     assert last(await world.events(job.id))["warning"] == "The audio broke off."
     record, transcript = await world.service.result(job.id, world.payer)
-    assert world.service.result_body(record, transcript)["warning"] == "The audio broke off."
+    assert json.loads(TranscriptResult.of(record, transcript).encode())["warning"] == "The audio broke off."
 
 
 # --- dying and resuming -------------------------------------------------------------------------------------

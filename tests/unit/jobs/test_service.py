@@ -26,7 +26,7 @@ from stenobird.errors import (
     WebhookTargetForbidden,
 )
 from stenobird.jobs.checks import RequestChecks
-from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs.schemas import CreateTranscript, TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.ports import Caller
 from stenobird.testing import FakeClock, spoken
@@ -51,7 +51,7 @@ FREE = Caller("acct_1", "key_4", "live", "full_access", "free")
 
 async def test_the_body_has_the_published_fields_in_their_order(world: JobWorld) -> None:
     job = await world.post()
-    body = world.service.status_body(job)
+    body = json.loads(TranscriptStatus.of(job).encode())
     link = f"{BASE}/v1/transcripts/{job.id}"
     assert list(body.items())[:10] == [
         ("id", job.id),
@@ -201,7 +201,7 @@ async def test_the_result_agrees_with_the_stream(world: JobWorld) -> None:
     assert early.value.retry_after_seconds == 2
     await world.run_next()
     record, transcript = await world.service.result(job.id, world.payer)
-    body = world.service.result_body(record, transcript)
+    body = json.loads(TranscriptResult.of(record, transcript).encode())
     assert list(body) == [
         "id",
         "status",
@@ -229,7 +229,7 @@ async def test_the_result_agrees_with_the_stream(world: JobWorld) -> None:
     }
     assert body["source"]["media_url"] == URL
     assert (body["duration_seconds"], body["billable_minutes"]) == (3.0, 1)
-    status = world.service.status_body(record)
+    status = json.loads(TranscriptStatus.of(record).encode())
     assert (status["terminal"], status["result_ready"], status["retry_after_seconds"]) == (True, True, 0)
     assert status["progress"] == {"audio_seconds": 3.0, "audio_seconds_total": 3.0}
 
@@ -242,7 +242,7 @@ async def test_a_failed_job_answers_alike_in_stream_status_and_result(world: Job
     with pytest.raises(Exception, match="No audio was found") as refused:
         await world.service.result(job.id, world.payer)
     assert (refused.value.http_status, refused.value.body()) == (422, expected)  # type: ignore[attr-defined]
-    status = world.service.status_body(await world.job(job.id))
+    status = json.loads(TranscriptStatus.of(await world.job(job.id)).encode())
     assert {key: status[key] for key in expected} == expected
     error = json.loads((await world.events(job.id))[-2].data)
     assert {key: error[key] for key in expected} == expected

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stenobird.errors import TranslationFailed, TranslationUnavailable
-from stenobird.jobs.events import JobEvents
-from stenobird.jobs.results import build_transcript
+from stenobird.jobs.events import JobEvents, read_transcript
 from stenobird.jobs.run import JobRun
 from stenobird.jobs.sandbox import story
 from stenobird.jobs.service import new_job_id
@@ -120,7 +119,7 @@ async def test_the_language_is_that_of_the_text_and_the_spoken_one_is_kept(world
     job = await run(world, HEBREW, language="fr")
 
     assert (job.language, job.extra[SPOKEN_KEY]) == ("he", "fr")
-    assert build_transcript(job, await world.events(job.id)).language == "he"
+    assert read_transcript(job, await world.events(job.id)).language == "he"
 
 
 async def test_a_window_is_one_request(world: JobWorld, translator: FakeTranslator) -> None:

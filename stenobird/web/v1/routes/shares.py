@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.endpoints import HTTPEndpoint
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stenobird.errors import NotFound
+from stenobird.jobs.schemas import ShareLink, ShareLinks
+from stenobird.web.representations import json_response
 from stenobird.web.requests import base_url_of, caller_of, services_of, transcript_id
 
 if TYPE_CHECKING:
@@ -31,14 +33,14 @@ class Share(HTTPEndpoint):
     async def get(self, request: Request) -> Response:
         """Say how many links there are."""
         links = await _shares(request).count(transcript_id(request), await caller_of(request))
-        return JSONResponse({"links": links}, headers=_NO_STORE)
+        return json_response(ShareLinks(links=links))
 
     async def post(self, request: Request) -> Response:
         """Make a link: 201, the page's address, and the token for `?share=` on status, events and result."""
         job_id = transcript_id(request)
         token = await _shares(request).create(job_id, await caller_of(request))
         url = f"{base_url_of(request)}/t/{job_id}?share={token}"
-        return JSONResponse({"share_url": url, "token": token}, 201, _NO_STORE)
+        return json_response(ShareLink(share_url=url, token=token), 201)
 
     async def delete(self, request: Request) -> Response:
         """Revoke every link of the transcript, whether there were any or not: 204."""

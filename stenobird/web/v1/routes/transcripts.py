@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.endpoints import HTTPEndpoint
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stenobird.errors import InvalidRequest
 from stenobird.formats import FORMATS
-from stenobird.jobs.schemas import CreateTranscript
+from stenobird.jobs.schemas import CreateTranscript, TranscriptList, TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import new_job_id
 from stenobird.web.idempotency import limited_once
-from stenobird.web.representations import accepted, attachment, field_values, revalidated
+from stenobird.web.representations import accepted, attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
     base_url_of,
     caller_of,
@@ -65,8 +64,8 @@ class Transcripts(HTTPEndpoint):
             job = await services.jobs.create(
                 wish, caller=caller, base_url=base_url_of(request), job_id=job_id
             )
-            body = services.jobs.status_body(job)
-            return JSONResponse(body, 202, {**_NO_STORE, "Location": body["status_url"]})
+            body = TranscriptStatus.of(job)
+            return json_response(body, 202, {"Location": body.status_url})
 
         return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
 
@@ -76,8 +75,8 @@ class Transcripts(HTTPEndpoint):
         jobs = services_of(request).jobs
         limit = _page_size(request.query_params.get("limit"))
         page, cursor = await jobs.list(caller, request.query_params.get("cursor") or None, limit)
-        body = {"transcripts": [jobs.status_body(job) for job in page], "next_cursor": cursor}
-        return JSONResponse(body, headers=_NO_STORE)
+        transcripts = [TranscriptStatus.of(job) for job in page]
+        return json_response(TranscriptList(transcripts=transcripts, next_cursor=cursor))
 
 
 class OneTranscript(HTTPEndpoint):
@@ -87,7 +86,7 @@ class OneTranscript(HTTPEndpoint):
         """Answer with the status; 304 where the client has it already."""
         jobs = services_of(request).jobs
         job = await jobs.get(transcript_id(request), await reader_of(request))
-        return revalidated(request, _encode(jobs.status_body(job)), "application/json")
+        return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
 
     async def delete(self, request: Request) -> Response:
         """Cancel a transcript under way (202, its status), or remove a finished one (204).
@@ -98,7 +97,7 @@ class OneTranscript(HTTPEndpoint):
         job = await jobs.cancel_or_delete(transcript_id(request), await caller_of(request))
         if job is None:
             return Response(status_code=204, headers=_NO_STORE)
-        return JSONResponse(jobs.status_body(job), 202, _NO_STORE)
+        return json_response(TranscriptStatus.of(job), 202)
 
 
 class Events(HTTPEndpoint):
@@ -135,16 +134,12 @@ class Result(HTTPEndpoint):
         job, transcript = await jobs.result(transcript_id(request), caller)
         # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
         if wanted.name == "json":
-            document = await asyncio.to_thread(lambda: _encode(jobs.result_body(job, transcript)))
+            document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
             return revalidated(request, document, wanted.media_type)
         document = await asyncio.to_thread(wanted.encode, transcript)
         response = revalidated(request, document, wanted.media_type)
         response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
         return response
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _last_event_id(request: Request) -> int:
