@@ -1,22 +1,22 @@
 """Every error that Stenobird raises on purpose: one tree, stable codes, messages that state the remedy.
 
-Both JSON dialects render from this tree; nothing else decides a code or a status.
+All dialects render their error bodies from this tree. Only the AlefBot dialect overrides some codes.
 
     StenobirdError
-    ├── RequestError                     the request can't be served as it stands; known at once
+    ├── RequestError                     the request can't be served; detected before any work starts
     │   ├── InvalidRequest               400 invalid_request
-    │   ├── ValidationFailed             422 validation_error (the second dialect's)
+    │   ├── ValidationFailed             422 validation_error (AlefBot dialect)
     │   ├── InvalidURL                   400 invalid_url
     │   ├── MissingAPIKey                401 missing_api_key
     │   ├── InvalidAPIKey                401 invalid_api_key
-    │   │   ├── InvalidAPIKeyMode        401 invalid_api_key (the second dialect has a code of its own)
-    │   │   └── InvalidAPIKeyUser        401 invalid_api_key (the second dialect has a code of its own)
+    │   │   ├── InvalidAPIKeyMode        401 invalid_api_key (AlefBot: invalid_api_key_mode)
+    │   │   └── InvalidAPIKeyUser        401 invalid_api_key (AlefBot: invalid_api_key_user)
     │   ├── WebhookRequiresAPIKey        401 webhook_requires_api_key
     │   ├── BillingFailed                402 billing_failed
     │   ├── InsufficientCredits          402 insufficient_credits
     │   ├── ReadOnlyKey                  403 scope_violation_read_only
     │   ├── LiveKeyRequired              403 live_key_required
-    │   ├── PlanDowngraded               403 plan_downgraded_api_revoked (the second dialect's)
+    │   ├── PlanDowngraded               403 plan_downgraded_api_revoked (AlefBot dialect)
     │   ├── TranscriptNotFound           404 transcript_not_found
     │   ├── KeyNotFound                  404 key_not_found
     │   ├── DeliveryNotFound             404 delivery_not_found

@@ -1,4 +1,4 @@
-"""The vocabulary of finding audio: what was asked for, what was considered, and what was chosen."""
+"""Results of discovery: candidates, the verdict of each rung, and the chosen audio source."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Stage = Literal[
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-"""What JSON can escape, but neither UTF-8 nor PostgreSQL carries: NUL and half a surrogate pair."""
+"""NUL and lone surrogates: JSON can escape them, but UTF-8 and PostgreSQL cannot carry them."""
 
 
 class _Storable:
-    """Texts of pages and feeds, in which what can't be stored or sent has become U+FFFD."""
+    """Replaces characters that can't be stored or sent with U+FFFD, in texts from pages and feeds."""
 
     __slots__ = ()
 
@@ -40,10 +40,10 @@ class _Storable:
 
 @dataclass(frozen=True, slots=True)
 class Candidate(_Storable):
-    """A URL that might be the audio, how it was found, and what became of it.
+    """A URL that might be the audio, how it was found, and why it was rejected.
 
     `score` is on the scale of the page rung (threshold 40); rungs that do not score leave it `None`.
-    `rejected` says why it was not chosen, in words for the person who posted the link.
+    `rejected` is the reason, worded for the person who posted the link.
     """
 
     url: str
@@ -55,7 +55,7 @@ class Candidate(_Storable):
 
 @dataclass(frozen=True, slots=True)
 class Verdict(_Storable):
-    """What one rung of the ladder found: `outcome` and a sentence that explains it."""
+    """The outcome of one rung of the ladder, with a sentence that explains it."""
 
     stage: Stage
     outcome: Literal["found", "passed", "failed"]
@@ -65,7 +65,7 @@ class Verdict(_Storable):
 
 @dataclass(frozen=True, slots=True)
 class AudioSource(_Storable):
-    """The audio that was chosen, how, and why.
+    """The chosen audio, how it was found, and why it was chosen.
 
     `media_url` is the address as discovered, `final_url` the one after redirects; `submitted_url` is what the
     client posted. `technique` names the rung and the pattern, e.g. `direct`, `feed.enclosure`,
@@ -91,7 +91,7 @@ class AudioSource(_Storable):
     candidates: tuple[Candidate, ...] = field(default=())
 
     def public(self) -> dict[str, Any]:
-        """Return what clients may see: all but the request headers and what is `None`."""
+        """Return the public fields: all but the request headers, without those that are `None`."""
         row: dict[str, Any] = {
             "submitted_url": self.submitted_url,
             "media_url": self.media_url,

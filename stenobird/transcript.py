@@ -1,4 +1,4 @@
-"""The vocabulary of a transcript: words, segments, and the whole text, as pure values."""
+"""A transcript: words, segments and the whole text, as immutable values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A phrase as the model bounded it.
+    """A segment of the transcript.
 
-    `start` and `end` are seconds from the start of the audio. `text` is what joins: it keeps the leading
-    space that the model wrote, except in the first segment of a transcript, so that `"".join` of all texts
-    is the transcript's text. `words` is empty unless word timestamps were asked for.
+    `start` and `end` are seconds from the start of the audio. `text` keeps the leading space that the model
+    wrote, except in the first segment, so that `"".join` of all texts is the transcript's text. `words` is
+    empty unless word timestamps were requested.
     """
 
     start: float
@@ -35,7 +35,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Everything said, in order. `language` is an ISO 639-1 code; `duration_seconds` is the audio heard."""
+    """All segments in order. `language` is an ISO 639-1 code; `duration_seconds` is the decoded audio."""
 
     segments: tuple[Segment, ...]
     language: str | None

@@ -1,7 +1,7 @@
-"""What a finished transcript can be turned into: one pure function a format, and a registry by name.
+"""Output formats of a transcript: one pure function per format, and a registry by name.
 
-Every renderer takes a `Transcript` and returns a `str`, or `bytes` where the format is binary. None of them
-reads the clock, the disk or a setting, so the same transcript gives the same document everywhere.
+Every renderer takes a `Transcript` and returns `str`, or `bytes` for a binary format. Renderers read no
+clock, disk or setting, so the same transcript gives the same document everywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FormatName: TypeAlias = Literal["json", "txt", "srt", "vtt", "docx"]
 class Format:
     """One output format: its name is also the file suffix.
 
-    `accepts` are the media types that select it in an `Accept` header; `media_type` is what it is sent as.
+    `accepts` are the media types that select it in an `Accept` header; `media_type` is its `Content-Type`.
     """
 
     name: FormatName
@@ -37,7 +37,7 @@ class Format:
     render: Callable[[Transcript], str | bytes]
 
     def encode(self, transcript: Transcript) -> bytes:
-        """Return the document as the bytes that go into a file or a response."""
+        """Return the document as bytes, for a file or a response."""
         document = self.render(transcript)
         return document.encode() if isinstance(document, str) else document
 

@@ -1,10 +1,9 @@
 # ruff: noqa: RUF001  # the punctuation of other scripts is the point
-"""Cuts a transcript into subtitle cues that a person can read: two lines of 42 columns, seven seconds.
+"""Cuts a transcript into readable subtitle cues: at most two lines of 42 columns and seven seconds.
 
-The limits are those of the usual style guides for timed text (42 characters a line, two lines, seven seconds
-at most). A segment that fits becomes one cue, with the times the model gave it. A longer one is cut where
-sentences and clauses end, at times taken from its words; where there are none, time is shared out by the
-width of the text.
+The limits are those of the usual style guides for timed text. A segment that fits becomes one cue with the
+segment's times. A longer one is cut at the ends of sentences and clauses, at the times of its words; without
+words, time is divided by the width of the text.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A piece of text that stays on one line; `glued` means that no space stands before it."""
+    """A piece of text that stays on one line; `glued` means that no space precedes it."""
 
     text: str
     columns: int
@@ -55,9 +54,9 @@ class _Token:
 def cues(transcript: Transcript) -> Iterator[Cue]:
     """Yield the transcript's cues in order.
 
-    Times never overlap or run backwards, whatever the segments say: a cue starts no earlier than the one
-    before it ended, and lasts at least a millisecond. No text is lost; runs of white space become one space
-    and control characters, which no subtitle format can carry, go.
+    Times never overlap or run backwards, even if those of the segments do: a cue starts no earlier than the
+    previous one ended and lasts at least a millisecond. No text is lost; runs of white space become one
+    space, and control characters, which no subtitle format can carry, are removed.
     """
     earliest_ms = 0
     for segment in transcript.segments:
@@ -70,7 +69,7 @@ def cues(transcript: Transcript) -> Iterator[Cue]:
 
 
 def clean(text: str) -> str:
-    """Return the text on one line: white space runs as one space, control characters removed."""
+    """Return the text on one line: white space collapsed, control characters removed."""
     return " ".join("".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc").split())
 
 
@@ -83,7 +82,7 @@ def columns(text: str) -> int:
 
 
 def ends_sentence(text: str) -> bool:
-    """Whether the text ends with the end of a sentence, in any script that Whisper writes."""
+    """Return whether the text ends a sentence, in any script that Whisper writes."""
     return _SENTENCE_END.search(text.rstrip()[-16:]) is not None
 
 
@@ -113,7 +112,7 @@ def _timed_tokens(words: Sequence[Word]) -> Iterator[_Token]:
 
 
 def _pieces(text: str) -> list[tuple[str, bool]]:
-    """Split clean text into what may stand on one line, each with whether it is glued to the one before."""
+    """Split clean text into pieces that fit on one line, each with whether it is glued to its predecessor."""
     pieces: list[tuple[str, bool]] = []
     for word in text.split():
         glued = False
@@ -146,7 +145,7 @@ def _slices(word: str) -> Iterator[str]:
 
 
 def _spread(pieces: Sequence[tuple[str, bool]], start: float, end: float) -> Iterator[_Token]:
-    """Share the time from `start` to `end` out over the pieces, by their width."""
+    """Divide the time from `start` to `end` among the pieces in proportion to their width."""
     widths = [max(1, columns(text)) for text, _ in pieces]
     total = sum(widths)
     seconds = max(0.0, end - start)
@@ -176,7 +175,7 @@ class _Widths:
         """Whether tokens `first` to `last` (exclusive) fit on two lines."""
         if last - first == 1 or self.of(first, last) <= LINE_COLUMNS:
             return True
-        # The first line takes as many tokens as it can; the rest must fit on the second.
+        # The first line takes as many tokens as fit; the rest must fit on the second.
         limit = LINE_COLUMNS + self._ends[first] + self._gaps[first]
         middle = max(first + 1, bisect_right(self._ends, limit, first, last) - 1)
         return self.of(middle, last) <= LINE_COLUMNS or last - middle == 1

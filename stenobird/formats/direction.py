@@ -1,4 +1,4 @@
-"""Which way text is set: by its own letters, and where those mislead, by the language that was spoken."""
+"""The direction of text: by its characters, and where those are misleading, by the spoken language."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TAGS: Final = {
     "ur": "ur-PK",
     "yi": "yi-001",
 }
-"""Languages of right-to-left scripts that Whisper knows, as word processors call them."""
+"""Right-to-left languages that Whisper knows, and their tags in word processors."""
 
 
 def speaks_right_to_left(language: str | None) -> bool:
-    """Whether the language (ISO 639-1) is written from right to left."""
+    """Return whether the language (ISO 639-1) is written from right to left."""
     return language in _TAGS
 
 
@@ -33,10 +33,11 @@ def tag_of(language: str | None) -> str | None:
 
 
 def is_right_to_left(text: str, language: str | None = None) -> bool:
-    """Whether a paragraph is set from right to left.
+    """Return whether a paragraph is set from right to left.
 
-    By itself it is if its first strong character is (Unicode bidi rule P2). In a right-to-left language it is
-    also if any character is, since a sentence may begin with a foreign name, or if none is strong.
+    It is if its first strong character is right-to-left (Unicode bidi rule P2). In a right-to-left language
+    it also is if any character is right-to-left, since a sentence may start with a foreign name, or if no
+    character is strong.
     """
     directions = [kind != "L" for char in text if (kind := unicodedata.bidirectional(char)) in _STRONG]
     if speaks_right_to_left(language):
@@ -45,10 +46,10 @@ def is_right_to_left(text: str, language: str | None = None) -> bool:
 
 
 def marked(line: str, language: str | None) -> str:
-    """Return a line of plain text that shows the way `is_right_to_left` says in whatever obeys rule P2.
+    """Return the line with a right-to-left mark if software that follows rule P2 would misjudge it.
 
-    Players and browsers go by the first strong character of a line: where that is a Latin name or there is
-    none, an invisible mark before it says what the line is.
+    Players and browsers use the first strong character of a line. If that is left-to-right, or there is none,
+    an invisible mark at the start sets the direction.
     """
     if is_right_to_left(line, language) and not is_right_to_left(line):
         return RIGHT_TO_LEFT_MARK + line

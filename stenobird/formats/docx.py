@@ -1,4 +1,4 @@
-"""A Word document that one could send to someone: title, facts, paragraphs by pause with their times."""
+"""The transcript as a Word document: title, facts, and paragraphs with their times."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FIXED_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def docx(transcript: Transcript) -> bytes:
-    """Return the document. Paragraphs in right-to-left scripts are marked so that Word sets them that way.
+    """Return the document; paragraphs in right-to-left scripts are marked as such.
 
-    The dates in it are fixed, since a transcript has none: the same transcript is the same bytes.
+    Dates in the file are fixed, so the same transcript gives the same bytes.
     """
     # python-docx and lxml take 0.2 s to load, and few processes ever write a document.
     from docx import Document  # noqa: PLC0415
@@ -54,7 +54,7 @@ def docx(transcript: Transcript) -> bytes:
 
 
 def _undated(archive: io.BytesIO) -> bytes:
-    """Return the archive with fixed dates: python-docx notes when it was written, in steps of two seconds."""
+    """Return the archive with fixed dates, because python-docx stores the time of writing."""
     undated = io.BytesIO()
     with zipfile.ZipFile(archive) as dated, zipfile.ZipFile(undated, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in dated.infolist():
@@ -72,7 +72,7 @@ def _write(paragraph: Paragraph, text: str, language: str | None) -> None:
 
 
 def _turn(paragraph: Paragraph) -> None:
-    """Set the paragraph from right to left, and so against the right margin."""
+    """Set the paragraph from right to left, aligned to the right margin."""
     from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
 
     paragraph._p.get_or_add_pPr().insert_element_before(  # noqa: SLF001  # python-docx has no bidi property
@@ -82,7 +82,7 @@ def _turn(paragraph: Paragraph) -> None:
 
 
 def _mark(run: Run, language: str | None) -> None:
-    """Say that the run is of a right-to-left script, and of which language, for spelling and fonts."""
+    """Mark the run as right-to-left text in a language, for spelling and fonts."""
     from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
     from docx.oxml.ns import qn  # noqa: PLC0415
 
@@ -96,7 +96,7 @@ def _mark(run: Run, language: str | None) -> None:
 
 
 def _printable(text: str) -> str:
-    """Drop what XML 1.0 cannot carry."""
+    """Remove characters that XML 1.0 cannot carry."""
     return "".join(
         c
         for c in text

@@ -1,4 +1,4 @@
-"""Plain text in paragraphs, and JSON: the transcript for reading and for programs."""
+"""The transcript as plain text in paragraphs, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from stenobird.transcript import Segment, Transcript
 
 PARAGRAPH_PAUSE_SECONDS = 2.0
-"""A silence this long starts a paragraph."""
+"""A pause of at least this length starts a paragraph."""
 
 PARAGRAPH_COLUMNS = 600
-"""A paragraph that has grown this long ends with its sentence."""
+"""A paragraph of at least this width ends at the end of its sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Segments that belong together; `start` and `end` are seconds, `text` is one line."""
+    """Consecutive segments; `start` and `end` are seconds, `text` is one line."""
 
     start: float
     end: float
@@ -30,9 +30,9 @@ class Paragraph:
 
 
 def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
-    """Yield the text in paragraphs: a new one after a pause, or once a sentence has made it long.
+    """Yield paragraphs: a new one starts after a pause, or after a sentence once the paragraph is long.
 
-    Text without punctuation, which some engines write, is parted at twice the length.
+    Text without punctuation, which some engines produce, is split at twice that length.
     """
     current: list[Segment] = []
     width = 0
@@ -57,13 +57,13 @@ def _paragraph(segments: list[Segment]) -> Paragraph:
 
 
 def txt(transcript: Transcript) -> str:
-    """Return paragraphs with an empty line between them; empty where nothing was said."""
+    """Return paragraphs separated by empty lines; empty if there was no speech."""
     text = "\n\n".join(paragraph.text for paragraph in paragraphs(transcript))
     return f"{text}\n" if text else ""
 
 
 def json(transcript: Transcript) -> str:
-    """Return the transcript alone as a JSON object: `text`, `language`, `duration_seconds`, `segments`."""
+    """Return the transcript as a JSON object: `text`, `language`, `duration_seconds`, `segments`."""
     document: dict[str, Any] = {
         "text": transcript.text,
         "language": transcript.language,

@@ -15,9 +15,9 @@ _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def srt(transcript: Transcript) -> str:
-    """Return SubRip: counted cues, comma before the milliseconds, LF; empty where nothing was said.
+    """Return SubRip: numbered cues, a comma before the milliseconds, LF; empty if there was no speech.
 
-    SubRip has no escapes, so an arrow in the text, which players take for a timing line, becomes "→".
+    SubRip has no escapes, so "-->" in the text, which players would read as a timing line, becomes "→".
     """
     return "".join(
         f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
@@ -27,7 +27,7 @@ def srt(transcript: Transcript) -> str:
 
 
 def vtt(transcript: Transcript) -> str:
-    """Return WebVTT (W3C): header, counted cues; `&`, `<`, `>` escaped, so that no text is markup."""
+    """Return WebVTT (W3C): a header and numbered cues; `&`, `<` and `>` are escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{number}\n{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}\n"
         f"{_text(cue, transcript).translate(_VTT_ESCAPES)}\n\n"

@@ -1,1 +1,1 @@
-"""Hints that something was committed: inside one process, or between several."""
+"""Wake-ups: hints that something was committed, within one process or between several."""

@@ -1,4 +1,4 @@
-"""Wake-ups inside one process, on asyncio events. Loses none."""
+"""Wake-ups within one process, on asyncio events. None is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LocalWakeups:
-    """`ports.Wakeups` within one event loop. A notification leaves a flag, so nothing queues up."""
+    """`ports.Wakeups` within one event loop. A notification sets a flag, so nothing queues up."""
 
     def __init__(self) -> None:
         self._job = asyncio.Event()
@@ -27,7 +27,7 @@ class LocalWakeups:
             watch.notify()
 
     async def notify_all(self) -> None:
-        """Wake everybody: something may have been missed."""
+        """Wake all waiters, because a notification may have been missed."""
         self._job.set()
         for watches in self._watches.values():
             for watch in watches:
@@ -53,13 +53,13 @@ class LocalWakeups:
 
 
 class LocalWatch:
-    """One listener's flag."""
+    """The flag of one listener."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Raise the flag."""
+        """Set the flag."""
         self._event.set()
 
     async def wait(self, timeout_seconds: float) -> bool:

@@ -1,8 +1,8 @@
 """Wake-ups between processes, over one Redis or Valkey pub/sub channel.
 
-Every process hears every notification and passes it to its own listeners, so that watching a job needs no
-round trip and can't begin too late. Redis carries no truth: while it is away, notifications stay inside the
-process, the others poll, and when it comes back everybody looks once.
+Every process receives every notification and passes it to its own listeners, so watching a job needs no round
+trip and cannot start too late. Redis carries no truth: while it is unavailable, notifications stay within the
+process and other processes poll; when it is back, all listeners check once.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "stenobird:wakeups"
 ANSWER_SECONDS: Final = 2.0
-"""A server that takes longer to answer counts as away."""
+"""A server that takes longer to answer counts as unavailable."""
 LISTEN_SECONDS: Final = 10.0
-"""Silence after which the connection is checked; twice as much, and it is given up."""
+"""Silence after which the connection is checked with a ping; after twice as long it is closed."""
 RECONNECT_SECONDS: Final = 1.0
 _NEW_JOB: Final = "job"
 
@@ -44,8 +44,8 @@ async def open_redis_wakeups(
 ) -> AsyncIterator[RedisWakeups]:
     """Connect to the server at a `redis://`, `rediss://` or `unix://` URL; listen while the context lasts.
 
-    A server that is away is no failure: it is tried again every second. Raises `ConfigurationError` for a
-    URL that can't be one.
+    An unavailable server is not an error: the connection is retried every second. Raises
+    `ConfigurationError` for an invalid URL.
     """
     try:
         client = Redis.from_url(
@@ -53,7 +53,7 @@ async def open_redis_wakeups(
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             decode_responses=True,
-            # The listener reconnects in its own time; a publisher must not wait for it.
+            # The listener reconnects by itself; a publisher must not wait for that.
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as exc:
@@ -77,7 +77,7 @@ async def open_redis_wakeups(
 
 
 class RedisWakeups:
-    """`ports.Wakeups` over Redis. Made by `open_redis_wakeups`, which owns its client and its listener."""
+    """`ports.Wakeups` over Redis, opened by `open_redis_wakeups`, which owns its client and listener."""
 
     def __init__(self, client: Redis, clock: Clock, listen_seconds: float = LISTEN_SECONDS) -> None:
         self.tried = asyncio.Event()
@@ -90,7 +90,7 @@ class RedisWakeups:
 
     @property
     def connected(self) -> bool:
-        """Whether notifications reach other processes now."""
+        """Whether notifications currently reach other processes."""
         return self._listening
 
     async def notify_job(self) -> None:
@@ -110,13 +110,13 @@ class RedisWakeups:
         return self._local.watch(job_id)
 
     async def listen(self) -> None:
-        """Pass on what is published until cancelled, through any number of lost connections."""
+        """Pass published notifications on until cancelled; reconnect whenever the connection is lost."""
         while True:
             try:
                 await self._listen_once()
-            except Exception as exc:  # noqa: BLE001  # nothing that is published may end the service
+            except Exception as exc:  # noqa: BLE001  # no published message may end the service
                 if self._listening or not self.tried.is_set():
-                    _log.warning("redis_away", reason=str(exc) or type(exc).__name__)
+                    _log.warning("redis_unavailable", reason=str(exc) or type(exc).__name__)
                 self._listening = False
                 self.tried.set()
             await self._clock.sleep(RECONNECT_SECONDS)
@@ -129,8 +129,8 @@ class RedisWakeups:
                 message = await channel.get_message(timeout=self._listen_seconds)
                 if message is None:
                     if asked:
-                        # The kernel would go on sending into a dead connection for a quarter of an hour.
-                        raise TimeoutError("it does not answer")
+                        # The kernel would keep a dead connection open for a quarter of an hour.
+                        raise TimeoutError("no answer to a ping")
                     asked = True
                     await channel.ping()
                     continue
@@ -138,7 +138,7 @@ class RedisWakeups:
                 if message["type"] == "subscribe":
                     self._listening = True
                     self.tried.set()
-                    # What was published meanwhile is lost, so everybody looks.
+                    # Notifications published meanwhile are lost, so all listeners check.
                     await self._local.notify_all()
                 elif message["type"] == "message":
                     await self._pass_on(message["data"])
@@ -157,6 +157,6 @@ class RedisWakeups:
             except (RedisError, OSError, TimeoutError) as exc:
                 _log.warning("redis_publish_failed", reason=str(exc) or type(exc).__name__)
             else:
-                # It comes back through the listener.
+                # The notification comes back through the listener.
                 return
         await self._pass_on(message)

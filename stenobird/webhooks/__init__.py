@@ -1,1 +1,1 @@
-"""Messages to addresses that clients chose: checked, signed, sent through egress."""
+"""Webhooks: events sent to URLs that clients chose, checked, signed and sent through egress."""

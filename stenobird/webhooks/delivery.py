@@ -1,7 +1,7 @@
-"""Sends what the outbox holds for the receivers of finished jobs: at least once, under a stable id.
+"""Delivers the outbox's webhook events at least once, under a stable event id.
 
-An attempt is committed before its POST and its outcome after the answer. A process that dies in between
-leaves a lease, and the event is sent again, with the same `event_id`, when that ends.
+An attempt is committed before its POST, and its outcome after the answer. If the process dies in between, the
+event is sent again with the same `event_id` when its lease ends.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from stenobird.ports.webhooks import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
     from stenobird.webhooks.post import Answer
 
-UNFORESEEN: Final = "It could not be sent. The operator of this service finds the reason in its log."
-DISABLED: Final = (
-    "The receiver answered 410: nothing is sent to this URL any more. A replay enables it again."
+UNEXPECTED_ERROR: Final = (
+    "The event could not be sent. The operator of this service finds the reason in its log."
 )
+DISABLED: Final = "The receiver answered 410, so this URL receives no more events until a replay enables it."
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOptions:
-    """At most `at_once` POSTs run beside each other, `per_account` of them for one account.
+    """At most `at_once` POSTs run concurrently, `per_account` of them for one account.
 
-    So it takes eight accounts whose receivers don't answer to hold the others up, and then for ten seconds.
-    The lease outlasts an attempt with its two commits. A poll that finds nothing costs one look at an index.
+    It takes eight accounts with unresponsive receivers to delay the others, and then for at most ten seconds.
+    The lease is longer than an attempt with its two commits. An idle poll costs one index lookup.
     """
 
     at_once: int = 32
@@ -50,7 +50,7 @@ class DeliveryOptions:
 
 
 class WebhookDeliverer:
-    """Works the outbox off while `run` runs. Several may, in one process or many: rows are leased."""
+    """Delivers due events while `run` runs. Rows are leased, so several deliverers may run at once."""
 
     def __init__(
         self,
@@ -72,19 +72,19 @@ class WebhookDeliverer:
         self._freed = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled. An unreachable database is waited for, and said in the log.
+        """Deliver until cancelled; log and wait while the database is unreachable.
 
-        Places are filled as they become free, so that nobody waits for another account's slow receiver.
+        A free slot is filled at once, so that no account waits for another account's slow receiver.
         """
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
                     taken = await self._take()
                 except StorageUnavailable as error:
-                    _log.warning("webhooks wait for the database", reason=error.message)
+                    _log.warning("webhooks_wait_for_database", reason=error.message)
                     taken = []
-                except Exception as exc:  # noqa: BLE001  # webhooks that stand still must not end the service
-                    _log.error("webhooks could not be claimed", exc_info=exc)
+                except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the service
+                    _log.error("webhook_claim_failed", exc_info=exc)
                     taken = []
                 for one in taken:
                     tasks.create_task(one)
@@ -100,12 +100,12 @@ class WebhookDeliverer:
         return len(taken)
 
     async def _take(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Fill the free places: return the attempts that are to be made now."""
+        """Claim due deliveries for the free slots; return their attempts as coroutines."""
         options = self._options
         free = options.at_once - len(self._sending)
         if free <= 0:
             return []
-        # From before the claim, so that it ends before the lease does.
+        # Measured from before the claim, so that it ends before the lease.
         until = self._clock.monotonic() + options.lease_seconds - POST_SECONDS
         claimed = await self._store.claim(
             lease_seconds=options.lease_seconds,
@@ -113,13 +113,13 @@ class WebhookDeliverer:
             per_account=options.per_account,
             busy=Counter(self._sending.values()),
         )
-        # A process that stood still for a minute finds what it is sending due again: once is enough.
+        # A process that was suspended for a minute may claim what it is still sending; skip that.
         fresh = [due for due in claimed if due.id not in self._sending]
         self._sending |= {due.id: due.account_id for due in fresh}
         return [self._deliver(due, until) for due in fresh]
 
     async def _idle(self) -> None:
-        """Return when it is time to look again, or when a place has become free."""
+        """Return after the poll interval, or when a slot becomes free."""
         async with asyncio.TaskGroup() as waits:
             either = (
                 waits.create_task(self._clock.sleep(self._options.poll_seconds)),
@@ -136,12 +136,16 @@ class WebhookDeliverer:
                 await self._attempt(due, until)
             except StorageUnavailable:
                 raise
-            except Exception as exc:  # noqa: BLE001  # what one receiver does must not end all deliveries
-                _log.error("a webhook failed unexpectedly", id=due.event_id, exc_info=exc)
-                await self._note(due, None, UNFORESEEN)
+            except Exception as exc:  # noqa: BLE001  # one receiver must not end all deliveries
+                _log.error(
+                    "webhook_failed_unexpectedly", event_id=due.event_id, job_id=due.job_id, exc_info=exc
+                )
+                await self._record(due, None, UNEXPECTED_ERROR)
         except StorageUnavailable as error:
-            # What became of it is not known here, so the lease runs out and it is sent again.
-            _log.warning("a webhook's outcome waits for the database", id=due.event_id, reason=error.message)
+            # The outcome could not be stored, so the event is sent again when the lease ends.
+            _log.warning(
+                "webhook_outcome_not_stored", event_id=due.event_id, job_id=due.job_id, reason=error.message
+            )
         finally:
             del self._sending[due.id]
             self._freed.set()
@@ -150,8 +154,8 @@ class WebhookDeliverer:
         signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
         now = self._clock.time()
         if self._clock.monotonic() > until:
-            # The database took so long that another worker may have the event before this one is through.
-            _log.warning("a webhook is left to the next worker", id=due.event_id)
+            # The database was so slow that the lease may end, and another worker start, during the POST.
+            _log.warning("webhook_lease_too_short", event_id=due.event_id, job_id=due.job_id)
             return
         answer: Answer | None = None
         try:
@@ -160,7 +164,7 @@ class WebhookDeliverer:
             problem: str | None = exc.message
         else:
             problem = answer.problem
-        await self._note(due, answer, problem)
+        await self._record(due, answer, problem)
 
     async def _post(self, due: DueDelivery, signing: SigningSecrets, now: float) -> Answer:
         payload = event_body(
@@ -175,18 +179,22 @@ class WebhookDeliverer:
         )
         return await post_event(self._client, due.url, payload, sent)
 
-    async def _note(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
+    async def _record(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
         status = answer.status if answer is not None else None
         if problem is None:
             assert status is not None
             await self._store.note_delivered(due, status_code=status)
             return
         if status == 410:
-            _log.info("a webhook target is disabled", account_id=due.account_id, delivery_id=due.id)
+            _log.info(
+                "webhook_target_disabled", account_id=due.account_id, delivery_id=due.id, job_id=due.job_id
+            )
             await self._store.disable_target(due, status_code=status, error=DISABLED)
             return
         asked = asked_seconds(answer.retry_after, now=self._clock.time()) if answer is not None else None
         wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)
         if wait is None:
-            _log.warning("a webhook is given up", account_id=due.account_id, delivery_id=due.id)
+            _log.warning(
+                "webhook_abandoned", account_id=due.account_id, delivery_id=due.id, job_id=due.job_id
+            )
         await self._store.note_failed(due, retry_seconds=wait, status_code=status, error=problem)

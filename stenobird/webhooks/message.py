@@ -1,4 +1,4 @@
-"""An event as it is sent: its bytes, which are the same at every attempt, and the headers that sign them."""
+"""A webhook event on the wire: its body, the same at every attempt, and the headers that sign it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stenobird.ports.webhooks import SigningSecrets
 
 ALEFBOT_ORIGIN: Final = "alefbot"
-"""Origin of the jobs whose receivers know the second dialect's signature."""
+"""Origin of jobs whose events also carry the AlefBot dialect's signature."""
 
 
 def event_body(
@@ -33,9 +33,9 @@ def event_body(
 def event_headers(
     payload: bytes, *, event_id: str, origin: str, timestamp: int, secrets: SigningSecrets
 ) -> dict[str, str]:
-    """Return the headers of an event: Standard Webhooks, and on jobs of the second dialect its own too.
+    """Return the headers of an event: Standard Webhooks, and AlefBot's own for jobs of that dialect.
 
-    That one has room for one signature: it is made with the current secret.
+    AlefBot's header holds one signature, made with the current secret.
     """
     sent = {"Content-Type": "application/json"}
     sent |= standard_headers(payload, event_id=event_id, timestamp=timestamp, secrets=secrets.all)

@@ -1,4 +1,4 @@
-"""One POST to a receiver, through the guarded client: what it may take, and what is kept of the answer."""
+"""One POST to a receiver through egress: its time limits, and the parts of the answer that are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES: Final = 1024
 POST_SECONDS: Final = 10.0
-"""How long a receiver may take, its name's look-up included."""
+"""How long a receiver may take, including the DNS lookup."""
 LIMITS: Final = FetchLimits(
     connect_seconds=5.0,
     headers_seconds=POST_SECONDS,
@@ -27,14 +27,14 @@ LIMITS: Final = FetchLimits(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver said. `retry_after` is that header as it came."""
+    """A receiver's answer. `retry_after` is the raw header."""
 
     status: int
     retry_after: str | None
 
     @property
     def problem(self) -> str | None:
-        """Why this is no delivery, in words for the account; `None` for 2xx, which alone is one."""
+        """Why the delivery failed, worded for the account; `None` for 2xx, the only success."""
         if 200 <= self.status < 300:
             return None
         if 300 <= self.status < 400:
@@ -48,9 +48,9 @@ class Answer:
 
 
 async def post_event(client: EgressClient, url: str, payload: bytes, headers: Mapping[str, str]) -> Answer:
-    """Return the answer; its body is read no further than is polite, and dropped.
+    """Send the event and return the answer; at most 1 KiB of its body is read, and dropped.
 
-    Redirects are not followed: they lead away from what was checked. Raises `EgressError`.
+    Redirects are not followed, because their targets were not checked. Raises `EgressError`.
     """
     response = await client.open(
         url,

@@ -1,4 +1,4 @@
-"""When an event that was not taken is sent again: growing waits, jitter, what `Retry-After` may change."""
+"""When a failed delivery is retried: growing waits, jitter, and the effect of `Retry-After`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ RETRY_SECONDS: Final = (
     14 * _HOUR,
     16 * _HOUR,
 )
-"""The waits between the tries of an event: 15 tries within 72 hours. They double, then are about a night."""
+"""The waits between attempts: 15 attempts in 72 hours. They double at first, then are 12 hours or more."""
 JITTER: Final = 0.1
-"""Each wait is up to so much shorter or longer, so that events that failed together don't return together."""
+"""The largest relative change of a wait, so that events that failed together are not retried together."""
 MAX_RETRY_AFTER_SECONDS: Final = _HOUR
-"""The longest wait that a receiver can ask for. Asked for each time, it makes three days 5 hours longer."""
+"""The longest wait that `Retry-After` can request; requested each time, it adds five hours to three days."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def retry_seconds(tries: int, chance: float, *, asked_seconds: float | None = None) -> float | None:
-    """Return the wait after so many failed tries (`chance` from 0 to 1 is the jitter); `None`: give up.
+    """Return the wait after `tries` failed attempts (`chance`, 0 to 1, sets the jitter); `None`: give up.
 
-    `asked_seconds` is what the receiver's `Retry-After` asks for. It can make a wait longer, up to
-    `MAX_RETRY_AFTER_SECONDS`, and never shorter: a receiver that keeps asking for one second would use up
-    three days' tries in a quarter of a minute. Its jitter only adds, since no one may come before the time.
+    `asked_seconds` is the wait that the receiver's `Retry-After` requests. It can lengthen a wait, up to
+    `MAX_RETRY_AFTER_SECONDS`, and never shorten it: otherwise a receiver that keeps requesting one second
+    would use up all attempts within seconds. Its jitter only adds, because a retry must not come too early.
     """
     if tries > len(RETRY_SECONDS):
         return None
@@ -50,9 +50,9 @@ def retry_seconds(tries: int, chance: float, *, asked_seconds: float | None = No
 
 
 def asked_seconds(retry_after: str | None, *, now: float) -> float | None:
-    """Return the wait that a `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3).
+    """Return the wait that `Retry-After` requests, in seconds or as a date (RFC 9110, 10.2.3).
 
-    `None` for one that is missing, is neither, or lies in the past.
+    `None` if the header is missing, is neither, or lies in the past.
     """
     text = (retry_after or "").strip()
     if _SECONDS.fullmatch(text):
@@ -60,7 +60,7 @@ def asked_seconds(retry_after: str | None, *, now: float) -> float | None:
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
-        # A year of twenty digits is the latter.
+        # OverflowError: a year of twenty digits, for example.
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

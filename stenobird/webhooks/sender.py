@@ -1,4 +1,4 @@
-"""One signed message to one address, now: how an account tries its receiver."""
+"""Sends one signed test event at once, so that an account can test its receiver."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TestDelivery:
-    """What a receiver made of a test event; `error` says why it was not delivered."""
+    """The outcome of a test event; `error` is the reason why it was not delivered."""
 
-    __test__ = False  # a test collector would take it for a test
+    __test__ = False  # keeps pytest from collecting it
 
     event_id: str
     status_code: int | None
@@ -33,7 +33,7 @@ class TestDelivery:
 
 
 class WebhookSender:
-    """Sends through a guarded client. Redirects are failures: they lead away from what was checked."""
+    """Sends test events through egress. A redirect is a failure, because its target was not checked."""
 
     def __init__(
         self, client: EgressClient, targets: WebhookTargets, secrets_: SecretStore, clock: Clock
@@ -44,15 +44,15 @@ class WebhookSender:
         self._clock = clock
 
     async def check_target(self, url: str) -> str:
-        """Return the URL as it will be called. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
+        """Return the URL in normal form. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
         return await self._targets.check(url)
 
     async def send_test(
         self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
     ) -> TestDelivery:
-        """Send a dummy event once, signed as the events of a job of this mode are, in both ways.
+        """Send a dummy event once, with the signatures of both dialects and the secret of this mode.
 
-        Raises as `check_target`; the receiver's failures are told.
+        Raises what `check_target` raises; the receiver's failures are part of the result.
         """
         target = await self.check_target(url)
         event_id = f"evt_{secrets.token_hex(12)}"

@@ -1,4 +1,4 @@
-"""An account's own webhooks: the log of deliveries, replays, and the secret that signs."""
+"""An account's webhooks: the delivery log, replays and signing secrets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     )
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
-"""How long a rotated secret goes on signing beside the new one."""
+"""How long a rotated secret still signs next to the new one."""
 
 
 class WebhookService:
-    """What the keys of an account may do. Read-only keys read the log, and neither replay nor see secrets.
+    """Webhooks for the keys of an account. A read-only key reads the log, but cannot replay or see secrets.
 
-    A test key has a secret of its own, which signs what jobs of test keys say, and is shown their deliveries
-    only: a sandbox's key, which lies about in more places, can neither read nor break what is live.
+    Jobs of test keys have their own signing secret and deliveries, and a test key sees only those. Test keys
+    are kept in more places, so they must not read or break anything live.
     """
 
     def __init__(self, deliveries: DeliveryStore, secrets: SecretStore, clock: Clock) -> None:
@@ -57,7 +57,7 @@ class WebhookService:
         return page, write_cursor(page[-1].created_at, page[-1].id) if len(rows) > limit else None
 
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
-        """Send a delivery again, from its first try. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
+        """Send a delivery again with all its attempts. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
         _check_may_write(caller)
         record = await self._deliveries.replay(caller.account_id, delivery_id, mode=caller.only_mode)
         if record is None:
@@ -65,16 +65,16 @@ class WebhookService:
         return record
 
     async def secrets(self, caller: Caller) -> SigningSecrets:
-        """Return the secrets, one made now if there is none. Raises `ReadOnlyKey`."""
+        """Return the secrets, creating one if there is none. Raises `ReadOnlyKey`."""
         _check_may_write(caller)
         return await self._secrets.signing_secrets(
             caller.account_id, mode=caller.mode, now=self._clock.time()
         )
 
     async def rotate(self, caller: Caller) -> SigningSecrets:
-        """Make a new secret; the old one signs beside it for a day. Raises `ReadOnlyKey`.
+        """Create a new secret; the old one still signs for a day. Raises `ReadOnlyKey`.
 
-        Rotated again within that day, the oldest one ends at once: that is how a stolen one is got rid of.
+        Rotating again within that day removes the oldest secret at once, which removes a stolen one.
         """
         _check_may_write(caller)
         return await self._secrets.rotate_secret(

@@ -1,4 +1,4 @@
-"""How the second dialect signs: HMAC-SHA256 of `timestamp.body`, the body being its canonical JSON."""
+"""The signature of the AlefBot dialect: HMAC-SHA256 of `timestamp.body`, with the body as canonical JSON."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def canonical(body: Mapping[str, str | int | bool | None]) -> bytes:
     """Return the bytes that are signed and sent: sorted, compact, ASCII.
 
     Values are printable ASCII, integers, booleans or null, and no name looks like an integer, so that the
-    published verifiers of both languages, which sort and print anew, get these very bytes.
+    published Python and JavaScript verifiers, which sort and print the JSON again, get the same bytes.
     """
     for name, value in body.items():
         texts = (name, value) if isinstance(value, str) else (name,)
         if name.isdigit() or not all(text.isascii() and text.isprintable() for text in texts):
-            raise ValueError(f"not fit for signing: {name}")
+            raise ValueError(f"can't be signed in canonical form: {name}")
     return json.dumps(body, separators=(",", ":"), sort_keys=True).encode("ascii")
 
 

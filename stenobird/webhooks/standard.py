@@ -1,4 +1,4 @@
-"""The headers of Standard Webhooks (standardwebhooks.com), which every delivery has."""
+"""The headers of Standard Webhooks (standardwebhooks.com), sent with every delivery."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def standard_headers(
     payload: bytes, *, event_id: str, timestamp: int, secrets: Sequence[str]
 ) -> dict[str, str]:
-    """Return the headers of a message, signed once with each secret: a receiver needs to know one of them."""
+    """Return the headers of a message with one signature per secret; a receiver needs to know one of them."""
     moment = datetime.fromtimestamp(timestamp, UTC)
     signatures = [Webhook(secret).sign(event_id, moment, payload.decode()) for secret in secrets]
     return {

@@ -1,4 +1,4 @@
-"""Whether a webhook URL may be called, decided at the POST that names it and again at every delivery."""
+"""Decides whether a webhook URL may be called, at the POST that names it and again at every delivery."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 RESOLVE_SECONDS: Final = 5.0
 _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0", "::/0")))
-"""Loopback apart, because only its mention lets localhost through."""
+"""Loopback is listed separately, because only that lets the name localhost through."""
 
 
 class WebhookTargets:
     """The rules for webhook URLs over an `EgressPolicy`; `ports.WebhookTargets`.
 
-    Without a resolver (a proxy has it) names pass.
+    Without a resolver (a proxy resolves the names) every name passes.
     """
 
     def __init__(self, policy: EgressPolicy, resolver: Resolver | None) -> None:
@@ -35,18 +35,18 @@ class WebhookTargets:
         self._resolver = resolver
 
     def check_url(self, url: str) -> str:
-        """Return the URL as it will be called, as far as it can be judged without the network.
+        """Check the URL without the network and return its normal form.
 
-        Raises `InvalidWebhookURL` for one that is not https or malformed, and `WebhookTargetForbidden` where
-        it names an address or a host that is not public.
+        Raises `InvalidWebhookURL` if it is not https or malformed, and `WebhookTargetForbidden` if it names
+        an address or host that is not public.
         """
         return str(self._read(url))
 
     async def check(self, url: str) -> str:
-        """Return the URL as it will be called, its name looked up, which takes five seconds at most.
+        """Check the URL, including its addresses, within five seconds, and return its normal form.
 
-        Raises as `check_url`; also `InvalidWebhookURL` for a name that does not resolve, and
-        `WebhookTargetForbidden` where any of its addresses is not public.
+        Raises what `check_url` raises, `InvalidWebhookURL` for a name that does not resolve, and
+        `WebhookTargetForbidden` if any of its addresses is not public.
         """
         checked = self._read(url)
         if self._resolver is not None and checked.address is None:
@@ -76,7 +76,7 @@ class WebhookTargets:
         if not addresses:
             raise InvalidWebhookURL
         if self._policy.is_local_name(url.host):
-            # As when it is called: of this machine's own addresses the allowed ones will do.
+            # Same rule as at delivery: for local names, allowed addresses suffice.
             addresses = [one for one in addresses if self._policy.allows_address(one)] or addresses
         try:
             for address in addresses:
