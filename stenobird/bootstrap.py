@@ -37,7 +37,7 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError, TranslationUnavailable
-from stenobird.jobs.checks import EngineRefusal, RequestChecks, no_objection
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.run import RunContext
@@ -45,7 +45,7 @@ from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.media.spool import SpoolFolder
-from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.speech import SpeechEngines, open_engines
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.blobs import open_blobs
@@ -73,15 +73,12 @@ from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from stenobird.config import Settings
     from stenobird.ports import (
         Clock,
         FoundAudio,
-        Mode,
-        RecognitionOptions,
-        SpeechRecognizer,
         Translator,
         VerdictSink,
         Wakeups,
@@ -89,8 +86,6 @@ if TYPE_CHECKING:
     from stenobird.ports.billing import BillingGateway, BillingStore
 
 _log = structlog.get_logger("stenobird")
-
-OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +224,7 @@ async def open_finder(settings: Settings) -> AsyncIterator[Finder]:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A whole service, open. `recognizer` and `worker` are `None` in a process that only answers HTTP.
+    """A whole service, open. `engines` and `worker` are `None` in a process that only answers HTTP.
 
     `translator` is `None` there too, and where no translation model is set.
     """
@@ -237,7 +232,7 @@ class Services:
     settings: Settings
     storage: Storage
     jobs: JobService
-    recognizer: SpeechRecognizer | None
+    engines: SpeechEngines | None
     translator: Translator | None
     worker: Worker | None
     metrics: Metrics
@@ -286,20 +281,13 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
                 max_bytes=settings.max_audio_bytes, quota_bytes=settings.upload_quota_bytes
             ),
         )
-        recognizer = None
+        engines: SpeechEngines | None = None
         translator = None
         worker = None
         metrics = Metrics()
-        refusal: Callable[[Mode], str | None] = _never_refuse
-        tier_refusals: dict[str, EngineRefusal] = {}
-        options_check: Callable[[RecognitionOptions], None] = no_objection
         if with_worker:
-            recognizer = await stack.enter_async_context(open_recognizer(_speech(settings), clock=clock))
-            refusal = _EngineGate(recognizer, settings).refusal
-            options_check = recognizer.check
-            tiers = await _open_tiers(stack, settings, clock)
+            engines = await stack.enter_async_context(open_engines(settings, clock))
             translator = await _open_translator(stack, settings, clock)
-            tier_refusals = {tier: _EngineGate(own, settings).refusal for tier, own in tiers.items()}
             client = await stack.enter_async_context(EgressClient(finder.policy, proxy=settings.egress_proxy))
             opener = await stack.enter_async_context(
                 MediaOpener(
@@ -314,7 +302,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             context = RunContext(
                 store=storage.jobs,
                 wakeups=wakeups,
-                engines=Engines(finder, opener, recognizer, refusal, tiers, tier_refusals, translator),
+                engines=Engines(finder, opener, engines, translator),
                 clock=clock,
                 options=RunOptions(
                     preview_seconds=settings.preview_seconds,
@@ -337,9 +325,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             wakeups,
             RequestChecks(
                 url=finder.check,
-                engine=refusal,
-                tiers=tier_refusals,
-                options=options_check,
+                engines=engines,
                 account=JobGate(
                     storage.account_store,
                     open_jobs={
@@ -363,7 +349,7 @@ async def open_services(settings: Settings, *, with_worker: bool = True) -> Asyn
             settings,
             storage,
             jobs,
-            recognizer,
+            engines,
             translator,
             worker,
             metrics,
@@ -422,19 +408,6 @@ def _podcast_index_key(settings: Settings) -> PodcastIndexKey | None:
     )
 
 
-async def _open_tiers(stack: AsyncExitStack, settings: Settings, clock: Clock) -> dict[str, SpeechRecognizer]:
-    """Open a recognizer for each model besides the default, and return which tier has which."""
-    opened: dict[str, SpeechRecognizer] = {}
-    tiers: dict[str, SpeechRecognizer] = {}
-    for tier, model in tier_models(settings).items():
-        if model not in opened:
-            opened[model] = await stack.enter_async_context(
-                open_recognizer(_speech(settings, model), clock=clock)
-            )
-        tiers[tier] = opened[model]
-    return tiers
-
-
 async def _open_translator(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Translator | None:
     """Open the translator that the settings ask for; its model loads, or downloads, from now on."""
     if not settings.translation_model:
@@ -456,58 +429,6 @@ def translation_refusal(settings: Settings, translator: Translator | None) -> st
     if not settings.translation_model:
         return TranslationUnavailable().message
     return translator.refusal() if translator is not None else None
-
-
-def tier_models(settings: Settings) -> dict[str, str]:
-    """Return the model tiers of the second dialect that have a model of their own, and which."""
-    wishes = {
-        "standard": settings.model_standard,
-        "fast_low_cost": settings.model_fast,
-        "premium_quality": settings.model_premium,
-    }
-    return {tier: model for tier, model in wishes.items() if model is not None and model != settings.model}
-
-
-def premium_units(settings: Settings) -> int:
-    """Return what a minute of premium_quality costs: 2 where its model is not the one of standard."""
-    models = tier_models(settings)
-    standard = models.get("standard", settings.model)
-    return 2 if models.get("premium_quality", settings.model) != standard else 1
-
-
-def _speech(settings: Settings, model: str | None = None) -> SpeechSettings:
-    return SpeechSettings(
-        engine=settings.engine,
-        model=model or settings.model,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        replicas=settings.replicas,
-        window_timeout_seconds=settings.window_timeout_seconds,
-    )
-
-
-class _EngineGate:
-    """Says why a job can't be served now: no engine at all, or only the offline one for a paying job."""
-
-    def __init__(self, recognizer: SpeechRecognizer, settings: Settings) -> None:
-        self._recognizer = recognizer
-        self._settings = settings
-
-    def refusal(self, mode: Mode) -> str | None:
-        status = self._recognizer.status()
-        if status.get("state") == "failed":
-            return f"No speech engine is ready: {status.get('message')}"
-        paying = mode == "full"
-        if paying and status.get("engine") == OFFLINE and not self._settings.offline_for_paid:
-            return (
-                "Only the offline fallback engine is available, which is not good enough to charge for. "
-                "Try again later; the operator can provide a Whisper model or set STENOBIRD_OFFLINE_FOR_PAID."
-            )
-        return None
-
-
-def _never_refuse(_mode: Mode) -> str | None:
-    return None
 
 
 def _database_url(settings: Settings) -> str:

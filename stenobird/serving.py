@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from stenobird import __version__
-from stenobird.bootstrap import open_services, premium_units, translation_refusal
+from stenobird.bootstrap import open_services, translation_refusal
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.jobs.sharing import ShareService
+from stenobird.speech import premium_units
 from stenobird.web.alefbot.services import DialectServices
 from stenobird.web.app import create_app, create_probe_app
 from stenobird.web.idempotency import Idempotency
@@ -171,7 +172,7 @@ SERVER_FILE = "server.json"
 
 
 def _health(services: Services) -> Mapping[str, Any]:
-    engine = services.recognizer.status() if services.recognizer is not None else None
+    engine = services.engines.default.status() if services.engines is not None else None
     degraded = engine is not None and bool(engine.get("degraded"))
     return {
         "status": "degraded" if degraded else "ok",
@@ -188,8 +189,8 @@ async def _readiness(services: Services) -> Readiness:
         await services.storage.jobs.counts()
     except StorageUnavailable as error:
         reasons.append(error.message)
-    if services.recognizer is not None and not await services.recognizer.ready():
-        status = services.recognizer.status()
+    if services.engines is not None and not await services.engines.default.ready():
+        status = services.engines.default.status()
         reasons.append(
             f"The speech engine is {status.get('state')}: {status.get('message') or 'please wait'}"
         )

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stenobird.errors import AudioTooLarge
+from stenobird.errors import AudioTooLarge, InvalidRequest
 from stenobird.ports import SAMPLE_RATE, AudioRequest, FoundAudio, SpeechCheckpoint, WindowResult
 from stenobird.sources import AudioSource, Verdict
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from stenobird.ports import PCM, Lane, RecognitionOptions, VerdictSink
 
@@ -161,12 +161,17 @@ class FakeOpener:
 
 @dataclass
 class FakeRecognizer:
-    """Says each second's number, some seconds a window. `before_window` may wait or raise."""
+    """Says each second's number, some seconds a window. `before_window` may wait or raise.
+
+    With a `failure` its engine could not be loaded. It knows all languages unless `languages` are given.
+    """
 
     window_seconds: int = 5
     engine: str = "fake"
     model: str = "numbers"
     before_window: Callable[[int], Awaitable[None]] | None = None
+    failure: str | None = None
+    languages: Sequence[str] | None = None
     said: int = 0
     """Windows decoded by all calls."""
 
@@ -216,10 +221,16 @@ class FakeRecognizer:
         )
         return WindowResult(tuple(segments), after, language, self.engine, self.model)
 
+    def check(self, options: RecognitionOptions) -> None:
+        """Refuse a language that it does not know."""
+        if self.languages is not None and options.language not in {None, *self.languages}:
+            raise InvalidRequest(f"The fake recognizer does not know {options.language}.")
+
     async def ready(self) -> bool:
         """Say yes: nothing has to be loaded."""
         return True
 
     def status(self) -> Mapping[str, Any]:
         """Describe the fake."""
-        return {"engine": self.engine, "model": self.model}
+        state = "ready" if self.failure is None else "failed"
+        return {"engine": self.engine, "model": self.model, "state": state, "message": self.failure}

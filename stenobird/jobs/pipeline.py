@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -28,7 +28,7 @@ from stenobird.jobs.uploaded import TIER_KEY, units_of, uploaded_source
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import (
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
         AudioOpener,
         AudioStream,
         JobStore,
-        Mode,
         NewEvent,
         OpenedMedia,
-        SpeechRecognizer,
         Translator,
         WindowResult,
     )
     from stenobird.sources import AudioSource, Verdict
+    from stenobird.speech import SpeechEngines
     from stenobird.transcript import Segment
 
 SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE
@@ -76,17 +75,11 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What a job hears with. `tiers` are the model tiers that have a recognizer of their own.
-
-    `engine_refusal` says why a job of a mode can't be heard, `tier_refusals` the same for those tiers.
-    """
+    """What carries a job out: it finds the audio, opens it, recognizes the speech and translates it."""
 
     finder: AudioFinder
     opener: AudioOpener
-    recognizer: SpeechRecognizer
-    engine_refusal: Callable[[Mode], str | None]
-    tiers: Mapping[str, SpeechRecognizer] = field(default_factory=dict)
-    tier_refusals: Mapping[str, Callable[[Mode], str | None]] = field(default_factory=dict)
+    speech: SpeechEngines
     translator: Translator | None = None
 
 
@@ -102,9 +95,8 @@ class TranscriptionPipeline:
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
         self._extra = dict(leased.job.extra)
-        tier = str(self._extra.get(TIER_KEY))
-        self._recognizer = engines.tiers.get(tier, engines.recognizer)
-        self._refusal = engines.tier_refusals.get(tier, engines.engine_refusal)
+        self._tier: str | None = self._extra.get(TIER_KEY)
+        self._recognizer = engines.speech.for_tier(self._tier)
         self._translation = (
             JobTranslation(leased.job, engines.translator, self._extra)
             if is_translated(self._extra)
@@ -261,7 +253,7 @@ class TranscriptionPipeline:
             await self._commit_end(stream)
 
     def _check_engine(self) -> None:
-        if (refusal := self._refusal(self._job.mode)) is not None:
+        if (refusal := self._senses.speech.refusal(self._job.mode, self._tier)) is not None:
             raise TranscriptionFailed(f"{refusal} Nothing was billed.")
 
     def _limits(self) -> AudioLimits:

@@ -98,6 +98,12 @@ class SpeechRecognizer(Protocol):
         engine can be started.
         """
 
+    def check(self, options: RecognitionOptions) -> None:
+        """Raise `InvalidRequest` for options that the engine is known not to support.
+
+        An engine that is still loading knows nothing, and accepts them all.
+        """
+
     async def ready(self) -> bool:
         """Whether a window sent now would be decoded without loading or downloading anything first."""
 

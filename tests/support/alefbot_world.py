@@ -48,11 +48,12 @@ from tests.support.web_world import PlayedWorker, web_services, web_settings
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from stenobird.config import Settings
-    from stenobird.ports import KeyMode, KeyScope, Mode, Tier
+    from stenobird.ports import KeyMode, KeyScope, Tier
+    from stenobird.speech import SpeechEngines
     from stenobird.storage.engine import Database
     from tests.support.dns import Answer
 
@@ -126,8 +127,7 @@ class WorldOptions:
     policy: EgressPolicy = field(default_factory=EgressPolicy)
     ssl_context: ssl.SSLContext | None = None
     uploads: UploadOptions = field(default_factory=UploadOptions)
-    engine_refusal: str | None = None
-    tier_refusals: Mapping[str, str] = field(default_factory=dict)
+    engines: SpeechEngines | None = None
     open_jobs: Mapping[Tier, int] = field(default_factory=dict)
 
 
@@ -151,8 +151,7 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             wakeups,
             RequestChecks(
                 url=lambda url: str(options.policy.check_url(url)),
-                engine=lambda _mode: options.engine_refusal,
-                tiers={tier: _telling(told) for tier, told in options.tier_refusals.items()},
+                engines=options.engines,
                 account=JobGate(
                     accounts,
                     open_jobs=options.open_jobs,
@@ -196,7 +195,3 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
             minutes=minutes,
             blobs_dir=blobs_dir,
         )
-
-
-def _telling(refusal: str) -> Callable[[Mode], str]:
-    return lambda _mode: refusal

@@ -10,22 +10,21 @@ from sqlalchemy import select, update
 from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
-from stenobird.jobs.checks import RequestChecks, no_refusal
+from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import JobRun, RunContext
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.ports import Caller
+from stenobird.speech import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Mode, Translator, Wakeups
+    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Translator, Wakeups
     from stenobird.storage.engine import Database
     from stenobird.storage.job_store import SqlJobStore
 
@@ -55,7 +54,6 @@ class JobWorld:
     clock: Any = field(default_factory=SystemClock)
     run_options: RunOptions = field(default_factory=RunOptions)
     options: ServiceOptions = field(default_factory=ServiceOptions)
-    refusal: Callable[[Mode], str | None] = no_refusal
     payer: Caller = PAYER
 
     @property
@@ -66,7 +64,7 @@ class JobWorld:
             self.wakeups,
             RequestChecks(
                 url=check_url,
-                engine=self.refusal,
+                engines=SpeechEngines(self.recognizer),
                 webhook_targets=WebhookTargets(EgressPolicy(), None),
             ),
             clock=self.clock,
@@ -79,9 +77,7 @@ class JobWorld:
         return RunContext(
             store=store or self.store,
             wakeups=self.wakeups,
-            engines=Engines(
-                self.finder, self.opener, self.recognizer, self.refusal, translator=self.translator
-            ),
+            engines=Engines(self.finder, self.opener, SpeechEngines(self.recognizer), self.translator),
             clock=self.clock,
             options=replace(self.run_options, **options),
         )

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from stenobird.errors import JobError
     from stenobird.jobs.schemas import CreateTranscript
     from stenobird.ports import Caller, Clock, Lease
+    from stenobird.speech import SpeechEngines
     from stenobird.storage.engine import Database
     from stenobird.transcript import Transcript
     from stenobird.web.services import Jobs, Keys
@@ -158,7 +159,7 @@ async def web_world(
     data_dir: Path,
     settings: Settings | None = None,
     *,
-    engine_refusal: str | None = None,
+    engines: SpeechEngines | None = None,
     clock: Clock | None = None,
     webhook_targets: WebhookTargets | None = None,
 ) -> AsyncIterator[WebWorld]:
@@ -189,7 +190,7 @@ async def web_world(
             wakeups,
             RequestChecks(
                 url=lambda url: str(policy.check_url(url)),
-                engine=lambda _mode: engine_refusal,
+                engines=engines,
                 account=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
                 webhook_targets=webhook_targets or WebhookTargets(policy, FakeResolver({})),
             ),

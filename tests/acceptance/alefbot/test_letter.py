@@ -15,6 +15,8 @@ import pytest
 import structlog
 
 from stenobird.config import Settings
+from stenobird.speech import SpeechEngines
+from stenobird.testing import FakeRecognizer
 from stenobird.uploads.service import MAX_WRITERS
 from tests.support.alefbot_world import DialectWorld, WorldOptions, alefbot_world
 from tests.support.web_world import web_settings
@@ -154,7 +156,11 @@ async def test_fifty_posts_with_one_key_make_one_job(
 
 
 async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Path) -> None:
-    options = WorldOptions(tier_refusals={"premium_quality": "Its model is not there."})
+    options = WorldOptions(
+        engines=SpeechEngines(
+            FakeRecognizer(), {"premium_quality": FakeRecognizer(failure="Its model is not there.")}
+        )
+    )
     async with (
         alefbot_world(tmp_path, options) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,

@@ -10,6 +10,8 @@ import pytest
 from docx import Document
 
 from stenobird.errors import AudioSourceNotFound, AudioTooLarge
+from stenobird.speech import SpeechEngines
+from stenobird.testing import FakeRecognizer
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ async def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
 
 async def test_without_an_engine_a_job_is_refused_at_once(tmp_path: Path) -> None:
     async with (
-        web_world(tmp_path, engine_refusal="The model is missing.") as world,
+        web_world(tmp_path, engines=SpeechEngines(FakeRecognizer(failure="The model is missing."))) as world,
         httpx.AsyncClient(base_url=world.url) as http,
     ):
         answer = await http.post("/v1/transcripts", json=AUDIO)

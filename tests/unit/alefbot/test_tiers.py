@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.bootstrap import premium_units, tier_models
-from stenobird.jobs.checks import no_refusal
 from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
+from stenobird.speech import SpeechEngines, premium_units, tier_models
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
@@ -45,9 +44,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")
         opener = FakeOpener(spoken(range(1, 151)))
-        engines = Engines(
-            FakeFinder(), opener, world.recognizer, no_refusal, tiers={"premium_quality": premium}
-        )
+        engines = Engines(FakeFinder(), opener, SpeechEngines(world.recognizer, {"premium_quality": premium}))
         new = NewJob(
             id="job_1",
             mode="full",
@@ -76,14 +73,16 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
 async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp_path: Path) -> None:
     async with open_database(sqlite_url(tmp_path)) as database:
         world = JobWorld(database, SqlJobStore(database))
-        told = iter([None, "Only the offline fallback engine is available."])
+        premium = FakeRecognizer(model="premium")
+
+        async def fall_back(_window: int) -> None:
+            premium.engine = "offline"
+
+        premium.before_window = fall_back
         engines = Engines(
             FakeFinder(),
             FakeOpener(spoken(range(1, 151))),
-            world.recognizer,
-            no_refusal,
-            tiers={"premium_quality": FakeRecognizer(model="offline")},
-            tier_refusals={"premium_quality": lambda _mode: next(told)},
+            SpeechEngines(world.recognizer, {"premium_quality": premium}),
         )
         new = NewJob(
             id="job_1",

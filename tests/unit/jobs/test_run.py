@@ -277,10 +277,12 @@ async def test_no_audio_at_all_fails(world: JobWorld) -> None:
 
 async def test_an_engine_that_may_not_serve_payers_fails_the_job_unheard(world: JobWorld) -> None:
     job = await world.post(world.payer)
-    world.refusal = lambda mode: "Only the offline engine is here." if mode == "full" else None
+    world.recognizer.engine = "offline"
     await world.run_next()
     assert (await world.job(job.id)).error == TranscriptionFailed(
-        "Only the offline engine is here. Nothing was billed."
+        "Only the offline fallback engine is available, which is not good enough to charge for. Try again "
+        "later; the operator can provide a Whisper model or set STENOBIRD_OFFLINE_FOR_PAID. "
+        "Nothing was billed."
     ).body()
     assert world.finder.found == 0
 

@@ -25,9 +25,8 @@ from stenobird.errors import (
     WebhookRequiresAPIKey,
     WebhookTargetForbidden,
 )
-from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.schemas import CreateTranscript, TranscriptResult, TranscriptStatus
-from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.service import ServiceOptions
 from stenobird.ports import Caller
 from stenobird.testing import FakeClock, spoken
 from tests.support.job_world import BASE, URL
@@ -35,7 +34,7 @@ from tests.support.job_world import BASE, URL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.ports import EventRow, RecognitionOptions
+    from stenobird.ports import EventRow
     from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
@@ -109,31 +108,22 @@ async def test_a_full_queue_says_when_to_come_back(world: JobWorld) -> None:
 
 
 async def test_no_engine_for_a_mode_is_refused_at_once_but_test_jobs_need_none(world: JobWorld) -> None:
-    world.refusal = lambda mode: "Only the offline engine is here." if mode == "full" else None
+    world.recognizer.engine = "offline"
     with pytest.raises(EngineUnavailable, match="offline"):
         await world.post(world.payer)
     await world.post()
-    world.refusal = lambda _: "No engine."
+    world.recognizer.failure = "No engine."
     with pytest.raises(EngineUnavailable):
         await world.post()
     await world.post(TESTER)
 
 
 async def test_options_that_the_engine_can_not_fulfil_are_refused_before_any_work(world: JobWorld) -> None:
-    def object_to_klingon(options: RecognitionOptions) -> None:
-        if options.language == "tlh":
-            raise InvalidRequest("No Klingon here.")
-
-    service = JobService(
-        world.store,
-        world.wakeups,
-        RequestChecks(url=str, options=object_to_klingon),
-        clock=world.clock,
-    )
+    world.recognizer.languages = ["en"]
     wish = CreateTranscript(audio_url=URL).model_copy(update={"language": "tlh"})
-    with pytest.raises(InvalidRequest, match="Klingon"):
-        await service.create(wish, caller=None, base_url=BASE)
-    await service.create(wish, caller=TESTER, base_url=BASE)
+    with pytest.raises(InvalidRequest, match="tlh"):
+        await world.service.create(wish, caller=None, base_url=BASE)
+    await world.service.create(wish, caller=TESTER, base_url=BASE)
     assert await world.store.counts() == {"queued": 1}
 
 
