@@ -47,8 +47,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip /opt/stenobird \
     && python3 requirements.py ${EXTRAS} > requirements.txt \
     && pip --python /opt/stenobird/bin/python install --only-binary=:all: -r requirements.txt -c constraints.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY stenobird ./stenobird
+COPY skills ./skills
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip --python /opt/stenobird/bin/python install --no-deps .
@@ -66,8 +67,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip /opt/stenobird \
     && python3 requirements.py ${EXTRAS} > requirements.txt \
     && pip --python /opt/stenobird/bin/python install --only-binary=:all: -r requirements.txt -c constraints.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY stenobird ./stenobird
+COPY skills ./skills
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip --python /opt/stenobird/bin/python install --no-deps .

@@ -45,7 +45,7 @@ bench: $(VENV)/.installed-dev  ## Print speed and memory as ratios to plain fast
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides of the web pages anew
-	@$(BIN)/stenobird reference --docs docs
+	@$(BIN)/python -m tools.reference
 
 image:  ## Build the container image, with VARIANT=cuda the one for GPUs (needs Docker, Podman or Buildah)
 	@tools/container/build.sh $(or $(VARIANT),cpu) $(IMAGE_ARGS)

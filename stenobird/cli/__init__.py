@@ -36,11 +36,6 @@ COMMANDS = {
         "stenobird.cli.billing", "billing", "Set Stripe up, and compare its bills with the ledger."
     ),
     "openapi": Place("stenobird.cli.openapi", "openapi", "Print the OpenAPI document of this version."),
-    "reference": Place(
-        "stenobird.cli.reference",
-        "reference",
-        "Print the reference pages: settings, errors, events, commands.",
-    ),
     "mcp": Place("stenobird.cli.mcp", "mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
     "health": Place("stenobird.cli.health", "health", "Say whether the service here is alive, for probes."),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 from starlette.routing import Route
 
+import stenobird
 from stenobird.errors import NotFound
 from stenobird.web.requests import base_url_of
 
@@ -45,7 +46,14 @@ def routes() -> list[BaseRoute]:
 
 @cache
 def _kept(name: str) -> str:
-    return files("stenobird").joinpath("skills", SKILL, name).read_text(encoding="utf-8")
+    return (skills_folder() / SKILL / name).read_text(encoding="utf-8")
+
+
+def skills_folder() -> Path:
+    """Return the folder of the skills: inside an installed package, beside the package in a checkout."""
+    package = Path(stenobird.__file__).parent
+    installed = package / "skills"
+    return installed if installed.is_dir() else package.parent / "skills"
 
 
 def skill_files(base_url: str) -> Mapping[str, bytes]:

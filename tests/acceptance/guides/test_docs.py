@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
-from stenobird.cli.reference import PAGES, reference
-from stenobird.cli.reference.guides import SOURCES, render
 from stenobird.config import Settings
 from tests.support.guides import blocks, matches, untagged
+from tools.reference import PAGES
+from tools.reference.__main__ import main as reference
+from tools.reference.guides import SOURCES, render
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,23 +8,21 @@ import signal
 import stat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import stenobird
+from stenobird.web.site.skill_files import skills_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 
-SCRIPT = str(
-    Path(stenobird.__file__).parent / "skills" / "stenobird-transcribe" / "scripts" / "transcribe.sh"
-)
+SCRIPT = str(skills_folder() / "stenobird-transcribe" / "scripts" / "transcribe.sh")
 URL = "https://example.com/episode"
 
 CREATED = b'HTTP/1.1 202 Accepted\r\nContent-Length: 18\r\n\r\n{"id": "tr_one"}\r\n'

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-import stenobird
-from stenobird.web.site.skill_files import SKILL
+from stenobird.web.site.skill_files import SKILL, skills_folder
 
-FOLDER = Path(stenobird.__file__).parent / "skills" / SKILL
+FOLDER = skills_folder() / SKILL
 # What the specification names, then what Claude Code, Hermes and OpenClaw add; all of them skip what they
 # don't know.
 STANDARD = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-import stenobird
 from stenobird.errors import AudioSourceNotFound
+from stenobird.web.site.skill_files import skills_folder
 from tests.support.free_port import free_port
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 
-SKILL = Path(stenobird.__file__).parent / "skills" / "stenobird-transcribe"
+SKILL = skills_folder() / "stenobird-transcribe"
 SCRIPT = str(SKILL / "scripts" / "transcribe.sh")
 URL = "https://example.com/episode?a=1&b=2"
 

@@ -6,21 +6,21 @@ import asyncio
 import os
 import shlex
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
 
-import stenobird
-from stenobird.web.site.skill_files import INSTALLER, SKILL, SKILL_FILES, skill_files
+from stenobird.web.site.skill_files import INSTALLER, SKILL, SKILL_FILES, skill_files, skills_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 
-SCRIPT = str(Path(stenobird.__file__).parent / "skills" / SKILL / "scripts" / "transcribe.sh")
+SCRIPT = str(skills_folder() / SKILL / "scripts" / "transcribe.sh")
 URL = "https://example.com/episode?a=1&b='2'&c=$HOME;`id`\""
 SAID = ('A "quote", a back\\slash, a\ttab, a\nline, ünïcödé, שלום, 🎙, %s \\n $HOME `id` \x1b[31m', " end\n")
 # What would control the terminal is left out.

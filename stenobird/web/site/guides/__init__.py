@@ -1,4 +1,4 @@
-"""The guides that `/docs` shows: HTML that `stenobird reference --docs` made of the Markdown in docs/."""
+"""The guides that `/docs` shows: HTML that `make reference` wrote from the Markdown in docs/."""
 
 from __future__ import annotations
 

@@ -15,21 +15,21 @@ import json
 import posixpath
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from markdown_it import MarkdownIt
 
-from stenobird.cli.reference.errors import errors_page
+from stenobird.web.site.guides import FOLDER
+from tools.reference.errors import errors_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from markdown_it.renderer import RendererHTML
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
-FOLDER: Final = Path(__file__).parents[2] / "web" / "site" / "guides"
 SOURCES: Final[Mapping[str, str]] = {
     "quickstart": "quickstart.md",
     "openai-sdk": "how-to/openai-sdk.md",

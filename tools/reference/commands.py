@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stenobird.cli.reference.markdown import fence, generated, table, text
+from stenobird.cli import main
+from tools.reference.markdown import fence, generated, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +26,10 @@ running service.
 
 def commands_page() -> str:
     """Return the page."""
-    from stenobird.cli import main  # noqa: PLC0415  # this command is one of its own
-
     with click.Context(main, info_name="stenobird") as context:
         names = main.list_commands(context)
         parts = [part for name in names for part in _command(main.get_command(context, name), name, context)]
-    return generated(
-        "Command line",
-        "cli",
-        _INTRODUCTION,
-        *parts,
-    )
+    return generated("Command line", _INTRODUCTION, *parts)
 
 
 def _command(command: click.Command | None, path: str, parent: click.Context) -> Iterator[str]:

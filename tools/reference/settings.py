@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from stenobird.cli.reference.markdown import generated, table, text
 from stenobird.config import Settings
+from tools.reference.markdown import generated, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +77,7 @@ def settings_page() -> str:
         rows.append(list(_row(name, field)))
     parts.append(_table(rows))
     parts.append("## Not ours, but heeded\n\n" + table(("Variable", "What it does"), _FOREIGN))
-    return generated("Settings", "settings", *parts)
+    return generated("Settings", *parts)
 
 
 def _table(rows: list[list[str]]) -> str:

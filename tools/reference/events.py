@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.cli.reference.markdown import fence, generated, table, text
 from stenobird.errors import AudioSourceNotFound
 from stenobird.jobs import events
 from stenobird.jobs.events import JobEvents, Progress
@@ -13,6 +12,7 @@ from stenobird.ports import EventRow, JobStatus
 from stenobird.sources import Stage
 from stenobird.transcript import Segment, Word
 from stenobird.web.sse import RETRY_MILLISECONDS, encode_event
+from tools.reference.markdown import fence, generated, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +139,7 @@ def events_page() -> str:
         table(("Stage", "What happened"), ([f"`{stage}`", meaning] for stage, meaning in STAGES.items())),
         _AFTERWARDS,
     ]
-    return generated("Events", "events", *parts)
+    return generated("Events", *parts)
 
 
 def _progress() -> Progress:

@@ -12,9 +12,9 @@ _CODE = re.compile(r"(`[^`]*`)")
 _SPECIAL = re.compile(r"([\\*<>\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
-def generated(title: str, page: str, *parts: str) -> str:
+def generated(title: str, *parts: str) -> str:
     """Return a page that says where it comes from."""
-    note = f"<!-- Written by `stenobird reference {page}`; `make reference` writes it anew. -->"
+    note = "<!-- Generated from the code by `make reference`. -->"
     return "\n\n".join([f"# {title}", note, *(part.strip("\n") for part in parts)]) + "\n"
 
 

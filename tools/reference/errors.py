@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird import errors
-from stenobird.cli.reference.markdown import generated, table, text
 from stenobird.web.alefbot.errors import OWN_CODES, ScopeViolation
+from tools.reference.markdown import generated, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +66,6 @@ def errors_page(*, of_operators: bool = True) -> str:
     head = ("Code", "Status", "What it means", "What to do", "Retry")
     return generated(
         "Errors",
-        "errors",
         _INTRODUCTION,
         "## When a request is refused\n\nKnown at once; the status is the answer's.",
         table(head, (_row(kind) for kind in [*requests, *others])),
