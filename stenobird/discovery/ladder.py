@@ -38,7 +38,7 @@ from stenobird.sources import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, PlatformRule, Rung, SearchContext
+    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, PlatformRule, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.search import Opened
     from stenobird.discovery.web import WebClient
@@ -127,7 +127,7 @@ class _Climb:
         answer: FoundSource | None = None
         if rule is not None:
             search.with_state = self._known_platform = True
-            answer = await self._ask(rule, search)
+            answer = await self._ask(rule, search.url)
             if answer is not None:
                 found = await self._take(answer, rule.stage)
                 if found is not None:
@@ -144,12 +144,10 @@ class _Climb:
 
     # --- asking rungs ---------------------------------------------------------------------------------------
 
-    async def _ask(
-        self, rung: Rung, context: SearchContext, *, keep_errors: bool = True
-    ) -> FoundSource | None:
+    async def _ask(self, rung: Rung, url: str, *, keep_errors: bool = True) -> FoundSource | None:
         """Ask a rung; what stands in its way is reported, kept for the end, and never ends the search."""
         try:
-            answer = await rung.try_(context)
+            answer = await rung.try_(self._search, url)
         except (JobError, EgressError) as exc:
             answer = FoundSource(failure=exc)
         failure = answer.failure if answer is not None else None
@@ -446,7 +444,7 @@ class _Climb:
     ) -> tuple[FoundAudio | None, bool]:
         """Return what a platform knows of its player, and whether the player's own page is worth nothing."""
         search = self._search
-        answer = await self._ask(rule, search.at(url, page.episode), keep_errors=False)
+        answer = await self._ask(rule, url, keep_errors=False)
         if answer is None:
             return None, False
         found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
@@ -466,7 +464,7 @@ class _Climb:
                 continue
             # A directory that is down says nothing about a page that only might be listed there.
             keep = rung is not self._rungs.directory or self._known_platform
-            answer = await self._ask(rung, self._search, keep_errors=keep)
+            answer = await self._ask(rung, self._search.url, keep_errors=keep)
             if answer is not None:
                 found = await self._take(
                     answer, rung.stage, page_url=self._page.final_url if self._page else None

@@ -17,8 +17,6 @@ from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
     ConnectFailed,
-    DestinationForbidden,
-    EgressError,
     ResponseBroken,
     ResponseTooLarge,
 )
@@ -299,55 +297,6 @@ class Search:
             await self.report("resolving_feed", "failed", exc.message)
             return None
 
-    def at(self, url: str, wanted: EpisodeFacts) -> SearchView:
-        """Return this search as a rung sees it that looks at another URL (a player's), for `wanted`."""
-        return SearchView(self, url, wanted)
-
-
-class SearchView:
-    """A search as seen from another URL: caches, bounds and failures are shared."""
-
-    def __init__(self, search: Search, url: str, wanted: EpisodeFacts) -> None:
-        self._search = search
-        self.submitted_url = search.submitted_url
-        self.url = url
-        self.preview = search.preview
-        self.wanted = wanted
-
-    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
-        """See `Search.report`."""
-        await self._search.report(stage, outcome, message)
-
-    async def report_verdict(self, verdict: Verdict) -> None:
-        """See `Search.report_verdict`."""
-        await self._search.report_verdict(verdict)
-
-    async def page(self, url: str | None = None) -> PageFacts | None:
-        """See `Search.page`; without a URL, the page looked at."""
-        return await self._search.page(url or self.url, with_state=True)
-
-    async def fetch(
-        self,
-        url: str,
-        *,
-        method: Literal["GET", "POST"] = "GET",
-        headers: Mapping[str, str] = NO_HEADERS,
-        content: bytes | None = None,
-        max_bytes: int = PAGE_BYTES,
-    ) -> Document:
-        """See `Search.fetch`."""
-        return await self._search.fetch(
-            url, method=method, headers=headers, content=content, max_bytes=max_bytes
-        )
-
-    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
-        """See `Search.fetch_json`."""
-        return await self._search.fetch_json(url, headers=headers)
-
-    async def feed(self, url: str) -> FeedFacts | None:
-        """See `Search.feed`."""
-        return await self._search.feed(url)
-
 
 async def _sniffed(response: WebResponse) -> Sniffed:
     """Judge an open response by as few of its bytes as will do."""
@@ -360,6 +309,3 @@ async def _sniffed(response: WebResponse) -> Sniffed:
         return verdict
     head = await response.peek(sniff.PROBE_BYTES)
     return sniff.sniff(head, response.headers, complete=True)
-
-
-__all__ = ["DestinationForbidden", "EgressError", "Failures", "Opened", "Search", "SearchView"]

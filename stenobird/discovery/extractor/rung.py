@@ -257,15 +257,15 @@ class ExtractorRung:
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
 
-    async def try_(self, context: SearchContext) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Return the recording at the URL, else that of the only audio player on the page."""
-        found = await self._extractor.extract([context.url, *await _only_player(context)])
+        found = await self._extractor.extract([url, *await _only_player(search, url)])
         return FoundSource(media=choose(found)) if found is not None else None
 
 
-async def _only_player(context: SearchContext) -> tuple[str, ...]:
+async def _only_player(search: SearchContext, url: str) -> tuple[str, ...]:
     try:
-        page = await context.page()
+        page = await search.page(url)
     except EgressError:
         return ()
     players = dict.fromkeys(url for url in page.iframes if _AUDIO_PLAYERS.match(url)) if page else {}

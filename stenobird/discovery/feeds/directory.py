@@ -87,7 +87,7 @@ class PodcastDirectory:
 
     async def lookup(
         self,
-        context: SearchContext,
+        search: SearchContext,
         show_id: str,
         *,
         country: str | None = None,
@@ -98,18 +98,18 @@ class PodcastDirectory:
         Where the storefront of `country` lacks the show or the episode, another one is asked: listings
         differ, and one may be older than the other.
         """
-        first = await self._show(context, show_id, country)
+        first = await self._show(search, show_id, country)
         if first is not None and (episode_id is None or first.episode(episode_id)):
             return first
         second = await self._show(
-            context, show_id, "us" if country is None else None if country == "us" else "us"
+            search, show_id, "us" if country is None else None if country == "us" else "us"
         )
         if second is not None and (first is None or episode_id is None or second.episode(episode_id)):
             return second
         return first
 
     async def find_shows(
-        self, context: SearchContext, name: str, *, exactly: bool = False
+        self, search: SearchContext, name: str, *, exactly: bool = False
     ) -> tuple[ListedShow, ...]:
         """Return the shows with a feed that bear this name, the best fitting first, at most `SHOWS`.
 
@@ -119,7 +119,7 @@ class PodcastDirectory:
         query = {"media": "podcast", "entity": "podcast", "limit": "25", "term": name[:200]}
         wanted = episodes.plain(name)
         same, near = [], []
-        for show in await self._ask(context, "search", query):
+        for show in await self._ask(search, "search", query):
             if not isinstance(show, ListedShow) or not show.feed_url or not wanted:
                 continue
             if episodes.plain(show.name) == wanted:
@@ -130,7 +130,7 @@ class PodcastDirectory:
         return tuple(reversed(unique.values()))[:SHOWS]
 
     async def find_episodes(
-        self, context: SearchContext, title: str, show: str | None
+        self, search: SearchContext, title: str, show: str | None
     ) -> tuple[ListedEpisode, ...]:
         """Return the episodes of exactly this title, of exactly this show where it is known."""
         term = f"{show} {title}" if show else title
@@ -138,16 +138,16 @@ class PodcastDirectory:
         wanted, by = episodes.plain(title), episodes.plain(show)
         return tuple(
             one
-            for one in await self._ask(context, "search", query)
+            for one in await self._ask(search, "search", query)
             if isinstance(one, ListedEpisode)
             and wanted
             and episodes.plain(one.title) == wanted
             and (not by or by == episodes.plain(one.show))
         )
 
-    async def _show(self, context: SearchContext, show_id: str, country: str | None) -> ListedShow | None:
+    async def _show(self, search: SearchContext, show_id: str, country: str | None) -> ListedShow | None:
         query = {"id": show_id, "media": "podcast", "entity": "podcastEpisode", "limit": "200"}
-        rows = await self._ask(context, "lookup", query | ({"country": country} if country else {}))
+        rows = await self._ask(search, "lookup", query | ({"country": country} if country else {}))
         listed = tuple(row for row in rows if isinstance(row, ListedEpisode))
         for row in rows:
             if isinstance(row, ListedShow):
@@ -159,7 +159,7 @@ class PodcastDirectory:
         return None
 
     async def _ask(
-        self, context: SearchContext, path: str, query: dict[str, str]
+        self, search: SearchContext, path: str, query: dict[str, str]
     ) -> tuple[ListedShow | ListedEpisode, ...]:
         url = f"{self._base_url}/{path}?{urlencode(query)}"
         now = self._clock.monotonic()
@@ -167,7 +167,7 @@ class PodcastDirectory:
             self._answers.move_to_end(url)
             return kept[1]
         try:
-            document = await context.fetch(url, max_bytes=ANSWER_BYTES)
+            document = await search.fetch(url, max_bytes=ANSWER_BYTES)
         except EgressError as error:
             raise DirectoryLookupFailed(
                 f"The podcast directory could not be reached ({error}) Try again later, or send the feed or"
@@ -204,21 +204,21 @@ class DirectoryRung:
     def __init__(self, directory: PodcastDirectory) -> None:
         self._directory = directory
 
-    async def try_(self, context: SearchContext) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Return feeds to search for the episode, and the episode itself where the directory lists it."""
         try:
-            page = await context.page()
+            page = await search.page(url)
         except EgressError:
             page = None
         linked = apple_shows(page) if page else ()
         if linked:
-            return await self._of_linked_show(context, page, linked)
-        wanted = context.wanted
+            return await self._of_linked_show(search, page, linked)
+        wanted = search.wanted
         if not (wanted.title and wanted.show and (page is None or _about_podcast(page))):
             return None
         technique = "directory.search"
-        listed = await self._directory.find_episodes(context, wanted.title, wanted.show)
-        shows = await self._directory.find_shows(context, wanted.show)
+        listed = await self._directory.find_episodes(search, wanted.title, wanted.show)
+        shows = await self._directory.find_shows(search, wanted.show)
         named = [*(one.feed_url for one in listed), *(show.feed_url for show in shows)]
         feeds = dict.fromkeys(feed for feed in named if feed)
         media = [
@@ -243,19 +243,17 @@ class DirectoryRung:
         )
 
     async def _of_linked_show(
-        self, context: SearchContext, page: PageFacts | None, linked: tuple[str, ...]
+        self, search: SearchContext, page: PageFacts | None, linked: tuple[str, ...]
     ) -> FoundSource | None:
         feeds = []
         for show_id in linked:
-            show = await self._directory.lookup(context, show_id)
+            show = await self._directory.lookup(search, show_id)
             if show is None or not show.feed_url:
                 continue
             is_show_page = page is not None and not page.is_episode
             if is_show_page and not _names(page, show):
                 continue  # a badge in the footer of a page about something else
-            feeds.append(
-                FeedLead(show.feed_url, "directory.linked_show", context.wanted, newest=is_show_page)
-            )
+            feeds.append(FeedLead(show.feed_url, "directory.linked_show", search.wanted, newest=is_show_page))
         return FoundSource(feeds=tuple(feeds)) if feeds else None
 
 

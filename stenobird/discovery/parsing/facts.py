@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stenobird.errors import EgressError, JobError
-    from stenobird.sources import Stage, Verdict
+    from stenobird.sources import Stage
 
 NO_META: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
@@ -169,30 +169,15 @@ class Document:
 
 
 class SearchContext(Protocol):
-    """One search as a rung sees it. Everything that is fetched is cached by URL and counted.
+    """What a rung may use of a search. Everything that is fetched is cached by URL and counted."""
 
-    A rung may let `EgressError` out: the ladder takes it as this rung's failure and goes on. A `JobError`
-    that a rung raises, or answers as `failure`, is kept, the ladder goes on, and it is what the client sees
-    if nothing else is found.
-    """
-
-    submitted_url: str
-    url: str
-    """What the rung looks at: the submitted URL, normalised, or a player iframe's."""
-    preview: bool
     wanted: EpisodeFacts
-    """What is looked for, as sharp as the rungs so far have made it."""
+    """The episode that is looked for, as far as the rungs before this one know it."""
 
-    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
-        """Tell the client one verdict."""
+    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
+        """Return the page at `url`, fetched and parsed once; `None` if it is no page. Raises `EgressError`.
 
-    async def report_verdict(self, verdict: Verdict) -> None:
-        """Tell the client one verdict with its candidates."""
-
-    async def page(self, url: str | None = None) -> PageFacts | None:
-        """Return the submitted page (or the page at `url`), fetched and parsed once; `None` if it is none.
-
-        Raises `EgressError` when it can't be had.
+        `with_state` reads the page's text and inline state too.
         """
 
     async def fetch(
@@ -204,13 +189,7 @@ class SearchContext(Protocol):
         content: bytes | None = None,
         max_bytes: int = 4 * 1024 * 1024,
     ) -> Document:
-        """Fetch a document through egress; any status is an answer. Raises `EgressError`."""
-
-    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
-        """Return parsed JSON of a 200 answer, else `None`. Raises `EgressError`."""
-
-    async def feed(self, url: str) -> FeedFacts | None:
-        """Return the feed at `url`, parsed once; `None` if there is no feed. Raises `EgressError`."""
+        """Fetch a document, whatever its status. Raises `EgressError`."""
 
 
 class Rung(Protocol):
@@ -220,20 +199,21 @@ class Rung(Protocol):
     def stage(self) -> Stage:
         """The stage under which its verdicts are reported."""
 
-    async def try_(self, context: SearchContext) -> FoundSource | None:
-        """Return what this rung knows about the search, `None` if it has nothing to say."""
+    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
+        """Return what this rung knows about `url`, `None` if it knows nothing.
+
+        `url` is the submitted URL, normalised, or that of a player embedded in the submitted page. A rung may
+        raise `EgressError`: the ladder reports it and goes on. A `JobError` that it raises, or returns as
+        `failure`, is kept as well, and is what the client sees if nothing else is found.
+        """
 
 
 class PlatformRule(Rung, Protocol):
-    """A rung for certain hosts. Rules are asked before the URL is fetched; the first that matches answers.
-
-    The ladder asks the same rules about the player iframes of a page (depth 1): `context.url` is then the
-    iframe's address, so a rule must work from `context.url` and `context.page()`, never `submitted_url`.
-    """
+    """A rung for certain hosts, tried before the URL is fetched. Only the first that matches is tried."""
 
     @property
     def name(self) -> str:
         """The platform's name."""
 
     def matches(self, url: str) -> bool:
-        """Tell by the URL alone whether this rule knows the platform."""
+        """Return whether this rule knows the platform, judging by the URL alone."""

@@ -30,7 +30,7 @@ class AppleEpisode:
         failure: DirectoryLookupFailed | None = None
         try:
             show = await visit.directory.lookup(
-                visit.context, show_id, country=visit.values.get("country"), episode_id=episode_id
+                visit.search, show_id, country=visit.values.get("country"), episode_id=episode_id
             )
         except DirectoryLookupFailed as error:
             show, failure = None, error
@@ -50,7 +50,7 @@ class AppleEpisode:
             visit.add_media(listed.url, "Apple's directory lists this file under the episode's id")
             return
         try:
-            page = await visit.context.page(visit.context.url)
+            page = await visit.search.page(visit.url, with_state=True)
         except EgressError:
             page = None
         if page is not None:
@@ -68,7 +68,7 @@ class ApplePodcast:
     async def follow(self, visit: Visit) -> None:
         """Look the show up."""
         show = await visit.directory.lookup(
-            visit.context, visit.values["show"], country=visit.values.get("country")
+            visit.search, visit.values["show"], country=visit.values.get("country")
         )
         if show is None:
             return

@@ -35,7 +35,7 @@ class SpotifyTitle:
         if visit.facts.title and visit.facts.show:
             return
         # Not `visit.page()`: what the page says of itself is mixed up with the app's name.
-        page = await visit.context.page(visit.context.url)
+        page = await visit.search.page(visit.url, with_state=True)
         if page is None:
             return
         for title in (page.title or "", *page.episode.alternate_titles):

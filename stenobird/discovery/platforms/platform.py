@@ -108,18 +108,18 @@ class PlatformRung:
         """Tell by the URL alone whether the platform has a route for it."""
         return self._platform.route(url) is not None
 
-    async def try_(self, context: SearchContext) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Follow the route's ways until one has found media; those that cost nothing are followed anyway.
 
         A way whose request fails, or that knows why there is nothing, is passed over while another is left:
         layouts and APIs change. When none found anything, the first failure is what the ladder hears, with
         what was learnt and whether the page is worth anything.
         """
-        routed = self._platform.route(context.url)
+        routed = self._platform.route(url)
         if routed is None:
             return None
         route, values = routed
-        visit = Visit(context, self.name, values, self._directory)
+        visit = Visit(search, url, self.name, values, self._directory)
         failure: EgressError | JobError | None = None
         for way in route.ways:
             if visit.media and not way.offline:

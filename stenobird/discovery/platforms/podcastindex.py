@@ -58,7 +58,7 @@ class IndexLookup:
         path = visit.fill(self.path)
         if path is None:
             return
-        document = await visit.context.fetch(
+        document = await visit.search.fetch(
             f"https://api.podcastindex.org/api/1.0/{path}", headers=self.key.headers()
         )
         if document.status != 200:

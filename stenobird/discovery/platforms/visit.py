@@ -79,7 +79,8 @@ class Visit:
     Ways add media and feeds in the order in which they should be tried, and learn facts for later ways.
     """
 
-    context: SearchContext
+    search: SearchContext
+    url: str
     platform: str
     values: Mapping[str, str]
     directory: PodcastDirectory
@@ -107,7 +108,7 @@ class Visit:
 
     def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
         """Add an address that should be the episode's audio; return whether it can be one."""
-        address = media_url(url, self.context.url if base is None else base) if url else None
+        address = media_url(url, self.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.media):
             return False
         self.media.append(MediaLead(address, self.technique, reason))
@@ -115,7 +116,7 @@ class Visit:
 
     def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> bool:
         """Add the show's feed, to be searched for the episode (or its newest); return whether it can be."""
-        address = media_url(url, self.context.url if base is None else base) if url else None
+        address = media_url(url, self.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.feeds):
             return False
         self.feeds.append(FeedLead(address, self.technique, newest=newest))
@@ -123,7 +124,7 @@ class Visit:
 
     async def page(self, url: str | None = None) -> PageFacts | None:
         """Return the page at `url` (the one asked for without), and learn what it says about the episode."""
-        page = await self.context.page(url or self.context.url)
+        page = await self.search.page(url or self.url, with_state=True)
         if page is not None:
             app = {page.first_meta(name) for name in ("og:site_name", "application-name", "al:ios:app_name")}
             named_after_app = page.episode.show in app
@@ -137,12 +138,12 @@ class Visit:
             return ""
         if page.text:
             return page.text
-        document = await self.context.fetch(self.context.url)
+        document = await self.search.fetch(self.url)
         return decode_html(document.body, document.headers.get("content-type", ""))
 
     def found(self, *, final: bool) -> FoundSource | None:
         """Return everything that was found, with all that was learnt; `None` if that is nothing."""
-        about = replace(self.facts, page_urls=(*self.facts.page_urls, self.context.url))
+        about = replace(self.facts, page_urls=(*self.facts.page_urls, self.url))
         media = tuple(
             replace(
                 lead,

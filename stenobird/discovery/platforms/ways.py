@@ -106,7 +106,7 @@ class JSONLookup:
         url = visit.fill(self.url)
         if url is None:
             return
-        document = await visit.context.fetch(
+        document = await visit.search.fetch(
             url,
             method="POST" if self.form else "GET",
             headers={"accept": "application/json"}
@@ -138,8 +138,8 @@ class PageState:
 
     async def follow(self, visit: Visit) -> None:
         """Read the state, and add what it says about this very episode."""
-        url = visit.fill(self.page) if self.page else visit.context.url
-        page = await (visit.page(url) if self.learn_page else visit.context.page(url))
+        url = (visit.fill(self.page) if self.page else None) or visit.url
+        page = await (visit.page(url) if self.learn_page else visit.search.page(url, with_state=True))
         if page is None:
             return
         state = page.state.get(self.name)
@@ -170,7 +170,7 @@ class ScriptJSON:
             value, _ = json.JSONDecoder().raw_decode(text, found.end())
         except (ValueError, RecursionError):
             return
-        _take(visit, self, value, visit.context.url, "the player's script names it")
+        _take(visit, self, value, visit.url, "the player's script names it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class AttributeJSON:
         pattern = rf"""\s{re.escape(self.attribute)}\s*=\s*(?:"([^"]*)"|'([^']*)')"""
         if found := re.search(pattern, text):
             value = parsed(html.unescape(found[1] or found[2] or ""))
-            _take(visit, self, value, visit.context.url, f"the player's {self.attribute} names it")
+            _take(visit, self, value, visit.url, f"the player's {self.attribute} names it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +343,7 @@ class InDirectory:
         facts = visit.facts
         if not facts.show or (self.kind == "episode" and not facts.title):
             return
-        shows = await visit.directory.find_shows(visit.context, facts.show, exactly=self.kind == "show")
+        shows = await visit.directory.find_shows(visit.search, facts.show, exactly=self.kind == "show")
         if self.kind == "show" and len(shows) > 1:
             return  # several shows bear this name, and nothing tells which is meant
         for show in shows:
@@ -389,7 +389,7 @@ def _take(visit: Visit, way: _JSONWay, data: Any, base: str, reason: str) -> Non
 
 
 async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
-    listing = await visit.directory.lookup(visit.context, show_id)
+    listing = await visit.directory.lookup(visit.search, show_id)
     if listing is None:
         return
     if not newest:

@@ -23,10 +23,12 @@ from stenobird.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts
-    from stenobird.sources import Stage, Verdict
+    from stenobird.discovery.parsing.facts import PageFacts
 
 pytestmark = pytest.mark.anyio
+
+
+PAGE = "https://show.example/one"
 
 
 @dataclass
@@ -36,19 +38,10 @@ class Search:
     html: str = ""
     answers: Mapping[str, object] = field(default_factory=dict)
     wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
-    url: str = "https://show.example/one"
-    submitted_url: str = ""
-    preview: bool = False
     asked: list[str] = field(default_factory=list)
 
-    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
-        raise AssertionError
-
-    async def report_verdict(self, verdict: Verdict) -> None:
-        raise AssertionError
-
-    async def page(self, url: str | None = None) -> PageFacts | None:
-        return read_page(self.html.encode(), url=self.url, content_type="text/html") if self.html else None
+    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
+        return read_page(self.html.encode(), url=url, content_type="text/html") if self.html else None
 
     async def fetch(
         self,
@@ -70,12 +63,6 @@ class Search:
         # The real one calls its JSON text/javascript.
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         return Document(url, url, 200, {"content-type": "text/javascript; charset=utf-8"}, body)
-
-    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> object:
-        raise AssertionError
-
-    async def feed(self, url: str) -> FeedFacts | None:
-        raise AssertionError
 
 
 def show(name: str, feed: str | None = "https://feeds.example/a", number: int = 1) -> dict[str, object]:
@@ -273,7 +260,7 @@ async def test_a_page_that_links_its_show_is_looked_up_by_it(directory: PodcastD
         {"1234567": results(show("My Show"))},
         WANTED,
     )
-    found = await DirectoryRung(directory).try_(search)
+    found = await DirectoryRung(directory).try_(search, PAGE)
     assert found is not None
     (lead,) = found.feeds
     assert (lead.url, lead.newest, lead.wanted) == ("https://feeds.example/a", False, WANTED)
@@ -286,15 +273,14 @@ async def test_a_home_page_means_the_newest_only_if_it_is_the_shows_own(
     directory: PodcastDirectory, title: str, newest: list[bool]
 ) -> None:
     search = Search(f"<title>{title}</title>" + badge(1234567), {"1234567": results(show("My Show"))})
-    search.url = "https://show.example/"
-    found = await DirectoryRung(directory).try_(search)
+    found = await DirectoryRung(directory).try_(search, "https://show.example/")
     assert [lead.newest for lead in found.feeds] == newest if found else newest == []
 
 
 async def test_a_list_of_podcasts_is_about_none_of_them(directory: PodcastDirectory) -> None:
     search = Search("<title>Ten podcasts</title>" + badge(1234567, 2234567, 3234567))
-    assert apple_shows(await search.page() or pytest.fail("no page")) == ()
-    assert await DirectoryRung(directory).try_(search) is None
+    assert apple_shows(await search.page(PAGE) or pytest.fail("no page")) == ()
+    assert await DirectoryRung(directory).try_(search, PAGE) is None
     assert search.asked == []
 
 
@@ -305,7 +291,7 @@ async def test_show_and_title_are_searched_for_a_page_about_a_podcast(directory:
         episode("The Episode", "my show", "https://cdn.example/right.mp3", trackTimeMillis=1_800_000),
     )
     answers = {"My Show The episode": listed, "My Show": results(show("My Show", "https://feeds.example/b"))}
-    found = await DirectoryRung(directory).try_(Search(PODCAST_PAGE, answers, WANTED))
+    found = await DirectoryRung(directory).try_(Search(PODCAST_PAGE, answers, WANTED), PAGE)
     assert found is not None
     assert [(lead.url, lead.duration_seconds) for lead in found.media] == [
         ("https://cdn.example/right.mp3", 1800.0)
@@ -319,7 +305,7 @@ async def test_show_and_title_are_searched_for_a_page_about_a_podcast(directory:
 async def test_two_listed_episodes_of_one_title_are_left_to_the_feed(directory: PodcastDirectory) -> None:
     twice = results(*(episode("The episode", "My Show", f"https://cdn.example/{key}.mp3") for key in "ab"))
     search = Search(PODCAST_PAGE, {"My Show The episode": twice, "My Show": NOTHING}, WANTED)
-    found = await DirectoryRung(directory).try_(search)
+    found = await DirectoryRung(directory).try_(search, PAGE)
     assert found is not None
     assert found.media == ()
     assert [lead.url for lead in found.feeds] == ["https://feeds.example/a"]
@@ -338,7 +324,7 @@ async def test_the_directory_is_not_asked_without_a_reason(
     directory: PodcastDirectory, page: str, wanted: EpisodeFacts
 ) -> None:
     search = Search(page, {}, wanted)
-    assert await DirectoryRung(directory).try_(search) is None
+    assert await DirectoryRung(directory).try_(search, PAGE) is None
     assert search.asked == []
 
 
@@ -347,4 +333,4 @@ async def test_nothing_that_fits_is_no_answer(directory: PodcastDirectory) -> No
         "My Show The episode": results(episode("Another", "My Show")),
         "My Show": results(show("Not My Show")),
     }
-    assert await DirectoryRung(directory).try_(Search(PODCAST_PAGE, answers, WANTED)) is None
+    assert await DirectoryRung(directory).try_(Search(PODCAST_PAGE, answers, WANTED), PAGE) is None

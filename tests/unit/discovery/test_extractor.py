@@ -164,11 +164,10 @@ class _Search:
     """As much of a search as the rung looks at."""
 
     def __init__(self, *iframes: str) -> None:
-        self.url = "https://blog.example/post"
         self._iframes = iframes
 
-    async def page(self, url: str | None = None) -> PageFacts:
-        return PageFacts(self.url, self.url, iframes=self._iframes)
+    async def page(self, url: str) -> PageFacts:
+        return PageFacts(url, url, iframes=self._iframes)
 
 
 class _Recorder(Extractor):
@@ -184,9 +183,9 @@ class _Recorder(Extractor):
 async def test_the_only_audio_player_of_a_page_is_asked_for_videos_are_not() -> None:
     player = "https://w.soundcloud.com/player/?url=https%3A//api.soundcloud.com/tracks/1"
     recorder = _Recorder()
-    for iframes in ((player,), (player, f"{player}2"), ("https://www.youtube.com/embed/dQw4w9WgXcQ",)):
-        assert await ExtractorRung(recorder).try_(_Search(*iframes)) is None  # type: ignore[arg-type]
     page = "https://blog.example/post"
+    for iframes in ((player,), (player, f"{player}2"), ("https://www.youtube.com/embed/dQw4w9WgXcQ",)):
+        assert await ExtractorRung(recorder).try_(_Search(*iframes), page) is None  # type: ignore[arg-type]
     assert recorder.asked == [[page, player], [page], [page]]
 
 

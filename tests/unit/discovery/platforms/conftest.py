@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from stenobird.discovery.feeds.directory import PodcastDirectory
-from stenobird.discovery.feeds.reader import read_feed
 from stenobird.discovery.page.reader import read_page
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.platforms import platform_rules
@@ -20,39 +19,29 @@ from stenobird.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stenobird.discovery.parsing.facts import FeedFacts, FoundSource, PageFacts
+    from stenobird.discovery.parsing.facts import FoundSource, PageFacts
     from stenobird.discovery.platforms import PodcastIndexKey
-    from stenobird.sources import Stage, Verdict
 
 
 @dataclass
 class FakeSearch:
     """One search. Addresses that are not among `documents` can't be reached; `asked` counts every request."""
 
-    url: str
     documents: Mapping[str, object]
-    submitted_url: str = ""
-    preview: bool = False
     wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
     asked: list[str] = field(default_factory=list)
     sent: list[tuple[str, Mapping[str, str], bytes | None]] = field(default_factory=list)
     _kept: dict[str, Document] = field(default_factory=dict)
 
-    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
-        raise AssertionError("a rule reports nothing itself")
-
-    async def report_verdict(self, verdict: Verdict) -> None:
-        raise AssertionError("a rule reports nothing itself")
-
-    async def page(self, url: str | None = None) -> PageFacts | None:
-        document = await self.fetch(url or self.url)
+    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
+        document = await self.fetch(url)
         if not document.headers["content-type"].startswith("text/html"):
             return None
         return read_page(
             document.body,
             url=document.final_url,
             content_type=document.headers["content-type"],
-            with_state=True,
+            with_state=with_state,
         )
 
     async def fetch(
@@ -79,14 +68,6 @@ class FakeSearch:
         assert len(body) <= max_bytes
         self._kept[url] = Document(url, url, status, {"content-type": kind}, body)
         return self._kept[url]
-
-    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
-        document = await self.fetch(url, headers=headers)
-        return json.loads(document.body) if document.status == 200 else None
-
-    async def feed(self, url: str) -> FeedFacts | None:
-        document = await self.fetch(url)
-        return read_feed(document.body, url=url, content_type=document.headers["content-type"])
 
 
 @dataclass
@@ -125,8 +106,8 @@ class World:
         """Ask the first rule that knows the URL, as the ladder does; raise what stood in its way."""
         rule = next((rule for rule in self.rules if rule.matches(url)), None)
         assert rule is not None, f"no rule knows {url}"
-        search = FakeSearch(url, documents or {})
-        found = await rule.try_(search)
+        search = FakeSearch(documents or {})
+        found = await rule.try_(search, url)
         if found is not None and found.failure is not None:
             raise found.failure
         return Asked(search, found)

@@ -84,11 +84,11 @@ def test_no_pattern_takes_long_on_a_long_url(filler: str) -> None:
     assert time.process_time() - started < 5.0
 
 
-async def test_what_a_url_holds_can_not_change_the_host_of_a_template(world: Any) -> None:
+async def test_what_a_url_holds_can_not_change_the_host_of_a_template(search: Any, world: Any) -> None:
     from stenobird.discovery.platforms.visit import Visit  # noqa: PLC0415  # the one test of the inside
 
     values = {"id": "x@evil.example/", "show": "../../evil", "e": "a?b#c"}
-    visit = Visit(context=None, platform="x", values=values, directory=world.directory)  # type: ignore[arg-type]
+    visit = Visit(search({}), "https://example.com", "x", values, world.directory)
     assert visit.fill("https://cdn.example/{id}.mp3") == "https://cdn.example/x%40evil.example%2F.mp3"
     assert visit.fill("https://cdn.example/{show}/{e}") == "https://cdn.example/..%2F..%2Fevil/a%3Fb%23c"
     assert visit.fill("https://cdn.example/{missing}") is None
@@ -108,11 +108,11 @@ async def test_a_way_that_fails_does_not_stop_the_next_one(search: Any, world: A
         examples=(),
     )
     rung = PlatformRung(entry, world.directory)
-    found = await rung.try_(search("https://example.com/e/1", {}))
+    found = await rung.try_(search({}), "https://example.com/e/1")
     assert found is not None
     assert [lead.url for lead in found.media] == ["https://cdn.example/1.mp3"]
     with pytest.raises(ConnectFailed):
-        await rung.try_(search("https://example.com/f/1", {}))
+        await rung.try_(search({}), "https://example.com/f/1")
 
 
 @pytest.mark.parametrize(("platform", "url"), EXAMPLES, ids=[url for _, url in EXAMPLES])
@@ -130,7 +130,7 @@ async def test_no_answer_makes_a_rule_crash_or_name_a_feed_as_newest_for_an_epis
 
     rule = next(rule for rule in world.rules if rule.matches(url))
     try:
-        found = await rule.try_(search(url, Everywhere()))
+        found = await rule.try_(search(Everywhere()), url)
     except (EgressError, JobError):
         return
     routed = platform.route(url)
