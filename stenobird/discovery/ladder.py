@@ -24,26 +24,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stenobird.discovery import urls
-from stenobird.discovery.direct import Clip, try_media
 from stenobird.discovery.feeds import choice as feeds
 from stenobird.discovery.outcome import failure, gone, refusal
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.platforms.fields import merged
-from stenobird.discovery.search import FEED_BYTES, Search
+from stenobird.discovery.search import FEED_BYTES, Clip, Search
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
-from stenobird.sources import Verdict
+from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, PlatformRule, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
-    from stenobird.discovery.search import Opened
-    from stenobird.discovery.web import WebClient
+    from stenobird.discovery.search import Opened, WebClient
     from stenobird.ports import FoundAudio, VerdictSink
-    from stenobird.sources import Candidate, Stage
+    from stenobird.sources import Stage
 
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
@@ -169,7 +166,7 @@ class _Climb:
         """Follow a rung's leads. For a player on a page, `view` is the page's episode: no show is meant."""
         search = self._search
         if answer.wanted is not None and view is None:
-            search.wanted = merged(answer.wanted, search.wanted)
+            search.wanted = answer.wanted.merged(search.wanted)
         for lead in answer.media:
             found = await self._try(lead, page_url)
             if found is not None:
@@ -178,7 +175,7 @@ class _Climb:
         for feed_lead in answer.feeds[:MAX_FEEDS]:
             meant = feed_lead
             if view is not None:
-                wanted = merged(merged(feed_lead.wanted, answer.wanted or EpisodeFacts()), view)
+                wanted = feed_lead.wanted.merged(answer.wanted or EpisodeFacts()).merged(view)
                 meant = replace(feed_lead, newest=False, wanted=wanted)
             found = await self._from_feed(meant, page_url)
             if found is not None:
@@ -186,7 +183,7 @@ class _Climb:
         return None
 
     async def _try(self, lead: MediaLead, page_url: str | None) -> FoundAudio | None:
-        result = await try_media(self._search, lead, page_url=page_url)
+        result = await self._search.try_media(lead, page_url=page_url)
         return await self._unless_clip(result, lead)
 
     async def _unless_clip(
@@ -195,11 +192,9 @@ class _Climb:
         if not isinstance(result, Clip):
             return result
         source = result.found.source
-        self._search.reject(
-            source.media_url,
-            source.technique,
-            f"a clip of {result.seconds:.0f} s, while the episode has {result.expected_seconds:.0f} s",
-            lead.score if lead else None,
+        reason = f"a clip of {result.seconds:.0f} s, while the episode has {result.expected_seconds:.0f} s"
+        self._search.rejected.append(
+            Candidate(source.media_url, source.technique, lead.score if lead else None, rejected=reason)
         )
         self._clip = self._clip or result
         return None
@@ -249,7 +244,7 @@ class _Climb:
             if kind != "feed":
                 document = await search.submitted_document(FEED_BYTES)
                 what = "data (JSON)" if kind == "json" else "no audio, page or feed"
-                search.failures.not_media.append((document.final_url, f"it is {what}"))
+                search.not_media.append((document.final_url, f"it is {what}"))
             return None
         if not feed.episodes and feed.moved_to and feed.moved_to != search.url:
             feed = await self._read_feed(feed.moved_to) or feed
@@ -278,7 +273,7 @@ class _Climb:
             await search.report("resolving_page", "failed", self._held[-1].message)
             return None
         self._page = page
-        search.wanted = merged(search.wanted, page.episode)
+        search.wanted = search.wanted.merged(page.episode)
         if generic:
             found = await self._from_candidates(page)
             if found is not None:
@@ -341,7 +336,7 @@ class _Climb:
     async def _from_candidates(self, page: PageFacts) -> FoundAudio | None:
         search = self._search
         accepted = page.candidates[: page.accepted]
-        search.failures.rejected.extend(page.candidates[page.accepted :])
+        search.rejected.extend(page.candidates[page.accepted :])
         if page.outcome == "ambiguous":
             message = f"{len(page.candidates)} audio files were found; several are equally likely."
         elif accepted:
@@ -353,8 +348,8 @@ class _Climb:
                 if not page.candidates
                 else "No likely audio on the page itself."
             )
-        await search.report_verdict(
-            Verdict("resolving_page", "found" if accepted else "passed", message, page.candidates[:20])
+        await search.report(
+            "resolving_page", "found" if accepted else "passed", message, page.candidates[:20]
         )
         for candidate in accepted[:3]:
             found = await self._try(_lead_of(page, candidate), page.final_url)
@@ -367,7 +362,7 @@ class _Climb:
             found = await self._try(_lead_of(page, candidate), page.final_url)
             if found is not None:
                 message = "There is no audio, but a video whose sound can be heard."
-                await self._search.report_verdict(Verdict("resolving_page", "found", message, (candidate,)))
+                await self._search.report("resolving_page", "found", message, (candidate,))
                 return found
         return None
 
@@ -449,7 +444,7 @@ class _Climb:
             return None, False
         found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
         if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
-            search.wanted = merged(answer.wanted, search.wanted)
+            search.wanted = answer.wanted.merged(search.wanted)
         # A platform that refuses for good (music, encrypted) has nothing better on the player's page.
         return found, answer.final or isinstance(answer.failure, JobError)
 

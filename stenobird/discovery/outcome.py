@@ -19,9 +19,8 @@ from stenobird.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.discovery.direct import Clip
     from stenobird.discovery.parsing.facts import PageFacts
-    from stenobird.discovery.search import Search
+    from stenobird.discovery.search import Clip, Search
     from stenobird.sources import Candidate
 
 MAX_CANDIDATES: Final = 10
@@ -70,37 +69,36 @@ def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
     search: Search, held: Sequence[JobError], page: PageFacts | None, clip: Clip | None
 ) -> JobError:
     """Return the error that says best why no audio was found."""
-    failures = search.failures
-    if held and page is None and not failures.unreachable:
+    if held and page is None and not search.unreachable:
         return held[0]
     if page is not None and page.login and not page.accepted:
         return UnsupportedURL("The page asks for a login. Send a URL that opens without login.")
     unsupported = next((error for error in held if isinstance(error, UnsupportedURL)), None)
     if unsupported is not None:
         return unsupported
-    if page is None and failures.not_media and not failures.unreachable:
-        url, what = failures.not_media[0]
+    if page is None and search.not_media and not search.unreachable:
+        url, what = search.not_media[0]
         return AudioContentTypeNotSupported(
             f"{urls.host_of(url)} sent no audio that can be decoded: {what}. Send mp3, m4a, ogg, opus, webm,"
             " flac or wav."
         )
-    if failures.unreachable:
-        url, what = failures.unreachable[0]
+    if search.unreachable:
+        url, what = search.unreachable[0]
         return AudioUnreachable(
             f"The audio was found, but {urls.host_of(url)} did not deliver it. {what} Check that it opens"
             " without login, then try again.",
-            details=_details(failures.rejected),
+            details=_details(search.rejected),
         )
-    if failures.forbidden:
-        url, what = failures.forbidden[0]
+    if search.forbidden:
+        url, what = search.forbidden[0]
         return UnsupportedURL(f"The audio's address is not opened: {what} Send a public URL.")
     if held:
         return held[0]
-    return AudioSourceNotFound(_explanation(search, page, clip), details=_details(failures.rejected))
+    return AudioSourceNotFound(_explanation(search, page, clip), details=_details(search.rejected))
 
 
 def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> str:
-    rejected = search.failures.rejected
+    rejected = search.rejected
     if clip is not None:
         what = f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
     elif page is not None and page.outcome == "ambiguous":

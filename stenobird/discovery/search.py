@@ -1,47 +1,89 @@
-"""One search for audio: what it was asked, what it has fetched, and what it has learnt on the way.
+"""One search for audio: what it fetches, what it opens and sniffs, and why leads failed.
 
-Implements `rungs.SearchContext`. Every fetch goes through egress, is counted, cached by URL and bounded;
-every open response belongs to the search until the winner's is handed over, and is closed with it.
+Every request goes through egress, is counted, cached by URL and bounded. Every open response belongs to the
+search until the chosen one is handed over; the rest are closed with the search.
+
+Opening a lead that works costs one request, because the download continues the open response. A lead that is
+dead is tried again without its tracking prefixes; a playlist (m3u, pls, xspf, asx) of one file is followed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.parsing.parser import ParseFailed
-from stenobird.egress.client import RequestOptions
+from stenobird.egress.client import PLAIN_GET, RequestOptions
 from stenobird.errors import (
     ConnectFailed,
+    DestinationForbidden,
+    EgressError,
     ResponseBroken,
     ResponseTooLarge,
 )
-from stenobird.sources import NO_HEADERS, Candidate, Verdict
+from stenobird.ports import FoundAudio
+from stenobird.sources import NO_HEADERS, AudioSource, Candidate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from stenobird.discovery.parsing.facts import FeedFacts, MediaLead, PageFacts
     from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.sniff import Sniffed
-    from stenobird.discovery.web import WebClient, WebResponse
-    from stenobird.errors import JobError
-    from stenobird.ports import FoundAudio, VerdictSink
+    from stenobird.ports import VerdictSink
     from stenobird.sources import Stage
 
 PAGE_BYTES: Final = 3 * 1024**2
-"""A longer page is read up to here: what matters stands in its first part."""
+"""A longer page is read up to here: the audio is named in its first part."""
 FEED_BYTES: Final = 24 * 1024**2
-"""A longer feed is read up to here: the newest episodes come first in nearly all."""
+"""A longer feed is read up to here: nearly all feeds list the newest episodes first."""
 PREVIEW_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS: Final = 45.0
 MAX_DOCUMENTS: Final = 16
-"""Documents that one search may fetch besides what was submitted and the media itself."""
+"""Documents that one search may fetch besides the submitted URL and the media itself."""
 MAX_MEDIA_TRIES: Final = 8
+MAX_PLAYLISTS: Final = 2
+"""Playlists that may lead to one another before the audio."""
+CLIP_SHARE: Final = 0.5
+"""A file shorter than this share of the length on the page is a clip."""
+SAMPLE_SECONDS: Final = (24.0, 95.0)
+"""Lengths of the samples that shops and exclusive platforms give away."""
+_FASTEST_BYTES_PER_SECOND: Final = 40_000
+"""320 kbit/s: a file large enough for half the episode at this rate is no clip."""
+
+
+class WebResponse(Protocol):
+    """An open response; also a `ports.OpenedMedia`."""
+
+    offset: int
+    status: int
+    headers: Mapping[str, str]
+    final_url: str
+    total_bytes: int | None
+
+    async def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end, and keep them. Raises `EgressError`."""
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Yield what has not been read, the peeked bytes first. Raises `EgressError`."""
+
+    async def read(self, max_bytes: int, *, truncate: bool = False) -> bytes:
+        """Return the rest; past `max_bytes`, cut it with `truncate`, else raise `ResponseTooLarge`."""
+
+    async def aclose(self) -> None:
+        """Drop the connection. Safe to call twice."""
+
+
+class WebClient(Protocol):
+    """Opens public URLs and follows redirects; any other destination is `DestinationForbidden`."""
+
+    async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> WebResponse:
+        """Return the open response, whatever its status. Raises `EgressError`."""
 
 
 @dataclass(slots=True)
@@ -53,19 +95,23 @@ class Opened:
 
 
 @dataclass(slots=True)
-class Failures:
-    """Why leads failed, for the message at the end."""
+class Clip:
+    """A file that opened but is much shorter than the page says: used only if nothing better is found."""
 
-    rejected: list[Candidate] = field(default_factory=list)
-    errors: list[JobError] = field(default_factory=list)
-    unreachable: list[tuple[str, str]] = field(default_factory=list)
-    """Addresses of media that did not answer, and how."""
-    forbidden: list[tuple[str, str]] = field(default_factory=list)
-    not_media: list[tuple[str, str]] = field(default_factory=list)
+    found: FoundAudio
+    seconds: float
+    expected_seconds: float
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is the short sample that exclusive platforms name in a page's head."""
+        low, high = SAMPLE_SECONDS
+        in_head = self.found.source.technique.startswith(("page.og_", "page.twitter_"))
+        return in_head and low <= self.seconds <= high and self.expected_seconds >= 600
 
 
 class Search:
-    """See the module. One task uses it; `aclose` drops whatever is still open."""
+    """The state of one search, a `SearchContext`. Only one task uses it; `aclose` closes what is open."""
 
     def __init__(
         self,
@@ -80,9 +126,14 @@ class Search:
         self.url = urls.normalised(submitted_url)
         self.preview = preview
         self.wanted = EpisodeFacts(page_urls=(urls.for_request(self.url),))
-        self.failures = Failures()
         self.with_state = False
-        """Whether pages are read with their inline state, which only platform rules look at."""
+        """Whether the submitted page is read with its inline state, which only platform rules need."""
+        self.rejected: list[Candidate] = []
+        """Leads that are not the audio, each with the reason."""
+        self.unreachable: list[tuple[str, str]] = []
+        """Addresses of media that could not be opened, each with the reason; likewise the next two."""
+        self.forbidden: list[tuple[str, str]] = []
+        self.not_media: list[tuple[str, str]] = []
         self._client = client
         self._parser = parser
         self._sink = sink
@@ -100,29 +151,146 @@ class Search:
             await self._opened.pop().aclose()
 
     def hand_over(self, found: FoundAudio) -> None:
-        """Let go of the winner's response: whoever takes it closes it."""
+        """Leave the response of the chosen audio to the caller, who closes it."""
         self._opened = [response for response in self._opened if response is not found.opened]
 
     async def drop(self, response: WebResponse) -> None:
-        """Close a response that lost."""
+        """Close a response that is not the audio."""
         self._opened = [kept for kept in self._opened if kept is not response]
         await response.aclose()
 
-    # --- telling --------------------------------------------------------------------------------------------
+    # --- reports --------------------------------------------------------------------------------------------
 
-    async def report(self, stage: Stage, outcome: Literal["found", "passed", "failed"], message: str) -> None:
-        """Tell the client one verdict."""
-        await self._sink(Verdict(stage, outcome, message))
+    async def report(
+        self,
+        stage: Stage,
+        outcome: Literal["found", "passed", "failed"],
+        message: str,
+        candidates: tuple[Candidate, ...] = (),
+    ) -> None:
+        """Send the client one verdict."""
+        await self._sink(Verdict(stage, outcome, message, candidates))
 
-    async def report_verdict(self, verdict: Verdict) -> None:
-        """Tell the client one verdict with its candidates."""
-        await self._sink(verdict)
+    def _reject(self, lead: MediaLead, reason: str) -> None:
+        self.rejected.append(Candidate(lead.url, lead.technique, score=lead.score, rejected=reason))
 
-    def reject(self, url: str, technique: str, reason: str, score: float | None = None) -> None:
-        """Remember a lead that was opened, and why it is not the audio."""
-        self.failures.rejected.append(Candidate(url, technique, score=score, rejected=reason))
+    # --- documents ------------------------------------------------------------------------------------------
 
-    # --- fetching -------------------------------------------------------------------------------------------
+    async def fetch(
+        self,
+        url: str,
+        *,
+        method: Literal["GET", "POST"] = "GET",
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: bytes | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Document:
+        """Fetch a document, whatever its status. Raises `EgressError`."""
+        key = f"{method} {urls.for_request(url)} {content!r}"
+        if key in self._documents:
+            return self._documents[key]
+        self._fetched += 1
+        if self._fetched > MAX_DOCUMENTS:
+            raise ResponseTooLarge(
+                f"More than {MAX_DOCUMENTS} documents were fetched; the search stops here."
+            )
+        response = await self._client.open(
+            urls.for_request(url),
+            RequestOptions(method=method, headers=headers, content=content, decode=True),
+        )
+        try:
+            document = await _document(url, response, max_bytes)
+        finally:
+            await response.aclose()
+        self._documents[key] = document
+        return document
+
+    async def submitted_document(self, max_bytes: int) -> Document:
+        """Return the submitted URL's body as a document, read from the response that is already open."""
+        key = f"GET {urls.for_request(self.url)} None"
+        if key not in self._documents:
+            first = await self.open_first()
+            response = first.response
+            whole = response.offset == 0 and (
+                response.status != 206
+                or (response.total_bytes or PREVIEW_BYTES + 1) <= PREVIEW_BYTES
+                or not self.preview
+            )
+            if whole:
+                self._documents[key] = await _document(self.url, response, max_bytes)
+                await self.drop(response)
+            else:
+                # The preview's range cut the document short: the only case in which it is requested twice.
+                await self.drop(response)
+                return await self.fetch(self.url, max_bytes=max_bytes)
+        return self._documents[key]
+
+    async def fetch_json(self, url: str) -> Any | None:
+        """Return the parsed JSON of a response with status 200, else `None`. Raises `EgressError`."""
+        document = await self.fetch(url, headers={"accept": "application/json"})
+        if document.status != 200:
+            return None
+        try:
+            return json.loads(document.body)
+        except (ValueError, RecursionError):
+            return None
+
+    async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
+        """Return the page at `url`, or the submitted one; `None` if it is no page. Raises `EgressError`."""
+        target = urls.for_request(url or self.url)
+        key = (target, with_state or self.with_state)
+        if key not in self._pages:
+            document = await self._page_document(target)
+            self._pages[key] = await self._read_page(document, with_state=key[1]) if document else None
+        return self._pages[key]
+
+    async def _page_document(self, target: str) -> Document | None:
+        if target == urls.for_request(self.url):
+            first = await self.open_first()
+            if first.response.status >= 400 or first.sniffed.kind not in {"html", "other"}:
+                return None
+            return await self.submitted_document(PAGE_BYTES)
+        document = await self.fetch(target)
+        return document if document.status < 400 else None
+
+    async def _read_page(self, document: Document, *, with_state: bool) -> PageFacts | None:
+        if _kind(document) != "html":
+            return None
+        content_type = document.headers.get("content-type", "")
+        try:
+            page = await self._parser.page(
+                document.body, url=document.final_url, content_type=content_type, with_state=with_state
+            )
+        except ParseFailed as exc:
+            await self.report("resolving_page", "failed", exc.message)
+            return None
+        if with_state:
+            page = replace(page, text=document.body.decode("utf-8", "replace"))
+        return replace(page, url=document.url)
+
+    async def feed(self, url: str) -> FeedFacts | None:
+        """Return the feed at `url`, parsed once; `None` if it is no feed. Raises `EgressError`."""
+        target = urls.for_request(urls.normalised(url))
+        if target not in self._feeds:
+            if target == urls.for_request(self.url):
+                document = await self.submitted_document(FEED_BYTES)
+            else:
+                document = await self.fetch(target, max_bytes=FEED_BYTES)
+            self._feeds[target] = await self._read_feed(document)
+        return self._feeds[target]
+
+    async def _read_feed(self, document: Document) -> FeedFacts | None:
+        if document.status >= 400 or _kind(document) not in {"feed", "json", "other"}:
+            return None
+        try:
+            return await self._parser.feed(
+                document.body, url=document.final_url, content_type=document.headers.get("content-type", "")
+            )
+        except ParseFailed as exc:
+            await self.report("resolving_feed", "failed", exc.message)
+            return None
+
+    # --- media ----------------------------------------------------------------------------------------------
 
     async def open_first(self) -> Opened:
         """Open the submitted URL once; later calls return the same. Raises `EgressError`."""
@@ -130,8 +298,48 @@ class Search:
             self._first = await self._open(self.url, NO_HEADERS, referer=None)
         return self._first
 
-    async def open_media(self, lead: MediaLead, *, referer: str | None) -> Opened:
-        """Open a lead and sniff it. Raises `EgressError`; `ResponseTooLarge` once too many were tried."""
+    async def try_media(self, lead: MediaLead, *, page_url: str | None = None) -> FoundAudio | Clip | None:
+        """Open a lead. Return the audio if it is audio, else note the reason. Raises no `EgressError`."""
+        addresses = [lead.url, *urls.unwrapped(lead.url)]
+        for position, address in enumerate(addresses):
+            attempt = replace(lead, url=address)
+            last = position == len(addresses) - 1
+            opened = await self._open_lead(attempt, page_url, last=last)
+            if opened is None:
+                continue
+            if position:
+                attempt = replace(
+                    attempt, reason=f"{lead.reason}; its tracking prefix is dead and was left out"
+                )
+            found = await self._judge(attempt, opened, page_url)
+            # If a page answers, the prefix's domain is parked, or it is a player for the URL inside.
+            if found is not None or last or opened.sniffed.kind != "html":
+                return found
+        return None
+
+    async def _open_lead(self, lead: MediaLead, page_url: str | None, *, last: bool) -> Opened | None:
+        """Open a lead; `None`, with the reason noted, if it can't be. `last`: no other address is left."""
+        try:
+            opened = await self._open_media(lead, referer=page_url)
+        except DestinationForbidden as exc:
+            self.forbidden.append((lead.url, exc.message))
+            self._reject(lead, "its address is not public")
+            return None
+        except EgressError as exc:
+            if last:
+                self.unreachable.append((lead.url, exc.message))
+            self._reject(lead, f"unreachable: {exc.message}")
+            return None
+        status = opened.response.status
+        if status < 400 or (status == 416 and opened.response.total_bytes == 0):
+            return opened
+        if last:
+            self.unreachable.append((lead.url, f"The server answered {status}."))
+        self._reject(lead, f"the server answered {status}")
+        await self.drop(opened.response)
+        return None
+
+    async def _open_media(self, lead: MediaLead, *, referer: str | None) -> Opened:
         first = self._first
         if (
             first is not None
@@ -147,14 +355,11 @@ class Search:
         return await self._open(lead.url, lead.headers, referer=referer)
 
     async def _open(self, url: str, headers: Mapping[str, str], *, referer: str | None) -> Opened:
-        response = await self._client.open(
-            urls.for_request(url),
-            RequestOptions(
-                headers=headers, byte_range=(0, PREVIEW_BYTES - 1 if self.preview else None), referer=referer
-            ),
-        )
+        byte_range = (0, PREVIEW_BYTES - 1 if self.preview else None)
+        options = RequestOptions(headers=headers, byte_range=byte_range, referer=referer)
+        response = await self._client.open(urls.for_request(url), options)
         if response.status == 416 and response.total_bytes != 0:
-            # The server can't serve this range of something that is not empty: it can't serve ranges.
+            # The file is not empty, so the server can't serve ranges at all.
             await response.aclose()
             response = await self._client.open(
                 urls.for_request(url), RequestOptions(headers=headers, referer=referer)
@@ -170,136 +375,92 @@ class Search:
             await self.drop(response)
             raise
 
-    async def fetch(
-        self,
-        url: str,
-        *,
-        method: Literal["GET", "POST"] = "GET",
-        headers: Mapping[str, str] = NO_HEADERS,
-        content: bytes | None = None,
-        max_bytes: int = PAGE_BYTES,
-    ) -> Document:
-        """Fetch a document; any status is an answer. Raises `EgressError`."""
-        key = f"{method} {urls.for_request(url)} {content!r}"
-        if key in self._documents:
-            return self._documents[key]
-        self._fetched += 1
-        if self._fetched > MAX_DOCUMENTS:
-            raise ResponseTooLarge(
-                f"More than {MAX_DOCUMENTS} documents were fetched; the search stops here."
-            )
-        response = await self._client.open(
-            urls.for_request(url),
-            RequestOptions(method=method, headers=headers, content=content, decode=True),
+    async def _judge(
+        self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int = 0
+    ) -> FoundAudio | Clip | None:
+        kind, container = opened.sniffed.kind, opened.sniffed.container
+        if kind == "playlist" and container not in {"hls", "dash"} and depth < MAX_PLAYLISTS:
+            return await self._follow_playlist(lead, opened, page_url, depth)
+        live = lead.technique != "direct" and any(name.startswith("icy-") for name in opened.response.headers)
+        if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
+            found = FoundAudio(self._source(lead, opened, page_url), opened.response)
+            clip = await _as_clip(lead, opened, found) if kind == "media" else None
+            return clip or found
+        what = {
+            "media": "it is a live stream",
+            "empty": "it is empty (0 bytes)",
+            "html": "it is a web page",
+            "feed": "it is a feed",
+            "json": "it is data (JSON)",
+            "playlist": f"it is a {container.upper()} manifest, which is not supported",
+        }.get(kind, f"it is no audio ({container})")
+        self.not_media.append((lead.url, what))
+        self._reject(lead, what)
+        await self.drop(opened.response)
+        return None
+
+    def _source(self, lead: MediaLead, opened: Opened, page_url: str | None) -> AudioSource:
+        response = opened.response
+        return AudioSource(
+            submitted_url=self.submitted_url,
+            media_url=lead.url,
+            final_url=response.final_url,
+            technique=lead.technique,
+            reason=lead.reason,
+            kind="hls" if opened.sniffed.container == "hls" else "file",
+            title=lead.title,
+            podcast=lead.podcast,
+            page_url=page_url,
+            published=lead.published,
+            duration_seconds=lead.duration_seconds,
+            content_type=response.headers.get("content-type"),
+            size_bytes=response.total_bytes,
+            etag=response.headers.get("etag"),
+            request_headers=lead.headers,
+            candidates=(
+                Candidate(lead.url, lead.technique, score=lead.score, title=lead.title),
+                *self.rejected,
+            ),
         )
+
+    async def _follow_playlist(
+        self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int
+    ) -> FoundAudio | Clip | None:
         try:
-            document = await self._document(url, response, max_bytes)
+            body = await opened.response.read(sniff.PROBE_BYTES, truncate=True)
+        except EgressError as exc:
+            self.unreachable.append((lead.url, exc.message))
+            return None
         finally:
-            await response.aclose()
-        self._documents[key] = document
-        return document
-
-    async def _document(self, url: str, response: WebResponse, max_bytes: int) -> Document:
-        try:
-            async with asyncio.timeout(DOCUMENT_SECONDS):
-                body = await response.read(max_bytes, truncate=True)
-        except TimeoutError as exc:
-            raise ConnectFailed(
-                f"{urls.host_of(url)} did not send the page within {DOCUMENT_SECONDS:g} s. Try again later."
-            ) from exc
-        return Document(url, response.final_url, response.status, response.headers, body)
-
-    async def submitted_document(self, max_bytes: int) -> Document:
-        """Return the submitted URL's body as a document, from the response that is open already."""
-        key = f"GET {urls.for_request(self.url)} None"
-        if key not in self._documents:
-            first = await self.open_first()
-            response = first.response
-            whole = response.offset == 0 and (
-                response.status != 206
-                or (response.total_bytes or PREVIEW_BYTES + 1) <= PREVIEW_BYTES
-                or not self.preview
-            )
-            if whole:
-                self._documents[key] = await self._document(self.url, response, max_bytes)
-                await self.drop(response)
-            else:
-                # The preview's range cut a document short: the one time that a page is asked for twice.
-                await self.drop(response)
-                return await self.fetch(self.url, max_bytes=max_bytes)
-        return self._documents[key]
-
-    async def fetch_json(self, url: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Any | None:
-        """Return parsed JSON of a 200 answer, else `None`. Raises `EgressError`."""
-        document = await self.fetch(url, headers={"accept": "application/json", **headers})
-        if document.status != 200:
+            await self.drop(opened.response)
+        targets = _playlist_urls(body.decode("utf-8", "replace"), opened.response.final_url)
+        if len(targets) != 1:
+            what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
+            self.not_media.append((lead.url, what))
+            self._reject(lead, what)
             return None
-        try:
-            return json.loads(document.body)
-        except (ValueError, RecursionError):
-            return None
+        target = replace(lead, url=targets[0], reason=f"{lead.reason}; the playlist there has this one file")
+        inner = await self._open_lead(target, page_url, last=True)
+        return await self._judge(target, inner, page_url, depth + 1) if inner is not None else None
 
-    async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
-        """Return the page at `url`, or the submitted one; `None` if it is none. Raises `EgressError`."""
-        target = urls.for_request(url or self.url)
-        with_state = with_state or self.with_state
-        key = (target, with_state)
-        if key not in self._pages:
-            document = await self._page_document(target)
-            self._pages[key] = await self._read_page(document, with_state=with_state) if document else None
-        return self._pages[key]
 
-    async def _page_document(self, target: str) -> Document | None:
-        if target == urls.for_request(self.url):
-            first = await self.open_first()
-            if first.response.status >= 400 or first.sniffed.kind not in {"html", "other"}:
-                return None
-            return await self.submitted_document(PAGE_BYTES)
-        document = await self.fetch(target)
-        return document if document.status < 400 else None
+async def _document(url: str, response: WebResponse, max_bytes: int) -> Document:
+    try:
+        async with asyncio.timeout(DOCUMENT_SECONDS):
+            body = await response.read(max_bytes, truncate=True)
+    except TimeoutError as exc:
+        raise ConnectFailed(
+            f"{urls.host_of(url)} did not send the page within {DOCUMENT_SECONDS:g} s. Try again later."
+        ) from exc
+    return Document(url, response.final_url, response.status, response.headers, body)
 
-    async def _read_page(self, document: Document, *, with_state: bool) -> PageFacts | None:
-        kind = sniff.sniff(document.body[: sniff.PROBE_BYTES], document.headers, complete=True).kind
-        if kind != "html":
-            return None
-        content_type = document.headers.get("content-type", "")
-        try:
-            page = await self._parser.page(
-                document.body, url=document.final_url, content_type=content_type, with_state=with_state
-            )
-        except ParseFailed as exc:
-            await self.report("resolving_page", "failed", exc.message)
-            return None
-        if with_state:
-            page = replace(page, text=document.body.decode("utf-8", "replace"))
-        return replace(page, url=document.url)
 
-    async def feed(self, url: str) -> FeedFacts | None:
-        """Return the feed at `url`, parsed once; `None` if there is none. Raises `EgressError`."""
-        target = urls.for_request(urls.normalised(url))
-        if target not in self._feeds:
-            if target == urls.for_request(self.url):
-                document = await self.submitted_document(FEED_BYTES)
-            else:
-                document = await self.fetch(target, max_bytes=FEED_BYTES)
-            self._feeds[target] = await self._read_feed(document)
-        return self._feeds[target]
-
-    async def _read_feed(self, document: Document) -> FeedFacts | None:
-        kind = sniff.sniff(document.body[: sniff.PROBE_BYTES], document.headers, complete=True).kind
-        if document.status >= 400 or kind not in {"feed", "json", "other"}:
-            return None
-        try:
-            return await self._parser.feed(
-                document.body, url=document.final_url, content_type=document.headers.get("content-type", "")
-            )
-        except ParseFailed as exc:
-            await self.report("resolving_feed", "failed", exc.message)
-            return None
+def _kind(document: Document) -> sniff.Kind:
+    return sniff.sniff(document.body[: sniff.PROBE_BYTES], document.headers, complete=True).kind
 
 
 async def _sniffed(response: WebResponse) -> Sniffed:
-    """Judge an open response by as few of its bytes as will do."""
+    """Sniff an open response, reading as few bytes as possible."""
     if response.status >= 400:
         return sniff.Sniffed("empty" if response.total_bytes == 0 else "other", f"status {response.status}")
     head = await response.peek(sniff.FIRST_PROBE_BYTES)
@@ -309,3 +470,40 @@ async def _sniffed(response: WebResponse) -> Sniffed:
         return verdict
     head = await response.peek(sniff.PROBE_BYTES)
     return sniff.sniff(head, response.headers, complete=True)
+
+
+async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip | None:
+    """Return the file as a clip if it is much shorter than the episode's length on the page.
+
+    A file that a platform's API or a feed names is the episode, whatever length is noted there.
+    """
+    if not lead.technique.startswith(("page.", "player.")):
+        return None
+    expected, total = lead.duration_seconds, opened.response.total_bytes
+    if not expected or total is None or total >= expected * CLIP_SHARE * _FASTEST_BYTES_PER_SECOND:
+        return None
+    try:
+        head = await opened.response.peek(sniff.PROBE_BYTES)
+    except EgressError:
+        return None
+    seconds = sniff.estimate_seconds(head, opened.sniffed.container, total)
+    if seconds is None or seconds >= expected * CLIP_SHARE:
+        return None
+    return Clip(found, seconds, expected)
+
+
+_PLAYLIST_ENTRIES = (
+    re.compile(r"^\s*File\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"<location>\s*(?:<!\[CDATA\[)?\s*([^<\s\]]+)", re.IGNORECASE),
+    re.compile(r"<(?:ref|entry)\b[^>]*?href\s*=\s*[\"']([^\"']+)", re.IGNORECASE),
+    re.compile(r"^\s*([^#<\[\s=][^\r\n<>]*?)\s*$", re.MULTILINE),
+)
+
+
+def _playlist_urls(text: str, base: str) -> list[str]:
+    """Return the addresses in an m3u, pls, xspf or asx playlist, each once."""
+    for pattern in _PLAYLIST_ENTRIES:
+        found = [url for line in pattern.findall(text)[:200] if (url := urls.absolute(base, line))]
+        if found:
+            return list(dict.fromkeys(found))
+    return []

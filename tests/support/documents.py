@@ -1,6 +1,6 @@
 """A small web of documents for the tests of discovery, in memory: any URL, no sockets.
 
-`DocumentWeb` is a `discovery.web.WebClient`. It serves what it was given, follows redirects, honours byte
+`DocumentWeb` is a `discovery.search.WebClient`. It serves what it was given, follows redirects, honours byte
 ranges, and notes every request; what it was not given is a 404.
 """
 
@@ -49,7 +49,7 @@ class Asked:
 
 
 class DocumentResponse:
-    """A `discovery.web.WebResponse` from memory; `taken` is how many bytes were read."""
+    """A `discovery.search.WebResponse` from memory; `taken` is how many bytes were read."""
 
     def __init__(self, served: Served, url: str, byte_range: tuple[int, int | None] | None) -> None:
         self.status = served.status

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stenobird.discovery import urls
-from stenobird.discovery.direct import Clip, try_media
 from stenobird.discovery.feeds import episodes
+from stenobird.discovery.feeds.episodes import Match
 from stenobird.discovery.parsing.facts import MediaLead
-from stenobird.sources import Candidate, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
-    from stenobird.discovery.search import Search
+    from stenobird.discovery.parsing.facts import FeedFacts, FeedLead, PageFacts
+    from stenobird.discovery.search import Clip, Search
     from stenobird.ports import FoundAudio
 
 MAX_ENCLOSURES: Final = 3
@@ -35,36 +34,27 @@ _HOW: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """The chosen episode (`None`: none, for the reason in `how`)."""
-
-    episode: FeedEpisode | None
-    how: str
-
-
-def pick(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Pick:
+def pick(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Match:
     """Choose the episode of a feed that a lead means."""
     if lead.newest:
         newest = episodes.newest(feed, now=now)
-        return Pick(newest, "newest" if newest else "empty")
-    found = episodes.match(feed, lead.wanted)
-    return Pick(found.episode, found.how)
+        return Match(newest, "newest" if newest else "empty")
+    return episodes.match(feed, lead.wanted)
 
 
-def pick_named(feed: FeedFacts, url: str, *, now: datetime) -> Pick:
+def pick_named(feed: FeedFacts, url: str, *, now: datetime) -> Match:
     """Choose the episode that a feed's own URL means: the one it names, else the newest."""
     names, binding = episodes.names_in(url)
     if names:
         found = episodes.named(feed, names)
         if found.episode is not None or binding:
-            return Pick(found.episode, found.how)
+            return found
     newest = episodes.newest(feed, now=now)
-    return Pick(newest, "newest" if newest else "empty")
+    return Match(newest, "newest" if newest else "empty")
 
 
 async def open_episode(
-    search: Search, feed: FeedFacts, pick: Pick, technique: str | None, page_url: str | None
+    search: Search, feed: FeedFacts, pick: Match, technique: str | None, page_url: str | None
 ) -> FoundAudio | Clip | None:
     """Open the episode's enclosures in order; report what became of it."""
     episode = pick.episode
@@ -74,15 +64,10 @@ async def open_episode(
         return None
     why = _HOW.get(pick.how, pick.how)
     title = f"“{episode.title}”" if episode.title else "an untitled episode"
-    await search.report_verdict(
-        Verdict(
-            "resolving_feed",
-            "found",
-            f"The feed {name} has {title}: {why}.",
-            tuple(_titled(enclosure, episode) for enclosure in episode.enclosures[:MAX_ENCLOSURES]),
-        )
-    )
-    for enclosure in episode.enclosures[:MAX_ENCLOSURES]:
+    enclosures = [replace(one, title=episode.title) for one in episode.enclosures[:MAX_ENCLOSURES]]
+    message = f"The feed {name} has {title}: {why}."
+    await search.report("resolving_feed", "found", message, tuple(enclosures))
+    for enclosure in enclosures:
         lead = MediaLead(
             enclosure.url,
             technique or enclosure.technique,
@@ -93,14 +78,10 @@ async def open_episode(
             # A stale or rounded duration in the feed must not turn its own enclosure into a clip.
             duration_seconds=None,
         )
-        found = await try_media(search, lead, page_url=page_url)
+        found = await search.try_media(lead, page_url=page_url)
         if found is not None:
             return found
     return None
-
-
-def _titled(enclosure: Candidate, episode: FeedEpisode) -> Candidate:
-    return Candidate(enclosure.url, enclosure.technique, title=episode.title)
 
 
 def _why_not(feed: FeedFacts, how: str) -> str:
@@ -132,8 +113,3 @@ def is_show_page(page: PageFacts, feed: FeedFacts, submitted_url: str) -> bool:
 def _same_site(page: PageFacts, feed: FeedFacts) -> bool:
     host = urls.host_of(page.final_url)
     return host in {urls.host_of(feed.url), urls.host_of(feed.link or "")}
-
-
-def wants_something(wanted: EpisodeFacts) -> bool:
-    """Tell whether there is anything to match an episode by, beyond the page's address."""
-    return bool(wanted.title or wanted.guid or wanted.audio_urls or wanted.alternate_titles)

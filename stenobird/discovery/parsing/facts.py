@@ -39,6 +39,23 @@ class EpisodeFacts:
     audio_urls: tuple[str, ...] = ()
     alternate_titles: tuple[str, ...] = ()
 
+    def merged(self, more: EpisodeFacts) -> EpisodeFacts:
+        """Return these facts, completed by `more` where they are missing; addresses and titles of both."""
+        return EpisodeFacts(
+            title=self.title or more.title,
+            show=self.show or more.show,
+            guid=self.guid or more.guid,
+            published=self.published or more.published,
+            duration_seconds=self.duration_seconds or more.duration_seconds,
+            page_urls=_unique(self.page_urls, more.page_urls),
+            audio_urls=_unique(self.audio_urls, more.audio_urls),
+            alternate_titles=_unique(self.alternate_titles, more.alternate_titles),
+        )
+
+
+def _unique(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(first + second))
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

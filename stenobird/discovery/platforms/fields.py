@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stenobird.discovery.parsing import dates
@@ -92,25 +92,6 @@ class Fields:
     def media_urls(self, data: Any) -> tuple[str, ...]:
         """Return the media addresses that the object names, as written."""
         return tuple(url for path in self.media if isinstance(url := dig(data, path), str) and url.strip())
-
-
-def merged(known: EpisodeFacts, more: EpisodeFacts) -> EpisodeFacts:
-    """Return `known` with what only `more` knows; addresses of both."""
-    return replace(
-        known,
-        title=known.title or more.title,
-        show=known.show or more.show,
-        guid=known.guid or more.guid,
-        published=known.published or more.published,
-        duration_seconds=known.duration_seconds or more.duration_seconds,
-        page_urls=_unique(known.page_urls, more.page_urls),
-        audio_urls=_unique(known.audio_urls, more.audio_urls),
-        alternate_titles=_unique(known.alternate_titles, more.alternate_titles),
-    )
-
-
-def _unique(*groups: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(item for group in groups for item in group))
 
 
 def _means(text: str, value: str) -> bool:

@@ -13,7 +13,6 @@ from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import CLIPS
 from stenobird.discovery.parsing.charsets import decode_html
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.platforms.fields import merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +103,7 @@ class Visit:
 
     def learn(self, facts: EpisodeFacts) -> None:
         """Add what is known about the episode; what was learnt first stands."""
-        self.facts = merged(self.facts, facts)
+        self.facts = self.facts.merged(facts)
 
     def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
         """Add an address that should be the episode's audio; return whether it can be one."""
@@ -155,7 +154,7 @@ class Visit:
             for lead in self.media
         )
         feeds = tuple(
-            lead if lead.newest else replace(lead, wanted=merged(lead.wanted, about)) for lead in self.feeds
+            lead if lead.newest else replace(lead, wanted=lead.wanted.merged(about)) for lead in self.feeds
         )
         if not (media or feeds or final or self.facts != EpisodeFacts()):
             return None

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from stenobird.discovery import urls
 from stenobird.discovery.feeds import episodes
 from stenobird.discovery.feeds.reader import read_feed
-from stenobird.discovery.media_length import estimate_seconds
 from stenobird.discovery.page.inline_state import attribute_mentions, mentions, read_state
 from stenobird.discovery.page.reader import read_page
 from stenobird.discovery.parsing import dates
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient_json import parse_lenient
-from stenobird.discovery.sniff import sniff
+from stenobird.discovery.sniff import estimate_seconds, sniff
 from stenobird.errors import JobError
 from tests.support.documents import Served, mp3_bytes
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.discovery.media_length import estimate_seconds
-from stenobird.discovery.sniff import sniff
+from stenobird.discovery.sniff import estimate_seconds, sniff
 from tests.support.documents import mp3_bytes
 
 MP3 = mp3_bytes()
