@@ -23,7 +23,6 @@ from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.delivery_store import SqlDeliveryStore
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
@@ -43,6 +42,7 @@ from stenobird.webhooks.sender import WebhookSender
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
+from tests.support.databases import sqlite_database
 from tests.support.dns import FakeResolver
 from tests.support.web_world import PlayedWorker, web_services, web_settings
 
@@ -137,7 +137,7 @@ async def alefbot_world(data_dir: Path, options: WorldOptions | None = None) -> 
     options = options or WorldOptions()
     settings, clock, minutes = options.settings, SystemClock(), Minutes()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(sqlite_url(data_dir)))
+        database = await stack.enter_async_context(sqlite_database(data_dir))
         store, wakeups = SqlJobStore(database), LocalWakeups()
         keys, accounts = KeyService(SqlKeyStore(database)), SqlAccountStore(database)
         blobs_dir = data_dir / "blobs"

@@ -1,21 +1,67 @@
-"""Empty databases of each kind, for contract tests: SQLite in a folder, PostgreSQL on a server at hand."""
+"""Databases for tests, migrated once and then copied: SQLite in a folder, PostgreSQL on a server at hand."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import secrets
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from stenobird.storage.engine import open_database, sqlite_url
 from tests.support.postgresql import postgresql_available, running_postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+
+    from stenobird.storage.engine import Database
+
+T = TypeVar("T")
 
 NOT_TESTED = "NOT TESTED ON POSTGRESQL: install it, or set STENOBIRD_TEST_POSTGRESQL"
+
+
+def run_apart(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own, in a thread: another loop may be running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+async def _migrate(url: str) -> None:
+    async with open_database(url):
+        pass
+
+
+@functools.cache
+def _sqlite_template() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with a migrated database. It is made once a process, and removed at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="stenobird-template-")
+    run_apart(_migrate(sqlite_url(Path(folder.name))))
+    return folder
+
+
+def migrated_sqlite(folder: Path) -> str:
+    """Put a migrated database without rows into a folder that has none; return its URL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in Path(_sqlite_template().name).iterdir():
+        if not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)
+    return sqlite_url(folder)
+
+
+@asynccontextmanager
+async def sqlite_database(folder: Path) -> AsyncIterator[Database]:
+    """Open the database in a folder, a new one if there is none."""
+    async with open_database(migrated_sqlite(folder), migrate_first=False) as database:
+        yield database
 
 
 @contextmanager
@@ -31,16 +77,34 @@ def postgresql_server_at_hand() -> Iterator[str | None]:
         yield None
 
 
-@asynccontextmanager
-async def empty_postgresql_database(server: str) -> AsyncIterator[str]:
-    """Make an empty database on the server, yield its URL, and drop it."""
-    name = f"test_{secrets.token_hex(6)}"
-    admin = create_async_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+async def _administer(server: str, statement: str) -> None:
+    engine = create_async_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
     try:
-        async with admin.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
-        yield f"{server}/{name}"
-        async with admin.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
     finally:
-        await admin.dispose()
+        await engine.dispose()
+
+
+def create_postgresql_database(server: str, name: str) -> str:
+    """Make an empty database of this name; return its URL."""
+    run_apart(_administer(server, f"CREATE DATABASE {name}"))
+    return f"{server}/{name}"
+
+
+@contextmanager
+def migrated_template(server: str) -> Iterator[str]:
+    """Make a migrated database on the server, yield its name for `postgresql_database`, and drop it."""
+    name = f"template_{secrets.token_hex(6)}"
+    run_apart(_migrate(create_postgresql_database(server, name)))
+    yield name
+    run_apart(_administer(server, f"DROP DATABASE {name}"))
+
+
+@asynccontextmanager
+async def postgresql_database(server: str, *, template: str = "template1") -> AsyncIterator[str]:
+    """Make a database on the server, empty or a copy of a migrated one, yield its URL, and drop it."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield f"{server}/{name}"
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -28,7 +28,6 @@ from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.delivery_store import SqlDeliveryStore
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
@@ -48,6 +47,7 @@ from stenobird.web.services import Readiness, WebServices
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
 from stenobird.webhooks.targets import WebhookTargets
+from tests.support.databases import sqlite_database
 from tests.support.dns import FakeResolver
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ async def web_world(
     clock = clock or SystemClock()
     policy = EgressPolicy()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(sqlite_url(data_dir)))
+        database = await stack.enter_async_context(sqlite_database(data_dir))
         store, wakeups = SqlJobStore(database), LocalWakeups()
         key_store = SqlKeyStore(database)
         keys = KeyService(key_store)

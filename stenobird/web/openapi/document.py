@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -122,10 +123,12 @@ _HEADERS: Final[dict[str, Any]] = {
 }
 
 
+@functools.lru_cache(maxsize=8)
 def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of this version, with `server_url` as its server.
 
     `api_prefix` goes before `/api/v1`. The order of everything is fixed, so equal versions make equal bytes.
+    Calls with equal arguments share one document, which nobody may change.
     """
     paths: dict[str, Mapping[str, Operation]] = {
         **operations(),

@@ -14,13 +14,13 @@ from stenobird.billing.service import BillingService
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService
-from stenobird.storage.engine import sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
 from tests.support.billing_world import BillingWorld, billing_world
+from tests.support.databases import migrated_sqlite
 from tests.support.web_world import web_services, web_settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Shop:
 @asynccontextmanager
 async def open_shop(folder: Path, *, selling: bool = True) -> AsyncIterator[Shop]:
     """Open a server on billing, or on one without Stripe."""
-    async with billing_world(sqlite_url(folder)) as world:
+    async with billing_world(migrated_sqlite(folder)) as world:
         settings = web_settings()
         keys = KeyService(SqlKeyStore(world.database))
         policy = EgressPolicy()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.clock import SystemClock
-from stenobird.storage.engine import sqlite_url
 from tests.support.billing_world import billing_world
+from tests.support.databases import migrated_sqlite
 from tests.support.fake_stripe import FakeStripe, running_stripe
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def test_without_a_key_of_stripe_it_says_what_to_set(tmp_path: Path) -> No
 
 
 async def test_status_tells_what_stripe_knows_and_a_lost_key_is_made_anew(tmp_path: Path) -> None:
-    async with billing_world(sqlite_url(tmp_path)) as world:
+    async with billing_world(migrated_sqlite(tmp_path)) as world:
         account = await world.bought("buyer@example.com")
         await world.use(account, [3, 4])
         await world.metering().step()
@@ -71,7 +71,7 @@ async def test_status_tells_what_stripe_knows_and_a_lost_key_is_made_anew(tmp_pa
 
 
 async def test_a_lost_dispute_is_cleared_by_the_operator(tmp_path: Path) -> None:
-    async with billing_world(sqlite_url(tmp_path)) as world:
+    async with billing_world(migrated_sqlite(tmp_path)) as world:
         account = await world.bought()
         assert account.customer_id is not None
         world.fake.close_dispute(world.fake.open_dispute(account.customer_id), "lost")
@@ -83,7 +83,7 @@ async def test_a_lost_dispute_is_cleared_by_the_operator(tmp_path: Path) -> None
 
 
 async def test_reconciling_ends_with_1_where_the_two_differ(tmp_path: Path) -> None:
-    async with billing_world(sqlite_url(tmp_path)) as world:
+    async with billing_world(migrated_sqlite(tmp_path)) as world:
         world.clock.now = SystemClock().time() - 3600
         account = await world.bought()
         await world.use(account, [3])

@@ -35,10 +35,10 @@ async def test_the_migrations_make_the_schema_that_the_code_uses(database: Datab
         assert await connection.run_sync(differences) == []
 
 
-async def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+async def test_processes_that_start_together_migrate_once(empty_database_url: str) -> None:
     async with (
-        open_database(database_url, migrate_first=False) as one,
-        open_database(database_url, migrate_first=False) as other,
+        open_database(empty_database_url, migrate_first=False) as one,
+        open_database(empty_database_url, migrate_first=False) as other,
     ):
         await asyncio.gather(migrate(one), migrate(other), migrate(one))
         async with one.read() as connection:

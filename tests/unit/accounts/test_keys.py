@@ -14,22 +14,23 @@ from stenobird.accounts.key_service import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode
-from stenobird.storage.engine import Database, open_database, sqlite_url
 from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.schema import metadata
+from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from stenobird.accounts.keys import KeyFamily
+    from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         yield database
 
 

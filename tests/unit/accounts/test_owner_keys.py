@@ -8,8 +8,8 @@ import pytest
 
 from stenobird.accounts.key_service import MAX_OWN_KEYS, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.key_store import SqlKeyStore
+from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[KeyService]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         store = SqlKeyStore(database)
         await store.ensure_account("acct_1", name="Ann", tier="premium")
         await store.ensure_account("acct_2", name="Bob", tier="premium")

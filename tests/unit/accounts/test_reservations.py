@@ -11,10 +11,10 @@ from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
 from stenobird.ports import NewAccountRow
 from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries
 from stenobird.testing import FakeOpener, a_source, spoken
+from tests.support.databases import sqlite_database
 from tests.support.faults import DyingStore, Killed
 from tests.support.job_world import PAYER, JobWorld
 
@@ -32,7 +32,7 @@ THREE_MINUTES = 190
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         yield JobWorld(
             database, SqlJobStore(database), opener=FakeOpener(spoken(range(1, THREE_MINUTES + 1)))
         )

@@ -11,9 +11,9 @@ from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
 from stenobird.ports import NewEvent, NewJob, RecognitionOptions
 from stenobird.speech import SpeechEngines, premium_units, tier_models
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from tests.support.databases import sqlite_database
 from tests.support.job_world import JobWorld
 from tests.support.web_world import web_settings
 
@@ -40,7 +40,7 @@ def test_a_distinct_premium_costs_two_units() -> None:
 
 
 async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) -> None:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")
         opener = FakeOpener(spoken(range(1, 151)))
@@ -71,7 +71,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
 
 
 async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp_path: Path) -> None:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")
 

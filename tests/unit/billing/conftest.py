@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.engine import sqlite_url
 from tests.support.billing_world import BillingWorld, billing_world
+from tests.support.databases import migrated_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[BillingWorld]:
-    async with billing_world(sqlite_url(tmp_path), timeout_seconds=0.3) as world:
+    async with billing_world(migrated_sqlite(tmp_path), timeout_seconds=0.3) as world:
         yield world

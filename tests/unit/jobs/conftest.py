@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
+from tests.support.databases import sqlite_database
 from tests.support.job_world import JobWorld
 
 if TYPE_CHECKING:
@@ -18,5 +18,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
     """A service and its worker; what they hear with can be exchanged."""
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         yield JobWorld(database, SqlJobStore(database))

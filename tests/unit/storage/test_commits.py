@@ -19,15 +19,17 @@ from stenobird.ports import (
     SpeechCheckpoint,
     UsageRow,
 )
-from stenobird.storage.engine import Database, open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import events, outbox, usage
 from stenobird.transcript import Segment
+from tests.support.databases import sqlite_database
 from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +41,7 @@ LOSSES = pytest.mark.parametrize("loss", ["lost before", "lost after"])
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         yield database
 
 

@@ -14,17 +14,19 @@ from stenobird.errors import AudioUnreachable, UploadNotAvailable, UploadNotFoun
 from stenobird.jobs.uploaded import uploaded_source
 from stenobird.ports import Caller, JobRecord, NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.blobs import ObjectBlobStore, open_blobs
-from stenobird.storage.engine import Database, open_database, sqlite_url
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import db_now, uploads
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.uploads.service import GRACE_SECONDS, ORPHAN_SECONDS, SLOT_MEMORY_SECONDS, UploadService
+from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +79,7 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         slots, blobs, clock = SqlUploadStore(database), open_blobs(tmp_path / "blobs"), Later()
         service = UploadService(slots, blobs, clock=clock)
         yield World(database, slots, SqlJobStore(database), blobs, service, clock)

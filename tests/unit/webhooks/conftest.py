@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.engine import Database, open_database, sqlite_url
+from tests.support.databases import sqlite_database
 from tests.support.raw_server import RawServer, open_server
 from tests.support.webhook_world import Receiver, WebhookWorld, webhook_world
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from stenobird.storage.engine import Database
+
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(sqlite_url(tmp_path)) as database:
+    async with sqlite_database(tmp_path) as database:
         yield database
 
 
