@@ -39,9 +39,8 @@ from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError, TranslationUnavailable
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
-from stenobird.jobs.removal import remove_account_jobs
 from stenobird.jobs.run import RunContext
-from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.worker import Worker, WorkerOptions
 from stenobird.media.opener import MediaOpener, MediaOptions
 from stenobird.media.spool import SpoolFolder

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stenobird.jobs.events import read_segment
-from stenobird.jobs.translation import is_translated
 from stenobird.ports import SpeechCheckpoint
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from stenobird.sources import AudioSource
     from stenobird.transcript import Segment
 
-EXTRA_KEY = "carry"
-"""Where a preview's row keeps what `remember` returns."""
 _PAGE = 500
 
 
@@ -33,15 +30,6 @@ class Carried:
     language: str | None
 
 
-def remember(checkpoint: SpeechCheckpoint, chunks: int) -> dict[str, Any]:
-    """Return what a preview keeps at each window that spoke: where it stood before that window.
-
-    The end of a preview closes its last window early, so a full job takes over what came before it: those
-    windows are the ones that it would have made itself.
-    """
-    return {"checkpoint": checkpoint.to_json(), "chunks": chunks}
-
-
 async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
     """Return what `job` can take over from its preview, `None` if that is gone.
 
@@ -54,20 +42,18 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
     if point is None or point.source is None:
         return None
     preview = point.job
-    kept = preview.extra.get(EXTRA_KEY)
+    kept = preview.extra.carry
     if (
         kept is None
-        or kept["chunks"] == 0
-        or is_translated(preview.extra)
-        or is_translated(job.extra)
+        or kept.chunks == 0
+        or preview.extra.translate_to is not None
+        or job.extra.translate_to is not None
         or preview.options != job.options
         or (preview.engine, preview.model) != (engine, model)
     ):
         return Carried(point.source, SpeechCheckpoint(), None, (), None)
-    segments, language = await _chunks(store, preview.id, int(kept["chunks"]))
-    return Carried(
-        point.source, SpeechCheckpoint.from_json(kept["checkpoint"]), point.heard, segments, language
-    )
+    segments, language = await _chunks(store, preview.id, kept.chunks)
+    return Carried(point.source, kept.checkpoint, point.heard, segments, language)
 
 
 async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[tuple[Segment, ...], str | None]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.outbox import end_messages
-from stenobird.ports import SAMPLE_RATE, JobChange
+from stenobird.ports import SAMPLE_RATE, JobChange, OutboxRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import Claim, Clock, JobStore, NewEvent, UsageRow, Wakeups
+    from stenobird.ports import Claim, Clock, JobRecord, JobStore, NewEvent, NewJob, UsageRow, Wakeups
 
 
 class Observer(Protocol):
@@ -147,3 +146,21 @@ class LeasedJob:
             samples = max(0, change.checkpoint.next_sample - self._next_sample)
             self._observer.audio_transcribed(samples / SAMPLE_RATE)
             self._next_sample += samples
+
+
+def end_messages(
+    job: JobRecord | NewJob, status: Literal["completed", "preview_complete", "failed", "cancelled"]
+) -> list[OutboxRow]:
+    """Return what has to leave the service when a job ends with this status: its webhook, if it has one."""
+    if job.webhook_url is None:
+        return []
+    outcome = "completed" if status == "preview_complete" else status
+    payload = {
+        "url": job.webhook_url,
+        "event_type": f"transcription.{outcome}",
+        "status": status,
+        # How to sign the message must be known without the job, which may be deleted before it is sent.
+        "origin": job.origin,
+        "mode": "test" if job.mode == "test" else "live",
+    }
+    return [OutboxRow("webhook", job.id, job.account_id, payload)]

@@ -23,9 +23,17 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
-from stenobird.jobs.translation import JobTranslation, is_translated
-from stenobird.jobs.uploaded import TIER_KEY, units_of, uploaded_source
-from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, JobChange, SpeechCheckpoint, UsageRow
+from stenobird.jobs.spec import uploaded_source
+from stenobird.jobs.translation import JobTranslation
+from stenobird.ports import (
+    SAMPLE_RATE,
+    AudioLimits,
+    AudioRequest,
+    CarryPoint,
+    JobChange,
+    SpeechCheckpoint,
+    UsageRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
         AudioFinder,
         AudioOpener,
         AudioStream,
+        JobExtra,
         JobStore,
         NewEvent,
         OpenedMedia,
@@ -94,14 +103,10 @@ class TranscriptionPipeline:
         self._options = options
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
-        self._extra = dict(leased.job.extra)
-        self._tier: str | None = self._extra.get(TIER_KEY)
+        self._tier = self._job.extra.tier
         self._recognizer = engines.speech.for_tier(self._tier)
-        self._translation = (
-            JobTranslation(leased.job, engines.translator, self._extra)
-            if is_translated(self._extra)
-            else None
-        )
+        target = self._job.extra.translate_to
+        self._translation = JobTranslation(self._job, target, engines.translator) if target else None
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._told_transcribing = self._job.stage == "transcribing"
@@ -187,7 +192,7 @@ class TranscriptionPipeline:
             return None
         self._reserved = True
         longest = self._options.max_audio_seconds
-        return units_of(self._job, billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE)))
+        return self._job.units(billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE)))
 
     async def _carried_on(self) -> bool:
         """Carry on from the job's preview; `False` if there is none, or its audio can't be opened again.
@@ -310,11 +315,8 @@ class TranscriptionPipeline:
     async def _commit_window(self, window: WindowResult, stream: AudioStream) -> None:
         events = self._transcript(window.segments, window.language)
         extra = None
-        if events and self.preview:
-            self._extra[carry.EXTRA_KEY] = carry.remember(self._checkpoint, self._leased.next_chunk_index)
-            extra = self._extra
-        if events and self._translation is not None:
-            extra = self._extra
+        if events and (self.preview or self._translation is not None):
+            extra = self._extra_with_window()
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
         if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:
@@ -332,6 +334,20 @@ class TranscriptionPipeline:
             reserve_units=self._reservation(self._total_seconds(stream)),
         )
         await self._leased.append(change, events)
+
+    def _extra_with_window(self) -> JobExtra:
+        extra = self._job.extra
+        if self.preview:
+            # The end of a preview closes its last window early. A full job continues before that window: all
+            # windows up to there are the ones that it would have made itself.
+            extra = replace(extra, carry=CarryPoint(self._checkpoint, self._leased.next_chunk_index))
+        if self._translation is not None:
+            extra = replace(
+                extra,
+                spoken_language=self._translation.spoken_language,
+                untranslated_segments=self._translation.untranslated_segments,
+            )
+        return extra
 
     def _progress(self, reached: int, stream: AudioStream) -> Progress:
         total = self._total_seconds(stream)
@@ -369,7 +385,7 @@ class TranscriptionPipeline:
         minutes = billable_minutes(self._samples)
         usage = None
         if self._job.account_id is not None:
-            units = units_of(self._job, minutes)
+            units = self._job.units(minutes)
             usage = UsageRow(self._job.id, self._job.account_id, units, self._samples / SAMPLE_RATE)
         done = events.done("completed", billable_minutes=minutes, warning=warning)
         await self._leased.complete(replace(change, billable_minutes=minutes), [done], usage=usage)

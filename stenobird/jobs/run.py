@@ -103,7 +103,7 @@ class JobRun:
             if claim.attempts > context.options.max_attempts:
                 await leased.fail(_gave_up(context.options.max_attempts))
             elif claim.job.mode == "test":
-                await sandbox.tell(leased)
+                await sandbox.complete_with_canned_transcript(leased)
             else:
                 await hearing.run()
         except asyncio.CancelledError as exc:

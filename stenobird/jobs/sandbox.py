@@ -1,19 +1,16 @@
-"""Test keys: a canned transcript, told at once, without network, engine or cost."""
+"""The jobs of test keys: a canned transcript, complete at once, without network, engine or cost."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from stenobird.jobs.translation import TARGET_KEY
 from stenobird.ports import JobChange
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stenobird.jobs.events import JobEvents
     from stenobird.jobs.leased import LeasedJob
-    from stenobird.ports import NewEvent
+    from stenobird.ports import JobExtra, NewEvent
 
 ENGINE: Final = "test"
 MODEL: Final = "canned"
@@ -32,23 +29,25 @@ _TRANSLATED: Final = {
         " השתמשו במפתח פעיל כדי לשמוע מה נאמר בקישור שלכם.",
     ),
 }
-"""The same sentences, by language; no translator is asked."""
+"""The same sentences, by language: a test job uses no translator."""
 
 
-async def tell(leased: LeasedJob) -> None:
+async def complete_with_canned_transcript(leased: LeasedJob) -> None:
     """Commit the whole job: the events of a real one, in their order, and `done`."""
     job = leased.job
-    await leased.complete(*story(leased.events, words=job.options.word_timestamps, extra=job.extra))
+    await leased.complete(
+        *canned_transcript(leased.events, words=job.options.word_timestamps, extra=job.extra)
+    )
 
 
-def story(
-    job_events: JobEvents, *, words: bool, extra: Mapping[str, Any]
+def canned_transcript(
+    job_events: JobEvents, *, words: bool, extra: JobExtra
 ) -> tuple[JobChange, list[NewEvent]]:
-    """Return how a test job ends: everything after its first event. `extra` is its row's.
+    """Return how a test job ends: everything after its first event.
 
     As in a real job, a translation has no words with times.
     """
-    target = extra.get(TARGET_KEY)
+    target = extra.translate_to
     sentences = _TRANSLATED.get(str(target), _SENTENCES)
     language = "en" if sentences is _SENTENCES else str(target)
     events = [

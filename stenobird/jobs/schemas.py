@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from stenobird.bodies import Body, Number, Omittable, Timestamp
 from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
+from stenobird.jobs.spec import JobSpec, Link, Upload
 from stenobird.ports import JobStatus, Mode, RecognitionOptions
 
 if TYPE_CHECKING:
-    from stenobird.ports import JobRecord
+    from stenobird.ports import JobRecord, Origin
     from stenobird.transcript import Transcript
 
 MAX_URL_CHARS: Final = 8192
@@ -80,14 +81,20 @@ class CreateTranscript(BaseModel):
             raise ValueError('must be an ISO 639-1 code such as "en" or "he"; leave it out to detect it')
         return code
 
-    @property
-    def options(self) -> RecognitionOptions:
-        """The wishes that concern recognition."""
-        return RecognitionOptions(
-            language=self.language,
-            prompt=self.prompt or None,
-            word_timestamps=self.word_timestamps,
-            task=self.task,
+    def spec(self, origin: Origin = "stenobird") -> JobSpec:
+        """Return the job that this asks for."""
+        return JobSpec(
+            source=Upload(self.upload_id)
+            if self.upload_id is not None
+            else Link(self.audio_url or "", self.preview_id),
+            options=RecognitionOptions(
+                language=self.language,
+                prompt=self.prompt or None,
+                word_timestamps=self.word_timestamps,
+                task=self.task,
+            ),
+            webhook_url=self.webhook_url,
+            origin=origin,
         )
 
     @classmethod

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import (
     InvalidRequest,
     JobError,
@@ -19,21 +20,19 @@ from stenobird.errors import (
     WebhookRequiresAPIKey,
 )
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
-from stenobird.jobs.outbox import end_messages
-from stenobird.jobs.sandbox import story
+from stenobird.jobs.leased import end_messages
+from stenobird.jobs.sandbox import canned_transcript
+from stenobird.jobs.spec import Link, Upload, upload_url
 from stenobird.jobs.tail import JobTails
-from stenobird.jobs.tokens import new_token
-from stenobird.jobs.uploaded import EXTRA_KEY as UPLOAD_KEY
-from stenobird.jobs.uploaded import TIER_KEY, UploadedJob, remember, upload_url
-from stenobird.ports import NewJob
+from stenobird.ports import JobExtra, NewJob, UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from stenobird.jobs.checks import RequestChecks
-    from stenobird.jobs.schemas import CreateTranscript
-    from stenobird.jobs.uploaded import Uploads
+    from stenobird.jobs.spec import JobSpec
     from stenobird.ports import (
+        AccountStore,
         Caller,
         Clock,
         EventRow,
@@ -41,13 +40,15 @@ if TYPE_CHECKING:
         JobRecord,
         JobStore,
         Mode,
+        Origin,
         Wakeups,
     )
     from stenobird.transcript import Transcript
+    from stenobird.uploads.service import UploadService
 
 ID_DIGITS: Final = 22
-SECOND_DIALECT: Final = "alefbot"
-"""Origin of the jobs that /api/v1 makes; the other dialects know nothing of them."""
+_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+REMOVAL_PAGE: Final = 100
 RESULT_PAGE: Final = 1000
 MAX_LIST: Final = 100
 
@@ -76,8 +77,8 @@ class StoredJobError(JobError):
 class JobService:
     """What HTTP may do with jobs.
 
-    `checks` are what a request has to pass, `discard` deletes a job's spool, and `uploads` is where jobs of
-    uploads take their bytes from.
+    `checks` are what a request has to pass; `discard` deletes a job's spool; `uploads` has the files that
+    clients sent.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class JobService:
         clock: Clock,
         options: ServiceOptions | None = None,
         discard: Callable[[str], Awaitable[None]] | None = None,
-        uploads: Uploads | None = None,
+        uploads: UploadService | None = None,
     ) -> None:
         self._store = store
         self._wakeups = wakeups
@@ -100,148 +101,105 @@ class JobService:
         self._discard = discard
         self._uploads = uploads
 
-    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
-        """Return the audio's and the webhook's URL as they will be fetched (empty for an upload).
+    def check(self, spec: JobSpec, *, caller: Caller | None) -> JobSpec:
+        """Return the spec with its URLs as they will be fetched.
 
         Raises what is wrong with the request by itself, in this order: `ReadOnlyKey`, `InvalidURL`,
         `WebhookRequiresAPIKey`, `InvalidWebhookURL`, `WebhookTargetForbidden`, `MissingAPIKey` for an upload.
-        Asks neither database nor network, so that a refusal need not count against a rate limit.
+        Uses neither database nor network, so that a refusal need not count against a rate limit.
         """
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
-        audio_url = self._checks.url(request.audio_url) if request.audio_url is not None else ""
-        webhook_url = None
-        if request.webhook_url is not None:
+        source, webhook_url = spec.source, spec.webhook_url
+        if isinstance(source, Link):
+            source = replace(source, url=self._checks.url(source.url))
+        if webhook_url is not None:
             if caller is None:
                 raise WebhookRequiresAPIKey
-            webhook_url = self._checks.targets().check_url(request.webhook_url)
-        if request.upload_id is not None and caller is None:
+            webhook_url = self._checks.targets().check_url(webhook_url)
+        if isinstance(source, Upload) and caller is None:
             raise MissingAPIKey
-        return audio_url, webhook_url
+        return replace(spec, source=source, webhook_url=webhook_url)
 
     async def create(
-        self,
-        request: CreateTranscript,
-        *,
-        caller: Caller | None,
-        base_url: str,
-        job_id: str | None = None,
-        origin: Literal["stenobird", "openai"] = "stenobird",
+        self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
     ) -> JobRecord:
         """Queue a job and return it as committed, its first event included.
 
-        With a `job_id` (from `new_job_id`, remembered with the Idempotency-Key of the request) calling again
-        returns the job that is there already.
+        With a `job_id` (from `new_job_id`, stored with the Idempotency-Key of the request) a second call
+        returns the job of the first.
 
-        Without a caller (or for one of tier free) it is a preview, with a test key a test, else full. Nothing
-        here waits for the network, but that the name in a webhook URL is looked up. Raises, in this order:
-        what `check` raises, `InvalidWebhookURL` and `WebhookTargetForbidden` for what that name leads to,
-        `InvalidRequest` for a `preview_id` that can't be carried on, what the account gate raises,
-        `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`, `QueueBusy`.
+        Without a caller (or for one of tier free) the job is a preview, with a test key a test, else full. A
+        test job of `/api/v1` has ended when this returns. The only use of the network is the DNS lookup of
+        the webhook's host. Raises, in this order: what `check` raises, `InvalidWebhookURL` and
+        `WebhookTargetForbidden` after that lookup, `UploadNotFound`, `UploadSlotExpired` and
+        `UploadNotAvailable` for an upload, `InvalidRequest` for a `preview_id` that can't be continued, what
+        the account gate raises, `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`,
+        `QueueBusy`.
         """
-        audio_url, webhook_url = self.check(request, caller=caller)
-        if (there := await self._already(job_id)) is not None:
-            return there
-        if webhook_url is not None:
-            webhook_url = await self._checks.targets().check(webhook_url)
+        spec = self.check(spec, caller=caller)
+        if job_id is not None and (existing := await self._store.get(job_id)) is not None:
+            return existing
+        if spec.webhook_url is not None:
+            spec = replace(spec, webhook_url=await self._checks.targets().check(spec.webhook_url))
         mode = _mode(caller)
-        if request.upload_id is not None:
+        source, extra = spec.source, _extra(spec)
+        if isinstance(source, Upload):
             assert caller is not None
-            wish = UploadedJob(request.upload_id, request.options, webhook_url, origin=origin)
-            return await self.create_uploaded(wish, caller=caller, base_url=base_url, job_id=job_id)
-        preview_id = request.preview_id
-        if preview_id is not None:
-            await self._check_preview(preview_id, audio_url)
-        max_open = await self._checks.admit(caller, mode, request.options)
+            uploads = self._uploads
+            if uploads is None:
+                raise UploadNotFound
+            # Only a job that is admitted fixes the bytes: after a refusal the client may still send others.
+            await uploads.check(source.upload_id, caller.account_id)
+            max_open = await self._checks.admit(caller, mode, spec.options, tier=spec.tier)
+            slot = await uploads.take(source.upload_id, caller.account_id)
+            url, preview_id, upload_id = upload_url(slot.id), None, slot.id
+            extra = replace(extra, upload=UploadedFile(slot.filename, slot.content_type, slot.size_bytes))
+        else:
+            if source.preview_id is not None:
+                await self._check_preview(source.preview_id, source.url)
+            max_open = await self._checks.admit(caller, mode, spec.options, tier=spec.tier)
+            url, preview_id, upload_id = source.url, source.preview_id if mode == "full" else None, None
         job = NewJob(
-            id=job_id or new_job_id(),
+            id=job_id or new_job_id(spec.origin),
             mode=mode,
-            audio_url=audio_url,
+            audio_url=url,
             base_url=base_url.rstrip("/"),
-            options=request.options,
+            options=spec.options,
             account_id=caller.account_id if caller else None,
             api_key_id=caller.api_key_id if caller else None,
-            preview_id=preview_id if mode == "full" else None,
-            webhook_url=webhook_url,
-            origin=origin,
+            origin=spec.origin,
+            preview_id=preview_id,
+            upload_id=upload_id,
+            webhook_url=spec.webhook_url,
+            extra=extra,
         )
-        return await self._queue(job, max_open)
-
-    async def create_uploaded(
-        self, wish: UploadedJob, *, caller: Caller, base_url: str, job_id: str | None = None
-    ) -> JobRecord:
-        """Queue a job of an upload and return it as committed; `job_id` is as for `create`.
-
-        With a test key, a job of the second dialect has ended when this returns. Raises, in this order:
-        `ReadOnlyKey`, `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`, then as `create`.
-        """
-        if caller.scope == "read_only":
-            raise ReadOnlyKey
-        if (there := await self._already(job_id)) is not None:
-            return there
-        if self._uploads is None:
-            raise UploadNotFound
-        # The bytes are fixed for a job that is admitted: a refused client may still send others.
-        await self._uploads.check(wish.upload_id, caller.account_id)
-        mode = _mode(caller)
-        max_open = await self._checks.admit(caller, mode, wish.options, tier=wish.extra.get(TIER_KEY))
-        slot = await self._uploads.take(wish.upload_id, caller.account_id)
-        second_dialect = wish.origin == SECOND_DIALECT
-        job = NewJob(
-            id=job_id or (str(uuid.uuid4()) if second_dialect else new_job_id()),
-            mode=mode,
-            audio_url=upload_url(slot.id),
-            base_url=base_url.rstrip("/"),
-            options=wish.options,
-            account_id=caller.account_id,
-            api_key_id=caller.api_key_id,
-            origin=wish.origin,
-            upload_id=slot.id,
-            webhook_url=wish.webhook_url,
-            extra={**wish.extra, UPLOAD_KEY: remember(slot)},
-        )
-        if mode == "test" and second_dialect:
-            return await self._create_told(job)
-        return await self._queue(job, max_open)
-
-    async def _already(self, job_id: str | None) -> JobRecord | None:
-        """Return the job that an earlier try of this request has made: nothing is asked of it again."""
-        return await self._store.get(job_id) if job_id is not None else None
-
-    async def _queue(self, job: NewJob, max_open: int | None) -> JobRecord:
-        first = JobEvents(job.id, job.base_url).status("queued", "validating_url")
+        events = JobEvents(job.id, job.base_url)
+        first = events.status("queued", "validating_url")
+        if mode == "test" and spec.origin == "alefbot":
+            # The answer to its POST has the transcript.
+            change, rest = canned_transcript(events, words=spec.options.word_timestamps, extra=extra)
+            messages = end_messages(job, "completed")
+            return await self._store.create_ended(job, change, [first, *rest], outbox=messages)
         record = await self._store.create(job, first, max_queued=self._options.max_queued, max_open=max_open)
         await self._wakeups.notify_job()
         return record
 
-    async def _create_told(self, job: NewJob) -> JobRecord:
-        """Commit a test job with its whole story, since its client is told at once that it is completed."""
-        events = JobEvents(job.id, job.base_url)
-        change, told = story(events, words=job.options.word_timestamps, extra=job.extra)
-        first = events.status("queued", "validating_url")
-        messages = end_messages(job, "completed")
-        return await self._store.create_ended(job, change, [first, *told], outbox=messages)
-
-    async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
+    async def get(self, job_id: str, caller: Caller | None, origin: Origin = "stenobird") -> JobRecord:
         """Return the job. Raises `TranscriptNotFound` for one that isn't there or isn't theirs, alike.
 
-        A preview is readable by its id; any other job by its account. Whoever has such a job's id but sent no
-        key gets `MissingAPIKey`: ids can't be guessed, so this is its owner, who forgot the header.
+        Jobs of alefbot exist for `origin` alefbot only, and all others for all others. A preview can be read
+        by anyone who has its id, any other job by its account. A request with such a job's id but no key gets
+        `MissingAPIKey`: ids can't be guessed, so this is the owner, who forgot the header.
         """
         job = await self._store.get(job_id)
-        if job is None or job.origin == SECOND_DIALECT:
-            # Each dialect knows its own jobs only.
+        if job is None or (job.origin == "alefbot") != (origin == "alefbot"):
             raise TranscriptNotFound
-        if job.mode != "preview" and caller is None:
+        if job.mode == "preview" and origin != "alefbot":
+            return job
+        if caller is None:
             raise MissingAPIKey
-        if not (job.mode == "preview" or _owns(job, caller)):
-            raise TranscriptNotFound
-        return job
-
-    async def get_uploaded(self, job_id: str, caller: Caller) -> JobRecord:
-        """Return a job of the second dialect. Raises `TranscriptNotFound` for any other one."""
-        job = await self._store.get(job_id)
-        if job is None or job.origin != SECOND_DIALECT or not _owns(job, caller):
+        if not _owns(job, caller):
             raise TranscriptNotFound
         return job
 
@@ -275,32 +233,30 @@ class JobService:
             raise TranscriptNotFound
         return read_transcript(job, rows)
 
-    async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
+    async def cancel_or_delete(
+        self, job_id: str, caller: Caller | None, origin: Origin = "stenobird"
+    ) -> JobRecord | None:
         """Cancel a job under way and return it, or delete a finished one and return `None`.
 
-        A job that nobody works on is `cancelled` at once; one that a worker holds ends within moments, and
-        its record says `cancel_requested` until then. Raises `TranscriptNotFound`, `ReadOnlyKey`.
+        A job without a worker is `cancelled` at once; one that a worker holds ends within moments, and its
+        record says `cancel_requested` until then. Raises `TranscriptNotFound`, `MissingAPIKey`,
+        `ReadOnlyKey`.
         """
-        job = await self.get(job_id, caller)
+        job = await self.get(job_id, caller, origin)
         if job.account_id is not None and not _owns(job, caller):
             raise TranscriptNotFound
-        return await self._cancel_or_delete(job, caller)
-
-    async def cancel_or_delete_uploaded(self, job_id: str, caller: Caller) -> JobRecord | None:
-        """Do the same to a job of the second dialect."""
-        return await self._cancel_or_delete(await self.get_uploaded(job_id, caller), caller)
-
-    async def _cancel_or_delete(self, job: JobRecord, caller: Caller | None) -> JobRecord | None:
         if caller is not None and caller.scope == "read_only":
             raise ReadOnlyKey
         if job.terminal:
-            await self._delete(job.id)
+            await self._store.delete(job.id)
+            await self._discard_spool(job.id)
+            await self._wakeups.notify_event(job.id)
             return None
         done = JobEvents(job.id, job.base_url).done("cancelled")
         job = await self._store.request_cancel(job.id, [done], outbox=end_messages(job, "cancelled"))
         await self._wakeups.notify_event(job.id)
-        if job.terminal and self._discard is not None:
-            await self._discard(job.id)
+        if job.terminal:
+            await self._discard_spool(job.id)
         return job
 
     async def stream(
@@ -340,39 +296,30 @@ class JobService:
     async def purge(self, *, older_than: float) -> Sequence[str]:
         """Delete finished jobs that ended before this time, with what is left of their audio."""
         purged = await self._store.purge(older_than=older_than)
-        if self._discard is not None:
-            for job_id in purged:
-                await self._discard(job_id)
+        for job_id in purged:
+            await self._discard_spool(job_id)
         return purged
 
-    async def list_page(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], int]:
-        """Return a page of the account's jobs of one origin, newest first, and the number on all pages."""
-        return await self._store.list_page(caller.account_id, replace(page, mode=caller.only_mode))
+    async def list(self, caller: Caller | None, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
+        """Return a page of the account's jobs, newest first, and whether there are more after it.
 
-    async def list(
-        self, caller: Caller | None, cursor: str | None = None, limit: int = 20
-    ) -> tuple[Sequence[JobRecord], str | None]:
-        """Return a page of the account's jobs, newest first, and the cursor of the next page, if any.
-
-        Raises `MissingAPIKey`, and `InvalidRequest` for a cursor that this service did not make or a limit
-        outside 1 to 100.
+        Raises `MissingAPIKey`, and `InvalidRequest` for a limit outside 1 to 100.
         """
         if caller is None:
             raise MissingAPIKey
-        if not 1 <= limit <= MAX_LIST:
+        if not 1 <= page.limit <= MAX_LIST:
             raise InvalidRequest(f'"limit" must be 1 to {MAX_LIST}.', details={"field": "limit"})
-        before = read_cursor(cursor) if cursor is not None else None
-        jobs = await self._store.list_jobs(
-            caller.account_id, mode=caller.only_mode, before=before, limit=limit + 1
-        )
-        page = jobs[:limit]
-        return page, write_cursor(page[-1].created_at, page[-1].id) if len(jobs) > limit else None
+        one_more = replace(page, limit=page.limit + 1, mode=caller.only_mode)
+        jobs = await self._store.list_jobs(caller.account_id, one_more)
+        return jobs[: page.limit], len(jobs) > page.limit
 
-    async def _delete(self, job_id: str) -> None:
-        await self._store.delete(job_id)
+    async def count(self, caller: Caller, page: JobPage) -> int:
+        """Return how many jobs there are on all pages."""
+        return await self._store.count_jobs(caller.account_id, replace(page, mode=caller.only_mode))
+
+    async def _discard_spool(self, job_id: str) -> None:
         if self._discard is not None:
             await self._discard(job_id)
-        await self._wakeups.notify_event(job_id)
 
     async def _check_preview(self, preview_id: str, audio_url: str) -> None:
         preview = await self._store.get(preview_id)
@@ -392,9 +339,49 @@ class JobService:
         )
 
 
-def new_job_id() -> str:
-    """Return an unguessable id: `tr_` and 22 base62 digits, 131 bits."""
-    return new_token("tr_", ID_DIGITS)
+def new_job_id(origin: Origin = "stenobird") -> str:
+    """Return an unguessable id: `tr_` and 22 base62 digits, 131 bits; a random UUID for alefbot."""
+    return str(uuid.uuid4()) if origin == "alefbot" else new_token("tr_", ID_DIGITS)
+
+
+def new_token(prefix: str, digits: int) -> str:
+    """Return the prefix and random base62 digits, 5.95 bits each."""
+    return prefix + "".join(secrets.choice(_BASE62) for _ in range(digits))
+
+
+async def remove_account_jobs(
+    store: JobStore,
+    accounts: AccountStore,
+    account_id: str,
+    *,
+    discard: Callable[[str], Awaitable[None]],
+) -> int:
+    """Cancel the jobs of a deleted account and delete those that have ended; return how many still run.
+
+    A job that a worker holds ends when its lease is next renewed, and is deleted by the next call. Cancelled
+    jobs are not billed.
+    """
+    running = 0
+    after = ""
+    while page := await accounts.job_ids(account_id, after=after, limit=REMOVAL_PAGE):
+        after = page[-1]
+        for job_id in page:
+            job = await store.get(job_id)
+            if job is None:
+                continue
+            if not job.terminal:
+                done = JobEvents(job.id, job.base_url).done("cancelled")
+                job = await store.request_cancel(job.id, [done])
+            if job.terminal:
+                await store.delete(job.id)
+                await discard(job.id)
+            else:
+                running += 1
+    return running
+
+
+def _extra(spec: JobSpec) -> JobExtra:
+    return JobExtra(tier=spec.tier, unit_factor=spec.unit_factor, translate_to=spec.translate_to)
 
 
 def _mode(caller: Caller | None) -> Mode:

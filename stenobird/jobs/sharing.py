@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import InvalidRequest, ReadOnlyKey, TranscriptNotFound
-from stenobird.jobs.tokens import new_token
+from stenobird.jobs.service import new_token
 from stenobird.ports import Caller
 
 if TYPE_CHECKING:

@@ -7,43 +7,28 @@ committed is the translation, so every reader, resume and artifact has it, and n
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
 from stenobird.errors import TranslationFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
-
     from stenobird.ports import JobRecord, Translator, WindowResult
     from stenobird.transcript import Segment
-
-TARGET_KEY: Final = "translate_to"
-"""Where a job's row keeps the language that its client asked for (ISO 639-1)."""
-SPOKEN_KEY: Final = "spoken_language"
-"""Where it keeps the one that is spoken, since its `language` is that of the text."""
-KEPT_KEY: Final = "untranslated_segments"
-"""Where it counts the segments that no usable translation was found for: they are as they were spoken."""
 
 _log = structlog.get_logger(__name__)
 
 
-def is_translated(extra: Mapping[str, Any]) -> bool:
-    """Whether a job with this in its row has its text translated."""
-    return extra.get(TARGET_KEY) is not None
-
-
 class JobTranslation:
-    """The translation of one job. `extra` is the job's own, which this writes what it finds out into."""
+    """The translation of one job; its attributes say what all windows so far have shown."""
 
-    def __init__(
-        self, job: JobRecord, translator: Translator | None, extra: MutableMapping[str, Any]
-    ) -> None:
+    def __init__(self, job: JobRecord, target: str, translator: Translator | None) -> None:
+        self.spoken_language = job.extra.spoken_language
+        self.untranslated_segments = job.extra.untranslated_segments
         self._job = job
+        self._target = target
         self._translator = translator
-        self._extra = extra
-        self._target = str(extra[TARGET_KEY])
 
     def check(self) -> None:
         """Raise `TranslationFailed` when nothing can be translated here, before any work is done."""
@@ -66,7 +51,7 @@ class JobTranslation:
         spoken = "en" if self._job.options.task == "translate" else window.language
         if spoken is None:
             raise TranslationFailed("The language that is spoken could not be told. Nothing was billed.")
-        self._extra[SPOKEN_KEY] = spoken
+        self.spoken_language = spoken
         if spoken == self._target:
             return window
         self.check()
@@ -80,13 +65,13 @@ class JobTranslation:
             segments[index] = _in_words(segments[index], translation.text)
         kept = sum(not translation.translated for translation in translations)
         if kept:
-            self._extra[KEPT_KEY] = int(self._extra.get(KEPT_KEY, 0)) + kept
+            self.untranslated_segments += kept
             _log.warning("segments_not_translated", job_id=self._job.id, segments=kept)
         return replace(window, segments=tuple(segments), language=self._target)
 
     def warning(self, other: str | None) -> str | None:
         """Return the job's warning: the audio's own, and that not all of the text is translated."""
-        kept = int(self._extra.get(KEPT_KEY, 0))
+        kept = self.untranslated_segments
         if not kept:
             return other
         ours = (

@@ -38,9 +38,11 @@ from stenobird.ports.audio import (
 from stenobird.ports.clock import Clock
 from stenobird.ports.idempotency import IdempotencyClaim, IdempotencyStore, StoredAnswer
 from stenobird.ports.jobs import (
+    CarryPoint,
     Claim,
     EventRow,
     JobChange,
+    JobExtra,
     JobPage,
     JobRecord,
     JobStatus,
@@ -49,9 +51,11 @@ from stenobird.ports.jobs import (
     Mode,
     NewEvent,
     NewJob,
+    Origin,
     OutboxRow,
     ResumePoint,
     ShareStore,
+    UploadedFile,
     UsageRow,
 )
 from stenobird.ports.keys import FoundKey, KeyRecord, KeyStore, NewKey
@@ -78,6 +82,7 @@ __all__ = [
     "BlobInfo",
     "BlobStore",
     "Caller",
+    "CarryPoint",
     "Claim",
     "Clock",
     "EventRow",
@@ -86,6 +91,7 @@ __all__ = [
     "IdempotencyClaim",
     "IdempotencyStore",
     "JobChange",
+    "JobExtra",
     "JobPage",
     "JobRecord",
     "JobStatus",
@@ -103,6 +109,7 @@ __all__ = [
     "NewKey",
     "NewUpload",
     "OpenedMedia",
+    "Origin",
     "OutboxRow",
     "RecognitionOptions",
     "ResumePoint",
@@ -116,6 +123,7 @@ __all__ = [
     "Translator",
     "UploadRecord",
     "UploadStore",
+    "UploadedFile",
     "UsageRecord",
     "UsageRow",
     "UsageStore",

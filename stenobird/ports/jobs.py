@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -15,6 +15,43 @@ JobStatus: TypeAlias = Literal[
     "queued", "transcribing", "completed", "preview_complete", "failed", "cancelled"
 ]
 Mode: TypeAlias = Literal["preview", "full", "test"]
+Origin: TypeAlias = Literal["stenobird", "alefbot", "openai"]
+"""The API that a job was created through. Jobs of alefbot exist for `/api/v1` only, all others for `/v1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """What a job keeps of the upload slot that its audio comes from."""
+
+    filename: str
+    content_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CarryPoint:
+    """Where a full job continues from a preview: its checkpoint after `chunks` transcript events."""
+
+    checkpoint: SpeechCheckpoint
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExtra:
+    """What only some jobs have: the `extra` column of a job's row. `storage.rows` has its JSON form."""
+
+    tier: str | None = None
+    """The model tier that the client asked for."""
+    unit_factor: int = 1
+    """Wallet units that a minute of the job costs."""
+    translate_to: str | None = None
+    """The language (ISO 639-1) that the transcript is translated to; `None` for no translation."""
+    spoken_language: str | None = None
+    """The language of the audio of a translated job, whose `language` is that of its text."""
+    untranslated_segments: int = 0
+    """Segments without a usable translation, which keep their original text."""
+    upload: UploadedFile | None = None
+    carry: CarryPoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +83,11 @@ class NewJob:
     options: RecognitionOptions
     account_id: str | None = None
     api_key_id: str | None = None
-    origin: Literal["stenobird", "alefbot", "openai"] = "stenobird"
+    origin: Origin = "stenobird"
     preview_id: str | None = None
     upload_id: str | None = None
     webhook_url: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JobExtra = JobExtra()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +96,7 @@ class JobRecord:
 
     id: str
     mode: Mode
-    origin: str
+    origin: Origin
     audio_url: str
     base_url: str
     options: RecognitionOptions
@@ -83,7 +120,7 @@ class JobRecord:
     preview_id: str | None = None
     upload_id: str | None = None
     webhook_url: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JobExtra = JobExtra()
     audio_seconds: float = 0.0
     """Audio accounted for by the last checkpoint."""
 
@@ -96,6 +133,10 @@ class JobRecord:
     def result_ready(self) -> bool:
         """Whether the result can be fetched."""
         return self.status in {"completed", "preview_complete"}
+
+    def units(self, minutes: int) -> int:
+        """Return what that many minutes of this job cost, in wallet units."""
+        return minutes * self.extra.unit_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +176,7 @@ class JobChange:
     warning: str | None = None
     error: Mapping[str, Any] | None = None
     billable_minutes: int | None = None
-    extra: Mapping[str, Any] | None = None
+    extra: JobExtra | None = None
     reserve_units: int | None = None
     """Wallet units that the job will probably use, set aside in the same commit."""
 
@@ -170,11 +211,16 @@ class OutboxRow:
     payload: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """A page of an account's jobs of one origin, by offset; of one status, of one mode, if they are given."""
+    """A page of an account's jobs, newest first: at most `limit` jobs strictly older than `before`.
 
-    origin: Literal["stenobird", "alefbot", "openai"]
+    `before` is the `(created_at, id)` of a job. `offset` skips jobs after that. Only jobs that the API of
+    `origin` shows are counted and listed; with a `status` or a `mode`, only those that have it.
+    """
+
+    origin: Origin = "stenobird"
+    before: tuple[float, str] | None = None
     offset: int = 0
     limit: int = 20
     status: JobStatus | None = None
@@ -210,21 +256,11 @@ class JobStore(Protocol):
     async def resume_point(self, job_id: str) -> ResumePoint | None:
         """Return the job with its full source and checkpoint, or `None`."""
 
-    async def list_jobs(
-        self,
-        account_id: str,
-        *,
-        mode: Mode | None = None,
-        before: tuple[float, str] | None = None,
-        limit: int = 20,
-    ) -> list[JobRecord]:
-        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
+    async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
+        """Return the jobs of a page, newest first."""
 
-        With a `mode` only those of it. Those of the second dialect are not among them: see `list_page`.
-        """
-
-    async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
-        """Return the jobs of a page, newest first, and how many there are on all pages."""
+    async def count_jobs(self, account_id: str, page: JobPage) -> int:
+        """Return how many jobs there are on all pages."""
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobPage, JobRecord, Lane, Mode, NewEvent, NewJob, OutboxRow, UsageRow
+    from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
     from stenobird.storage.engine import Database
 
 LEASE_SECONDS: Final = 60
@@ -145,45 +145,21 @@ class SqlJobStore:
             heard=row["heard"],
         )
 
-    async def list_jobs(
-        self,
-        account_id: str,
-        *,
-        mode: Mode | None = None,
-        before: tuple[float, str] | None = None,
-        limit: int = 20,
-    ) -> list[JobRecord]:
-        """Return an account's jobs, newest first, strictly older than the `(created_at, id)` of `before`.
-
-        With a `mode` only those of it. Those of the second dialect are not among them: see `list_page`.
-        """
-        query = select(jobs).where(jobs.c.account_id == account_id, jobs.c.origin != "alefbot")
-        if mode is not None:
-            query = query.where(jobs.c.mode == mode)
-        if before is not None:
-            query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*before))
-        query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
+        """Return the jobs of a page, newest first."""
+        query = select(jobs).where(_listed(account_id, page))
+        if page.before is not None:
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*page.before))
+        query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         async with self._db.read() as connection:
-            return [rows.job_from_row(row) for row in (await connection.execute(query)).mappings()]
+            found = await connection.execute(query.limit(page.limit).offset(page.offset))
+            return [rows.job_from_row(row) for row in found.mappings()]
 
-    async def list_page(self, account_id: str, page: JobPage) -> tuple[list[JobRecord], int]:
-        """Return the jobs of a page, newest first, and how many there are on all pages."""
-        which = [jobs.c.account_id == account_id, jobs.c.origin == page.origin]
-        if page.status is not None:
-            which.append(jobs.c.status == page.status)
-        if page.mode is not None:
-            which.append(jobs.c.mode == page.mode)
-        query = (
-            select(jobs)
-            .where(*which)
-            .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-            .limit(page.limit)
-            .offset(page.offset)
-        )
+    async def count_jobs(self, account_id: str, page: JobPage) -> int:
+        """Return how many jobs there are on all pages."""
+        query = select(func.count()).select_from(jobs).where(_listed(account_id, page))
         async with self._db.read() as connection:
-            total = await connection.scalar(select(func.count()).select_from(jobs).where(*which))
-            found = await connection.execute(query)
-            return [rows.job_from_row(row) for row in found.mappings()], total or 0
+            return await connection.scalar(query) or 0
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""
@@ -444,6 +420,16 @@ class SqlJobStore:
         async with self._db.write() as connection:
             row = await _locked(connection, job_id)
             return row is not None and row["commit_id"] == commit_id
+
+
+def _listed(account_id: str, page: JobPage) -> ColumnElement[bool]:
+    alefbot = jobs.c.origin == "alefbot"
+    conditions = [jobs.c.account_id == account_id, alefbot if page.origin == "alefbot" else ~alefbot]
+    if page.status is not None:
+        conditions.append(jobs.c.status == page.status)
+    if page.mode is not None:
+        conditions.append(jobs.c.mode == page.mode)
+    return and_(*conditions)
 
 
 def _held(lease: Lease) -> ColumnElement[bool]:

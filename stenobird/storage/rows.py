@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stenobird.ports import SAMPLE_RATE, JobRecord, RecognitionOptions, SpeechCheckpoint
+from stenobird.ports import (
+    SAMPLE_RATE,
+    CarryPoint,
+    JobExtra,
+    JobRecord,
+    RecognitionOptions,
+    SpeechCheckpoint,
+    UploadedFile,
+)
 from stenobird.sources import AudioSource, Candidate
 
 if TYPE_CHECKING:
@@ -42,7 +51,9 @@ _PLAIN_CHANGES = (
     "warning",
     "billable_minutes",
 )
-_MAPPING_CHANGES = ("heard", "error", "extra")
+_PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments")
+_NO_EXTRA = JobExtra()
+_MAPPING_CHANGES = ("heard", "error")
 
 
 def source_to_json(source: AudioSource) -> dict[str, Any]:
@@ -61,6 +72,33 @@ def source_from_json(row: Mapping[str, Any]) -> AudioSource:
         **{name: row[name] for name in _SOURCE_FIELDS},
         request_headers=MappingProxyType(dict(row["request_headers"])),
         candidates=tuple(Candidate(**candidate) for candidate in row["candidates"]),
+    )
+
+
+def extra_to_json(extra: JobExtra) -> dict[str, Any]:
+    """Return the JSON form of a job's `extra`; what has its default is left out."""
+    row: dict[str, Any] = {}
+    if extra.tier is not None:
+        row["model_tier"] = extra.tier
+    for name in _PLAIN_EXTRA:
+        value = getattr(extra, name)
+        if value != getattr(_NO_EXTRA, name):
+            row[name] = value
+    if extra.upload is not None:
+        row["upload"] = asdict(extra.upload)
+    if extra.carry is not None:
+        row["carry"] = {"checkpoint": extra.carry.checkpoint.to_json(), "chunks": extra.carry.chunks}
+    return row
+
+
+def extra_from_json(row: Mapping[str, Any]) -> JobExtra:
+    """Read what `extra_to_json` wrote, and rows of older versions, whose other keys have no meaning now."""
+    upload, carry = row.get("upload"), row.get("carry")
+    return JobExtra(
+        tier=row.get("model_tier"),
+        upload=UploadedFile(**upload) if upload else None,
+        carry=CarryPoint(SpeechCheckpoint.from_json(carry["checkpoint"]), carry["chunks"]) if carry else None,
+        **{name: row[name] for name in _PLAIN_EXTRA if name in row},
     )
 
 
@@ -85,7 +123,7 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
         "preview_id": job.preview_id,
         "upload_id": job.upload_id,
         "webhook_url": job.webhook_url,
-        "extra": dict(job.extra),
+        "extra": extra_to_json(job.extra),
         "status": "queued",
         "stage": "validating_url",
         "cancel_requested": False,
@@ -107,6 +145,8 @@ def change_values(change: JobChange) -> dict[str, Any]:
         mapping = getattr(change, name)
         if mapping is not None:
             values[name] = dict(mapping)
+    if change.extra is not None:
+        values["extra"] = extra_to_json(change.extra)
     if change.source is not None:
         values["source"] = source_to_json(change.source)
     if change.checkpoint is not None:
@@ -146,7 +186,7 @@ def job_from_row(row: RowMapping) -> JobRecord:
         preview_id=row["preview_id"],
         upload_id=row["upload_id"],
         webhook_url=row["webhook_url"],
-        extra=row["extra"],
+        extra=extra_from_json(row["extra"]),
         audio_seconds=checkpoint["next_sample"] / SAMPLE_RATE if checkpoint else 0.0,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ SLOT_MEMORY_SECONDS: Final = 30 * 86_400.0
 MAX_WRITERS: Final = 4
 """Calls of `write` that one slot takes at once in a process: each stores a copy until the last wins."""
 WRITERS_RETRY_SECONDS: Final = 5
+
+_POSSIBLE_ID: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 _log = structlog.get_logger(__name__)
 
@@ -220,7 +223,8 @@ class UploadService:
         return swept + (await judge() if page else 0)
 
     async def _slot(self, upload_id: str, account_id: str) -> UploadRecord:
-        slot = await self._slots.get(upload_id)
+        # PostgreSQL, for one, takes no NUL in a text.
+        slot = await self._slots.get(upload_id) if _POSSIBLE_ID.fullmatch(upload_id) else None
         if slot is None or slot.account_id != account_id:
             raise UploadNotFound
         if slot.expired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from stenobird.accounts.service import AccountService
     from stenobird.billing.service import BillingService
     from stenobird.config import Settings
-    from stenobird.jobs.schemas import CreateTranscript
     from stenobird.jobs.sharing import ShareService
-    from stenobird.ports import Caller, EventRow, JobRecord
+    from stenobird.jobs.spec import JobSpec
+    from stenobird.ports import Caller, EventRow, JobPage, JobRecord
     from stenobird.transcript import Transcript
     from stenobird.uploads.service import UploadService
     from stenobird.web.alefbot.services import DialectServices
@@ -28,27 +28,19 @@ if TYPE_CHECKING:
 class Jobs(Protocol):
     """The jobs as one caller sees them: a job that isn't the caller's is `TranscriptNotFound`."""
 
-    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
+    def check(self, spec: JobSpec, *, caller: Caller | None) -> JobSpec:
         """Raise what is wrong with the request by itself, before it counts against a limit."""
 
     async def create(
-        self,
-        request: CreateTranscript,
-        *,
-        caller: Caller | None,
-        base_url: str,
-        job_id: str | None = None,
-        origin: Literal["stenobird", "openai"] = "stenobird",
+        self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
     ) -> JobRecord:
         """Commit a job. Raises `QueueBusy`, `EngineUnavailable` and the other refusals of a POST."""
 
     async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
         """Return the job."""
 
-    async def list(
-        self, caller: Caller | None, cursor: str | None, limit: int
-    ) -> tuple[Sequence[JobRecord], str | None]:
-        """Return a page of the caller's jobs, newest first, and the cursor of the next page."""
+    async def list(self, caller: Caller | None, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
+        """Return a page of the caller's jobs, newest first, and whether there are more after it."""
 
     async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
         """Return what was said. Raises `TranscriptNotReady`, `TranscriptCancelled`, or the job's error."""

@@ -43,18 +43,15 @@ class WebhookSender:
         self._secrets = secrets_
         self._clock = clock
 
-    async def check_target(self, url: str) -> str:
-        """Return the URL in normal form. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
-        return await self._targets.check(url)
-
     async def send_test(
         self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
     ) -> TestDelivery:
         """Send a dummy event once, with the signatures of both dialects and the secret of this mode.
 
-        Raises what `check_target` raises; the receiver's failures are part of the result.
+        Raises `InvalidWebhookURL` and `WebhookTargetForbidden`; the receiver's failures are part of the
+        result.
         """
-        target = await self.check_target(url)
+        target = await self._targets.check(url)
         event_id = f"evt_{secrets.token_hex(12)}"
         now = self._clock.time()
         signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)

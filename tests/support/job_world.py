@@ -88,8 +88,8 @@ class JobWorld:
 
     async def post(self, caller: Caller | None = None, **body: Any) -> JobRecord:
         """Create a job."""
-        request = CreateTranscript.parse({"audio_url": URL, **body})
-        return await self.service.create(request, caller=caller, base_url=BASE)
+        spec = CreateTranscript.parse({"audio_url": URL, **body}).spec()
+        return await self.service.create(spec, caller=caller, base_url=BASE)
 
     async def claim(self) -> Claim:
         """Claim the next job."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stenobird.accounts.gate import JobGate
 from stenobird.accounts.key_service import KeyService
@@ -21,10 +21,9 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.removal import remove_account_jobs
-from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.sharing import ShareService
-from stenobird.ports import EventRow, JobChange, JobRecord, RecognitionOptions
+from stenobird.ports import EventRow, JobChange, JobPage, JobRecord, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.delivery_store import SqlDeliveryStore
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.errors import JobError
-    from stenobird.jobs.schemas import CreateTranscript
+    from stenobird.jobs.spec import JobSpec
     from stenobird.ports import Caller, Clock, Lease
     from stenobird.speech import SpeechEngines
     from stenobird.storage.engine import Database
@@ -318,27 +317,19 @@ class MeasuredStreams:
             cancel_requested=False,
         )
 
-    def check(self, request: CreateTranscript, *, caller: Caller | None) -> tuple[str, str | None]:
+    def check(self, spec: JobSpec, *, caller: Caller | None) -> JobSpec:
         """Refuse: nobody may make a job here."""
         raise NotImplementedError
 
     async def create(
-        self,
-        request: CreateTranscript,
-        *,
-        caller: Caller | None,
-        base_url: str,
-        job_id: str | None = None,
-        origin: Literal["stenobird", "openai"] = "stenobird",
+        self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
     ) -> JobRecord:
         """Fail in a way that nobody expects."""
         raise RuntimeError("secret internals")
 
-    async def list(
-        self, caller: Caller | None, cursor: str | None, limit: int
-    ) -> tuple[Sequence[JobRecord], str | None]:
+    async def list(self, caller: Caller | None, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
         """Return nothing."""
-        return [], None
+        return [], False
 
     async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
         """Find nothing."""

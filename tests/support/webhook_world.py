@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.outbox import end_messages
+from stenobird.jobs.leased import end_messages
 from stenobird.ports import NewAccountRow, NewJob, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.delivery_store import SqlDeliveryStore

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from stenobird.bodies import utc_text
-from stenobird.jobs.translation import SPOKEN_KEY
-from stenobird.jobs.uploaded import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +35,7 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
     path = f"{root}/transcriptions/{job.id}"
     used = None
     if job.billable_minutes is not None:
-        used = units_of(job, job.billable_minutes)
+        used = job.units(job.billable_minutes)
     body: dict[str, Any] = {
         "job_id": job.id,
         "status": _STATES[job.status],
@@ -46,7 +44,7 @@ def job_body(job: JobRecord, root: str) -> dict[str, Any]:
         "media_duration_seconds": job.duration_seconds,
         "credits_used": used,
         # What is spoken, also where the text is a translation. No model of ours tells dialects apart.
-        "analysis": {"language": job.extra.get(SPOKEN_KEY, job.language), "dialect": None},
+        "analysis": {"language": job.extra.spoken_language or job.language, "dialect": None},
         "links": {"self": path, "artifact": f"{path}/artifact"},
     }
     if job.error is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -21,12 +20,11 @@ from stenobird.errors import (
     QueueBusy,
     RateLimited,
     TranslationUnavailable,
-    UploadNotFound,
     UploadSizeMismatch,
     ValidationFailed,
 )
-from stenobird.jobs.translation import TARGET_KEY
-from stenobird.jobs.uploaded import TIER_KEY, UNIT_FACTOR_KEY, UploadedJob, uploaded_source
+from stenobird.jobs.service import new_job_id
+from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
@@ -48,9 +46,10 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
 MAX_CURSOR: Final = 10**9
+ORIGIN: Final = "alefbot"
+"""What the jobs of this API have as their origin."""
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_PLAUSIBLE_UPLOAD = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 
 def routes(prefix: str) -> list[BaseRoute]:
@@ -138,8 +137,6 @@ class Binary(HTTPEndpoint):
     async def put(self, request: Request, caller: Caller) -> Response:
         """Take them, straight into the store."""
         upload_id: str = request.path_params["upload_id"]
-        if not _PLAUSIBLE_UPLOAD.fullmatch(upload_id):
-            raise UploadNotFound
         length = request.headers.get("content-length", "")
         try:
             received = await dialect_of(request).uploads.write(
@@ -168,37 +165,26 @@ class Transcriptions(HTTPEndpoint):
         return await once(
             request,
             caller,
-            new_id=lambda: str(uuid.uuid4()),
+            new_id=lambda: new_job_id(ORIGIN),
             make=lambda job_id, raw: self._create(request, caller, raw, job_id),
         )
 
     async def _create(self, request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
         dialect = dialect_of(request)
         wish = parse_body(CreateTranscription, decode_json(raw))
-        webhook_url = None
-        if wish.webhook_url is not None:
-            webhook_url = await dialect.webhooks.check_target(wish.webhook_url)
         if wish.translate_to_hebrew and (refusal := dialect.translation_refusal()) is not None:
             raise TranslationUnavailable(refusal)
-        if not _PLAUSIBLE_UPLOAD.fullmatch(wish.upload_id):
-            raise UploadNotFound
-        extra: dict[str, Any] = {"output_format": wish.output_format}
-        if wish.model_tier is not None:
-            extra[TIER_KEY] = wish.model_tier
-        if wish.model_tier == "premium_quality" and dialect.premium_units != 1:
-            extra[UNIT_FACTOR_KEY] = dialect.premium_units
-        if wish.translate_to_hebrew:
-            extra[TARGET_KEY] = "he"
-        wanted = UploadedJob(
-            upload_id=wish.upload_id,
+        spec = JobSpec(
+            source=Upload(wish.upload_id),
             options=RecognitionOptions(prompt=wish.user_prompt or None),
-            webhook_url=webhook_url,
-            extra=extra,
+            tier=wish.model_tier,
+            translate_to="he" if wish.translate_to_hebrew else None,
+            unit_factor=dialect.premium_units if wish.model_tier == "premium_quality" else 1,
+            webhook_url=wish.webhook_url,
+            origin=ORIGIN,
         )
         try:
-            job = await dialect.jobs.create_uploaded(
-                wanted, caller=caller, base_url=base_url_of(request), job_id=job_id
-            )
+            job = await dialect.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
         except RateLimited as exc:
             # Too many jobs under way. This dialect's code for it would send clients to X-RateLimit-Reset.
             raise QueueBusy(
@@ -222,8 +208,9 @@ class Transcriptions(HTTPEndpoint):
         if state is not None and state not in STATUSES:
             raise ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
         status = STATUSES[state] if state is not None else None
-        page = JobPage(origin="alefbot", offset=offset, limit=limit, status=status)
-        jobs, total = await dialect_of(request).jobs.list_page(caller, page)
+        page = JobPage(origin=ORIGIN, offset=offset, limit=limit, status=status)
+        jobs, _ = await dialect_of(request).jobs.list(caller, page)
+        total = await dialect_of(request).jobs.count(caller, page)
         root = dialect_root(request.scope)
         links = page_links(
             f"{root}/transcriptions",
@@ -249,7 +236,7 @@ class Transcription(HTTPEndpoint):
     @endpoint(write=True)
     async def delete(self, request: Request, caller: Caller) -> Response:
         """Cancel a job under way (202, as it stands then), or remove a finished one (204)."""
-        job = await dialect_of(request).jobs.cancel_or_delete_uploaded(_job_id(request), caller)
+        job = await dialect_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
         if job is None:
             return Response(status_code=204, headers=_NO_STORE)
         return JSONResponse(job_body(job, dialect_root(request.scope)), 202, _NO_STORE)
@@ -302,7 +289,7 @@ class WebhookTest(HTTPEndpoint):
 
 
 async def _job(request: Request, caller: Caller) -> JobRecord:
-    return await dialect_of(request).jobs.get_uploaded(_job_id(request), caller)
+    return await dialect_of(request).jobs.get(_job_id(request), caller, ORIGIN)
 
 
 def _job_id(request: Request) -> str:

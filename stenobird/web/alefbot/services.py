@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from stenobird.accounts.keys import KeyFamily
-    from stenobird.jobs.uploaded import UploadedJob
+    from stenobird.jobs.spec import JobSpec
     from stenobird.ports import (
         Caller,
         JobPage,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         KeyMode,
         KeyRecord,
         KeyScope,
+        Origin,
         StandingStore,
         UploadRecord,
     )
@@ -29,19 +30,22 @@ if TYPE_CHECKING:
 class UploadedJobs(Protocol):
     """The jobs of this dialect; the other one's are `TranscriptNotFound` here."""
 
-    async def create_uploaded(
-        self, wish: UploadedJob, *, caller: Caller, base_url: str, job_id: str | None = None
+    async def create(
+        self, spec: JobSpec, *, caller: Caller, base_url: str, job_id: str | None = None
     ) -> JobRecord:
         """Commit a job of an upload, or return the one that has this id already."""
 
-    async def get_uploaded(self, job_id: str, caller: Caller) -> JobRecord:
+    async def get(self, job_id: str, caller: Caller, origin: Origin) -> JobRecord:
         """Return the job. Raises `TranscriptNotFound`."""
 
-    async def cancel_or_delete_uploaded(self, job_id: str, caller: Caller) -> JobRecord | None:
+    async def cancel_or_delete(self, job_id: str, caller: Caller, origin: Origin) -> JobRecord | None:
         """Cancel a job under way and return it, or delete a finished one. Raises `TranscriptNotFound`."""
 
-    async def list_page(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], int]:
-        """Return a page of jobs, newest first, and the number on all pages."""
+    async def list(self, caller: Caller, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
+        """Return a page of jobs, newest first, and whether there are more after it."""
+
+    async def count(self, caller: Caller, page: JobPage) -> int:
+        """Return how many jobs there are on all pages."""
 
     async def transcript_of(self, job: JobRecord) -> Transcript:
         """Return what a completed job heard."""
@@ -97,13 +101,14 @@ class Delivery(Protocol):
 class WebhookSender(Protocol):
     """Sends signed messages to addresses that clients chose."""
 
-    async def check_target(self, url: str) -> str:
-        """Return the URL as it will be called. Raises `InvalidWebhookURL`, `WebhookTargetForbidden`."""
-
     async def send_test(
         self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
     ) -> Delivery:
-        """Send a dummy event now, once, signed as those of this mode are. Raises as `check_target`."""
+        """Send a dummy event now, once, signed as those of this mode are.
+
+        Raises `InvalidWebhookURL` and
+        `WebhookTargetForbidden`.
+        """
 
 
 def no_translator() -> str | None:

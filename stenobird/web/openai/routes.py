@@ -124,7 +124,7 @@ class _Audio:
             upload_id = await _store(services, caller, wish.file)
             create = create.model_copy(update={"upload_id": upload_id})
         return await services.jobs.create(
-            create, caller=caller, base_url=base_url_of(request), origin="openai", job_id=job_id
+            create.spec("openai"), caller=caller, base_url=base_url_of(request), job_id=job_id
         )
 
     async def _create_once(

@@ -84,8 +84,8 @@ class Home(HTTPEndpoint):
         try:
             if not url:
                 raise InvalidRequest(NO_LINK)
-            wish = CreateTranscript.parse({"audio_url": url})
-            job = await services_of(request).jobs.create(wish, caller=None, base_url=base_url_of(request))
+            spec = CreateTranscript.parse({"audio_url": url}).spec()
+            job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
         except StenobirdError as error:
             return _home(request, error=error, audio_url=url)
         return RedirectResponse(f"/t/{job.id}", 303, {"Cache-Control": "no-store"})

@@ -12,8 +12,11 @@ from sqlalchemy import func, select, update
 from stenobird.errors import LeaseLost, QueueBusy, TranscriptNotFound
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import (
+    CarryPoint,
     Claim,
     JobChange,
+    JobExtra,
+    JobPage,
     JobRecord,
     JobStore,
     Lease,
@@ -22,6 +25,7 @@ from stenobird.ports import (
     OutboxRow,
     RecognitionOptions,
     SpeechCheckpoint,
+    UploadedFile,
     UsageRow,
 )
 from stenobird.sources import Candidate
@@ -41,6 +45,35 @@ pytestmark = pytest.mark.anyio
 
 BASE = "https://stenobird.test"
 LANES: Sequence[Lane] = ("preview", "full")
+
+EXTRA = JobExtra(
+    tier="premium_quality",
+    unit_factor=2,
+    translate_to="he",
+    spoken_language="en",
+    untranslated_segments=1,
+    upload=UploadedFile("é.mp3", "audio/mpeg", 5),
+    carry=CarryPoint(SpeechCheckpoint(2, 96000, "en", {"en": -0.25}, 4.5), 3),
+)
+STORED_EXTRA = {
+    "model_tier": "premium_quality",
+    "unit_factor": 2,
+    "translate_to": "he",
+    "spoken_language": "en",
+    "untranslated_segments": 1,
+    "upload": {"filename": "é.mp3", "content_type": "audio/mpeg", "size_bytes": 5},
+    "carry": {
+        "checkpoint": {
+            "window_index": 2,
+            "next_sample": 96000,
+            "language": "en",
+            "language_scores": {"en": -0.25},
+            "speech_seconds": 4.5,
+        },
+        "chunks": 3,
+    },
+}
+"""`EXTRA` as it is stored. Rows of earlier versions have this form, so it must not change."""
 
 
 def a_job(job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> NewJob:
@@ -84,14 +117,30 @@ async def test_the_store_is_a_job_store(store: SqlJobStore) -> None:
 
 
 async def test_a_created_job_is_read_back_with_its_first_event(store: SqlJobStore) -> None:
-    record = await created(store, webhook_url="https://example.com/hook", extra={"a": [1, "é"]})
+    record = await created(store, webhook_url="https://example.com/hook", extra=EXTRA)
     assert await store.get("tr_1") == record
     assert (record.status, record.stage, record.last_seq) == ("queued", "validating_url", 1)
     assert record.options == a_job().options
-    assert record.extra == {"a": [1, "é"]}
+    assert record.extra == EXTRA
     assert record.created_at == record.updated_at
     [event] = await store.events_after("tr_1", 0)
     assert (event.seq, event.event, event.data) == (1, "status", first_event().data)
+
+
+async def test_extra_has_the_stored_form_of_earlier_versions(store: SqlJobStore, database: Database) -> None:
+    await created(store, extra=EXTRA)
+    async with database.write() as connection:
+        assert await connection.scalar(select(jobs.c.extra)) == STORED_EXTRA
+        # Earlier versions also kept what no version has ever read.
+        await connection.execute(update(jobs).values(extra=STORED_EXTRA | {"output_format": "srt"}))
+    record = await store.get("tr_1")
+    assert record is not None
+    assert record.extra == EXTRA
+    async with database.write() as connection:
+        await connection.execute(update(jobs).values(extra={"output_format": "srt"}))
+    record = await store.get("tr_1")
+    assert record is not None
+    assert record.extra == JobExtra()
 
 
 async def test_an_unknown_job_is_none_and_has_no_events(store: SqlJobStore) -> None:
@@ -421,17 +470,17 @@ async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: Sq
     made = [await created(store, f"tr_{number}") for number in range(5)]
     await created(store, "tr_theirs", account_id="acct_2")
     newest_first = sorted(made, key=lambda job: (job.created_at, job.id), reverse=True)
-    first = await store.list_jobs("acct_1", limit=3)
+    first = await store.list_jobs("acct_1", JobPage(limit=3))
     assert [job.id for job in first] == [job.id for job in newest_first[:3]]
-    rest = await store.list_jobs("acct_1", before=(first[-1].created_at, first[-1].id), limit=3)
+    rest = await store.list_jobs("acct_1", JobPage(before=(first[-1].created_at, first[-1].id), limit=3))
     assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
 
 
 async def test_a_list_may_be_of_one_mode(store: SqlJobStore) -> None:
     await created(store, "tr_full")
     await created(store, "tr_test", "test")
-    assert [job.id for job in await store.list_jobs("acct_1", mode="test")] == ["tr_test"]
-    assert [job.id for job in await store.list_jobs("acct_1", mode="full")] == ["tr_full"]
+    assert [job.id for job in await store.list_jobs("acct_1", JobPage(mode="test"))] == ["tr_test"]
+    assert [job.id for job in await store.list_jobs("acct_1", JobPage(mode="full"))] == ["tr_full"]
 
 
 async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
@@ -450,11 +499,15 @@ async def test_the_bytes_of_an_event_are_kept_as_they_are(store: SqlJobStore) ->
 
 
 async def test_a_change_leaves_other_columns_alone(store: SqlJobStore) -> None:
-    claim = await claimed(store, extra={"a": 1})
+    claim = await claimed(store, extra=EXTRA)
     await store.append(claim.lease, JobChange(language="en", warning="w", heard={"x": 1}), [])
-    await store.append(claim.lease, JobChange(extra={"b": 2}), [])
+    await store.append(claim.lease, JobChange(extra=JobExtra(tier="fast_low_cost")), [])
     point = await store.resume_point("tr_1")
     assert point is not None
-    assert (point.job.language, point.job.warning, point.job.extra) == ("en", "w", {"b": 2})
+    assert (point.job.language, point.job.warning, point.job.extra) == (
+        "en",
+        "w",
+        JobExtra(tier="fast_low_cost"),
+    )
     assert point.heard == {"x": 1}
     assert point.job.updated_at >= point.job.created_at

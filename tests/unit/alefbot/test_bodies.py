@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stenobird.jobs.uploaded import UNIT_FACTOR_KEY
-from stenobird.ports import JobRecord, RecognitionOptions
+from stenobird.ports import JobExtra, JobRecord, RecognitionOptions
 from stenobird.web.alefbot.bodies import job_body
 
 
@@ -30,12 +29,12 @@ def record(**columns: object) -> JobRecord:
 
 def test_the_language_is_the_one_that_is_spoken_also_where_the_text_is_a_translation() -> None:
     assert job_body(record(language="en"), "/api/v1")["analysis"] == {"language": "en", "dialect": None}
-    translated = record(language="he", extra={"translate_to": "he", "spoken_language": "en"})
+    translated = record(language="he", extra=JobExtra(translate_to="he", spoken_language="en"))
     assert job_body(translated, "/api/v1")["analysis"]["language"] == "en"
 
 
 def test_credits_are_units_not_minutes() -> None:
-    dear = record(billable_minutes=3, extra={UNIT_FACTOR_KEY: 2})
+    dear = record(billable_minutes=3, extra=JobExtra(unit_factor=2))
 
     body = job_body(dear, "/backend/api/v1")
 

@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
-from stenobird.ports import NewEvent, NewJob, RecognitionOptions
+from stenobird.ports import JobExtra, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.speech import SpeechEngines, premium_units, tier_models
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
@@ -54,11 +54,9 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
             account_id="acct_1",
             origin="alefbot",
             upload_id="upl_1",
-            extra={
-                "model_tier": "premium_quality",
-                "unit_factor": 2,
-                "upload": {"filename": "talk.mp3", "content_type": "audio/mpeg", "size_bytes": 5},
-            },
+            extra=JobExtra(
+                tier="premium_quality", unit_factor=2, upload=UploadedFile("talk.mp3", "audio/mpeg", 5)
+            ),
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
         await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()
@@ -93,7 +91,7 @@ async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp
             account_id="acct_1",
             origin="alefbot",
             upload_id="upl_1",
-            extra={"model_tier": "premium_quality"},
+            extra=JobExtra(tier="premium_quality"),
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
         await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()

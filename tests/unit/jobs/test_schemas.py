@@ -15,7 +15,7 @@ URL = "https://example.com/a.mp3"
 
 def test_a_url_is_enough_and_unknown_fields_are_ignored() -> None:
     wish = CreateTranscript.parse({"audio_url": URL, "colour": "blue"})
-    assert (wish.audio_url, wish.options) == (URL, RecognitionOptions())
+    assert (wish.audio_url, wish.spec().options) == (URL, RecognitionOptions())
 
 
 def test_every_wish_arrives() -> None:
@@ -30,7 +30,7 @@ def test_every_wish_arrives() -> None:
             "preview_id": "tr_1",
         }
     )
-    assert wish.options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
+    assert wish.spec().options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
     assert (wish.webhook_url, wish.preview_id) == ("https://example.com/hook", "tr_1")
 
 

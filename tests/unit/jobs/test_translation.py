@@ -12,10 +12,9 @@ import pytest
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.jobs.events import JobEvents, read_transcript
 from stenobird.jobs.run import JobRun
-from stenobird.jobs.sandbox import story
+from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.service import new_job_id
-from stenobird.jobs.translation import KEPT_KEY, SPOKEN_KEY, TARGET_KEY
-from stenobird.ports import NewJob, RecognitionOptions
+from stenobird.ports import JobExtra, NewJob, RecognitionOptions
 from stenobird.testing import FakeRecognizer, spoken
 from tests.support.fake_translator import FakeTranslator
 from tests.support.faults import DyingStore, Killed
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-HEBREW = {TARGET_KEY: "he"}
+HEBREW = JobExtra(translate_to="he")
+PLAIN = JobExtra()
 
 
 @dataclass
@@ -58,7 +58,7 @@ def translator(world: JobWorld) -> FakeTranslator:
 
 async def create(
     world: JobWorld,
-    extra: dict[str, Any],
+    extra: JobExtra,
     *,
     mode: Mode = "full",
     preview_id: str | None = None,
@@ -79,7 +79,7 @@ async def create(
     return await world.store.create(job, first, max_queued=10)
 
 
-async def run(world: JobWorld, extra: dict[str, Any], **wishes: Any) -> JobRecord:
+async def run(world: JobWorld, extra: JobExtra, **wishes: Any) -> JobRecord:
     job = await create(world, extra, **wishes)
     await world.run_next()
     return await world.job(job.id)
@@ -102,7 +102,7 @@ def done(events: list[EventRow]) -> dict[str, Any]:
 
 
 async def test_segments_are_translated_and_keep_their_times(world: JobWorld) -> None:
-    plain = chunks(await world.events((await run(world, {})).id))
+    plain = chunks(await world.events((await run(world, PLAIN)).id))
     job = await run(world, HEBREW)
 
     said = chunks(await world.events(job.id))
@@ -118,7 +118,7 @@ async def test_segments_are_translated_and_keep_their_times(world: JobWorld) -> 
 async def test_the_language_is_that_of_the_text_and_the_spoken_one_is_kept(world: JobWorld) -> None:
     job = await run(world, HEBREW, language="fr")
 
-    assert (job.language, job.extra[SPOKEN_KEY]) == ("he", "fr")
+    assert (job.language, job.extra.spoken_language) == ("he", "fr")
     assert read_transcript(job, await world.events(job.id)).language == "he"
 
 
@@ -133,7 +133,7 @@ async def test_a_window_is_one_request(world: JobWorld, translator: FakeTranslat
 
 
 async def test_words_of_a_translation_have_no_times(world: JobWorld) -> None:
-    plain = chunks(await world.events((await run(world, {}, word_timestamps=True)).id))
+    plain = chunks(await world.events((await run(world, PLAIN, word_timestamps=True)).id))
     said = chunks(await world.events((await run(world, HEBREW, word_timestamps=True)).id))
 
     assert all(row["words"] for row in plain)
@@ -152,7 +152,7 @@ async def test_speech_that_is_hebrew_already_is_left_alone(
         word(n) if index else word(n).lstrip() for index, n in enumerate(range(1, 8))
     ]
     assert all(row["words"] for row in said)
-    assert (job.status, job.language, job.extra[SPOKEN_KEY]) == ("completed", "he", "he")
+    assert (job.status, job.language, job.extra.spoken_language) == ("completed", "he", "he")
 
 
 async def test_english_that_whisper_wrote_is_translated_from_english(
@@ -172,7 +172,7 @@ async def test_silence_needs_no_translator(world: JobWorld, translator: FakeTran
 
 
 async def test_a_translated_job_costs_what_another_one_costs(world: JobWorld) -> None:
-    await run(world, {})
+    await run(world, PLAIN)
     await run(world, HEBREW)
 
     plain, translated = await world.rows()
@@ -191,7 +191,7 @@ async def test_segments_without_a_translation_stay_and_are_told_of(world: JobWor
         "The audio broke off. 2 segments could not be translated and are in the language that was spoken."
     )
     assert done(events)["warning"] == job.warning == warning
-    assert job.extra[KEPT_KEY] == 2
+    assert job.extra.untranslated_segments == 2
 
 
 async def test_a_preview_is_translated_too(world: JobWorld) -> None:
@@ -235,7 +235,7 @@ async def test_a_worker_killed_at_any_commit_tells_the_same_translation(
 
 
 async def test_a_translated_job_takes_no_words_over_from_a_preview(world: JobWorld) -> None:
-    preview = await run(world, {}, mode="preview")
+    preview = await run(world, PLAIN, mode="preview")
 
     job = await run(world, HEBREW, preview_id=preview.id)
 
@@ -250,7 +250,7 @@ async def test_a_translated_job_takes_no_words_over_from_a_preview(world: JobWor
 async def test_a_job_takes_no_words_over_from_a_translated_preview(world: JobWorld) -> None:
     preview = await run(world, HEBREW, mode="preview")
 
-    job = await run(world, {}, preview_id=preview.id)
+    job = await run(world, PLAIN, preview_id=preview.id)
 
     texts = [row["text"] for row in chunks(await world.events(job.id))]
     assert texts == [word(n) if index else word(n).lstrip() for index, n in enumerate(range(1, 8))]
@@ -295,7 +295,7 @@ async def test_a_translator_that_has_failed_fails_the_job_before_any_work(
 async def test_other_jobs_need_no_translator(world: JobWorld, translator: FakeTranslator) -> None:
     translator.refuses = "The model is not on disk."
 
-    assert (await run(world, {})).status == "completed"
+    assert (await run(world, PLAIN)).status == "completed"
 
 
 @pytest.mark.parametrize(
@@ -359,8 +359,8 @@ async def test_a_job_can_be_stopped_while_its_translator_works(
 
 
 async def test_the_canned_story_is_told_in_hebrew_too() -> None:
-    change, told = story(JobEvents("tr_x", BASE), words=True, extra=HEBREW)
-    plain_change, plain = story(JobEvents("tr_x", BASE), words=False, extra={})
+    change, told = canned_transcript(JobEvents("tr_x", BASE), words=True, extra=HEBREW)
+    plain_change, plain = canned_transcript(JobEvents("tr_x", BASE), words=False, extra=PLAIN)
 
     said, expected = (
         [json.loads(e.data) for e in events if e.event == "transcript"] for events in (told, plain)

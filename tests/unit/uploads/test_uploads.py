@@ -11,8 +11,8 @@ from sqlalchemy import update
 
 from stenobird.clock import SystemClock
 from stenobird.errors import AudioUnreachable, UploadNotAvailable, UploadNotFound, UploadSlotExpired
-from stenobird.jobs.uploaded import uploaded_source
-from stenobird.ports import Caller, JobRecord, NewEvent, NewJob, RecognitionOptions
+from stenobird.jobs.spec import uploaded_source
+from stenobird.ports import Caller, JobExtra, JobRecord, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.storage.blobs import ObjectBlobStore, open_blobs
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import db_now, uploads
@@ -94,7 +94,7 @@ async def job_of(world: World, upload_id: str) -> JobRecord:
         options=RecognitionOptions(),
         account_id="acct_1",
         upload_id=upload_id,
-        extra={"upload": {"filename": "My talk.mp3", "content_type": "audio/mpeg", "size_bytes": 5}},
+        extra=JobExtra(upload=UploadedFile("My talk.mp3", "audio/mpeg", 5)),
     )
     return await world.jobs.create(new, NewEvent("status", "{}"), max_queued=9)
 

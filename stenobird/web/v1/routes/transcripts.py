@@ -9,10 +9,12 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest
 from stenobird.formats import FORMATS
 from stenobird.jobs.schemas import CreateTranscript, TranscriptList, TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import new_job_id
+from stenobird.ports import JobPage
 from stenobird.web.idempotency import limited_once
 from stenobird.web.representations import accepted, attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
@@ -57,12 +59,12 @@ class Transcripts(HTTPEndpoint):
         services = services_of(request)
         caller = await caller_of(request)
         raw = await read_json_body(request)
-        wish = CreateTranscript.parse(json_object(request, raw))
-        services.jobs.check(wish, caller=caller)
+        spec = CreateTranscript.parse(json_object(request, raw)).spec()
+        services.jobs.check(spec, caller=caller)
 
         async def make(job_id: str) -> Response:
             job = await services.jobs.create(
-                wish, caller=caller, base_url=base_url_of(request), job_id=job_id
+                spec, caller=caller, base_url=base_url_of(request), job_id=job_id
             )
             body = TranscriptStatus.of(job)
             return json_response(body, 202, {"Location": body.status_url})
@@ -74,9 +76,14 @@ class Transcripts(HTTPEndpoint):
         caller = await caller_of(request)
         jobs = services_of(request).jobs
         limit = _page_size(request.query_params.get("limit"))
-        page, cursor = await jobs.list(caller, request.query_params.get("cursor") or None, limit)
-        transcripts = [TranscriptStatus.of(job) for job in page]
-        return json_response(TranscriptList(transcripts=transcripts, next_cursor=cursor))
+        cursor = request.query_params.get("cursor")
+        page = JobPage(before=read_cursor(cursor) if cursor else None, limit=limit)
+        listed, more = await jobs.list(caller, page)
+        body = TranscriptList(
+            transcripts=[TranscriptStatus.of(job) for job in listed],
+            next_cursor=write_cursor(listed[-1].created_at, listed[-1].id) if more else None,
+        )
+        return json_response(body)
 
 
 class OneTranscript(HTTPEndpoint):
