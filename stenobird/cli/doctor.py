@@ -24,7 +24,7 @@ from stenobird.cli.local import running_service
 from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import extractor_status
 from stenobird.errors import StenobirdError
-from stenobird.inference.cpus import usable_cpus
+from stenobird.inference.host import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

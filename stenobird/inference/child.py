@@ -1,26 +1,50 @@
-"""The child's end of a model host: the channel to its parent, its allocator, and how it dies with it."""
+"""How a model host starts, in the host itself: its limits, its allocator, and its channel to the service."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import signal
 import socket
-import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stenobird.inference.frames import PREFIX, Header, lengths, pack
+from stenobird.children.confine import confine, limit
+from stenobird.inference.frames import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _LARGEST_INT = 2**31 - 1
-_PR_SET_PDEATHSIG = 1
 _REPORT_SECONDS = 1.0
+
+FILE_BYTES = 64 * 1024**3
+"""The largest file that a host may write: a model that it downloads. NLLB's largest has 13 GB."""
+OPEN_FILES = 1024
+MEMORY_BYTES = 2 * 1024**3
+"""What a worker may take besides the weights: libraries, activations, the allocator's spare room."""
+WEIGHT_COPIES = 5
+"""An int8 model that is computed in float32 takes four times its file, and the file is read beside it."""
+
+
+def join_parent(arguments: Sequence[str]) -> Channel:
+    """Confine this process and return the channel to its parent, whose process id is the last argument.
+
+    Address space has no limit: CUDA reserves more of it than any machine has. See `limit_memory`.
+    """
+    confine(int(arguments[-1]), FSIZE=FILE_BYTES, NOFILE=OPEN_FILES)
+    channel = Channel(socket.socket(fileno=os.dup(0)))
+    os.dup2(2, 1)  # what a library prints must not get between the frames
+    return channel
+
+
+def limit_memory(weights_bytes: int, *, workers: int = 1) -> None:
+    """Bound the process's memory; what exceeds it fails with `MemoryError` or `RuntimeError`. For CPUs only.
+
+    Data, not address space: files that are mapped and room that is only reserved don't count. On CUDA, what
+    the driver maps for its GPU can't be foreseen.
+    """
+    limit(DATA=MEMORY_BYTES * workers + WEIGHT_COPIES * weights_bytes)
 
 
 def tune_allocator() -> None:
@@ -42,70 +66,15 @@ def tune_allocator() -> None:
         libc.mallopt(option, value)
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Be killed when the parent ends, however it ends.
+def download_report(channel: Channel) -> Callable[[int, int], None]:
+    """Return a function of the bytes done and needed that tells the parent of them, at most once a second."""
+    last = 0.0
 
-    Signals that ask the whole service to stop are the parent's: it drains, and needs us until it has.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
-class Channel:
-    """The socket to the parent: frames in on one thread, frames out from any."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._sending = threading.Lock()
-
-    def receive(self) -> tuple[Header, bytes] | None:
-        """Return the next frame, or `None` when the parent has gone."""
-        prefix = self._read(PREFIX.size)
-        if prefix is None:
-            return None
-        header_bytes, payload_bytes = lengths(prefix)
-        header, payload = self._read(header_bytes), self._read(payload_bytes)
-        if header is None or payload is None:
-            return None
-        return json.loads(header), payload
-
-    def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
-        """Send one frame; frames of several threads do not mix."""
-        with self._sending:
-            self._sock.sendall(pack(header, payload))
-
-    def _read(self, count: int) -> bytes | None:
-        data = bytearray(count)
-        view = memoryview(data)
-        while view:
-            received = self._sock.recv_into(view)
-            if not received:
-                return None
-            view = view[received:]
-        return bytes(data)
-
-
-class DownloadReport:
-    """Tells the parent how far a download is, at most once a second."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._last = 0.0
-
-    def __call__(self, done: int, wanted: int) -> None:
-        """Take the bytes done and the bytes known to be needed."""
+    def report(done: int, wanted: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - self._last >= _REPORT_SECONDS or done >= wanted:
-            self._last = now
-            self._channel.send({"type": "state", "state": "downloading", "done": done, "wanted": wanted})
+        if now - last >= _REPORT_SECONDS or done >= wanted:
+            last = now
+            channel.send({"type": "state", "state": "downloading", "done": done, "wanted": wanted})
 
-
-def join_parent(arguments: Sequence[str]) -> Channel:
-    """Read `FD PARENT_PID` and return the channel to that parent, bound to its life."""
-    descriptor, parent_pid = (int(argument) for argument in arguments)
-    die_with_parent(parent_pid)
-    return Channel(socket.socket(fileno=descriptor))
+    return report

@@ -12,14 +12,17 @@ import asyncio
 import itertools
 import logging
 import math
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stenobird.inference.host import HostProcess, start_host
+from stenobird.children.process import ChildProcess
+from stenobird.inference.frames import read_frame, write_frame
+from stenobird.inference.host import host_environment
 from stenobird.inference.lanes import FairLanes
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class PoolMessages:
     """How a pool's messages call its host and its requests, and what it raises."""
 
     host: str
@@ -94,7 +97,7 @@ class HostPool(ABC):
     many a job may have waiting is the caller's bound.
     """
 
-    words: ClassVar[Words]
+    messages: ClassVar[PoolMessages]
 
     def __init__(self, command: Sequence[str], *, clock: Clock, timeout_seconds: float) -> None:
         self._clock = clock
@@ -107,7 +110,7 @@ class HostPool(ABC):
         self._in_flight: dict[int, Ticket] = {}
         self._work = asyncio.Event()
         self._decided = asyncio.Event()
-        self._host: HostProcess | None = None
+        self._host: ChildProcess | None = None
         self._capacity = Capacity(0, 0)
         self._loaded = False
         self._failure: str | None = None
@@ -136,10 +139,10 @@ class HostPool(ABC):
         return self._loaded
 
     async def wait_ready(self) -> None:
-        """Return once a host has loaded its model. Raises `words.unavailable` when none can."""
+        """Return once a host has loaded its model. Raises `messages.unavailable` when none can."""
         await self._decided.wait()
         if self._failure is not None:
-            raise self.words.unavailable(self._failure)
+            raise self.messages.unavailable(self._failure)
 
     async def ask(
         self,
@@ -152,11 +155,11 @@ class HostPool(ABC):
     ) -> tuple[Header, bytes]:
         """Return the host's answer to a request, which is given an `id`.
 
-        Cancelling gives up its place; a host that has begun it finishes it unheard. Raises `words.failed`
-        when it ends two hosts or fails twice, `words.unavailable` when no host can be started.
+        Cancelling gives up its place; a host that has begun it finishes it unheard. Raises `messages.failed`
+        when it ends two hosts or fails twice, `messages.unavailable` when no host can be started.
         """
         if self._failure is not None:
-            raise self.words.unavailable(self._failure)
+            raise self.messages.unavailable(self._failure)
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
         ticket = Ticket(number, job_id, urgent, light, {**header, "id": number}, payload, answer)
@@ -180,8 +183,8 @@ class HostPool(ABC):
             "message": self._message,
             "progress": self._progress,
             "restarts": self._restarts,
-            f"{self.words.request}s_waiting": len(self._lanes) + len(self._suspects),
-            f"{self.words.request}s_in_flight": sum(not t.light for t in self._in_flight.values()),
+            f"{self.messages.request}s_waiting": len(self._lanes) + len(self._suspects),
+            f"{self.messages.request}s_in_flight": sum(not t.light for t in self._in_flight.values()),
             "host_pid": self._host.pid if self._host is not None else None,
         }
 
@@ -193,7 +196,9 @@ class HostPool(ABC):
             try:
                 retry = await self._run_host()
             except OSError as exc:
-                self._fail(f"The {self.words.host} can't be started: {exc}. Check memory and process limits.")
+                self._fail(
+                    f"The {self.messages.host} can't be started: {exc}. Check memory and process limits."
+                )
                 retry = True
             finally:
                 self._host, self._loaded = None, False
@@ -205,16 +210,17 @@ class HostPool(ABC):
     async def _run_host(self) -> bool:
         """Run one host to its end; return whether to start another."""
         if self._failure is None:
-            self._state, self._message = "starting", f"Starting the {self.words.host}."
+            self._state, self._message = "starting", f"Starting the {self.messages.host}."
         self._stuck = False
         retry = True
-        async with start_host(self._command) as host:
+        starting = ChildProcess.start(self._command, environment=host_environment(os.environ), stderr=None)
+        async with aclosing(await starting) as host:
             self._host = host
-            await host.send(self._load_request())
+            await write_frame(host.writer, self._load_request())
             async with asyncio.TaskGroup() as tasks:
                 feeders: list[asyncio.Task[None]] = []
                 try:
-                    while (frame := await host.receive()) is not None:
+                    while (frame := await read_frame(host.reader)) is not None:
                         if frame[0]["type"] == "ready":
                             self._on_ready(frame[0])
                             feeders.append(tasks.create_task(self._feed(host)))
@@ -230,7 +236,7 @@ class HostPool(ABC):
             self._on_end(await self._exit_status(host))
         return retry
 
-    async def _exit_status(self, host: HostProcess) -> int:
+    async def _exit_status(self, host: ChildProcess) -> int:
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
                 return await host.wait()
@@ -267,8 +273,8 @@ class HostPool(ABC):
             return
         log.warning(
             "%s: a %s of job %s failed: %s",
-            self.words.host,
-            self.words.request,
+            self.messages.host,
+            self.messages.request,
             ticket.job_id,
             header["message"],
         )
@@ -291,18 +297,18 @@ class HostPool(ABC):
     def _fail(self, message: str) -> None:
         """Tell everyone who waits that there is no model."""
         self._failure, self._state, self._message, self._progress = message, "failed", message, None
-        log.error("%s: %s", self.words.lacking, message)
+        log.error("%s: %s", self.messages.lacking, message)
         self._decided.set()
         waiting = [*self._lanes.drain(), *self._suspects, *self._light, *self._in_flight.values()]
         self._suspects.clear()
         self._light.clear()
         self._in_flight.clear()
         for ticket in waiting:
-            _reject(ticket, self.words.unavailable(message))
+            _reject(ticket, self.messages.unavailable(message))
 
     # --- sending ----------------------------------------------------------------------------------------
 
-    async def _feed(self, host: HostProcess) -> None:
+    async def _feed(self, host: ChildProcess) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
@@ -311,7 +317,7 @@ class HostPool(ABC):
                 # The request before it in the host may take its full time; `started` sets the real deadline.
                 ticket.begun = ticket.light
                 ticket.deadline = self._clock.monotonic() + 2 * self._timeout_seconds
-                await host.send(ticket.header, ticket.payload)
+                await write_frame(host.writer, ticket.header, ticket.payload)
 
     def _next(self) -> Ticket | None:
         if self._light:
@@ -324,7 +330,7 @@ class HostPool(ABC):
         limit = self._capacity.parallel + self._capacity.ahead
         return self._lanes.pop() if len(heavy) < limit else None
 
-    async def _watch(self, host: HostProcess) -> None:
+    async def _watch(self, host: ChildProcess) -> None:
         """Kill the host when a request takes too long: CTranslate2 cannot be cancelled."""
         timeout = self._timeout_seconds
         while True:
@@ -335,8 +341,8 @@ class HostPool(ABC):
                 for ticket in late:
                     log.error(
                         "%s: a %s of job %s hangs; ending the host",
-                        self.words.host,
-                        self.words.request,
+                        self.messages.host,
+                        self.messages.request,
                         ticket.job_id,
                     )
                     ticket.blame, ticket.suspect = ticket.blame + 1, True
@@ -360,18 +366,18 @@ class HostPool(ABC):
             self._failed_starts += 1
             if self._failed_starts >= FAILED_AFTER_STARTS:
                 self._fail(
-                    f"The {self.words.host} ended {self._failed_starts} times while it started "
+                    f"The {self.messages.host} ended {self._failed_starts} times while it started "
                     f"(status {status}). See its messages in the log; most often memory is short for it."
                 )
             return
         log.error(
-            "%s ended with status %d; restarting it for %d requests", self.words.host, status, len(tickets)
+            "%s ended with status %d; restarting it for %d requests", self.messages.host, status, len(tickets)
         )
-        self._state, self._message = "starting", f"Restarting the {self.words.host}."
+        self._state, self._message = "starting", f"Restarting the {self.messages.host}."
         for ticket in tickets:
             if not self._stuck:
                 self._judge(ticket, status)
-            self._try_again(ticket, f"the {self.words.host} ended with status {status}")
+            self._try_again(ticket, f"the {self.messages.host} ended with status {status}")
 
     def _judge(self, ticket: Ticket, status: int) -> None:
         if not ticket.begun or ticket.light:
@@ -390,12 +396,12 @@ class HostPool(ABC):
         if ticket.blame >= MAX_BLAME:
             log.error(
                 "a %s of job %s failed %d times: %s",
-                self.words.request,
+                self.messages.request,
                 ticket.job_id,
                 ticket.blame,
                 reason,
             )
-            _reject(ticket, self.words.failed())
+            _reject(ticket, self.messages.failed())
         elif ticket.light:
             self._light.appendleft(ticket)
         elif ticket.suspect:

@@ -24,17 +24,16 @@ A regular file as fd 0 is read in place, and R and S are never sent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import json
 import os
 import resource
-import signal
 import stat
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from stenobird.children.confine import confine, limit
 from stenobird.media.recognition import (
     Refusal,
     index_comes_late,
@@ -62,8 +61,6 @@ READ_REPLY = struct.Struct("<I")
 SIZE_REPLY = struct.Struct("<q")
 POSITION = struct.Struct("<Q")
 
-PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
 DISCARD_ALL = 48
 
 # Only these may be opened, by FFmpeg's own stream probing as well: a picture or a video frame is never
@@ -176,30 +173,16 @@ def receive(size: int) -> bytes:
 # --- the cage -----------------------------------------------------------------------------------------------
 
 
-def tie_to_parent(parent: int) -> None:
-    """Die with the parent, whichever of the two comes first: the request or the parent's end."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
 def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
     """Cap what this process may use; called when everything is imported and nothing is parsed.
 
     `memory_bytes` comes on top of the address space that the libraries take. With no more than the three
     standard descriptors allowed, neither a file nor a socket can be opened.
     """
-    caps = {"CPU": cpu_seconds, "FSIZE": 0, "CORE": 0, "NPROC": 0, "NOFILE": 3}
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib would cost a millisecond of start-up
-        caps["AS"] = int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes
-    for name, value in caps.items():
-        # Not every system knows every limit (macOS has no RLIMIT_AS that holds); the parent's own caps
-        # remain.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    # Only Linux says how much address space is taken; elsewhere the service's own limits remain.
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib would cost a millisecond of start-up
+        limit(AS=int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes)
+    limit(CPU=cpu_seconds, FSIZE=0, NPROC=0, NOFILE=3)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------
@@ -420,7 +403,7 @@ def rehearse(av: Any) -> None:
 def main() -> NoReturn:
     """Do the one job on the command line, then end at once."""
     job = json.loads(sys.argv[1])
-    tie_to_parent(job["parent"])
+    confine(int(sys.argv[2]))
     try:
         try:
             import av  # noqa: PLC0415  # after the tie to the parent, and reported if it fails

@@ -18,15 +18,16 @@ from stenobird.errors import (
     TranscriptionFailed,
     UnsupportedURL,
 )
-from stenobird.media.child import DecoderLimits, SpareDecoder
 from stenobird.media.decode import (
     Block,
     DecoderDied,
     DecoderJob,
+    DecoderLimits,
     DecoderProcess,
     Ended,
     Found,
     Refused,
+    SpareDecoder,
 )
 from stenobird.media.fetch import Download
 from stenobird.media.heard import DecodedPrefix, verify_prefix

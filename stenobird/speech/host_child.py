@@ -13,13 +13,13 @@ import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from stenobird.inference.child import Channel, DownloadReport, join_parent, tune_allocator
+from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
 from stenobird.speech.protocol import EngineInfo, WindowRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stenobird.inference.frames import Header
+    from stenobird.inference.frames import Channel, Header
     from stenobird.speech.protocol import DecodedWindow
 
 CUDA_BATCH = 16
@@ -68,13 +68,15 @@ def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDeco
     if device == "auto":
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     files = resolve(
-        load["model"], device=device, cache_dir=load["cache_dir"], progress=DownloadReport(channel)
+        load["model"], device=device, cache_dir=load["cache_dir"], progress=download_report(channel)
     )
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
     compute_type = load["compute_type"]
     if compute_type == "auto":
         compute_type = "float16" if device == "cuda" else "int8"
     replicas = 1 if device == "cuda" else load["replicas"]
+    if device == "cpu":
+        limit_memory((files.folder / "model.bin").stat().st_size, workers=replicas)
     decoder = WhisperDecoder(
         files.folder,
         device=device,
@@ -187,7 +189,7 @@ def _error(request_id: int, exc: Exception) -> Header:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the host: `host_child FD PARENT_PID`."""
+    """Run the host: `host_child PARENT_PID`."""
     channel = join_parent(arguments)
     tune_allocator()
     frame = channel.receive()

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
-from stenobird.inference.cpus import MAX_REPLICAS, usable_cpus
-from stenobird.inference.pool import Capacity, HostPool, Words
+from stenobird.inference.host import MAX_REPLICAS, usable_cpus
+from stenobird.inference.pool import Capacity, HostPool, PoolMessages
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM, Clock
     from stenobird.speech.protocol import SpeechSettings, WindowRequest
 
-HOST_COMMAND = (sys.executable, "-m", "stenobird.speech.host_child")
+HOST_COMMAND = (sys.executable, "-I", "-m", "stenobird.speech.host_child")
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class SpeechPool(HostPool):
     window that ends two hosts, or fails twice, fails with `TranscriptionFailed`.
     """
 
-    words: ClassVar[Words] = Words(
+    messages: ClassVar[PoolMessages] = PoolMessages(
         host="speech host",
         request="window",
         lacking="no speech engine",

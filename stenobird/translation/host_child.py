@@ -1,35 +1,24 @@
 """The translation host: the child process in which a translation model runs.
 
 It answers requests as `protocol` describes, on a socket it inherits, one after the other, and dies with its
-parent. It is started isolated (`python -I`), may not gain privileges, leaves no core dump, and on CPU its
-memory has a limit that follows from the size of the model. The allocator is set up before anything large is
-imported, hence the imports inside functions.
+parent. The allocator is set up before anything large is imported, hence the imports inside functions.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stenobird.inference.child import Channel, DownloadReport, join_parent, tune_allocator
+from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
 from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, translated_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.inference.frames import Header
+    from stenobird.inference.frames import Channel, Header
     from stenobird.ports import Translation
-
-MEMORY_BYTES = 2 * 1024**3
-"""What the process may take besides the weights: libraries, activations, the allocator's spare room."""
-WEIGHT_COPIES = 5
-"""An int8 model that is computed in float32 takes four times its file, and the file is read beside it."""
-
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 class Engine(Protocol):
@@ -37,25 +26,6 @@ class Engine(Protocol):
 
     def translate(self, request: TranslationRequest) -> Sequence[Translation]:
         """Translate a window's texts, one translation a text, in order."""
-
-
-def contain() -> None:
-    """Give up what a model host never needs."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
-def limit_memory(weights_bytes: int) -> None:
-    """Bound the process's memory; what exceeds it fails with `MemoryError` or `RuntimeError`.
-
-    Data, not address space: files that are mapped and room that is only reserved don't count.
-    """
-    limit = MEMORY_BYTES + WEIGHT_COPIES * weights_bytes
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, TranslatorInfo] | None:
@@ -85,12 +55,12 @@ def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, Translator
     device = load["device"]
     if device == "auto":
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-    folder = resolve(load["model"], cache_dir=load["cache_dir"], progress=DownloadReport(channel))
+    folder = resolve(load["model"], cache_dir=load["cache_dir"], progress=download_report(channel))
     channel.send({"type": "state", "state": "starting", "message": f"Loading {load['model']}."})
     compute_type = load["compute_type"]
     if compute_type == "auto":
         compute_type = "float16" if device == "cuda" else "int8"
-    if device == "cpu":  # what a driver maps for its GPU can't be foreseen
+    if device == "cpu":
         limit_memory(model_bytes(folder))
     engine = TranslationEngine(folder, device=device, compute_type=compute_type, threads=load["threads"])
     return engine, TranslatorInfo(
@@ -119,9 +89,8 @@ def _answer(engine: Engine, header: Header) -> Header:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the host: `host_child FD PARENT_PID`."""
+    """Run the host: `host_child PARENT_PID`."""
     channel = join_parent(arguments)
-    contain()
     tune_allocator()
     frame = channel.receive()
     if frame is not None:

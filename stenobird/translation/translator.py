@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from stenobird.errors import TranslationFailed, TranslationUnavailable
-from stenobird.inference.cpus import usable_cpus
-from stenobird.inference.pool import Capacity, HostPool, Words
+from stenobird.inference.host import usable_cpus
+from stenobird.inference.pool import Capacity, HostPool, PoolMessages
 from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, read_translated
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TranslationPool(HostPool):
     Texts that end two hosts, or fail twice, fail with `TranslationFailed`.
     """
 
-    words: ClassVar[Words] = Words(
+    messages: ClassVar[PoolMessages] = PoolMessages(
         host="translation host",
         request="window",
         lacking="no translator",

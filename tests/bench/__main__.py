@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from stenobird.inference.cpus import usable_cpus
+from stenobird.inference.host import usable_cpus
 from tests.bench.audio import Studio
 from tests.bench.figures import Figure, table
 from tests.bench.measure import MEASUREMENTS, QUICK, Scale

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     import ctranslate2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from stenobird.inference.cpus import usable_cpus  # noqa: PLC0415
+    from stenobird.inference.host import usable_cpus  # noqa: PLC0415
 
     replicas = usable_cpus()
     model = ctranslate2.models.Whisper(

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     """Do what the request in the only argument asks for."""
     from faster_whisper import WhisperModel  # noqa: PLC0415  # the bench itself must not load it
 
-    from stenobird.inference.cpus import usable_cpus  # noqa: PLC0415
+    from stenobird.inference.host import usable_cpus  # noqa: PLC0415
 
     request = json.loads(arguments[0])
     whisper = WhisperModel(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from stenobird.inference.cpus import usable_cpus
+from stenobird.inference.host import usable_cpus
 from tests.support.server_process import descendants
 
 if TYPE_CHECKING:

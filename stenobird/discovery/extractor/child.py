@@ -12,18 +12,17 @@ yt-dlp itself runs without cookies, configuration, plugins, cache, downloads and
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import mimetypes
 import os
 import re
-import resource
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from stenobird.children.confine import confine, limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +31,6 @@ _MAX_REQUEST_BYTES = 64 * 1024
 _MAX_FORMATS = 500
 _MAX_URL_CHARACTERS = 8192
 _MAX_TEXT_CHARACTERS = 500
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
 
 _INFO_TEXTS = (
     "id", "title", "series", "uploader", "upload_date", "extractor_key", "live_status", "webpage_url",
@@ -91,16 +87,9 @@ _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_DIRECTO
 
 def main() -> None:
     """Serve the one request."""
-    libc = ctypes.CDLL(None)
-    if sys.platform == "linux":
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    confine(int(sys.argv[-1]), traceable=False)
     request = json.loads(sys.stdin.buffer.read(_MAX_REQUEST_BYTES))
-    if os.getppid() != request["parent"]:
-        return  # the parent died before its death could be noticed
-    for name, value in request["limits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+    limit(**request["limits"])
     mimetypes.init()  # it reads /etc/mime.types when it is first used, which will be too late
     sys.addaudithook(_Guard(request["proxy"], request["readable"]))
     answer = _answer(request)

@@ -14,9 +14,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import json
-import os
 import re
-import signal
 import sys
 import tempfile
 import uuid
@@ -25,6 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from stenobird.children.process import ChildProcess
 from stenobird.discovery.extractor.choice import choose, read_extraction
 from stenobird.discovery.parsing.facts import FoundSource
 from stenobird.errors import (
@@ -132,16 +131,14 @@ class Extractor:
             {
                 "urls": list(urls),
                 "proxy": proxy,
-                "parent": os.getpid(),
                 "socket_timeout_seconds": limits.socket_timeout_seconds,
                 "own_authorities": self._authorities is not None,
                 "readable": [str(self._authorities)] if self._authorities else [],
                 "limits": {
-                    "RLIMIT_AS": limits.address_space_bytes,
-                    "RLIMIT_CPU": limits.cpu_seconds,
-                    "RLIMIT_FSIZE": 0,
-                    "RLIMIT_NOFILE": limits.open_files,
-                    "RLIMIT_CORE": 0,
+                    "AS": limits.address_space_bytes,
+                    "CPU": limits.cpu_seconds,
+                    "FSIZE": 0,
+                    "NOFILE": limits.open_files,
                 },
             }
         ).encode()
@@ -158,17 +155,8 @@ class Extractor:
         if self._authorities is not None:
             environment["SSL_CERT_FILE"] = str(self._authorities)
         try:
-            process = await asyncio.create_subprocess_exec(
-                self._python,
-                "-I",
-                "-B",
-                str(CHILD),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
-                cwd=home,
-                start_new_session=True,
+            child = await ChildProcess.start(
+                [self._python, "-I", "-B", str(CHILD)], environment=environment, cwd=home
             )
         except OSError as error:
             raise ExtractorUnavailable(
@@ -177,48 +165,38 @@ class Extractor:
             ) from error
         try:
             async with asyncio.timeout(self._limits.wall_seconds):
-                output = await _converse(process, request, self._limits.answer_bytes)
-                await process.wait()
+                output = await _converse(child, request, self._limits.answer_bytes)
+                await child.wait()
         except TimeoutError as error:
             raise AudioSourceUnreachable(
                 f"The site did not say within {self._limits.wall_seconds:g} s where its audio is. Try again"
                 " later, or send the direct audio URL."
             ) from error
         finally:
-            await _end(process)
+            await child.aclose()
         try:
             answer = json.loads(output)
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or not isinstance(answer.get("outcome"), str):
             raise ExtractorUnavailable(
-                f"The extractor broke off (exit status {process.returncode}) at its limits of memory, time"
+                f"The extractor broke off (exit status {child.returncode}) at its limits of memory, time"
                 f" or output, or is broken. Send the direct audio URL; the operator can {UPDATE}."
             )
         return answer
 
 
-async def _converse(process: asyncio.subprocess.Process, request: bytes, answer_bytes: int) -> bytes:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with contextlib.suppress(ConnectionError):  # it may have ended at once; its exit status tells
-        process.stdin.write(request)
-        await process.stdin.drain()
-        process.stdin.close()
+async def _converse(child: ChildProcess, request: bytes, answer_bytes: int) -> bytes:
     output = bytearray()
-    while block := await process.stdout.read(64 * 1024):
-        output += block
-        if len(output) > answer_bytes:
-            return b""
+    with contextlib.suppress(ConnectionError):  # it may have ended at once: its exit status says why
+        child.writer.write(request)
+        await child.writer.drain()
+        child.writer.write_eof()
+        while block := await child.reader.read(64 * 1024):
+            output += block
+            if len(output) > answer_bytes:
+                return b""
     return bytes(output)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill the child, and whatever it may have started, and wait for its end."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 def _explained(answer: Mapping[str, Any]) -> JobError:

@@ -8,14 +8,13 @@ other processes; its memory and, per request, its CPU time are limited, and it d
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
-import os
 import resource
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
+
+from stenobird.children.confine import confine
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -23,23 +22,6 @@ if TYPE_CHECKING:
 MEMORY_BYTES: Final = 320 * 1024**2
 CPU_SECONDS: Final = 10
 OPEN_FILES: Final = 32
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
-
-
-def confine(parent: int) -> None:
-    """Take away what parsing does not need. Ends the process if its parent is gone already."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        if os.getppid() != parent:
-            raise SystemExit(0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def allow_cpu(seconds: int) -> None:
@@ -85,7 +67,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 def main() -> None:
     """Run the child; its only argument is the parent's process id."""
-    confine(int(sys.argv[1]))
+    confine(int(sys.argv[1]), FSIZE=0, NOFILE=OPEN_FILES, AS=MEMORY_BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from stenobird.children.process import ChildProcess
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, Link, PageFacts
 from stenobird.errors import StenobirdError
 from stenobird.sources import Candidate
@@ -43,8 +43,8 @@ class DocumentParser:
 
     def __init__(self, limits: ParserLimits | None = None) -> None:
         self._limits = limits or ParserLimits()
-        self._idle: list[asyncio.subprocess.Process] = []
-        self._all: set[asyncio.subprocess.Process] = set()
+        self._idle: list[ChildProcess] = []
+        self._all: set[ChildProcess] = set()
         self._turns = asyncio.Semaphore(self._limits.children)
 
     async def __aenter__(self) -> Self:
@@ -92,7 +92,7 @@ class DocumentParser:
             "size": len(body),
         }
         async with self._turns:
-            child = self._next_idle() or await self._start()
+            child = await self._next_idle() or await self._start()
             try:
                 async with asyncio.timeout(self._limits.wall_seconds):
                     answer = await _exchange(child, json.dumps(header).encode() + b"\n" + body)
@@ -108,50 +108,36 @@ class DocumentParser:
             raise ParseFailed(f"The document could not be read: {answer['failed']}.")
         return answer
 
-    def _next_idle(self) -> asyncio.subprocess.Process | None:
+    async def _next_idle(self) -> ChildProcess | None:
         """Return a child that waits for work; one that has died meanwhile costs no document."""
         while self._idle:
             child = self._idle.pop()
             if child.returncode is None:
                 return child
-            self._all.discard(child)
+            await self._end(child)
         return None
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-m",
-            "stenobird.discovery.parsing.child",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=_ENVIRONMENT,
+    async def _start(self) -> ChildProcess:
+        child = await ChildProcess.start(
+            [sys.executable, "-I", "-m", "stenobird.discovery.parsing.child"], environment=_ENVIRONMENT
         )
         self._all.add(child)
         return child
 
-    async def _end(self, child: asyncio.subprocess.Process) -> None:
+    async def _end(self, child: ChildProcess) -> None:
         self._all.discard(child)
         if child in self._idle:
             self._idle.remove(child)
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        if child.stdin is not None:
-            child.stdin.close()
-        await child.wait()
+        await child.aclose()
 
 
-async def _exchange(child: asyncio.subprocess.Process, request: bytes) -> dict[str, Any]:
-    if child.stdin is None or child.stdout is None:
-        raise OSError("the child was started without pipes")
-    child.stdin.write(request)
-    await child.stdin.drain()
-    size = int(json.loads(await child.stdout.readuntil())["size"])
+async def _exchange(child: ChildProcess, request: bytes) -> dict[str, Any]:
+    child.writer.write(request)
+    await child.writer.drain()
+    size = int(json.loads(await child.reader.readuntil())["size"])
     if not 0 <= size <= MAX_ANSWER_BYTES:
         raise ValueError("the answer is larger than any honest one")
-    answer = json.loads(await child.stdout.readexactly(size))
+    answer = json.loads(await child.reader.readexactly(size))
     return dict(answer)
 
 

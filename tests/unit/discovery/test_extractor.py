@@ -292,20 +292,20 @@ sys.addaudithook(note)
 runpy.run_path({str(CHILD)!r}, run_name="__main__")
 """
     request = {
-        "parent": os.getpid(),
-        "limits": {"RLIMIT_FSIZE": 0, "RLIMIT_NOFILE": 64},
+        "limits": {"FSIZE": 0, "NOFILE": 64},
         "proxy": "http://a:b@127.0.0.1:9",
         "readable": [],
         "urls": ["https://news.example/"],
     }
     ran = subprocess.run(
-        [sys.executable, "-I", "-B", "-c", code],
+        [sys.executable, "-I", "-B", "-c", code, str(os.getpid())],
         input=json.dumps(request).encode(),
         capture_output=True,
         cwd=tmp_path,
         check=True,
     )
     assert ran.stderr.decode().split() == [
+        "resource.setrlimit",
         "resource.setrlimit",
         "resource.setrlimit",
         "sys.addaudithook",
@@ -445,9 +445,9 @@ def test_the_child_dies_with_its_parent(hanging: subprocess.Popen[str]) -> None:
 
 
 def test_a_request_of_another_parent_is_not_served(tmp_path: Path) -> None:
-    request = {"parent": 1, "limits": {}, "proxy": "http://127.0.0.1:9", "readable": [], "urls": []}
+    request = {"limits": {}, "proxy": "http://127.0.0.1:9", "readable": [], "urls": []}
     ran = subprocess.run(
-        [sys.executable, "-I", "-B", str(CHILD)],
+        [sys.executable, "-I", "-B", str(CHILD), "1"],
         input=json.dumps(request).encode(),
         capture_output=True,
         cwd=tmp_path,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stenobird.errors import TranscriptionFailed
-from stenobird.media.child import DecoderLimits
+from stenobird.media.decode import DecoderLimits
 from stenobird.media.opener import MediaOptions, MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
@@ -25,7 +25,7 @@ from tests.support.media_world import limits_of, media_world
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.media.child import SpareDecoder
+    from stenobird.media.decode import SpareDecoder
     from stenobird.ports import AudioStream
     from tests.support.media_world import MediaWorld
 

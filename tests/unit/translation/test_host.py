@@ -15,8 +15,8 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed, TranslationUnavailable
+from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
 from stenobird.translation import HostTranslator, TranslationSettings, open_translator
-from stenobird.translation.host_child import MEMORY_BYTES, WEIGHT_COPIES
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
 from tests.support.translation_host import FAKE_TRANSLATION_HOST
 from tests.support.translation_model import spell, write_translation_model
@@ -203,7 +203,7 @@ async def test_the_host_is_isolated_and_bounded(tmp_path: Path) -> None:
 
 def test_memory_beyond_the_bound_is_not_given() -> None:
     code = (
-        "from stenobird.translation.host_child import limit_memory, MEMORY_BYTES\n"
+        "from stenobird.inference.child import limit_memory, MEMORY_BYTES\n"
         "limit_memory(0)\n"
         "try:\n    bytearray(MEMORY_BYTES)\n"
         "except MemoryError:\n    print('refused')\n"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.inference.cpus import usable_cpus
+from stenobird.inference.host import usable_cpus
 
 if TYPE_CHECKING:
     from pathlib import Path
