@@ -1,4 +1,4 @@
-"""The ladder: from a URL to the one audio behind it, rung by rung, each with its verdict.
+"""The ladder: from a URL to the one audio behind it, rung by rung, with a verdict for each rung.
 
     normalise ─► platform rule (by host) ─► fetch + sniff ─► media: done
                                                           ├► feed: newest, or the episode named
@@ -9,7 +9,7 @@
                                                                   ├► extractor
                                                                   └► audio_source_not_found, with reasons
 
-A wrong file is worse than none: whatever is ambiguous is refused, and an episode's URL is never answered with
+A wrong file is worse than none: an ambiguous result is refused, and the URL of an episode never leads to
 another episode.
 """
 
@@ -21,16 +21,24 @@ import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stenobird.discovery import urls
-from stenobird.discovery.feeds import choice as feeds
-from stenobird.discovery.outcome import failure, gone, refusal
+from stenobird.discovery.feeds import choice
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
-from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
+from stenobird.errors import (
+    AudioContentTypeNotSupported,
+    AudioSourceNotFound,
+    AudioSourceUnreachable,
+    AudioUnreachable,
+    DestinationForbidden,
+    EgressError,
+    JobError,
+    UnsupportedURL,
+)
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
@@ -45,9 +53,12 @@ if TYPE_CHECKING:
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
 MAX_REFRESHES: Final = 2
+MAX_CANDIDATES: Final = 10
+"""Rejected candidates that an error lists."""
 SEARCH_SECONDS: Final = 180.0
+_LOGIN: Final = frozenset({401, 402, 403, 407})
 _NOTHING: Final[dict[Stage, str]] = {
-    "resolving_directory": "The podcast directory gives nothing that fits.",
+    "resolving_directory": "The podcast directory lists nothing that fits.",
     "resolving_extractor": "No extractor finds audio at this URL.",
 }
 
@@ -62,9 +73,9 @@ class Rungs:
 
 
 class DiscoveryLadder:
-    """Implements `ports.AudioFinder`. Safe to share between tasks: a search keeps its state to itself.
+    """Implements `ports.AudioFinder`. Tasks may share it: each search has its own state.
 
-    A search ends within `SEARCH_SECONDS`; past that it fails with `AudioSourceUnreachable`.
+    A search that takes longer than `SEARCH_SECONDS` fails with `AudioSourceUnreachable`.
     """
 
     def __init__(
@@ -97,7 +108,7 @@ class DiscoveryLadder:
                     f"Looking for the audio took longer than {self._search_seconds:g} s. Try again, or send"
                     " the direct audio URL."
                 ) from exc
-            # Not before the last report has been taken: until then, the search closes what it opened.
+            # Only after the last report: until then, a cancelled search closes what it opened.
             search.hand_over(found)
             return found
 
@@ -110,111 +121,110 @@ class _Climb:
         self._rungs = rungs
         self._now = now
         self._clip: Clip | None = None
-        self._held: list[JobError] = []
+        self._errors: list[JobError] = []
         self._page: PageFacts | None = None
         self._tried_feeds: set[str] = set()
-        self._elsewhere = False
+        self._may_be_elsewhere = False
+        """Whether the directory or the extractor may know what the URL itself does not give."""
         self._known_platform = False
-        self._stood_in_the_way = False
 
     async def run(self) -> FoundAudio:
-        """Climb until a rung has the audio; else raise what says best why there is none."""
+        """Climb until a rung has the audio, else raise the most helpful error."""
         search = self._search
-        rule = next((rule for rule in self._rungs.platforms if rule.matches(search.url)), None)
-        answer: FoundSource | None = None
-        if rule is not None:
+        generic = True
+        if (rule := self._rule_for(search.url)) is not None:
             search.with_state = self._known_platform = True
-            answer = await self._ask(rule, search.url)
-            if answer is not None:
-                found = await self._take(answer, rule.stage)
-                if found is not None:
-                    return found
-            if not self._stood_in_the_way:
-                await search.report(rule.stage, "passed", f"{rule.name} gave no audio that could be opened.")
-        found = await self._fetch_and_read(generic=answer is None or not answer.final)
-        found = found or await self._look_elsewhere()
+            answer = await self._try_rung(rule, search.url)
+            generic = answer is None or not answer.final
+            found = await self._follow(answer, rule.stage) if answer is not None else None
+            if found is not None:
+                return found
+            if answer is None or answer.failure is None:
+                await search.report(rule.stage, "passed", f"{rule.name} has no audio that could be opened.")
+        found = await self._from_url(generic=generic) or await self._from_elsewhere()
         if found is not None:
             return found
         if self._clip is not None and not self._clip.is_sample:
             return self._clip.found
-        raise failure(search, self._held, self._page, self._clip)
+        raise _failure(search, self._errors, self._page, self._clip)
 
-    # --- asking rungs ---------------------------------------------------------------------------------------
+    # --- rungs and leads ------------------------------------------------------------------------------------
 
-    async def _ask(self, rung: Rung, url: str, *, keep_errors: bool = True) -> FoundSource | None:
-        """Ask a rung; what stands in its way is reported, kept for the end, and never ends the search."""
+    def _rule_for(self, url: str) -> PlatformRule | None:
+        return next((rule for rule in self._rungs.platforms if rule.matches(url)), None)
+
+    def _is_known(self, url: str) -> bool:
+        return self._rule_for(url) is not None
+
+    async def _try_rung(self, rung: Rung, url: str, *, keep_errors: bool = True) -> FoundSource | None:
+        """Try a rung. Its failure is reported and kept for the end; it never ends the search."""
         try:
             answer = await rung.try_(self._search, url)
         except (JobError, EgressError) as exc:
             answer = FoundSource(failure=exc)
-        failure = answer.failure if answer is not None else None
-        self._stood_in_the_way = failure is not None
-        if failure is not None:
-            await self._search.report(rung.stage, "failed", failure.message)
-        if keep_errors and isinstance(failure, JobError):
-            self._held.append(failure)
+        if answer is not None and answer.failure is not None:
+            await self._search.report(rung.stage, "failed", answer.failure.message)
+            if keep_errors and isinstance(answer.failure, JobError):
+                self._errors.append(answer.failure)
         return answer
 
-    async def _take(
+    async def _follow(
         self,
         answer: FoundSource,
         stage: Stage,
         *,
         page_url: str | None = None,
-        view: EpisodeFacts | None = None,
+        episode: EpisodeFacts | None = None,
     ) -> FoundAudio | None:
-        """Follow a rung's leads. For a player on a page, `view` is the page's episode: no show is meant."""
+        """Follow a rung's leads. For a player on a page, `episode` is the page's; no show is meant then."""
         search = self._search
-        if answer.wanted is not None and view is None:
+        if answer.wanted is not None and episode is None:
             search.wanted = answer.wanted.merged(search.wanted)
         for lead in answer.media:
-            found = await self._try(lead, page_url)
+            found = await self._open(lead, page_url)
             if found is not None:
                 await search.report(stage, "found", f"{lead.technique}: {lead.reason}.")
                 return found
         for feed_lead in answer.feeds[:MAX_FEEDS]:
             meant = feed_lead
-            if view is not None:
-                wanted = feed_lead.wanted.merged(answer.wanted or EpisodeFacts()).merged(view)
+            if episode is not None:
+                wanted = feed_lead.wanted.merged(answer.wanted or EpisodeFacts()).merged(episode)
                 meant = replace(feed_lead, newest=False, wanted=wanted)
             found = await self._from_feed(meant, page_url)
             if found is not None:
                 return found
         return None
 
-    async def _try(self, lead: MediaLead, page_url: str | None) -> FoundAudio | None:
+    async def _open(self, lead: MediaLead, page_url: str | None) -> FoundAudio | None:
         result = await self._search.try_media(lead, page_url=page_url)
-        return await self._unless_clip(result, lead)
+        return self._unless_clip(result, lead.score)
 
-    async def _unless_clip(
-        self, result: FoundAudio | Clip | None, lead: MediaLead | None
-    ) -> FoundAudio | None:
+    def _unless_clip(self, result: FoundAudio | Clip | None, score: float | None = None) -> FoundAudio | None:
+        """Return audio; keep the first clip for the end."""
         if not isinstance(result, Clip):
             return result
         source = result.found.source
         reason = f"a clip of {result.seconds:.0f} s, while the episode has {result.expected_seconds:.0f} s"
-        self._search.rejected.append(
-            Candidate(source.media_url, source.technique, lead.score if lead else None, rejected=reason)
-        )
+        self._search.rejected.append(Candidate(source.media_url, source.technique, score, rejected=reason))
         self._clip = self._clip or result
         return None
 
     # --- the submitted URL ----------------------------------------------------------------------------------
 
-    async def _fetch_and_read(self, *, generic: bool) -> FoundAudio | None:
+    async def _from_url(self, *, generic: bool) -> FoundAudio | None:
         search = self._search
         try:
             first = await search.open_first()
         except EgressError as exc:
-            self._held.append(refusal(search.url, exc))
+            self._errors.append(_refusal(search.url, exc))
             await search.report("resolving_direct", "failed", exc.message)
             return None
         status, kind = first.response.status, first.sniffed.kind
         if status >= 400 and not (status == 416 and kind == "empty"):
-            # A site that turns us away may still be known to the directory, or let its own extractor in.
-            self._elsewhere = status in {401, 403, 429, 503}
-            error = refusal(search.url, status)
-            self._held.append(error)
+            # The directory may know a site that refuses this client, and the extractor may get in.
+            self._may_be_elsewhere = status in {401, 403, 429, 503}
+            error = _refusal(search.url, status)
+            self._errors.append(error)
             await search.report("resolving_direct", "failed", error.message)
             return None
         if kind in {"media", "playlist", "empty"}:
@@ -224,7 +234,7 @@ class _Climb:
             if found is not None or kind == "feed":
                 return found
         if kind == "html":
-            self._elsewhere = True
+            self._may_be_elsewhere = True
             await search.report("resolving_direct", "passed", "The URL is a page, not media.")
             return await self._from_page(generic=generic)
         return None
@@ -232,7 +242,7 @@ class _Climb:
     async def _from_direct(self, first: Opened) -> FoundAudio | None:
         container = first.sniffed.container
         lead = MediaLead(self._search.url, "direct", f"the URL itself is audio ({container})")
-        found = await self._try(lead, None)
+        found = await self._open(lead, None)
         if found is not None:
             await self._search.report("resolving_direct", "found", f"The URL itself is audio ({container}).")
         return found
@@ -249,9 +259,8 @@ class _Climb:
         if not feed.episodes and feed.moved_to and feed.moved_to != search.url:
             feed = await self._read_feed(feed.moved_to) or feed
         self._tried_feeds.add(urls.for_request(search.url))
-        pick = await asyncio.to_thread(feeds.pick_named, feed, search.url, now=self._now)
-        result = await feeds.open_episode(search, feed, pick, None, None)
-        return await self._unless_clip(result, None)
+        match = await asyncio.to_thread(choice.choose_named, feed, search.url, now=self._now)
+        return self._unless_clip(await choice.open_episode(search, feed, match, None, None))
 
     async def _read_feed(self, url: str) -> FeedFacts | None:
         try:
@@ -263,49 +272,110 @@ class _Climb:
     # --- the page -------------------------------------------------------------------------------------------
 
     async def _from_page(self, *, generic: bool) -> FoundAudio | None:
+        """Look for audio on the submitted page; without `generic`, only for feeds that it links to."""
         search = self._search
         page = await self._landing_page()
         if page is None:
             return None
         if urls.is_gone_home(search.url, page.final_url):
-            self._elsewhere = False
-            self._held.append(gone(search.url))
-            await search.report("resolving_page", "failed", self._held[-1].message)
+            self._may_be_elsewhere = False
+            self._errors.append(_gone(search.url))
+            await search.report("resolving_page", "failed", self._errors[-1].message)
             return None
         self._page = page
         search.wanted = search.wanted.merged(page.episode)
-        if generic:
-            found = await self._from_candidates(page)
-            if found is not None:
-                return found
+        if not generic:
+            return await self._from_feed_links(page, limit=MAX_FEEDS)
+        found = await self._from_candidates(page)
+        if found is not None:
+            return found
         frames = player_frames(page.iframes, page.final_url, self._is_known)
         known = tuple(frame for frame in frames if self._is_known(frame))
-        # The player of a known platform is surer than a feed link, which may well be the blog's.
-        if generic and len(known) == 1:
+        # The player of a known platform is more certain than a feed link, which may be the blog's feed.
+        if len(known) == 1:
             found = await self._from_frames(page, known)
             frames = tuple(frame for frame in frames if frame not in known)
-            if found is not None:
-                return found
-        # With a player still to look into, one feed is what two round trips allow.
-        found = await self._from_feed_links(page, limit=1 if frames and generic else MAX_FEEDS)
-        if found is None and generic:
-            found = await self._from_frames(page, frames)
-        if found is None and generic and not frames:
-            found = await self._from_frames(page, await self._oembed_frames(page))
-        if found is None and generic:
-            found = await self._from_videos(page)
-        return found
+        # If a player is left to look into, two round trips allow one feed only.
+        found = found or await self._from_feed_links(page, limit=1 if frames else MAX_FEEDS)
+        found = found or await self._from_frames(page, frames or await self._oembed_frames(page))
+        return found or await self._from_videos(page)
 
     async def _landing_page(self) -> PageFacts | None:
-        """Return the submitted page, or where one that has nothing to say sends its reader."""
+        """Return the submitted page, or the one to which it redirects if it has neither audio nor feeds."""
         page = await self._read_page(None)
         for _ in range(MAX_REFRESHES):
             if page is not None and page.refresh and not page.candidates and not page.feeds:
                 page = await self._read_page(page.refresh) or page
         return page
 
+    async def _read_page(self, url: str | None) -> PageFacts | None:
+        try:
+            return await self._search.page(url)
+        except EgressError as exc:
+            await self._search.report("resolving_page", "failed", exc.message)
+            return None
+
+    async def _from_candidates(self, page: PageFacts) -> FoundAudio | None:
+        search = self._search
+        accepted = page.candidates[: page.accepted]
+        search.rejected.extend(page.candidates[page.accepted :])
+        if page.outcome == "ambiguous":
+            message = f"{len(page.candidates)} audio files were found; several are equally likely."
+        elif accepted:
+            best = accepted[0]
+            message = f"{best.technique} names the audio (score {best.score:g}; {THRESHOLD:g} is enough)."
+        else:
+            likely = "likely audio" if page.candidates else "audio"
+            message = f"No {likely} on the page itself."
+        outcome: Literal["found", "passed"] = "found" if accepted else "passed"
+        await search.report("resolving_page", outcome, message, page.candidates[:20])
+        for candidate in accepted[:3]:
+            found = await self._open(_lead_of(page, candidate), page.final_url)
+            if found is not None:
+                return found
+        return None
+
+    async def _from_videos(self, page: PageFacts) -> FoundAudio | None:
+        for candidate in page.videos[:1]:
+            found = await self._open(_lead_of(page, candidate), page.final_url)
+            if found is not None:
+                message = "There is no audio file, but a video with sound."
+                await self._search.report("resolving_page", "found", message, (candidate,))
+                return found
+        return None
+
+    async def _from_feed_links(self, page: PageFacts, *, limit: int) -> FoundAudio | None:
+        for url in page.feeds[:limit]:
+            lead = FeedLead(url, "page.feed", self._search.wanted)
+            found = await self._from_feed(lead, page.final_url, page)
+            if found is not None:
+                return found
+        return None
+
+    async def _from_feed(
+        self, lead: FeedLead, page_url: str | None, page: PageFacts | None = None
+    ) -> FoundAudio | None:
+        """Look the episode up in a feed. Only a show's own page may stand for its newest episode."""
+        key = urls.for_request(urls.normalised(lead.url))
+        if key in self._tried_feeds:
+            return None
+        self._tried_feeds.add(key)
+        feed = await self._read_feed(lead.url)
+        if feed is None:
+            return None
+        # Matching takes 0.1 to 1 s for a feed of 5,000 items: too long for the event loop.
+        match = await asyncio.to_thread(choice.choose, feed, lead, now=self._now)
+        unmatched = match.episode is None and not lead.newest
+        if unmatched and page is not None and choice.is_show_page(page, feed, self._search.url):
+            match = choice.choose(feed, replace(lead, newest=True), now=self._now)
+        return self._unless_clip(
+            await choice.open_episode(self._search, feed, match, lead.technique, page_url)
+        )
+
+    # --- players --------------------------------------------------------------------------------------------
+
     async def _oembed_frames(self, page: PageFacts) -> tuple[str, ...]:
-        """Return the players that the page's oEmbed endpoint offers; WordPress offers the page itself."""
+        """Return the players that the page's oEmbed endpoint offers; WordPress offers only the page."""
         for endpoint in page.oembed[:1]:
             if "/wp-json/" in endpoint:
                 continue
@@ -323,85 +393,12 @@ class _Climb:
                 return player_frames(players, page.final_url, self._is_known)
         return ()
 
-    async def _read_page(self, url: str | None) -> PageFacts | None:
-        try:
-            return await self._search.page(url)
-        except EgressError as exc:
-            await self._search.report("resolving_page", "failed", exc.message)
-            return None
-
-    def _is_known(self, url: str) -> bool:
-        return any(rule.matches(url) for rule in self._rungs.platforms)
-
-    async def _from_candidates(self, page: PageFacts) -> FoundAudio | None:
-        search = self._search
-        accepted = page.candidates[: page.accepted]
-        search.rejected.extend(page.candidates[page.accepted :])
-        if page.outcome == "ambiguous":
-            message = f"{len(page.candidates)} audio files were found; several are equally likely."
-        elif accepted:
-            best = accepted[0]
-            message = f"{best.technique} names the audio (score {best.score:g}; {THRESHOLD:g} is enough)."
-        else:
-            message = (
-                "No audio on the page itself."
-                if not page.candidates
-                else "No likely audio on the page itself."
-            )
-        await search.report(
-            "resolving_page", "found" if accepted else "passed", message, page.candidates[:20]
-        )
-        for candidate in accepted[:3]:
-            found = await self._try(_lead_of(page, candidate), page.final_url)
-            if found is not None:
-                return found
-        return None
-
-    async def _from_videos(self, page: PageFacts) -> FoundAudio | None:
-        for candidate in page.videos[:1]:
-            found = await self._try(_lead_of(page, candidate), page.final_url)
-            if found is not None:
-                message = "There is no audio, but a video whose sound can be heard."
-                await self._search.report("resolving_page", "found", message, (candidate,))
-                return found
-        return None
-
-    async def _from_feed_links(self, page: PageFacts, *, limit: int) -> FoundAudio | None:
-        for url in page.feeds[:limit]:
-            found = await self._from_feed(
-                FeedLead(url, "page.feed", self._search.wanted), page.final_url, page
-            )
-            if found is not None:
-                return found
-        return None
-
-    async def _from_feed(
-        self, lead: FeedLead, page_url: str | None, page: PageFacts | None = None
-    ) -> FoundAudio | None:
-        """Look the episode up in a feed. Only a show's own page may stand for its newest episode."""
-        key = urls.for_request(urls.normalised(lead.url))
-        if key in self._tried_feeds:
-            return None
-        self._tried_feeds.add(key)
-        feed = await self._read_feed(lead.url)
-        if feed is None:
-            return None
-        # A feed of 5,000 items takes 0.1 to 1 s to look through: not in the event loop's thread.
-        pick = await asyncio.to_thread(feeds.pick, feed, lead, now=self._now)
-        unmatched = pick.episode is None and not lead.newest
-        if unmatched and page is not None and feeds.is_show_page(page, feed, self._search.url):
-            pick = feeds.pick(feed, replace(lead, newest=True), now=self._now)
-        result = await feeds.open_episode(self._search, feed, pick, lead.technique, page_url)
-        return await self._unless_clip(result, None)
-
-    # --- players --------------------------------------------------------------------------------------------
-
     async def _from_frames(self, page: PageFacts, frames: Sequence[str]) -> FoundAudio | None:
         if not frames:
             return None
         chosen = one_each(frames)
         if chosen is None:
-            message = f"{len(frames)} players are embedded; which one is the page's can't be told."
+            message = f"{len(frames)} players are embedded, and nothing says which one is the page's."
             await self._search.report("resolving_page", "passed", message)
             return None
         for url in chosen[:MAX_FRAMES]:
@@ -413,10 +410,14 @@ class _Climb:
     async def _from_frame(self, page: PageFacts, url: str) -> FoundAudio | None:
         """Look into a player on the page: its platform's rule, else the player's own page. Depth 1 only."""
         search = self._search
-        rule = next((rule for rule in self._rungs.platforms if rule.matches(url)), None)
-        if rule is not None:
-            found, is_final = await self._from_platform_player(rule, page, url)
-            if found is not None or is_final:
+        rule = self._rule_for(url)
+        answer = await self._try_rung(rule, url, keep_errors=False) if rule is not None else None
+        if rule is not None and answer is not None:
+            found = await self._follow(answer, rule.stage, page_url=page.final_url, episode=page.episode)
+            if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
+                search.wanted = answer.wanted.merged(search.wanted)
+            # If a platform refuses for good (music, encrypted), its player's page is no use either.
+            if found is not None or answer.final or isinstance(answer.failure, JobError):
                 return found
         player = await self._read_page(url)
         if player is None or not player.accepted:
@@ -428,48 +429,32 @@ class _Climb:
                 reason=f"the player of {urls.host_of(url)} on the page plays it",
                 title=player.title or page.title,
             )
-            found = await self._try(lead, page.final_url)
+            found = await self._open(lead, page.final_url)
             if found is not None:
                 await search.report("resolving_page", "found", f"{lead.technique}: {lead.reason}.")
                 return found
         return None
 
-    async def _from_platform_player(
-        self, rule: PlatformRule, page: PageFacts, url: str
-    ) -> tuple[FoundAudio | None, bool]:
-        """Return what a platform knows of its player, and whether the player's own page is worth nothing."""
-        search = self._search
-        answer = await self._ask(rule, url, keep_errors=False)
-        if answer is None:
-            return None, False
-        found = await self._take(answer, rule.stage, page_url=page.final_url, view=page.episode)
-        if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
-            search.wanted = answer.wanted.merged(search.wanted)
-        # A platform that refuses for good (music, encrypted) has nothing better on the player's page.
-        return found, answer.final or isinstance(answer.failure, JobError)
-
     # --- beyond the page ------------------------------------------------------------------------------------
 
-    async def _look_elsewhere(self) -> FoundAudio | None:
-        """Ask the directory, then the extractor, for pages and for what only they may open."""
-        if not self._elsewhere:
+    async def _from_elsewhere(self) -> FoundAudio | None:
+        """Try the directory, then the extractor, for pages and for sites that refuse this client."""
+        if not self._may_be_elsewhere:
             return None
+        search = self._search
         for rung in (self._rungs.directory, self._rungs.extractor):
             if rung is None:
                 continue
-            # A directory that is down says nothing about a page that only might be listed there.
+            # A directory that is down says nothing about a page that may not be listed there anyway.
             keep = rung is not self._rungs.directory or self._known_platform
-            answer = await self._ask(rung, self._search.url, keep_errors=keep)
+            answer = await self._try_rung(rung, search.url, keep_errors=keep)
             if answer is not None:
-                found = await self._take(
-                    answer, rung.stage, page_url=self._page.final_url if self._page else None
-                )
+                page_url = self._page.final_url if self._page else None
+                found = await self._follow(answer, rung.stage, page_url=page_url)
                 if found is not None:
                     return found
-            if not self._stood_in_the_way:
-                await self._search.report(
-                    rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found.")
-                )
+            if answer is None or answer.failure is None:
+                await search.report(rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found."))
         return None
 
 
@@ -486,3 +471,106 @@ def _lead_of(page: PageFacts, candidate: Candidate) -> MediaLead:
         published=episode.published,
         duration_seconds=episode.duration_seconds,
     )
+
+
+# --- the error when no audio was found ----------------------------------------------------------------------
+
+
+def _refusal(url: str, reason: EgressError | int) -> JobError:
+    """Return the error for a submitted URL that could not be opened, or answered with an error status.
+
+    A URL that ends like audio is taken for the media itself (`audio_unreachable`), any other for a page or
+    feed that leads to it (`audio_source_unreachable`).
+    """
+    host = urls.host_of(url) or url
+    if isinstance(reason, DestinationForbidden):
+        return UnsupportedURL(f"{host} is not opened: {reason.message} Send a public URL.")
+    if isinstance(reason, int) and reason in _LOGIN:
+        return UnsupportedURL(
+            f"{host} does not show this to the public (status {reason}). Send a URL that opens without login,"
+            " or the direct audio URL."
+        )
+    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
+    if urls.is_audio_url(url):
+        return AudioUnreachable(f"The audio at {host} could not be opened. {what} {_remedy(reason)}")
+    return AudioSourceUnreachable(
+        f"{host} could not be opened. {what} {_remedy(reason)} You can also send the direct audio URL."
+    )
+
+
+def _gone(url: str) -> JobError:
+    """Return the error for a URL that named something and now redirects to its site's front page."""
+    return AudioSourceNotFound(
+        f"{urls.host_of(url)} redirects this URL to its front page: the recording is no longer there. Send"
+        " the direct audio URL, or the podcast's feed with the episode's guid after a #."
+    )
+
+
+def _remedy(reason: EgressError | int) -> str:
+    if reason in {404, 410}:
+        return "It was moved or taken away: check the URL."
+    if isinstance(reason, int) and (reason >= 500 or reason in {408, 425, 429}):
+        return "Try again later."
+    return "Check that the URL opens in a browser, then try again."
+
+
+def _failure(  # noqa: PLR0911  # one reason a branch, the most specific first
+    search: Search, errors: Sequence[JobError], page: PageFacts | None, clip: Clip | None
+) -> JobError:
+    """Return the error that explains best why no audio was found."""
+    if errors and page is None and not search.unreachable:
+        return errors[0]
+    if page is not None and page.login and not page.accepted:
+        return UnsupportedURL("The page asks for a login. Send a URL that opens without login.")
+    unsupported = next((error for error in errors if isinstance(error, UnsupportedURL)), None)
+    if unsupported is not None:
+        return unsupported
+    if page is None and search.not_media and not search.unreachable:
+        url, what = search.not_media[0]
+        return AudioContentTypeNotSupported(
+            f"{urls.host_of(url)} sent no audio that can be decoded: {what}. Send mp3, m4a, ogg, opus, webm,"
+            " flac or wav."
+        )
+    if search.unreachable:
+        url, what = search.unreachable[0]
+        return AudioUnreachable(
+            f"The audio was found, but {urls.host_of(url)} did not deliver it. {what} Check that it opens"
+            " without login, then try again.",
+            details=_details(search.rejected),
+        )
+    if search.forbidden:
+        url, what = search.forbidden[0]
+        return UnsupportedURL(f"The audio's address is not opened: {what} Send a public URL.")
+    if errors:
+        return errors[0]
+    return AudioSourceNotFound(
+        f"{_explanation(search, page, clip)} Send the direct audio URL, or the podcast's feed with the"
+        " episode's guid after a #.",
+        details=_details(search.rejected),
+    )
+
+
+def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> str:
+    rejected = search.rejected
+    if clip is not None:
+        return f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
+    if page is not None and page.outcome == "ambiguous":
+        count = len(page.candidates)
+        return f"The page has several audio files, and none stands out ({count} were looked at)."
+    if not rejected:
+        return "No audio was found behind this URL."
+    shown = "; ".join(f"{_short(one.url)}: {one.rejected}" for one in rejected[:3])
+    more = f" and {len(rejected) - 3} more" if len(rejected) > 3 else ""
+    return f"No audio was found behind this URL. Looked at and rejected: {shown}{more}."
+
+
+def _short(url: str) -> str:
+    return url if len(url) <= 80 else f"{url[:60]}…{url[-19:]}"
+
+
+def _details(rejected: Sequence[Candidate]) -> dict[str, Any]:
+    rows = [
+        {"url": one.url, "technique": one.technique, "score": one.score, "reason": one.rejected}
+        for one in rejected[:MAX_CANDIDATES]
+    ]
+    return {"candidates": [{name: value for name, value in row.items() if value is not None} for row in rows]}

@@ -1,4 +1,4 @@
-"""The feed rung: picks the episode that was meant and opens its enclosure."""
+"""Chooses the episode of a feed that was meant, and opens its enclosure."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _HOW: Final = {
 }
 
 
-def pick(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Match:
-    """Choose the episode of a feed that a lead means."""
+def choose(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Match:
+    """Return the episode that a lead means."""
     if lead.newest:
         newest = episodes.newest(feed, now=now)
         return Match(newest, "newest" if newest else "empty")
     return episodes.match(feed, lead.wanted)
 
 
-def pick_named(feed: FeedFacts, url: str, *, now: datetime) -> Match:
-    """Choose the episode that a feed's own URL means: the one it names, else the newest."""
+def choose_named(feed: FeedFacts, url: str, *, now: datetime) -> Match:
+    """Return the episode that a feed's own URL means: the one that it names, else the newest."""
     names, binding = episodes.names_in(url)
     if names:
         found = episodes.named(feed, names)
@@ -54,15 +54,15 @@ def pick_named(feed: FeedFacts, url: str, *, now: datetime) -> Match:
 
 
 async def open_episode(
-    search: Search, feed: FeedFacts, pick: Match, technique: str | None, page_url: str | None
+    search: Search, feed: FeedFacts, match: Match, technique: str | None, page_url: str | None
 ) -> FoundAudio | Clip | None:
-    """Open the episode's enclosures in order; report what became of it."""
-    episode = pick.episode
+    """Report which episode was chosen, and open its enclosures in order until one is audio."""
+    episode = match.episode
     name = f"“{feed.title}”" if feed.title else urls.host_of(feed.url)
     if episode is None:
-        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, pick.how)}.")
+        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, match.how)}.")
         return None
-    why = _HOW.get(pick.how, pick.how)
+    why = _HOW.get(match.how, match.how)
     title = f"“{episode.title}”" if episode.title else "an untitled episode"
     enclosures = [replace(one, title=episode.title) for one in episode.enclosures[:MAX_ENCLOSURES]]
     message = f"The feed {name} has {title}: {why}."
@@ -75,7 +75,7 @@ async def open_episode(
             title=episode.title,
             podcast=feed.title,
             published=episode.published,
-            # A stale or rounded duration in the feed must not turn its own enclosure into a clip.
+            # An outdated or rounded duration in the feed must not turn its own enclosure into a clip.
             duration_seconds=None,
         )
         found = await search.try_media(lead, page_url=page_url)
@@ -94,10 +94,10 @@ def _why_not(feed: FeedFacts, how: str) -> str:
 
 
 def is_show_page(page: PageFacts, feed: FeedFacts, submitted_url: str) -> bool:
-    """Tell whether a page stands for the whole show, so that the newest episode is what was meant.
+    """Return whether a page stands for the whole show, so that its newest episode is meant.
 
-    It must be the feed's own home page (or a site's front page with its show's feed), say nothing of being an
-    episode, and the feed must be a podcast, not a news feed with a file here and there.
+    It must be the feed's own home page (or the front page of a site with its show's feed) and no episode's
+    page, and the feed must be a podcast, not a news feed with a few audio files.
     """
     latest = feed.episodes[:_LOOKED_AT]
     playable = sum(1 for episode in latest if episode.enclosures)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from stenobird.discovery.feeds import episodes
-from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import FeedLead, FoundSource, MediaLead
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
@@ -318,7 +318,7 @@ def _listed_episode(row: dict[str, Any]) -> ListedEpisode:
         guid=_text(row, "episodeGuid"),
         url=_link(row, "episodeUrl"),
         published=_text(row, "releaseDate"),
-        duration_seconds=dates.parse_duration(millis / 1000) if isinstance(millis, int) else None,
+        duration_seconds=lenient.parse_duration(millis / 1000) if isinstance(millis, int) else None,
         show=_text(row, "collectionName"),
         feed_url=_link(row, "feedUrl"),
     )

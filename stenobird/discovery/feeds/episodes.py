@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing import lenient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def newest(feed: FeedFacts, *, now: datetime) -> FeedEpisode | None:
     playable = [episode for episode in feed.episodes if episode.enclosures]
     dated = []
     for episode in playable:
-        moment = dates.parse_date(episode.published)
+        moment = lenient.parse_date(episode.published)
         if moment is not None and (moment - now).total_seconds() <= 24 * 3600:
             dated.append((moment, -episode.position, episode))
     if dated:
@@ -203,7 +203,7 @@ def _contradicts(episode: FeedEpisode, wanted: EpisodeFacts) -> bool:
 
 
 def _date_gap_days(episode: FeedEpisode, wanted: EpisodeFacts) -> float | None:
-    ours, theirs = dates.parse_date(wanted.published), dates.parse_date(episode.published)
+    ours, theirs = lenient.parse_date(wanted.published), lenient.parse_date(episode.published)
     return abs((ours - theirs).total_seconds()) / 86400 if ours and theirs else None
 
 

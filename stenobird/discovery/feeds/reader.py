@@ -18,9 +18,9 @@ import feedparser  # type: ignore[import-untyped]
 from lxml import etree  # type: ignore[import-untyped]
 
 from stenobird.discovery import urls
-from stenobird.discovery.parsing import dates
-from stenobird.discovery.parsing.charsets import decode_xml
+from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import FeedEpisode, FeedFacts
+from stenobird.discovery.parsing.lenient import decode_xml
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
         guid=guid,
         link=urls.absolute(base, link) if link else None,
         published=moment,
-        duration_seconds=dates.parse_duration(pick("itunes:duration")) or _media_duration(item),
+        duration_seconds=lenient.parse_duration(pick("itunes:duration")) or _media_duration(item),
         enclosures=_enclosures(item, first, base),
         position=position,
         season=pick("itunes:season", "podcast:season"),
@@ -267,13 +267,13 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
 
 
 def _date(text: str | None) -> str | None:
-    moment = dates.parse_date(text)
+    moment = lenient.parse_date(text)
     if moment is None and text:
         # Dialects: "2 janvier 2020", "Mo, 02 Jan", two-digit years; feedparser has collected them.
         parsed = feedparser.datetimes._parse_date(text[:80])  # noqa: SLF001  # its only door to one date
         if parsed is not None and 1990 <= parsed.tm_year <= 2200:
             return time.strftime("%Y-%m-%dT%H:%M:%SZ", parsed)
-    return dates.iso(moment)
+    return lenient.iso(moment)
 
 
 def _media_duration(item: Any) -> float | None:
@@ -282,7 +282,7 @@ def _media_duration(item: Any) -> float | None:
             seconds
             for element in item.iter()
             if _name(element) == "media:content"
-            and (seconds := dates.parse_duration(element.get("duration")))
+            and (seconds := lenient.parse_duration(element.get("duration")))
         ),
         None,
     )
@@ -436,7 +436,7 @@ def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisod
         link=urls.absolute(url, link) if isinstance(link, str) else None,
         published=_date(_clean(item.get("date_published"))),
         duration_seconds=next(
-            (seconds for row in rows if (seconds := dates.parse_duration(row.get("duration_in_seconds")))),
+            (seconds for row in rows if (seconds := lenient.parse_duration(row.get("duration_in_seconds")))),
             None,
         ),
         enclosures=tuple(found[:20]),
@@ -465,7 +465,7 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
                 guid=_clean(entry.get("id")),
                 link=urls.absolute(url, str(entry.get("link") or "")),
                 published=_date(entry.get("published") or entry.get("updated")),
-                duration_seconds=dates.parse_duration(entry.get("itunes_duration")),
+                duration_seconds=lenient.parse_duration(entry.get("itunes_duration")),
                 enclosures=tuple(found[:20]),
                 position=len(episodes),
             )

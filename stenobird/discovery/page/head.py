@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.surroundings import text_of
-from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import Link
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHe
                 "audio:duration",
                 "twitter:audio:duration",
             )
-            if (seconds := dates.parse_duration(head.first(name)))
+            if (seconds := lenient.parse_duration(head.first(name)))
         ),
         None,
     )
@@ -206,7 +206,7 @@ def _joined(element: Any | None) -> str | None:
 
 def _time_element(tree: Any) -> str | None:
     times = [
-        element for element in islice(tree.iter("time"), 50) if dates.parse_date(element.get("datetime"))
+        element for element in islice(tree.iter("time"), 50) if lenient.parse_date(element.get("datetime"))
     ]
     for element in times:
         if element.get("itemprop") == "datePublished" or "pubdate" in element.attrib:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
-from stenobird.discovery.parsing.lenient_json import parse_lenient
+from stenobird.discovery.parsing.lenient import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,7 +217,7 @@ def read_state(scripts: list[tuple[str, str, str]]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for identity, kind, text in scripts:
         if "json" in kind and identity:
-            data = parse_lenient(text)
+            data = parse_json(text)
             if data is not None:
                 state.setdefault(identity, data)
             continue
@@ -236,10 +236,10 @@ def _assigned_value(text: str, position: int) -> Any | None:
             literal = (
                 '"' + literal[1:-1].replace("\\'", "'").replace('"', '\\"').replace('\\\\"', '\\"') + '"'
             )
-        inner = parse_lenient(literal)
-        return parse_lenient(inner) if isinstance(inner, str) else None
+        inner = parse_json(literal)
+        return parse_json(inner) if isinstance(inner, str) else None
     end = _object_end(text, position)
-    return parse_lenient(text[position:end]) if end else None
+    return parse_json(text[position:end]) if end else None
 
 
 def _object_end(text: str, position: int) -> int | None:

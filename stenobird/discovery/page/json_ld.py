@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.candidates import Finding, is_narration
-from stenobird.discovery.parsing import dates
-from stenobird.discovery.parsing.lenient_json import parse_lenient
+from stenobird.discovery.parsing import lenient
+from stenobird.discovery.parsing.lenient import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
     facts = JSONLDFacts()
     numbers = itertools.count()
     for text in dict.fromkeys(scripts):
-        data = parse_lenient(text)
+        data = parse_json(text)
         if data is None:
             facts.unread.append(text)
             continue
@@ -242,7 +242,7 @@ def _read_media(
             player = urls.absolute(base, value)
             if player:
                 facts.players.append(player)
-        seconds = dates.parse_duration(node.get("duration"))
+        seconds = lenient.parse_duration(node.get("duration"))
         if seconds and facts.duration_seconds is None:
             facts.duration_seconds = seconds
 
@@ -293,7 +293,11 @@ def _read_facts(node: dict[str, Any], facts: JSONLDFacts, base: str) -> None:
         node, "datePublished", "uploadDate", "dateCreated", "startDate"
     )
     facts.duration_seconds = facts.duration_seconds or next(
-        (seconds for key in ("duration", "timeRequired") if (seconds := dates.parse_duration(node.get(key)))),
+        (
+            seconds
+            for key in ("duration", "timeRequired")
+            if (seconds := lenient.parse_duration(node.get(key)))
+        ),
         None,
     )
     facts.page_url = facts.page_url or urls.absolute(base, _first(node, "url") or "")

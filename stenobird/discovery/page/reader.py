@@ -19,8 +19,8 @@ from stenobird.discovery.page.head import PageHead, read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
 from stenobird.discovery.page.surroundings import Surroundings, heading_near, labels, says_audio, text_of
-from stenobird.discovery.parsing.charsets import decode_html
 from stenobird.discovery.parsing.facts import EpisodeFacts, PageFacts
+from stenobird.discovery.parsing.lenient import decode_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def text_of(value: Any) -> str | None:
 def seconds_of(value: Any, *, milliseconds: bool = False) -> float | None:
     """Return a duration in seconds; `milliseconds` is the unit of a bare number."""
     if not milliseconds:
-        return dates.parse_duration(value)
+        return lenient.parse_duration(value)
     text = text_of(value)
-    return dates.parse_duration(int(text) / 1000) if text and text.isdecimal() and len(text) < 13 else None
+    return lenient.parse_duration(int(text) / 1000) if text and text.isdecimal() and len(text) < 13 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import CLIPS
-from stenobird.discovery.parsing.charsets import decode_html
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
+from stenobird.discovery.parsing.lenient import decode_html
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ from stenobird.discovery.feeds import episodes
 from stenobird.discovery.feeds.reader import read_feed
 from stenobird.discovery.page.inline_state import attribute_mentions, mentions, read_state
 from stenobird.discovery.page.reader import read_page
-from stenobird.discovery.parsing import dates
+from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts
-from stenobird.discovery.parsing.lenient_json import parse_lenient
+from stenobird.discovery.parsing.lenient import parse_json
 from stenobird.discovery.sniff import estimate_seconds, sniff
 from stenobird.errors import JobError
 from tests.support.documents import Served, mp3_bytes
@@ -208,9 +208,9 @@ def test_any_text_is_a_url_or_not(text: str) -> None:
 )
 def test_json_is_read_with_anything_around_and_without_its_end(data: Any, noise: str, cut: int) -> None:
     text = json.dumps(data)
-    parse_lenient(noise + text[:cut] + noise)
+    parse_json(noise + text[:cut] + noise)
     if data is not None:
-        assert parse_lenient(f" // <![CDATA[\n{text};\n// ]]> ") == data
+        assert parse_json(f" // <![CDATA[\n{text};\n// ]]> ") == data
 
 
 @QUICK
@@ -218,8 +218,8 @@ def test_json_is_read_with_anything_around_and_without_its_end(data: Any, noise:
 def test_any_text_is_a_title_a_date_or_a_script(text: str, show: str) -> None:
     assert episodes.plain(episodes.plain(text)) == episodes.plain(text)
     episodes.bare_title(text, show)
-    dates.parse_date(text)
-    seconds = dates.parse_duration(text)
+    lenient.parse_date(text)
+    seconds = lenient.parse_duration(text)
     assert seconds is None or seconds > 0
     list(mentions(text + ' "https://c.example/a.mp3" ' + show, URL))
     list(attribute_mentions(text, URL))

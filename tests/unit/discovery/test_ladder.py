@@ -144,7 +144,9 @@ async def test_address_that_ends_like_audio_is_media_any_other_leads_to_it(
         await searcher.find({url: served}, url)
     assert type(caught.value) is error
     assert remedy in caught.value.message
-    assert ("The direct audio URL would do" in caught.value.message) is (error is AudioSourceUnreachable)
+    assert ("You can also send the direct audio URL" in caught.value.message) is (
+        error is AudioSourceUnreachable
+    )
 
 
 async def test_chosen_media_that_is_dead_is_audio_unreachable(searcher: Any) -> None:
@@ -236,7 +238,7 @@ async def test_hls_playlist_is_handed_over_as_hls(searcher: Any) -> None:
 
 
 class RecordingExecutor(ThreadPoolExecutor):
-    """The event loop's threads, and the names of what they were asked to do."""
+    """The event loop's threads, and the names of the functions they ran."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -270,8 +272,8 @@ async def test_looking_through_a_large_feed_leaves_the_event_loop_alone(searcher
         searcher.parser = parser
         with pytest.raises(AudioSourceNotFound):
             await searcher.find_in(web, "https://x.example/otters")
-    # Such a feed takes up to a second to match: beside the loop, where nobody waits for it.
-    assert "pick" in threads.asked
+    # Matching such a feed takes up to a second, so it must not block the event loop.
+    assert "choose" in threads.asked
 
 
 @pytest.mark.parametrize("how", ["redirect", "refresh"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.discovery import urls
-from stenobird.discovery.parsing.lenient_json import parse_lenient
+from stenobird.discovery.parsing.lenient import parse_json
 from stenobird.errors import AudioSourceNotFound
 from tests.support.documents import Served, mp3_bytes
 
@@ -369,4 +369,4 @@ async def test_stream_of_a_station_is_refused_whoever_names_it(searcher: Any, ur
     ],
 )
 def test_json_is_parsed_as_pages_write_it(text: str, expected: object) -> None:
-    assert parse_lenient(text) == expected
+    assert parse_json(text) == expected
