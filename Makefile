@@ -2,17 +2,20 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := dev
-STAMP := $(VENV)/.installed-$(EXTRAS)
 # Much of a test's time is waiting, so three run at once even on two cores. A file stays with one worker, and files run
 # in their order: by number of tests, as would be usual, the few long tests would come last, one after the other.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo serve test check bench image format openapi reference clean
+.PHONY: help demo serve dev test check format reference bench clean doctor image
 
+# A line `##@ Title` starts a group; the text behind a target's `##` is its line.
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo 'Stenobird: URL in, events out. Each target installs what it needs into $(VENV) first.'
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nNew here? Start with "make demo"; README.md goes on from there.\n'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -24,35 +27,44 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
-dev: $(VENV)/.installed-dev  ## Make the venv with everything a developer needs
+##@ Try it
 
-demo: $(VENV)/.installed-demo  ## Transcribe a bundled clip through the real service: words within seconds
+demo: $(VENV)/.installed-demo  ## Transcribe a bundled clip with the real service; no model, no network
 	@$(BIN)/stenobird demo
 
-serve: $(VENV)/.installed-offline  ## Run the service on http://127.0.0.1:8000
+serve: $(VENV)/.installed-offline  ## Run the service on http://127.0.0.1:8000; downloads a Whisper model on first use
 	@$(BIN)/stenobird serve
 
-test: $(VENV)/.installed-dev  ## Run every test
+##@ Develop
+
+dev: $(VENV)/.installed-dev  ## Install what developers need; the targets below do it too
+
+test: $(VENV)/.installed-dev  ## Run every test; PYTEST_ARGS="-n 3 tests/unit" runs some of them
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/.installed-dev  ## Lint, types, formatting and import contracts
+check: $(VENV)/.installed-dev  ## Check style, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.installed-dev  ## Print speed and memory as ratios to plain faster-whisper (some 20 minutes)
-	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
-
-reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides of the web pages anew
-	@$(BIN)/python -m tools.reference
-
-image:  ## Build the container image, with VARIANT=cuda the one for GPUs (needs Docker, Podman or Buildah)
-	@tools/container/build.sh $(or $(VARIANT),cpu) $(IMAGE_ARGS)
-
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides under /docs from the code
+	@$(BIN)/python -m tools.reference
+
+bench: $(VENV)/.installed-dev  ## Measure speed and memory against plain faster-whisper (some 20 minutes)
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
 clean:  ## Remove the venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+##@ Operate
+
+doctor: $(VENV)/.installed-offline  ## Check the settings, the data folder, the database and the speech engine
+	@$(BIN)/stenobird doctor
+
+image:  ## Build the container image; VARIANT=cuda for GPUs (needs Docker, Podman or Buildah)
+	@tools/container/build.sh $(or $(VARIANT),cpu) $(IMAGE_ARGS)

@@ -32,8 +32,9 @@ class ServerProcess:
 
     The port stays the same across restarts, so that clients can come back. `arguments` may make it another
     command, which answers no `/readyz`: then start it with `wait=False`. `settings` are `STENOBIRD_*`
-    without the prefix, `extra_environment` is anything else, SSL_CERT_FILE for example. Output goes to
-    `server.log` in the data folder. Use as a context manager.
+    without the prefix, `extra_environment` is anything else, SSL_CERT_FILE for example. `python`
+    is the interpreter that has the package. Output goes to `server.log` in the data folder. Use as a
+    context manager.
     """
 
     data_dir: Path
@@ -42,6 +43,7 @@ class ServerProcess:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
+    python: str | Path = sys.executable
 
     @property
     def url(self) -> str:
@@ -67,7 +69,7 @@ class ServerProcess:
     def command(self, *arguments: str, timeout_seconds: float = 60.0) -> str:
         """Run `stenobird …` with the same settings and return its standard output."""
         done = subprocess.run(
-            [sys.executable, "-m", "stenobird", *arguments],
+            [self.python, "-m", "stenobird", *arguments],
             env=self.environment,
             cwd=self.data_dir,
             capture_output=True,
@@ -89,7 +91,7 @@ class ServerProcess:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stenobird", *self.arguments],
+                [self.python, "-m", "stenobird", *self.arguments],
                 env=self.environment,
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
