@@ -1,0 +1,86 @@
+"""Starts one child of every kind, prints their process ids, and waits to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stenobird
+from stenobird.clock import SystemClock
+from stenobird.discovery.extractor.rung import Extractor
+from stenobird.discovery.parsing.parser import DocumentParser
+from stenobird.media.decode import DecoderLimits, start_decoder
+from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.translation import TranslationSettings, open_translator
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+FIXTURE_MODEL = Path(stenobird.__file__).parent / "demo" / "model"
+
+
+def children() -> set[int]:
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    }
+
+
+class SilentProxy:
+    """A proxy that never answers: the extractor's child is confined once it has connected."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def url_for(self, job_id: str, byte_cap: int) -> str:
+        del job_id, byte_cap
+        return f"http://x:y@127.0.0.1:{self._port}"
+
+    def revoke(self, job_id: str) -> None:
+        pass
+
+
+async def main(translation_model: str) -> None:
+    connected = asyncio.Event()
+
+    async def accept(reader: StreamReader, writer: StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+
+    clock = SystemClock()
+    speech = SpeechSettings(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
+    translation = TranslationSettings(translation_model, device="cpu")
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    extractor = Extractor(SilentProxy(server.sockets[0].getsockname()[1]))
+    async with (
+        server,
+        open_recognizer(speech, clock=clock) as recognizer,
+        open_translator(translation, clock=clock) as translator,
+        DocumentParser() as parser,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await recognizer.loaded()
+        await translator.translate(["hello"], source="en", target="he", job_id="job")
+        pids = {
+            "speech host": recognizer.status()["host_pid"],
+            "translation host": translator.status()["host_pid"],
+        }
+        await parser.page(b"<p>text", url="https://example.com/")
+        (pids["parser"],) = children() - {*pids.values()}
+        decoder = await start_decoder(DecoderLimits(), {"skip": 0, "stop": None, "most": 1})
+        await decoder.reader.readexactly(1)  # it asks for the first bytes
+        pids["decoder"] = decoder.pid
+        tasks.create_task(extractor.extract(["https://player.megaphone.fm/GLT9749789991"]))
+        await connected.wait()
+        (pids["extractor"],) = children() - {*pids.values()}
+        print(json.dumps(pids), flush=True)  # noqa: T201  # what the test reads
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
