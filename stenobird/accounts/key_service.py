@@ -14,7 +14,6 @@ from stenobird.errors import (
     InvalidRequest,
     KeyNotFound,
     LiveKeyRequired,
-    ReadOnlyKey,
 )
 from stenobird.ports import Caller, KeyRecord, NewKey
 
@@ -100,7 +99,7 @@ class KeyService:
         `mode` defaults to the caller's. Raises `ReadOnlyKey`, `LiveKeyRequired` if a test key requests a live
         key, and `InvalidRequest` for an invalid name or more than `MAX_OWN_KEYS` keys.
         """
-        _check_may_write(caller)
+        caller.require_write()
         mode = mode or caller.mode
         if caller.mode == "test" and mode == "live":
             raise LiveKeyRequired("A test key creates test keys only. Use a live key of the account.")
@@ -118,7 +117,7 @@ class KeyService:
 
     async def own_revoke(self, caller: Caller, key_id: str) -> None:
         """Revoke a key of the account, which may be the caller's. Idempotent. Raises `KeyNotFound`."""
-        _check_may_write(caller)
+        caller.require_write()
         await self._own(caller, key_id)
         await self._store.revoke_key(key_id, account_id=caller.account_id, by=caller.api_key_id)
 
@@ -129,7 +128,7 @@ class KeyService:
 
         The old key stops working. Raises `ReadOnlyKey`, and `KeyNotFound` for an unknown or revoked key.
         """
-        _check_may_write(caller)
+        caller.require_write()
         return await self._replace(await self._own(caller, key_id), family=family, by=caller.api_key_id)
 
     # --- authentication ---------------------------------------------------------------------------------
@@ -192,11 +191,6 @@ def _new(key: APIKey, account_id: str, name: str, scope: KeyScope) -> NewKey:
 def _check_name(name: str) -> None:
     if not name.strip() or len(name) > MAX_NAME_CHARS:
         raise InvalidRequest(f'"name" must have 1 to {MAX_NAME_CHARS} characters.', details={"field": "name"})
-
-
-def _check_may_write(caller: Caller) -> None:
-    if caller.scope == "read_only":
-        raise ReadOnlyKey
 
 
 def _sees(caller: Caller, record: KeyRecord) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.errors import InvalidRequest, LiveKeyRequired, ReadOnlyKey
+from stenobird.errors import InvalidRequest, LiveKeyRequired
 from stenobird.ports import NewAccountRow
 
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class AccountService:
 
     async def own_delete(self, caller: Caller) -> int:
         """Delete the caller's account, see `delete`. Raises `ReadOnlyKey`, `LiveKeyRequired`."""
-        if caller.scope == "read_only":
-            raise ReadOnlyKey
+        caller.require_write()
         if caller.mode == "test":
             raise LiveKeyRequired("A test key can't delete the account. Use a live key of the account.")
         return await self.delete(caller.account_id, by=caller.api_key_id)

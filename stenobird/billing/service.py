@@ -20,7 +20,6 @@ from stenobird.errors import (
     InvalidRequest,
     MissingAPIKey,
     QueueBusy,
-    ReadOnlyKey,
     StorageUnavailable,
 )
 from stenobird.ports import NewKey
@@ -296,8 +295,7 @@ class BillingService:
         """Return the caller's account. Raises unless the caller may change its billing."""
         if caller is None:
             raise MissingAPIKey
-        if caller.scope == "read_only":
-            raise ReadOnlyKey
+        caller.require_write()
         if caller.mode == "test":
             raise InvalidRequest("A test key can't manage billing. Use a live key of this account.")
         return await self._account(caller)

@@ -12,7 +12,6 @@ from stenobird.errors import (
     InvalidRequest,
     JobError,
     MissingAPIKey,
-    ReadOnlyKey,
     TranscriptCancelled,
     TranscriptNotFound,
     TranscriptNotReady,
@@ -108,8 +107,8 @@ class JobService:
         `WebhookRequiresAPIKey`, `InvalidWebhookURL`, `WebhookTargetForbidden`, `MissingAPIKey` for an upload.
         Uses neither database nor network, so that a refusal need not count against a rate limit.
         """
-        if caller is not None and caller.scope == "read_only":
-            raise ReadOnlyKey
+        if caller is not None:
+            caller.require_write()
         source, webhook_url = spec.source, spec.webhook_url
         if isinstance(source, Link):
             source = replace(source, url=self._checks.url(source.url))
@@ -245,8 +244,8 @@ class JobService:
         job = await self.get(job_id, caller, origin)
         if job.account_id is not None and not _owns(job, caller):
             raise TranscriptNotFound
-        if caller is not None and caller.scope == "read_only":
-            raise ReadOnlyKey
+        if caller is not None:
+            caller.require_write()
         if job.terminal:
             await self._store.delete(job.id)
             await self._discard_spool(job.id)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from stenobird.errors import InvalidRequest, ReadOnlyKey, TranscriptNotFound
+from stenobird.errors import InvalidRequest, TranscriptNotFound
 from stenobird.jobs.service import new_token
 from stenobird.ports import Caller
 
@@ -73,8 +73,8 @@ class ShareService:
             raise InvalidRequest(
                 "A preview needs no share link: whoever has its address can read it.", details={"field": "id"}
             )
-        if caller is not None and caller.scope == "read_only":
-            raise ReadOnlyKey
+        if caller is not None:
+            caller.require_write()
         return job
 
 

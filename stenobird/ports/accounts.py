@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from stenobird.errors import ReadOnlyKey
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -34,6 +36,11 @@ class Caller:
         A test key lies in test code and on CI machines: it must not open what the account had transcribed.
         """
         return "test" if self.mode == "test" else None
+
+    def require_write(self, error: type[ReadOnlyKey] = ReadOnlyKey) -> None:
+        """Raise `error` for a key that may only read."""
+        if self.scope == "read_only":
+            raise error
 
 
 @dataclass(frozen=True, slots=True)

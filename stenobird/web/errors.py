@@ -1,4 +1,4 @@
-"""Turns every error into a JSON body: flat in the Stenobird dialect, nested in the other two."""
+"""Turns every error into a response of the dialect that its address belongs to."""
 
 from __future__ import annotations
 
@@ -9,50 +9,42 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
-from stenobird.web.alefbot.errors import dialect_response, speaks_dialect
 from stenobird.web.limits import headers_of
-from stenobird.web.openai.errors import openai_response, speaks_openai
+from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ExceptionHandler, Scope
 
 
-def error_response(error: StenobirdError) -> Response:
-    """Return the answer for an error, with `Retry-After` and `WWW-Authenticate` where due."""
+def error_response(error: StenobirdError, scope: Scope) -> Response:
+    """Return the response for an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
+    status, body = dialect_of(scope).render(error, scope.get("state", {}).get("request_id"))
     headers = {"Cache-Control": "no-store"}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
-    if error.http_status == 401:
+    if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
-    return JSONResponse(error.body(), error.http_status, headers)
-
-
-def rendered(error: StenobirdError, scope: Scope) -> Response:
-    """Return the answer for an error in the dialect of the address that was asked."""
-    if speaks_dialect(scope):
-        return dialect_response(error, scope)
-    flat = error_response(error)
-    return openai_response(error, flat) if speaks_openai(scope) else flat
+    return JSONResponse(body, status, headers)
 
 
 async def _render_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StenobirdError)
-    response = rendered(error, request.scope)
+    response = error_response(error, request.scope)
     response.headers.update(headers_of(request))
     return response
 
 
 async def _render_http_exception(request: Request, error: Exception) -> Response:
-    """Render what Starlette itself refuses: no such route, or not with this method."""
+    """Render what Starlette itself refuses: an unknown path, or a method that the path doesn't have."""
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
-        return rendered(NotFound(), request.scope)
+        return error_response(NotFound(), request.scope)
     allowed = ", ".join(sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""}))
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allowed})
     error_405 = MethodNotAllowed(f"{request.method} is not allowed here. Use {allowed}.")
-    response = rendered(error_405, request.scope)
+    response = error_response(error_405, request.scope)
     response.headers["Allow"] = allowed
     return response
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,8 +10,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from stenobird.errors import StenobirdError
-from stenobird.web.alefbot.errors import new_request_id, speaks_dialect
-from stenobird.web.errors import rendered
+from stenobird.web.errors import error_response
+from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +27,6 @@ DIRECT_SEND = "stenobird.direct_send"
 Only for body messages that another follows; the head and the last body go the usual way. It takes a sixth
 off the cost of a delivery, see docs/decisions/0004-own-sse-responder.md.
 """
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -60,7 +56,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = dialect_of(scope).request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         scope[DIRECT_SEND] = send
         started = time.perf_counter()
@@ -101,13 +97,6 @@ class RequestContext:
                 )
 
 
-def _request_id(scope: Scope) -> str:
-    if "app" in scope and speaks_dialect(scope):
-        return new_request_id()
-    sent = Headers(scope=scope).get("x-request-id", "")
-    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-
-
 def _route_template(scope: Scope) -> str:
     template: str = getattr(scope.get("route"), "path_format", "unmatched")
     return template
@@ -120,7 +109,9 @@ class UnexpectedErrors:
     that a web page can read this answer too. `answer` makes it, from nothing but the error and the scope.
     """
 
-    def __init__(self, app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = rendered) -> None:
+    def __init__(
+        self, app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = error_response
+    ) -> None:
         self._app = app
         self._answer = answer
 

@@ -1,4 +1,4 @@
-"""Reading requests: the JSON body within its bounds, who is calling, and where the client reached us."""
+"""Reads requests, for all dialects: the body within its bounds, the caller, the page, the base URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from stenobird.errors import InvalidRequest, TranscriptNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from starlette.requests import Request
 
@@ -69,21 +69,42 @@ def transcript_id(request: Request) -> str:
     return value
 
 
-async def read_json_object(request: Request, *, field: str = "audio_url") -> dict[str, Any]:
-    """Return the body, which must be a JSON object in UTF-8 of at most 64 KiB; raises `InvalidRequest`.
+def whole_number(text: str) -> int | None:
+    """Return the number in a query parameter, `None` for anything but ASCII digits; at most ten of them."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
-    `field` is the one that the messages name.
+
+def page_size(request: Request, *, default: int, maximum: int) -> int:
+    """Return `?limit=`, which is lowered to the maximum where it is larger. Raises `InvalidRequest`."""
+    text = request.query_params.get("limit")
+    if text is None:
+        return default
+    size = whole_number(text)
+    if not size:
+        raise InvalidRequest(f'"limit" must be a whole number from 1 to {maximum}.')
+    return min(size, maximum)
+
+
+# --- bodies -------------------------------------------------------------------------------------------------
+
+
+async def body_chunks(request: Request, *, silence_seconds: float | None) -> AsyncGenerator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises `TimeoutError` when no byte arrives for `silence_seconds`, `InvalidRequest` when the client
+    disconnects.
     """
-    return json_object(request, await read_json_body(request), field=field)
-
-
-async def read_json_body(request: Request) -> bytes:
-    """Return the raw body, of at most 64 KiB. Raises `InvalidRequest`."""
-    return await read_body(
-        request,
-        MAX_JSON_BYTES,
-        f"The request body is larger than {MAX_JSON_BYTES} bytes. Send the URL of the audio, not the audio.",
-    )
+    chunks = request.stream()
+    try:
+        while True:
+            async with asyncio.timeout(silence_seconds):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            if chunk:
+                yield chunk
+    except ClientDisconnect as exc:
+        raise InvalidRequest("The request body broke off. Send it again.") from exc
 
 
 async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
@@ -91,45 +112,57 @@ async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(services_of(request).body_timeout_seconds):
-            async for chunk in request.stream():
+            async for chunk in body_chunks(request, silence_seconds=None):
                 body += chunk
                 if len(body) > max_bytes:
                     raise InvalidRequest(too_large)
     except TimeoutError as exc:
         raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
-    except ClientDisconnect as exc:
-        raise InvalidRequest("The request body broke off. Send it again.") from exc
     return bytes(body)
 
 
-def json_object(request: Request, body: bytes, *, field: str = "audio_url") -> dict[str, Any]:
-    """Return the JSON object that the raw body is. Raises `InvalidRequest`.
+async def read_json_body(request: Request, *, instead: str = "Send a smaller one.") -> bytes:
+    """Return the raw body, of at most 64 KiB; `instead` says what to send where it is larger.
 
-    The `Content-Type` is not asked for: what parses as a JSON object was meant as one.
+    Raises `InvalidRequest`.
     """
+    return await read_body(
+        request, MAX_JSON_BYTES, f"The request body is larger than {MAX_JSON_BYTES} bytes. {instead}"
+    )
+
+
+async def read_json_object(request: Request, *, field: str | None = None) -> dict[str, Any]:
+    """Read the body and decode it, see `read_json_body` and `json_object`."""
+    return json_object(request, await read_json_body(request), field=field)
+
+
+def json_object(request: Request, body: bytes, *, field: str | None = None) -> dict[str, Any]:
+    """Return the JSON object in the body, nested however deeply. Raises `InvalidRequest`.
+
+    `field` is one that messages name as an example. The `Content-Type` is not checked: a body that parses as
+    a JSON object was meant as one.
+    """
+    wanted = f'a JSON object with "{field}"' if field else "a JSON object"
     if not body:
-        raise InvalidRequest(f'The request has no body. Send a JSON object with "{field}".')
+        raise InvalidRequest(f"The request has no body. Send {wanted}.")
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         sent_as = request.headers.get("content-type", "").partition(";")[0].strip()
         hint = "" if sent_as in {"", "application/json"} else f' It was sent as "{sent_as[:80]}".'
         raise InvalidRequest(
-            f'The request body is not valid JSON. Send a JSON object with "{field}", '
-            f"as Content-Type: application/json.{hint}"
+            f"The request body is not valid JSON. Send {wanted}, as Content-Type: application/json.{hint}"
         ) from exc
     if not isinstance(value, dict):
-        raise InvalidRequest(f'The request body must be a JSON object with "{field}".')
-    # Either would pass the schema and fail in the database.
+        raise InvalidRequest(f"The request body must be {wanted}.")
+    # Both would pass the schema and fail in the database.
     if any("\0" in text or _SURROGATE.search(text) for text in _texts(value)):
-        raise InvalidRequest(
-            "The request body has characters that no text has: NUL, or half a surrogate pair."
-        )
+        raise InvalidRequest("The request body contains a NUL character or half a surrogate pair. Remove it.")
     return value
 
 
 def _texts(value: object) -> Iterator[str]:
-    # Without recursion: newer Pythons parse JSON that is nested deeper than their own calls may be.
+    # Without recursion: newer Pythons parse JSON that is nested deeper than their calls may be.
     waiting = [value]
     while waiting:
         match waiting.pop():

@@ -9,7 +9,6 @@ import math
 import socket
 import struct
 import termios
-import uuid
 from array import array
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -20,15 +19,16 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stenobird.errors import HeadTooLarge, MalformedHTTP
-from stenobird.web.alefbot.errors import API_PATH, dialect_body, is_below, new_request_id
+from stenobird.web.routing import dialect_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from starlette.types import ASGIApp
+    from starlette.applications import Starlette
 
     from stenobird.config import Settings
     from stenobird.errors import StenobirdError
+    from stenobird.web.routing import Dialect
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together; more is answered with 431."""
@@ -48,7 +48,7 @@ _log = structlog.get_logger("stenobird.web.server")
 class _Config(uvicorn.Config):
     send_timeout_seconds: float
     head_timeout_seconds: float
-    dialect_root: str
+    dialects: Sequence[Dialect]
 
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
@@ -67,7 +67,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         assert isinstance(config, _Config)
         self._send_timeout_seconds = config.send_timeout_seconds
         self._head_timeout_seconds = config.head_timeout_seconds
-        self._dialect_root = config.dialect_root
+        self._dialects = config.dialects
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_head = False
@@ -171,10 +171,10 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
                 return
         # The parser stops where it first objects, which may be before the address.
         target = getattr(self, "url", b"") or (self._received.split(b" ", 2)[1:2] or [b""])[0]
-        nested = is_below(self._dialect_root, target.partition(b"?")[0].decode("latin-1"))
-        request_id = new_request_id() if nested else uuid.uuid4().hex
-        body = json.dumps(dialect_body(error, request_id) if nested else error.body()).encode()
-        status = HTTPStatus(error.http_status)
+        dialect = dialect_at(self._dialects, target.partition(b"?")[0].decode("latin-1"))
+        request_id = dialect.request_id("")
+        code, document = dialect.render(error, request_id)
+        status, body = HTTPStatus(code), json.dumps(document).encode()
         self.transport.write(
             f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             f"x-request-id: {request_id}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
@@ -208,7 +208,7 @@ class WebServer(uvicorn.Server):
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Starlette,
         settings: Settings,
         shutting_down: asyncio.Event,
         *,
@@ -231,7 +231,7 @@ class WebServer(uvicorn.Server):
         )
         config.send_timeout_seconds = settings.send_timeout_seconds
         config.head_timeout_seconds = head_timeout_seconds
-        config.dialect_root = settings.api_prefix + API_PATH
+        config.dialects = app.state.dialects
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.errors import DeliveryNotFound, ReadOnlyKey
+from stenobird.errors import DeliveryNotFound
 from stenobird.ports.webhooks import DeliveryFilter
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class WebhookService:
 
     async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
         """Send a delivery again with all its attempts. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
-        _check_may_write(caller)
+        caller.require_write()
         record = await self._deliveries.replay(caller.account_id, delivery_id, mode=caller.only_mode)
         if record is None:
             raise DeliveryNotFound
@@ -66,7 +66,7 @@ class WebhookService:
 
     async def secrets(self, caller: Caller) -> SigningSecrets:
         """Return the secrets, creating one if there is none. Raises `ReadOnlyKey`."""
-        _check_may_write(caller)
+        caller.require_write()
         return await self._secrets.signing_secrets(
             caller.account_id, mode=caller.mode, now=self._clock.time()
         )
@@ -76,12 +76,7 @@ class WebhookService:
 
         Rotating again within that day removes the oldest secret at once, which removes a stolen one.
         """
-        _check_may_write(caller)
+        caller.require_write()
         return await self._secrets.rotate_secret(
             caller.account_id, mode=caller.mode, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
         )
-
-
-def _check_may_write(caller: Caller) -> None:
-    if caller.scope == "read_only":
-        raise ReadOnlyKey

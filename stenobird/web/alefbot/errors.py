@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from typing import TYPE_CHECKING, Any, Final
-
-from starlette.responses import JSONResponse, Response
 
 from stenobird.errors import (
     InvalidAPIKeyMode,
@@ -51,18 +48,8 @@ def dialect_root(scope: Scope) -> str:
     return prefix + API_PATH
 
 
-def speaks_dialect(scope: Scope) -> bool:
-    """Return whether the request is for an address of the dialect, known or not."""
-    return is_below(dialect_root(scope), scope["path"])
-
-
-def is_below(root: str, path: str) -> bool:
-    """Return whether a path is the root's or below it."""
-    return path == root or path.startswith(f"{root}/")
-
-
-def new_request_id() -> str:
-    """Return an id in the form that this dialect publishes; support looks for it as it stands."""
+def new_request_id(_sent: str = "") -> str:
+    """Return an id in the documented form, whatever id the client sent; support searches for it."""
     return f"req_{secrets.token_hex(9)}"
 
 
@@ -86,16 +73,8 @@ def dialect_body(error: StenobirdError, request_id: str | None) -> dict[str, Any
     }
 
 
-def dialect_response(error: StenobirdError, scope: Scope) -> Response:
-    """Return the answer for an error, with `Retry-After` and `WWW-Authenticate` where due."""
+def render(error: StenobirdError, request_id: str | None, *, root: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error. `root` is where the dialect's addresses begin."""
     if type(error) is NotFound:
-        error = NotFound(
-            f"There is nothing at this address. Jobs are made with POST {dialect_root(scope)}/transcriptions."
-        )
-    headers = {"Cache-Control": "no-store"}
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
-    status = code_of(error)[1]
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
-    return JSONResponse(dialect_body(error, scope["state"].get("request_id")), status, headers)
+        error = NotFound(f"There is nothing at this address. Create jobs with POST {root}/transcriptions.")
+    return code_of(error)[1], dialect_body(error, request_id)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from stenobird.errors import InvalidRequest, UploadTooLarge
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
 from stenobird.web.openai.languages import language_code
-from stenobird.web.requests import read_json_object
+from stenobird.web.requests import body_chunks, read_json_object
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -167,22 +166,15 @@ async def _read_form(request: Request, max_file_bytes: int) -> FormData:
         raise InvalidRequest(f"The form can't be read: {exc.message.rstrip('.')}. Send it again.") from exc
     except TimeoutError as exc:
         raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
-    except ClientDisconnect as exc:
-        raise InvalidRequest("The request body broke off. Send it again.") from exc
 
 
 async def _bounded(request: Request, max_file_bytes: int) -> AsyncGenerator[bytes]:
-    """Yield the body; raises `UploadTooLarge` past the bound, `TimeoutError` when it stalls."""
+    """Yield the body. Raises `UploadTooLarge` past the bound, `TimeoutError` when it stalls."""
     received = 0
-    stream = request.stream()
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > max_file_bytes + SLACK_BYTES:
         raise too_large(max_file_bytes)
-    while True:
-        async with asyncio.timeout(SILENCE_SECONDS):
-            chunk = await anext(stream, None)
-        if chunk is None:
-            return
+    async for chunk in body_chunks(request, silence_seconds=SILENCE_SECONDS):
         received += len(chunk)
         if received > max_file_bytes + SLACK_BYTES:
             raise too_large(max_file_bytes)

@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stenobird.errors import (
     EngineUnavailable,
     InvalidRequest,
-    MissingAPIKey,
     QueueBusy,
-    ReadOnlyKey,
     StenobirdError,
     TranscriptNotFound,
 )
 from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
-from stenobird.web.limits import headers_of, limit_request
+from stenobird.web.openai.errors import render
 from stenobird.web.openai.requests import read_wish
 from stenobird.web.openai.schemas import Deltas, document
-from stenobird.web.requests import base_url_of, caller_of, services_of, streams_of
+from stenobird.web.requests import base_url_of, services_of, streams_of
+from stenobird.web.routing import Dialect, Endpoint
 from stenobird.web.sse import EventStreamResponse
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from starlette.datastructures import UploadFile
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.web.openai.requests import AudioWish
@@ -51,116 +48,94 @@ MODEL: Final = "whisper-1"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module; the bound on bodies is theirs together."""
-    receiving = asyncio.Semaphore(MAX_RECEIVING)
-
-    return [
-        Route("/v1/audio/transcriptions", _Audio("transcribe", receiving).post, methods=["POST"]),
-        Route("/v1/audio/translations", _Audio("translate", receiving).post, methods=["POST"]),
-        Route("/v1/models", Models),
-        Route("/v1/models/{model}", OneModel),
-    ]
-
-
-class _Audio:
-    """Audio in, its transcript out, on one connection.
+async def create_audio_transcript(
+    task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore, request: Request, caller: Caller
+) -> Response:
+    """Answer with the transcript in the `response_format`, or with a stream of its deltas.
 
     The job lives as long as the connection: a client that hangs up, or a shutdown, cancels it, so that nobody
     pays for words that were never delivered; the SDKs then send the request again. With an `Idempotency-Key`
-    it goes on, and the request that is sent again gets its words: see docs/decisions/0050.
+    the job continues, and the repeated request gets its words: see docs/decisions/0050. `receiving` bounds
+    the bodies that are read at once.
     """
-
-    def __init__(self, task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore) -> None:
-        self._task: Literal["transcribe", "translate"] = task
-        self._receiving = receiving
-
-    async def post(self, request: Request) -> Response:
-        """Answer with the transcript in the `response_format`, or with a stream of its deltas."""
-        services = services_of(request)
-        # Before the body: whoever may not send a file should not have to.
-        caller = await caller_of(request)
-        if caller is None:
-            raise MissingAPIKey
-        if caller.scope == "read_only":
-            raise ReadOnlyKey
-        await limit_request(request, services.limits, caller)
-        if self._receiving.locked():
-            raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
-        async with (
-            self._receiving,
-            read_wish(request, self._task, max_file_bytes=services.settings.max_audio_bytes) as wish,
-        ):
-            keyed = services.idempotency is not None and "idempotency-key" in request.headers
-            if keyed:
-                job, headers = await self._create_once(request, services, caller, wish)
-            else:
-                job, headers = await self._create(request, services, caller, wish), {}
-        headers |= {**_NO_STORE, **headers_of(request), "X-Transcript-ID": job.id}
-        # Who sends a key comes back with it: the job may go on alone, and is there then.
+    services = services_of(request)
+    if receiving.locked():
+        raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
+    async with (
+        receiving,
+        read_wish(request, task, max_file_bytes=services.settings.max_audio_bytes) as wish,
+    ):
+        keyed = services.idempotency is not None and "idempotency-key" in request.headers
         if keyed:
-            events = services.jobs.stream(job.id, caller, 0)
+            job, headers = await _create_once(request, services, caller, wish)
         else:
-            events = _cancelled_unless_done(services, job, caller)
-            # Begun, since closing what never began does nothing: a shutdown may come before the first read.
-            await anext(events)
-        if wish.stream:
-            return _DeltaStream(events, streams_of(request), headers)
-        await _wait_for_end(request, services, events)
-        job, transcript = await services.jobs.result(job.id, caller)
-        body, media_type = await asyncio.to_thread(document, wish, job, transcript)
-        return Response(body, headers={**headers, "Content-Type": media_type})
+            job, headers = await _create(request, services, caller, wish), {}
+    headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
+    # Who sends a key comes back with it: the job may go on alone, and is there then.
+    if keyed:
+        events = services.jobs.stream(job.id, caller, 0)
+    else:
+        events = _cancelled_unless_done(services, job, caller)
+        # Begun, since closing what never began does nothing: a shutdown may come before the first read.
+        await anext(events)
+    if wish.stream:
+        return _DeltaStream(events, streams_of(request), headers)
+    await _wait_for_end(request, services, events)
+    job, transcript = await services.jobs.result(job.id, caller)
+    body, media_type = await asyncio.to_thread(document, wish, job, transcript)
+    return Response(body, headers={**headers, "Content-Type": media_type})
 
-    async def _create(
-        self,
-        request: Request,
-        services: WebServices,
-        caller: Caller,
-        wish: AudioWish,
-        job_id: str | None = None,
-    ) -> JobRecord:
-        create = wish.create
-        if wish.file is not None:
-            upload_id = await _store(services, caller, wish.file)
-            create = create.model_copy(update={"upload_id": upload_id})
-        return await services.jobs.create(
-            create.spec("openai"), caller=caller, base_url=base_url_of(request), job_id=job_id
+
+async def _create(
+    request: Request,
+    services: WebServices,
+    caller: Caller,
+    wish: AudioWish,
+    job_id: str | None = None,
+) -> JobRecord:
+    create = wish.create
+    if wish.file is not None:
+        upload_id = await _store(services, caller, wish.file)
+        create = create.model_copy(update={"upload_id": upload_id})
+    return await services.jobs.create(
+        create.spec("openai"), caller=caller, base_url=base_url_of(request), job_id=job_id
+    )
+
+
+async def _create_once(
+    request: Request, services: WebServices, caller: Caller, wish: AudioWish
+) -> tuple[JobRecord, dict[str, str]]:
+    """Return the job of the request's key, and what the answer's headers say of it.
+
+    What is kept is the job's id, not its words, so that nothing of a deleted transcript stays. A job that
+    failed, was cancelled or is gone is no answer to repeat: then a new one is made.
+    """
+    assert services.idempotency is not None
+
+    async def make(job_id: str) -> Response:
+        job = await _create(request, services, caller, wish, job_id)
+        return JSONResponse({"id": job.id}, 202)
+
+    async def admit() -> None:
+        """Refuse nothing: the request was counted before its body was read."""
+
+    body = await wish.fingerprint()
+    while True:
+        made = await services.idempotency.once(
+            request, caller, body, new_id=new_job_id, admit=admit, make=make
         )
-
-    async def _create_once(
-        self, request: Request, services: WebServices, caller: Caller, wish: AudioWish
-    ) -> tuple[JobRecord, dict[str, str]]:
-        """Return the job of the request's key, and what the answer's headers say of it.
-
-        What is kept is the job's id, not its words, so that nothing of a deleted transcript stays. A job that
-        failed, was cancelled or is gone is no answer to repeat: then a new one is made.
-        """
-        assert services.idempotency is not None
-
-        async def make(job_id: str) -> Response:
-            job = await self._create(request, services, caller, wish, job_id)
-            return JSONResponse({"id": job.id}, 202)
-
-        async def admit() -> None:
-            """Refuse nothing: the request was counted before its body was read."""
-
-        body = await wish.fingerprint()
-        while True:
-            made = await services.idempotency.once(
-                request, caller, body, new_id=new_job_id, admit=admit, make=make
-            )
-            replayed = REPLAYED in made.headers
-            try:
-                job = await services.jobs.get(json.loads(bytes(made.body))["id"], caller)
-            except TranscriptNotFound:
-                if not replayed:
-                    raise
-            else:
-                if not replayed:
-                    return job, {}
-                if job.status not in {"failed", "cancelled"} and not job.cancel_requested:
-                    return job, {REPLAYED: "true"}
-            await services.idempotency.withdraw(request, caller, made)
+        replayed = REPLAYED in made.headers
+        try:
+            job = await services.jobs.get(json.loads(bytes(made.body))["id"], caller)
+        except TranscriptNotFound:
+            if not replayed:
+                raise
+        else:
+            if not replayed:
+                return job, {}
+            if job.status not in {"failed", "cancelled"} and not job.cancel_requested:
+                return job, {REPLAYED: "true"}
+        await services.idempotency.withdraw(request, caller, made)
 
 
 async def _store(services: WebServices, caller: Caller, file: UploadFile) -> str:
@@ -268,23 +243,32 @@ class _DeltaStream(EventStreamResponse):
 # --- models -------------------------------------------------------------------------------------------------
 
 
-class Models(HTTPEndpoint):
-    """The one model there is, under the name that clients use for it."""
-
-    async def get(self, request: Request) -> Response:
-        """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
-        await caller_of(request)
-        return JSONResponse({"object": "list", "data": [_model(MODEL)]}, headers=_NO_STORE)
+async def list_models(_request: Request, _caller: Caller | None) -> Response:
+    """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
+    return JSONResponse({"object": "list", "data": [_model(MODEL)]}, headers=_NO_STORE)
 
 
-class OneModel(HTTPEndpoint):
-    """A model by name."""
-
-    async def get(self, request: Request) -> Response:
-        """Describe it: every name stands for the same model."""
-        await caller_of(request)
-        return JSONResponse(_model(str(request.path_params["model"])), headers=_NO_STORE)
+async def get_model(request: Request, _caller: Caller | None) -> Response:
+    """Describe it: every name stands for the same model."""
+    return JSONResponse(_model(str(request.path_params["model"])), headers=_NO_STORE)
 
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "stenobird"}
+
+
+def dialect() -> Dialect:
+    """Return the dialect of the OpenAI SDKs."""
+    receiving = asyncio.Semaphore(MAX_RECEIVING)
+    transcribe = partial(create_audio_transcript, "transcribe", receiving)
+    translate = partial(create_audio_transcript, "translate", receiving)
+    return Dialect(
+        roots=("/v1/audio", "/v1/models"),
+        render=render,
+        endpoints=(
+            Endpoint("POST", "/v1/audio/transcriptions", transcribe, write=True, limited=True),
+            Endpoint("POST", "/v1/audio/translations", translate, write=True, limited=True),
+            Endpoint("GET", "/v1/models", list_models, key="optional"),
+            Endpoint("GET", "/v1/models/{model}", get_model, key="optional"),
+        ),
+    )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+
+from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -44,14 +43,9 @@ _HEADERS: Final = {
 }
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [Route("/developers/api-reference", APIReference)]
+async def api_reference(_request: Request) -> Response:
+    """Show the page."""
+    return HTMLResponse(_PAGE, headers=_HEADERS)
 
 
-class APIReference(HTTPEndpoint):
-    """The API, to try."""
-
-    async def get(self, request: Request) -> Response:  # noqa: ARG002  # the same page for everyone
-        """Show the page."""
-        return HTMLResponse(_PAGE, headers=_HEADERS)
+ENDPOINTS: Final = (Endpoint("GET", "/developers/api-reference", api_reference, key="none"),)

@@ -11,28 +11,24 @@ from __future__ import annotations
 import functools
 import re
 import secrets
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
 from stenobird.billing.schemas import EmailWish
 from stenobird.billing.service import CLAIM_SECONDS, PRICE
 from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
 from stenobird.web.limits import limit_request
 from stenobird.web.requests import base_url_of, services_of
-from stenobird.web.site.templating import Pages, read_form
+from stenobird.web.routing import Endpoint
+from stenobird.web.site.templating import read_form, templates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from stenobird.billing.service import BillingService
-
-    _Page = TypeVar("_Page", bound=HTTPEndpoint)
 
 BROWSER_COOKIE = "stenobird_browser"
 CLAIM_COOKIE = "stenobird_claim"
@@ -43,27 +39,17 @@ _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{8,250}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [
-        Route("/pricing", PricingPage),
-        Route("/success", SuccessPage),
-        Route("/success/key", KeyPage),
-        Route("/recover", RecoverPage),
-    ]
-
-
 def _page(
-    handler: Callable[[_Page, Request], Awaitable[Response]],
-) -> Callable[[_Page, Request], Awaitable[Response]]:
+    handler: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
     """Answer errors as a page, since a person reads them."""
 
     @functools.wraps(handler)
-    async def answer(self: _Page, request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         try:
-            return await handler(self, request)
+            return await handler(request)
         except StenobirdError as error:
-            page = _pages(request).render("billing/problem.html", error.http_status, message=error.message)
+            page = templates().render("billing/problem.html", error.http_status, message=error.message)
             if error.retry_after_seconds is not None:
                 page.headers["Retry-After"] = str(int(error.retry_after_seconds) + 1)
             return page
@@ -71,117 +57,109 @@ def _page(
     return answer
 
 
-class PricingPage(HTTPEndpoint):
-    """What it costs, and the way to buy."""
-
-    @_page
-    async def get(self, request: Request) -> Response:
-        """Show the price, and a form where buying is set up."""
-        return _pricing(request)
-
-    @_page
-    async def post(self, request: Request) -> Response:
-        """Begin a checkout and send the browser to it."""
-        billing = _billing(request)
-        email = (await read_form(request)).get("email", "")
-        try:
-            wish = EmailWish.parse({"email": email})
-        except InvalidRequest:
-            return _pricing(request, 400, problem="This is no e-mail address.", email=email)
-        await limit_request(request, services_of(request).limits, None)
-        browser = browser_of(request)
-        started = await billing.start_checkout(wish.email, base_url=base_url_of(request), browser=browser)
-        response = RedirectResponse(started.url, 303, _NO_STORE)
-        remember_browser(request, response, browser)
-        return response
+@_page
+async def show_pricing(request: Request) -> Response:
+    """Show the price, and a form where buying is set up."""
+    return _pricing(request)
 
 
-class SuccessPage(HTTPEndpoint):
-    """Where Stripe sends the buyer back to."""
+@_page
+async def buy(request: Request) -> Response:
+    """Begin a checkout and send the browser to it."""
+    billing = _billing(request)
+    email = (await read_form(request)).get("email", "")
+    try:
+        wish = EmailWish.parse({"email": email})
+    except InvalidRequest:
+        return _pricing(request, 400, problem="This is no e-mail address.", email=email)
+    await limit_request(request, services_of(request).limits, None)
+    browser = browser_of(request)
+    started = await billing.start_checkout(wish.email, base_url=base_url_of(request), browser=browser)
+    response = RedirectResponse(started.url, 303, _NO_STORE)
+    remember_browser(request, response, browser)
+    return response
 
-    @_page
-    async def get(self, request: Request) -> Response:
-        """Say how the checkout stands; nothing is used up, however often and by whomever it is opened."""
-        session_id = request.query_params.get("checkout_session_id", "")
-        return await self._show(request, session_id)
 
-    @_page
-    async def post(self, request: Request) -> Response:
-        """Give this browser the right to the key, and send it there."""
-        session_id = (await read_form(request)).get("checkout_session_id", "")
-        if not _SESSION_ID.fullmatch(session_id):
-            return await self._show(request, session_id)
-        claim = await _billing(request).claim(session_id, request.cookies.get(BROWSER_COOKIE))
-        if claim is None:
-            return await self._show(request, session_id)
-        response = RedirectResponse("/success/key", 303, _NO_STORE)
-        response.set_cookie(
-            CLAIM_COOKIE,
-            claim,
-            max_age=int(CLAIM_SECONDS),
-            path="/success",
-            secure=_is_secure(request),
-            httponly=True,
-            samesite="lax",
+@_page
+async def show_success(request: Request) -> Response:
+    """Say how the checkout stands; nothing is used up, however often and by whomever it is opened."""
+    session_id = request.query_params.get("checkout_session_id", "")
+    return await _show_success(request, session_id)
+
+
+@_page
+async def claim_key(request: Request) -> Response:
+    """Give this browser the right to the key, and send it there."""
+    session_id = (await read_form(request)).get("checkout_session_id", "")
+    if not _SESSION_ID.fullmatch(session_id):
+        return await _show_success(request, session_id)
+    claim = await _billing(request).claim(session_id, request.cookies.get(BROWSER_COOKIE))
+    if claim is None:
+        return await _show_success(request, session_id)
+    response = RedirectResponse("/success/key", 303, _NO_STORE)
+    response.set_cookie(
+        CLAIM_COOKIE,
+        claim,
+        max_age=int(CLAIM_SECONDS),
+        path="/success",
+        secure=_is_secure(request),
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+async def _show_success(request: Request, session_id: str) -> Response:
+    billing = _billing(request)
+    state = "unknown"
+    if _SESSION_ID.fullmatch(session_id):
+        state = await billing.look(session_id, request.cookies.get(BROWSER_COOKIE))
+    return templates().render(
+        "billing/success.html",
+        404 if state == "unknown" else 200,
+        state=state,
+        session_id=session_id,
+        can_recover=billing.can_recover,
+    )
+
+
+@_page
+async def show_key(request: Request) -> Response:
+    """Redeem the one-time cookie for the key; without one, say that it was shown."""
+    billing = _billing(request)
+    claim = request.cookies.get(CLAIM_COOKIE)
+    # A HEAD would use the cookie up and show nothing.
+    key = await billing.redeem(claim) if claim and request.method == "GET" else None
+    if key is None:
+        return templates().render(
+            "billing/success.html", 410, state="shown", session_id="", can_recover=billing.can_recover
         )
-        return response
-
-    async def _show(self, request: Request, session_id: str) -> Response:
-        billing = _billing(request)
-        state = "unknown"
-        if _SESSION_ID.fullmatch(session_id):
-            state = await billing.look(session_id, request.cookies.get(BROWSER_COOKIE))
-        return _pages(request).render(
-            "billing/success.html",
-            404 if state == "unknown" else 200,
-            state=state,
-            session_id=session_id,
-            can_recover=billing.can_recover,
-        )
+    response = templates().render("billing/key.html", key=key, base_url=base_url_of(request))
+    response.delete_cookie(CLAIM_COOKIE, path="/success", secure=_is_secure(request), httponly=True)
+    return response
 
 
-class KeyPage(HTTPEndpoint):
-    """The key, once."""
+@_page
+async def show_recovery(request: Request) -> Response:
+    """Show the form, or, for a mailed link, its button; a scanner of mails uses nothing up."""
+    _billing(request)
+    token = request.query_params.get("token", "")
+    return templates().render("billing/recover.html", state="token" if token else "ask", token=token)
 
-    @_page
-    async def get(self, request: Request) -> Response:
-        """Redeem the one-time cookie for the key; without one, say that it was shown."""
-        billing = _billing(request)
-        claim = request.cookies.get(CLAIM_COOKIE)
-        # A HEAD would use the cookie up and show nothing.
-        key = await billing.redeem(claim) if claim and request.method == "GET" else None
+
+@_page
+async def recover(request: Request) -> Response:
+    """Have a link mailed, or show the new key that a mailed link stands for."""
+    billing = _billing(request)
+    form = await read_form(request)
+    if token := form.get("token"):
+        key = await billing.recover_key(token)
         if key is None:
-            return _pages(request).render(
-                "billing/success.html", 410, state="shown", session_id="", can_recover=billing.can_recover
-            )
-        response = _pages(request).render("billing/key.html", key=key, base_url=base_url_of(request))
-        response.delete_cookie(CLAIM_COOKIE, path="/success", secure=_is_secure(request), httponly=True)
-        return response
-
-
-class RecoverPage(HTTPEndpoint):
-    """A new key for who lost theirs: first the address, then the mailed link."""
-
-    @_page
-    async def get(self, request: Request) -> Response:
-        """Show the form, or, for a mailed link, its button; a scanner of mails uses nothing up."""
-        _billing(request)
-        token = request.query_params.get("token", "")
-        return _pages(request).render("billing/recover.html", state="token" if token else "ask", token=token)
-
-    @_page
-    async def post(self, request: Request) -> Response:
-        """Have a link mailed, or show the new key that a mailed link stands for."""
-        billing = _billing(request)
-        form = await read_form(request)
-        if token := form.get("token"):
-            key = await billing.recover_key(token)
-            if key is None:
-                return _pages(request).render("billing/recover.html", 410, state="used", token="")
-            return _pages(request).render("billing/key.html", key=key, base_url=base_url_of(request))
-        await limit_request(request, services_of(request).limits, None)
-        billing.ask_recovery(EmailWish.parse({"email": form.get("email", "")}).email)
-        return _pages(request).render("billing/recover.html", 202, state="asked", token="")
+            return templates().render("billing/recover.html", 410, state="used", token="")
+        return templates().render("billing/key.html", key=key, base_url=base_url_of(request))
+    await limit_request(request, services_of(request).limits, None)
+    billing.ask_recovery(EmailWish.parse({"email": form.get("email", "")}).email)
+    return templates().render("billing/recover.html", 202, state="asked", token="")
 
 
 def _billing(request: Request) -> BillingService:
@@ -191,18 +169,9 @@ def _billing(request: Request) -> BillingService:
     return billing
 
 
-@functools.cache
-def _templates() -> Pages:
-    return Pages()
-
-
-def _pages(_request: Request) -> Pages:
-    return _templates()
-
-
 def _pricing(request: Request, status: int = 200, *, problem: str = "", email: str = "") -> Response:
     billing = services_of(request).billing
-    return _pages(request).render(
+    return templates().render(
         "billing/pricing.html",
         status,
         price=PRICE,
@@ -235,3 +204,14 @@ def remember_browser(request: Request, response: Response, browser: str) -> None
 
 def _is_secure(request: Request) -> bool:
     return base_url_of(request).startswith("https:")
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/pricing", show_pricing, key="none"),
+    Endpoint("POST", "/pricing", buy, key="none"),
+    Endpoint("GET", "/success", show_success, key="none"),
+    Endpoint("POST", "/success", claim_key, key="none"),
+    Endpoint("GET", "/success/key", show_key, key="none"),
+    Endpoint("GET", "/recover", show_recovery, key="none"),
+    Endpoint("POST", "/recover", recover, key="none"),
+)

@@ -7,23 +7,21 @@ text. What takes a key is fetched by the script, since no browser sends a key by
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
-from stenobird.web.alefbot.errors import speaks_dialect
-from stenobird.web.errors import rendered
+from stenobird.web.errors import error_response
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
+from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.guides import guides
 from stenobird.web.site.openapi_page import operation_groups
 from stenobird.web.site.templating import (
@@ -31,15 +29,14 @@ from stenobird.web.site.templating import (
     MARK,
     READING,
     STATIC_DIR,
-    Pages,
     marked_folder,
     read_form,
+    templates,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.routing import BaseRoute
     from starlette.types import ExceptionHandler, Scope
 
     from stenobird.config import Settings
@@ -54,126 +51,107 @@ NO_LINK = "Paste a link first."
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
-_API = ("/v1/", "/api/")
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [
-        Route("/", Home),
-        Route("/t/{id}", TranscriptPage),
-        Route("/docs", DocsPage),
-        Route("/usage", UsagePage),
-        Route("/robots.txt", Robots),
-        Route("/favicon.ico", Favicon),
-        Route(SAMPLE_PATH, Sample),
-        Mount("/static", MarkedFiles(directory=STATIC_DIR)),
-    ]
+async def home(request: Request) -> Response:
+    """Show the form."""
+    return _home(request)
 
 
-class Home(HTTPEndpoint):
-    """Paste a link."""
-
-    async def get(self, request: Request) -> Response:
-        """Show the form."""
-        return _home(request)
-
-    async def post(self, request: Request) -> Response:
-        """Begin a preview for a browser that runs no script, and lead it to its page."""
-        url = (await read_form(request)).get("audio_url", "").strip()
-        try:
-            if not url:
-                raise InvalidRequest(NO_LINK)
-            spec = CreateTranscript.parse({"audio_url": url}).spec()
-            job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
-        except StenobirdError as error:
-            return _home(request, error=error, audio_url=url)
-        return RedirectResponse(f"/t/{job.id}", 303, {"Cache-Control": "no-store"})
+async def start_preview(request: Request) -> Response:
+    """Begin a preview for a browser that runs no script, and lead it to its page."""
+    url = (await read_form(request)).get("audio_url", "").strip()
+    try:
+        if not url:
+            raise InvalidRequest(NO_LINK)
+        spec = CreateTranscript.parse({"audio_url": url}).spec()
+        job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
+    except StenobirdError as error:
+        return _home(request, error=error, audio_url=url)
+    return RedirectResponse(f"/t/{job.id}", 303, {"Cache-Control": "no-store"})
 
 
-class TranscriptPage(HTTPEndpoint):
-    """One transcript, as it arrives and afterwards."""
-
-    async def get(self, request: Request) -> Response:
-        """Show a preview or a shared transcript to anyone; for any other the script brings the key."""
-        job_id = transcript_id(request)
-        jobs = services_of(request).jobs
-        job: JobRecord | None = None
-        segments: list[Segment] = []
-        try:
-            caller = await reader_of(request)
-            job = await jobs.get(job_id, caller)
-            if job.result_ready:
-                _, transcript = await jobs.result(job_id, caller)
-                segments = list(transcript.segments)
-        except MissingAPIKey:
-            pass
-        # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
-        response = await asyncio.to_thread(
-            templates().render,
-            "transcript.html",
-            headers=LISTENING,
-            job_id=job_id,
-            share=request.query_params.get("share", ""),
-            job=job,
-            title=_title(job),
-            segments=segments,
-            excerpt=_excerpt(segments),
-            silence_seconds=SILENT_PINGS * services_of(request).settings.sse_ping_seconds,
-            **around(request),
-        )
-        response.headers["X-Robots-Tag"] = "noindex"
-        return response
+async def transcript_page(request: Request) -> Response:
+    """Show a preview or a shared transcript to anyone; for any other the script brings the key."""
+    job_id = transcript_id(request)
+    jobs = services_of(request).jobs
+    job: JobRecord | None = None
+    segments: list[Segment] = []
+    try:
+        caller = await reader_of(request)
+        job = await jobs.get(job_id, caller)
+        if job.result_ready:
+            _, transcript = await jobs.result(job_id, caller)
+            segments = list(transcript.segments)
+    except MissingAPIKey:
+        pass
+    # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+    response = await asyncio.to_thread(
+        templates().render,
+        "transcript.html",
+        headers=LISTENING,
+        job_id=job_id,
+        share=request.query_params.get("share", ""),
+        job=job,
+        title=_title(job),
+        segments=segments,
+        excerpt=_excerpt(segments),
+        silence_seconds=SILENT_PINGS * services_of(request).settings.sse_ping_seconds,
+        **around(request),
+    )
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response
 
 
-class DocsPage(HTTPEndpoint):
-    """How to use the API."""
-
-    async def get(self, request: Request) -> Response:
-        """Show the first steps, the list of guides, and what the OpenAPI document says."""
-        return templates().render(
-            "docs.html",
-            headers=READING,
-            groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
-            guides=guides(),
-            **around(request),
-        )
+async def docs_page(request: Request) -> Response:
+    """Show the first steps, the list of guides, and what the OpenAPI document says."""
+    return templates().render(
+        "docs.html",
+        headers=READING,
+        groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
+        guides=guides(),
+        **around(request),
+    )
 
 
-class UsagePage(HTTPEndpoint):
-    """What a key has been used for."""
-
-    async def get(self, request: Request) -> Response:
-        """Show the frame; the script fills it with what the key may see."""
-        return templates().render("usage.html", headers=READING, **around(request))
-
-
-class Robots(HTTPEndpoint):
-    """What crawlers should leave alone."""
-
-    async def get(self, request: Request) -> Response:
-        """Keep them away from transcripts and the API, and from a checkout's return address."""
-        base = base_url_of(request)
-        lines = ["User-agent: *", *(f"Disallow: {path}" for path in ("/t/", "/v1/", "/api/", "/success"))]
-        return PlainTextResponse("\n".join([*lines, f"# {base}/docs", ""]), headers=_FOR_A_DAY)
+async def guide_page(request: Request) -> Response:
+    """Show one guide, with this service's address in its examples."""
+    name = request.path_params["name"]
+    guide = next((guide for guide in guides() if guide.name == name), None)
+    if guide is None:
+        raise NotFound
+    return templates().render(
+        "guide.html",
+        headers=READING,
+        guide=guide,
+        body=guide.at(base_url_of(request)),
+        guides=guides(),
+        **around(request),
+    )
 
 
-class Favicon(HTTPEndpoint):
-    """For clients that ask without reading the page."""
-
-    async def get(self, request: Request) -> Response:  # noqa: ARG002  # Starlette's signature
-        """Lead to the icon."""
-        return RedirectResponse("/static/favicon.svg", 301, _FOR_A_DAY)
+async def usage_page(request: Request) -> Response:
+    """Show the frame; the script fills it with what the key may see."""
+    return templates().render("usage.html", headers=READING, **around(request))
 
 
-class Sample(HTTPEndpoint):
-    """The bundled clip, which only the fixture model understands."""
+async def robots(request: Request) -> Response:
+    """Keep them away from transcripts and the API, and from a checkout's return address."""
+    base = base_url_of(request)
+    lines = ["User-agent: *", *(f"Disallow: {path}" for path in ("/t/", "/v1/", "/api/", "/success"))]
+    return PlainTextResponse("\n".join([*lines, f"# {base}/docs", ""]), headers=_FOR_A_DAY)
 
-    async def get(self, request: Request) -> Response:
-        """Send it where that model runs and may fetch it from here."""
-        if not _offers_sample(services_of(request).settings):
-            raise NotFound
-        return FileResponse(CLIP_PATH, media_type="audio/mpeg", headers=_FOR_A_DAY)
+
+async def favicon(_request: Request) -> Response:
+    """Lead to the icon."""
+    return RedirectResponse("/static/favicon.svg", 301, _FOR_A_DAY)
+
+
+async def sample(request: Request) -> Response:
+    """Send it where that model runs and may fetch it from here."""
+    if not _offers_sample(services_of(request).settings):
+        raise NotFound
+    return FileResponse(CLIP_PATH, media_type="audio/mpeg", headers=_FOR_A_DAY)
 
 
 class MarkedFiles(StaticFiles):
@@ -224,12 +202,12 @@ def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
 
 
 def unexpected_error_answer(error: StenobirdError, scope: Scope) -> Response:
-    """Return the answer for what nobody caught: a page for a person's browser, else as `rendered` does.
+    """Return the answer for what nobody caught: a page for a person's browser, else as `error_response` does.
 
     The page asks the service nothing, since it may be the service that is broken.
     """
     if not _is_for_a_person(Request(scope)):
-        return rendered(error, scope)
+        return error_response(error, scope)
     page = templates().render("problem.html", error.http_status, headers=READING, error=error)
     page.headers["Cache-Control"] = "no-store"
     return page
@@ -237,14 +215,9 @@ def unexpected_error_answer(error: StenobirdError, scope: Scope) -> Response:
 
 def _is_for_a_person(request: Request) -> bool:
     wanted = request.headers.get("accept", "")
-    api = request.url.path.startswith(_API) or speaks_dialect(request.scope)
+    path = request.url.path
+    api = path.startswith("/api/") or dialect_of(request.scope).covers(path)
     return "text/html" in wanted and not api
-
-
-@functools.cache
-def templates() -> Pages:
-    """Return the templates, read when they are first needed."""
-    return Pages()
 
 
 def around(request: Request) -> dict[str, Any]:
@@ -289,3 +262,21 @@ def _title(job: JobRecord | None) -> str:
         return "Transcript"
     title = (job.source or {}).get("title")
     return str(title or job.audio_url)
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/", home, key="none"),
+    Endpoint("POST", "/", start_preview, key="none"),
+    Endpoint("GET", "/t/{id}", transcript_page, key="none"),
+    Endpoint("GET", "/docs", docs_page, key="none"),
+    Endpoint("GET", "/docs/{name}", guide_page, key="none"),
+    Endpoint("GET", "/usage", usage_page, key="none"),
+    Endpoint("GET", "/robots.txt", robots, key="none"),
+    Endpoint("GET", "/favicon.ico", favicon, key="none"),
+    Endpoint("GET", SAMPLE_PATH, sample, key="none"),
+)
+
+
+def static_files() -> Mount:
+    """Return the route of the files that pages refer to."""
+    return Mount("/static", MarkedFiles(directory=STATIC_DIR))

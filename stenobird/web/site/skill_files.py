@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
-from starlette.routing import Route
 
 import stenobird
 from stenobird.errors import NotFound
 from stenobird.web.requests import base_url_of
+from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
 SKILL: Final = "stenobird-transcribe"
 INSTALLER: Final = "install.sh"
@@ -34,14 +33,6 @@ PUBLIC_ADDRESS: Final = "https://stenobird.com"
 _PLAIN_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-_:\[\]/~%]+")
 # A proxy that keeps copies must not hand the address of one host to another.
 _HEADERS: Final = {"Cache-Control": "no-cache", "Vary": "Host, X-Forwarded-Host, X-Forwarded-Proto"}
-
-
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [
-        Route(f"/skills/{SKILL}/{{name:path}}", _skill_file),
-        Route("/llms.txt", _llms),
-    ]
 
 
 @cache
@@ -65,7 +56,8 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
     return {**served, CHECKSUMS: "".join(sums).encode()}
 
 
-async def _skill_file(request: Request) -> Response:
+async def skill_file(request: Request) -> Response:
+    """Answer with a file of the skill."""
     content = skill_files(_address(request)).get(request.path_params["name"])
     if content is None:
         raise NotFound
@@ -73,7 +65,8 @@ async def _skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
-async def _llms(request: Request) -> Response:
+async def llms(request: Request) -> Response:
+    """Answer with `llms.txt`."""
     text = _LLMS.replace(PUBLIC_ADDRESS, _address(request))
     return Response(text, headers={**_HEADERS, "Content-Type": "text/plain; charset=utf-8"})
 
@@ -121,3 +114,9 @@ whole; $0.01 a completed minute.
 
 - [Pricing](https://stenobird.com/pricing): how to get a key
 """
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", f"/skills/{SKILL}/{{name:path}}", skill_file, key="none"),
+    Endpoint("GET", "/llms.txt", llms, key="none"),
+)

@@ -95,6 +95,12 @@ class Pages:
 
 
 @functools.cache
+def templates() -> Pages:
+    """Return the templates, read when they are first needed."""
+    return Pages()
+
+
+@functools.cache
 def marked_folder() -> str:
     """Return the name of the folder that stands for what the files of the pages hold now."""
     digest = hashlib.sha256()

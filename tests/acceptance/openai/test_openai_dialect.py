@@ -15,7 +15,8 @@ from stenobird.errors import AudioContentTypeNotSupported, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.transcript import Segment, Transcript, Word
-from stenobird.web.errors import rendered
+from stenobird.web.app import dialects
+from stenobird.web.errors import error_response
 from stenobird.web.openai.requests import AudioWish
 from stenobird.web.openai.schemas import document
 from tests.support.web_world import web_settings, web_world
@@ -401,11 +402,11 @@ async def test_address_or_method_that_is_not_served_is_refused_in_the_shape_that
     assert ("Allow" in answer.headers) == (status == 405)
 
 
-async def test_failure_that_nobody_foresaw_has_the_shape_that_sdks_read(world: WebWorld) -> None:
+async def test_unexpected_failure_has_the_shape_that_sdks_read() -> None:
     app = Starlette()
-    app.state.services = world.services
+    app.state.dialects = dialects()
     for path in ("/v1/audio/transcriptions", "/v1/models"):
-        answer = rendered(StenobirdError(), {"type": "http", "path": path, "app": app})
+        answer = error_response(StenobirdError(), {"type": "http", "path": path, "app": app})
         error = json.loads(bytes(answer.body))["error"]
         assert (answer.status_code, error["type"], error["code"]) == (500, "server_error", "internal_error")
         assert "request id" in error["message"]

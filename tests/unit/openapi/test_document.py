@@ -18,14 +18,12 @@ from stenobird.cli import main
 from stenobird.jobs.events import JobEvents
 from stenobird.transcript import Segment, Word
 from stenobird.web import probes
-from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.alefbot.operations import SCHEMA_PREFIX
-from stenobird.web.openai import routes as openai
+from stenobird.web.app import dialects
 from stenobird.web.openapi.document import as_text, openapi_document
 from stenobird.web.openapi.examples import examples
 from stenobird.web.openapi.stenobird_dialect import EVENTS
 from stenobird.web.site import skill_files
-from stenobird.web.v1.routes import account, billing, keys, shares, transcripts, usage, webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +63,8 @@ def test_command_prints_writes_and_checks_it(document: dict[str, Any], tmp_path:
 
 
 def test_every_address_of_the_api_is_in_it(document: dict[str, Any]) -> None:
-    modules = (transcripts, shares, keys, account, usage, billing, openai, probes, skill_files, webhooks)
-    served = {route.path for module in modules for route in module.routes()}  # type: ignore[attr-defined, unused-ignore]
-    served |= {route.path for route in webhooks.dialect_routes("")}  # type: ignore[attr-defined, unused-ignore]
-    served |= {route.path for route in alefbot.routes("")}  # type: ignore[attr-defined, unused-ignore]
+    served = {endpoint.path for dialect in dialects() for endpoint in dialect.endpoints}
+    served |= {endpoint.path for endpoint in (*probes.ENDPOINTS, probes.OPENAPI, *skill_files.ENDPOINTS)}
     assert {path.replace(":path}", "}") for path in served} == set(document["paths"])
 
 

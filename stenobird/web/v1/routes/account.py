@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stenobird.accounts.schemas import account_body
-from stenobird.errors import MissingAPIKey, NotFound
-from stenobird.web.requests import caller_of, services_of
+from stenobird.errors import NotFound
+from stenobird.web.requests import services_of
+from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from stenobird.accounts.service import AccountService
     from stenobird.ports import Caller
@@ -22,38 +20,33 @@ if TYPE_CHECKING:
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [Route("/v1/account", Account)]
+async def get_account(request: Request, caller: Caller) -> Response:
+    """Answer with its plan, its state and its credits."""
+    accounts = accounts_of(request)
+    return JSONResponse(account_body(await accounts.own_view(caller)), headers=_NO_STORE)
 
 
-class Account(HTTPEndpoint):
-    """The caller's account."""
+async def delete_account(request: Request, caller: Caller) -> Response:
+    """Delete the account's data at once; none of its keys works from then on.
 
-    async def get(self, request: Request) -> Response:
-        """Answer with its plan, its state and its credits."""
-        accounts, caller = await owner(request)
-        return JSONResponse(account_body(await accounts.own_view(caller)), headers=_NO_STORE)
-
-    async def delete(self, request: Request) -> Response:
-        """Delete the account's data at once; none of its keys works from then on.
-
-        Transcripts under way are cancelled, unbilled, and removed when they have ended; `transcripts_ending`
-        says how many those are. What was used stays in the ledger, without a name.
-        """
-        accounts, caller = await owner(request)
-        ending = await accounts.own_delete(caller)
-        return JSONResponse(
-            {"id": caller.account_id, "deleted": True, "transcripts_ending": ending}, headers=_NO_STORE
-        )
+    Transcripts under way are cancelled, unbilled, and removed when they have ended; `transcripts_ending`
+    says how many those are. What was used stays in the ledger, without a name.
+    """
+    ending = await accounts_of(request).own_delete(caller)
+    return JSONResponse(
+        {"id": caller.account_id, "deleted": True, "transcripts_ending": ending}, headers=_NO_STORE
+    )
 
 
-async def owner(request: Request) -> tuple[AccountService, Caller]:
-    """Return the accounts and who is calling. Raises `MissingAPIKey`."""
+def accounts_of(request: Request) -> AccountService:
+    """Return the accounts. Raises `NotFound` where the service has none."""
     accounts = services_of(request).accounts
     if accounts is None:
         raise NotFound
-    caller = await caller_of(request)
-    if caller is None:
-        raise MissingAPIKey
-    return accounts, caller
+    return accounts
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/v1/account", get_account),
+    Endpoint("DELETE", "/v1/account", delete_account),
+)

@@ -5,25 +5,22 @@ Not idempotent by `Idempotency-Key`, since an answer with a secret in it must no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stenobird.accounts.schemas import CreatedKeyView, CreateKey, KeyView
-from stenobird.errors import KeyNotFound, MissingAPIKey, NotFound
+from stenobird.errors import KeyNotFound, NotFound
 from stenobird.web.requests import (
-    caller_of,
     json_object,
     plausible_id,
     read_json_body,
     services_of,
 )
+from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from stenobird.accounts.key_service import KeyService
     from stenobird.ports import Caller, KeyRecord
@@ -31,62 +28,40 @@ if TYPE_CHECKING:
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [
-        Route("/v1/keys", Keys),
-        Route("/v1/keys/{id}", OneKey),
-        Route("/v1/keys/{id}/rotate", Rotation),
-    ]
+async def list_keys(request: Request, caller: Caller) -> Response:
+    """List them, revoked ones included, oldest first; to a test key only test keys."""
+    keys = await _keys(request).own_list(caller)
+    views = [KeyView.of(record).model_dump(mode="json") for record in keys]
+    return JSONResponse({"keys": views}, headers=_NO_STORE)
 
 
-class Keys(HTTPEndpoint):
-    """The account's keys."""
-
-    async def get(self, request: Request) -> Response:
-        """List them, revoked ones included, oldest first; to a test key only test keys."""
-        keys, caller = await _owner(request)
-        views = [KeyView.of(record).model_dump(mode="json") for record in await keys.own_list(caller)]
-        return JSONResponse({"keys": views}, headers=_NO_STORE)
-
-    async def post(self, request: Request) -> Response:
-        """Make one: 201, with `key`. The body may be left out."""
-        keys, caller = await _owner(request)
-        raw = await read_json_body(request)
-        wish = CreateKey.parse(json_object(request, raw, field="name") if raw else {})
-        secret, record = await keys.own_create(caller, name=wish.name, mode=wish.mode, scope=wish.scope)
-        return JSONResponse(_created(secret, record), 201, _NO_STORE)
+async def create_key(request: Request, caller: Caller) -> Response:
+    """Make one: 201, with `key`. The body may be left out."""
+    keys = _keys(request)
+    raw = await read_json_body(request)
+    wish = CreateKey.parse(json_object(request, raw, field="name") if raw else {})
+    secret, record = await keys.own_create(caller, name=wish.name, mode=wish.mode, scope=wish.scope)
+    return JSONResponse(_created(secret, record), 201, _NO_STORE)
 
 
-class OneKey(HTTPEndpoint):
-    """One key of the account."""
-
-    async def delete(self, request: Request) -> Response:
-        """Revoke it: 204, also when it was revoked before. Requests with it get 401 from now on."""
-        keys, caller = await _owner(request)
-        await keys.own_revoke(caller, _id(request))
-        return Response(status_code=204, headers=_NO_STORE)
+async def revoke_key(request: Request, caller: Caller) -> Response:
+    """Revoke it: 204, also when it was revoked before. Requests with it get 401 from now on."""
+    await _keys(request).own_revoke(caller, _id(request))
+    return Response(status_code=204, headers=_NO_STORE)
 
 
-class Rotation(HTTPEndpoint):
-    """A new key in place of an old one."""
-
-    async def post(self, request: Request) -> Response:
-        """Make a key with the name, mode and scope of the old one, and revoke that, at once: 201."""
-        keys, caller = await _owner(request)
-        key_id = _id(request)
-        secret, record = await keys.own_rotate(caller, key_id)
-        return JSONResponse({**_created(secret, record), "replaces": key_id}, 201, _NO_STORE)
+async def rotate_key(request: Request, caller: Caller) -> Response:
+    """Make a key with the name, mode and scope of the old one, and revoke that, at once: 201."""
+    key_id = _id(request)
+    secret, record = await _keys(request).own_rotate(caller, key_id)
+    return JSONResponse({**_created(secret, record), "replaces": key_id}, 201, _NO_STORE)
 
 
-async def _owner(request: Request) -> tuple[KeyService, Caller]:
+def _keys(request: Request) -> KeyService:
     keys = services_of(request).own_keys
     if keys is None:
         raise NotFound
-    caller = await caller_of(request)
-    if caller is None:
-        raise MissingAPIKey
-    return keys, caller
+    return keys
 
 
 def _id(request: Request) -> str:
@@ -98,3 +73,11 @@ def _id(request: Request) -> str:
 
 def _created(secret: str, record: KeyRecord) -> dict[str, Any]:
     return CreatedKeyView(**KeyView.of(record).model_dump(), key=secret).model_dump(mode="json")
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/v1/keys", list_keys),
+    Endpoint("POST", "/v1/keys", create_key),
+    Endpoint("DELETE", "/v1/keys/{id}", revoke_key),
+    Endpoint("POST", "/v1/keys/{id}/rotate", rotate_key),
+)

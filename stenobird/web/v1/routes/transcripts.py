@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.responses import Response
-from starlette.routing import Route
 
 from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest
@@ -19,21 +17,21 @@ from stenobird.web.idempotency import limited_once
 from stenobird.web.representations import accepted, attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
     base_url_of,
-    caller_of,
     json_object,
+    page_size,
     read_json_body,
-    reader_of,
     services_of,
     streams_of,
     transcript_id,
 )
+from stenobird.web.routing import Endpoint
 from stenobird.web.sse import EventStreamResponse, parse_event_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from stenobird.formats import Format
+    from stenobird.ports import Caller
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -41,112 +39,86 @@ MAX_PAGE = 100
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes of this module."""
-    return [
-        Route("/v1/transcripts", Transcripts),
-        Route("/v1/transcripts/{id}", OneTranscript),
-        Route("/v1/transcripts/{id}/events", Events),
-        Route("/v1/transcripts/{id}/result", Result),
-    ]
+async def create_transcript(request: Request, caller: Caller | None) -> Response:
+    """Create a transcript: 202, its status, and its address in `Location`."""
+    services = services_of(request)
+    raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
+    spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
+    services.jobs.check(spec, caller=caller)
+
+    async def make(job_id: str) -> Response:
+        job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
+        body = TranscriptStatus.of(job)
+        return json_response(body, 202, {"Location": body.status_url})
+
+    return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
 
 
-class Transcripts(HTTPEndpoint):
-    """All transcripts of the caller."""
+async def list_transcripts(request: Request, caller: Caller) -> Response:
+    """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
+    jobs = services_of(request).jobs
+    limit = page_size(request, default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    cursor = request.query_params.get("cursor")
+    page = JobPage(before=read_cursor(cursor) if cursor else None, limit=limit)
+    listed, more = await jobs.list(caller, page)
+    body = TranscriptList(
+        transcripts=[TranscriptStatus.of(job) for job in listed],
+        next_cursor=write_cursor(listed[-1].created_at, listed[-1].id) if more else None,
+    )
+    return json_response(body)
 
-    async def post(self, request: Request) -> Response:
-        """Create a transcript: 202, its status, and its address in `Location`."""
-        services = services_of(request)
-        caller = await caller_of(request)
-        raw = await read_json_body(request)
-        spec = CreateTranscript.parse(json_object(request, raw)).spec()
-        services.jobs.check(spec, caller=caller)
 
-        async def make(job_id: str) -> Response:
-            job = await services.jobs.create(
-                spec, caller=caller, base_url=base_url_of(request), job_id=job_id
-            )
-            body = TranscriptStatus.of(job)
-            return json_response(body, 202, {"Location": body.status_url})
+async def get_transcript(request: Request, caller: Caller | None) -> Response:
+    """Answer with the status; 304 where the client has it already."""
+    jobs = services_of(request).jobs
+    job = await jobs.get(transcript_id(request), caller)
+    return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
 
-        return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
 
-    async def get(self, request: Request) -> Response:
-        """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
-        caller = await caller_of(request)
-        jobs = services_of(request).jobs
-        limit = _page_size(request.query_params.get("limit"))
-        cursor = request.query_params.get("cursor")
-        page = JobPage(before=read_cursor(cursor) if cursor else None, limit=limit)
-        listed, more = await jobs.list(caller, page)
-        body = TranscriptList(
-            transcripts=[TranscriptStatus.of(job) for job in listed],
-            next_cursor=write_cursor(listed[-1].created_at, listed[-1].id) if more else None,
+async def delete_transcript(request: Request, caller: Caller | None) -> Response:
+    """Cancel a transcript under way (202, its status), or remove a finished one (204).
+
+    A cancelled transcript ends with a `done` event like any other, and can then be removed.
+    """
+    jobs = services_of(request).jobs
+    job = await jobs.cancel_or_delete(transcript_id(request), caller)
+    if job is None:
+        return Response(status_code=204, headers=_NO_STORE)
+    return json_response(TranscriptStatus.of(job), 202)
+
+
+async def stream_events(request: Request, caller: Caller | None) -> Response:
+    """Stream them; 204 when the reader has seen the last one, which stops a browser's reconnecting.
+
+    `Last-Event-ID` counts before `?last_event_id=` and `?after=`, since a browser that was started with
+    the query parameter sends the header when it comes back.
+    """
+    jobs = services_of(request).jobs
+    after = _last_event_id(request)
+    job = await jobs.get(transcript_id(request), caller)
+    if after > job.last_seq:
+        raise InvalidRequest(
+            f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
+            "Leave it out to read from the start."
         )
-        return json_response(body)
+    if job.terminal and after == job.last_seq:
+        return Response(status_code=204, headers=_NO_STORE)
+    return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
 
 
-class OneTranscript(HTTPEndpoint):
-    """The state of one transcript."""
-
-    async def get(self, request: Request) -> Response:
-        """Answer with the status; 304 where the client has it already."""
-        jobs = services_of(request).jobs
-        job = await jobs.get(transcript_id(request), await reader_of(request))
-        return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
-
-    async def delete(self, request: Request) -> Response:
-        """Cancel a transcript under way (202, its status), or remove a finished one (204).
-
-        A cancelled transcript ends with a `done` event like any other, and can then be removed.
-        """
-        jobs = services_of(request).jobs
-        job = await jobs.cancel_or_delete(transcript_id(request), await caller_of(request))
-        if job is None:
-            return Response(status_code=204, headers=_NO_STORE)
-        return json_response(TranscriptStatus.of(job), 202)
-
-
-class Events(HTTPEndpoint):
-    """The events of one transcript, from the start or from where the reader left off."""
-
-    async def get(self, request: Request) -> Response:
-        """Stream them; 204 when the reader has seen the last one, which stops a browser's reconnecting.
-
-        `Last-Event-ID` counts before `?last_event_id=` and `?after=`, since a browser that was started with
-        the query parameter sends the header when it comes back.
-        """
-        jobs = services_of(request).jobs
-        caller = await reader_of(request)
-        after = _last_event_id(request)
-        job = await jobs.get(transcript_id(request), caller)
-        if after > job.last_seq:
-            raise InvalidRequest(
-                f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
-                "Leave it out to read from the start."
-            )
-        if job.terminal and after == job.last_seq:
-            return Response(status_code=204, headers=_NO_STORE)
-        return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
-
-
-class Result(HTTPEndpoint):
-    """What was said."""
-
-    async def get(self, request: Request) -> Response:
-        """Answer with the transcript as `?format=` or `Accept` asks for it, JSON where neither does."""
-        jobs = services_of(request).jobs
-        caller = await reader_of(request)
-        wanted = _wanted_format(request)
-        job, transcript = await jobs.result(transcript_id(request), caller)
-        # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
-        if wanted.name == "json":
-            document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
-            return revalidated(request, document, wanted.media_type)
-        document = await asyncio.to_thread(wanted.encode, transcript)
-        response = revalidated(request, document, wanted.media_type)
-        response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
-        return response
+async def get_result(request: Request, caller: Caller | None) -> Response:
+    """Answer with the transcript as `?format=` or `Accept` asks for it, JSON where neither does."""
+    jobs = services_of(request).jobs
+    wanted = _wanted_format(request)
+    job, transcript = await jobs.result(transcript_id(request), caller)
+    # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+    if wanted.name == "json":
+        document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
+        return revalidated(request, document, wanted.media_type)
+    document = await asyncio.to_thread(wanted.encode, transcript)
+    response = revalidated(request, document, wanted.media_type)
+    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
+    return response
 
 
 def _last_event_id(request: Request) -> int:
@@ -158,14 +130,6 @@ def _last_event_id(request: Request) -> int:
         if value:
             return parse_event_id(value)
     return 0
-
-
-def _page_size(value: str | None) -> int:
-    if value is None:
-        return DEFAULT_PAGE
-    if not (value.isascii() and value.isdigit() and len(value) <= 6 and int(value) >= 1):
-        raise InvalidRequest(f'"limit" must be a whole number from 1 to {MAX_PAGE}.')
-    return min(int(value), MAX_PAGE)
 
 
 def _wanted_format(request: Request) -> Format:
@@ -180,3 +144,13 @@ def _wanted_format(request: Request) -> Format:
             f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
             details={"formats": list(FORMATS)},
         ) from None
+
+
+ENDPOINTS: Final = (
+    Endpoint("POST", "/v1/transcripts", create_transcript, key="optional"),
+    Endpoint("GET", "/v1/transcripts", list_transcripts),
+    Endpoint("GET", "/v1/transcripts/{id}", get_transcript, key="share"),
+    Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
+    Endpoint("GET", "/v1/transcripts/{id}/events", stream_events, key="share"),
+    Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
+)
