@@ -25,42 +25,13 @@ _TIME_FRAGMENT = re.compile(r"t=[\d:.,smhn-]*(?:&.*)?", re.IGNORECASE)
 _WRAPPER = re.compile(
     r"(?:web\+)?(pktc|podcast|podcasts|feed|itpc|pcast|rss|podto|acast)(?::)(?://)?", re.IGNORECASE
 )
-_TRACKERS: Final = frozenset(
-    (
-        "podtrac.com",
-        "chtbl.com",
-        "chrt.fm",
-        "pdst.fm",
-        "pdcn.co",
-        "mgln.ai",
-        "gum.fm",
-        "pscrb.fm",
-        "flex.acast.com",
-        "op3.dev",
-        "blubrry.com",
-        "claritaspod.com",
-        "clrtpod.com",
-        "prfx.byspotify.com",
-        "arttrk.com",
-        "podscribe.com",
-        "swap.fm",
-        "pdrl.fm",
-        "podkite.com",
-        "podsights.com",
-        "podcorn.com",
-        "2cnt.net",
-        "adtonos.com",
-        "tracking.podigee.com",
-        "pfx.vpixl.com",
-        "pod.link",
-        "audiotrk.com",
-        "zen.ai",
-        "podderapp.com",
-        "podroll.fm",
-        "trk.acast.com",
-        "aw.noxsolutions.com",
-    )
-)
+_TRACKERS: Final = frozenset((
+    "podtrac.com", "chtbl.com", "chrt.fm", "pdst.fm", "pdcn.co", "mgln.ai", "gum.fm", "pscrb.fm",
+    "flex.acast.com", "op3.dev", "blubrry.com", "claritaspod.com", "clrtpod.com", "prfx.byspotify.com",
+    "arttrk.com", "podscribe.com", "swap.fm", "pdrl.fm", "podkite.com", "podsights.com", "podcorn.com",
+    "2cnt.net", "adtonos.com", "tracking.podigee.com", "pfx.vpixl.com", "pod.link", "audiotrk.com",
+    "zen.ai", "podderapp.com", "podroll.fm", "trk.acast.com", "aw.noxsolutions.com",
+))  # fmt: skip
 _HOST_SEGMENT = re.compile(
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,18}(?::\d{2,5})?", re.IGNORECASE
 )

@@ -37,14 +37,9 @@ if TYPE_CHECKING:
     from stenobird.egress.resolver import Resolver
 
 __all__ = [
-    "MEDIA_LIMITS",
-    "PLAIN_GET",
-    "EgressClient",
-    "EgressResponse",
-    "FetchLimits",
-    "Redirect",
+    "MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "Redirect",
     "RequestOptions",
-]
+]  # fmt: skip
 
 MAX_REDIRECTS = 10
 MAX_HEADERS = 256
@@ -61,22 +56,10 @@ _SENT_ANYWHERE = frozenset(
 )
 """Headers of the caller that survive a redirect to another origin; all others might be credentials."""
 
-_OURS = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+_OURS = frozenset({
+    "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
+    "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAX_DRAINED_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0

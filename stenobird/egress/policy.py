@@ -40,21 +40,9 @@ _INTERNAL_NAMES = frozenset(
     }
 )
 _INTERNAL_SUFFIXES = (
-    ".alt",
-    ".arpa",
-    ".corp",
-    ".home",
-    ".i2p",
-    ".internal",
-    ".intranet",
-    ".lan",
-    ".local",
-    ".localdomain",
-    ".mail",
-    ".onion",
-    ".private",
-    ".svc",
-)
+    ".alt", ".arpa", ".corp", ".home", ".i2p", ".internal", ".intranet", ".lan", ".local", ".localdomain",
+    ".mail", ".onion", ".private", ".svc",
+)  # fmt: skip
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",

@@ -45,41 +45,13 @@ _LIVE = re.compile(
     r"\blive\b.*\b(event|stream|begin|start)|not started|offline|premieres? in|is upcoming",
     re.IGNORECASE,
 )
-_REFUSED = frozenset(
-    {
-        "subprocess.Popen",
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "os.spawn",
-        "os.fork",
-        "os.forkpty",
-        "pty.spawn",
-        "os.kill",
-        "os.killpg",
-        "os.remove",
-        "os.rename",
-        "os.mkdir",
-        "os.rmdir",
-        "os.link",
-        "os.symlink",
-        "os.truncate",
-        "os.chmod",
-        "os.chown",
-        "os.utime",
-        "shutil.rmtree",
-        "shutil.move",
-        "shutil.copyfile",
-        "socket.bind",
-        "socket.sendto",
-        "socket.sendmsg",
-        "socket.gethostbyname",
-        "socket.gethostbyaddr",
-        "socket.getnameinfo",
-        "sqlite3.connect",
-        "ctypes.dlopen",
-    }
-)
+_REFUSED = frozenset({
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
+    "pty.spawn", "os.kill", "os.killpg", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link",
+    "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "shutil.rmtree", "shutil.move",
+    "shutil.copyfile", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.gethostbyname",
+    "socket.gethostbyaddr", "socket.getnameinfo", "sqlite3.connect", "ctypes.dlopen",
+})  # fmt: skip
 """Audit events (see the table in the Python manual) that extraction has no use for."""
 
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_DIRECTORY", 0)

@@ -63,25 +63,10 @@ _UNPLAYABLE = re.compile(
     r"image/|text/|application/(?:pdf|zip|epub|x-bittorrent|json|xml|x-shockwave|msword|vnd\.(?!apple))",
     re.IGNORECASE,
 )
-_UNPLAYABLE_EXTENSIONS: Final = frozenset(
-    {
-        "jpg",
-        "jpeg",
-        "png",
-        "gif",
-        "webp",
-        "svg",
-        "pdf",
-        "epub",
-        "zip",
-        "torrent",
-        "html",
-        "htm",
-        "txt",
-        "srt",
-        "vtt",
-    }
-)
+_UNPLAYABLE_EXTENSIONS: Final = frozenset({
+    "jpg", "jpeg", "png", "gif", "webp", "svg", "pdf", "epub", "zip", "torrent", "html", "htm", "txt",
+    "srt", "vtt",
+})  # fmt: skip
 _MEDIA_TYPES: Final = {"audio": "audio/", "video": "video/", "image": "image/", "document": "text/"}
 _DEAD_ENCLOSURE_HOSTS: Final = ("feedproxy.google.com", "feeds.feedburner.com")
 

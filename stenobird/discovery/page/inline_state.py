@@ -36,38 +36,13 @@ _KEY_HINT = re.compile(r"audio|enclosure|mp3|podcast_?url|trackable", re.IGNOREC
 # The first letters are left out, so that the engine can skip to the few places where a key may end.
 _TITLE = re.compile(r"(?:itle|ame|eadline)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])")
 _NO_TITLE: Final = (
-    "filen",
-    "usern",
-    "hostn",
-    "classn",
-    "authorn",
-    "lastn",
-    "firstn",
-    "domainn",
-    "shown",
-    "subt",
-    "sit",
-)
+    "filen", "usern", "hostn", "classn", "authorn", "lastn", "firstn", "domainn", "shown", "subt", "sit",
+)  # fmt: skip
 _NEXT_ITEM = re.compile(r"\}\s*,\s*\{")
-_NO_AUDIO: Final = frozenset(
-    {
-        "jpg",
-        "jpeg",
-        "png",
-        "gif",
-        "webp",
-        "svg",
-        "html",
-        "htm",
-        "js",
-        "css",
-        "mp4",
-        "webm",
-        "xml",
-        "rss",
-        "json",
-    }
-)
+_NO_AUDIO: Final = frozenset({
+    "jpg", "jpeg", "png", "gif", "webp", "svg", "html", "htm", "js", "css", "mp4", "webm", "xml", "rss",
+    "json",
+})  # fmt: skip
 _UNWANTED_NEARBY = re.compile(
     r"type[\"']?\s*:\s*[\"']tts|voice_?id|narrated_?audio|text_?to_?speech|\b(?:tts|narration)\w*[\"']?\s*:"
     r"|\b(?:timer|latest\w*|intros?|jingles?|live\w*|related\w*|recommend\w*)[\"']?\s*:\s*[\"'{\[]"

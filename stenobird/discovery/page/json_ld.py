@@ -25,36 +25,15 @@ _EPISODES: Final = frozenset(
 _SHOWS: Final = frozenset(
     {"podcastseries", "radioseries", "podcastseason", "radioseason", "creativeworkseries"}
 )
-_ARTICLES: Final = frozenset(
-    {
-        "article",
-        "newsarticle",
-        "blogposting",
-        "reportagenewsarticle",
-        "webpage",
-        "opinionnewsarticle",
-        "report",
-    }
-)
-_LIST_KEYS: Final = frozenset(
-    {
-        "itemlistelement",
-        "episode",
-        "episodes",
-        "haspart",
-        "track",
-        "tracks",
-        "workexample",
-        "relatedlink",
-        "mentions",
-        "mainentity.itemlistelement",
-        "containsepisode",
-        "isrelatedto",
-        "subjectof",
-        "citation",
-        "comment",
-    }
-)
+_ARTICLES: Final = frozenset({
+    "article", "newsarticle", "blogposting", "reportagenewsarticle", "webpage", "opinionnewsarticle",
+    "report",
+})  # fmt: skip
+_LIST_KEYS: Final = frozenset({
+    "itemlistelement", "episode", "episodes", "haspart", "track", "tracks", "workexample", "relatedlink",
+    "mentions", "mainentity.itemlistelement", "containsepisode", "isrelatedto", "subjectof", "citation",
+    "comment",
+})  # fmt: skip
 _MEDIA_KEYS: Final = frozenset({"audio", "associatedmedia", "encoding"})
 """What stands under these keys of an episode is its media, whatever its type and however its address ends."""
 _MEDIA_KINDS: Final = frozenset({"audioobject", "mediaobject", "videoobject"})

@@ -50,14 +50,8 @@ _END = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
 _BEHIND_THE_END = re.compile(r"</html\s*>\s*(?:<!--[^>]{0,2000}-->\s*)*<[a-z]", re.IGNORECASE)
 _ENCYCLOPAEDIAS: Final = ("wikipedia.org", "wiktionary.org")
 _SOURCE_ATTRIBUTES: Final = (
-    "src",
-    "data-src",
-    "data-source",
-    "data-url",
-    "data-file",
-    "data-audio",
-    "data-lazy-src",
-)
+    "src", "data-src", "data-source", "data-url", "data-file", "data-audio", "data-lazy-src",
+)  # fmt: skip
 _PROSE: Final = frozenset({"alt", "title", "aria-label", "download", "class", "id", "style", "content"})
 _OWN_ATTRIBUTES: Final = frozenset({"srcset", *_SOURCE_ATTRIBUTES})
 

@@ -65,15 +65,9 @@ _EVIDENCE = re.compile(
 _HEADINGS: Final = ("h2", "h3", "h4", "h5")
 # The h1 is left out: everything on the page stands under it, so that it tells nothing apart.
 _LABELS: Final = (
-    "title",
-    "aria-label",
-    "data-title",
-    "data-name",
-    "data-episode-title",
-    "data-track-title",
-    "alt",
+    "title", "aria-label", "data-title", "data-name", "data-episode-title", "data-track-title", "alt",
     "name",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
