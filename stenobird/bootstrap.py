@@ -32,10 +32,10 @@ from stenobird.discovery.ladder import DiscoveryLadder, Rungs
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.discovery.urls import normalised
+from stenobird.egress.addresses import SystemResolver
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
-from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConfigurationError, TranslationUnavailable
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions

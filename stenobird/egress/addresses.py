@@ -1,4 +1,6 @@
-"""Which IP addresses are public: our own table, since `ipaddress.is_global` lets many odd ones through.
+"""Which IP addresses are public, and the look-up of names.
+
+The table is our own, because `ipaddress.is_global` lets many unusual addresses through.
 
 Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates), the model
 of stripe/smokescreen, and the metadata addresses of the clouds. Blocks that lead to another network by
@@ -7,8 +9,14 @@ translation (NAT64, 6to4, Teredo, v4-mapped, ISATAP) are refused whole, whatever
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from typing import TypeAlias
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -93,3 +101,45 @@ def embedded_v4(address: IPAddress) -> ipaddress.IPv4Address | None:
     if (number >> 32) & 0xFFFF_FFFF in _ISATAP:
         return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
     return None
+
+
+# --- look-ups -----------------------------------------------------------------------------------------------
+
+_THREADS = 8
+
+
+class Resolver(Protocol):
+    """Looks a host name up, once per call; nothing is cached, so every new connection is judged anew."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[IPAddress]:
+        """Return every address of the name, the preferred first. Raises `OSError` when there is none."""
+
+    async def aclose(self) -> None:
+        """Free what the resolver holds."""
+
+
+class SystemResolver:
+    """`getaddrinfo` on at most eight threads; look-ups beyond that wait, within their caller's timeout.
+
+    A thread that is stuck in a look-up ends with the system's own resolver timeout; nobody waits for it here.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="stenobird-dns")
+
+    async def resolve(self, host: str, port: int) -> Sequence[IPAddress]:
+        """Return every address that the system knows for the name, in its order of preference (RFC 6724)."""
+        loop = asyncio.get_running_loop()
+        try:
+            texts = await loop.run_in_executor(self._threads, _look_up, host, port)
+        except UnicodeError as exc:
+            raise socket.gaierror(socket.EAI_NONAME, "The name can't be looked up") from exc
+        return [ipaddress.ip_address(text) for text in texts]
+
+    async def aclose(self) -> None:
+        """Drop the look-ups that have not started."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    return [str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

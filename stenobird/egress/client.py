@@ -17,13 +17,11 @@ from urllib.parse import urljoin
 
 import httpcore
 
-from stenobird.egress.cookies import HopCookies
-from stenobird.egress.resolver import SystemResolver
+from stenobird.egress.addresses import SystemResolver
 from stenobird.egress.response import (
     MEDIA_LIMITS,
     EgressResponse,
     FetchLimits,
-    Redirect,
     header_pairs,
     joined_headers,
 )
@@ -31,18 +29,18 @@ from stenobird.egress.transport import body_blocks, make_dialer, make_pool, tran
 from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL, ResponseBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from stenobird.egress.addresses import Resolver
     from stenobird.egress.policy import EgressPolicy, PublicURL
-    from stenobird.egress.resolver import Resolver
 
-__all__ = [
-    "MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "Redirect",
-    "RequestOptions",
-]  # fmt: skip
+__all__ = ["MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "RequestOptions"]
 
 MAX_REDIRECTS = 10
 MAX_HEADERS = 256
+MAX_COOKIES = 32
+MAX_COOKIE_BYTES = 4096
+MAX_HEADER_BYTES = 8192
 USER_AGENT = "Mozilla/5.0 (compatible; Stenobird/0.1; podcast transcription)"
 BROWSER_USER_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 "
@@ -60,6 +58,11 @@ _OURS = frozenset({
     "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
+# Names and values as RFC 6265 lets servers write them, and a little more: blanks and commas occur.
+_PAIR = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*([\x20-\x3a\x3c-\x7e]*?)\s*(?:;|$)")
+_MAX_AGE = re.compile(r";\s*max-age\s*=\s*(-?\d{1,12})", re.IGNORECASE)
+_LONG_AGO = re.compile(r";\s*expires\s*=[^;]*\b(?:19[0-9]{2}|200[0-9])\b", re.IGNORECASE)
+_SECURE = re.compile(r";\s*secure\s*(?:;|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAX_DRAINED_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
@@ -89,6 +92,46 @@ class RequestOptions:
 
 
 PLAIN_GET = RequestOptions()
+
+
+class HopCookies:
+    """What the hops of one request have set. Nothing is kept past it, nothing reaches another host.
+
+    A cookie goes back to the very host (and odd port) that set it, whatever `Domain` it asks for: without a
+    list of public suffixes a wider one is not safe. `Secure` ones are set and sent over https only. What is
+    past the bounds is left out: the first `MAX_COOKIES`, each of at most `MAX_COOKIE_BYTES`.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    def store(self, url: PublicURL, headers: Iterable[tuple[str, str]]) -> None:
+        """Take the `Set-Cookie` headers (lower-case names) of an answer from this URL."""
+        for name, value in headers:
+            pair = _PAIR.match(value) if name == "set-cookie" and len(value) <= MAX_COOKIE_BYTES else None
+            if pair is None:
+                continue
+            key, rest = (url.authority, pair[1]), value[pair.end(2) :]
+            age, secure = _MAX_AGE.search(rest), bool(_SECURE.search(rest))
+            if (age is not None and int(age[1]) <= 0) or (age is None and _LONG_AGO.search(rest)):
+                self._kept.pop(key, None)
+            elif (url.scheme == "https" or not secure) and (
+                key in self._kept or len(self._kept) < MAX_COOKIES
+            ):
+                self._kept[key] = (pair[2], secure)
+
+    def header(self, url: PublicURL, own: str | None) -> str | None:
+        """Return the `Cookie` header for a request to this URL, after what the caller wants sent there."""
+        pairs = [own] if own else []
+        length = len(own or "")
+        for (authority, name), (value, secure) in self._kept.items():
+            if authority != url.authority or (secure and url.scheme != "https"):
+                continue
+            length += len(name) + len(value) + 3
+            if length > MAX_HEADER_BYTES:
+                break
+            pairs.append(f"{name}={value}")
+        return "; ".join(pairs) or None
 
 
 @dataclass(slots=True)
@@ -178,7 +221,7 @@ class EgressClient:
             raise DestinationForbidden(exc.message) from exc
 
     async def _follow(self, exchange: _Exchange, options: RequestOptions) -> EgressResponse:
-        hops: list[Redirect] = []
+        hops: list[tuple[str, int]] = []
         seen = {exchange.step}
         while True:
             response = await self._send(exchange, options.limits)
@@ -186,7 +229,7 @@ class EgressClient:
                 stack.push_async_callback(_drop, response, exchange.url.host)
                 location = _location(response)
                 if options.follow_redirects and response.status in _REDIRECTS and location:
-                    hops.append(Redirect(str(exchange.url), response.status))
+                    hops.append((str(exchange.url), response.status))
                     if len(hops) > MAX_REDIRECTS:
                         raise ResponseBroken(
                             f"{exchange.url.host} redirected more than {MAX_REDIRECTS} times. "

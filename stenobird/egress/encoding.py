@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import brotli  # type: ignore[import-untyped]
 
@@ -18,16 +18,6 @@ _UNREADABLE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _BROKE_OFF = "The compressed answer of {host} broke off. Try again later."
 _UNDECODABLE = "The answer of {host} says that it is compressed but can't be decompressed."
-
-
-class Decoder(Protocol):
-    """Undoes one content coding as the bytes come."""
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """Yield what the block decodes to, at most 64 KiB at a time. Raises `ResponseBroken`."""
-
-    def finish(self) -> None:
-        """Raise `ResponseBroken` if the coded data broke off."""
 
 
 class _Inflater:
@@ -100,7 +90,7 @@ class _Unbrotli:
             raise ResponseBroken(_BROKE_OFF.format(host=self._host))
 
 
-def decoder_for(content_encoding: str, host: str) -> Decoder | None:
+def decoder_for(content_encoding: str, host: str) -> _Inflater | _Unbrotli | None:
     """Return what undoes the header's coding, `None` if there is none to undo.
 
     Raises `ResponseBroken` for more than one coding (a bomb needs nesting) and for those that no server sends

@@ -15,21 +15,23 @@ import binascii
 import hmac
 import re
 import secrets
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
 import anyio
+from anyio.abc import SocketAttribute
 
 from stenobird.egress.client import RequestOptions
-from stenobird.egress.loopback import loopback_server
 from stenobird.egress.response import FetchLimits
 from stenobird.egress.transport import translated
 from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     import httpcore
     from anyio.abc import SocketStream
 
@@ -47,6 +49,28 @@ _NOT_FORWARDED = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",
 })  # fmt: skip
+
+
+@asynccontextmanager
+async def loopback_server(
+    handle: Callable[[SocketStream], Awaitable[None]], *, host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
+    """Yield the port; each connection is handed to `handle`, which closes it. All end with the block.
+
+    An error of the block comes out as it is, one of `handle` in the group of its task.
+    """
+    # Without a family: with one, a machine that has no address but loopback's is said to have no such host.
+    listener = await anyio.create_tcp_listener(local_host=host, local_port=0)
+    failure: Exception | None = None
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        try:
+            yield listener.extra(SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
+        except Exception as exc:  # noqa: BLE001  # raised again below, outside the group, which would wrap it
+            failure = exc
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 @dataclass(slots=True)

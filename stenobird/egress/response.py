@@ -45,17 +45,10 @@ MEDIA_LIMITS = FetchLimits()
 """For downloads that may take hours, as long as they move."""
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """One hop: the URL that answered, and its status. It led to the next hop's URL, or to `final_url`."""
-
-    url: str
-    status: int
-
-
 class EgressResponse:
     """An open answer; satisfies `ports.OpenedMedia`. Its owner closes it.
 
+    `redirects` has the URL and the status of each hop before `final_url`.
     `status` may be any HTTP status. `headers` has lower-case names; repeated headers are joined with ", ";
     `header_pairs` has them as they came.
     `offset` is the position of the body's first byte in the whole (0 unless the status is 206),
@@ -68,7 +61,7 @@ class EgressResponse:
         response: httpcore.Response,
         url: PublicURL,
         *,
-        redirects: tuple[Redirect, ...],
+        redirects: tuple[tuple[str, int], ...],
         limits: FetchLimits,
         deadline: float | None,
         monotonic: Callable[[], float],

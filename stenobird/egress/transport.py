@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -31,9 +31,8 @@ from stenobird.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 
-    from stenobird.egress.addresses import IPAddress
+    from stenobird.egress.addresses import IPAddress, Resolver
     from stenobird.egress.policy import EgressPolicy
-    from stenobird.egress.resolver import Resolver
 
 ATTEMPT_SECONDS = 3.0
 """How long one address of several may take to answer before the next one is tried."""
@@ -95,13 +94,6 @@ def translated(host: str) -> Iterator[None]:
         if meaning is None or meaning is exc:
             raise
         raise meaning from exc
-
-
-class Dialer(Protocol):
-    """Opens the TCP connections, to addresses that the policy allows."""
-
-    async def connect(self, host: str, port: int, *, seconds: float) -> httpcore.AsyncNetworkStream:
-        """Return an open stream to the host. Raises `ConnectFailed` or `DestinationForbidden`."""
 
 
 class DirectDialer:
@@ -245,6 +237,10 @@ class ProxyDialer:
         if not answer.endswith(b"\r\n\r\n") or answer.count(b"\r\n\r\n") != 1:
             # In HTTP and TLS the client speaks first, so nothing may come before it does.
             raise ResponseBroken(f"{host} sent data before it was asked. Try again later.")
+
+
+Dialer: TypeAlias = DirectDialer | ProxyDialer
+"""Opens the TCP connections, to addresses that the policy allows."""
 
 
 class GuardedStream(httpcore.AsyncNetworkStream):

@@ -15,8 +15,8 @@ from stenobird.errors import (
 )
 
 if TYPE_CHECKING:
+    from stenobird.egress.addresses import Resolver
     from stenobird.egress.policy import PublicURL
-    from stenobird.egress.resolver import Resolver
 
 RESOLVE_SECONDS: Final = 5.0
 _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0", "::/0")))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from stenobird.egress.loopback import loopback_server
+from stenobird.egress.proxy import loopback_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ import anyio
 import trustme
 from anyio.streams.tls import TLSStream
 
-from stenobird.egress.loopback import loopback_server
+from stenobird.egress.proxy import loopback_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,6 @@ from stenobird.egress.client import (
     EgressClient,
     EgressResponse,
     FetchLimits,
-    Redirect,
     RequestOptions,
 )
 from stenobird.errors import ConnectFailed, DestinationForbidden, ResponseBroken, ResponseTooLarge
@@ -239,8 +238,8 @@ async def test_redirects_are_followed_and_recorded(client: EgressClient, status:
         assert await response.read(9) == b"here"
         assert response.final_url == f"http://other.test:{server.port}/c%20d"
         assert response.redirects == (
-            Redirect(f"http://public.test:{server.port}/a", status),
-            Redirect(f"http://public.test:{server.port}/b?x=1", status),
+            (f"http://public.test:{server.port}/a", status),
+            (f"http://public.test:{server.port}/b?x=1", status),
         )
         assert server.connections == 2  # one a host name
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.egress.cookies import MAX_COOKIES, MAX_HEADER_BYTES, HopCookies
+from stenobird.egress.client import MAX_COOKIES, MAX_HEADER_BYTES, HopCookies
 from stenobird.egress.policy import PublicURL
 from stenobird.errors import ResponseBroken
 from tests.support.fetching import fetch

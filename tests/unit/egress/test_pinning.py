@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.egress.addresses import SystemResolver
 from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
-from stenobird.egress.resolver import SystemResolver
 from stenobird.errors import ConnectFailed, DestinationForbidden
 from tests.support.dns import FakeResolver
 from tests.support.fetching import fetch
