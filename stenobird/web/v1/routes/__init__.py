@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stenobird.web.routing import Dialect
-from stenobird.web.v1.routes import account, billing, keys, shares, transcripts, usage, webhooks
+from stenobird.web.v1.routes import account, billing, transcripts, webhooks
 
 if TYPE_CHECKING:
     from stenobird.errors import StenobirdError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def dialect() -> Dialect:
     """Return the dialect at `/v1`, whose errors are flat."""
-    modules = (transcripts, shares, keys, account, usage, billing, webhooks)
+    modules = (transcripts, account, billing, webhooks)
     return Dialect(
         roots=("/v1",),
         render=_render,

@@ -1,52 +1,149 @@
-"""`/v1/account`: the account behind a key, seen and deleted by its owner."""
+"""`/v1/account`, `/v1/keys`, `/v1/usage`: what the owner of an account sees and changes.
+
+The response that creates a key is the only one that contains its secret. Responses with a secret must not be
+stored, so creating a key ignores `Idempotency-Key`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from stenobird.accounts.schemas import account_body
-from stenobird.errors import NotFound
-from stenobird.web.requests import services_of
+from stenobird.accounts.schemas import (
+    CreatedKeyView,
+    CreateKey,
+    KeyView,
+    account_body,
+    midnight,
+    parse_date,
+    usage_body,
+)
+from stenobird.errors import InvalidRequest, KeyNotFound, NotFound
+from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from stenobird.accounts.key_service import KeyService
     from stenobird.accounts.service import AccountService
-    from stenobird.ports import Caller
+    from stenobird.ports import Caller, KeyRecord
+
+DEFAULT_DAYS: Final = 30
+MAX_DAYS: Final = 366
+DEFAULT_USAGE_PAGE: Final = 100
+MAX_USAGE_PAGE: Final = 1000
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def get_account(request: Request, caller: Caller) -> Response:
-    """Answer with its plan, its state and its credits."""
-    accounts = accounts_of(request)
-    return JSONResponse(account_body(await accounts.own_view(caller)), headers=_NO_STORE)
+    """Return the account's plan, state and credits."""
+    return JSONResponse(account_body(await _accounts(request).own_view(caller)), headers=_NO_STORE)
 
 
 async def delete_account(request: Request, caller: Caller) -> Response:
     """Delete the account's data at once; none of its keys works from then on.
 
-    Transcripts under way are cancelled, unbilled, and removed when they have ended; `transcripts_ending`
-    says how many those are. What was used stays in the ledger, without a name.
+    Running transcripts are cancelled without being billed, and removed when they have ended;
+    `transcripts_ending` counts them. The ledger keeps the usage, without a name.
     """
-    ending = await accounts_of(request).own_delete(caller)
+    ending = await _accounts(request).own_delete(caller)
     return JSONResponse(
         {"id": caller.account_id, "deleted": True, "transcripts_ending": ending}, headers=_NO_STORE
     )
 
 
-def accounts_of(request: Request) -> AccountService:
-    """Return the accounts. Raises `NotFound` where the service has none."""
+async def get_usage(request: Request, caller: Caller) -> Response:
+    """Return the usage of the days `from` to `to` (UTC dates, both included; by default the last 30 days).
+
+    `days` and `total` cover all of them. `jobs` is one page, newest first, of at most `limit`; `next_cursor`
+    is null on the last page.
+    """
+    query = request.query_params
+    last = parse_date(query.get("to"), "to") or datetime.now(UTC).date()
+    first = parse_date(query.get("from"), "from") or last - timedelta(days=DEFAULT_DAYS - 1)
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise InvalidRequest(
+            f'"from" must not be after "to", nor {MAX_DAYS} days or more before it.',
+            details={"field": "from"},
+        )
+    usage = await _accounts(request).usage(
+        caller.account_id,
+        since=midnight(first),
+        until=midnight(last + timedelta(days=1)),
+        cursor=query.get("cursor") or None,
+        limit=page_size(request, default=DEFAULT_USAGE_PAGE, maximum=MAX_USAGE_PAGE),
+    )
+    return JSONResponse(usage_body(usage), headers=_NO_STORE)
+
+
+def _accounts(request: Request) -> AccountService:
     accounts = services_of(request).accounts
     if accounts is None:
         raise NotFound
     return accounts
 
 
+# --- keys ---------------------------------------------------------------------------------------------------
+
+
+async def list_keys(request: Request, caller: Caller) -> Response:
+    """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
+    keys = await _keys(request).own_list(caller)
+    views = [KeyView.of(record).model_dump(mode="json") for record in keys]
+    return JSONResponse({"keys": views}, headers=_NO_STORE)
+
+
+async def create_key(request: Request, caller: Caller) -> Response:
+    """Create a key: 201, with its secret in `key`. The body is optional."""
+    raw = await read_json_body(request)
+    wanted = CreateKey.parse(json_object(request, raw, field="name") if raw else {})
+    secret, record = await _keys(request).own_create(
+        caller, name=wanted.name, mode=wanted.mode, scope=wanted.scope
+    )
+    return JSONResponse(_created(secret, record), 201, _NO_STORE)
+
+
+async def revoke_key(request: Request, caller: Caller) -> Response:
+    """Revoke a key: 204, also for one that is revoked already. Requests with it get 401 from now on."""
+    await _keys(request).own_revoke(caller, _key_id(request))
+    return Response(status_code=204, headers=_NO_STORE)
+
+
+async def rotate_key(request: Request, caller: Caller) -> Response:
+    """Create a key with the name, mode and scope of an old one, and revoke the old one at once: 201."""
+    key_id = _key_id(request)
+    secret, record = await _keys(request).own_rotate(caller, key_id)
+    return JSONResponse({**_created(secret, record), "replaces": key_id}, 201, _NO_STORE)
+
+
+def _keys(request: Request) -> KeyService:
+    keys = services_of(request).own_keys
+    if keys is None:
+        raise NotFound
+    return keys
+
+
+def _key_id(request: Request) -> str:
+    value: str = request.path_params["id"]
+    if not plausible_id(value):
+        raise KeyNotFound
+    return value
+
+
+def _created(secret: str, record: KeyRecord) -> dict[str, Any]:
+    return CreatedKeyView(**KeyView.of(record).model_dump(), key=secret).model_dump(mode="json")
+
+
 ENDPOINTS: Final = (
+    Endpoint("GET", "/v1/keys", list_keys),
+    Endpoint("POST", "/v1/keys", create_key),
+    Endpoint("DELETE", "/v1/keys/{id}", revoke_key),
+    Endpoint("POST", "/v1/keys/{id}/rotate", rotate_key),
     Endpoint("GET", "/v1/account", get_account),
     Endpoint("DELETE", "/v1/account", delete_account),
+    Endpoint("GET", "/v1/usage", get_usage),
 )

@@ -1,4 +1,4 @@
-"""`/v1/billing`: the plan, a checkout and Stripe's webhook. The pages are in `web.site.checkout`."""
+"""`/v1/billing`: plan, checkout, portal, spending cap, key recovery and Stripe's webhook."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from stenobird.ports import Caller
 
 MAX_WEBHOOK_BYTES = 512 * 1024
-"""Stripe's own limit on events is lower."""
+"""Stripe's own limit for an event is lower."""
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def get_billing(request: Request, caller: Caller | None) -> Response:
-    """Answer with the account's state, its cap and the minutes of the billing week."""
+    """Return the account's state, its cap and the minutes of the billing week."""
     view = await _billing(request).view(caller)
     return JSONResponse(view.model_dump(), headers=_NO_STORE)
 
 
 async def start_checkout(request: Request, caller: Caller | None) -> Response:
-    """Begin a Checkout Session: `checkout_url` is where its buyer goes, in a browser."""
+    """Start a Checkout Session. The buyer opens `checkout_url` in a browser."""
     billing = _billing(request)
-    wish = EmailWish.parse(await read_json_object(request, field="email"))
-    # Only a page of our own can keep the cookie, so only then the key waits for it.
+    wanted = EmailWish.parse(await read_json_object(request, field="email"))
+    # Only our own pages keep the cookie. For any other client the key must not depend on it.
     browser = browser_of(request) if request.headers.get("sec-fetch-site") == "same-origin" else None
     started = await billing.start_checkout(
-        wish.email, base_url=base_url_of(request), browser=browser, caller=caller
+        wanted.email, base_url=base_url_of(request), browser=browser, caller=caller
     )
     response = JSONResponse(
         {"checkout_url": started.url, "checkout_session_id": started.id}, headers=_NO_STORE
@@ -48,30 +48,30 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
 
 
 async def receive_stripe_event(request: Request) -> Response:
-    """Store the event and answer at once; what it means is found out afterwards."""
+    """Store the event. The billing worker handles it after the response."""
     billing = _billing(request)
-    too_large = f"The webhook's body is larger than {MAX_WEBHOOK_BYTES} bytes."
+    too_large = f"The event is larger than {MAX_WEBHOOK_BYTES} bytes."
     body = await read_body(request, MAX_WEBHOOK_BYTES, too_large)
     added = await billing.accept_event(body, request.headers.get("stripe-signature"))
     return JSONResponse({"received": True, "new": added}, 200, _NO_STORE)
 
 
 async def open_portal(request: Request, caller: Caller | None) -> Response:
-    """Answer with a short-lived link: payment method, receipts, cancellation."""
+    """Return a short-lived link to Stripe's portal: payment method, receipts, cancellation."""
     url = await _billing(request).portal_url(caller, base_url=base_url_of(request))
     return JSONResponse({"portal_url": url}, headers=_NO_STORE)
 
 
 async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
-    """Set or lift the cap, and answer like `GET /v1/billing`."""
+    """Set or remove the spending cap, and return what `GET /v1/billing` returns."""
     billing = _billing(request)
-    wish = CapWish.parse(await read_json_object(request, field="minutes_per_week"))
-    await billing.set_cap(caller, wish.minutes_per_week)
+    wanted = CapWish.parse(await read_json_object(request, field="minutes_per_week"))
+    await billing.set_cap(caller, wanted.minutes_per_week)
     return JSONResponse((await billing.view(caller)).model_dump(), headers=_NO_STORE)
 
 
 async def request_recovery(request: Request) -> Response:
-    """Answer 202 whoever asks; a mail with a link goes to the address if an account has it."""
+    """Mail a link if an account has this address. The response is the same for every address: 202."""
     billing = _billing(request)
     billing.ask_recovery(EmailWish.parse(await read_json_object(request, field="email")).email)
     message = "If there is an account with this address, a mail with a link is on its way."

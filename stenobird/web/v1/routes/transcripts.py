@@ -1,4 +1,4 @@
-"""`/v1/transcripts`: create, list, look, listen, fetch, remove."""
+"""`/v1/transcripts`: create, list, read, stream, cancel, delete and share transcripts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.errors import InvalidRequest
+from stenobird.errors import InvalidRequest, NotFound
 from stenobird.formats import FORMATS
-from stenobird.jobs.schemas import CreateTranscript, TranscriptList, TranscriptResult, TranscriptStatus
+from stenobird.jobs.schemas import (
+    CreateTranscript,
+    ShareLink,
+    ShareLinks,
+    TranscriptList,
+    TranscriptResult,
+    TranscriptStatus,
+)
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobPage
 from stenobird.web.idempotency import limited_once
@@ -31,16 +38,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.formats import Format
+    from stenobird.jobs.sharing import ShareService
     from stenobird.ports import Caller
 
-DEFAULT_PAGE = 20
-MAX_PAGE = 100
+DEFAULT_PAGE: Final = 20
+MAX_PAGE: Final = 100
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def create_transcript(request: Request, caller: Caller | None) -> Response:
-    """Create a transcript: 202, its status, and its address in `Location`."""
+    """Create a transcript: 202 with its status, and its address in `Location`."""
     services = services_of(request)
     raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
     spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
@@ -69,16 +77,16 @@ async def list_transcripts(request: Request, caller: Caller) -> Response:
 
 
 async def get_transcript(request: Request, caller: Caller | None) -> Response:
-    """Answer with the status; 304 where the client has it already."""
+    """Return the status, or 304 if the client has it already."""
     jobs = services_of(request).jobs
     job = await jobs.get(transcript_id(request), caller)
     return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
 
 
 async def delete_transcript(request: Request, caller: Caller | None) -> Response:
-    """Cancel a transcript under way (202, its status), or remove a finished one (204).
+    """Cancel a running transcript (202 with its status), or delete a finished one (204).
 
-    A cancelled transcript ends with a `done` event like any other, and can then be removed.
+    A cancelled transcript ends with a `done` event like any other, and can then be deleted.
     """
     jobs = services_of(request).jobs
     job = await jobs.cancel_or_delete(transcript_id(request), caller)
@@ -88,10 +96,11 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
 
 
 async def stream_events(request: Request, caller: Caller | None) -> Response:
-    """Stream them; 204 when the reader has seen the last one, which stops a browser's reconnecting.
+    """Stream the events after the last one that the client has seen.
 
-    `Last-Event-ID` counts before `?last_event_id=` and `?after=`, since a browser that was started with
-    the query parameter sends the header when it comes back.
+    When it has seen the last event of all, the response is 204, which stops a browser from reconnecting.
+    `Last-Event-ID` takes precedence over `?last_event_id=` and `?after=`: a browser whose first request had
+    the query parameter adds the header when it reconnects.
     """
     jobs = services_of(request).jobs
     after = _last_event_id(request)
@@ -107,11 +116,11 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
 
 
 async def get_result(request: Request, caller: Caller | None) -> Response:
-    """Answer with the transcript as `?format=` or `Accept` asks for it, JSON where neither does."""
+    """Return the transcript in the format of `?format=`, else of `Accept`, else as JSON."""
     jobs = services_of(request).jobs
     wanted = _wanted_format(request)
     job, transcript = await jobs.result(transcript_id(request), caller)
-    # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+    # In a thread: formatting hours of text would block the event loop.
     if wanted.name == "json":
         document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
         return revalidated(request, document, wanted.media_type)
@@ -135,7 +144,7 @@ def _last_event_id(request: Request) -> int:
 def _wanted_format(request: Request) -> Format:
     name = request.query_params.get("format")
     if name is None:
-        # An answer in the wrong type helps a client more than 406 does (RFC 9110, 15.5.7 allows either).
+        # A response in another type helps a client more than 406 does. RFC 9110, 15.5.7 allows either.
         return accepted(field_values(request, "accept"), FORMATS.values()) or FORMATS["json"]
     try:
         return FORMATS[name.strip().lower()]
@@ -146,6 +155,36 @@ def _wanted_format(request: Request) -> Format:
         ) from None
 
 
+# --- share links --------------------------------------------------------------------------------------------
+
+
+async def count_share_links(request: Request, caller: Caller | None) -> Response:
+    """Return the number of share links."""
+    links = await _shares(request).count(transcript_id(request), caller)
+    return json_response(ShareLinks(links=links))
+
+
+async def create_share_link(request: Request, caller: Caller | None) -> Response:
+    """Create a link: 201 with the address of the page, and the token for `?share=`."""
+    job_id = transcript_id(request)
+    token = await _shares(request).create(job_id, caller)
+    url = f"{base_url_of(request)}/t/{job_id}?share={token}"
+    return json_response(ShareLink(share_url=url, token=token), 201)
+
+
+async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
+    """Revoke all links of the transcript: 204, also when there are none."""
+    await _shares(request).revoke(transcript_id(request), caller)
+    return Response(status_code=204, headers=_NO_STORE)
+
+
+def _shares(request: Request) -> ShareService:
+    shares = services_of(request).shares
+    if shares is None:
+        raise NotFound
+    return shares
+
+
 ENDPOINTS: Final = (
     Endpoint("POST", "/v1/transcripts", create_transcript, key="optional"),
     Endpoint("GET", "/v1/transcripts", list_transcripts),
@@ -153,4 +192,7 @@ ENDPOINTS: Final = (
     Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
     Endpoint("GET", "/v1/transcripts/{id}/events", stream_events, key="share"),
     Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
+    Endpoint("GET", "/v1/transcripts/{id}/share", count_share_links, key="optional"),
+    Endpoint("POST", "/v1/transcripts/{id}/share", create_share_link, key="optional"),
+    Endpoint("DELETE", "/v1/transcripts/{id}/share", revoke_share_links, key="optional"),
 )

@@ -1,7 +1,7 @@
-"""`/v1/webhooks`: the log of an account's webhook deliveries, replays, and the secret that signs them.
+"""`/v1/webhooks`: the log of an account's webhook deliveries, replays, and the signing secret.
 
-The secret is the account's, so the second dialect shows and rotates the same one. Rotating is not idempotent
-by `Idempotency-Key`, since an answer with a secret in it must not be stored.
+The secret belongs to the account, so `/api/v1` returns and rotates the same one. Responses with a secret must
+not be stored, so rotating ignores `Idempotency-Key`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def list_deliveries(request: Request, caller: Caller) -> Response:
-    """List them, newest first, all or those of `state` or `job_id`; `next_cursor` is null at the end."""
+    """List deliveries, newest first, filtered by `state` and `job_id`; `next_cursor` is null at the end."""
     webhooks = _webhooks(request)
     query = request.query_params
     rows, next_cursor = await webhooks.deliveries(
@@ -45,7 +45,7 @@ async def list_deliveries(request: Request, caller: Caller) -> Response:
 
 
 async def replay_delivery(request: Request, caller: Caller) -> Response:
-    """Send the delivery again, under the same event id: 202. One being sent now is left as it is."""
+    """Send a delivery again, under the same event id: 202. One that is being sent now is left as it is."""
     delivery_id: str = request.path_params["id"]
     if not plausible_id(delivery_id):
         raise DeliveryNotFound
@@ -54,16 +54,16 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
 
 
 async def get_secret(request: Request, caller: Caller) -> Response:
-    """Show that of the key's mode. The account gets one now if it has none."""
-    return _shown(await _webhooks(request).secrets(caller), caller)
+    """Return the secret of the key's mode, created now if there is none."""
+    return _secret_response(await _webhooks(request).secrets(caller), caller)
 
 
 async def rotate_secret(request: Request, caller: Caller) -> Response:
-    """Make a new one. For a day, `webhook-signature` has a signature of each."""
-    return _shown(await _webhooks(request).rotate(caller), caller)
+    """Create a new secret. For a day, `webhook-signature` contains a signature by each of the two."""
+    return _secret_response(await _webhooks(request).rotate(caller), caller)
 
 
-def _shown(secrets: SigningSecrets, caller: Caller) -> Response:
+def _secret_response(secrets: SigningSecrets, caller: Caller) -> Response:
     return JSONResponse(SecretView.of(secrets, caller.mode).model_dump(mode="json"), headers=_NO_STORE)
 
 
