@@ -9,7 +9,7 @@
 
 `billing.gate` checks state and cap, as the first of the checks here. Whatever the account's state, paid
 transcripts stay readable, keys can be revoked and the account can be deleted; see
-docs/decisions/0030-what-a-lapsed-account-may-do.md. Test jobs and previews are free and always pass.
+docs/decisions/0030-unpaid-accounts.md. Test jobs and previews are free and always pass.
 """
 
 from __future__ import annotations

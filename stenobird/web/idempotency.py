@@ -11,7 +11,8 @@ request therefore finds what was made, even if the first one died between making
                                                                    └─ unknown: the next takes over, same id
 
 Requests of one process with the same key wait for each other, so that all but the first replay. Replays are
-not counted against the rate limit, as GETs are not. See docs/decisions/0031-idempotency-by-drawn-ids.md.
+not counted against the rate limit, as GETs are not.
+See docs/decisions/0031-idempotency-key-fixes-the-job-id.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Windows are the minutes of the clock, so every process agrees when one ends. Redis carries no truth: while it
 is away each process counts for itself, and says so in the log. In memory at most `MAX_COUNTERS` clients are
 counted; beyond that the counters start anew, since refusing everybody would be worse.
-See docs/decisions/0033-rate-limits-by-the-minute.md.
+See docs/decisions/0033-rate-limits-per-clock-minute.md.
 """
 
 from __future__ import annotations

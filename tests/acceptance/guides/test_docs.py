@@ -183,3 +183,28 @@ def test_guides_for_users_hold_nothing_that_only_operators_need(docs: Path) -> N
         assert names <= {"STENOBIRD_API_KEY", "STENOBIRD_API_URL"}, name
         for word in ("make serve", ".venv/", "stenobird keys", "systemd", ".md"):
             assert word not in page.replace("docs/how-to/stripe.md", "").replace("SKILL.md", ""), (name, word)
+
+
+DECISION = re.compile(
+    r"# (\d{4}) [^\n]+\n\n"
+    r"\* Date: \d{4}-\d\d-\d\d\n"
+    r"\* Status: (?:accepted|superseded by \[\d{4}\]\([^\n]+\))\n"
+    r"\* Code: [^#]+\n\* Tests: [^#]+\n\n"
+    r"## Context\n.+\n## Decision\n.+\n## Rejected alternatives\n.+\n## Consequences\n.+",
+    re.DOTALL,
+)
+PAGE_LINES = 45
+
+
+def test_each_decision_has_a_date_a_status_alternatives_and_code_that_exists(docs: Path) -> None:
+    records = sorted((docs / "decisions").glob("*.md"))
+    assert len(records) > 20
+    for record in records:
+        source = record.read_text()
+        form = DECISION.fullmatch(source)
+        assert form is not None, f"{record.name} lacks a part, or has it elsewhere"
+        assert record.name.startswith(form[1])
+        assert len(source.splitlines()) <= PAGE_LINES, record.name
+        named = re.findall(r"`((?:stenobird|tests|tools)/[^`]+)`", source)
+        assert named, record.name
+        assert [path for path in named if not (docs.parent / path).exists()] == [], record.name
