@@ -1,10 +1,12 @@
-"""The one writer of a job while its lease lasts: a worker's commits go through here, one at a time."""
+"""The only writer of a job while its lease lasts: all commits of a run go through here, one at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
@@ -14,34 +16,46 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import Claim, Clock, JobRecord, JobStore, NewEvent, NewJob, UsageRow, Wakeups
+    from stenobird.ports import (
+        Claim,
+        Clock,
+        JobRecord,
+        JobStatus,
+        JobStore,
+        NewEvent,
+        NewJob,
+        UsageRow,
+        Wakeups,
+    )
+
+_log = structlog.get_logger(__name__)
 
 
 class Observer(Protocol):
-    """Is told what was committed, for metrics. It must not fail."""
+    """Receives what was committed, for metrics. It must not raise."""
 
     def audio_transcribed(self, seconds: float) -> None:
-        """Take note of audio that has just been accounted for."""
+        """Count audio that a checkpoint has just accounted for."""
 
     def first_transcript(self, seconds: float) -> None:
-        """Take note of the time from a job's creation to its first `transcript` event."""
+        """Record the time from a job's creation to its first `transcript` event."""
 
 
 class NullObserver:
-    """An observer that takes no notes."""
+    """An observer that records nothing."""
 
     def audio_transcribed(self, seconds: float) -> None:
-        """Take no note."""
+        """Do nothing."""
 
     def first_transcript(self, seconds: float) -> None:
-        """Take no note."""
+        """Do nothing."""
 
 
 class LeasedJob:
-    """A claimed job as its worker writes it.
+    """A claimed job as its worker writes it, and logs it.
 
-    After a write that failed because the lease is gone or the database away, `broken` says so and every
-    later write fails alike: whatever the layers in between made of the error, nothing more is written.
+    After a write that failed because the lease or the database is lost, `broken` is that error and every
+    later write raises it: nothing more is written, whatever other code made of the error.
     """
 
     def __init__(
@@ -58,11 +72,12 @@ class LeasedJob:
         self._clock = clock
         self._observer = observer
         self._next_sample = claim.checkpoint.next_sample if claim.checkpoint is not None else 0
+        self._claimed_at = clock.monotonic()
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def between_commits(self) -> AsyncIterator[None]:
-        """Hold off the next commit: whoever cancels the worker's task in here never cuts a commit in two."""
+        """Hold off the next commit, so that cancelling the run's task in here never interrupts one."""
         async with self._turn:
             yield
 
@@ -76,45 +91,39 @@ class LeasedJob:
     async def complete(
         self, change: JobChange, events: Sequence[NewEvent], *, usage: UsageRow | None = None
     ) -> None:
-        """Commit a good end, with its usage and its webhook."""
-        outbox = end_messages(
-            self.job, "preview_complete" if change.status == "preview_complete" else "completed"
+        """Commit a successful end, with its usage and its webhook."""
+        await self._finish(change, events, usage=usage)
+        _log.info(
+            "job_completed",
+            status=change.status,
+            audio_seconds=change.duration_seconds,
+            billable_minutes=change.billable_minutes,
+            warning=change.warning,
+            seconds=self._seconds(),
         )
-        async with self._writing():
-            await self._store.finish(self.claim.lease, change, events, usage=usage, outbox=outbox)
-            self._count(change, events)
-            self.ended = True
-        await self._wakeups.notify_event(self.job.id)
 
     async def fail(self, error: JobError) -> None:
         """Commit a failure: the error, then `done`."""
         body = error.body()
-        async with self._writing():
-            await self._store.finish(
-                self.claim.lease,
-                JobChange(status="failed", error=body),
-                [self.events.error(body), self.events.done("failed", error=error.code)],
-                outbox=end_messages(self.job, "failed"),
-            )
-            self.ended = True
-        await self._wakeups.notify_event(self.job.id)
+        events = [self.events.error(body), self.events.done("failed", error=error.code)]
+        await self._finish(JobChange(status="failed", error=body), events)
+        _log.warning(
+            "job_failed",
+            error=error.code,
+            reason=error.message,
+            seconds=self._seconds(),
+        )
 
     async def cancel(self) -> None:
         """Commit the end that the client asked for."""
-        async with self._writing():
-            await self._store.finish(
-                self.claim.lease,
-                JobChange(status="cancelled"),
-                [self.events.done("cancelled")],
-                outbox=end_messages(self.job, "cancelled"),
-            )
-            self.ended = True
-        await self._wakeups.notify_event(self.job.id)
+        await self._finish(JobChange(status="cancelled"), [self.events.done("cancelled")])
+        _log.info("job_cancelled", seconds=self._seconds())
 
     async def release(self) -> None:
         """Give the job back to the queue."""
         async with self._writing():
             await self._store.release(self.claim.lease)
+        _log.info("job_released", seconds=self._seconds())
         await self._wakeups.notify_job()
 
     async def renew(self) -> bool:
@@ -125,6 +134,17 @@ class LeasedJob:
         """Return whether a cancel was requested, from a read that costs no write."""
         job = await self._store.get(self.job.id)
         return job is not None and job.cancel_requested
+
+    async def _finish(
+        self, change: JobChange, events: Sequence[NewEvent], *, usage: UsageRow | None = None
+    ) -> None:
+        assert change.status is not None
+        outbox = end_messages(self.job, change.status)
+        async with self._writing():
+            await self._store.finish(self.claim.lease, change, events, usage=usage, outbox=outbox)
+            self._count(change, events)
+            self.ended = True
+        await self._wakeups.notify_event(self.job.id)
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
@@ -140,17 +160,25 @@ class LeasedJob:
     def _count(self, change: JobChange, events: Sequence[NewEvent]) -> None:
         chunks = sum(event.chunk_index is not None for event in events)
         if chunks and self.next_chunk_index == 0:
-            self._observer.first_transcript(max(0.0, self._clock.time() - self.job.created_at))
+            since_created = max(0.0, self._clock.time() - self.job.created_at)
+            self._observer.first_transcript(since_created)
+            _log.info(
+                "first_words",
+                seconds=self._seconds(),
+                seconds_since_created=round(since_created, 3),
+            )
         self.next_chunk_index += chunks
         if change.checkpoint is not None:
             samples = max(0, change.checkpoint.next_sample - self._next_sample)
             self._observer.audio_transcribed(samples / SAMPLE_RATE)
             self._next_sample += samples
 
+    def _seconds(self) -> float:
+        """Return the time since the job was claimed."""
+        return round(self._clock.monotonic() - self._claimed_at, 3)
 
-def end_messages(
-    job: JobRecord | NewJob, status: Literal["completed", "preview_complete", "failed", "cancelled"]
-) -> list[OutboxRow]:
+
+def end_messages(job: JobRecord | NewJob, status: JobStatus) -> list[OutboxRow]:
     """Return what has to leave the service when a job ends with this status: its webhook, if it has one."""
     if job.webhook_url is None:
         return []

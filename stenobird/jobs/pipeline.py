@@ -1,4 +1,4 @@
-"""One job from its URL to its `done`: find, open, recognise, and commit what was heard window by window."""
+"""One job from its URL to its `done`: find the audio, open it, recognize speech, commit each window."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
 SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE
 _OWN_STAGES: Final = frozenset({"validating_url", "source_resolved"})
-"""Stages whose events the job itself commits, whatever a finder reports."""
+"""Stages whose events the pipeline commits itself, whatever a finder reports."""
 
 _log = structlog.get_logger(__name__)
 
@@ -93,13 +94,13 @@ class Engines:
 
 
 class TranscriptionPipeline:
-    """Carries one leased job to a committed end. Used once; `run` raises what ended it early."""
+    """Takes one leased job to a committed end. Used once; `run` raises whatever ends it early."""
 
     def __init__(self, leased: LeasedJob, store: JobStore, engines: Engines, options: RunOptions) -> None:
         self._leased = leased
         self._job = leased.job
         self._store = store
-        self._senses = engines
+        self._engines = engines
         self._options = options
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
@@ -109,26 +110,26 @@ class TranscriptionPipeline:
         self._translation = JobTranslation(self._job, target, engines.translator) if target else None
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
-        self._told_transcribing = self._job.stage == "transcribing"
-        # Only what may be billed; a job that goes on after a restart reserves anew, in place of the old one.
+        self._transcribing_committed = self._job.stage == "transcribing"
+        # Only jobs that are billed reserve units; after a restart the new reservation replaces the old one.
         self._reserved = self._job.mode != "full" or self._job.account_id is None
         self._audio_error: Exception | None = None
 
     @property
     def preview(self) -> bool:
-        """Whether only the free seconds are heard."""
+        """Whether only the free seconds are transcribed."""
         return self._job.mode == "preview"
 
     def error_for(self, exc: Exception) -> JobError:
-        """Return what the client is told about an exception that ended `run`.
+        """Return the error that the client gets for an exception that ended `run`.
 
-        What nobody expected is logged with its traceback and told without its details.
+        An unexpected exception is logged with its traceback, and its details are kept from the client.
         """
-        # A recogniser may wrap what its audio raised; the audio's own word counts.
+        # A recognizer may wrap an exception of its audio; the original one says more.
         for candidate in (self._audio_error, exc):
             if candidate is not None and (known := self._known(candidate)) is not None:
                 return known
-        _log.error("job_failed_unexpectedly", job_id=self._job.id, exc_info=exc)
+        _log.error("unexpected_exception", exc_info=exc)
         return TranscriptionFailed()
 
     def _known(self, exc: BaseException) -> JobError | None:
@@ -148,11 +149,11 @@ class TranscriptionPipeline:
     # --- the steps --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Hear the job and commit its good end. Raises `LeaseLost`, `StorageUnavailable` or why it failed."""
+        """Commit the transcript and the end. Raises `LeaseLost`, `StorageUnavailable` or why it failed."""
         self._check_engine()
         if self._translation is not None:
             self._translation.check()
-        if self._source is None and await self._carried_on():
+        if self._source is None and await self._continued_preview():
             return
         opened: OpenedMedia | None = None
         if self._source is None:
@@ -160,7 +161,7 @@ class TranscriptionPipeline:
                 # Nothing has to be found, and no rung of the ladder knows this URL.
                 self._source = uploaded_source(self._job)
             else:
-                found = await self._senses.finder.find(
+                found = await self._engines.finder.find(
                     self._job.audio_url, preview=self.preview, report=self._report
                 )
                 self._source, opened = found.source, found.opened
@@ -170,9 +171,10 @@ class TranscriptionPipeline:
                 if opened is not None:
                     await opened.aclose()
                 raise
-        await self._hear(self._source, heard=self._leased.claim.heard, opened=opened)
+        await self._transcribe(self._source, heard=self._leased.claim.heard, opened=opened)
 
     async def _report(self, verdict: Verdict) -> None:
+        _log.info("discovery_verdict", stage=verdict.stage, outcome=verdict.outcome)
         if verdict.stage in _OWN_STAGES:
             return
         event = self._leased.events.status("queued", verdict.stage, message=verdict.message)
@@ -194,10 +196,10 @@ class TranscriptionPipeline:
         longest = self._options.max_audio_seconds
         return self._job.units(billable_minutes(int(min(total_seconds, longest) * SAMPLE_RATE)))
 
-    async def _carried_on(self) -> bool:
-        """Carry on from the job's preview; `False` if there is none, or its audio can't be opened again.
+    async def _continued_preview(self) -> bool:
+        """Continue from the job's preview; `False` if there is none, or its audio can't be opened again.
 
-        Nothing is committed before audio comes, so that a link that has expired costs a new search only.
+        Nothing is committed before audio arrives, so that an expired link costs only a new search.
         """
         recognizer = self._recognizer
         carried = await carry.carry_over(
@@ -208,18 +210,18 @@ class TranscriptionPipeline:
         self._source, self._checkpoint = carried.source, carried.checkpoint
         self._progress_at = carried.checkpoint.next_sample
         try:
-            await self._hear(carried.source, heard=carried.heard, carried=carried)
+            await self._transcribe(carried.source, heard=carried.heard, carried=carried)
         except (JobError, EgressError) as exc:
-            if self._told_transcribing:
+            if self._transcribing_committed:
                 raise
-            _log.info("preview_not_carried_on", job_id=self._job.id, reason=str(exc))
+            _log.info("preview_not_continued", reason=str(exc))
             self._source, self._checkpoint = None, SpeechCheckpoint()
             self._samples = self._progress_at = 0
             self._audio_error = None
             return False
         return True
 
-    async def _hear(
+    async def _transcribe(
         self,
         source: AudioSource,
         *,
@@ -237,12 +239,19 @@ class TranscriptionPipeline:
             opened=opened,
         )
         self._samples = start
-        async with self._senses.opener.open(request) as stream:
+        async with self._engines.opener.open(request) as stream:
             blocks = aiter(stream)
             first = await anext(blocks, None)
-            await self._tell_transcribing(carried)
+            _log.info(
+                "audio_opened",
+                technique=source.technique,
+                host=urlsplit(source.final_url).hostname,
+                start_seconds=round(start / SAMPLE_RATE, 3),
+                total_seconds=stream.duration_seconds,
+            )
+            await self._commit_transcribing(carried)
             windows = self._recognizer.transcribe(
-                self._counted(first, blocks),
+                self._count_samples(first, blocks),
                 job_id=self._job.id,
                 lane="preview" if self.preview else "full",
                 checkpoint=self._checkpoint,
@@ -250,15 +259,15 @@ class TranscriptionPipeline:
             )
             async with _closing(windows):
                 async for window in windows:
-                    # The engine may only now have loaded, or have been replaced by a lesser one.
+                    # The engine may have loaded only now, or have been replaced by the offline one.
                     self._check_engine()
                     if self._translation is not None:
-                        window = await self._translation.of(window)  # noqa: PLW2901  # the same, in words
+                        window = await self._translation.of(window)  # noqa: PLW2901  # the same window, translated
                     await self._commit_window(window, stream)
             await self._commit_end(stream)
 
     def _check_engine(self) -> None:
-        if (refusal := self._senses.speech.refusal(self._job.mode, self._tier)) is not None:
+        if (refusal := self._engines.speech.refusal(self._job.mode, self._tier)) is not None:
             raise TranscriptionFailed(f"{refusal} Nothing was billed.")
 
     def _limits(self) -> AudioLimits:
@@ -269,7 +278,7 @@ class TranscriptionPipeline:
             stop_samples=int(options.preview_seconds * SAMPLE_RATE) if self.preview else None,
         )
 
-    async def _counted(self, first: PCM | None, blocks: AsyncIterator[PCM]) -> AsyncIterator[PCM]:
+    async def _count_samples(self, first: PCM | None, blocks: AsyncIterator[PCM]) -> AsyncIterator[PCM]:
         if first is None:
             return
         self._samples += len(first)
@@ -284,8 +293,8 @@ class TranscriptionPipeline:
 
     # --- the commits ------------------------------------------------------------------------------------
 
-    async def _tell_transcribing(self, carried: carry.Carried | None) -> None:
-        if self._told_transcribing:
+    async def _commit_transcribing(self, carried: carry.Carried | None) -> None:
+        if self._transcribing_committed:
             return
         change = JobChange(status="transcribing", stage="transcribing")
         events = [self._leased.events.status("transcribing", "transcribing")]
@@ -297,14 +306,14 @@ class TranscriptionPipeline:
                 change = replace(change, checkpoint=carried.checkpoint, heard=carried.heard)
             events = announced + events + self._transcript(carried.segments, language)
         await self._leased.append(change, events)
-        self._told_transcribing = True
+        self._transcribing_committed = True
 
     def _transcript(self, segments: tuple[Segment, ...], language: str | None) -> list[NewEvent]:
         events: list[NewEvent] = []
         for segment in segments:
             index = self._leased.next_chunk_index + len(events)
             text = segment.text if index else segment.text.lstrip()
-            # A chunk without text says nothing, and as the first one it would claim the language for nothing.
+            # A chunk without text says nothing; as the first one it would also use up the language field.
             if text.strip():
                 tidy = _rounded(replace(segment, text=text))
                 events.append(
@@ -366,7 +375,7 @@ class TranscriptionPipeline:
 
     async def _commit_end(self, stream: AudioStream) -> None:
         if self._samples == 0:
-            raise TranscriptionFailed("No audio could be heard behind this URL. Nothing was billed.")
+            raise TranscriptionFailed("No audio could be decoded behind this URL. Nothing was billed.")
         recognizer = self._recognizer
         warning = stream.warning if self._translation is None else self._translation.warning(stream.warning)
         change = JobChange(
@@ -397,7 +406,7 @@ def billable_minutes(samples: int) -> int:
 
 
 def _rounded(segment: Segment) -> Segment:
-    """Return the segment with its times to the millisecond, as they are shown."""
+    """Return the segment with its times rounded to the millisecond."""
     return replace(
         segment,
         start=round(segment.start, 3),

@@ -8,6 +8,8 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from stenobird.errors import (
     InvalidRequest,
     JobError,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     )
     from stenobird.transcript import Transcript
     from stenobird.uploads.service import UploadService
+
+_log = structlog.get_logger(__name__)
 
 ID_DIGITS: Final = 22
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -179,8 +183,11 @@ class JobService:
             # The answer to its POST has the transcript.
             change, rest = canned_transcript(events, words=spec.options.word_timestamps, extra=extra)
             messages = end_messages(job, "completed")
-            return await self._store.create_ended(job, change, [first, *rest], outbox=messages)
+            ended = await self._store.create_ended(job, change, [first, *rest], outbox=messages)
+            _log.info("job_created", job_id=ended.id, mode=ended.mode, origin=ended.origin)
+            return ended
         record = await self._store.create(job, first, max_queued=self._options.max_queued, max_open=max_open)
+        _log.info("job_created", job_id=record.id, mode=record.mode, origin=record.origin)
         await self._wakeups.notify_job()
         return record
 
@@ -248,11 +255,13 @@ class JobService:
             caller.require_write()
         if job.terminal:
             await self._store.delete(job.id)
+            _log.info("job_deleted", job_id=job.id)
             await self._discard_spool(job.id)
             await self._wakeups.notify_event(job.id)
             return None
         done = JobEvents(job.id, job.base_url).done("cancelled")
         job = await self._store.request_cancel(job.id, [done], outbox=end_messages(job, "cancelled"))
+        _log.info("job_cancelled" if job.terminal else "job_cancel_requested", job_id=job.id)
         await self._wakeups.notify_event(job.id)
         if job.terminal:
             await self._discard_spool(job.id)

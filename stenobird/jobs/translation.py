@@ -66,7 +66,7 @@ class JobTranslation:
         kept = sum(not translation.translated for translation in translations)
         if kept:
             self.untranslated_segments += kept
-            _log.warning("segments_not_translated", job_id=self._job.id, segments=kept)
+            _log.warning("segments_not_translated", segments=kept)
         return replace(window, segments=tuple(segments), language=self._target)
 
     def warning(self, other: str | None) -> str | None:
