@@ -17,3 +17,10 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise RuntimeError("None of 200 loopback ports is free.")
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether something listens on this loopback port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

@@ -9,15 +9,15 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.free_port import accepts_connections
+from tests.support.until import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-START_SECONDS = 60.0
 
 
 def postgresql_available() -> bool:
@@ -88,10 +88,9 @@ def running_postgresql() -> Iterator[str]:
 
 
 def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        if b"ready to accept connections" in log.read_bytes():
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')[-2000:]}")
+    def ready() -> bool:
+        if server.poll() is not None:
+            raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')[-2000:]}")
+        return b"ready to accept connections" in log.read_bytes() and accepts_connections(port)
+
+    until(ready)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING
+
+from tests.support.free_port import accepts_connections
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-START_SECONDS = 30.0
 
 
 def redis_available() -> bool:
@@ -30,13 +29,9 @@ def running_redis(folder: Path, port: int) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if time.monotonic() > deadline or server.poll() is not None:
-                raise RuntimeError("redis-server did not start")
-            time.sleep(0.02)
+        until(lambda: accepts_connections(port) or server.poll() is not None)
+        if server.poll() is not None:
+            raise RuntimeError("redis-server did not start")
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()

@@ -6,19 +6,19 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trustme
 
+from tests.support.free_port import accepts_connections
+from tests.support.until import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-START_SECONDS = 30.0
 NAME = "stenobird.example.com"
 UPSTREAM = "127.0.0.1:8000"
 
@@ -113,13 +113,9 @@ def _running(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
             stderr=output,
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.02)
+        until(lambda: accepts_connections(port) or process.poll() is not None)
+        if process.poll() is not None:
+            raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-3000:]}")
         yield
     finally:
         process.terminate()

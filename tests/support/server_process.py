@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,14 +15,12 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from stenobird.demo import MODEL_DIR
-from tests.support.free_port import free_port
+from tests.support.free_port import accepts_connections, free_port
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-
-START_SECONDS = 60.0
-"""A service that is not ready by then has failed; on two busy cores it takes some 3 s."""
 
 
 @dataclass
@@ -104,17 +101,18 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Return when the service is ready. Raises with the end of its log when it is not."""
-        deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(timeout=5.0) as client:
-            while time.monotonic() < deadline:
-                assert self.process is not None
-                if self.process.poll() is not None:
-                    break
+        assert self.process is not None
+        process = self.process
+        with httpx.Client(base_url=self.url, timeout=5.0) as client:
+
+            def ready() -> bool:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the service did not become ready:\n{self.log()[-4000:]}")
                 with contextlib.suppress(httpx.TransportError):
-                    if client.get(f"{self.url}/readyz").status_code == 200:
-                        return
-                time.sleep(0.05)
-        raise RuntimeError(f"the service did not become ready:\n{self.log()[-4000:]}")
+                    return accepts_connections(self.port) and client.get("/readyz").status_code == 200
+                return False
+
+            until(ready)
 
     def log(self) -> str:
         """Return what the process has printed."""

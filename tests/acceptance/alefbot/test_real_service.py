@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.browser import chromium, chromium_path, visitor
 from tests.support.server_process import ServerProcess
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MB = 1024 * 1024
 LARGE_BYTES = 200 * MB
 RSS_GROWTH_BYTES = 64 * MB
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +44,11 @@ def send(api: httpx.Client, name: str, data: bytes) -> str:
 
 
 def ended(api: httpx.Client, job_id: str) -> dict[str, object]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    def end() -> dict[str, object] | None:
         body: dict[str, object] = api.get(f"/transcriptions/{job_id}").json()
-        if body["status"] not in {"pending", "processing"}:
-            return body
-        time.sleep(0.1)
-    raise AssertionError("the job did not end")
+        return None if body["status"] in {"pending", "processing"} else body
+
+    return until(end)
 
 
 def test_an_upload_is_heard(api: httpx.Client, clips: Path) -> None:

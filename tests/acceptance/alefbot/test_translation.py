@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,11 @@ import pytest
 from tests.support.guides import Session
 from tests.support.server_process import ServerProcess
 from tests.support.translation_model import spell, write_translation_model
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_SECONDS = 60.0
 CUE = re.compile(r"(\d+)\n(\S+ --> \S+)\n((?:.+\n)+)")
 
 
@@ -58,13 +57,11 @@ def start(api: httpx.Client, clip: Path, **wishes: Any) -> str:
 
 
 def ended(api: httpx.Client, job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    def end() -> dict[str, Any] | None:
         body: dict[str, Any] = api.get(f"/transcriptions/{job_id}").json()
-        if body["status"] not in {"pending", "processing"}:
-            return body
-        time.sleep(0.05)
-    raise AssertionError("the job did not end")
+        return None if body["status"] in {"pending", "processing"} else body
+
+    return until(end)
 
 
 def artifact(api: httpx.Client, job_id: str, suffix: str) -> httpx.Response:
@@ -169,8 +166,12 @@ def test_a_model_that_is_not_there_is_refused_before_any_work(tmp_path: Path, cl
     ):
         api.headers["Authorization"] = f"Bearer {process.create_key()}"
         upload_id = send(api, (clips / "short.mp3").read_bytes())
-        while httpx.get(f"{process.url}/healthz", trust_env=False).json()["translator"]["state"] != "failed":
-            time.sleep(0.05)
+
+        def failed() -> bool:
+            health = httpx.get(f"{process.url}/healthz", trust_env=False).json()
+            return bool(health["translator"]["state"] == "failed")
+
+        until(failed)
 
         refused = api.post("/transcriptions", json={"upload_id": upload_id, "translate_to_hebrew": True})
         taken = api.post("/transcriptions", json={"upload_id": upload_id})

@@ -14,6 +14,7 @@ from stenobird.demo import CLIP_PATH
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.media_server import MediaServer, Resource
 from tests.support.server_process import ServerProcess
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 METER = "stenobird_audio_minutes"
-
-
-async def until(condition: Any, *, seconds: float = 30.0) -> None:
-    """Wait until it holds; the service works in another process, so there is nothing else to wait for."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # another process has no event of ours
-            await asyncio.sleep(0.05)
 
 
 async def deliver(http: httpx.AsyncClient, fake: FakeStripe, event: dict[str, Any]) -> httpx.Response:
@@ -74,7 +68,7 @@ async def scenario(http: httpx.AsyncClient, fake: FakeStripe, server: ServerProc
     assert (made.status_code, made.json()["mode"]) == (202, "full")
     stream = await http.get(made.json()["events_url"], headers=bearer)
     assert '"status":"completed"' in stream.text
-    await until(lambda: fake.meter_events)
+    await async_until(lambda: fake.meter_events)
     [event] = fake.meter_events
     assert (event["identifier"], event["payload"]["value"]) == (made.json()["id"], "1")
 
@@ -86,10 +80,12 @@ async def scenario(http: httpx.AsyncClient, fake: FakeStripe, server: ServerProc
     told = await deliver(http, fake, fake.events[-1])
     assert told.json() == {"received": True, "new": True}
     assert (await deliver(http, fake, fake.events[-1])).json() == {"received": True, "new": False}
-    state = "active"
-    async with asyncio.timeout(30):
-        while state != "past_due":
-            state = (await http.get("/v1/billing", headers=bearer)).json()["state"]
+
+    async def past_due() -> bool:
+        billing = await http.get("/v1/billing", headers=bearer)
+        return bool(billing.json()["state"] == "past_due")
+
+    await async_until(past_due)
     refused = await http.post("/v1/transcripts", json={"audio_url": audio_url}, headers=bearer)
     assert (refused.status_code, refused.json()["error"]) == (402, "billing_failed")
     assert len(fake.meter_events) == 1

@@ -7,13 +7,13 @@ import json
 import os
 import shlex
 import subprocess
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stenobird.demo import CLIP_TEXT_PATH
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ HARDENED = (
     # For engines that lack something here, such as cgroups.
     *shlex.split(os.environ.get("CONTAINER_RUN_ARGS", "")),
 )
-START_SECONDS = 60.0
 
 
 def engine(*arguments: str, timeout_seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
@@ -58,12 +57,11 @@ def running(volume: str, package: str) -> Iterator[str]:
     )
     try:
         assert started.returncode == 0, started.stderr
-        deadline = time.monotonic() + START_SECONDS
-        while engine("exec", name, "stenobird", "health", "--ready").returncode != 0:
-            if time.monotonic() > deadline:
-                logs = engine("logs", name)
-                pytest.fail(f"not ready after {START_SECONDS} s:\n{logs.stdout}{logs.stderr}")
-            time.sleep(0.2)
+        try:
+            until(lambda: engine("exec", name, "stenobird", "health", "--ready").returncode == 0)
+        except AssertionError:
+            logs = engine("logs", name)
+            pytest.fail(f"not ready:\n{logs.stdout}{logs.stderr}")
         yield name
     finally:
         engine("rm", "--force", name)

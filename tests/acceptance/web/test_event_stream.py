@@ -14,6 +14,7 @@ from httpx_sse import EventSource
 
 from stenobird.errors import StorageUnavailable, TranscriptionFailed
 from stenobird.ports import EventRow
+from tests.support.until import async_until
 from tests.support.web_world import MeasuredStreams, measured_world, web_settings, web_world
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 Seen = tuple[int, str, str]
+SLOW_READER_PAUSE_SECONDS = 0.02
+"""Sixty of these are four times what the server waits for a reader that takes nothing."""
 
 
 async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
@@ -277,14 +280,17 @@ async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
     settings = web_settings(send_timeout_seconds=0.3)
     async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as slow:
         loop = asyncio.get_running_loop()
-        taken_before = -1
-        # Once nothing more is asked for, the kernel's buffers are full and the server waits for the reader.
-        while taken_before != jobs.taken:
-            taken_before = jobs.taken
-            await asyncio.sleep(0.05)
+        taken: list[int] = []
+
+        # Once nothing more is taken, the kernel's buffers are full and the server waits for the reader.
+        def at_rest() -> bool:
+            taken.append(jobs.taken)
+            return taken[-20:] == [jobs.taken] * 20
+
+        await async_until(at_rest)
         for _ in range(60):
             assert await loop.sock_recv(slow, 4096) != b""
-            await asyncio.sleep(0.02)  # the slowness under test
+            await asyncio.sleep(SLOW_READER_PAUSE_SECONDS)
         assert jobs.open == 1
 
 

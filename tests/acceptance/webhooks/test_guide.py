@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,12 @@ import pytest
 
 from stenobird.demo import CLIP_PATH
 from stenobird.webhooks.schedule import MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS
-from tests.support.free_port import free_port
+from tests.support.free_port import accepts_connections, free_port
 from tests.support.guides import Session, blocks, file_block, untagged
 from tests.support.https_receiver import HTTPSReceiver
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.server_process import ServerProcess
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "webhooks.md"
 NODE = shutil.which("node")
 ADDRESS = "https://hooks.example.com"
-START_SECONDS = 30.0
 
 
 @contextlib.contextmanager
@@ -45,13 +44,7 @@ def running(command: list[str], secret: str, folder: Path, port: int) -> Iterato
             stderr=subprocess.STDOUT,
         )
         try:
-            deadline = time.monotonic() + START_SECONDS
-            with httpx.Client(trust_env=False) as client:
-                while time.monotonic() < deadline:
-                    with contextlib.suppress(httpx.TransportError):
-                        client.post(f"http://127.0.0.1:{port}/", content=b"{}")
-                        break
-                    time.sleep(0.02)
+            until(lambda: accepts_connections(port))
             yield printed
         finally:
             process.kill()
@@ -111,10 +104,7 @@ def test_the_guide(tmp_path: Path) -> None:
             "/v1/transcripts",
             json={"audio_url": media.url("/episode"), "webhook_url": receiver.url("/old")},
         ).json()["id"]
-        deadline = time.monotonic() + START_SECONDS
-        while not api.get("/v1/webhooks/deliveries", params={"state": "dead"}).json()["deliveries"]:
-            assert time.monotonic() < deadline, receiver.received
-            time.sleep(0.05)
+        until(lambda: api.get("/v1/webhooks/deliveries", params={"state": "dead"}).json()["deliveries"])
         receiver.forward_to = f"http://127.0.0.1:{port}/"
         (tmp_path / "reader").mkdir()
         with (
@@ -126,10 +116,7 @@ def test_the_guide(tmp_path: Path) -> None:
             # The dead letter, the test event, and the transcript.
             [job_id] = {row["id"] for row in api.get("/v1/transcripts").json()["transcripts"]} - {missed}
             told = [f"transcription.completed {one}" for one in ("None", missed, job_id)]
-            deadline = time.monotonic() + START_SECONDS
-            while not set(told) <= set(lines(printed)):
-                assert time.monotonic() < deadline, lines(printed)
-                time.sleep(0.05)
+            until(lambda: set(told) <= set(lines(printed)))
             sent = next(one for one in receiver.received if one.answered == 204)
             assert answers(port, sent) == [204, 204, 400, 400, 400, 400, 400]
             # Each was said once, however often it came.

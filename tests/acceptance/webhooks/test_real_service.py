@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,12 @@ from tests.support.https_receiver import HTTPSReceiver, Received
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.postgresql import postgresql_available, running_postgresql
 from tests.support.server_process import ServerProcess
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE_SECONDS = 60.0
 LOG = "/v1/webhooks/deliveries"
 
 
@@ -57,14 +56,15 @@ class Service:
 
     def delivery(self, job_id: str, *, state: str, attempts: int = 0) -> dict[str, Any]:
         """Return the delivery of a job once it is in this state, after so many attempts at least."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+        row: dict[str, Any] = {}
+
+        def there() -> bool:
+            nonlocal row
             [row] = self.live.get(LOG, params={"job_id": job_id}).json()["deliveries"]
-            if row["state"] == state and row["attempts"] >= attempts:
-                delivery: dict[str, Any] = row
-                return delivery
-            time.sleep(0.05)
-        raise AssertionError(f"the delivery is {row['state']}: {row}")
+            return bool(row["state"] == state and row["attempts"] >= attempts)
+
+        until(there)
+        return row
 
 
 def clients(process: ServerProcess) -> Iterator[Service]:
@@ -291,11 +291,11 @@ def test_what_was_public_at_the_post_and_is_not_at_the_delivery_is_not_reached(
                 [row] = service.live.get(LOG).json()["deliveries"]
                 service.live.post(f"{LOG}/{row['id']}/replay").raise_for_status()
 
-                deadline = time.monotonic() + PATIENCE_SECONDS
-                while "not public" not in str(row["error"]) and time.monotonic() < deadline:
-                    time.sleep(0.05)
+                def refused(service: Service = service) -> dict[str, Any] | None:
                     [row] = service.live.get(LOG).json()["deliveries"]
-                assert "not public" in row["error"]
+                    return row if "not public" in str(row["error"]) else None
+
+                row = until(refused)
                 assert row["status_code"] is None
     finally:
         receiver.down()

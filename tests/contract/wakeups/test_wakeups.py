@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.wakeups.local import LocalWakeups
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from stenobird.ports import Wakeups
@@ -55,10 +56,13 @@ async def test_a_watch_that_ended_hears_nothing(wakeups: Wakeups) -> None:
 async def test_a_waiting_worker_is_woken(wakeups: Wakeups) -> None:
     async with asyncio.timeout(SOON), asyncio.TaskGroup() as group:
         waiting = group.create_task(wakeups.wait_job(10 * SOON))
+
         # A notification may be lost before the waiter listens, so it is repeated, as jobs keep coming.
-        while not waiting.done():
+        async def notified() -> bool:
             await wakeups.notify_job()
-            await asyncio.sleep(0.01)
+            return waiting.done()
+
+        await async_until(notified)
 
 
 async def test_a_job_notified_while_nobody_waits_is_found_by_the_next_wait() -> None:

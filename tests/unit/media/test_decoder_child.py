@@ -21,6 +21,7 @@ from stenobird.media.opener import MediaOptions, MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of, media_world
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,9 +283,13 @@ async def test_no_more_than_a_minute_is_decoded_ahead_of_the_reader(
 
         # In this format, what was read is what was decoded: once the child sleeps, it waits for the reader.
         before = -1
-        while before != read_bytes() or "State:\tS" not in (proc / "status").read_text():
-            before = read_bytes()
-            await asyncio.sleep(0.05)
+
+        def sleeps() -> bool:
+            nonlocal before
+            last, before = before, read_bytes()
+            return before == last and "State:\tS" in (proc / "status").read_text()
+
+        await async_until(sleeps)
         libraries = 4 * 1024**2
         assert before < libraries + 60 * 2 * SAMPLE_RATE
         assert len(file) > 2 * before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable
 from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
 from tests.support.hub import FakeHub, hub_environment, serve_hub
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -34,8 +34,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
     hub = FakeHub(fixture_model)
     with serve_hub(hub) as url:
         async with open_from_hub(monkeypatch, url, tmp_path) as recognizer:
-            while recognizer.status()["state"] != "downloading":  # noqa: ASYNC110  # bounded by the timeout
-                await asyncio.sleep(0.005)
+            await async_until(lambda: recognizer.status()["state"] == "downloading")
             assert 0 < recognizer.status()["progress"] <= 1
             assert not await recognizer.ready()
             hub.go_on.set()
@@ -78,8 +77,7 @@ async def test_a_hub_that_stumbles_is_asked_again(
         async with open_from_hub(monkeypatch, url, tmp_path) as recognizer:
             with pytest.raises(EngineUnavailable, match=r"at the moment \(status 503\)"):
                 await recognizer.loaded()
-            while not await recognizer.ready():  # noqa: ASYNC110  # bounded by the timeout
-                await asyncio.sleep(0.005)
+            await async_until(recognizer.ready)
 
     assert recognizer.model == "someone/model"
 

@@ -17,9 +17,10 @@ from stenobird.inference.pool import KILLS_BEFORE_SUSPECT
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import SpeechSettings, WindowRequest
 from tests.support.speech_host import FAKE_HOST_COMMAND, tone
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 pytestmark = pytest.mark.anyio
 
@@ -53,11 +54,6 @@ def in_flight(pool: SpeechPool) -> int:
     return int(pool.status()["windows_in_flight"])
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what the status says has no event; the test's timeout bounds it
-        await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
     path = tmp_path / "gate"
@@ -81,11 +77,11 @@ async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
         await pool.wait_loaded()
         first = tasks.create_task(say(pool, f"gate {gate}", job="a"))
         second = tasks.create_task(say(pool, job="a"))
-        await until(lambda: in_flight(pool) == 2)  # one window decodes, one is ready in the host
+        await async_until(lambda: in_flight(pool) == 2)  # one window decodes, one is ready in the host
         a = [tasks.create_task(say(pool, job="a")) for _ in range(3)]
         b = [tasks.create_task(say(pool, job="b")) for _ in range(2)]
         preview = tasks.create_task(say(pool, job="p", urgent=True))
-        await until(lambda: pool.status()["windows_waiting"] == 6)
+        await async_until(lambda: pool.status()["windows_waiting"] == 6)
         await asyncio.to_thread(gate.write_bytes, b"open")
 
         assert await first == 0
@@ -100,10 +96,10 @@ async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
         await pool.wait_loaded()
         running = tasks.create_task(say(pool, f"gate {gate}"))
         ready = tasks.create_task(say(pool))
-        await until(lambda: in_flight(pool) == 2)
+        await async_until(lambda: in_flight(pool) == 2)
         waiting = tasks.create_task(say(pool))
         behind = tasks.create_task(say(pool))
-        await until(lambda: pool.status()["windows_waiting"] == 2)
+        await async_until(lambda: pool.status()["windows_waiting"] == 2)
         waiting.cancel()
         running.cancel()
         await asyncio.to_thread(gate.write_bytes, b"open")
@@ -120,10 +116,10 @@ async def test_a_killed_host_loses_nothing(gate: Path) -> None:
             tasks.create_task(say(pool, f"gate {gate}")),
             *(tasks.create_task(say(pool)) for _ in "abc"),
         ]
-        await until(lambda: in_flight(pool) == 2)
+        await async_until(lambda: in_flight(pool) == 2)
         killed = pool.status()["host_pid"]
         os.kill(killed, signal.SIGKILL)
-        await until(lambda: in_flight(pool) == 2 and pool.status()["host_pid"] != killed)
+        await async_until(lambda: in_flight(pool) == 2 and pool.status()["host_pid"] != killed)
         await asyncio.to_thread(gate.write_bytes, b"open")
 
         assert [await window for window in windows] == [0, 1, 2, 3]
@@ -136,10 +132,10 @@ async def test_a_host_killed_again_and_again_by_others_loses_nothing(gate: Path)
         window = tasks.create_task(say(pool, f"gate {gate}"))
         killed: set[int | None] = {None}
         for _ in range(KILLS_BEFORE_SUSPECT + 1):
-            await until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
+            await async_until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
             killed.add(pool.status()["host_pid"])
             os.kill(pool.status()["host_pid"], signal.SIGKILL)
-        await until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
+        await async_until(lambda: in_flight(pool) == 1 and pool.status()["host_pid"] not in killed)
         await asyncio.to_thread(gate.write_bytes, b"open")
 
         assert await window == 0
@@ -259,7 +255,7 @@ async def test_the_host_dies_with_a_service_that_is_killed() -> None:
     owner.kill()
     await owner.wait()
 
-    await until(lambda: not alive(pid))
+    await async_until(lambda: not alive(pid))
 
 
 def alive(pid: int) -> bool:

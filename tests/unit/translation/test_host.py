@@ -20,9 +20,10 @@ from stenobird.translation import HostTranslator, TranslationSettings, open_tran
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
 from tests.support.translation_host import FAKE_TRANSLATION_HOST
 from tests.support.translation_model import spell, write_translation_model
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 
 pytestmark = pytest.mark.anyio
@@ -43,11 +44,6 @@ async def say(translator: HostTranslator, *texts: str, job: str = "job") -> list
     return [translation.text for translation in said]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what the status says has no event; the test's timeout bounds it
-        await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
     path = tmp_path / "gate"
@@ -61,10 +57,10 @@ async def test_a_host_killed_in_mid_request_costs_time_only(gate: Path) -> None:
         text = f"gate {gate}"
         window = tasks.create_task(say(translator, text))
         behind = tasks.create_task(say(translator, "behind", job="other"))
-        await until(lambda: translator.status()["windows_in_flight"] == 2)
+        await async_until(lambda: translator.status()["windows_in_flight"] == 2)
         killed = translator.status()["host_pid"]
         os.kill(killed, signal.SIGKILL)
-        await until(
+        await async_until(
             lambda: (
                 translator.status()["windows_in_flight"] >= 1
                 and translator.status()["host_pid"] not in {killed, None}
@@ -101,7 +97,7 @@ async def test_a_cancelled_request_gives_up_its_place(gate: Path) -> None:
     async with obedient() as translator, asyncio.TaskGroup() as tasks:
         await say(translator, "warm")
         running = tasks.create_task(say(translator, f"gate {gate}"))
-        await until(lambda: translator.status()["windows_in_flight"] == 1)
+        await async_until(lambda: translator.status()["windows_in_flight"] == 1)
         running.cancel()
         await asyncio.to_thread(gate.write_bytes, b"open")
 
@@ -156,7 +152,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
         async with open_translator(settings, clock=SystemClock()) as translator:
-            await until(lambda: translator.status()["state"] == "downloading")
+            await async_until(lambda: translator.status()["state"] == "downloading")
             assert 0 < translator.status()["progress"] <= 1
             assert not await translator.ready()
             assert translator.sources("he") is None
