@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -145,7 +146,10 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
     # A link that several items share is the show's, not an episode's.
     uses = Counter(links.values())
     telling = {key for key in pages if uses[key] == 1} - {urls.page_key(feed.link) if feed.link else ""}
-    titles = _Titles(show)
+
+    @cache
+    def title_of(title: str | None) -> Title:
+        return Title.of(title, show)
 
     steps: tuple[tuple[str, Callable[[FeedEpisode], bool]], ...] = (
         ("guid", lambda one: bool(wanted.guid) and one.guid is not None and one.guid.strip() == wanted.guid),
@@ -154,11 +158,11 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
             lambda one: bool(keys) and any(urls.audio_key(found.url) in keys for found in one.enclosures),
         ),
         ("link", lambda one: links.get(one.position) in telling),
-        ("title", lambda one: titles[one].plain in exact),
-        ("bare_title", lambda one: any(titles[one].is_bare(title) for title in ours)),
+        ("title", lambda one: title_of(one.title).plain in exact),
+        ("bare_title", lambda one: any(title_of(one.title).is_bare(title) for title in ours)),
         (
             "similar_title",
-            lambda one: _is_near(one, wanted) and any(titles[one].is_like(title) for title in ours),
+            lambda one: _is_near(one, wanted) and any(title_of(one.title).is_like(title) for title in ours),
         ),
     )
     how = "no_match"
@@ -283,20 +287,6 @@ class Title:
     def is_like(self, other: Title) -> bool:
         """Tell whether two titles have the same numbers (part 1 is not part 2) and nearly the same words."""
         return self.numbers == other.numbers and likeness(self.words, other.words) >= TITLE_SIMILARITY
-
-
-class _Titles:
-    """The titles of a feed's episodes, each read once, when it is first asked for."""
-
-    def __init__(self, show: str) -> None:
-        self._show = show
-        self._read: dict[int, Title] = {}
-
-    def __getitem__(self, episode: FeedEpisode) -> Title:
-        title = self._read.get(episode.position)
-        if title is None:
-            title = self._read[episode.position] = Title.of(episode.title, self._show)
-        return title
 
 
 def _without(text: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +11,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.surroundings import text_of
 from stenobird.discovery.parsing import lenient
-from stenobird.discovery.parsing.facts import Link
+from stenobird.discovery.parsing.facts import EpisodeFacts, Link, PageFacts
 
 if TYPE_CHECKING:
     from stenobird.discovery.page.json_ld import JSONLDFacts
@@ -43,102 +43,69 @@ _COMMENT_FEED = re.compile(
     r"|コメント|评论|комментари|σχόλι|댓글",
     re.IGNORECASE,
 )
+_DATES: Final = (
+    "article:published_time", "datepublished", "music:release_date", "date", "dc.date", "dcterms.created",
+    "publish-date", "pubdate", "sailthru.date", "parsely-pub-date", "og:published_time",
+)  # fmt: skip
+_DURATIONS: Final = (
+    "music:duration", "og:audio:duration", "duration", "audio:duration", "twitter:audio:duration",
+)  # fmt: skip
 _TITLE_SEPARATOR = re.compile(r"\s+[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s+")
 
 
-@dataclass(slots=True)
-class PageHead:
-    """Facts of a page as they are read; `meta` has lower-case names."""
-
-    meta: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    title: str | None = None
-    alternate_titles: tuple[str, ...] = ()
-    show: str | None = None
-    site: str | None = None
-    published: str | None = None
-    duration_seconds: float | None = None
-    canonical: str | None = None
-    links: tuple[Link, ...] = ()
-    iframes: tuple[str, ...] = ()
-    feeds: tuple[str, ...] = ()
-    oembed: tuple[str, ...] = ()
-    is_episode: bool = True
-    is_article: bool = False
-    login: bool = False
-    refresh: str | None = None
-
-    def first(self, *names: str) -> str | None:
-        """Return the first content of the first of these metas that the page has."""
-        return next((self.meta[name][0] for name in names if self.meta.get(name)), None)
-
-
-def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageHead:
-    """Collect the facts of a page; `base` resolves its references."""
-    head = PageHead(meta=_metas(tree))
+def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFacts:
+    """Collect the facts of a page, all but its audio; `base` resolves its references."""
+    page = PageFacts(url, url, meta=_metas(tree), json_ld=tuple(structured.nodes))
     elements = [
         (element, (element.get("rel") or "").lower().split(), urls.absolute(base, element.get("href") or ""))
         for element in tree.iter("link")
         if element.get("href")
     ]
     canonical = next((address for _, rel, address in elements if "canonical" in rel), None)
-    head.canonical = canonical or urls.absolute(base, head.first("og:url") or "")
-    head.links = _links(tree, base)
-    head.iframes = _iframes(tree, base, head, structured)
-    head.feeds = _feeds(elements, head.links, structured, url)
-    head.oembed = tuple(
+    canonical = canonical or urls.absolute(base, page.first_meta("og:url") or "")
+    links = _links(tree, base)
+    oembed = [
         address
         for element, rel, address in elements
         if address and "alternate" in rel and "json+oembed" in (element.get("type") or "").lower()
-    )[:3]
-    _read_titles(tree, head, structured)
-    head.published = (
-        structured.published
-        or head.first(
-            "article:published_time",
-            "datepublished",
-            "music:release_date",
-            "date",
-            "dc.date",
-            "dcterms.created",
-            "publish-date",
-            "pubdate",
-            "sailthru.date",
-            "parsely-pub-date",
-            "og:published_time",
-        )
-        or _time_element(tree)
+    ]
+    seconds = (lenient.parse_duration(page.first_meta(name)) for name in _DURATIONS)
+    kind = (page.first_meta("og:type") or "").lower()
+    is_list = kind in {"music.playlist", "music.radio_station", "profile"}
+    site = page.first_meta("og:site_name", "application-name", "al:ios:app_name")
+    shows = (structured.show, page.first_meta("og:podcast", "podcast:title", "music:album", "series"), site)
+    show = next(filter(None, shows), None)
+    title, alternate_titles = _titles(tree, page, structured, {plain(show), plain(site), ""})
+    episode = EpisodeFacts(
+        title=title,
+        show=show,
+        guid=structured.guid,
+        published=structured.published or page.first_meta(*_DATES) or _time_element(tree),
+        duration_seconds=structured.duration_seconds or next(filter(None, seconds), None),
+        page_urls=tuple(dict.fromkeys(filter(None, (url, canonical, structured.page_url)))),
+        alternate_titles=alternate_titles,
     )
-    head.duration_seconds = structured.duration_seconds or next(
-        (
-            seconds
-            for name in (
-                "music:duration",
-                "og:audio:duration",
-                "duration",
-                "audio:duration",
-                "twitter:audio:duration",
-            )
-            if (seconds := lenient.parse_duration(head.first(name)))
-        ),
-        None,
+    return replace(
+        page,
+        episode=episode,
+        title=title,
+        site=site,
+        canonical=canonical,
+        links=links,
+        iframes=_iframes(tree, base, page, structured),
+        feeds=_feeds(elements, links, structured, url),
+        oembed=tuple(oembed[:3]),
+        is_episode=structured.is_episode or not (urls.is_home(url) or structured.is_show or is_list),
+        is_article=structured.is_article,
+        login=_asks_for_login(tree, url, title),
+        refresh=_refresh(tree, base),
     )
-    kind = (head.first("og:type") or "").lower()
-    head.is_episode = structured.is_episode or not (
-        urls.is_home(url)
-        or structured.is_show
-        or kind in {"music.playlist", "music.radio_station", "profile"}
-    )
-    head.is_article = structured.is_article
+
+
+def _asks_for_login(tree: Any, url: str, title: str | None) -> bool:
     password = any((element.get("type") or "").lower() == "password" for element in tree.iter("input"))
-    head.login = password and bool(
-        re.search(
-            r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account",
-            f"{url} {head.title or ''}",
-            re.IGNORECASE,
-        )
-    )
-    head.refresh = _refresh(tree, base)
-    return head
+    words = r"log[- ]?in|sign[- ]?in|anmeld|connexion|auth|sso|account"
+    return password and bool(re.search(words, f"{url} {title or ''}", re.IGNORECASE))
 
 
 def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
@@ -154,26 +121,24 @@ def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
     return {name: tuple(contents[:20]) for name, contents in found.items()}
 
 
-def _read_titles(tree: Any, head: PageHead, structured: JSONLDFacts) -> None:
-    head.site = head.first("og:site_name", "application-name", "al:ios:app_name")
+def _titles(
+    tree: Any, page: PageFacts, structured: JSONLDFacts, names: set[str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return the page's title and others that it may have; `names` are the plain ones of show and site."""
     document = _joined(next((title for title in tree.iter("title") if title.getparent().tag != "svg"), None))
     headings = [text for element in islice(tree.iter("h1"), 3) if (text := _joined(element))]
-    shared = head.first("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
-    head.show = (
-        structured.show or head.first("og:podcast", "podcast:title", "music:album", "series") or head.site
-    )
+    shared = page.first_meta("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
     everything = [text for text in (structured.title, shared, *headings, document) if text]
-    head.title = next(iter(everything), None)
-    if len(headings) == 1 and head.title and plain(headings[0]) and plain(headings[0]) in plain(head.title):
-        head.title = headings[0]
+    title = next(iter(everything), None)
+    if len(headings) == 1 and title and plain(headings[0]) and plain(headings[0]) in plain(title):
+        title = headings[0]
     pieces: list[str] = list(everything)
     for text in everything[:5]:
         parts = _TITLE_SEPARATOR.split(text)
         if len(parts) > 1:
-            # "Episode | Show" and "Show: Episode": the parts are guesses, the match decides.
+            # "Episode | Show" or "Show: Episode": both parts are guesses, which the match confirms or not.
             pieces += [" - ".join(parts[:-1]), " - ".join(parts[1:])]
-    names = {plain(head.show), plain(head.site), ""}
-    head.alternate_titles = tuple(dict.fromkeys(text for text in pieces if plain(text) not in names))[:12]
+    return title, tuple(dict.fromkeys(text for text in pieces if plain(text) not in names))[:12]
 
 
 def _joined(element: Any | None) -> str | None:
@@ -258,7 +223,7 @@ _BESIDE = re.compile(
 )
 
 
-def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> tuple[str, ...]:
+def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> tuple[str, ...]:
     found: list[str] = []
     for element in islice(tree.iter("iframe", "amp-iframe", "embed", "object"), 200):
         if _is_beside(element):
@@ -281,7 +246,7 @@ def _iframes(tree: Any, base: str, head: PageHead, structured: JSONLDFacts) -> t
         address for script in islice(tree.iter("script"), 500) if (address := _script_player(script, base))
     ]
     found += [address for address in structured.players if address]
-    player = urls.absolute(base, head.first("twitter:player", "og:audio:iframe") or "")
+    player = urls.absolute(base, page.first_meta("twitter:player", "og:audio:iframe") or "")
     if player:
         found.append(player)
     return tuple(dict.fromkeys(found))[:40]

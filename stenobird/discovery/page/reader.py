@@ -8,6 +8,7 @@ made in `candidates`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree, html  # type: ignore[import-untyped]
@@ -15,11 +16,11 @@ from lxml import etree, html  # type: ignore[import-untyped]
 from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
 from stenobird.discovery.page.candidates import Finding, PageWords, words_of
-from stenobird.discovery.page.head import PageHead, read_head
+from stenobird.discovery.page.head import read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
 from stenobird.discovery.page.surroundings import Surroundings, heading_near, labels, says_audio, text_of
-from stenobird.discovery.parsing.facts import EpisodeFacts, PageFacts
+from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.discovery.parsing.lenient import decode_html
 
 if TYPE_CHECKING:
@@ -126,57 +127,35 @@ class _PageReader:
         choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
         videos = self.findings[:MAX_FINDINGS] if self._is_video_page(head) else []
         video = candidates.choose(videos, page, video=True)
-        return PageFacts(
-            url=self.url,
-            final_url=self.url,
-            episode=EpisodeFacts(
-                title=head.title,
-                show=head.show,
-                guid=structured.guid,
-                published=head.published,
-                duration_seconds=head.duration_seconds,
-                page_urls=tuple(
-                    dict.fromkeys(page for page in (self.url, head.canonical, structured.page_url) if page)
-                ),
-                audio_urls=tuple(candidate.url for candidate in choice.candidates[: choice.accepted]),
-                alternate_titles=head.alternate_titles,
-            ),
-            title=head.title,
-            canonical=head.canonical,
-            meta=head.meta,
-            links=head.links,
-            iframes=head.iframes,
-            feeds=head.feeds,
-            oembed=head.oembed,
-            json_ld=tuple(structured.nodes),
+        found = tuple(candidate.url for candidate in choice.candidates[: choice.accepted])
+        return replace(
+            head,
+            episode=replace(head.episode, audio_urls=found),
             state=read_state(scripts) if with_state else {},
             candidates=choice.candidates,
             accepted=choice.accepted,
             outcome=choice.outcome,
             videos=video.candidates[: video.accepted],
-            is_episode=head.is_episode,
-            login=head.login,
-            refresh=head.refresh,
         )
 
-    def _is_video_page(self, head: PageHead) -> bool:
+    def _is_video_page(self, head: PageFacts) -> bool:
         """Tell whether the page is there for its video; in an article, it is an illustration."""
-        kind = (head.first("og:type") or "").lower()
+        kind = (head.first_meta("og:type") or "").lower()
         players = [player for player in self.tree.iter(*_PLAYERS) if player.tag.lower().endswith("video")]
         return kind.startswith("video") or (kind != "article" and len(players) == 1 and not head.is_article)
 
     # --- where audio is named -------------------------------------------------------------------------------
 
-    def _from_head(self, head: PageHead) -> None:
+    def _from_head(self, head: PageFacts) -> None:
         title = head.title or ""
         for names, technique in (
             (("og:audio", "og:audio:url"), "page.og_audio"),
             (("og:audio:secure_url",), "page.og_audio_secure"),
             (("twitter:player:stream",), "page.twitter_stream"),
         ):
-            kind = (head.first("og:audio:type", "og:audio:content_type") or "").lower()
+            kind = (head.first_meta("og:audio:type", "og:audio:content_type") or "").lower()
             if technique == "page.twitter_stream":
-                kind = (head.first("twitter:player:stream:content_type") or "").lower()
+                kind = (head.first_meta("twitter:player:stream:content_type") or "").lower()
             for name in names:
                 for content in head.meta.get(name, ()):
                     url = urls.absolute(self.base, content)
@@ -366,9 +345,9 @@ def _is_preview_meta(element: Any) -> bool:
     return element.tag == "meta" and "preview" in f"{element.get('property')} {element.get('name')}"
 
 
-def _title_words(head: PageHead) -> set[str]:
+def _title_words(head: PageFacts) -> set[str]:
     words = words_of(head.title or "")
-    return (words - words_of(head.show or "") - words_of(head.site or "")) or set()
+    return (words - words_of(head.episode.show or "") - words_of(head.site or "")) or set()
 
 
 def _without_cache_buster(url: str) -> str:

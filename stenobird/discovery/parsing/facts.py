@@ -81,6 +81,7 @@ class PageFacts:
     final_url: str
     episode: EpisodeFacts = field(default_factory=EpisodeFacts)
     title: str | None = None
+    site: str | None = None
     canonical: str | None = None
     meta: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_META)
     links: tuple[Link, ...] = ()
@@ -97,6 +98,7 @@ class PageFacts:
     """Video files whose audio track may stand in where there is no audio."""
     is_episode: bool = True
     """False for a show's, a list's or a home page: then the feed's newest episode may stand for it."""
+    is_article: bool = False
     login: bool = False
     refresh: str | None = None
     text: str = ""

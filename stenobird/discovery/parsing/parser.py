@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from stenobird.children.process import ChildProcess
@@ -30,22 +29,17 @@ class ParseFailed(StenobirdError):
     """The document could not be read: it is too large or too entangled."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParserLimits:
-    """Bounds of the parsing pool. Beyond `children` documents at once, callers wait their turn."""
-
-    children: int = 2
-    wall_seconds: float = 20.0
-
-
 class DocumentParser:
-    """A pool of parsing children. Use it as a context manager; leaving it ends them all."""
+    """A pool of parsing children. Use it as a context manager; leaving it ends them all.
 
-    def __init__(self, limits: ParserLimits | None = None) -> None:
-        self._limits = limits or ParserLimits()
+    `children` documents are parsed at once, each within `wall_seconds`; further callers wait their turn.
+    """
+
+    def __init__(self, *, children: int = 2, wall_seconds: float = 20.0) -> None:
+        self._wall_seconds = wall_seconds
         self._idle: list[ChildProcess] = []
         self._all: set[ChildProcess] = set()
-        self._turns = asyncio.Semaphore(self._limits.children)
+        self._turns = asyncio.Semaphore(children)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,7 +88,7 @@ class DocumentParser:
         async with self._turns:
             child = await self._next_idle() or await self._start()
             try:
-                async with asyncio.timeout(self._limits.wall_seconds):
+                async with asyncio.timeout(self._wall_seconds):
                     answer = await _exchange(child, json.dumps(header).encode() + b"\n" + body)
             except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError) as exc:
                 await self._end(child)

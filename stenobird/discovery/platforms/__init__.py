@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stenobird.discovery.platforms.apple import APPLE_PODCASTS
 from stenobird.discovery.platforms.apps import APPS
+from stenobird.discovery.platforms.directories import APPLE_PODCASTS, PodcastIndexKey, podcast_index
 from stenobird.discovery.platforms.hosting import HOSTING
 from stenobird.discovery.platforms.music import MUSIC
 from stenobird.discovery.platforms.platform import Platform, PlatformRung, Route
-from stenobird.discovery.platforms.podcastindex import PodcastIndexKey, podcast_index
 
 if TYPE_CHECKING:
     from stenobird.discovery.feeds.directory import PodcastDirectory

@@ -365,18 +365,13 @@ class Refuse:
         raise self.error(self.reason)
 
 
-class _JSONWay(Protocol):
-    @property
-    def fields(self) -> Fields: ...
-    @property
-    def root(self) -> str: ...
-    @property
-    def same(self) -> Mapping[str, str]: ...
-    @property
-    def newest(self) -> bool: ...
-
-
-def _take(visit: Visit, way: _JSONWay, data: Any, base: str, reason: str) -> None:
+def _take(
+    visit: Visit,
+    way: JSONLookup | PageState | ScriptJSON | AttributeJSON,
+    data: Any,
+    base: str,
+    reason: str,
+) -> None:
     same = {path: value for path, name in way.same.items() if (value := visit.values.get(name))}
     episode = the_one(dig(data, way.root), same)
     if episode is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.discovery.parsing.parser import DocumentParser, ParseFailed, ParserLimits
+from stenobird.discovery.parsing.parser import DocumentParser, ParseFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ FEED = (
 
 @pytest.fixture
 async def parser() -> AsyncIterator[DocumentParser]:
-    async with DocumentParser(ParserLimits(children=1)) as parser:
+    async with DocumentParser(children=1) as parser:
         yield parser
 
 
@@ -64,7 +64,7 @@ async def test_child_that_was_killed_is_replaced_before_the_next_document(parser
 
 
 async def test_child_that_overruns_its_time_is_killed() -> None:
-    async with DocumentParser(ParserLimits(children=1, wall_seconds=0.001)) as parser:
+    async with DocumentParser(children=1, wall_seconds=0.001) as parser:
         with pytest.raises(ParseFailed):
             await parser.page(PAGE, url="https://x.example/1")
         assert not parser._all
@@ -80,7 +80,7 @@ async def test_cancelled_request_leaves_no_child_behind(parser: DocumentParser) 
 
 
 async def test_closing_ends_every_child() -> None:
-    async with DocumentParser(ParserLimits(children=2)) as parser:
+    async with DocumentParser(children=2) as parser:
         async with asyncio.TaskGroup() as group:
             for number in range(4):
                 group.create_task(parser.page(PAGE, url=f"https://x.example/{number}"))

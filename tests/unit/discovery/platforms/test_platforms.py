@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stenobird.discovery.platforms import PLATFORMS, Platform, Route
-from stenobird.discovery.platforms.apple import ApplePodcast
+from stenobird.discovery.platforms.directories import ApplePodcast
 from stenobird.discovery.platforms.ways import FeedURL, MediaURL
 from stenobird.errors import ConnectFailed, EgressError, JobError
 
