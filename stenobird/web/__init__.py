@@ -1,1 +1,1 @@
-"""HTTP, and nothing else: requests in, the services' answers out, errors rendered in one place."""
+"""The HTTP layer: it reads requests, calls the services, and renders their results and errors."""

@@ -1,8 +1,8 @@
-"""How many requests a client may send a minute, counted in fixed minutes, in memory or in Redis.
+"""Rate limits: requests per client and minute, counted in memory or in Redis.
 
-Windows are the minutes of the clock, so every process agrees when one ends. Redis carries no truth: while it
-is away each process counts for itself, and says so in the log. In memory at most `MAX_COUNTERS` clients are
-counted; beyond that the counters start anew, since refusing everybody would be worse.
+Windows are the minutes of the clock, so all processes agree on when one ends. While Redis is unavailable,
+each process counts by itself and logs a warning. In memory, at most `MAX_COUNTERS` clients are counted; past
+that all counters are reset, since refusing every new client would be worse.
 See docs/decisions/0033-rate-limits-per-clock-minute.md.
 """
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS: Final = 60
 MAX_COUNTERS: Final = 10_000
-ANSWER_SECONDS: Final = 2.0
-"""A Redis that takes longer to answer counts as away."""
+REDIS_TIMEOUT_SECONDS: Final = 2.0
+"""Redis counts as unavailable when it takes longer to answer."""
 IPV6_CLIENT_BITS: Final = 64
-"""What one subscriber is given at least: counting single addresses would count nothing."""
+"""A subscriber gets at least a /64, so counting single addresses would limit nobody."""
 
 LimitKind: TypeAlias = Literal["preview", "account"]
 
@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """Where a client stands after a request: `remaining` ones are left until `reset_epoch` (seconds, UTC)."""
+    """The state of a client's limit after a request. `reset_epoch` is in seconds, UTC."""
 
     limit: int
     remaining: int
@@ -62,7 +62,7 @@ class RateLimitState:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests a minute: previews by client address, keys by the tier of their account."""
+    """Requests per minute: previews by client address, API keys by the tier of their account."""
 
     previews: int = 30
     premium: int = 30
@@ -70,17 +70,17 @@ class Rates:
 
 
 class RequestLimits:
-    """Counts requests. Safe to share between requests; close what it was made with when all are answered."""
+    """Counts requests. One instance serves all requests of a process; close it when they have ended."""
 
     def __init__(self, storage: Storage, clock: Clock, rates: Rates | None = None) -> None:
         self._storage = storage
         self._local = storage if isinstance(storage, MemoryStorage) else MemoryStorage()
         self._clock = clock
         self._rates = rates or Rates()
-        self._away_logged_at = float("-inf")
+        self._outage_logged_at = float("-inf")
 
     async def aclose(self) -> None:
-        """Close the connections to Redis, and wait for what the library still has to clean up."""
+        """Close the connections to Redis, and wait for the library's cleanup timer."""
         if isinstance(self._storage, RedisStorage):
             assert isinstance(self._storage.bridge, RedispyBridge)
             client: Any = self._storage.bridge.get_connection()
@@ -89,9 +89,9 @@ class RequestLimits:
             await self._local.timer
 
     async def check(self, kind: LimitKind, subject: str, per_minute: int, *, cost: int = 1) -> RateLimitState:
-        """Count one request of `subject` and say whether it may go on. Refused requests count, too.
+        """Count one request of `subject`, refused or not, and return the state of its limit.
 
-        A `cost` of 0 looks without counting.
+        With a `cost` of 0 the request is not counted.
         """
         now = self._clock.time()
         minute = int(now // WINDOW_SECONDS)
@@ -107,7 +107,7 @@ class RequestLimits:
     async def check_request(
         self, caller: Caller | None, address: str | None, *, cost: int = 1
     ) -> RateLimitState:
-        """Count one request of this caller, of its account if it has a key, else of its address."""
+        """Count one request: for the caller's account, or for the address where there is no caller."""
         if caller is None:
             return await self.check("preview", client_network(address), self._rates.previews, cost=cost)
         per_minute = {"premium": self._rates.premium, "platinum": self._rates.platinum}.get(
@@ -116,7 +116,7 @@ class RequestLimits:
         return await self.check("account", caller.account_id, per_minute, cost=cost)
 
     def error(self, state: RateLimitState) -> RateLimited:
-        """Return the refusal of a request that is one too many."""
+        """Return the error for a request over the limit."""
         waiting = max(1, state.reset_epoch - int(self._clock.time()))
         return RateLimited(
             f"More than {state.limit} requests in this minute. Wait {waiting} s, then send the same request.",
@@ -128,21 +128,21 @@ class RequestLimits:
             try:
                 return await self._storage.incr(key, WINDOW_SECONDS, cost)
             except StorageError as exc:
-                if self._clock.monotonic() - self._away_logged_at >= WINDOW_SECONDS:
-                    self._away_logged_at = self._clock.monotonic()
-                    _log.warning("redis_away_limits_count_in_this_process", reason=str(exc.storage_error))
+                if self._clock.monotonic() - self._outage_logged_at >= WINDOW_SECONDS:
+                    self._outage_logged_at = self._clock.monotonic()
+                    _log.warning("redis_unavailable_counting_in_this_process", reason=str(exc.storage_error))
         if len(self._local.storage) >= MAX_COUNTERS:
-            _log.warning("limits_start_anew", counters=len(self._local.storage))
+            _log.warning("rate_limit_counters_reset", counters=len(self._local.storage))
             await self._local.reset()
         return await self._local.incr(key, WINDOW_SECONDS, cost)
 
 
 def client_network(address: str | None) -> str:
-    """Return what stands for a client: its IPv4 address, or the /64 of its IPv6 address."""
+    """Return what identifies a client: its IPv4 address, or the /64 of its IPv6 address."""
     try:
         parsed = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
-        # A Unix socket, or a proxy that sends no address: all of its clients share one counter.
+        # A Unix socket, or a proxy that sends no address: all its clients share one counter.
         return "unknown"
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
@@ -152,10 +152,10 @@ def client_network(address: str | None) -> str:
 
 
 async def limit_request(request: Request, limits: RequestLimits | None, caller: Caller | None) -> None:
-    """Count the request; its answer, whatever it is, gets the `X-RateLimit-*` headers (see `headers_of`).
+    """Count the request. Its response will have the `X-RateLimit-*` headers, see `headers_of`.
 
-    Raises `RateLimited`. Without limits nothing is counted. The address is the one that the server took from
-    the forwarding headers of trusted proxies, else the peer's.
+    Raises `RateLimited`. Without limits nothing is counted. The address comes from the forwarding headers of
+    trusted proxies, else it is the peer's.
     """
     if limits is None:
         return
@@ -166,14 +166,14 @@ async def limit_request(request: Request, limits: RequestLimits | None, caller: 
 
 
 def headers_of(request: Request) -> Mapping[str, str]:
-    """Return the `X-RateLimit-*` headers of a request that was counted; none for others."""
+    """Return the `X-RateLimit-*` headers of a request that was counted, none for any other."""
     state: RateLimitState | None = getattr(request.state, "rate_limit", None)
     return state.headers() if state is not None else {}
 
 
 @asynccontextmanager
 async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[RequestLimits]:
-    """Open the counters that the settings ask for. Raises `ConfigurationError` for a URL that is none."""
+    """Open the counters that the settings select. Raises `ConfigurationError` for an invalid Redis URL."""
     rates = Rates(
         previews=settings.previews_per_minute,
         premium=settings.premium_requests_per_minute,
@@ -191,20 +191,20 @@ def _storage(settings: Settings) -> Storage:
         return MemoryStorage()
     url = settings.redis_url.get_secret_value()
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        # Its own word for this is that another library is missing.
-        raise _not_a_url()
+        # The library would report a missing dependency instead.
+        raise _invalid_url()
     try:
         return RedisStorage(
             "async+redis+" + url if url.startswith("unix:") else "async+" + url,
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="stenobird:limits",
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         )
     except ValueError as exc:
-        raise _not_a_url() from exc
+        raise _invalid_url() from exc
 
 
-def _not_a_url() -> ConfigurationError:
+def _invalid_url() -> ConfigurationError:
     return ConfigurationError("STENOBIRD_REDIS_URL must start with redis://, rediss:// or unix://.")

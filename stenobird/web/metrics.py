@@ -1,4 +1,4 @@
-"""The numbers that `/metrics` shows, in a registry of their own."""
+"""The Prometheus metrics of `/metrics`, in a registry of their own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_FIRST_WORDS_SECONDS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300)
+_FIRST_TRANSCRIPT_SECONDS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """Counters of one process. Labels have few values by design: route templates, never paths or ids."""
+    """Metrics of one process. Labels have few values by design: route templates, never paths or ids."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,14 +29,14 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "stenobird_http_request_seconds",
-            "Time to answer a request, event streams apart.",
+            "Time to answer a request, except event streams.",
             ("route",),
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
         self.sse_readers = Gauge("stenobird_sse_readers", "Event streams open now.", registry=self.registry)
         self.sse_events = Counter(
-            "stenobird_sse_events", "Events sent to readers, pings apart.", registry=self.registry
+            "stenobird_sse_events", "Events sent to readers, except pings.", registry=self.registry
         )
         self._audio_seconds = Counter(
             "stenobird_audio_seconds", "Seconds of audio transcribed.", registry=self.registry
@@ -44,27 +44,27 @@ class Metrics:
         self._first_transcript = Histogram(
             "stenobird_first_transcript_seconds",
             "Time from the creation of a job to its first transcript event.",
-            buckets=_FIRST_WORDS_SECONDS,
+            buckets=_FIRST_TRANSCRIPT_SECONDS,
             registry=self.registry,
         )
         self._jobs = Gauge("stenobird_jobs", "Jobs by status.", ("status",), registry=self.registry)
 
     def request_answered(self, *, method: str, route: str, status: int, seconds: float | None) -> None:
-        """Count an answer; `seconds` is `None` for a stream, whose length says nothing about the service."""
+        """Count a response. `seconds` is `None` for a stream, whose duration depends on its job."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         if seconds is not None:
             self._request_seconds.labels(route).observe(seconds)
 
     def audio_transcribed(self, seconds: float) -> None:
-        """Count audio whose text has been committed."""
+        """Count audio whose transcript is committed."""
         self._audio_seconds.inc(seconds)
 
     def first_transcript(self, seconds: float) -> None:
-        """Note how long a job took from its creation to its first `transcript` event."""
+        """Record the time from a job's creation to its first `transcript` event."""
         self._first_transcript.observe(seconds)
 
     def render(self, job_counts: Mapping[str, int] | None) -> bytes:
-        """Return the text exposition; the job gauges vanish while the database can't be asked (`None`)."""
+        """Return the text exposition. The job gauges are left out while the counts are unknown (`None`)."""
         self._jobs.clear()
         for status, count in (job_counts or {}).items():
             self._jobs.labels(status).set(count)

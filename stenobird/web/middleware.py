@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its log line, its metrics, the headers that keep it safe."""
+"""ASGI middleware around every request: request id, access log, metrics, security headers, CORS."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from stenobird.web.metrics import Metrics
 
 DIRECT_SEND = "stenobird.direct_send"
-"""Scope key of a `send` without the wrappers of the middleware, for the frames of an event stream.
+"""Scope key of the server's own `send`, without the wrappers of the middleware, for SSE frames.
 
-Only for body messages that another follows; the head and the last body go the usual way. It takes a sixth
-off the cost of a delivery, see docs/decisions/0004-own-sse-responder.md.
+Use it only for body messages with `more_body`; the start and the last body message take the normal `send`. It
+saves a sixth of the cost of delivering an event, see docs/decisions/0004-own-sse-responder.md.
 """
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
-    # An API answer that a browser opens by mistake runs nothing. Pages send a policy of their own.
+    # An API response opened in a browser runs nothing. Pages send a policy of their own.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 
@@ -40,11 +40,11 @@ _log = structlog.get_logger("stenobird.web.access")
 
 
 class RequestContext:
-    """Gives each request an id, and logs and counts its answer.
+    """Gives each request an id, and logs and counts its response.
 
-    The id is the client's `X-Request-ID` where it is harmless, else a new one; it is in the answer, in every
-    log line of the request, and in `scope["state"]["request_id"]`. The log line has the path, never the query
-    string or a header, since both may carry secrets. `sent_bytes` leaves out what went by `DIRECT_SEND`.
+    The dialect chooses the id, which is in the response, in every log line of the request, and in
+    `scope["state"]["request_id"]`. The access log has the path, never the query string or a header, since
+    both may contain secrets. `sent_bytes` does not include what is sent with `DIRECT_SEND`.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -64,7 +64,7 @@ class RequestContext:
         streamed = False
         sent_bytes = 0
 
-        async def send_noted(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status, streamed, sent_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -78,7 +78,7 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_noted)
+                await self._app(scope, receive, send_observed)
             finally:
                 seconds = time.perf_counter() - started
                 route = _route_template(scope)
@@ -103,10 +103,10 @@ def _route_template(scope: Scope) -> str:
 
 
 class UnexpectedErrors:
-    """Answers what nobody caught: logged with its traceback, and `internal_error` without a word of it.
+    """Turns an unhandled exception into `internal_error`; only the log has the details.
 
-    If the answer had begun, the error goes on, and the server cuts the connection. It stands inside CORS, so
-    that a web page can read this answer too. `answer` makes it, from nothing but the error and the scope.
+    If the response has started, the exception is raised again, and the server closes the connection. This
+    middleware is inside CORS, so that a web page can read the error. `answer` renders it.
     """
 
     def __init__(
@@ -122,15 +122,15 @@ class UnexpectedErrors:
             return
         started = False
 
-        async def send_noted(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, send_observed)
         except Exception:
-            _log.exception("unexpected error", method=scope["method"], path=scope["path"])
+            _log.exception("unhandled_exception", method=scope["method"], path=scope["path"])
             if started:
                 raise
             error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
@@ -138,7 +138,7 @@ class UnexpectedErrors:
 
 
 class PublicAPICORS:
-    """Lets any web page call the API, without cookies: keys travel in a header that the page sets."""
+    """Lets any web page call the API, without cookies: the page sends its key in a header."""
 
     def __init__(self, app: ASGIApp, prefixes: tuple[str, ...]) -> None:
         self._app = app
@@ -146,7 +146,7 @@ class PublicAPICORS:
         self._open = CORSMiddleware(
             app,
             allow_origins=("*",),
-            # Any: a page is to read the 405 that says what it did wrong, not to guess at a failed preflight.
+            # All, so that a page gets a readable 405 for a wrong method instead of a failed preflight.
             allow_methods=("*",),
             allow_headers=("*",),
             expose_headers=(
@@ -164,6 +164,6 @@ class PublicAPICORS:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one request, with CORS where the path is the API's."""
+        """Run one request, with CORS if the path belongs to an API."""
         open_to_all = scope["type"] == "http" and scope["path"].startswith(self._prefixes)
         await (self._open if open_to_all else self._app)(scope, receive, send)

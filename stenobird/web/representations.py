@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stenobird.formats import Format
 
 MAX_RANGES: Final = 32
-"""Media ranges of one `Accept` that are looked at; browsers send about ten."""
+"""How many media ranges of an `Accept` header are read; browsers send about ten."""
 MAX_NAME_CHARS: Final = 120
 
 _REVALIDATE: Final[Mapping[str, str]] = {
@@ -28,9 +28,9 @@ _REVALIDATE: Final[Mapping[str, str]] = {
 _QUALITY = re.compile(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 _TAG = re.compile(r'(?:W/)?("[^"]*")|\*')
 _SEPARATORS = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|]+')
-"""What paths are made of, and what Windows forbids in them."""
+"""Path separators, and what Windows forbids in file names."""
 _DIRECTIONS = re.compile(r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
-"""What turns the reading direction: with it a name could show another suffix than it has."""
+"""Characters that change the reading direction; with them a name could appear to have another suffix."""
 
 _Offer = TypeVar("_Offer", bound="Format")
 
@@ -43,16 +43,17 @@ def json_response(body: Body, status: int = 200, headers: Mapping[str, str] | No
 
 
 def field_values(request: Request, name: str) -> str:
-    """Return a list header, whose lines may be several: RFC 9110, 5.3 makes them one."""
+    """Return a list header as one value, also when it is sent in several lines (RFC 9110, 5.3)."""
     return ", ".join(request.headers.getlist(name))
 
 
 def accepted(accept: str, offers: Iterable[_Offer]) -> _Offer | None:
-    """Return the offer that `Accept` likes best; `None` where it names none of them.
+    """Return the offer that `Accept` prefers, `None` if it accepts none of them.
 
-    As RFC 9110, 12.5.1: the most specific range that fits an offer says how much it is liked, 0 is not at
-    all. Among equals the one named more exactly wins, then the one named first, then the one offered first.
-    An offer's names are all its media types; wildcards stand for the first of them alone.
+    RFC 9110, 12.5.1: the quality of an offer is that of the most specific range that matches it; 0 excludes
+    it. Of offers with equal quality, the one with the more specific range wins, then the one whose range
+    comes first, then the first offer. A range can name any media type of an offer; wildcards match only the
+    first.
     """
     ranges = [_media_range(item) for item in accept.split(",")[:MAX_RANGES]]
     best: tuple[float, int, int, int] | None = None
@@ -88,7 +89,7 @@ def _exactness(name: str, types: Sequence[str]) -> int:
 
 
 def revalidated(request: Request, document: bytes, media_type: str) -> Response:
-    """Answer with the document and its ETag, or 304 where `If-None-Match` has it, weakly or not."""
+    """Return the document with its ETag, or 304 if `If-None-Match` contains it, as a weak tag or not."""
     etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
     headers = {**_REVALIDATE, "ETag": etag}
     for found in _TAG.finditer(field_values(request, "if-none-match")):
@@ -98,15 +99,15 @@ def revalidated(request: Request, document: bytes, media_type: str) -> Response:
 
 
 def attachment(identity: str, title: str | None, suffix: str) -> str:
-    """Return a `Content-Disposition` (RFC 6266): the id as the plain name, the title as the full one.
+    """Return a `Content-Disposition` (RFC 6266) with the id in `filename` and the title in `filename*`.
 
-    The plain name is ASCII, since clients disagree on anything else there; RFC 8187 carries any script.
+    `filename` is ASCII, since clients disagree on anything else; `filename*` (RFC 8187) allows any script.
     """
     name = f'attachment; filename="{identity}.{suffix}"'
     words = _SEPARATORS.sub(" ", _DIRECTIONS.sub("", title or "")).split()
-    spoken = " ".join(words)[:MAX_NAME_CHARS].strip(" .")
+    readable = " ".join(words)[:MAX_NAME_CHARS].strip(" .")
     return (
-        f"{name}; filename*=UTF-8''{quote(f'{spoken}.{suffix}', safe='', errors='replace')}"
-        if spoken
+        f"{name}; filename*=UTF-8''{quote(f'{readable}.{suffix}', safe='', errors='replace')}"
+        if readable
         else name
     )

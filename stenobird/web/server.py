@@ -1,4 +1,4 @@
-"""uvicorn, with the bounds it lacks and a shutdown that ends the event streams first."""
+"""uvicorn, with bounds on request heads and stalled readers, and a shutdown that ends streams first."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from stenobird.web.routing import Dialect
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Request line and headers together; more is answered with 431."""
+"""Request line and headers together. A larger head gets 431."""
 
 HEAD_TIMEOUT_SECONDS = 30.0
-"""Time a client has to send the head of a request, counted from its first byte."""
+"""How long a client may take to send the head of a request, from its first byte."""
 
 LINGER_SECONDS = 2.0
-"""Time a client that was refused in mid-sentence has to read why."""
+"""How long the connection stays open after an early refusal, so that the client can read it."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than the 60 s for which proxies keep idle connections, so that they close them first."""
+"""Longer than the 60 s of common proxies, so that the proxy closes idle connections first."""
 
 _log = structlog.get_logger("stenobird.web.server")
 
@@ -52,14 +52,14 @@ class _Config(uvicorn.Config):
 
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with three bounds: the size of a head, the time it takes, and a reader that stopped reading.
+    """HTTP/1.1 with three bounds: the size of a head, the time it takes, and how long a reader may stall.
 
-    uvicorn waits for such a reader for ever. Here a connection whose client has taken no byte for
-    `send_timeout_seconds`, while bytes wait for it, is aborted: the waiting bytes are thrown away, the
-    application sees a disconnect. What waits is at most one ASGI message, since `send` waits for the last.
+    uvicorn waits forever for a client that stops reading. Here the connection is aborted when bytes are
+    waiting and the client has acknowledged none for `send_timeout_seconds`: the bytes are dropped, and the
+    application sees a disconnect. At most one ASGI message waits, since `send` waits for the previous one.
 
-    What is no HTTP is answered as any other error is, with an id and in the dialect of the address, as far as
-    that can be told.
+    Malformed HTTP gets an error like any other, with a request id, in the dialect of the path if the path is
+    known.
     """
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
@@ -76,33 +76,33 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
-        """Set the bounds on a new connection."""
+        """Set the bounds of a new connection."""
         super().connection_made(transport)
-        # Pause as soon as the kernel takes no more, so that "paused" means "the client is not reading".
+        # Pause as soon as the kernel's buffer is full, so that "paused" means "the client is not reading".
         transport.set_write_buffer_limits(high=0)
         self._arm_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection and its timers."""
+        """Cancel the timers."""
         self._disarm_head_timer()
         self._disarm_stall_timer()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Start to watch a client that takes no more."""
+        """Start the stall timer."""
         super().pause_writing()
         self._watch_reader(waiting_before=None)
 
     def resume_writing(self) -> None:
-        """Stop watching: everything written has been taken."""
+        """Stop the stall timer: everything has been written."""
         self._disarm_stall_timer()
         super().resume_writing()
 
     def _watch_reader(self, waiting_before: int | None) -> None:
         waiting = self._waiting_bytes()
         if waiting_before is not None and waiting >= waiting_before:
-            _log.info("reader dropped: it took no byte", seconds=self._send_timeout_seconds, waiting=waiting)
-            # With a reset the kernel drops its own megabytes too, instead of offering them for minutes.
+            _log.info("stalled_reader_dropped", seconds=self._send_timeout_seconds, waiting_bytes=waiting)
+            # After a reset the kernel drops its buffer, too, instead of retransmitting it for minutes.
             self.transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )
@@ -111,13 +111,13 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._stall_timer = self.loop.call_later(self._send_timeout_seconds, self._watch_reader, waiting)
 
     def _waiting_bytes(self) -> int:
-        """Return the bytes that the client's side has not acknowledged, ours and the kernel's.
+        """Return the unacknowledged bytes in our buffer and the kernel's.
 
-        The kernel's count, because it asks for more only when a good part of its megabytes is free, which
-        takes a slow reader longer than the timeout.
+        The kernel's buffer counts because it accepts more only when much of it is free, which can take a
+        slow reader longer than the timeout.
         """
         in_kernel = array("i", [0])
-        with suppress(OSError):  # a platform without the count; ours alone must do
+        with suppress(OSError):  # not supported on this platform
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, in_kernel)
         return self.transport.get_write_buffer_size() + in_kernel[0]
 
@@ -126,10 +126,10 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
 
-    # --- the head of a request
+    # --- request heads
 
     def on_message_begin(self) -> None:
-        """Start to count the bytes and seconds of a head."""
+        """Start counting the bytes and the time of a head."""
         super().on_message_begin()
         self._reading_head = True
         self._head_bytes = 0
@@ -137,13 +137,13 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self._arm_head_timer()
 
     def on_headers_complete(self) -> None:
-        """Stop counting: the head is whole."""
+        """Stop counting: the head is complete."""
         self._reading_head = False
         self._disarm_head_timer()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and refuse a head that grows without end."""
+        """Parse the data, and refuse a head that is too large."""
         if self._refused:
             return
         self._received = data
@@ -156,20 +156,20 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self._refuse(HeadTooLarge())
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refused. `msg` is uvicorn's, which says less."""
-        _log.info("not a valid HTTP request", reason=msg)
+        """Refuse what the parser can't read. `msg` is uvicorn's own text."""
+        _log.info("malformed_http", reason=msg)
         self._refuse(MalformedHTTP())
 
     def _refuse(self, error: StenobirdError) -> None:
         cycle = getattr(self, "cycle", None)  # None before the first request, which uvicorn's types hide
         if cycle is not None and not cycle.response_complete:
-            # The body of a request in flight is broken. Whoever answers it is told that the client has gone.
+            # The body of a running request is broken, so its handler gets a disconnect.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
                 self.transport.close()
                 return
-        # The parser stops where it first objects, which may be before the address.
+        # The parser stops at the first error, which may come before the path.
         target = getattr(self, "url", b"") or (self._received.split(b" ", 2)[1:2] or [b""])[0]
         dialect = dialect_at(self._dialects, target.partition(b"?")[0].decode("latin-1"))
         request_id = dialect.request_id("")
@@ -181,8 +181,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
             + body
         )
-        # Closed at once, what the client still sends would be answered by a reset, and that may overtake the
-        # answer. So it is told that nothing more comes, heard out for a moment, and cut off then.
+        # If we closed at once, data that the client still sends would cause a reset, which may overtake the
+        # response. So end our side, read for a moment, then abort.
         self._refused, self._reading_head = True, False
         self._disarm_head_timer()
         self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
@@ -201,9 +201,9 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 class WebServer(uvicorn.Server):
     """The HTTP server of one process.
 
-    On SIGTERM, SIGINT or `should_exit` it sets `shutting_down` before it waits for connections to close, so
-    that event streams end and their readers resume elsewhere; requests in flight get
-    `Settings.grace_seconds`; then the app's lifespan ends.
+    On SIGTERM, SIGINT or `should_exit` it first sets `shutting_down`, so that event streams end and their
+    readers reconnect elsewhere. Then running requests get `Settings.grace_seconds`, and the app's lifespan
+    ends.
     """
 
     def __init__(
@@ -238,30 +238,30 @@ class WebServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where the server listens; meaningful once `listening` is set."""
+        """The address of the server, once `listening` is set."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the listening socket and say so."""
+        """Open the listening socket and set `listening`."""
         await super().startup(sockets)
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the event streams, then do as uvicorn does."""
+        """End the event streams, then shut down as uvicorn does."""
         self._shutting_down.set()
         await super().shutdown(sockets)
 
 
 @asynccontextmanager
 async def running(server: WebServer, sockets: list[socket.socket] | None = None) -> AsyncIterator[str]:
-    """Serve while the context lasts, and yield the URL; leaving it shuts the server down in order."""
+    """Serve while the context lasts, and yield the URL. Leaving it shuts the server down in order."""
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets))
         await server.listening.wait()
         try:
             yield server.url
         finally:
-            # Also after an error: the group would cancel the server in the middle of its connections.
+            # Also after an error, when the task group would cancel the server instead.
             server.should_exit = True
             await asyncio.wait((serving,))

@@ -1,12 +1,11 @@
-"""Server-Sent Events over raw ASGI: one pre-encoded frame an event, and every way a stream can end.
+"""Server-Sent Events over raw ASGI: one pre-encoded frame per event, and every way a stream can end.
 
-    the job ends        the iterator stops after `done`           the body is finished
-    the reader leaves   `http.disconnect` cancels the pump        the iterator is closed
-    the reader stalls   the server aborts the connection after    then as if it had left
-                        `send_timeout_seconds` (see server.py)
-    the server stops    `OpenStreams.end_all` cancels the pump    the body is finished; readers resume by id
-    the log can't be    the failure is logged                     the body is finished; readers resume by id
-    read any more
+    job ends             the iterator stops after `done`          the body is finished
+    reader disconnects   `http.disconnect` cancels the pump       the iterator is closed
+    reader stalls        the server aborts the connection after   as for a disconnect
+                         `send_timeout_seconds` (see server.py)
+    server stops         `OpenStreams.end_all` cancels the pump   the body is finished; readers resume by id
+    log is unreadable    the failure is logged                    the body is finished; readers resume by id
 
 Why not sse-starlette: docs/decisions/0004-own-sse-responder.md.
 """
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 RETRY_MILLISECONDS = 2000
 """How long a browser waits before it reconnects."""
 
-# A comment, or a `retry` field, ends with its line. An empty line after it would make some parsers dispatch
-# an empty event, since they look at the last id and not at the data.
+# No empty line after a comment or a `retry` field: some parsers would dispatch an empty event, since they
+# check the last id instead of the data.
 _OPENING = b"retry: %d\n" % RETRY_MILLISECONDS
 _PING = b": ping\n"
 
@@ -43,7 +42,7 @@ _log = structlog.get_logger("stenobird.web.sse")
 
 
 def encode_event(row: EventRow) -> bytes:
-    """Return the frame of an event: `id`, `event`, and `data` as it was committed, line by line."""
+    """Return the frame of an event: `id`, `event`, and one `data` field for each line of its data."""
     data = row.data
     if "\n" in data or "\r" in data:
         data = "\ndata: ".join(data.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
@@ -51,10 +50,7 @@ def encode_event(row: EventRow) -> bytes:
 
 
 def parse_event_id(value: str) -> int:
-    """Return the sequence number that a reader says it has seen; an empty id means none.
-
-    Raises `InvalidRequest` for anything that isn't an id of ours.
-    """
+    """Return the sequence number in a `Last-Event-ID`, 0 for an empty one. Raises `InvalidRequest`."""
     if value == "":
         return 0
     if not (value.isascii() and value.isdigit() and len(value) <= 15):
@@ -66,7 +62,7 @@ def parse_event_id(value: str) -> int:
 
 
 class OpenStreams:
-    """The streams of this process that are open now, so that a shutdown can end them all."""
+    """The open streams of this process, which a shutdown ends."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
@@ -78,7 +74,7 @@ class OpenStreams:
 
     @contextmanager
     def entered(self, pump: asyncio.Task[None]) -> Iterator[None]:
-        """Count a stream for as long as the context lasts; it ends at once if all were told to end."""
+        """Register a stream while the context lasts. After `end_all` it is ended at once."""
         self._pumps.add(pump)
         self.metrics.sse_readers.inc()
         if self._ended:
@@ -90,7 +86,7 @@ class OpenStreams:
             self.metrics.sse_readers.dec()
 
     def end_all(self) -> None:
-        """End every open stream between two frames, and every one that opens later."""
+        """End all open streams between two frames, and all that open later."""
         self._ended = True
         for pump in self._pumps:
             pump.cancel()
@@ -102,10 +98,9 @@ class OpenStreams:
 
 
 class EventStreamResponse(Response):
-    """Sends events as they come. It owns the iterator and closes it, however the stream ends.
+    """Sends events as they arrive. It owns the iterator and closes it, however the stream ends.
 
-    Memory is bounded by one frame: the next event is asked for when the last one has been taken by the
-    connection.
+    It holds one frame at a time: it reads the next event when the connection has taken the last one.
     """
 
     media_type = "text/event-stream"
@@ -118,11 +113,11 @@ class EventStreamResponse(Response):
         self._streams = streams
 
     def frame(self, row: EventRow) -> bytes:
-        """Return the bytes of an event; none where this dialect has none for it."""
+        """Return the bytes of an event, empty for one that this dialect does not send."""
         return encode_event(row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the stream until it ends in one of the ways above."""
+        """Send the stream until it ends in one of the ways in the module docstring."""
         async with aclosing(self._events):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
@@ -132,7 +127,7 @@ class EventStreamResponse(Response):
     async def _run(self, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
             pump = tasks.create_task(self._pump(send))
-            watch = tasks.create_task(_cancel_when_gone(receive, pump))
+            watch = tasks.create_task(_cancel_on_disconnect(receive, pump))
             with self._streams.entered(pump):
                 await asyncio.wait((pump,))
             watch.cancel()
@@ -147,11 +142,11 @@ class EventStreamResponse(Response):
                 else:
                     await send({"type": "http.response.body", "body": self.frame(row), "more_body": True})
                     count()
-        except Exception:  # noqa: BLE001  # the head is sent: all that is left is a clean end
-            _log.exception("The event log could not be read; the reader will reconnect.")
+        except Exception:  # noqa: BLE001  # the response has started, so only a clean end is left
+            _log.exception("event_log_unreadable")
 
 
-async def _cancel_when_gone(receive: Receive, pump: asyncio.Task[None]) -> None:
+async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     pump.cancel()

@@ -112,7 +112,7 @@ async def test_an_unexpected_error_shows_nothing_of_itself() -> None:
     assert "secret internals" not in answer.text
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert [row["log_level"] for row in logs if row["event"] == "unexpected error"] == ["error"]
+    assert [row["log_level"] for row in logs if row["event"] == "unhandled_exception"] == ["error"]
 
 
 async def test_the_access_log_has_no_secrets(http: httpx.AsyncClient) -> None:
