@@ -10,8 +10,10 @@ from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from typing_extensions import override
 
 from stenobird.errors import BillingUnavailable, ConfigurationError
+from stenobird.ports.billing import Mailer
 
 TIMEOUT_SECONDS = 20.0
 
@@ -19,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SMTPMailer:
+class SMTPMailer(Mailer):
     """`service.Mailer` over SMTP with TLS: `smtps://` from the start, `smtp://` by STARTTLS.
 
     Only `smtp://` to this machine works without TLS and login, for a local relay.
@@ -55,8 +57,8 @@ class SMTPMailer:
             unquote(parts.password) if parts.password else None,
         )
 
+    @override
     async def send(self, to: str, subject: str, text: str) -> None:
-        """Send a mail from a thread, waiting at most 20 seconds for each reply of the server."""
         message = EmailMessage()
         try:
             message["From"] = self.sender

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import stripe
 import structlog
+from typing_extensions import override
 
 from stenobird.errors import InvalidSignature
 from stenobird.ports.billing import (
+    BillingGateway,
     DisputeStatus,
     GatewayError,
     MeterErrors,
@@ -106,7 +108,7 @@ async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
         await http.close_async()  # type: ignore[no-untyped-call]  # as the library has it
 
 
-class StripeGateway:
+class StripeGateway(BillingGateway):
     """`gateway.BillingGateway`, see there."""
 
     def __init__(self, client: stripe.StripeClient, options: StripeOptions) -> None:
@@ -114,8 +116,8 @@ class StripeGateway:
         self._options = options
         self._meter_id: str | None = None
 
+    @override
     async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
-        """Create a subscription Checkout Session with the weekly metered price."""
         if self._options.price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
         params: dict[str, Any] = {
@@ -142,8 +144,8 @@ class StripeGateway:
             raise OutcomeUnknown
         return StartedCheckout(session.id, session.url)
 
+    @override
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
-        """Return what a Checkout Session led to; `None` while it isn't complete, or when there is none."""
         with _translate_errors("look at a checkout", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.checkout.sessions.retrieve_async(
@@ -168,8 +170,8 @@ class StripeGateway:
             anchor_at=getattr(session.subscription, "billing_cycle_anchor", None),
         )
 
+    @override
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
-        """Return the subscription as it stands now; `None` when there is none."""
         with _translate_errors("look at a subscription", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.subscriptions.retrieve_async(
@@ -189,15 +191,15 @@ class StripeGateway:
             latest_receipt_url=getattr(subscription.latest_invoice, "hosted_invoice_url", None),
         )
 
+    @override
     async def end_subscription(self, subscription_id: str) -> None:
-        """Let the subscription end with its week, so that what was used is still charged. Idempotent."""
         with _translate_errors("end a subscription", missing_is_none=True):
             await self._client.v1.subscriptions.update_async(
                 subscription_id, {"cancel_at_period_end": True}, {"max_network_retries": NETWORK_RETRIES}
             )
 
+    @override
     async def dispute(self, dispute_id: str) -> DisputeStatus | None:
-        """Return the dispute as it stands now; `None` when there is none."""
         with _translate_errors("look at a dispute", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.disputes.retrieve_async(
@@ -215,8 +217,8 @@ class StripeGateway:
         customer = getattr(dispute.charge, "customer", None)
         return DisputeStatus(outcome, _id(customer) if customer is not None else None)
 
+    @override
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
-        """Return a short-lived link to the customer's own page: payment method, receipts, cancellation."""
         params: dict[str, Any] = {"customer": customer_id, "return_url": return_url}
         if self._options.portal_configuration_id is not None:
             params["configuration"] = self._options.portal_configuration_id
@@ -226,8 +228,8 @@ class StripeGateway:
             )
         return session.url
 
+    @override
     async def send_meter_event(self, event: MeterEvent) -> None:
-        """Report minutes. Returns as well when an event with this identifier is there already."""
         try:
             with _translate_errors("send a meter event"):
                 await self._client.v1.billing.meter_events.create_async(
@@ -246,8 +248,8 @@ class StripeGateway:
             if not _is_duplicate(refused.__cause__):
                 raise
 
+    @override
     async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
-        """Return the minutes counted for a customer; both ends must be multiples of 60."""
         total = 0.0
         meter_id = await self._meter()
         with _translate_errors("read meter summaries"):
@@ -260,8 +262,8 @@ class StripeGateway:
                 total += summary.aggregated_value
         return round(total)
 
+    @override
     async def meter_errors(self, event_id: str) -> MeterErrors:
-        """Return what an event `v1.billing.meter.error_report_triggered` is about."""
         with _translate_errors("read a report of meter errors"):
             event = await self._client.v2.core.events.retrieve_async(
                 event_id, options={"max_network_retries": NETWORK_RETRIES}
@@ -277,8 +279,8 @@ class StripeGateway:
                     samples.append((identifier, kind["code"]))
         return MeterErrors(reason.get("error_count", 0), codes, samples)
 
+    @override
     async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
-        """Make the meter, product, weekly metered price and portal configuration that are missing."""
         made: list[str] = []
         v1 = self._client.v1
         with _translate_errors("set billing up"):
@@ -320,8 +322,8 @@ class StripeGateway:
             portal_id = await self._portal_configuration(made)
         return SetUp(meter_id, PRODUCT_ID, price_id, portal_id, tuple(made))
 
+    @override
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
-        """Return a webhook's event, see `BillingGateway`."""
         for secret in self._options.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(payload, signature, secret, SIGNATURE_TOLERANCE_SECONDS)

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from typing_extensions import override
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountRecord, AccountStanding, AuditEntry, WalletEntry, WalletRecord
+from stenobird.ports import (
+    AccountRecord,
+    AccountStanding,
+    AccountStore,
+    AuditEntry,
+    WalletEntry,
+    WalletRecord,
+)
 from stenobird.storage import wallet
 from stenobird.storage.audit import note
 from stenobird.storage.schema import (
@@ -39,14 +47,14 @@ DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100
 
 
-class SqlAccountStore:
+class SqlAccountStore(AccountStore):
     """`ports.AccountStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def standing(self, account_id: str) -> AccountStanding | None:
-        """Return the account's standing as last committed; `None` when it is gone."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
             if row is None:
@@ -54,8 +62,8 @@ class SqlAccountStore:
             units = await wallet.available_units(connection, account_id)
         return AccountStanding(account_id, row["tier"], row["state"], row["billing"], units)
 
+    @override
     async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
-        """Store the account. Raises `InvalidRequest` when its id is taken."""
         try:
             async with self._db.write() as connection:
                 made = await connection.execute(
@@ -75,14 +83,14 @@ class SqlAccountStore:
         except IntegrityError as exc:
             raise InvalidRequest(f"There is an account {account.id} already.") from exc
 
+    @override
     async def get(self, account_id: str) -> AccountRecord | None:
-        """Return the account."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
         return account_from_row(row) if row is not None else None
 
+    @override
     async def list_accounts(self, *, after: str = "", limit: int = 100) -> list[AccountRecord]:
-        """Return accounts by id, from the first one after `after`."""
         query = (
             select(accounts)
             .where(accounts.c.id > after, accounts.c.deleted_at.is_(None))
@@ -92,10 +100,10 @@ class SqlAccountStore:
         async with self._db.read() as connection:
             return [account_from_row(row) for row in (await connection.execute(query)).mappings()]
 
+    @override
     async def set_plan(
         self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
     ) -> AccountRecord | None:
-        """Change tier or billing or both; `None` when there is no such account."""
         changes: dict[str, Any] = {"tier": tier, "billing": billing}
         changes = {name: value for name, value in changes.items() if value is not None}
         async with self._db.write() as connection:
@@ -110,11 +118,8 @@ class SqlAccountStore:
             row = await _row(connection, account_id)
         return account_from_row(row) if row is not None else None
 
+    @override
     async def delete_account(self, account_id: str, *, by: str) -> bool:
-        """Forget name, address, answers, messages and uploads; return whether the account was there.
-
-        Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
-        """
         async with self._db.write() as connection:
             deleted = await connection.execute(
                 update(accounts)
@@ -146,8 +151,8 @@ class SqlAccountStore:
             await note(connection, account_id, "account.deleted", account_id, by=by)
             return True
 
+    @override
     async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> list[str]:
-        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
         query = (
             select(jobs.c.id)
             .where(jobs.c.account_id == account_id, jobs.c.id > after)
@@ -157,15 +162,15 @@ class SqlAccountStore:
         async with self._db.read() as connection:
             return list(await connection.scalars(query))
 
+    @override
     async def deleted_with_jobs(self) -> list[str]:
-        """Return the deleted accounts that have jobs left, at most 100."""
         any_job = select(jobs.c.id).where(jobs.c.account_id == accounts.c.id).exists()
         query = select(accounts.c.id).where(accounts.c.deleted_at.is_not(None), any_job).limit(SWEEP_BATCH)
         async with self._db.read() as connection:
             return list(await connection.scalars(query))
 
+    @override
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
-        """Add units to the wallet (negative: take them back); `None` when there is no such account."""
         async with self._db.write() as connection:
             if await _row(connection, account_id, for_update=True) is None:
                 return None
@@ -173,13 +178,13 @@ class SqlAccountStore:
             await note(connection, account_id, "credits.added", account_id, by=by, units=units, reason=reason)
             return await _wallet(connection, account_id, limit=1)
 
+    @override
     async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
-        """Return the wallet with its newest entries."""
         async with self._db.read() as connection:
             return await _wallet(connection, account_id, limit=limit)
 
+    @override
     async def audit(self, account_id: str | None, *, limit: int = 100) -> list[AuditEntry]:
-        """Return the newest audit rows of an account (of all for `None`), newest first."""
         query = select(audit).order_by(audit.c.created_at.desc(), audit.c.id).limit(limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)

@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
+from typing_extensions import override
 
 from stenobird.ports.billing import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
 from stenobird.storage.metering_store import SqlMeteringStore
@@ -40,28 +41,29 @@ class SqlBillingStore(SqlMeteringStore):
 
     # --- accounts ---------------------------------------------------------------------------------------
 
+    @override
     async def account(self, account_id: str) -> BillingAccount | None:
-        """Return the account, or `None`."""
         return await self._account(accounts.c.id == account_id)
 
+    @override
     async def account_of_customer(self, customer_id: str) -> BillingAccount | None:
-        """Return the account of a Stripe customer, or `None`."""
         return await self._account(accounts.c.stripe_customer_id == customer_id)
 
+    @override
     async def accounts_by_email(self, email: str) -> list[BillingAccount]:
-        """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
         query = select(accounts).where(func.lower(accounts.c.email) == email.lower())
         query = query.order_by(accounts.c.created_at, accounts.c.id).limit(MAX_ACCOUNTS_BY_EMAIL)
         async with self._db.read() as connection:
             return [_account(row) for row in (await connection.execute(query)).mappings()]
 
+    @override
     async def paying_accounts(self, *, after: str = "", limit: int = 100) -> list[BillingAccount]:
-        """Return accounts with a Stripe customer, by id, from the first one after `after`."""
         query = select(accounts).where(accounts.c.stripe_customer_id.is_not(None), accounts.c.id > after)
         async with self._db.read() as connection:
             found = await connection.execute(query.order_by(accounts.c.id).limit(limit))
             return [_account(row) for row in found.mappings()]
 
+    @override
     async def apply_state(
         self,
         account: BillingAccount,
@@ -70,7 +72,6 @@ class SqlBillingStore(SqlMeteringStore):
         disputes: Sequence[str],
         anchor_at: float | None,
     ) -> bool:
-        """Set what Stripe says, unless another write came between `account` and now; return whether."""
         async with self._db.write() as connection:
             changed = await connection.execute(
                 update(accounts)
@@ -88,8 +89,8 @@ class SqlBillingStore(SqlMeteringStore):
                 await _note(connection, account.id, f"account.{state}", account.customer_id or account.id)
             return True
 
+    @override
     async def queue_account_deleted(self, account_id: str) -> None:
-        """Note that the account is about to be deleted, so that its subscription ends. Idempotent."""
         account = await self.account(account_id)
         if account is not None and account.subscription_id is not None and account.state != "cancelled":
             event = StoredEvent(
@@ -99,16 +100,16 @@ class SqlBillingStore(SqlMeteringStore):
                 now = await connection.scalar(select(db_now()))
             await self.add_event(event, now=now or 0.0)
 
+    @override
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
-        """Set the account's spending cap a billing week; `None` lifts it."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(accounts).where(accounts.c.id == account_id).values(spending_cap_minutes=minutes)
             )
             await _note(connection, account_id, "account.cap", account_id, {"minutes": minutes})
 
+    @override
     async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
-        """Return the metered minutes since then, and how many full jobs of the account are under way."""
         metered = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
         minutes = select(func.coalesce(func.sum(metered), 0)).where(
             usage.c.account_id == account_id, usage.c.created_at >= since
@@ -126,8 +127,8 @@ class SqlBillingStore(SqlMeteringStore):
 
     # --- checkouts and keys -----------------------------------------------------------------------------
 
+    @override
     async def begin_checkout(self, checkout: Checkout) -> None:
-        """Store a Checkout Session just created."""
         async with self._db.write() as connection:
             await connection.execute(
                 insert(checkouts).values(
@@ -140,20 +141,17 @@ class SqlBillingStore(SqlMeteringStore):
                 )
             )
 
+    @override
     async def checkout(self, session_id: str) -> Checkout | None:
-        """Return the Checkout Session, or `None`."""
         async with self._db.read() as connection:
             found = await connection.execute(select(checkouts).where(checkouts.c.id == session_id))
             row = found.mappings().one_or_none()
         return _checkout(row) if row is not None else None
 
+    @override
     async def complete_checkout(
         self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
     ) -> Checkout | None:
-        """Note that it was paid, and make or renew its account; the first call does, the others see it.
-
-        A repeated call changes nothing. `None` when there is no such checkout.
-        """
         which = checkouts.c.id == session_id
         async with self._db.write() as connection:
             found = await connection.execute(select(checkouts).where(which).with_for_update())
@@ -198,8 +196,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return _checkout(done.mappings().one())
 
+    @override
     async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
-        """Give a browser the right to fetch the key, instead of an earlier one; `False`: it was fetched."""
         async with self._db.write() as connection:
             granted = await connection.execute(
                 update(checkouts)
@@ -213,8 +211,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return granted.rowcount == 1
 
+    @override
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
-        """Store the key (its account is the checkout's) and use the right up, once; else `None`."""
         async with self._db.write() as connection:
             redeemed = await connection.execute(
                 update(checkouts)
@@ -232,8 +230,8 @@ class SqlBillingStore(SqlMeteringStore):
             await _add_key(connection, row["account_id"], key)
             return _checkout(row)
 
+    @override
     async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
-        """Store a right to a new key; `False` when the account asked too often lately."""
         lately = select(func.count()).where(
             recoveries.c.account_id == account_id, recoveries.c.created_at > now - 3600
         )
@@ -250,8 +248,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return True
 
+    @override
     async def redeem_recovery(self, token_hash: str, key: NewKey, *, now: float) -> str | None:
-        """Store the key for the recovery's account, once, and return the account's id; else `None`."""
         async with self._db.write() as connection:
             account_id: str | None = await connection.scalar(
                 update(recoveries)
@@ -269,8 +267,8 @@ class SqlBillingStore(SqlMeteringStore):
 
     # --- webhook events ---------------------------------------------------------------------------------
 
+    @override
     async def add_event(self, event: StoredEvent, *, now: float) -> bool:
-        """Store a webhook event; `False` when its id is known."""
         async with self._db.write() as connection:
             added = await connection.execute(
                 self._db.insert(stripe_events)
@@ -288,8 +286,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return added.scalar_one_or_none() is not None
 
+    @override
     async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
-        """Take the event that is due longest, so that nobody else does before the lease ends."""
         oldest = (
             select(stripe_events.c.id)
             .where(stripe_events.c.processed_at.is_(None), stripe_events.c.due_at <= now)
@@ -310,12 +308,12 @@ class SqlBillingStore(SqlMeteringStore):
             return None
         return StoredEvent(row["id"], row["type"], row["object_id"], row["customer_id"], row["attempts"])
 
+    @override
     async def settle_event(self, event_id: str, *, now: float) -> None:
-        """Note that the event was dealt with."""
         await self._set_event(event_id, processed_at=now, error=None)
 
+    @override
     async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
-        """Try the event again at `until`; `None`: give it up, keeping the error."""
         if until is None:
             await self._set_event(event_id, processed_at=db_now(), error=error)
         else:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
+from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.ports import BlobInfo
+from stenobird.ports import BlobInfo, BlobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -26,15 +27,15 @@ PIECE_BYTES: Final = 256 * 1024
 READ_BYTES: Final = 256 * 1024
 
 
-class ObjectBlobStore:
+class ObjectBlobStore(BlobStore):
     """A `ports.BlobStore`. A write holds at most `PARTS_AT_ONCE` parts and one piece in memory."""
 
     def __init__(self, store: LocalStore | S3Store, *, part_bytes: int) -> None:
         self._store = store
         self._part_bytes = part_bytes
 
+    @override
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store the bytes; see `ports.BlobStore.put`."""
         handover = _Handover()
         with _translated():
             future = asyncio.ensure_future(
@@ -69,8 +70,8 @@ class ObjectBlobStore:
             raise
         return size
 
+    @override
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the bytes; see `ports.BlobStore.get`."""
         with _translated(key):
             size = (await obstore.head_async(self._store, key))["size"]
             if start >= min(size, size if end is None else end):
@@ -80,16 +81,16 @@ class ObjectBlobStore:
             async for chunk in found.stream(min_chunk_size=READ_BYTES):
                 yield bytes(chunk)
 
+    @override
     async def delete(self, key: str) -> None:
-        """Remove the key; fine if it is not there."""
         try:
             with _translated(key):
                 await obstore.delete_async(self._store, key)
         except KeyError:
             return
 
+    @override
     async def list(self, prefix: str) -> AsyncGenerator[BlobInfo]:
-        """Yield what is stored under the prefix."""
         with _translated():
             async for page in obstore.list(self._store, prefix, chunk_size=500):
                 for entry in page:

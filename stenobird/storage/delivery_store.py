@@ -6,8 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
+from typing_extensions import override
 
-from stenobird.ports.webhooks import DeliveryFilter, DeliveryRecord, DueDelivery
+from stenobird.ports.webhooks import DeliveryFilter, DeliveryRecord, DeliveryStore, DueDelivery
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _OURS = outbox.c.kind == "webhook"
 DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL again."
 
 
-class SqlDeliveryStore:
+class SqlDeliveryStore(DeliveryStore):
     """`deliveries.DeliveryStore` on a `Database`. Needs no closing of its own.
 
     `now` is the database's clock, which all processes have in common, unless a test has another.
@@ -38,6 +39,7 @@ class SqlDeliveryStore:
         self._db = database
         self._now = now
 
+    @override
     async def claim(
         self,
         *,
@@ -46,7 +48,6 @@ class SqlDeliveryStore:
         per_account: int,
         busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
-        """Take due deliveries, see `deliveries.DeliveryStore.claim`."""
         now = self._now()
         due = (_OURS, outbox.c.settled_at.is_(None), outbox.c.next_attempt_at <= now)
         place = func.row_number().over(
@@ -115,8 +116,8 @@ class SqlDeliveryStore:
                 )
         return claimed
 
+    @override
     async def release_leases(self) -> int:
-        """Make due what is being sent, see `deliveries.DeliveryStore.release_leases`."""
         async with self._db.write() as connection:
             freed = await connection.execute(
                 update(outbox)
@@ -125,8 +126,8 @@ class SqlDeliveryStore:
             )
         return freed.rowcount
 
+    @override
     async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
-        """Note that the receiver answered 2xx: that stays true whatever became of the lease."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(outbox)
@@ -134,6 +135,7 @@ class SqlDeliveryStore:
                 .values(state="delivered", settled_at=self._now(), status_code=status_code, error=None)
             )
 
+    @override
     async def note_failed(
         self,
         due: DueDelivery,
@@ -142,7 +144,6 @@ class SqlDeliveryStore:
         status_code: int | None,
         error: str,
     ) -> None:
-        """Note a failed attempt, see `deliveries.DeliveryStore.note_failed`."""
         values: dict[str, Any] = {"status_code": status_code, "error": error}
         if retry_seconds is None:
             values |= {"state": "dead", "settled_at": self._now()}
@@ -151,8 +152,8 @@ class SqlDeliveryStore:
         async with self._db.write() as connection:
             await connection.execute(update(outbox).where(_held(due)).values(**values))
 
+    @override
     async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
-        """End the delivery and disable its target, see `deliveries.DeliveryStore.disable_target`."""
         async with self._db.write() as connection:
             changed = await connection.execute(
                 update(outbox)
@@ -170,6 +171,7 @@ class SqlDeliveryStore:
                     .on_conflict_do_nothing()
                 )
 
+    @override
     async def own_deliveries(
         self,
         account_id: str,
@@ -178,7 +180,6 @@ class SqlDeliveryStore:
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
-        """Return the account's deliveries, newest first."""
         where = [_OURS, outbox.c.account_id == account_id, *_matching(wanted or DeliveryFilter())]
         if before is not None:
             created_at, delivery_id = before
@@ -194,10 +195,10 @@ class SqlDeliveryStore:
         async with self._db.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
+    @override
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
     ) -> DeliveryRecord | None:
-        """Make the delivery due now, see `deliveries.DeliveryStore.replay`."""
         own = (
             _OURS,
             outbox.c.id == delivery_id,
@@ -225,8 +226,8 @@ class SqlDeliveryStore:
                 assert row is not None
             return _record(row)
 
+    @override
     async def purge(self, *, settled_before: float) -> int:
-        """Remove deliveries that ended before then, at most `PURGE_BATCH` a transaction."""
         removed = 0
         while True:
             old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)

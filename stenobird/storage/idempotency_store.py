@@ -6,9 +6,10 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, select, update
+from typing_extensions import override
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
-from stenobird.ports import IdempotencyClaim, StoredAnswer
+from stenobird.ports import IdempotencyClaim, IdempotencyStore, StoredAnswer
 from stenobird.storage.schema import db_now, idempotency
 
 if TYPE_CHECKING:
@@ -23,17 +24,14 @@ CLAIM_SECONDS: Final = 30
 RETRY_SECONDS: Final = 1
 
 
-class SqlIdempotencyStore:
+class SqlIdempotencyStore(IdempotencyStore):
     """`ports.IdempotencyStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def look(self, scope_hash: str, body_hash: str) -> StoredAnswer | None:
-        """Return the stored answer, if there is one, without writing.
-
-        Raises `IdempotencyMismatch` where the body was another, `IdempotencyInProgress` while it is made.
-        """
         async with self._db.read() as connection:
             found = await connection.execute(
                 select(idempotency, _claimed().label("claimed")).where(
@@ -44,13 +42,10 @@ class SqlIdempotencyStore:
             row = found.mappings().one_or_none()
         return _answer(row, body_hash) if row is not None else None
 
+    @override
     async def claim(
         self, scope_hash: str, body_hash: str, *, account_id: str | None, resource_id: str
     ) -> IdempotencyClaim | StoredAnswer:
-        """Return the right to work on the request, or the answer that was stored meanwhile.
-
-        The claim's `resource_id` is that of the first claim, whoever made it and died. Raises as `look`.
-        """
         token = secrets.token_hex(16)
         values = {
             "account_id": account_id,
@@ -88,8 +83,8 @@ class SqlIdempotencyStore:
             )
             return IdempotencyClaim(scope_hash, row["resource_id"], token)
 
+    @override
     async def answer(self, claim: IdempotencyClaim, answer: StoredAnswer) -> None:
-        """Store the answer; nothing happens when another request has taken the claim over."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(idempotency)
@@ -97,18 +92,18 @@ class SqlIdempotencyStore:
                 .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
             )
 
+    @override
     async def forget(self, claim: IdempotencyClaim) -> None:
-        """Remove the claim: nothing was made, and the next request may have another body."""
         async with self._db.write() as connection:
             await connection.execute(delete(idempotency).where(_held(claim)))
 
+    @override
     async def abandon(self, claim: IdempotencyClaim) -> None:
-        """Let the next request take over at once: whether something was made is not known."""
         async with self._db.write() as connection:
             await connection.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
 
+    @override
     async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
-        """Remove a stored answer that is no longer good; nothing happens when there is another by now."""
         async with self._db.write() as connection:
             await connection.execute(
                 delete(idempotency).where(
@@ -116,8 +111,8 @@ class SqlIdempotencyStore:
                 )
             )
 
+    @override
     async def purge(self) -> int:
-        """Delete what is older than 24 hours; return how many there were."""
         async with self._db.write() as connection:
             purged = await connection.execute(
                 delete(idempotency).where(idempotency.c.created_at <= db_now() - KEPT_SECONDS)

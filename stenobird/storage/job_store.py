@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
+from typing_extensions import override
 
 from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
-from stenobird.ports import Claim, EventRow, JobChange, Lease, ResumePoint
+from stenobird.ports import Claim, EventRow, JobChange, JobStore, Lease, ResumePoint
 from stenobird.storage import rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
 from stenobird.storage.schema import db_now, events, jobs, outbox
@@ -44,7 +45,7 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 
-class SqlJobStore:
+class SqlJobStore(JobStore):
     """`ports.JobStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
@@ -52,14 +53,10 @@ class SqlJobStore:
 
     # --- clients ----------------------------------------------------------------------------------------
 
+    @override
     async def create(
         self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
     ) -> JobRecord:
-        """Insert the job and its first event; a job with this id that is there already is returned as it is.
-
-        Raises `QueueBusy` when `max_queued` jobs are waiting, `RateLimited` when `max_open` jobs of the
-        account are under way.
-        """
 
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
             # Counting and inserting must not interleave, or the bound would be exceeded.
@@ -100,6 +97,7 @@ class SqlJobStore:
                 raise
             return record
 
+    @override
     async def create_ended(
         self,
         job: NewJob,
@@ -108,7 +106,6 @@ class SqlJobStore:
         *,
         outbox: Sequence[OutboxRow] = (),
     ) -> JobRecord:
-        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
         chunks = sum(event.chunk_index is not None for event in events)
         values = (
             rows.new_job_values(job)
@@ -128,13 +125,13 @@ class SqlJobStore:
 
         return await self._write(job.id, work)
 
+    @override
     async def get(self, job_id: str) -> JobRecord | None:
-        """Return the job, or `None`."""
         row = await self._row(job_id)
         return rows.job_from_row(row) if row is not None else None
 
+    @override
     async def resume_point(self, job_id: str) -> ResumePoint | None:
-        """Return the job with its full source and checkpoint, or `None`."""
         row = await self._row(job_id)
         if row is None:
             return None
@@ -145,8 +142,8 @@ class SqlJobStore:
             heard=row["heard"],
         )
 
+    @override
     async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
-        """Return the jobs of a page, newest first."""
         query = select(jobs).where(_listed(account_id, page))
         if page.before is not None:
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*page.before))
@@ -155,14 +152,14 @@ class SqlJobStore:
             found = await connection.execute(query.limit(page.limit).offset(page.offset))
             return [rows.job_from_row(row) for row in found.mappings()]
 
+    @override
     async def count_jobs(self, account_id: str, page: JobPage) -> int:
-        """Return how many jobs there are on all pages."""
         query = select(func.count()).select_from(jobs).where(_listed(account_id, page))
         async with self._db.read() as connection:
             return await connection.scalar(query) or 0
 
+    @override
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
-        """Return committed events with a higher `seq`, in order, at most `limit`."""
         query = (
             select(events.c.seq, events.c.event, events.c.data)
             .where(events.c.job_id == job_id, events.c.seq > seq)
@@ -172,13 +169,10 @@ class SqlJobStore:
         async with self._db.read() as connection:
             return [EventRow(*row) for row in await connection.execute(query)]
 
+    @override
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
     ) -> JobRecord:
-        """End a job that nobody works on at once with these events, or ask its worker to end it.
-
-        A finished job is returned as it is. Raises `TranscriptNotFound` when there is no such job.
-        """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
             # No commit_id: doing this twice is doing it once, and the worker's last one must stay.
@@ -202,8 +196,8 @@ class SqlJobStore:
 
         return await self._write(job_id, work)
 
+    @override
     async def delete(self, job_id: str) -> None:
-        """Delete a finished job with its events; its usage row stays. An unfinished one is left alone."""
 
         async def work(connection: AsyncConnection, _commit_id: str) -> None:
             # Events go with the job: ON DELETE CASCADE.
@@ -215,8 +209,8 @@ class SqlJobStore:
 
     # --- workers ----------------------------------------------------------------------------------------
 
+    @override
     async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
-        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
         if not lanes:
             return None
         token = secrets.token_hex(16)
@@ -258,11 +252,8 @@ class SqlJobStore:
             attempts=row["attempts"],
         )
 
+    @override
     async def renew(self, lease: Lease) -> bool:
-        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
-
-        Raises `LeaseLost` when the token no longer matches.
-        """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> bool:
             cancelled: bool | None = await connection.scalar(
@@ -277,11 +268,8 @@ class SqlJobStore:
 
         return await self._write(lease.job_id, work)
 
+    @override
     async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
-        """Commit a state change with its events and extend the lease; return the last `seq`.
-
-        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`.
-        """
         values = rows.change_values(change) | {"lease_expires_at": db_now() + LEASE_SECONDS}
 
         async def work(connection: AsyncConnection, commit_id: str) -> int:
@@ -292,6 +280,7 @@ class SqlJobStore:
 
         return await self._write(lease.job_id, work)
 
+    @override
     async def finish(
         self,
         lease: Lease,
@@ -301,7 +290,6 @@ class SqlJobStore:
         usage: UsageRow | None = None,
         outbox: Sequence[OutboxRow] = (),
     ) -> None:
-        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
         values = rows.change_values(change) | _ended()
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
@@ -313,8 +301,8 @@ class SqlJobStore:
 
         await self._write(lease.job_id, work)
 
+    @override
     async def release(self, lease: Lease) -> None:
-        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
             released = await connection.execute(
@@ -336,13 +324,8 @@ class SqlJobStore:
 
     # --- operators --------------------------------------------------------------------------------------
 
+    @override
     async def expire_leases(self) -> int:
-        """End every lease now (only by the holder of the data folder's lock); return how many there were.
-
-        The process that held them died, which says little about the jobs: their attempts are not counted,
-        up to `MAX_INTERRUPTIONS` deaths without progress, so that a job that kills its process is not
-        tried for ever.
-        """
         forgiven = and_(jobs.c.interruptions < MAX_INTERRUPTIONS, jobs.c.attempts > 0)
         async with self._db.write() as connection:
             result = await connection.execute(
@@ -358,8 +341,8 @@ class SqlJobStore:
             )
             return result.rowcount
 
+    @override
     async def purge(self, *, older_than: float) -> list[str]:
-        """Delete finished jobs that ended before this time; return their ids."""
         purged: list[str] = []
         ended = select(jobs.c.id).where(jobs.c.completed_at < older_than).limit(PURGE_BATCH)
         while True:
@@ -372,13 +355,13 @@ class SqlJobStore:
             if not batch:
                 return purged
 
+    @override
     async def open_job_ids(self) -> list[str]:
-        """Return the ids of the jobs that have not ended, whose spools must stay."""
         async with self._db.read() as connection:
             return list(await connection.scalars(select(jobs.c.id).where(jobs.c.completed_at.is_(None))))
 
+    @override
     async def counts(self) -> Mapping[str, int]:
-        """Return the number of jobs by status, for metrics."""
         query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)
         async with self._db.read() as connection:
             return {row.status: row.number for row in await connection.execute(query)}

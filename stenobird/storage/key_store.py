@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select, update
+from typing_extensions import override
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import FoundKey, KeyRecord
+from stenobird.ports import FoundKey, KeyRecord, KeyStore
 from stenobird.storage.account_store import account_from_row
 from stenobird.storage.audit import note
 from stenobird.storage.schema import accounts, api_keys, db_now
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 
-class SqlKeyStore:
+class SqlKeyStore(KeyStore):
     """`ports.KeyStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def ensure_account(
         self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
     ) -> AccountRecord:
-        """Return the account, made now if there is none. Safe to call at the same time from two processes."""
         async with self._db.write() as connection:
             made = await connection.execute(
                 self._db.insert(accounts)
@@ -46,8 +47,8 @@ class SqlKeyStore:
             found = await connection.execute(select(accounts).where(accounts.c.id == account_id))
             return account_from_row(found.mappings().one())
 
+    @override
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
-        """Store a key. Raises `InvalidRequest` when its account does not exist or has `max_valid` already."""
         async with self._db.write() as connection:
             owner = await connection.scalar(
                 select(accounts.c.id)
@@ -72,8 +73,8 @@ class SqlKeyStore:
             )
             return record
 
+    @override
     async def find_key(self, key_hash: str) -> FoundKey | None:
-        """Return the key with this hash, revoked or not."""
         async with self._db.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.key_hash == key_hash))
             row = found.mappings().one_or_none()
@@ -87,25 +88,25 @@ class SqlKeyStore:
             _key(row), row["key_hash"], account_from_row(account) if account is not None else None
         )
 
+    @override
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
-        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
         if account_id is not None:
             query = query.where(api_keys.c.account_id == account_id)
         async with self._db.read() as connection:
             return [_key(row) for row in (await connection.execute(query)).mappings()]
 
+    @override
     async def get_key(self, key_id: str) -> KeyRecord | None:
-        """Return the key with this id, revoked or not."""
         async with self._db.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.mappings().one_or_none()
         return _key(row) if row is not None else None
 
+    @override
     async def revoke_key(
         self, key_id: str, *, account_id: str | None = None, by: str = "operator"
     ) -> KeyRecord | None:
-        """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
         which = [api_keys.c.id == key_id]
         if account_id is not None:
             which.append(api_keys.c.account_id == account_id)
@@ -121,8 +122,8 @@ class SqlKeyStore:
             row = (await connection.execute(select(api_keys).where(*which))).mappings().one_or_none()
             return _key(row) if row is not None else None
 
+    @override
     async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
-        """Store `new` and revoke the old key in one commit; `None` when that is not there or not valid."""
         async with self._db.write() as connection:
             revoked = await connection.scalar(
                 update(api_keys)

@@ -6,8 +6,9 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
+from typing_extensions import override
 
-from stenobird.ports.billing import LATE_SECONDS, DoubtfulRow, LedgerMinutes, MeterRow
+from stenobird.ports.billing import LATE_SECONDS, BillingStore, DoubtfulRow, LedgerMinutes, MeterRow
 from stenobird.storage.schema import accounts, audit, db_now, usage
 
 if TYPE_CHECKING:
@@ -22,17 +23,14 @@ LATE_MINUTES: Final = 30
 _MINUTES = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
 
 
-class SqlMeteringStore:
+class SqlMeteringStore(BillingStore):
     """The metering of `ledger.BillingStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> list[MeterRow]:
-        """Take rows that are due, oldest first, and commit that an attempt begins.
-
-        Rows with nothing to report become `free` and are not returned.
-        """
         due = (
             select(
                 usage.c.job_id,
@@ -99,10 +97,10 @@ class SqlMeteringStore:
                 )
         return claimed
 
+    @override
     async def settle_usage(
         self, job_ids: Sequence[str], state: MeterState, *, now: float, error: str | None = None
     ) -> None:
-        """Set the outcome of claimed rows."""
         if not job_ids:
             return
         async with self._db.write() as connection:
@@ -113,8 +111,8 @@ class SqlMeteringStore:
                 .values(meter_state=state, meter_error=error, meter_due_at=now)
             )
 
+    @override
     async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
-        """Try the row again at `until`; `certain`: Stripe has not counted this attempt."""
         harmless = certain and row.fresh
         async with self._db.write() as connection:
             await connection.execute(
@@ -133,8 +131,8 @@ class SqlMeteringStore:
                 )
             )
 
+    @override
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
-        """Give rows that Stripe has not counted a new identifier, and make them pending again."""
         if not job_ids:
             return
         async with self._db.write() as connection:
@@ -152,8 +150,8 @@ class SqlMeteringStore:
                 )
             )
 
+    @override
     async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
-        """Return a customer's metered minutes with timestamps in `[since, until)`."""
         here = (
             usage.c.account_id.in_(
                 select(accounts.c.id).where(accounts.c.stripe_customer_id == customer_id).scalar_subquery()
@@ -174,8 +172,8 @@ class SqlMeteringStore:
             doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
         return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
 
+    @override
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
-        """Mark the rows of these jobs as rejected, with the code; return how many there were."""
         marked = 0
         async with self._db.write() as connection:
             for job_id, code in errors.items():
@@ -197,15 +195,15 @@ class SqlMeteringStore:
             )
         return marked
 
+    @override
     async def meter_counts(self) -> dict[str, tuple[int, int]]:
-        """Return the number of rows and minutes by `MeterState`."""
         query = select(usage.c.meter_state, func.count(), func.coalesce(func.sum(_MINUTES), 0))
         async with self._db.read() as connection:
             found = await connection.execute(query.group_by(usage.c.meter_state))
             return {state: (rows, int(minutes)) for state, rows, minutes in found}
 
+    @override
     async def rejected_usage(self, *, limit: int = 100) -> list[tuple[str, str, int, str]]:
-        """Return rows that Stripe refused: job, account, minutes, error; oldest first."""
         query = (
             select(usage.c.job_id, usage.c.account_id, _MINUTES, func.coalesce(usage.c.meter_error, ""))
             .where(usage.c.meter_state == "rejected")

@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select
+from typing_extensions import override
 
+from stenobird.ports import ShareStore
 from stenobird.storage.schema import db_now, jobs, shares
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 
-class SqlShareStore:
+class SqlShareStore(ShareStore):
     """Share tokens on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
-        """Store a token; `False` when the job is gone or has `max_links` already."""
         async with self._db.write() as connection:
             # The job's row is the lock: two requests at once can't both be the last one.
             found = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
@@ -31,21 +33,21 @@ class SqlShareStore:
             )
             return True
 
+    @override
     async def opens(self, token_hash: str) -> str | None:
-        """Return the id of the job that the token opens."""
         async with self._db.read() as connection:
             job_id: str | None = await connection.scalar(
                 select(shares.c.job_id).where(shares.c.token_hash == token_hash)
             )
             return job_id
 
+    @override
     async def count(self, job_id: str) -> int:
-        """Return how many tokens open the job."""
         async with self._db.read() as connection:
             return await connection.scalar(select(func.count()).where(shares.c.job_id == job_id)) or 0
 
+    @override
     async def revoke(self, job_id: str) -> int:
-        """Forget every token of the job; return how many there were."""
         async with self._db.write() as connection:
             gone = await connection.execute(
                 delete(shares).where(shares.c.job_id == job_id).returning(shares.c.token_hash)

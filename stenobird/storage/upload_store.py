@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
+from typing_extensions import override
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import UploadRecord
+from stenobird.ports import UploadRecord, UploadStore
 from stenobird.storage.engine import QUEUE_LOCK
 from stenobird.storage.schema import db_now, jobs, uploads
 
@@ -26,14 +27,14 @@ _EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 _OPEN = and_(uploads.c.used_at.is_(None), uploads.c.expires_at > db_now())
 
 
-class SqlUploadStore:
+class SqlUploadStore(UploadStore):
     """`ports.UploadStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def create(self, upload: NewUpload, *, max_bytes: int) -> UploadRecord:
-        """Insert the slot. Raises `QueueBusy` where all slots that are not swept would exceed `max_bytes`."""
         async with self._db.write() as connection:
             # Counting and inserting must not interleave, or the bound would be exceeded.
             await self._db.lock(connection, QUEUE_LOCK)
@@ -63,18 +64,15 @@ class SqlUploadStore:
             )
             return _record(added.mappings().one())
 
+    @override
     async def get(self, upload_id: str) -> UploadRecord | None:
-        """Return the slot, or `None`."""
         async with self._db.read() as connection:
             found = await connection.execute(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
             row = found.mappings().one_or_none()
         return _record(row) if row is not None else None
 
+    @override
     async def accept(self, upload_id: str, blob_key: str) -> tuple[bool, str | None]:
-        """Make these the slot's bytes, unless it is used, expired or gone.
-
-        Returns whether they are now, and the key that they replace. The last caller wins.
-        """
         async with self._db.write() as connection:
             before = await connection.execute(
                 select(uploads.c.blob_key).where(uploads.c.id == upload_id, _OPEN).with_for_update()
@@ -87,8 +85,8 @@ class SqlUploadStore:
             )
             return True, row.blob_key
 
+    @override
     async def use(self, upload_id: str) -> UploadRecord | None:
-        """Fix the bytes of a slot that has some and has not expired; return it as it is now."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(uploads)
@@ -99,8 +97,8 @@ class SqlUploadStore:
             row = found.mappings().one_or_none()
         return _record(row) if row is not None else None
 
+    @override
     async def removable(self, *, expired_seconds: float, limit: int) -> list[UploadRecord]:
-        """Return slots with bytes that expired so long ago and that no unfinished job needs."""
         needed = select(jobs.c.id).where(jobs.c.upload_id == uploads.c.id, jobs.c.completed_at.is_(None))
         query = (
             select(uploads, _EXPIRED)
@@ -115,19 +113,19 @@ class SqlUploadStore:
         async with self._db.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
+    @override
     async def forget_bytes(self, upload_id: str) -> None:
-        """Note that the slot's bytes are deleted; the slot itself stays, to be told from one unknown."""
         async with self._db.write() as connection:
             await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(blob_key=None))
 
+    @override
     async def known_blobs(self, keys: Sequence[str]) -> set[str]:
-        """Return those of the keys that belong to a slot."""
         async with self._db.read() as connection:
             query = select(uploads.c.blob_key).where(uploads.c.blob_key.in_(keys))
             return {key for key in await connection.scalars(query) if key is not None}
 
+    @override
     async def purge(self, *, expired_seconds: float) -> int:
-        """Delete slots without bytes that expired so long ago; return their number."""
         async with self._db.write() as connection:
             result = await connection.execute(
                 delete(uploads).where(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Integer, and_, func, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
+from typing_extensions import override
 
-from stenobird.ports import UsageRecord, UsageSum
+from stenobird.ports import UsageRecord, UsageStore, UsageSum
 from stenobird.storage.schema import usage
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ _UNITS = usage.c.minutes
 """The column is from when a minute was always one unit; a minute of a dearer model is more."""
 
 
-class SqlUsageStore:
+class SqlUsageStore(UsageStore):
     """`ports.UsageStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @override
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
-        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are left out."""
         day = _epoch_day(usage.c.created_at).label("day")
         query = (
             select(
@@ -100,6 +101,7 @@ class SqlUsageStore:
                 for row in found.mappings()
             ]
 
+    @override
     async def usage_by_job(
         self,
         account_id: str,
@@ -109,7 +111,6 @@ class SqlUsageStore:
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> list[UsageRecord]:
-        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
         where = _within(account_id, since, until)
         if before is not None:
             created_at, job_id = before

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
+from typing_extensions import override
 
-from stenobird.ports.webhooks import SigningSecrets
+from stenobird.ports.webhooks import SecretStore, SigningSecrets
 from stenobird.storage.schema import db_now, webhook_secrets
 
 if TYPE_CHECKING:
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 
-class SqlWebhookSecrets:
+class SqlWebhookSecrets(SecretStore):
     """`deliveries.SecretStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
         self._db = database
         self._new_secret = new_secret
 
+    @override
     async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
-        """Return the account's secrets, one made now if it has none. Safe from two processes at once."""
         async with self._db.read() as connection:
             row = await _read(connection, account_id, mode)
         if row is None:
@@ -38,10 +39,10 @@ class SqlWebhookSecrets:
         assert row is not None
         return _secrets(row, now)
 
+    @override
     async def rotate_secret(
         self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
     ) -> SigningSecrets:
-        """Make a new secret, see `deliveries.SecretStore.rotate_secret`."""
         async with self._db.write() as connection:
             await self._make(connection, account_id, mode)
             await connection.execute(

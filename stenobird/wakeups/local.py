@@ -6,23 +6,27 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
+from stenobird.ports import Wakeups, Watch
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class LocalWakeups:
+class LocalWakeups(Wakeups):
     """`ports.Wakeups` within one event loop. A notification sets a flag, so nothing queues up."""
 
     def __init__(self) -> None:
         self._job = asyncio.Event()
         self._watches: dict[str, set[LocalWatch]] = {}
 
+    @override
     async def notify_job(self) -> None:
-        """Say that a job can be claimed. If nobody waits, the next `wait_job` returns at once."""
         self._job.set()
 
+    @override
     async def notify_event(self, job_id: str) -> None:
-        """Say that a job has a new event, or a cancel request."""
         for watch in self._watches.get(job_id, ()):
             watch.notify()
 
@@ -33,14 +37,14 @@ class LocalWakeups:
             for watch in watches:
                 watch.notify()
 
+    @override
     async def wait_job(self, timeout_seconds: float) -> None:
-        """Return at the next `notify_job`, or after the timeout."""
         if await _wait(self._job, timeout_seconds):
             self._job.clear()
 
+    @override
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[LocalWatch]:
-        """Start listening for one job's events; a notification from here on is not missed."""
         watch = LocalWatch()
         watches = self._watches.setdefault(job_id, set())
         watches.add(watch)
@@ -52,7 +56,7 @@ class LocalWakeups:
                 self._watches.pop(job_id, None)
 
 
-class LocalWatch:
+class LocalWatch(Watch):
     """The flag of one listener."""
 
     def __init__(self) -> None:
@@ -62,8 +66,8 @@ class LocalWatch:
         """Set the flag."""
         self._event.set()
 
+    @override
     async def wait(self, timeout_seconds: float) -> bool:
-        """Return `True` at the next notification (or at once if one came since the last call)."""
         notified = await _wait(self._event, timeout_seconds)
         self._event.clear()
         return notified

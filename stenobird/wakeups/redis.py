@@ -16,8 +16,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from stenobird.errors import ConfigurationError
+from stenobird.ports import Wakeups
 from stenobird.wakeups.local import LocalWakeups
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ async def open_redis_wakeups(
             raise failure
 
 
-class RedisWakeups:
+class RedisWakeups(Wakeups):
     """`ports.Wakeups` over Redis, opened by `open_redis_wakeups`, which owns its client and listener."""
 
     def __init__(self, client: Redis, clock: Clock, listen_seconds: float = LISTEN_SECONDS) -> None:
@@ -93,20 +95,20 @@ class RedisWakeups:
         """Whether notifications currently reach other processes."""
         return self._listening
 
+    @override
     async def notify_job(self) -> None:
-        """Say that a job can be claimed."""
         await self._publish(_NEW_JOB)
 
+    @override
     async def notify_event(self, job_id: str) -> None:
-        """Say that a job has a new event, or a cancel request."""
         await self._publish(f"event {job_id}")
 
+    @override
     async def wait_job(self, timeout_seconds: float) -> None:
-        """Return at the next `notify_job`, or after the timeout."""
         await self._local.wait_job(timeout_seconds)
 
+    @override
     def watch(self, job_id: str) -> AbstractAsyncContextManager[LocalWatch]:
-        """Start listening for one job's events; a notification from here on is not missed."""
         return self._local.watch(job_id)
 
     async def listen(self) -> None:
