@@ -5,9 +5,8 @@
     ranged GETs (Origin) ─┘
 
 A whole job's download runs ahead of the decoder, because a second download may differ or be refused. A
-preview fetches blocks as its decoder asks for them, and drops the connection when it has heard enough. Either
-way a read far ahead (an mp4 whose index stands at the end) is fetched as a range of its own where the server
-can.
+preview fetches blocks as its decoder asks for them, and drops the connection when it has enough. A read far
+ahead (an mp4 whose index stands at the end) is fetched as a range of its own where the server can.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from stenobird.media.intake import (
     LIVE,
     RETRY_SECONDS,
     WITH_AUDIO,
-    Refused,
+    Intake,
     SourceChanged,
-    SpooledIntake,
+    UnusableStatus,
     as_job_error,
 )
 
@@ -47,27 +46,23 @@ if TYPE_CHECKING:
 
 PROGRESS_BYTES = 64 * 1024
 BARREN_ANSWERS = 3
-"""A server that resumes so often where the download stands and has nothing new has no more of the file."""
+"""After so many answers in a row that resume at the right place but hold nothing new, there is no more."""
 
 FIRST_BLOCK_BYTES = 64 * 1024
 MIN_BLOCK_BYTES = 32 * 1024
 MAX_BLOCK_BYTES = 1024 * 1024
 FAR_BYTES = 512 * 1024
 OVERLAP_BYTES = 4 * 1024
-"""A resumed download starts so much earlier and compares: many servers send no validator worth the name."""
+"""A resumed download starts this much earlier and compares: many servers send no usable validator."""
 
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+\d+-(\d{1,18})/", re.IGNORECASE)
 
 
-class _Changed(Exception):  # an outcome, handled in this module
-    """The file on the server is not the one that was spooled."""
+class Download(Intake):
+    """An `Intake` that is one file on one server.
 
-
-class Download(SpooledIntake):
-    """An `Intake` that is one file on one server. `run` and `read` may go on at the same time.
-
-    With `on_demand` (a preview) nothing is fetched that was not asked for, give or take a block. `resuming`
-    says that audio from these bytes was heard before, so that other bytes must not follow it.
+    On demand, nothing is fetched that was not asked for, give or take a block. With `resuming`, audio of this
+    file was transcribed before, so that bytes of another file must not follow it.
     """
 
     def __init__(
@@ -85,7 +80,7 @@ class Download(SpooledIntake):
         self._source = source
         self._used = resuming
         self._url = source.final_url
-        # The answer that is being read, from the front of the file on.
+        # The answer that is being read sequentially, and its body.
         self._unread = opened
         self._answer: OpenedMedia | None = None
         self._body: AsyncIterator[bytes] | None = None
@@ -94,14 +89,14 @@ class Download(SpooledIntake):
         self._answer_start_front = 0
         self._ranges = opened is not None and opened.status == 206
         self._block_bytes = MIN_BLOCK_BYTES if terms.on_demand else 4 * FIRST_BLOCK_BYTES
-        # Where nothing has come yet, there is less reason to be patient.
+        # Where nothing has come yet, it is tried less often.
         self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
         self._stored_at_reset = spool.stored_bytes
         self._barren_answers = 0
 
     @property
     def stated_seconds(self) -> float | None:
-        """What discovery read about the length."""
+        """The length that discovery found."""
         return self._source.duration_seconds
 
     async def run(self) -> None:
@@ -116,7 +111,7 @@ class Download(SpooledIntake):
             await self.aclose()
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from the spool, fetching or awaiting them; see `Intake.read`."""
+        """See `Intake.read`."""
         self._used = True
         return await super().read(offset, size)
 
@@ -127,17 +122,17 @@ class Download(SpooledIntake):
         await _close(unread, None)
         await _close(answer, body)
 
-    # --- what to ask for next -------------------------------------------------------------------------------
+    # --- what to request next -------------------------------------------------------------------------------
 
     async def _demand(self, offset: int) -> bool:
         sequential = self._unread is not None or self._body is not None
         far = offset - max(self._position, self.front) > FAR_BYTES
         if self._ranges and self.total_bytes is not None:
             if far and not self._on_demand:
-                with contextlib.suppress(EgressError, Refused, _Changed):
+                with contextlib.suppress(EgressError, UnusableStatus, SourceChanged):
                     await self._fetch_block(offset)
                     return True
-                # The sequential download has the retries, the checks, and gets there as well.
+                # The sequential download gets there as well, with retries and checks.
                 self._ranges = False
             elif self._on_demand and (far or not sequential):
                 await self._keep_trying(partial(self._fetch_block, offset), once=True)
@@ -148,16 +143,16 @@ class Download(SpooledIntake):
         return True
 
     async def _keep_trying(self, step: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
-        """Repeat `step`, through breaks and with growing delays, until all is there, or it works `once`.
+        """Repeat `step`, through breaks and with growing delays, until all is there or it works `once`.
 
-        A step that makes no progress raises. A server that drips, or breaks every few bytes, has used up its
-        delays soon: only `PROGRESS_BYTES` bring them back.
+        A step that makes no progress raises. Only `PROGRESS_BYTES` of progress reset the delays, so a server
+        that breaks off every few bytes soon uses them up.
         """
         while not self._spool.complete:
-            self._deadline.check()
+            self._terms.check_deadline()
             try:
                 await step()
-            except (_Changed, Refused, EgressError) as exc:
+            except (SourceChanged, UnusableStatus, EgressError) as exc:
                 front = self.front
                 barren = self._body is not None and 0 < front == self._answer_start_front <= self._position
                 self._barren_answers = self._barren_answers + 1 if barren else 0
@@ -177,16 +172,16 @@ class Download(SpooledIntake):
                 raise reason
             await self._clock.sleep(delay)
 
-    async def _recover(self, problem: _Changed | Refused | EgressError) -> JobError:
-        """Prepare for another try and return what to say if none is left; raise it if none would help."""
-        if isinstance(problem, _Changed):
+    async def _recover(self, problem: SourceChanged | UnusableStatus | EgressError) -> JobError:
+        """Prepare for another try; return the error for the last one, or raise it if no try would help."""
+        if isinstance(problem, SourceChanged):
             if self._used:
-                raise SourceChanged from problem
+                raise problem
             await self._spool.reset()
             return SourceChanged()
-        if isinstance(problem, Refused):
+        if isinstance(problem, UnusableStatus):
             reason: JobError = problem.as_job_error()
-            # A signed address may have expired where the original link still leads to the file.
+            # A signed address may have expired while the original link still leads to the file.
             if problem.final and self._url != self._source.media_url:
                 self._url = self._source.media_url
                 return reason
@@ -204,7 +199,7 @@ class Download(SpooledIntake):
         next_start = self._spool.present.next_start(offset)
         if next_start is not None:
             last = min(last, next_start - 1)
-        response = await self._ask(offset, last)
+        response = await self._request(offset, last)
         body = response.body()
         try:
             if response.status in WITH_AUDIO - {206}:
@@ -212,7 +207,7 @@ class Download(SpooledIntake):
                 return
             self._accept(response)
             if response.offset != offset:
-                raise ResponseBroken("The server sent another part of the file than was asked for.")
+                raise ResponseBroken("The server sent another part of the file than was requested.")
             stored = self._spool.stored_bytes
             position = offset
             async for data in body:
@@ -222,7 +217,7 @@ class Download(SpooledIntake):
                 raise ResponseBroken("The server sent nothing.")
         finally:
             await _close(response, body)
-        # Growing with what was fetched keeps what is fetched in vain to a fraction of what was needed.
+        # Blocks grow with what was fetched, so what is fetched in vain stays a fraction of what was needed.
         smallest = MIN_BLOCK_BYTES if self._on_demand else 4 * FIRST_BLOCK_BYTES
         self._block_bytes = min(max(smallest, self._spool.stored_bytes // 4), MAX_BLOCK_BYTES)
 
@@ -256,7 +251,9 @@ class Download(SpooledIntake):
             answer = None
         if answer is None:
             first = max(0, front - OVERLAP_BYTES)
-            answer = await self._ask(first, FIRST_BLOCK_BYTES - 1 if self._on_demand and first == 0 else None)
+            answer = await self._request(
+                first, FIRST_BLOCK_BYTES - 1 if self._on_demand and first == 0 else None
+            )
         self._answer = answer
         if answer.status == 416:
             await self._judge_416(answer, front)
@@ -279,14 +276,14 @@ class Download(SpooledIntake):
             self._spool.facts.total_bytes = total
             await self._complete()
         else:
-            raise _Changed
+            raise SourceChanged
 
     async def _complete(self) -> None:
         if self.front == 0:
             raise AudioContentTypeNotSupported("The file is empty. Send a link to a file with audio in it.")
         await self._spool.mark_complete()
 
-    async def _ask(self, first: int, last: int | None) -> OpenedMedia:
+    async def _request(self, first: int, last: int | None) -> OpenedMedia:
         facts = self._spool.facts
         validator = None
         if self.front > 0:
@@ -294,9 +291,9 @@ class Download(SpooledIntake):
         return await self._origin.open(self._url, self._source, first=first, last=last, if_range=validator)
 
     def _accept(self, answer: OpenedMedia) -> None:
-        """Hold an answer against the limits and against what is known; note what is new."""
+        """Check an answer against the limits and against what is known of the file; note what is new."""
         if answer.status not in WITH_AUDIO:
-            raise Refused(answer.status)
+            raise UnusableStatus(answer.status)
         facts, headers, total = self._spool.facts, answer.headers, answer.total_bytes
         if total is not None and total > self._limits.max_bytes:
             raise AudioTooLarge(
@@ -307,14 +304,14 @@ class Download(SpooledIntake):
             raise UnsupportedURL(LIVE)
         etag = headers.get("etag")
         if self.front > 0:
-            # A first length that was wrong is no other file, if nothing is to come that could be.
+            # If everything is there, a first length that was wrong does not make it another file.
             other_size = None not in {total, facts.total_bytes} and total not in {
                 facts.total_bytes,
                 self.front,
             }
             other_etag = etag and facts.etag and _strong(etag) and _strong(facts.etag) and etag != facts.etag
             if other_size or other_etag:
-                raise _Changed
+                raise SourceChanged
         self._ranges = self._ranges or answer.status == 206
         self._url = facts.url = answer.final_url
         facts.etag = etag or facts.etag
@@ -326,7 +323,7 @@ class Download(SpooledIntake):
                 self._spool.require_room(total)
 
     async def _store(self, data: bytes) -> None:
-        """Take the next piece of the answer: compare what is there already, write what is new."""
+        """Store the next piece of the answer: compare what is on disk already, write what is new."""
         position, front = self._position, self.front
         if position + len(data) > self._limits.max_bytes:
             raise AudioTooLarge(
@@ -338,7 +335,7 @@ class Download(SpooledIntake):
         while at < known:
             have = await self._spool.read(position + at, known - at)
             if not have or have != data[at : at + len(have)]:
-                raise _Changed
+                raise SourceChanged
             at += len(have)
         await self._spool.write(position + known, data[known:])
         self._position = position + len(data)

@@ -21,17 +21,17 @@ from stenobird.errors import (
 from stenobird.media.intake import (
     RETRY_SECONDS,
     WITH_AUDIO,
+    Intake,
     SourceChanged,
-    SpooledIntake,
     as_job_error,
-    refused,
+    unusable,
 )
 from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
     from stenobird.media.intake import IntakeTerms
-    from stenobird.media.playlist import ByteRange, Key, MediaPlaylist, Part
+    from stenobird.media.playlist import Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
     from stenobird.sources import AudioSource
 
@@ -43,19 +43,17 @@ MAX_PLAYLISTS = 3
 """A master, its media playlist, and one pointer before them."""
 
 _SENT_ANYWHERE = frozenset({"user-agent", "accept", "accept-language", "referer", "origin"})
-"""Headers of the source that hosts named in its playlist may see; all others might be credentials."""
+"""Headers of the source that other hosts in its playlist may see; all others might be credentials."""
 
 
 class Fetcher:
-    """Whole small resources through egress, with the source's headers where they belong."""
+    """Fetches small resources through egress, with the source's headers where they belong."""
 
     def __init__(self, client: EgressClient, source: AudioSource) -> None:
         self._client = client
         self._source = source
 
-    async def get(
-        self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None
-    ) -> tuple[bytes, str]:
+    async def get(self, url: str, *, max_bytes: int, byte_range: range | None = None) -> tuple[bytes, str]:
         """Return the bytes and the URL after redirects. Raises `EgressError` and `JobError`."""
         own = urlsplit(url)[:2] == urlsplit(self._source.media_url)[:2]
         headers = {
@@ -63,19 +61,19 @@ class Fetcher:
             for name, value in self._source.request_headers.items()
             if own or name.lower() in _SENT_ANYWHERE
         }
-        wanted = None if byte_range is None else (byte_range.start, byte_range.end - 1)
+        wanted = None if byte_range is None else (byte_range.start, byte_range.stop - 1)
         response = await self._client.open(
             url, RequestOptions(headers=headers, byte_range=wanted, referer=self._source.page_url)
         )
         async with response:
             if response.status not in WITH_AUDIO:
-                raise refused(response.status)
+                raise unusable(response.status)
             if byte_range is None:
                 return await response.read(max_bytes), response.final_url
             skip = byte_range.start - response.offset
             if skip < 0:
-                raise ResponseBroken("The server sent another part of the file than was asked for.")
-            size = byte_range.end - byte_range.start
+                raise ResponseBroken("The server sent another part of the file than was requested.")
+            size = len(byte_range)
             data = await response.read(min(skip + size, max_bytes), truncate=True)
         if len(data) < skip + size:
             raise ResponseBroken("The server sent less of the file than the playlist says there is.")
@@ -83,7 +81,7 @@ class Fetcher:
 
 
 async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
-    """Return what to fetch, or the URL of the one file that the playlist only points to.
+    """Return what to fetch, or the URL of the one file that a plain playlist points to.
 
     At most `MAX_PLAYLISTS` documents are read. Raises `JobError`.
     """
@@ -109,11 +107,11 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
     raise UnsupportedURL("The playlist leads to playlists without end. Send the audio's own URL.")
 
 
-class PlaylistIntake(SpooledIntake):
+class PlaylistIntake(Intake):
     """An `Intake` that appends the parts of a media playlist to the spool, one after the other.
 
-    With `on_demand` (a preview) a part is fetched when the decoder gets there; else `run` fetches ahead. What
-    is claimed on disk ends with a whole part, so a resume fetches none of them twice.
+    On demand, a part is fetched when the decoder gets there; else `run` fetches ahead. What is claimed on
+    disk ends with a whole part, so a resume fetches none of them twice.
     """
 
     def __init__(
@@ -145,7 +143,7 @@ class PlaylistIntake(SpooledIntake):
         except JobError as exc:
             self._fail(exc)
 
-    async def _demand(self, offset: int) -> bool:  # noqa: ARG002  # parts come in order, wherever it is
+    async def _demand(self, offset: int) -> bool:  # noqa: ARG002  # parts come in order, whatever the offset
         if self._on_demand:
             await self._append_next()
         return self._on_demand
@@ -170,7 +168,7 @@ class PlaylistIntake(SpooledIntake):
     async def _fetched(self, part: Part) -> bytes:
         """Fetch a part, through breaks and with growing delays, and decrypt it."""
         for delay in (*RETRY_SECONDS[:4], None):
-            self._deadline.check()
+            self._terms.check_deadline()
             try:
                 data, _ = await self._fetcher.get(
                     part.url, max_bytes=MAX_PART_BYTES, byte_range=part.byte_range

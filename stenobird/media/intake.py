@@ -1,7 +1,12 @@
-"""What a decoder is fed from, and what it means for a job when the feeding ends early."""
+"""Where a decoder's bytes come from, and what it means for a job when they end early.
+
+Also how a job proves that a file is still the one that it has transcribed in part: `MediaFingerprint`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +24,7 @@ from stenobird.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stenobird.egress.client import EgressClient
@@ -32,62 +38,9 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WITH_AUDIO = frozenset({200, 203, 206})
 """Statuses of answers whose body is the file; 203 is 200 from behind a proxy that touched the headers."""
 
+HASH_BLOCK_BYTES = 256 * 1024
+
 LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
-
-
-class Deadline:
-    """The wall-clock bound of one download, retries included."""
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._end = clock.monotonic() + seconds
-
-    def check(self) -> None:
-        """Raise `AudioUnreachable` when the time is up: what was downloaded by then may still be heard."""
-        if self._clock.monotonic() > self._end:
-            raise AudioUnreachable(
-                f"The download took longer than {self._seconds / 3600:.3g} hours. "
-                "Send a link to a faster server."
-            )
-
-
-class Intake(Protocol):
-    """Where a decoder's bytes come from; offsets are those of one file."""
-
-    @property
-    def total_bytes(self) -> int | None:
-        """Length of the file, as soon as it is known."""
-
-    @property
-    def stated_seconds(self) -> float | None:
-        """How long the audio is by what led to it, for where the container does not say."""
-
-    @property
-    def failure(self) -> JobError | None:
-        """Why there are no more bytes, if the file did not end where it should."""
-
-    @property
-    def front(self) -> int:
-        """How many bytes from the start are on disk without a gap."""
-
-    def complete_path(self) -> Path | None:
-        """Return the file on disk once every byte is in it."""
-
-    async def run(self) -> None:
-        """Fetch ahead for as long as that makes sense. Never raises: see `failure`."""
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return at least one byte, waiting for it; nothing at the end, or where the download failed.
-
-        Raises a `JobError` if the audio must not be used any further (too large, changed, no disk space).
-        """
-
-    async def aclose(self) -> None:
-        """Drop every connection. Safe to call twice."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return the JSON-safe facts that tell this file from another: size, type, ETag."""
 
 
 class Origin(Protocol):
@@ -96,7 +49,7 @@ class Origin(Protocol):
     async def open(
         self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
     ) -> OpenedMedia:
-        """Ask for bytes `first` to `last` (inclusive; `None`: to the end). Raises `EgressError`."""
+        """Request bytes `first` to `last` (inclusive; `None`: to the end). Raises `EgressError`."""
 
 
 class HTTPOrigin:
@@ -108,7 +61,7 @@ class HTTPOrigin:
     async def open(
         self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
     ) -> OpenedMedia:
-        """Send a GET as the source's server wants it."""
+        """Send a GET with the headers that the source's server expects."""
         return await self._client.open(
             url,
             RequestOptions(
@@ -133,8 +86,8 @@ class SourceChanged(AudioUnreachable):
         )
 
 
-class Refused(Exception):
-    """The server answered with a status that holds no audio."""
+class UnusableStatus(Exception):
+    """The server answered with a status whose body is not the file."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -159,10 +112,10 @@ class Refused(Exception):
         return AudioUnreachable(f"The audio's server answered with status {self.status}. Try again later.")
 
 
-def refused(status: int) -> JobError | EgressError:
-    """Return what to raise for a status that holds no audio: an `EgressError` where another try may help."""
-    refusal = Refused(status)
-    return refusal.as_job_error() if refusal.final else ResponseBroken(refusal.as_job_error().message)
+def unusable(status: int) -> JobError | EgressError:
+    """Return what to raise for a status without audio: an `EgressError` where another try may help."""
+    problem = UnusableStatus(status)
+    return problem.as_job_error() if problem.final else ResponseBroken(problem.as_job_error().message)
 
 
 def as_job_error(error: EgressError) -> JobError:
@@ -174,33 +127,42 @@ def as_job_error(error: EgressError) -> JobError:
     return AudioUnreachable(f"The audio could not be downloaded. {error.message}")
 
 
-def partly_usable(failure: JobError) -> bool:
-    """Whether what is on disk may be heard: yes if the download broke off, no for every other reason."""
-    return isinstance(failure, AudioUnreachable) and not isinstance(failure, SourceChanged)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass
 class IntakeTerms:
-    """What holds for a job's bytes, wherever they come from; with `on_demand` only those asked for come."""
+    """What holds for a job's bytes, wherever they come from.
+
+    With `on_demand` (a preview) nothing is fetched that was not asked for. All of the download, retries
+    included, has to end within `download_seconds` of when these terms were made.
+    """
 
     limits: AudioLimits
     clock: Clock
-    deadline: Deadline
+    download_seconds: float
     on_demand: bool
 
+    def __post_init__(self) -> None:
+        self._end = self.clock.monotonic() + self.download_seconds
 
-class SpooledIntake(ABC):
-    """The reading half of an `Intake` whose bytes go to a spool first; how they get there is the subclass's.
+    def check_deadline(self) -> None:
+        """Raise `AudioUnreachable` when the time is up: what is on disk by then is still transcribed."""
+        if self.clock.monotonic() > self._end:
+            raise AudioUnreachable(
+                f"The download took longer than {self.download_seconds / 3600:.3g} hours. "
+                "Send a link to a faster server."
+            )
 
-    `run` and `read` may go on at the same time. With `on_demand` (a preview) nothing is fetched that was not
-    asked for.
+
+class Intake(ABC):
+    """The bytes of one file for a decoder, by way of a spool. How they get there is the subclass's.
+
+    `run` and `read` may go on at the same time. Offsets are those of the file.
     """
 
     def __init__(self, spool: Spool, terms: IntakeTerms) -> None:
         self._spool = spool
+        self._terms = terms
         self._limits = terms.limits
         self._clock = terms.clock
-        self._deadline = terms.deadline
         self._on_demand = terms.on_demand
         self._failure: JobError | None = None
 
@@ -210,29 +172,40 @@ class SpooledIntake(ABC):
         return self._spool.facts.total_bytes
 
     @property
+    @abstractmethod
+    def stated_seconds(self) -> float | None:
+        """The length of the audio by what led to it, for where the container does not say."""
+
+    @property
     def failure(self) -> JobError | None:
-        """Why fetching was given up."""
+        """Why there are no more bytes, if the file did not end where it should."""
         return self._failure
 
     @property
     def front(self) -> int:
-        """The length of what is on disk from the start on."""
+        """How many bytes from the start are on disk without a gap."""
         return self._spool.front
 
     def complete_path(self) -> Path | None:
-        """Return the spooled file once it is whole."""
+        """Return the file on disk once every byte is in it."""
         return self._spool.media_path if self._spool.complete else None
 
     def identity(self) -> dict[str, Any]:
-        """Return what the server says about the file."""
+        """Return the JSON-safe facts that tell this file from another: size, type, ETag."""
         facts = self._spool.facts
         return {"size": facts.total_bytes, "type": facts.content_type, "etag": facts.etag}
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from the spool, fetching or awaiting them; see `Intake.read`."""
+        """Return at least one byte, waiting for it; nothing at the end, or where the download failed.
+
+        Raises a `JobError` if the audio must not be used any further (too large, changed, no disk space).
+        """
         while True:
             changed = self._spool.changed()
-            if self._failure is not None and not partly_usable(self._failure):
+            # Where a download broke off, what is on disk is usable; after any other failure it is not.
+            if self._failure is not None and (
+                not isinstance(self._failure, AudioUnreachable) or isinstance(self._failure, SourceChanged)
+            ):
                 raise self._failure
             if data := await self._spool.read(offset, size):
                 return data
@@ -246,12 +219,80 @@ class SpooledIntake(ABC):
                 self._fail(exc)
 
     @abstractmethod
-    async def _demand(self, offset: int) -> bool:
-        """Bring `offset` nearer; return `False` if `run` is on its way there and waiting is enough.
+    async def run(self) -> None:
+        """Fetch ahead for as long as that makes sense. Never raises: see `failure`."""
 
-        Raises `JobError`, which is noted as the failure.
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Drop every connection. Safe to call twice."""
+
+    @abstractmethod
+    async def _demand(self, offset: int) -> bool:
+        """Bring `offset` nearer; return `False` if `run` will get there and waiting is enough.
+
+        Raises `JobError`, which becomes the failure.
         """
 
     def _fail(self, error: JobError) -> None:
         self._failure = error
         self._spool.notify()
+
+
+class MediaFingerprint:
+    """The SHA-256 of the file's start, as far as it was decoded; computed in a thread behind the decoder.
+
+    A later download has to have the same start, see `verify_fingerprint`.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._decoded_bytes = 0
+        self._moved = asyncio.Event()
+
+    def advance(self, position: int) -> None:
+        """Note that the decoder has used bytes up to `position`."""
+        if position > self._decoded_bytes:
+            self._decoded_bytes = position
+            self._moved.set()
+
+    def facts(self) -> dict[str, Any]:
+        """Return how many bytes were hashed, and to what."""
+        return {"prefix_bytes": self._bytes, "prefix_sha256": self._hash.hexdigest()}
+
+    async def follow(self) -> None:
+        """Hash what is decoded, until cancelled."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            while self._bytes < self._decoded_bytes:
+                size = min(HASH_BLOCK_BYTES, self._decoded_bytes - self._bytes)
+                data = await self._spool.read(self._bytes, size)
+                if not data:
+                    break
+                # `facts` may be called while the thread works, so the thread gets a copy.
+                digest = self._hash.copy()
+                await asyncio.to_thread(digest.update, data)
+                self._hash, self._bytes = digest, self._bytes + len(data)
+
+
+async def verify_fingerprint(intake: Intake, facts: Mapping[str, Any]) -> None:
+    """Read the start of the file again, and raise `SourceChanged` if it is not what an earlier run decoded.
+
+    `facts` are those of that run's `MediaFingerprint`. Nothing is checked where nothing was recorded.
+    """
+    prefix_bytes, expected = facts.get("prefix_bytes"), facts.get("prefix_sha256")
+    if not isinstance(prefix_bytes, int) or not isinstance(expected, str) or prefix_bytes <= 0:
+        return
+    digest, position = hashlib.sha256(), 0
+    while position < prefix_bytes:
+        data = await intake.read(position, min(HASH_BLOCK_BYTES, prefix_bytes - position))
+        if not data:
+            if intake.failure is not None:
+                raise intake.failure
+            raise SourceChanged
+        await asyncio.to_thread(digest.update, data)
+        position += len(data)
+    if digest.hexdigest() != expected:
+        raise SourceChanged

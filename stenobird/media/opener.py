@@ -30,9 +30,8 @@ from stenobird.media.decode import (
     SpareDecoder,
 )
 from stenobird.media.fetch import Download
-from stenobird.media.heard import DecodedPrefix, verify_prefix
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
-from stenobird.media.intake import Deadline, HTTPOrigin, IntakeTerms
+from stenobird.media.intake import HTTPOrigin, IntakeTerms, MediaFingerprint, verify_fingerprint
 from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE
 
@@ -140,8 +139,7 @@ class MediaOpener:
 
     async def _open_intake(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Intake:
         source, opened = request.source, request.opened
-        deadline = Deadline(self._clock, self._options.download_seconds)
-        terms = IntakeTerms(request.limits, self._clock, deadline, on_demand)
+        terms = IntakeTerms(request.limits, self._clock, self._options.download_seconds, on_demand)
         if source.kind == "hls":
             if opened is not None:
                 await opened.aclose()
@@ -178,7 +176,7 @@ class MediaStream:
         self._request = request
         self._intake = intake
         self._limits = limits
-        self._prefix = DecodedPrefix(spool)
+        self._fingerprint = MediaFingerprint(spool)
         self._unverified = request.heard if request.start_sample > 0 else None
         # A spool that holds what was heard is the file that was heard.
         if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
@@ -221,7 +219,7 @@ class MediaStream:
     @property
     def heard(self) -> dict[str, Any]:
         """See `ports.AudioStream`."""
-        return self._intake.identity() | self._prefix.facts()
+        return self._intake.identity() | self._fingerprint.facts()
 
     @property
     def decoder_pid(self) -> int | None:
@@ -230,7 +228,7 @@ class MediaStream:
 
     async def follow(self) -> None:
         """Hash what is heard, behind the reader, until cancelled."""
-        await self._prefix.follow()
+        await self._fingerprint.follow()
 
     async def aclose(self) -> None:
         """End the reading and the decoder child."""
@@ -305,10 +303,10 @@ class MediaStream:
         if self._next_sample + len(block.pcm) > most:
             raise DecoderDied("it sent more than it was asked for")
         if self._unverified is not None:
-            await verify_prefix(self._intake, self._unverified)
+            await verify_fingerprint(self._intake, self._unverified)
             self._unverified = None
         self._next_sample += len(block.pcm)
-        self._prefix.advance(block.position)
+        self._fingerprint.advance(block.position)
         return block.pcm
 
     def _end(self, end: Ended) -> None:

@@ -1,14 +1,13 @@
 """Playlists as text: HLS masters and media playlists (RFC 8216), and the plain lists that only point on.
 
-Pure. Nothing here opens anything: every URL that comes out is meant for the guarded client, which judges it
-anew.
+Nothing here opens anything: every URL that is returned is meant for the guarded client, which checks it anew.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urljoin
 
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
@@ -31,14 +30,6 @@ _XML_POINTER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class ByteRange:
-    """A part of a resource: bytes `start` to `end`, the end excluded."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class Key:
     """How a segment is encrypted, with AES-128 in CBC mode. Without `iv`, the sequence number is it."""
 
@@ -52,7 +43,7 @@ class Part:
 
     url: str
     sequence: int
-    byte_range: ByteRange | None = None
+    byte_range: range | None = None
     key: Key | None = None
 
 
@@ -64,16 +55,12 @@ class MediaPlaylist:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One choice of a master playlist. Lower `rank` is better: less to download for the same words."""
-
-    url: str
-    rank: tuple[int, int]
+_Variant: TypeAlias = tuple[tuple[int, int], str]
+"""Rank and URL of one choice of a master playlist; the lowest rank downloads least for the same words."""
 
 
 def kind_of(text: str) -> Literal["master", "media", "pointer", "other"]:
-    """Say what a document is."""
+    """Return what a document is."""
     head = text.removeprefix("\ufeff").lstrip()
     if head.startswith("#EXTM3U") and "#EXT-X-" in head:
         return "master" if "#EXT-X-STREAM-INF" in head else "media"
@@ -104,7 +91,7 @@ def best_variant(text: str, base_url: str) -> str:
     Raises `AudioContentTypeNotSupported` if nothing in it has audio.
     """
     renditions: dict[str, tuple[int, str]] = {}
-    variants: list[Variant] = []
+    variants: list[_Variant] = []
     pending: dict[str, str] | None = None
     for line in _lines(text):
         if line.startswith("#EXT-X-MEDIA:"):
@@ -117,7 +104,7 @@ def best_variant(text: str, base_url: str) -> str:
         elif line.startswith("#EXT-X-STREAM-INF:"):
             pending = _attributes(line)
         elif not line.startswith("#") and pending is not None:
-            variants += _judged(pending, urljoin(base_url, line), renditions)
+            variants += _rank(pending, urljoin(base_url, line), renditions)
             pending = None
         if len(variants) > MAX_VARIANTS:
             break
@@ -125,26 +112,26 @@ def best_variant(text: str, base_url: str) -> str:
         raise AudioContentTypeNotSupported(
             "The playlist lists no stream with audio. Send the audio's own URL."
         )
-    return min(variants, key=lambda variant: variant.rank).url
+    return min(variants, key=lambda variant: variant[0])[1]
 
 
-def _judged(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, str]]) -> list[Variant]:
+def _rank(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, str]]) -> list[_Variant]:
     codecs = variant.get("CODECS", "").lower()
     bandwidth = _number(variant.get("BANDWIDTH", ""))
     rendition = renditions.get(variant.get("AUDIO", "\0"))
     if rendition is not None:
-        return [Variant(rendition[1], (0, bandwidth))]
+        return [((0, bandwidth), rendition[1])]
     if codecs and not any(codec in codecs for codec in _AUDIO_CODECS):
         return []
     has_picture = "RESOLUTION" in variant or "avc" in codecs or "hvc" in codecs or "hev" in codecs
-    return [Variant(url, (2 if has_picture else 1, bandwidth))]
+    return [((2 if has_picture else 1, bandwidth), url)]
 
 
 def parse_media_playlist(text: str, base_url: str) -> MediaPlaylist:
     """Return what a media playlist lists.
 
     Raises `UnsupportedURL` for live and protected streams, `AudioTooLarge` past `MAX_SEGMENTS`,
-    `AudioContentTypeNotSupported` if there is nothing to hear.
+    `AudioContentTypeNotSupported` if it lists nothing.
     """
     reader = _Reader(base_url)
     for line in _lines(text):
@@ -164,7 +151,7 @@ def parse_media_playlist(text: str, base_url: str) -> MediaPlaylist:
 
 
 class _Reader:
-    """The state that tags leave behind for the segments after them."""
+    """What the tags so far say about the segments after them."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
@@ -209,14 +196,14 @@ class _Reader:
         self._sequence += 1
         self._duration, self._gap, self._range = 0.0, False, None
 
-    def _resolve(self, url: str) -> ByteRange | None:
+    def _resolve(self, url: str) -> range | None:
         if self._range is None:
             return None
         length, start = self._range
         if start is None:
             start = self._range_ends.get(url, 0)
         self._range_ends[url] = start + length
-        return ByteRange(start, start + length)
+        return range(start, start + length)
 
     def _take_map(self, attributes: dict[str, str]) -> None:
         if not attributes.get("URI"):
@@ -224,7 +211,7 @@ class _Reader:
         part = Part(urljoin(self._base_url, attributes["URI"]), self._sequence)
         if attributes.get("BYTERANGE"):
             length, start = _byte_range(attributes["BYTERANGE"])
-            part = replace(part, byte_range=ByteRange(start or 0, (start or 0) + length))
+            part = replace(part, byte_range=range(start or 0, (start or 0) + length))
         if self._key is not None and self._key.iv is not None:
             part = replace(part, key=self._key)
         if self._map is None or (part.url, part.byte_range) != (self._map.url, self._map.byte_range):
