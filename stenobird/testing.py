@@ -118,8 +118,8 @@ class FakeStream:
         return len(self.audio) / SAMPLE_RATE
 
     @property
-    def heard(self) -> dict[str, Any]:
-        """What was heard so far."""
+    def fingerprint(self) -> dict[str, Any]:
+        """How much was read so far."""
         return {"samples": self.heard_samples}
 
 

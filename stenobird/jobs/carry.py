@@ -25,7 +25,7 @@ class Carried:
 
     source: AudioSource
     checkpoint: SpeechCheckpoint
-    heard: Mapping[str, Any] | None
+    fingerprint: Mapping[str, Any] | None
     segments: tuple[Segment, ...]
     language: str | None
 
@@ -53,7 +53,7 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
     ):
         return Carried(point.source, SpeechCheckpoint(), None, (), None)
     segments, language = await _chunks(store, preview.id, kept.chunks)
-    return Carried(point.source, kept.checkpoint, point.heard, segments, language)
+    return Carried(point.source, kept.checkpoint, point.fingerprint, segments, language)
 
 
 async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[tuple[Segment, ...], str | None]:

@@ -171,7 +171,7 @@ class TranscriptionPipeline:
                 if opened is not None:
                     await opened.aclose()
                 raise
-        await self._transcribe(self._source, heard=self._leased.claim.heard, opened=opened)
+        await self._transcribe(self._source, fingerprint=self._leased.claim.fingerprint, opened=opened)
 
     async def _report(self, verdict: Verdict) -> None:
         _log.info("discovery_verdict", stage=verdict.stage, outcome=verdict.outcome)
@@ -210,7 +210,7 @@ class TranscriptionPipeline:
         self._source, self._checkpoint = carried.source, carried.checkpoint
         self._progress_at = carried.checkpoint.next_sample
         try:
-            await self._transcribe(carried.source, heard=carried.heard, carried=carried)
+            await self._transcribe(carried.source, fingerprint=carried.fingerprint, carried=carried)
         except (JobError, EgressError) as exc:
             if self._transcribing_committed:
                 raise
@@ -225,7 +225,7 @@ class TranscriptionPipeline:
         self,
         source: AudioSource,
         *,
-        heard: Mapping[str, Any] | None,
+        fingerprint: Mapping[str, Any] | None,
         opened: OpenedMedia | None = None,
         carried: carry.Carried | None = None,
     ) -> None:
@@ -235,7 +235,7 @@ class TranscriptionPipeline:
             source=source,
             limits=self._limits(),
             start_sample=start,
-            heard=heard,
+            fingerprint=fingerprint,
             opened=opened,
         )
         self._samples = start
@@ -303,7 +303,7 @@ class TranscriptionPipeline:
             language = carried.language
             change = replace(resolved, stage="transcribing", language=language)
             if carried.segments:
-                change = replace(change, checkpoint=carried.checkpoint, heard=carried.heard)
+                change = replace(change, checkpoint=carried.checkpoint, fingerprint=carried.fingerprint)
             events = announced + events + self._transcript(carried.segments, language)
         await self._leased.append(change, events)
         self._transcribing_committed = True
@@ -334,7 +334,7 @@ class TranscriptionPipeline:
             events.append(self._leased.events.status("transcribing", "transcribing", progress=progress))
         change = JobChange(
             checkpoint=window.checkpoint,
-            heard=stream.heard,
+            fingerprint=stream.fingerprint,
             duration_seconds=self._total_seconds(stream),
             language=window.language,
             engine=window.engine,

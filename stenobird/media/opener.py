@@ -177,7 +177,7 @@ class MediaStream:
         self._intake = intake
         self._limits = limits
         self._fingerprint = MediaFingerprint(spool)
-        self._unverified = request.heard if request.start_sample > 0 else None
+        self._unverified = request.fingerprint if request.start_sample > 0 else None
         # A spool that holds what was heard is the file that was heard.
         if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
             self._unverified = None
@@ -217,7 +217,7 @@ class MediaStream:
         return self._warning
 
     @property
-    def heard(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """See `ports.AudioStream`."""
         return self._intake.identity() | self._fingerprint.facts()
 

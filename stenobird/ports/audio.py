@@ -78,16 +78,16 @@ class AudioLimits:
 
 @dataclass(frozen=True, slots=True)
 class AudioRequest:
-    """One job's wish to hear its source. `start_sample` skips what an earlier worker has committed.
+    """The audio that a job needs. `start_sample` skips what an earlier worker has committed.
 
-    `heard` is what the checkpoint recorded about the bytes that were heard, see `AudioStream.heard`.
+    `fingerprint` is the `AudioStream.fingerprint` of the earlier worker, whose file has to be the same.
     """
 
     job_id: str
     source: AudioSource
     limits: AudioLimits
     start_sample: int = 0
-    heard: Mapping[str, Any] | None = None
+    fingerprint: Mapping[str, Any] | None = None
     opened: OpenedMedia | None = None
 
 
@@ -111,8 +111,8 @@ class AudioStream(Protocol):
         """What is wrong with audio that could be heard only in part (`None` if nothing is)."""
 
     @property
-    def heard(self) -> dict[str, Any]:
-        """Facts that identify the bytes heard so far (size, type, ETag, SHA-256 of a prefix), JSON-safe."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Facts that identify the bytes decoded so far (size, type, ETag, SHA-256 of a prefix), JSON-safe."""
 
 
 class AudioOpener(Protocol):

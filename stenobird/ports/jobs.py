@@ -155,7 +155,7 @@ class Claim:
     job: JobRecord
     source: AudioSource | None
     checkpoint: SpeechCheckpoint | None
-    heard: Mapping[str, Any] | None
+    fingerprint: Mapping[str, Any] | None
     attempts: int
     """Claims since the last progress, this one included."""
 
@@ -168,7 +168,7 @@ class JobChange:
     stage: str | None = None
     source: AudioSource | None = None
     checkpoint: SpeechCheckpoint | None = None
-    heard: Mapping[str, Any] | None = None
+    fingerprint: Mapping[str, Any] | None = None
     duration_seconds: float | None = None
     language: str | None = None
     engine: str | None = None
@@ -188,7 +188,7 @@ class ResumePoint:
     job: JobRecord
     source: AudioSource | None
     checkpoint: SpeechCheckpoint | None
-    heard: Mapping[str, Any] | None
+    fingerprint: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

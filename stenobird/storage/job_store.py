@@ -139,7 +139,7 @@ class SqlJobStore(JobStore):
             job=rows.job_from_row(row),
             source=rows.source_from_row(row),
             checkpoint=rows.checkpoint_from_row(row),
-            heard=row["heard"],
+            fingerprint=row["heard"],
         )
 
     @override
@@ -248,7 +248,7 @@ class SqlJobStore(JobStore):
             job=rows.job_from_row(row),
             source=rows.source_from_row(row),
             checkpoint=rows.checkpoint_from_row(row),
-            heard=row["heard"],
+            fingerprint=row["heard"],
             attempts=row["attempts"],
         )
 

@@ -53,7 +53,6 @@ _PLAIN_CHANGES = (
 )
 _PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments")
 _NO_EXTRA = JobExtra()
-_MAPPING_CHANGES = ("heard", "error")
 
 
 def source_to_json(source: AudioSource) -> dict[str, Any]:
@@ -141,10 +140,10 @@ def change_values(change: JobChange) -> dict[str, Any]:
         value = getattr(change, name)
         if value is not None:
             values[name] = value
-    for name in _MAPPING_CHANGES:
-        mapping = getattr(change, name)
-        if mapping is not None:
-            values[name] = dict(mapping)
+    if change.fingerprint is not None:
+        values["heard"] = dict(change.fingerprint)
+    if change.error is not None:
+        values["error"] = dict(change.error)
     if change.extra is not None:
         values["extra"] = extra_to_json(change.extra)
     if change.source is not None:

@@ -67,19 +67,19 @@ class MediaWorld:
         *,
         job_id: str = "tr_1",
         start_sample: int = 0,
-        heard: Mapping[str, Any] | None = None,
+        fingerprint: Mapping[str, Any] | None = None,
         opened: OpenedMedia | None = None,
     ) -> AudioRequest:
         """Return the request for a path of the server, or for a URL."""
         url = path if ":" in path else self.server.url(path)
         source = AudioSource(url, url, url, "direct", "a test")
-        return AudioRequest(job_id, source, limits or limits_of(), start_sample, heard, opened)
+        return AudioRequest(job_id, source, limits or limits_of(), start_sample, fingerprint, opened)
 
     async def hear(self, path: str, **wishes: Any) -> Heard:
         """Hear all of a file."""
         async with self.opener.open(self.request(path, **wishes)) as stream:
             pcm = await collect(stream)
-            return Heard(pcm, stream.duration_seconds, stream.warning, stream.heard)
+            return Heard(pcm, stream.duration_seconds, stream.warning, stream.fingerprint)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Heard:
     pcm: PCM
     duration_seconds: float | None
     warning: str | None
-    heard: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
 
 
 async def collect(stream: AudioStream) -> PCM:

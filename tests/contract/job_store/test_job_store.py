@@ -213,20 +213,20 @@ async def test_a_claim_says_where_the_last_worker_stopped(store: SqlJobStore) ->
     checkpoint = SpeechCheckpoint(2, 160_000, None, {"en": -0.1, "he": -2.5}, 9.5)
     await store.append(claim.lease, JobChange(source=source, stage="submitted", status="transcribing"), [])
     change = JobChange(
-        checkpoint=checkpoint, heard={"etag": "x"}, duration_seconds=99.5, engine="e", model="m"
+        checkpoint=checkpoint, fingerprint={"etag": "x"}, duration_seconds=99.5, engine="e", model="m"
     )
     await store.append(claim.lease, change, [chunk(0)])
     await store.expire_leases()
     again = await store.claim("worker", lanes=LANES)
     assert again is not None
-    assert (again.source, again.checkpoint, again.heard) == (source, checkpoint, {"etag": "x"})
+    assert (again.source, again.checkpoint, again.fingerprint) == (source, checkpoint, {"etag": "x"})
     assert again.job.source == source.public()
     assert "request_headers" not in (again.job.source or {})
     assert (again.job.audio_seconds, again.job.duration_seconds) == (10.0, 99.5)
     assert (again.job.engine, again.job.model, again.job.next_chunk_index) == ("e", "m", 1)
     point = await store.resume_point("tr_1")
     assert point is not None
-    assert (point.source, point.checkpoint, point.heard) == (source, checkpoint, {"etag": "x"})
+    assert (point.source, point.checkpoint, point.fingerprint) == (source, checkpoint, {"etag": "x"})
 
 
 async def test_events_are_numbered_from_one_without_gaps(store: SqlJobStore) -> None:
@@ -500,7 +500,7 @@ async def test_the_bytes_of_an_event_are_kept_as_they_are(store: SqlJobStore) ->
 
 async def test_a_change_leaves_other_columns_alone(store: SqlJobStore) -> None:
     claim = await claimed(store, extra=EXTRA)
-    await store.append(claim.lease, JobChange(language="en", warning="w", heard={"x": 1}), [])
+    await store.append(claim.lease, JobChange(language="en", warning="w", fingerprint={"x": 1}), [])
     await store.append(claim.lease, JobChange(extra=JobExtra(tier="fast_low_cost")), [])
     point = await store.resume_point("tr_1")
     assert point is not None
@@ -509,5 +509,5 @@ async def test_a_change_leaves_other_columns_alone(store: SqlJobStore) -> None:
         "w",
         JobExtra(tier="fast_low_cost"),
     )
-    assert point.heard == {"x": 1}
+    assert point.fingerprint == {"x": 1}
     assert point.job.updated_at >= point.job.created_at

@@ -90,7 +90,7 @@ async def test_the_most_that_is_allowed_is_allowed_and_one_sample_more_is_not(su
 async def test_a_reader_may_leave_and_another_carry_on(subject: Subject) -> None:
     async with subject.opener.open(subject.request()) as stream:
         first = await anext(aiter(stream))
-        heard = json.loads(json.dumps(stream.heard))
+        heard = json.loads(json.dumps(stream.fingerprint))
     assert isinstance(heard, dict)
     np.testing.assert_array_equal(await subject.hear(start=len(first)), AUDIO[len(first) :])
 

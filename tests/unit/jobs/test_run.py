@@ -361,8 +361,8 @@ async def test_a_resume_asks_for_the_rest_only_and_says_what_was_heard(world: Jo
     said = world.recognizer.said
     await world.run_next()
     first, second = world.opener.requests
-    assert (first.start_sample, first.heard) == (0, None)
-    assert (second.start_sample, second.heard) == (10 * SAMPLE_RATE, {"samples": 10 * SAMPLE_RATE})
+    assert (first.start_sample, first.fingerprint) == (0, None)
+    assert (second.start_sample, second.fingerprint) == (10 * SAMPLE_RATE, {"samples": 10 * SAMPLE_RATE})
     assert world.finder.found == 1
     assert world.recognizer.said - said == 6
     assert (await world.job(job.id)).status == "completed"
@@ -592,7 +592,7 @@ async def test_a_full_job_takes_over_what_the_preview_cut_did_not_touch(world: J
     assert world.finder.found == searches
     assert world.recognizer.said - windows == 6
     request = world.opener.requests[-1]
-    assert (request.start_sample, request.heard) == (10 * SAMPLE_RATE, {"samples": 15 * SAMPLE_RATE})
+    assert (request.start_sample, request.fingerprint) == (10 * SAMPLE_RATE, {"samples": 15 * SAMPLE_RATE})
     events = await world.events(job.id)
     assert steps(events)[:4] == [QUEUED, RESOLVED, SUBMITTED, TRANSCRIBING]
     assert texts(events) == ["1"] + [f" {n}" for n in range(2, 41)]
@@ -608,7 +608,7 @@ async def test_other_options_take_over_the_source_but_no_text(world: JobWorld) -
     await world.run_next()
     assert world.finder.found == 1
     assert world.opener.requests[-1].start_sample == 0
-    assert world.opener.requests[-1].heard is None
+    assert world.opener.requests[-1].fingerprint is None
     events = await world.events(job.id)
     assert texts(events) == ["1"] + [f" {n}" for n in range(2, 41)]
     assert steps(events).count(SUBMITTED) == 1

@@ -104,9 +104,9 @@ async def test_a_full_job_carries_on_from_what_a_preview_heard(
 ) -> None:
     world.server.resources["/a.mp3"] = Resource(audio("mp3", seconds=60.0))
     preview = await world.hear("/a.mp3", job_id="tr_preview", limits=limits_of(stop_seconds=15.0))
-    assert preview.heard["prefix_bytes"] > 0
+    assert preview.fingerprint["prefix_bytes"] > 0
     rest = await world.hear(
-        "/a.mp3", job_id="tr_full", start_sample=len(preview.pcm), heard=dict(preview.heard)
+        "/a.mp3", job_id="tr_full", start_sample=len(preview.pcm), fingerprint=dict(preview.fingerprint)
     )
     whole = await world.hear("/a.mp3", job_id="tr_whole")
     np.testing.assert_array_equal(np.concatenate([preview.pcm, rest.pcm]), whole.pcm)

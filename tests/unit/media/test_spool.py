@@ -152,9 +152,9 @@ async def hear_some(world: MediaWorld, path: str, blocks: int) -> tuple[int, dic
             blocks -= 1
             if blocks == 0:
                 break
-        while stream.heard["prefix_bytes"] == 0:
+        while stream.fingerprint["prefix_bytes"] == 0:
             await anext(aiter(stream))
-        return samples, dict(stream.heard)
+        return samples, dict(stream.fingerprint)
 
 
 async def test_a_job_goes_on_from_its_spool_without_downloading_twice(
@@ -164,7 +164,7 @@ async def test_a_job_goes_on_from_its_spool_without_downloading_twice(
     whole = await world.hear("/a", job_id="tr_whole")
     sent = world.server.sent_bytes["/a"]
     samples, heard = await hear_some(world, "/a", 20)
-    rest = await world.hear("/a", start_sample=samples, heard=heard)
+    rest = await world.hear("/a", start_sample=samples, fingerprint=heard)
     np.testing.assert_array_equal(rest.pcm, whole.pcm[samples:])
     assert world.server.sent_bytes["/a"] - sent <= sent + 16 * 1024
 
@@ -176,7 +176,7 @@ async def test_a_lost_spool_is_downloaded_again_and_compared(
     whole = await world.hear("/a", job_id="tr_whole")
     samples, heard = await hear_some(world, "/a", 20)
     await world.opener.discard("tr_1")
-    rest = await world.hear("/a", start_sample=samples, heard=heard)
+    rest = await world.hear("/a", start_sample=samples, fingerprint=heard)
     np.testing.assert_array_equal(rest.pcm, whole.pcm[samples:])
 
 
@@ -190,7 +190,7 @@ async def test_a_lost_spool_of_a_file_that_has_changed_since_fails_the_job(
     at = 100_000
     world.server.resources["/a"] = Resource(file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :])
     with pytest.raises(AudioUnreachable, match="changed"):
-        await world.hear("/a", start_sample=samples, heard=heard)
+        await world.hear("/a", start_sample=samples, fingerprint=heard)
 
 
 async def test_discarding_leaves_nothing_on_disk(world: MediaWorld, audio: Callable[..., bytes]) -> None:
