@@ -10,27 +10,21 @@ import signal
 import socket
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird import __version__
-from stenobird.bootstrap import open_services, translation_refusal
+from stenobird.bootstrap import open_services
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.jobs.sharing import ShareService
-from stenobird.speech import premium_units
-from stenobird.web.alefbot.services import DialectServices
 from stenobird.web.app import create_app, create_probe_app
-from stenobird.web.idempotency import Idempotency
 from stenobird.web.server import WebServer, running
-from stenobird.web.services import Readiness, WebServices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stenobird.bootstrap import Services
     from stenobird.config import Settings
+    from stenobird.web.services import Services
 
 _log = structlog.get_logger("stenobird")
 
@@ -47,35 +41,7 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
     settings = services.settings
     listener = _listen(settings.host, settings.port)
     with contextlib.closing(listener):
-        shutting_down = asyncio.Event()
-        web = WebServices(
-            settings=settings,
-            jobs=services.jobs,
-            keys=services.storage.keys,
-            health=lambda: _health(services),
-            readiness=lambda: _readiness(services),
-            job_counts=services.storage.jobs.counts,
-            metrics=services.metrics,
-            shutting_down=shutting_down,
-            billing=services.billing.service,
-            shares=ShareService(services.storage.shares, services.storage.jobs, services.jobs),
-            own_keys=services.storage.keys,
-            accounts=services.storage.accounts,
-            limits=services.limits,
-            idempotency=Idempotency(services.storage.idempotency),
-            uploads=services.uploads,
-            webhooks=services.webhooks,
-            alefbot=DialectServices(
-                jobs=services.jobs,
-                uploads=services.uploads,
-                keys=services.storage.keys,
-                standings=services.storage.account_store,
-                webhooks=services.webhook_sender,
-                premium_units=premium_units(settings),
-                translation_refusal=lambda: translation_refusal(settings, services.translator),
-            ),
-        )
-        server = WebServer(create_app(web), settings, shutting_down)
+        server = WebServer(create_app(services), settings, services.shutting_down)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
             if services.worker is not None:
@@ -84,11 +50,11 @@ async def serving(services: Services) -> AsyncIterator[RunningServer]:
                 tasks.create_task(_keep_retention(services), name="retention"),
                 tasks.create_task(services.webhook_deliverer.run(), name="webhooks"),
             ]
-            if services.billing.worker is not None:
-                background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
+            if services.billing_worker is not None:
+                background.append(tasks.create_task(services.billing_worker.run(), name="billing"))
             await server.listening.wait()
             try:
-                yield RunningServer(server.url, shutting_down)
+                yield RunningServer(server.url, services.shutting_down)
             finally:
                 server.should_exit = True
                 if services.worker is not None:
@@ -130,71 +96,34 @@ async def run_worker(settings: Settings, *, probes: bool = False) -> None:
     async with (
         open_services(settings) as services,
         until_signal() as stopped,
-        _answering_probes(services) if probes else nullcontext(asyncio.Event()) as shutting_down,
+        _answering_probes(services) if probes else nullcontext(),
         asyncio.TaskGroup() as tasks,
     ):
         assert services.worker is not None
         tasks.create_task(services.worker.run(), name="worker")
         background = [tasks.create_task(services.webhook_deliverer.run(), name="webhooks")]
-        if services.billing.worker is not None:
-            background.append(tasks.create_task(services.billing.worker.run(), name="billing"))
+        if services.billing_worker is not None:
+            background.append(tasks.create_task(services.billing_worker.run(), name="billing"))
         await stopped.wait()
-        shutting_down.set()
+        services.shutting_down.set()
         services.worker.stop()
         for task in background:
             task.cancel()
 
 
 @asynccontextmanager
-async def _answering_probes(services: Services) -> AsyncIterator[asyncio.Event]:
-    """Answer `/healthz`, `/readyz` and `/metrics`; yield the event that makes the server say it is ending."""
+async def _answering_probes(services: Services) -> AsyncIterator[None]:
+    """Answer `/healthz`, `/readyz` and `/metrics` while the context lasts."""
     settings = services.settings
-    shutting_down = asyncio.Event()
-    web = WebServices(
-        settings=settings,
-        jobs=services.jobs,
-        keys=services.storage.keys,
-        health=lambda: _health(services),
-        readiness=lambda: _readiness(services),
-        job_counts=services.storage.jobs.counts,
-        metrics=services.metrics,
-        shutting_down=shutting_down,
-    )
     with contextlib.closing(_listen(settings.host, settings.port)) as listener:
-        server = WebServer(create_probe_app(web), settings, shutting_down)
+        server = WebServer(create_probe_app(services), settings, services.shutting_down)
         async with running(server, [listener]) as url:
             _log.info("answering probes", url=url)
-            yield shutting_down
+            yield
 
 
 SERVER_FILE = "server.json"
 """In the data folder: where the service that holds its lock listens, for the command line."""
-
-
-def _health(services: Services) -> Mapping[str, Any]:
-    engine = services.engines.default.status() if services.engines is not None else None
-    degraded = engine is not None and bool(engine.get("degraded"))
-    return {
-        "status": "degraded" if degraded else "ok",
-        "version": __version__,
-        "engine": engine,
-        "running": services.worker.running if services.worker is not None else 0,
-        "translator": services.translator.status() if services.translator is not None else None,
-    }
-
-
-async def _readiness(services: Services) -> Readiness:
-    reasons = []
-    try:
-        await services.storage.jobs.counts()
-    except StorageUnavailable as error:
-        reasons.append(error.message)
-    if services.engines is not None and not await services.engines.default.ready():
-        status = services.engines.default.status()
-        reasons.append(
-            f"The speech engine is {status.get('state')}: {status.get('message') or 'please wait'}"
-        )
-    return Readiness(not reasons, tuple(reasons))
 
 
 async def _keep_retention(services: Services) -> None:
@@ -215,9 +144,9 @@ async def remove_expired(services: Services, *, now: float) -> None:
     removals: dict[str, Callable[[], Awaitable[object]]] = {
         "transcripts": purge_transcripts,
         "uploads": services.uploads.sweep,
-        "deleted accounts": services.storage.accounts.sweep_deleted,
-        "idempotency keys": services.storage.idempotency.purge,
-        "webhook deliveries": lambda: services.storage.deliveries.purge(settled_before=before),
+        "deleted accounts": services.accounts.sweep_deleted,
+        "idempotency keys": services.idempotency.purge,
+        "webhook deliveries": lambda: services.webhooks.purge(settled_before=before),
     }
     for what, remove in removals.items():
         try:

@@ -1,1 +1,85 @@
 """Billing: Checkout, keys that are shown once, meter events, and account state from Stripe."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stenobird.billing.mail import SMTPMailer
+from stenobird.billing.metering import Metering
+from stenobird.billing.service import BillingService, Recovery
+from stenobird.billing.standing import BillingStanding
+from stenobird.billing.worker import BillingWorker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from stenobird.config import Settings
+    from stenobird.ports import Clock
+    from stenobird.ports.billing import BillingGateway, BillingStore, Mailer
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """Billing, open. Without Stripe in the settings there is no gateway, and a worker has nothing to do."""
+
+    service: BillingService
+    gateway: BillingGateway | None = None
+    standing: BillingStanding | None = None
+    worker: BillingWorker | None = None
+
+
+@asynccontextmanager
+async def open_billing(
+    settings: Settings,
+    store: BillingStore,
+    clock: Clock,
+    *,
+    mailer: Mailer | None = None,
+    timeout_seconds: float | None = None,
+) -> AsyncIterator[Billing]:
+    """Open billing as the settings say; `mailer` replaces their mail server.
+
+    Stripe has `timeout_seconds` to answer a request, or the gateway's own bound. Raises `ConfigurationError`
+    for settings that don't fit together.
+    """
+    if settings.stripe_secret_key is None:
+        yield Billing(BillingService(store, clock))
+        return
+    # An installation that sells nothing never loads Stripe's library.
+    from stenobird.billing.stripe_gateway import StripeOptions, open_stripe  # noqa: PLC0415
+
+    if mailer is None and settings.smtp_url is not None:
+        mailer = SMTPMailer.of(settings.smtp_url.get_secret_value(), settings.smtp_from)
+    recovery = None
+    if mailer is not None and settings.public_url is not None:
+        # Without a configured address, a forged Host header could point the mailed link elsewhere.
+        recovery = Recovery(mailer, settings.public_url)
+    secrets = settings.stripe_webhook_secret
+    options = StripeOptions(
+        secret_key=settings.stripe_secret_key.get_secret_value(),
+        webhook_secrets=tuple(secrets.get_secret_value().replace(" ", "").split(",")) if secrets else (),
+        price_id=settings.stripe_price_id,
+        meter_event_name=settings.stripe_meter_event_name,
+        portal_configuration_id=settings.stripe_portal_configuration_id,
+        api_base=settings.stripe_api_base,
+    )
+    if timeout_seconds is not None:
+        options = replace(options, timeout_seconds=timeout_seconds)
+    async with open_stripe(options) as gateway:
+        standing = BillingStanding(store, gateway, clock)
+        wake = asyncio.Event()
+        service = BillingService(
+            store, clock, gateway=gateway, standing=standing, recovery=recovery, wake=wake.set
+        )
+        worker = BillingWorker(
+            store,
+            standing,
+            Metering(store, gateway, clock),
+            clock,
+            wake=wake,
+            mails=service.send_recoveries if recovery is not None else None,
+        )
+        yield Billing(service, gateway, standing, worker)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stenobird.billing import open_billing
 from stenobird.billing.reconcile import Comparison, compare
 from stenobird.billing.standing import BillingStanding
-from stenobird.bootstrap import open_billing, open_storage
+from stenobird.bootstrap import open_storage
 from stenobird.cli.tables import print_table
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
@@ -75,7 +76,7 @@ def status(*, as_json: bool) -> None:
 
     async def run() -> dict[str, object]:
         async with open_storage(settings) as storage:
-            store = storage.billing
+            store = storage.stores.billing
             counts = await store.meter_counts()
             return {
                 "configured": settings.stripe_secret_key is not None,
@@ -118,13 +119,13 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
             found = [
                 comparison
                 async for comparison in compare(
-                    storage.billing, gateway, since=now - days * 86_400, until=now - SETTLING_SECONDS
+                    storage.stores.billing, gateway, since=now - days * 86_400, until=now - SETTLING_SECONDS
                 )
             ]
             sent_again = 0
             if resend:
-                refused = [row[0] for row in await storage.billing.rejected_usage()]
-                await storage.billing.renew_usage(refused, until=now)
+                refused = [row[0] for row in await storage.stores.billing.rejected_usage()]
+                await storage.stores.billing.renew_usage(refused, until=now)
                 sent_again = len(refused)
             return found, sent_again
 
@@ -178,7 +179,7 @@ def remint(email: str) -> None:
 
     async def run() -> list[tuple[str, KeyRecord]]:
         async with open_storage(Settings()) as storage:
-            found = await storage.billing.accounts_by_email(email)
+            found = await storage.stores.billing.accounts_by_email(email)
             return [await storage.keys.create(name="reminted", account_id=account.id) for account in found]
 
     made = asyncio.run(run())
@@ -195,15 +196,15 @@ def clear_disputes(account_id: str) -> None:
 
     async def run() -> str:
         async with _open(Settings()) as (storage, gateway):
-            account = await storage.billing.account(account_id)
+            account = await storage.stores.billing.account(account_id)
             if account is None:
                 raise StenobirdError(f"There is no account {account_id}.")
             state = "active" if account.state == "disputed" else account.state
-            await storage.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
-            cleared = await storage.billing.account(account_id)
+            await storage.stores.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
+            cleared = await storage.stores.billing.account(account_id)
             assert cleared is not None
-            await BillingStanding(storage.billing, gateway, SystemClock()).refresh(cleared)
-            now = await storage.billing.account(account_id)
+            await BillingStanding(storage.stores.billing, gateway, SystemClock()).refresh(cleared)
+            now = await storage.stores.billing.account(account_id)
             assert now is not None
             return now.state
 
@@ -214,7 +215,7 @@ def clear_disputes(account_id: str) -> None:
 async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, BillingGateway]]:
     async with (
         open_storage(settings) as storage,
-        open_billing(settings, storage.billing, SystemClock()) as opened,
+        open_billing(settings, storage.stores.billing, SystemClock()) as opened,
     ):
         if opened.gateway is None:
             raise ConfigurationError(

@@ -174,7 +174,7 @@ async def _database(settings: Settings) -> Finding:
     kind = "PostgreSQL" if settings.database_url else "SQLite"
     try:
         async with open_storage(settings) as storage:
-            counts = await storage.jobs.counts()
+            counts = await storage.stores.jobs.counts()
     except StenobirdError as error:
         return Finding("database", kind, "machine", "problem", error.message)
     total = sum(counts.values())

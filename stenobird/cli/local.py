@@ -34,11 +34,11 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[L
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
     async with open_services(settings) as services, serving(services) as server:
-        secret, record = await services.storage.keys.create(name=key_name)
+        secret, record = await services.keys.create(name=key_name)
         try:
             yield LocalService(server.url, secret)
         finally:
-            await services.storage.keys.revoke(record.id)
+            await services.keys.revoke(record.id)
 
 
 def local_client(url: str, *, api_key: str | None) -> AsyncStenobirdClient:

@@ -23,7 +23,7 @@ def purge(older_than_days: float | None) -> None:
 
     async def run() -> int:
         async with open_storage(settings) as storage:
-            job_ids = await storage.jobs.purge(older_than=time.time() - days * 86_400)
+            job_ids = await storage.stores.jobs.purge(older_than=time.time() - days * 86_400)
             for job_id in job_ids:
                 await storage.spool.discard(job_id)
             return len(job_ids)

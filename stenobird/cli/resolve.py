@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from stenobird.bootstrap import open_finder
 from stenobird.cli.plain import plain
+from stenobird.clock import SystemClock
 from stenobird.config import Settings
+from stenobird.discovery.finder import open_finder
 from stenobird.errors import StenobirdError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def resolve(url: str, *, as_json: bool) -> None:
             console.print(plain(f"{verdict.outcome}: {verdict.message}"), highlight=False)
 
     async def run() -> AudioSource:
-        async with open_finder(Settings()) as finder:
+        async with open_finder(Settings(), SystemClock()) as finder:
             found = await finder.find(finder.check(url), preview=True, report=report)
             if found.opened is not None:
                 await found.opened.aclose()

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.host import usable_cpus
 from stenobird.inference.pool import Capacity, HostPool, PoolMessages
-from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, read_translated
+from stenobird.translation.protocol import (
+    TranslationRequest,
+    TranslationSettings,
+    TranslatorInfo,
+    read_translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from stenobird.config import Settings
     from stenobird.inference.frames import Header
     from stenobird.ports import Clock, Translation
-    from stenobird.translation.protocol import TranslationSettings
 
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "stenobird.translation.host_child")
 MAX_CHARACTERS: Final = 100_000
@@ -155,3 +160,21 @@ async def open_translator(
             keeper.cancel()
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def open_configured_translator(
+    settings: Settings, clock: Clock
+) -> AsyncIterator[HostTranslator | None]:
+    """Open the translator of the settings, whose model loads from now on; `None` where they name no model."""
+    if not settings.translation_model:
+        yield None
+        return
+    options = TranslationSettings(
+        model=settings.translation_model,
+        device=settings.translation_device,
+        compute_type=settings.translation_compute_type,
+        timeout_seconds=settings.translation_timeout_seconds,
+    )
+    async with open_translator(options, clock=clock) as translator:
+        yield translator

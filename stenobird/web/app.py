@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.web.routing import Dialect
-    from stenobird.web.services import WebServices
+    from stenobird.web.services import Services
 
 
 def dialects(api_prefix: str = "") -> tuple[Dialect, ...]:
@@ -32,7 +32,7 @@ def dialects(api_prefix: str = "") -> tuple[Dialect, ...]:
     return alefbot.dialect(api_prefix), openai.dialect(), v1.dialect()
 
 
-def create_app(services: WebServices) -> Starlette:
+def create_app(services: Services) -> Starlette:
     """Return the application. Nothing runs until its lifespan starts.
 
     Setting `services.shutting_down` ends the event streams.
@@ -73,7 +73,7 @@ def create_app(services: WebServices) -> Starlette:
     return app
 
 
-def create_probe_app(services: WebServices) -> Starlette:
+def create_probe_app(services: Services) -> Starlette:
     """Return the application of a worker, which has only `/healthz`, `/readyz` and `/metrics`."""
     app = Starlette(
         routes=routes_of(probes.ENDPOINTS),

@@ -64,6 +64,10 @@ class Idempotency:
         self._store = store
         self._turns: dict[str, _Turn] = {}
 
+    async def purge(self) -> None:
+        """Remove what is past its time."""
+        await self._store.purge()
+
     async def once(
         self,
         request: Request,
@@ -179,13 +183,7 @@ async def limited_once(
     async def admit() -> None:
         await limit_request(request, services.limits, caller)
 
-    if services.idempotency is None:
-        await admit()
-        response = await make(new_id())
-    else:
-        response = await services.idempotency.once(
-            request, caller, body, new_id=new_id, admit=admit, make=make
-        )
+    response = await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
     response.headers.update(headers_of(request))
     return response
 

@@ -151,14 +151,11 @@ def client_network(address: str | None) -> str:
     return str(ipaddress.ip_network((parsed, IPV6_CLIENT_BITS), strict=False))
 
 
-async def limit_request(request: Request, limits: RequestLimits | None, caller: Caller | None) -> None:
+async def limit_request(request: Request, limits: RequestLimits, caller: Caller | None) -> None:
     """Count the request. Its response will have the `X-RateLimit-*` headers, see `headers_of`.
 
-    Raises `RateLimited`. Without limits nothing is counted. The address comes from the forwarding headers of
-    trusted proxies, else it is the peer's.
+    Raises `RateLimited`. The address comes from trusted proxies' forwarding headers, else it is the peer's.
     """
-    if limits is None:
-        return
     state = await limits.check_request(caller, request.client.host if request.client else None)
     request.state.rate_limit = state
     if not state.allowed:

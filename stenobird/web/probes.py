@@ -12,7 +12,6 @@ from stenobird import __version__
 from stenobird.web.metrics import CONTENT_TYPE
 from stenobird.web.requests import services_of
 from stenobird.web.routing import Endpoint
-from stenobird.web.services import Readiness
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,19 +33,19 @@ async def readyz(request: Request) -> Response:
     """Answer 200, or 503 with the reasons."""
     services = services_of(request)
     if services.shutting_down.is_set():
-        readiness = Readiness(ready=False, reasons=("The server is shutting down.",))
+        reasons: tuple[str, ...] = ("The server is shutting down.",)
     else:
         try:
             async with asyncio.timeout(services.check_timeout_seconds):
-                readiness = await services.readiness()
+                reasons = await services.readiness()
         except TimeoutError:
-            readiness = Readiness(ready=False, reasons=("The checks did not finish in time.",))
+            reasons = ("The checks did not finish in time.",)
     body = {
-        "ready": readiness.ready,
-        "reasons": list(readiness.reasons),
+        "ready": not reasons,
+        "reasons": reasons,
         "checks": {},  # a published field without content
     }
-    return JSONResponse(body, 200 if readiness.ready else 503, _NO_STORE)
+    return JSONResponse(body, 503 if reasons else 200, _NO_STORE)
 
 
 async def metrics(request: Request) -> Response:

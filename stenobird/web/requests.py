@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.ports import Caller
-    from stenobird.web.services import WebServices
+    from stenobird.web.services import Services
     from stenobird.web.sse import OpenStreams
 
 MAX_JSON_BYTES = 64 * 1024
@@ -27,9 +27,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
-def services_of(request: Request) -> WebServices:
+def services_of(request: Request) -> Services:
     """Return the services that the app was made with."""
-    services: WebServices = request.app.state.services
+    services: Services = request.app.state.services
     return services
 
 
@@ -50,10 +50,9 @@ async def reader_of(request: Request) -> Caller | None:
     Only for reading that one transcript. Raises `TranscriptNotFound` for a token that doesn't open it.
     """
     token = request.query_params.get("share")
-    shares = services_of(request).shares
-    if not token or shares is None:
+    if not token:
         return await caller_of(request)
-    return await shares.reader(transcript_id(request), token)
+    return await services_of(request).shares.reader(transcript_id(request), token)
 
 
 def plausible_id(value: str) -> bool:

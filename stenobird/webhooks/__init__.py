@@ -1,1 +1,63 @@
 """Webhooks: events sent to URLs that clients chose, checked, signed and sent through egress."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stenobird.egress.addresses import SystemResolver
+from stenobird.egress.client import EgressClient
+from stenobird.webhooks.delivery import WebhookDeliverer
+from stenobird.webhooks.sender import WebhookSender
+from stenobird.webhooks.service import WebhookService
+from stenobird.webhooks.targets import WebhookTargets
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
+    from stenobird.config import Settings
+    from stenobird.egress.addresses import Resolver
+    from stenobird.egress.policy import EgressPolicy
+    from stenobird.ports import Clock
+    from stenobird.ports.webhooks import DeliveryStore, SecretStore
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Webhooks, open."""
+
+    service: WebhookService
+    targets: WebhookTargets
+    sender: WebhookSender
+    deliverer: WebhookDeliverer
+
+
+@asynccontextmanager
+async def open_webhooks(
+    settings: Settings,
+    policy: EgressPolicy,
+    deliveries: DeliveryStore,
+    secrets: SecretStore,
+    clock: Clock,
+    *,
+    resolver: Resolver | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Webhooks]:
+    """Open webhooks as the settings say; `resolver` and `tls` replace those of the system."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            EgressClient(policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls)
+        )
+        if resolver is None and settings.egress_proxy is None:
+            # An upstream proxy resolves the names itself.
+            resolver = SystemResolver()
+            stack.push_async_callback(resolver.aclose)
+        targets = WebhookTargets(policy, resolver)
+        yield Webhooks(
+            WebhookService(deliveries, secrets, clock),
+            targets,
+            WebhookSender(client, targets, secrets, clock),
+            WebhookDeliverer(deliveries, secrets, client, clock),
+        )

@@ -36,6 +36,10 @@ class WebhookService:
         self._secrets = secrets
         self._clock = clock
 
+    async def purge(self, *, settled_before: float) -> int:
+        """Remove deliveries that ended before this time; return how many."""
+        return await self._deliveries.purge(settled_before=settled_before)
+
     async def deliveries(
         self,
         caller: Caller,

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import stripe
+from pydantic import SecretStr
 from sqlalchemy import insert, select
 
+from stenobird.billing import open_billing
 from stenobird.billing.gate import AccountGate
 from stenobird.billing.metering import Metering, MeteringOptions
-from stenobird.billing.service import BillingService, Recovery
-from stenobird.billing.standing import BillingStanding
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,
@@ -22,19 +22,25 @@ from stenobird.billing.stripe_gateway import (
     StripeOptions,
     open_stripe,
 )
-from stenobird.billing.worker import BillingWorker
 from stenobird.ports import Caller
-from stenobird.storage.billing_store import SqlBillingStore
-from stenobird.storage.engine import open_database
 from stenobird.storage.schema import usage
+from stenobird.storage.stores import open_stores
 from stenobird.testing import FakeClock
+from stenobird.webhooks.signature import new_secret
 from tests.support.fake_stripe import FakeStripe, running_stripe
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from stenobird.ports.billing import BillingAccount
+    from stenobird.billing.service import BillingService
+    from stenobird.billing.standing import BillingStanding
+    from stenobird.billing.worker import BillingWorker
+    from stenobird.config import Settings
+    from stenobird.ports.billing import BillingAccount, BillingGateway
+    from stenobird.storage.billing_store import SqlBillingStore
     from stenobird.storage.engine import Database
+    from stenobird.storage.stores import Stores
 
 BASE = "https://stenobird.test"
 WEBHOOK_SECRETS = ("whsec_older", "whsec_fake")
@@ -112,16 +118,25 @@ class BillingWorld:
     """Everything of billing, open, with the fake behind it."""
 
     clock: FakeClock
-    database: Database
-    store: SqlBillingStore
+    stores: Stores
     fake: FakeStripe
-    gateway: StripeGateway
-    options: StripeOptions
+    settings: Settings
+    gateway: BillingGateway
     mailbox: Mailbox
     service: BillingService
     standing: BillingStanding
     worker: BillingWorker
     gate: AccountGate
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self.stores.database
+
+    @property
+    def store(self) -> SqlBillingStore:
+        """What billing keeps."""
+        return self.stores.billing
 
     def metering(self, **options: Any) -> Metering:
         """Return a metering of its own, as another process would have."""
@@ -198,38 +213,45 @@ def caller_of(account: BillingAccount, **changes: Any) -> Caller:
     return Caller(**{**values, **changes})
 
 
+def stripe_settings(fake: FakeStripe, **changes: Any) -> Settings:
+    """Return the settings of a service that sells minutes through the fake Stripe."""
+    return web_settings(
+        stripe_secret_key=SecretStr(fake.secret_key),
+        stripe_webhook_secret=SecretStr(",".join(WEBHOOK_SECRETS)),
+        stripe_price_id=fake.add_price("stenobird_audio_minutes"),
+        stripe_api_base=fake.url,
+        **({"public_url": BASE} | changes),
+    )
+
+
 @asynccontextmanager
-async def billing_world(database_url: str, *, timeout_seconds: float = 5.0) -> AsyncIterator[BillingWorld]:
+async def billing_world(
+    database_url: str,
+    *,
+    timeout_seconds: float | None = None,
+    settings_of: Callable[[FakeStripe], Settings] = stripe_settings,
+) -> AsyncIterator[BillingWorld]:
     """Open billing over this database while the context lasts."""
-    clock = FakeClock()
+    clock, mailbox = FakeClock(), Mailbox()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(database_url))
-        store = SqlBillingStore(database)
         fake = await stack.enter_async_context(running_stripe(FakeStripe(clock)))
-        options = StripeOptions(
-            secret_key=fake.secret_key,
-            webhook_secrets=WEBHOOK_SECRETS,
-            price_id=fake.add_price("stenobird_audio_minutes"),
-            meter_event_name="stenobird_audio_minutes",
-            api_base=fake.url,
-            timeout_seconds=timeout_seconds,
+        settings = settings_of(fake).model_copy(update={"database_url": SecretStr(database_url)})
+        stores = await stack.enter_async_context(open_stores(settings, new_webhook_secret=new_secret))
+        billing = await stack.enter_async_context(
+            open_billing(settings, stores.billing, clock, mailer=mailbox, timeout_seconds=timeout_seconds)
         )
-        gateway = await stack.enter_async_context(open_stripe(options))
-        standing = BillingStanding(store, gateway, clock)
-        mailbox = Mailbox()
-        service = BillingService(
-            store, clock, gateway=gateway, standing=standing, recovery=Recovery(mailbox, BASE)
-        )
+        assert billing.gateway is not None
+        assert billing.standing is not None
+        assert billing.worker is not None
         yield BillingWorld(
             clock=clock,
-            database=database,
-            store=store,
+            stores=stores,
             fake=fake,
-            gateway=gateway,
-            options=options,
+            settings=settings,
+            gateway=billing.gateway,
             mailbox=mailbox,
-            service=service,
-            standing=standing,
-            worker=BillingWorker(store, standing, Metering(store, gateway, clock), clock),
-            gate=AccountGate(store, clock),
+            service=billing.service,
+            standing=billing.standing,
+            worker=billing.worker,
+            gate=AccountGate(stores.billing, clock),
         )

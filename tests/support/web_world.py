@@ -1,71 +1,82 @@
-# fakes take what their Protocols give
-"""The web layer over a real socket, for tests.
+"""The service over a real socket, for tests: `open_services` with a worker that the test plays by hand.
 
-`web_world` has the real job service, over SQLite, and a worker that the test plays by hand; `measured_world`
-has event streams made to measure.
+`measured_world` has event streams made to measure instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stenobird.accounts.gate import JobGate
-from stenobird.accounts.key_service import KeyService
-from stenobird.accounts.service import AccountService
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from stenobird.bootstrap import Overrides, open_services
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
-from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import TranscriptNotFound
-from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
-from stenobird.jobs.sharing import ShareService
-from stenobird.ports import EventRow, JobChange, JobPage, JobRecord, RecognitionOptions
-from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.blobs import open_blobs
-from stenobird.storage.delivery_store import SqlDeliveryStore
-from stenobird.storage.idempotency_store import SqlIdempotencyStore
-from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.key_store import SqlKeyStore
-from stenobird.storage.share_store import SqlShareStore
-from stenobird.storage.upload_store import SqlUploadStore
-from stenobird.storage.usage_store import SqlUsageStore
-from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.jobs.service import JobService
+from stenobird.ports import JobChange, JobRecord, NewAccountRow, RecognitionOptions
+from stenobird.storage.schema import accounts as accounts_table
+from stenobird.storage.schema import db_now
+from stenobird.storage.schema import uploads as uploads_table
+from stenobird.storage.stores import open_stores
 from stenobird.transcript import Segment
-from stenobird.uploads.service import UploadService
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
-from stenobird.web.idempotency import Idempotency
-from stenobird.web.limits import open_limits
-from stenobird.web.metrics import Metrics
 from stenobird.web.server import WebServer, running
-from stenobird.web.services import Readiness, WebServices
-from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.signature import new_secret
-from stenobird.webhooks.targets import WebhookTargets
-from tests.support.databases import sqlite_database
+from tests.support.databases import migrated_sqlite
 from tests.support.dns import FakeResolver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, AsyncIterator
 
+    from stenobird.accounts.key_service import KeyService
     from stenobird.errors import JobError
-    from stenobird.jobs.spec import JobSpec
-    from stenobird.ports import Caller, Clock, Lease
-    from stenobird.speech import SpeechEngines
+    from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, Tier
+    from stenobird.storage.account_store import SqlAccountStore
     from stenobird.storage.engine import Database
-    from stenobird.transcript import Transcript
-    from stenobird.web.services import Jobs, Keys
+    from stenobird.storage.job_store import SqlJobStore
+    from stenobird.storage.stores import Stores
+    from stenobird.web.services import Services
 
 
 def web_settings(**changes: Any) -> Settings:
     """Return settings for a server on a free loopback port, whatever the environment says."""
     values: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "grace_seconds": 5.0}
     return Settings.model_construct(**(values | changes))
+
+
+def served_from(data_dir: Path, settings: Settings | None = None) -> Settings:
+    """Return the settings of a service without a worker over SQLite in `data_dir`.
+
+    A process without a worker takes any database that has an address, so it gets that one's.
+    """
+    return (settings or web_settings()).model_copy(
+        update={"data_dir": data_dir, "database_url": SecretStr(migrated_sqlite(data_dir))}
+    )
+
+
+@dataclass
+class FrozenMinutes(SystemClock):
+    """The system's clock, whose time of day only passes when the test says so: at first, a minute begins."""
+
+    now: float = field(default_factory=lambda: time.time() // 60 * 60)
+
+    def time(self) -> float:
+        """Return the test's time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
 
 
 @dataclass
@@ -143,121 +154,114 @@ class WebWorld:
     """A running server with what stands behind it."""
 
     url: str
-    services: WebServices
+    services: Services
+    stores: Stores
     server: WebServer
-    store: SqlJobStore
-    key_store: SqlKeyStore
-    keys: KeyService
     worker: PlayedWorker
-    accounts: SqlAccountStore
-    database: Database
+    clock: Any
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self.stores.database
+
+    @property
+    def store(self) -> SqlJobStore:
+        """The jobs."""
+        return self.stores.jobs
+
+    @property
+    def accounts(self) -> SqlAccountStore:
+        """The accounts."""
+        return self.stores.accounts
+
+    @property
+    def keys(self) -> KeyService:
+        """The API keys."""
+        return self.services.keys
+
+    @property
+    def root(self) -> str:
+        """Where the AlefBot dialect is."""
+        return f"{self.url}{self.services.settings.api_prefix}/api/v1"
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Where the bytes of uploads are."""
+        return self.services.settings.data_dir / "uploads"
+
+    async def account(self, name: str = "acct_owner", *, tier: Tier = "premium") -> str:
+        """Make an account and return its id."""
+        await self.accounts.create_account(NewAccountRow(name, name, tier, "operator"), by="operator")
+        return name
+
+    async def key(
+        self, account_id: str, *, mode: KeyMode = "live", scope: KeyScope = "full_access"
+    ) -> dict[str, str]:
+        """Return the headers of a new key of the AlefBot dialect."""
+        secret, _ = await self.keys.create(account_id=account_id, mode=mode, scope=scope, family="alef_sk")
+        return {"Authorization": f"Bearer {secret}"}
+
+    async def secret(self, account_id: str = "acct_owner", *, mode: KeyMode = "live") -> str:
+        """Return what signs the account's webhooks."""
+        secrets = self.stores.webhook_secrets
+        return (await secrets.signing_secrets(account_id, mode=mode, now=time.time())).current
+
+    async def change_account(self, account_id: str, **columns: Any) -> None:
+        """Write columns of an account."""
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(accounts_table).where(accounts_table.c.id == account_id).values(**columns)
+            )
+
+    async def expire(self, upload_id: str, *, ago_seconds: float = 1.0) -> None:
+        """Make an upload slot one that expired so long ago."""
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(uploads_table)
+                .where(uploads_table.c.id == upload_id)
+                .values(expires_at=db_now() - ago_seconds)
+            )
 
 
 @asynccontextmanager
 async def web_world(
-    data_dir: Path,
-    settings: Settings | None = None,
-    *,
-    engines: SpeechEngines | None = None,
-    clock: Clock | None = None,
-    webhook_targets: WebhookTargets | None = None,
+    data_dir: Path, settings: Settings | None = None, overrides: Overrides | None = None
 ) -> AsyncIterator[WebWorld]:
-    """Serve the real job and key services over SQLite in `data_dir` while the context lasts.
+    """Serve what `open_services` opens, without a worker, over SQLite in `data_dir`.
 
-    Worlds in the same folder, one after the other, see the same jobs. `clock` is that of the rate limits.
-    No name that a webhook URL may have exists, unless `webhook_targets` know one.
+    Worlds in the same folder, one after the other or at once, see the same jobs. Time of day stands still,
+    and no host name exists, unless `overrides` say otherwise.
     """
-    settings = settings or web_settings()
-    clock = clock or SystemClock()
-    policy = EgressPolicy()
+    settings = served_from(data_dir, settings)
+    wakeups = LocalWakeups()
+    overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(sqlite_database(data_dir))
-        store, wakeups = SqlJobStore(database), LocalWakeups()
-        key_store = SqlKeyStore(database)
-        keys = KeyService(key_store)
-        uploads = UploadService(SqlUploadStore(database), open_blobs(data_dir / "blobs"), clock=SystemClock())
-        accounts = SqlAccountStore(database)
-
-        async def keep_spools(_job_id: str) -> None:
-            """Delete nothing: played workers spool nothing."""
-
-        async def remove_jobs(account_id: str) -> int:
-            return await remove_account_jobs(store, accounts, account_id, discard=keep_spools)
-
-        jobs = JobService(
-            store,
-            wakeups,
-            RequestChecks(
-                url=lambda url: str(policy.check_url(url)),
-                engines=engines,
-                account=JobGate(accounts, open_jobs={"premium": settings.jobs_per_account}),
-                webhook_targets=webhook_targets or WebhookTargets(policy, FakeResolver({})),
-            ),
-            clock=SystemClock(),
-            options=ServiceOptions(settings.max_queued, settings.sse_ping_seconds),
-            uploads=uploads,
+        stores = overrides.stores
+        if stores is None:
+            opening = open_stores(settings, new_webhook_secret=new_secret)
+            stores = await stack.enter_async_context(opening)
+        clock = overrides.clock or FrozenMinutes()
+        overrides = replace(
+            overrides,
+            stores=stores,
+            clock=clock,
+            wakeups=wakeups,
+            resolver=overrides.resolver or FakeResolver({}),
         )
-        shares = ShareService(SqlShareStore(database), store, jobs)
-        services = replace(
-            web_services(settings, jobs, keys, job_counts=store, shares=shares),
-            uploads=uploads,
-            own_keys=keys,
-            accounts=AccountService(accounts, SqlUsageStore(database), remove_jobs=remove_jobs),
-            limits=await stack.enter_async_context(open_limits(settings, clock)),
-            idempotency=Idempotency(SqlIdempotencyStore(database)),
-            webhooks=WebhookService(
-                SqlDeliveryStore(database), SqlWebhookSecrets(database, new_secret), SystemClock()
-            ),
+        services = await stack.enter_async_context(
+            open_services(settings, with_worker=False, overrides=overrides)
         )
         server = WebServer(create_app(services), settings, services.shutting_down)
         url = await stack.enter_async_context(running(server))
-        yield WebWorld(
-            url, services, server, store, key_store, keys, PlayedWorker(store, wakeups), accounts, database
-        )
-
-
-def web_services(
-    settings: Settings,
-    jobs: Jobs,
-    keys: Keys,
-    *,
-    job_counts: SqlJobStore | None = None,
-    shares: ShareService | None = None,
-) -> WebServices:
-    """Return services whose engine is in order and whose readiness needs nothing."""
-
-    async def readiness() -> Readiness:
-        return Readiness(ready=True)
-
-    async def counts() -> Mapping[str, int]:
-        return await job_counts.counts() if job_counts is not None else {}
-
-    return WebServices(
-        settings=settings,
-        jobs=jobs,
-        keys=keys,
-        health=lambda: {"engine": "played", "degraded": False},
-        readiness=readiness,
-        job_counts=counts,
-        metrics=Metrics(),
-        shutting_down=asyncio.Event(),
-        shares=shares,
-    )
+        yield WebWorld(url, services, stores, server, PlayedWorker(stores.jobs, wakeups), clock)
 
 
 # --- event streams made to measure --------------------------------------------------------------------------
 
 
-class NoKeys:
-    """Nobody has a key."""
-
-    async def authenticate(self, authorization: str | None) -> Caller | None:
-        """Return nobody."""
-        return None
-
-
-class MeasuredStreams:
-    """A `Jobs` with one running job, "tr_measured", whose stream is what the subclass says.
+class MeasuredStreams(JobService):
+    """A `JobService` with one running job, "tr_measured", whose stream is what the subclass says.
 
     `open` counts the streams being read, `taken` the events asked for; `changed` is notified at each change.
     """
@@ -279,7 +283,7 @@ class MeasuredStreams:
             await self.changed.wait_for(lambda: self.open == count)
 
     async def stream(
-        self, job_id: str, caller: Caller | None, after: int
+        self, job_id: str, caller: Caller | None, after: int = 0
     ) -> AsyncGenerator[EventRow | None, None]:
         """Yield what `items` says, and keep count."""
         await self._count(open_streams=1)
@@ -295,7 +299,7 @@ class MeasuredStreams:
         async with self.changed:
             self.changed.notify_all()
 
-    async def get(self, job_id: str, caller: Caller | None) -> JobRecord:
+    async def get(self, job_id: str, *_args: Any, **_options: Any) -> JobRecord:
         """Return the job."""
         if job_id != self.job_id:
             raise TranscriptNotFound
@@ -317,35 +321,30 @@ class MeasuredStreams:
             cancel_requested=False,
         )
 
-    def check(self, spec: JobSpec, *, caller: Caller | None) -> JobSpec:
-        """Refuse: nobody may make a job here."""
-        raise NotImplementedError
-
-    async def create(
-        self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
-    ) -> JobRecord:
+    def check(self, *_args: Any, **_options: Any) -> Any:
         """Fail in a way that nobody expects."""
         raise RuntimeError("secret internals")
 
-    async def list(self, caller: Caller | None, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
-        """Return nothing."""
-        return [], False
+    async def create(self, *_args: Any, **_options: Any) -> JobRecord:
+        """Fail in a way that nobody expects."""
+        raise RuntimeError("secret internals")
 
-    async def result(self, job_id: str, caller: Caller | None) -> tuple[JobRecord, Transcript]:
-        """Find nothing."""
-        raise TranscriptNotFound
 
-    async def cancel_or_delete(self, job_id: str, caller: Caller | None) -> JobRecord | None:
-        """Find nothing."""
-        raise TranscriptNotFound
+@asynccontextmanager
+async def open_world_services(settings: Settings | None = None) -> AsyncIterator[Services]:
+    """Open services as those of a `web_world`, in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="stenobird-world-") as folder:
+        async with open_services(served_from(Path(folder), settings), with_worker=False) as services:
+            yield services
 
 
 @asynccontextmanager
 async def measured_world(
     jobs: MeasuredStreams, settings: Settings | None = None
-) -> AsyncIterator[tuple[str, WebServices]]:
+) -> AsyncIterator[tuple[str, Services]]:
     """Serve measured streams while the context lasts; yield the URL and the services."""
-    settings = settings or web_settings()
-    services = web_services(settings, jobs, NoKeys())
-    async with running(WebServer(create_app(services), settings, services.shutting_down)) as url:
-        yield url, services
+    async with open_world_services(settings) as opened:
+        services = replace(opened, jobs=jobs)
+        server = WebServer(create_app(services), services.settings, services.shutting_down)
+        async with running(server) as url:
+            yield url, services

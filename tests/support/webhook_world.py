@@ -72,10 +72,14 @@ class WebhookWorld:
     accounts: SqlAccountStore
     deliveries: SqlDeliveryStore
     secrets: SqlWebhookSecrets
+    served: WebhookDeliverer | None = None
+    """That of a service, in place of a new one."""
     made: int = 0
 
     def deliverer(self, *, database: Database | None = None, chance: float = 0.5) -> WebhookDeliverer:
         """Return one more worker, on another view of the database if so asked."""
+        if self.served is not None:
+            return self.served
         store = self.deliveries
         if database is not None:
             store = SqlDeliveryStore(database, now=self.clock.time)
@@ -142,17 +146,20 @@ async def webhook_world(
     allow: Sequence[Any] = (LOOPBACK,),
     names: Mapping[str, Sequence[Answer]] | None = None,
     resolver: Resolver | None = None,
+    clock: FakeClock | None = None,
+    served: WebhookDeliverer | None = None,
 ) -> AsyncIterator[WebhookWorld]:
     """Yield a world over an open database, with one account. `allow` are networks besides the public ones.
 
-    Names are looked up in `names`, or with `resolver`.
+    Names are looked up in `names`, or with `resolver`. `served` is the deliverer of a service on this
+    database, with its `clock`.
     """
     accounts = SqlAccountStore(database)
     await accounts.create_account(NewAccountRow(OWNER, OWNER, "premium", "operator"), by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
         # The rows are dated by the database's clock, and receivers check the time of a signature.
-        clock = FakeClock(time.time() + 5.0)
+        clock = clock or FakeClock(time.time() + 5.0)
         yield WebhookWorld(
             database,
             client,
@@ -161,4 +168,5 @@ async def webhook_world(
             accounts,
             SqlDeliveryStore(database, now=clock.time),
             SqlWebhookSecrets(database, new_secret),
+            served,
         )

@@ -15,7 +15,6 @@ from stenobird.errors import (
     InvalidAPIKeyUser,
     InvalidRequest,
     MissingAPIKey,
-    NotFound,
     ValidationFailed,
 )
 from stenobird.web.idempotency import limited_once
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from stenobird.ports import AccountStanding, Caller
-    from stenobird.web.alefbot.services import DialectServices
-
-
-def alefbot_of(request: Request) -> DialectServices:
-    """Return the services of this dialect. Raises `NotFound` where there are none."""
-    services = services_of(request).alefbot
-    if services is None:
-        raise NotFound
-    return services
 
 
 def standing_of(request: Request) -> AccountStanding:
@@ -52,7 +42,7 @@ async def authenticate(request: Request) -> Caller:
     Raises, in this order: `MissingAPIKey`, `InvalidAPIKey`, `InvalidAPIKeyMode`, `InvalidAPIKeyUser`,
     `PlanDowngraded`.
     """
-    standings = alefbot_of(request).standings
+    standings = services_of(request).standings
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise MissingAPIKey
@@ -96,5 +86,5 @@ async def once(
             await limit_request(request, limits, caller)
         raise
     finally:
-        if limits is not None and not headers_of(request):
+        if not headers_of(request):
             request.state.rate_limit = await limits.check_request(caller, None, cost=0)

@@ -25,11 +25,12 @@ from stenobird.errors import (
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
+from stenobird.speech import premium_units
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot.artifacts import wanted_format
 from stenobird.web.alefbot.bodies import STATUSES, job_body, key_item, page_links
 from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, dialect_root, new_request_id, render
-from stenobird.web.alefbot.requests import alefbot_of, authenticate, once, read_raw, standing_of
+from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of
 from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
 from stenobird.web.representations import attachment, field_values, revalidated
 from stenobird.web.requests import (
@@ -62,14 +63,14 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List them."""
-    keys = await alefbot_of(request).keys.own_list(caller)
+    keys = await services_of(request).keys.own_list(caller)
     return JSONResponse([key_item(key) for key in keys], headers=_NO_STORE)
 
 
 async def create_key(request: Request, caller: Caller) -> Response:
     """Make one. Not idempotent: an answer with a secret is not stored."""
     wish = parse_body(CreateKey, json_object(request, await read_raw(request)))
-    secret, key = await alefbot_of(request).keys.own_create(
+    secret, key = await services_of(request).keys.own_create(
         caller, name=wish.name, mode=wish.mode, scope=wish.scope, family="alef_sk"
     )
     return JSONResponse({"key": secret, "item": key_item(key)}, headers=_NO_STORE)
@@ -93,14 +94,14 @@ async def create_upload(request: Request, caller: Caller) -> Response:
     return await once(
         request,
         caller,
-        new_id=alefbot_of(request).uploads.new_id,
+        new_id=services_of(request).uploads.new_id,
         make=lambda upload_id, raw: _create_upload(request, caller, raw, upload_id),
     )
 
 
 async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
     wish = parse_body(CreateUpload, json_object(request, raw))
-    slot = await alefbot_of(request).uploads.create(wish, caller, upload_id=upload_id)
+    slot = await services_of(request).uploads.create(wish, caller, upload_id=upload_id)
     body = {
         "upload_id": slot.id,
         "upload_url": f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
@@ -115,7 +116,7 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
     upload_id: str = request.path_params["upload_id"]
     length = request.headers.get("content-length", "")
     try:
-        received = await alefbot_of(request).uploads.write(
+        received = await services_of(request).uploads.write(
             upload_id,
             caller,
             _upload_chunks(request),
@@ -152,8 +153,8 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
         raise ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
     status = STATUSES[state] if state is not None else None
     page = JobPage(origin=ORIGIN, offset=offset, limit=limit, status=status)
-    jobs, _ = await alefbot_of(request).jobs.list(caller, page)
-    total = await alefbot_of(request).jobs.count(caller, page)
+    jobs, _ = await services_of(request).jobs.list(caller, page)
+    total = await services_of(request).jobs.count(caller, page)
     root = dialect_root(request.scope)
     links = page_links(
         f"{root}/transcriptions",
@@ -167,21 +168,21 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
 
 
 async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
-    alefbot = alefbot_of(request)
+    services = services_of(request)
     wish = parse_body(CreateTranscription, json_object(request, raw))
-    if wish.translate_to_hebrew and (refusal := alefbot.translation_refusal()) is not None:
+    if wish.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
         raise TranslationUnavailable(refusal)
     spec = JobSpec(
         source=Upload(wish.upload_id),
         options=RecognitionOptions(prompt=wish.user_prompt or None),
         tier=wish.model_tier,
         translate_to="he" if wish.translate_to_hebrew else None,
-        unit_factor=alefbot.premium_units if wish.model_tier == "premium_quality" else 1,
+        unit_factor=premium_units(services.settings) if wish.model_tier == "premium_quality" else 1,
         webhook_url=wish.webhook_url,
         origin=ORIGIN,
     )
     try:
-        job = await alefbot.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
+        job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
     except RateLimited as exc:
         # Too many jobs under way. This dialect's code for it would send clients to X-RateLimit-Reset.
         raise QueueBusy(
@@ -192,7 +193,7 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
     body: dict[str, Any] = {"job_id": job.id, "status": "queued", "links": {"self": path}}
     if job.mode != "test":
         return JSONResponse(body, 202, headers)
-    transcript = await alefbot.jobs.transcript_of(job)
+    transcript = await services.jobs.transcript_of(job)
     return JSONResponse(body | {"status": "completed", "summary": transcript.text}, 200, headers)
 
 
@@ -205,7 +206,7 @@ async def get_job(request: Request, caller: Caller) -> Response:
 
 async def delete_job(request: Request, caller: Caller) -> Response:
     """Cancel a job under way (202, as it stands then), or remove a finished one (204)."""
-    job = await alefbot_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
+    job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
     if job is None:
         return Response(status_code=204, headers=_NO_STORE)
     return JSONResponse(job_body(job, dialect_root(request.scope)), 202, _NO_STORE)
@@ -223,7 +224,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
         raise ArtifactNotReady
     if not job.result_ready:
         raise ArtifactNotFound(f"The job is {job.status}, so there is no artifact. Its status says why.")
-    transcript = await alefbot_of(request).jobs.transcript_of(job)
+    transcript = await services_of(request).jobs.transcript_of(job)
     if transcript.title is None and job.upload_id is not None:
         transcript = replace(transcript, title=uploaded_source(job).title)  # a test key's job
     # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
@@ -236,7 +237,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
     wish = parse_body(TestWebhook, json_object(request, await read_raw(request)))
-    sent = await alefbot_of(request).webhooks.send_test(
+    sent = await services_of(request).webhook_sender.send_test(
         caller.account_id, wish.webhook_url, wish.event_type, mode=caller.mode
     )
     body = {
@@ -270,7 +271,7 @@ def _webhooks(request: Request) -> WebhookService:
 
 
 async def _job(request: Request, caller: Caller) -> JobRecord:
-    return await alefbot_of(request).jobs.get(_job_id(request), caller, ORIGIN)
+    return await services_of(request).jobs.get(_job_id(request), caller, ORIGIN)
 
 
 def _job_id(request: Request) -> str:

@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from stenobird.errors import (
     EngineUnavailable,
-    InvalidRequest,
     QueueBusy,
     StenobirdError,
     TranscriptNotFound,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.web.openai.requests import AudioWish
-    from stenobird.web.services import WebServices
+    from stenobird.web.services import Services
     from stenobird.web.sse import OpenStreams
 
 MAX_RECEIVING: Final = 8
@@ -65,7 +64,7 @@ async def create_audio_transcript(
         receiving,
         read_wish(request, task, max_file_bytes=services.settings.max_audio_bytes) as wish,
     ):
-        keyed = services.idempotency is not None and "idempotency-key" in request.headers
+        keyed = "idempotency-key" in request.headers
         if keyed:
             job, headers = await _create_once(request, services, caller, wish)
         else:
@@ -88,7 +87,7 @@ async def create_audio_transcript(
 
 async def _create(
     request: Request,
-    services: WebServices,
+    services: Services,
     caller: Caller,
     wish: AudioWish,
     job_id: str | None = None,
@@ -103,14 +102,13 @@ async def _create(
 
 
 async def _create_once(
-    request: Request, services: WebServices, caller: Caller, wish: AudioWish
+    request: Request, services: Services, caller: Caller, wish: AudioWish
 ) -> tuple[JobRecord, dict[str, str]]:
     """Return the job of the request's key, and what the answer's headers say of it.
 
     What is kept is the job's id, not its words, so that nothing of a deleted transcript stays. A job that
     failed, was cancelled or is gone is no answer to repeat: then a new one is made.
     """
-    assert services.idempotency is not None
 
     async def make(job_id: str) -> Response:
         job = await _create(request, services, caller, wish, job_id)
@@ -138,12 +136,8 @@ async def _create_once(
         await services.idempotency.withdraw(request, caller, made)
 
 
-async def _store(services: WebServices, caller: Caller, file: UploadFile) -> str:
+async def _store(services: Services, caller: Caller, file: UploadFile) -> str:
     uploads = services.uploads
-    if uploads is None:
-        raise InvalidRequest(
-            'This service takes no files. Send a link to the audio as "url".', details={"field": "file"}
-        )
     slot = await uploads.create(
         CreateUpload(
             filename=(file.filename or "audio")[-MAX_FILENAME_CHARS:],
@@ -165,7 +159,7 @@ async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
 
 
 async def _cancelled_unless_done(
-    services: WebServices, job: JobRecord, caller: Caller
+    services: Services, job: JobRecord, caller: Caller
 ) -> AsyncGenerator[EventRow | None, None]:
     """Yield `None`, then the job's events; however the reading ends before `done`, the job is cancelled."""
     ended = False
@@ -182,7 +176,7 @@ async def _cancelled_unless_done(
 
 
 async def _wait_for_end(
-    request: Request, services: WebServices, events: AsyncGenerator[EventRow | None, None]
+    request: Request, services: Services, events: AsyncGenerator[EventRow | None, None]
 ) -> None:
     """Return when the events have ended. Raises `EngineUnavailable` when the service stops before."""
     failure: StenobirdError | None = None

@@ -177,8 +177,8 @@ def _pricing(request: Request, status: int = 200, *, problem: str = "", email: s
         price=PRICE,
         problem=problem,
         email=email,
-        configured=billing is not None and billing.configured,
-        can_recover=billing is not None and billing.can_recover,
+        configured=billing.configured,
+        can_recover=billing.can_recover,
     )
 
 

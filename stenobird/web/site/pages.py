@@ -231,7 +231,7 @@ def around(request: Request) -> dict[str, Any]:
         "fixture": bool(facts.get("fixture")),
         "engine_note": facts.get("message") if facts.get("degraded") else None,
         "preview_seconds": round(services.settings.preview_seconds),
-        "can_buy": services.billing is not None and services.billing.configured,
+        "can_buy": services.billing.configured,
     }
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.testing import FakeClock
-from tests.support.web_world import WebWorld, web_world
+from stenobird.bootstrap import Overrides
+from tests.support.web_world import FrozenMinutes, WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    """The clock of the rate limits, at the first second of a minute."""
-    return FakeClock(1_800_000_000.0)
+def clock() -> FrozenMinutes:
+    """The clock of the service, at the first second of a minute."""
+    return FrozenMinutes()
 
 
 @pytest.fixture
-async def world(tmp_path: Path, clock: FakeClock) -> AsyncIterator[WebWorld]:
+async def world(tmp_path: Path, clock: FrozenMinutes) -> AsyncIterator[WebWorld]:
     """The web layer over the real services, with a worker that the test plays."""
-    async with web_world(tmp_path, clock=clock) as world:
+    async with web_world(tmp_path, overrides=Overrides(clock=clock)) as world:
         yield world
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from stenobird.bootstrap import Overrides
 from stenobird.storage.schema import idempotency, jobs
 from tests.support.faults import FaultyDatabase
 from tests.support.web_world import web_world
@@ -17,8 +18,7 @@ from tests.support.web_world import web_world
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing import FakeClock
-    from tests.support.web_world import WebWorld
+    from tests.support.web_world import FrozenMinutes, WebWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -43,11 +43,11 @@ async def test_of_a_hundred_at_once_one_job_is_made_and_all_learn_its_id(
     assert await job_count(world) == 1
 
 
-async def test_of_a_hundred_over_two_processes_one_job_is_made(tmp_path: Path, clock: FakeClock) -> None:
+async def test_of_a_hundred_over_two_processes_one_job_is_made(tmp_path: Path, clock: FrozenMinutes) -> None:
     """Two servers that share a database only, as two processes do."""
     async with (
-        web_world(tmp_path, clock=clock) as one,
-        web_world(tmp_path, clock=clock) as two,
+        web_world(tmp_path, overrides=Overrides(clock=clock)) as one,
+        web_world(tmp_path, overrides=Overrides(clock=clock)) as two,
         httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=200), timeout=60.0) as http,
     ):
         secret, _ = await one.keys.create()
@@ -100,7 +100,7 @@ async def test_the_same_key_with_other_bytes_is_a_mismatch(
 async def test_keys_of_other_accounts_modes_and_addresses_are_other_keys(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
-    await world.key_store.ensure_account("acct_2", name="Bob", tier="premium")
+    await world.stores.keys.ensure_account("acct_2", name="Bob", tier="premium")
     ids = set()
     live, _ = await world.keys.create(account_id="acct_2")
     test, _ = await world.keys.create(mode="test")

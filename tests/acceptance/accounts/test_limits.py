@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from stenobird.bootstrap import Overrides
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.testing import FakeClock
-    from tests.support.web_world import WebWorld
+    from tests.support.web_world import FrozenMinutes, WebWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -21,11 +21,11 @@ BODY = {"audio_url": "https://media.example.com/a.mp3"}
 
 
 async def test_previews_count_by_the_address_that_a_trusted_proxy_tells(
-    tmp_path: Path, clock: FakeClock
+    tmp_path: Path, clock: FrozenMinutes
 ) -> None:
     settings = web_settings(previews_per_minute=2)
     async with (
-        web_world(tmp_path, settings, clock=clock) as world,
+        web_world(tmp_path, settings, Overrides(clock=clock)) as world,
         httpx.AsyncClient(base_url=world.url, trust_env=False) as http,
     ):
 
@@ -54,11 +54,11 @@ async def test_previews_count_by_the_address_that_a_trusted_proxy_tells(
 
 
 async def test_an_address_that_no_trusted_proxy_tells_is_not_believed(
-    tmp_path: Path, clock: FakeClock
+    tmp_path: Path, clock: FrozenMinutes
 ) -> None:
     settings = web_settings(previews_per_minute=1, trusted_proxies="192.0.2.1")
     async with (
-        web_world(tmp_path, settings, clock=clock) as world,
+        web_world(tmp_path, settings, Overrides(clock=clock)) as world,
         httpx.AsyncClient(base_url=world.url, trust_env=False) as http,
     ):
         statuses = [
@@ -76,7 +76,7 @@ async def test_an_address_that_no_trusted_proxy_tells_is_not_believed(
 async def test_a_tier_has_its_requests_a_minute_and_reading_is_free(
     world: WebWorld, http: httpx.AsyncClient, tier: str, limit: int
 ) -> None:
-    await world.key_store.ensure_account("acct_1", name="Ann", tier=tier)  # type: ignore[arg-type]
+    await world.stores.keys.ensure_account("acct_1", name="Ann", tier=tier)  # type: ignore[arg-type]
     secret, _ = await world.keys.create(account_id="acct_1", mode="test")
     other, _ = await world.keys.create(account_id="acct_1", mode="test")
     headers = [{"Authorization": f"Bearer {key}"} for key in (secret, other)]
@@ -92,10 +92,10 @@ async def test_a_tier_has_its_requests_a_minute_and_reading_is_free(
     assert all("X-RateLimit-Limit" not in read.headers for read in reads)
 
 
-async def test_an_account_has_so_many_transcripts_under_way(tmp_path: Path, clock: FakeClock) -> None:
+async def test_an_account_has_so_many_transcripts_under_way(tmp_path: Path, clock: FrozenMinutes) -> None:
     settings = web_settings(jobs_per_account=2)
     async with (
-        web_world(tmp_path, settings, clock=clock) as world,
+        web_world(tmp_path, settings, Overrides(clock=clock)) as world,
         httpx.AsyncClient(base_url=world.url, trust_env=False) as http,
     ):
         secret, _ = await world.keys.create()

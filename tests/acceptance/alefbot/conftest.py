@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.support.alefbot_world import DialectWorld, alefbot_world
+from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[DialectWorld]:
+async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
     """The dialect over real services, with a worker that the test plays."""
-    async with alefbot_world(tmp_path) as world:
+    async with web_world(tmp_path) as world:
         yield world
 
 
 @pytest.fixture
-async def api(world: DialectWorld) -> AsyncIterator[httpx.AsyncClient]:
+async def api(world: WebWorld) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key; paths are relative to /api/v1."""
     async with httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
-async def live(world: DialectWorld) -> dict[str, str]:
+async def live(world: WebWorld) -> dict[str, str]:
     """Headers with a live key of a premium account."""
     return await world.key(await world.account())

@@ -13,13 +13,12 @@ import httpx
 import pytest
 
 from stenobird.config import Settings
-from tests.support.alefbot_world import WorldOptions, alefbot_world
-from tests.support.web_world import web_settings
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.alefbot_world import DialectWorld
+    from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +45,7 @@ async def job(api: httpx.AsyncClient, key: dict[str, str], **wishes: Any) -> str
 
 
 async def test_a_key_is_made_shown_once_and_listed(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     made = await api.post("/keys", headers=live, json={"name": "CI Read Only", "scope": "read_only"})
 
@@ -68,7 +67,7 @@ async def test_a_key_is_made_shown_once_and_listed(
     assert after[item["id"]] is False
 
 
-async def test_a_test_key_makes_test_keys_only(api: httpx.AsyncClient, world: DialectWorld) -> None:
+async def test_a_test_key_makes_test_keys_only(api: httpx.AsyncClient, world: WebWorld) -> None:
     test_key = await world.key(await world.account(), mode="test")
 
     made = await api.post("/keys", headers=test_key, json={"name": "another"})
@@ -80,7 +79,7 @@ async def test_a_test_key_makes_test_keys_only(api: httpx.AsyncClient, world: Di
 
 
 async def test_the_account_tells_plan_and_credits(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     await world.accounts.add_units("acct_owner", 42, reason="a gift", by="operator")
 
@@ -111,7 +110,7 @@ async def test_a_slot_has_a_relative_url_and_expires_in_thirty_minutes(
 
 
 async def test_bytes_are_acknowledged_and_may_be_sent_again(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await upload(api, live, b"first")
 
@@ -123,7 +122,7 @@ async def test_bytes_are_acknowledged_and_may_be_sent_again(
 
 
 async def test_a_put_after_the_job_exists_changes_nothing(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await upload(api, live, b"first")
     await api.post("/transcriptions", headers=live, json={"upload_id": upload_id})
@@ -136,7 +135,7 @@ async def test_a_put_after_the_job_exists_changes_nothing(
 
 
 async def test_a_job_goes_from_queued_to_its_artifacts(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     made = await api.post(
         "/transcriptions",
@@ -215,7 +214,7 @@ async def test_a_job_goes_from_queued_to_its_artifacts(
     ],
 )
 async def test_the_format_is_the_named_one_then_the_suffix_then_accept_then_srt(
-    api: httpx.AsyncClient, world: DialectWorld, address: str, accept: str, kind: str
+    api: httpx.AsyncClient, world: WebWorld, address: str, accept: str, kind: str
 ) -> None:
     test_key = await world.key(await world.account(), mode="test")
     job_id = await job(api, test_key)
@@ -228,7 +227,7 @@ async def test_the_format_is_the_named_one_then_the_suffix_then_accept_then_srt(
 
 
 async def test_a_test_key_has_its_transcript_at_once_for_nothing(
-    api: httpx.AsyncClient, world: DialectWorld
+    api: httpx.AsyncClient, world: WebWorld
 ) -> None:
     test_key = await world.key(await world.account(), mode="test")
 
@@ -246,7 +245,7 @@ async def test_a_test_key_has_its_transcript_at_once_for_nothing(
 
 
 async def test_a_job_is_not_sent_again_while_it_has_not_changed(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     job_id = await job(api, live)
     first = await api.get(f"/transcriptions/{job_id}", headers=live)
@@ -264,7 +263,7 @@ async def test_a_job_is_not_sent_again_while_it_has_not_changed(
 
 
 async def test_pages_are_linked_in_both_directions(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await upload(api, live)
     for _ in range(5):
@@ -296,7 +295,7 @@ async def test_pages_are_linked_in_both_directions(
 
 
 async def test_each_dialect_knows_its_own_jobs_only(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     ours = await job(api, live)
     made = await api.post(
@@ -315,7 +314,7 @@ async def test_each_dialect_knows_its_own_jobs_only(
 
 
 async def test_the_first_dialect_takes_uploads_too(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await upload(api, live)
 
@@ -334,7 +333,7 @@ async def test_the_first_dialect_takes_uploads_too(
 
 
 async def test_a_failed_job_says_why_and_has_no_artifact(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     from stenobird.errors import AudioContentTypeNotSupported  # noqa: PLC0415  # used here only
 
@@ -352,9 +351,9 @@ async def test_a_failed_job_says_why_and_has_no_artifact(
 
 async def test_a_prefix_goes_before_every_path_and_into_every_link(tmp_path: Path) -> None:
     prefix = Settings(_env_file=None, api_prefix="backend/").api_prefix
-    options = WorldOptions(settings=web_settings(api_prefix=prefix))
+    options = web_settings(api_prefix=prefix)
     async with (
-        alefbot_world(tmp_path, options) as world,
+        web_world(tmp_path, options) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account(), mode="test")
@@ -377,7 +376,7 @@ async def test_a_prefix_goes_before_every_path_and_into_every_link(tmp_path: Pat
 
 
 async def test_idempotent_requests_make_one_thing(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     headers = live | {"Idempotency-Key": "k1"}
     first = await api.post("/uploads", headers=headers, json=SLOT)

@@ -16,9 +16,9 @@ import pytest
 import trustme
 
 from stenobird.accounts import keys as key_form
-from stenobird.egress.policy import EgressPolicy
-from stenobird.uploads.service import UploadOptions
-from tests.support.alefbot_world import DialectWorld, WorldOptions, alefbot_world
+from stenobird.bootstrap import Overrides
+from tests.support.dns import FakeResolver
+from tests.support.web_world import WebWorld, web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,7 +91,7 @@ async def test_invalid_api_key(api: httpx.AsyncClient, secret: str) -> None:
     assert told(answer) == (401, "invalid_api_key")
 
 
-async def test_invalid_api_key_of_a_revoked_one(api: httpx.AsyncClient, world: DialectWorld) -> None:
+async def test_invalid_api_key_of_a_revoked_one(api: httpx.AsyncClient, world: WebWorld) -> None:
     key = await world.key(await world.account())
     record = (await world.keys.list("acct_owner"))[0]
     await world.keys.revoke(record.id)
@@ -105,9 +105,7 @@ async def test_invalid_api_key_mode(api: httpx.AsyncClient, live: dict[str, str]
     assert told(await api.get("/account", headers=swapped)) == (401, "invalid_api_key_mode")
 
 
-async def test_invalid_api_key_user(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
-) -> None:
+async def test_invalid_api_key_user(api: httpx.AsyncClient, live: dict[str, str], world: WebWorld) -> None:
     await world.accounts.delete_account("acct_owner", by="operator")
 
     assert told(await api.get("/account", headers=live)) == (401, "invalid_api_key_user")
@@ -115,7 +113,7 @@ async def test_invalid_api_key_user(
 
 @pytest.mark.parametrize("columns", [{"tier": "free"}, {"state": "cancelled"}])
 async def test_plan_downgraded_api_revoked_comes_before_the_scope(
-    api: httpx.AsyncClient, world: DialectWorld, columns: dict[str, str]
+    api: httpx.AsyncClient, world: WebWorld, columns: dict[str, str]
 ) -> None:
     key = await world.key(await world.account(), scope="read_only")
     await world.change_account("acct_owner", **columns)
@@ -124,7 +122,7 @@ async def test_plan_downgraded_api_revoked_comes_before_the_scope(
     assert told(await api.post("/uploads", headers=key)) == (403, "plan_downgraded_api_revoked")
 
 
-async def test_a_read_only_key_reads_and_writes_nothing(api: httpx.AsyncClient, world: DialectWorld) -> None:
+async def test_a_read_only_key_reads_and_writes_nothing(api: httpx.AsyncClient, world: WebWorld) -> None:
     key = await world.key(await world.account(), scope="read_only")
 
     assert (await api.get("/transcriptions", headers=key)).status_code == 200
@@ -145,11 +143,11 @@ async def test_a_read_only_key_reads_and_writes_nothing(api: httpx.AsyncClient, 
 
 @pytest.mark.parametrize(("tier", "limit"), [("premium", 30), ("platinum", 60)])
 async def test_rate_limit_exceeded_until_the_minute_ends(
-    api: httpx.AsyncClient, world: DialectWorld, tier: Any, limit: int
+    api: httpx.AsyncClient, world: WebWorld, tier: Any, limit: int
 ) -> None:
     key = await world.key(await world.account(tier=tier))
     other = await world.key("acct_owner", mode="test")
-    reset = (int(world.minutes.now) // 60 + 1) * 60
+    reset = (int(world.clock.now) // 60 + 1) * 60
 
     for used in range(1, limit + 1):
         answer = await api.get("/transcriptions", headers=key if used % 2 else other)
@@ -167,7 +165,7 @@ async def test_rate_limit_exceeded_until_the_minute_ends(
         assert answer.status_code != 429
         assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
 
-    world.minutes.now += 60
+    world.clock.now += 60
     assert (await api.get("/transcriptions", headers=key)).status_code == 200
 
 
@@ -223,7 +221,7 @@ async def test_upload_not_found(api: httpx.AsyncClient, live: dict[str, str], up
 
 
 async def test_upload_not_found_for_another_account(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await filled(api, live)
     other = await world.key(await world.account("acct_other"))
@@ -235,7 +233,7 @@ async def test_upload_not_found_for_another_account(
 
 
 async def test_upload_slot_expired_bytes_or_not(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     for upload_id in (await slot(api, live), await filled(api, live)):
         await world.expire(upload_id)
@@ -264,7 +262,7 @@ async def test_empty_upload_body(api: httpx.AsyncClient, live: dict[str, str]) -
 
 @pytest.mark.parametrize("data", [b"1234", b"123456", b"1" * 200_000])
 async def test_upload_size_mismatch_leaves_what_was_there(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld, data: bytes
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld, data: bytes
 ) -> None:
     upload_id = await filled(api, live)
     path = f"/uploads/{upload_id}/binary"
@@ -279,9 +277,9 @@ async def test_upload_size_mismatch_leaves_what_was_there(
 
 
 async def test_upload_too_large_and_no_room(tmp_path: Path) -> None:
-    options = WorldOptions(uploads=UploadOptions(max_bytes=1000, quota_bytes=1500))
+    options = web_settings(max_audio_bytes=1000, upload_quota_bytes=1500)
     async with (
-        alefbot_world(tmp_path, options) as world,
+        web_world(tmp_path, options) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account())
@@ -301,7 +299,7 @@ async def test_job_not_found(api: httpx.AsyncClient, live: dict[str, str], job_i
 
 
 async def test_job_not_found_for_another_account(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     made = await api.post("/transcriptions", headers=live, json={"upload_id": await filled(api, live)})
     other = await world.key(await world.account("acct_other"))
@@ -321,7 +319,7 @@ async def test_unsupported_artifact_format_comes_before_the_job(
 
 
 async def test_translation_unavailable_before_any_work(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     body = {"upload_id": await filled(api, live), "translate_to_hebrew": True}
 
@@ -332,7 +330,7 @@ async def test_translation_unavailable_before_any_work(
 
 
 async def test_a_payment_that_failed_and_credits_that_are_used_up(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     body = {"upload_id": await filled(api, live)}
     await world.change_account("acct_owner", billing="prepaid")
@@ -370,7 +368,7 @@ async def test_webhook_targets_are_judged_at_once(tmp_path: Path) -> None:
         "both.example": [["93.184.216.34", "10.0.0.7"]],
     }
     async with (
-        alefbot_world(tmp_path, WorldOptions(names=names)) as world,
+        web_world(tmp_path, overrides=Overrides(resolver=FakeResolver(names))) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account(tier="platinum"))
@@ -408,13 +406,10 @@ async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
 
     async with await asyncio.start_server(receive, "127.0.0.1", 0, ssl=serving) as server:
         port = server.sockets[0].getsockname()[1]
-        options = WorldOptions(
-            names={"hooks.example": [["127.0.0.1"]]},
-            policy=EgressPolicy([ipaddress.ip_network("127.0.0.0/8")], None),
-            ssl_context=trusting,
-        )
+        settings = web_settings(egress_allow=(ipaddress.ip_network("127.0.0.0/8"),), egress_ports=None)
+        overrides = Overrides(resolver=FakeResolver({"hooks.example": [["127.0.0.1"]]}), tls=trusting)
         async with (
-            alefbot_world(tmp_path, options) as world,
+            web_world(tmp_path, settings, overrides) as world,
             httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
         ):
             key = await world.key(await world.account())
@@ -444,7 +439,7 @@ async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
 
 
 async def test_what_is_not_there_or_not_allowed_has_the_nested_body(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     assert told(await api.get("/nothing", headers=live)) == (404, "not_found")
     assert told(await api.get("", headers=live)) == (404, "not_found")
@@ -494,7 +489,7 @@ async def test_a_page_of_any_site_may_call_it_with_a_key(
 
 async def test_what_nobody_expected_is_an_internal_error_with_the_nested_body(tmp_path: Path) -> None:
     async with (
-        alefbot_world(tmp_path) as world,
+        web_world(tmp_path) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account())
@@ -506,7 +501,7 @@ async def test_what_nobody_expected_is_an_internal_error_with_the_nested_body(tm
 
 
 async def test_two_clients_on_one_slot_leave_one_whole_file(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     size = 3_000_000
     upload_id = await slot(api, live, size_bytes=size)
@@ -536,7 +531,7 @@ async def test_two_clients_on_one_slot_leave_one_whole_file(
 
 
 async def test_an_upload_that_was_cut_is_sent_again(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     data = b"0123456789" * 100_000
     upload_id = await slot(api, live, size_bytes=len(data))

@@ -14,12 +14,12 @@ import httpx
 import pytest
 import structlog
 
+from stenobird.bootstrap import Overrides
 from stenobird.config import Settings
 from stenobird.speech import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from stenobird.uploads.service import MAX_WRITERS
-from tests.support.alefbot_world import DialectWorld, WorldOptions, alefbot_world
-from tests.support.web_world import web_settings
+from tests.support.web_world import WebWorld, web_settings, web_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ async def upload(api: httpx.AsyncClient, key: dict[str, str], **changes: Any) ->
     return upload_id
 
 
-async def told_job(api: httpx.AsyncClient, world: DialectWorld, **changes: Any) -> tuple[str, dict[str, str]]:
+async def told_job(api: httpx.AsyncClient, world: WebWorld, **changes: Any) -> tuple[str, dict[str, str]]:
     key = await world.key(await world.account("acct_test"), mode="test")
     body = {"upload_id": await upload(api, key, **changes)}
     made = await api.post("/transcriptions", headers=key, json=body)
@@ -93,7 +93,7 @@ async def test_too_many_jobs_under_way_are_not_the_minute_s_limit(
     tmp_path: Path,
 ) -> None:
     async with (
-        alefbot_world(tmp_path, WorldOptions(open_jobs={"premium": 1})) as world,
+        web_world(tmp_path, web_settings(jobs_per_account=1)) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account())
@@ -107,7 +107,7 @@ async def test_too_many_jobs_under_way_are_not_the_minute_s_limit(
 
 
 async def test_a_refused_job_does_not_fix_the_bytes(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = await upload(api, live)
     await world.change_account("acct_owner", billing="prepaid")
@@ -122,7 +122,7 @@ async def test_a_refused_job_does_not_fix_the_bytes(
 
 @pytest.mark.parametrize("state", ["past_due", "disputed"])
 async def test_who_owes_money_makes_no_job_and_keeps_the_rest(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld, state: str
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld, state: str
 ) -> None:
     body = {"upload_id": await upload(api, live)}
     test_key = await world.key("acct_owner", mode="test")
@@ -138,7 +138,7 @@ async def test_who_owes_money_makes_no_job_and_keeps_the_rest(
 
 
 async def test_fifty_posts_with_one_key_make_one_job(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     body = {"upload_id": await upload(api, live)}
     headers = live | {"Idempotency-Key": "the-same"}
@@ -156,13 +156,13 @@ async def test_fifty_posts_with_one_key_make_one_job(
 
 
 async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Path) -> None:
-    options = WorldOptions(
+    overrides = Overrides(
         engines=SpeechEngines(
             FakeRecognizer(), {"premium_quality": FakeRecognizer(failure="Its model is not there.")}
         )
     )
     async with (
-        alefbot_world(tmp_path, options) as world,
+        web_world(tmp_path, overrides=overrides) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
     ):
         key = await world.key(await world.account())
@@ -194,7 +194,7 @@ async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Pa
     ],
 )
 async def test_the_most_specific_range_says_how_much_a_format_is_liked(
-    api: httpx.AsyncClient, world: DialectWorld, accept: str, kind: str
+    api: httpx.AsyncClient, world: WebWorld, accept: str, kind: str
 ) -> None:
     job_id, key = await told_job(api, world)
 
@@ -203,7 +203,7 @@ async def test_the_most_specific_range_says_how_much_a_format_is_liked(
     assert answer.headers["content-type"].partition(";")[0] == kind
 
 
-async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: DialectWorld) -> None:
+async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: WebWorld) -> None:
     job_id, key = await told_job(api, world)
     path = f"/transcriptions/{job_id}/artifact"
     etag = (await api.get(path, headers=key)).headers["etag"]
@@ -220,7 +220,7 @@ async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: Di
     [("*", 304), ('"no", W/{}', 304), ("{}", 304), ('"{}"', 200), ('"x{}', 200), ("", 200), ("W/", 200)],
 )
 async def test_if_none_match_by_the_letter(
-    api: httpx.AsyncClient, world: DialectWorld, sent: str, status: int
+    api: httpx.AsyncClient, world: WebWorld, sent: str, status: int
 ) -> None:
     job_id, key = await told_job(api, world)
     etag = (await api.get(f"/transcriptions/{job_id}", headers=key)).headers["etag"]
@@ -242,7 +242,7 @@ async def test_if_none_match_by_the_letter(
     ],
 )
 async def test_an_artifact_is_called_after_its_file_in_any_script(
-    api: httpx.AsyncClient, world: DialectWorld, filename: str, shown: str | None
+    api: httpx.AsyncClient, world: WebWorld, filename: str, shown: str | None
 ) -> None:
     job_id, key = await told_job(api, world, filename=filename)
 
@@ -261,8 +261,8 @@ async def test_an_artifact_is_called_after_its_file_in_any_script(
 @pytest.mark.parametrize("prefix", ["", "/backend"])
 async def test_what_is_no_http_has_an_id_and_the_nested_body(tmp_path: Path, prefix: str) -> None:
     settings = Settings(_env_file=None, api_prefix=prefix)
-    options = WorldOptions(settings=web_settings(api_prefix=settings.api_prefix))
-    async with alefbot_world(tmp_path, options) as world:
+    options = web_settings(api_prefix=settings.api_prefix)
+    async with web_world(tmp_path, options) as world:
         root = f"{prefix}/api/v1"
         refused = [
             (f"GET {root}/acc\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request"),
@@ -296,7 +296,7 @@ async def _raw(url: str, request: str) -> str:
     return answer.decode()
 
 
-async def test_a_job_has_one_address(api: httpx.AsyncClient, world: DialectWorld) -> None:
+async def test_a_job_has_one_address(api: httpx.AsyncClient, world: WebWorld) -> None:
     job_id, key = await told_job(api, world)
 
     for spelled in (job_id.replace("-", ""), f"{{{job_id}}}", f"urn:uuid:{job_id}"):
@@ -305,7 +305,7 @@ async def test_a_job_has_one_address(api: httpx.AsyncClient, world: DialectWorld
 
 
 async def test_a_body_that_breaks_http_is_refused_once_and_quietly(
-    live: dict[str, str], world: DialectWorld
+    live: dict[str, str], world: WebWorld
 ) -> None:
     async with httpx.AsyncClient(base_url=world.root, trust_env=False) as api:
         upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
@@ -358,7 +358,7 @@ async def test_before_a_page_beyond_the_end_comes_one_that_has_something(
 
 
 async def test_a_job_is_cancelled_and_then_removed(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     job = await api.post("/transcriptions", headers=live, json={"upload_id": await upload(api, live)})
     path = f"/transcriptions/{job.json()['job_id']}"
@@ -396,7 +396,7 @@ async def test_a_form_is_told_from_a_file(api: httpx.AsyncClient, live: dict[str
 
 
 async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
-    api: httpx.AsyncClient, live: dict[str, str], world: DialectWorld
+    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
     path = f"/uploads/{upload_id}/binary"

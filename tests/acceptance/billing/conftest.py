@@ -1,31 +1,26 @@
-"""The web layer with billing behind it, and the fake Stripe behind that."""
+"""A service that sells keys, and the fake Stripe behind it."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from stenobird.accounts.key_service import KeyService
-from stenobird.billing.service import BillingService
-from stenobird.egress.policy import EgressPolicy
-from stenobird.jobs.checks import RequestChecks
-from stenobird.jobs.service import JobService
-from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.key_store import SqlKeyStore
-from stenobird.wakeups.local import LocalWakeups
-from stenobird.web.app import create_app
-from stenobird.web.server import WebServer, running
-from tests.support.billing_world import BillingWorld, billing_world
+from stenobird.bootstrap import Overrides
+from tests.support.billing_world import BillingWorld, billing_world, stripe_settings
 from tests.support.databases import migrated_sqlite
-from tests.support.web_world import web_services, web_settings
+from tests.support.free_port import free_port
+from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from stenobird.accounts.key_service import KeyService
 
 
 @dataclass
@@ -44,21 +39,17 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(folder: Path, *, selling: bool = True) -> AsyncIterator[Shop]:
-    """Open a server on billing, or on one without Stripe."""
-    async with billing_world(migrated_sqlite(folder)) as world:
-        settings = web_settings()
-        keys = KeyService(SqlKeyStore(world.database))
-        policy = EgressPolicy()
-        jobs = JobService(
-            SqlJobStore(world.database),
-            LocalWakeups(),
-            RequestChecks(url=lambda url: str(policy.check_url(url)), account=world.gate),
-            clock=world.clock,
-        )
-        billing = world.service if selling else BillingService(world.store, world.clock)
-        services = replace(web_services(settings, jobs, keys), billing=billing)
-        async with running(WebServer(create_app(services), settings, services.shutting_down)) as url:
-            yield Shop(url, world, keys, folder)
+    """Open a service with billing, or one without Stripe."""
+    port = free_port()
+    settings_of = partial(stripe_settings, port=port, public_url=f"http://127.0.0.1:{port}")
+    async with billing_world(migrated_sqlite(folder), settings_of=settings_of) as world:
+        settings = world.settings if selling else web_settings()
+        overrides = Overrides(clock=world.clock, stores=world.stores, mailer=world.mailbox)
+        async with web_world(folder, settings, overrides) as web:
+            served = replace(world, service=web.services.billing)
+            if web.services.billing_worker is not None:
+                served = replace(served, worker=web.services.billing_worker)
+            yield Shop(web.url, served, web.keys, folder)
 
 
 @pytest.fixture

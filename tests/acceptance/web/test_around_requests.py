@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
 import structlog
 
 from stenobird import __version__
+from stenobird.bootstrap import Overrides
+from stenobird.errors import StorageUnavailable
+from stenobird.speech import SpeechEngines
+from stenobird.testing import FakeRecognizer
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
-from stenobird.web.services import Readiness
-from tests.support.web_world import MeasuredStreams, NoKeys, measured_world, web_services, web_settings
+from tests.support.web_world import MeasuredStreams, measured_world, open_world_services, web_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from stenobird.web.services import WebServices
+    from stenobird.ports import JobStore
+    from stenobird.web.services import Services
     from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
@@ -127,42 +132,55 @@ async def test_the_access_log_has_no_secrets(http: httpx.AsyncClient) -> None:
     assert "secret" not in json.dumps(logs, default=str)
 
 
-async def test_healthz_says_what_engine_runs(http: httpx.AsyncClient) -> None:
-    assert (await http.get("/healthz")).json() == {
+async def test_healthz_says_what_engine_runs(tmp_path: Path) -> None:
+    overrides = Overrides(engines=SpeechEngines(FakeRecognizer()))
+    async with web_world(tmp_path, overrides=overrides) as world, httpx.AsyncClient() as http:
+        answer = await http.get(f"{world.url}/healthz")
+    assert answer.json() == {
         "status": "ok",
         "version": __version__,
-        "engine": "played",
-        "degraded": False,
+        "engine": {"engine": "fake", "model": "numbers", "state": "ready", "message": None},
+        "running": 0,
+        "translator": None,
     }
 
 
-async def ask(services: WebServices, path: str) -> httpx.Response:
+async def ask(services: Services, path: str) -> httpx.Response:
     server = WebServer(create_app(services), services.settings, services.shutting_down)
     async with running(server) as url, httpx.AsyncClient(base_url=url) as http:
         return await http.get(path)
 
 
-async def test_readyz_says_why_not() -> None:
-    async def not_ready() -> Readiness:
-        return Readiness(ready=False, reasons=("The database does not answer.",))
+class BrokenStore:
+    """The counts of a job store that fail in a way of the test's choice."""
 
-    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), readiness=not_ready)
-    answer = await ask(services, "/readyz")
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def counts(self) -> Mapping[str, int]:
+        """Raise the error; without one, hang."""
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def broken_store(error: Exception | None) -> JobStore:
+    return cast("JobStore", BrokenStore(error))
+
+
+async def test_readyz_says_why_not() -> None:
+    async with open_world_services() as opened:
+        store = broken_store(StorageUnavailable("The database does not answer."))
+        answer = await ask(replace(opened, job_store=store), "/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reasons": ["The database does not answer."], "checks": {}}
 
 
 async def test_readyz_does_not_wait_for_a_check_that_hangs() -> None:
-    async def hangs() -> Readiness:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    services = replace(
-        web_services(web_settings(), MeasuredStreams(), NoKeys()),
-        readiness=hangs,
-        check_timeout_seconds=0.05,
-    )
-    answer = await ask(services, "/readyz")
+    async with open_world_services() as opened:
+        services = replace(opened, job_store=broken_store(None), check_timeout_seconds=0.05)
+        answer = await ask(services, "/readyz")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["The checks did not finish in time."]
 
@@ -188,11 +206,8 @@ async def test_metrics_count_requests_by_route_and_jobs_by_status(
 
 
 async def test_metrics_survive_a_database_that_does_not_answer() -> None:
-    async def broken() -> Mapping[str, int]:
-        raise ConnectionError
-
-    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), job_counts=broken)
-    answer = await ask(services, "/metrics")
+    async with open_world_services() as opened:
+        answer = await ask(replace(opened, job_store=broken_store(ConnectionError())), "/metrics")
     assert answer.status_code == 200
     assert "stenobird_jobs{" not in answer.text
 
@@ -208,13 +223,15 @@ async def send_raw(url: str, data: bytes) -> bytes:
 
 
 async def test_a_body_that_never_comes_is_not_waited_for() -> None:
-    services = replace(web_services(web_settings(), MeasuredStreams(), NoKeys()), body_timeout_seconds=0.05)
-    server = WebServer(create_app(services), services.settings, services.shutting_down)
-    async with running(server) as url:
-        answer = await send_raw(
-            url,
-            b"POST /v1/transcripts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{",
-        )
+    async with open_world_services() as opened:
+        services = replace(opened, body_timeout_seconds=0.05)
+        server = WebServer(create_app(services), services.settings, services.shutting_down)
+        async with running(server) as url:
+            answer = await send_raw(
+                url,
+                b"POST /v1/transcripts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Length: 9\r\n\r\n{",
+            )
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"did not arrive in time" in answer
 
@@ -239,13 +256,14 @@ async def test_a_head_without_end_is_refused(world: WebWorld) -> None:
 
 
 async def test_a_head_that_never_ends_is_cut_off() -> None:
-    settings = web_settings()
-    services = web_services(settings, MeasuredStreams(), NoKeys())
-    server = WebServer(create_app(services), settings, services.shutting_down, head_timeout_seconds=0.1)
-    async with running(server) as url:
-        for begun in (b"", b"GET / HTTP/1.1\r\nhost: x"):
-            host, _, port = url.removeprefix("http://").partition(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(begun)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
-            writer.close()
+    async with open_world_services() as services:
+        server = WebServer(
+            create_app(services), services.settings, services.shutting_down, head_timeout_seconds=0.1
+        )
+        async with running(server) as url:
+            for begun in (b"", b"GET / HTTP/1.1\r\nhost: x"):
+                host, _, port = url.removeprefix("http://").partition(":")
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(begun)
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from docx import Document
 
+from stenobird.bootstrap import Overrides
 from stenobird.errors import AudioSourceNotFound, AudioTooLarge
 from stenobird.speech import SpeechEngines
 from stenobird.testing import FakeRecognizer
@@ -141,7 +142,7 @@ async def test_a_job_of_another_account_is_not_there(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str], end: str
 ) -> None:
     job = await post(http, bearer)
-    await world.key_store.ensure_account("acct_other", name="other", tier="premium")
+    await world.stores.keys.ensure_account("acct_other", name="other", tier="premium")
     secret, _ = await world.keys.create(account_id="acct_other")
     stranger = {"Authorization": f"Bearer {secret}"}
     for path, headers in (
@@ -171,7 +172,10 @@ async def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
 
 async def test_without_an_engine_a_job_is_refused_at_once(tmp_path: Path) -> None:
     async with (
-        web_world(tmp_path, engines=SpeechEngines(FakeRecognizer(failure="The model is missing."))) as world,
+        web_world(
+            tmp_path,
+            overrides=Overrides(engines=SpeechEngines(FakeRecognizer(failure="The model is missing."))),
+        ) as world,
         httpx.AsyncClient(base_url=world.url) as http,
     ):
         answer = await http.post("/v1/transcripts", json=AUDIO)

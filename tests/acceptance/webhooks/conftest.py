@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from stenobird.bootstrap import Overrides
+from stenobird.storage.stores import open_stores
+from stenobird.testing import FakeClock
+from stenobird.webhooks.signature import new_secret
 from tests.support.raw_server import RawServer, open_server
-from tests.support.web_world import WebWorld, web_world
-from tests.support.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
+from tests.support.web_world import WebWorld, served_from, web_settings, web_world
+from tests.support.webhook_world import LOOPBACK, OWNER, Receiver, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,11 +45,14 @@ class Hooks:
 @pytest.fixture
 async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
     receiver = Receiver()
-    async with AsyncExitStack() as stack:
-        web = await stack.enter_async_context(web_world(tmp_path))
-        world = await stack.enter_async_context(webhook_world(web.database))
-        server = await stack.enter_async_context(open_server(receiver))
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=30)
-        )
+    # The rows are dated by the database's clock, and receivers check the time of a signature.
+    clock = FakeClock(time.time() + 5.0)
+    settings = served_from(tmp_path, web_settings(egress_allow=(LOOPBACK,), egress_ports=None))
+    async with (
+        open_stores(settings, new_webhook_secret=new_secret, delivery_now=clock.time) as stores,
+        web_world(tmp_path, settings, Overrides(clock=clock, stores=stores)) as web,
+        webhook_world(stores.database, clock=clock, served=web.services.webhook_deliverer) as world,
+        open_server(receiver) as server,
+        httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=30) as http,
+    ):
         yield Hooks(web, world, receiver, server, http)

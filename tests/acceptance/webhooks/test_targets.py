@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.egress.policy import EgressPolicy
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.bootstrap import Overrides
 from tests.support.canary import open_canary
 from tests.support.dns import FakeResolver
-from tests.support.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_settings, web_world
 from tests.support.webhook_world import OWNER, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
@@ -55,10 +54,9 @@ class Targets:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[Targets]:
     resolver = FakeResolver(NAMES)
-    judge = WebhookTargets(EgressPolicy(ports=None), resolver)
     async with (
-        web_world(tmp_path, webhook_targets=judge) as web,
-        webhook_world(web.database, allow=(), resolver=resolver) as hooks,
+        web_world(tmp_path, web_settings(egress_ports=None), Overrides(resolver=resolver)) as web,
+        webhook_world(web.database, allow=(), served=web.services.webhook_deliverer) as hooks,
         httpx.AsyncClient(base_url=web.url, trust_env=False) as http,
     ):
         secret, _ = await web.keys.create(account_id=OWNER)

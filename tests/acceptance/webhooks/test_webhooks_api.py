@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.ports import NewAccountRow
-from tests.support.alefbot_world import alefbot_world
+from tests.support.web_world import web_world
 from tests.support.webhook_world import OWNER
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ async def test_an_unknown_delivery_is_not_found(hooks: Any, delivery_id: str) ->
 
 async def test_the_second_dialect_shows_and_rotates_the_same_secret(tmp_path: Path) -> None:
     async with (
-        alefbot_world(tmp_path) as world,
+        web_world(tmp_path) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=30) as api,
     ):
         account = await world.account(OWNER)

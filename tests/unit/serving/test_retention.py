@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from stenobird.bootstrap import Services
+    from stenobird.web.services import Services
 
 pytestmark = pytest.mark.anyio
 
@@ -37,11 +37,9 @@ async def test_one_kind_that_can_not_be_removed_keeps_no_other_waiting(
         settings=Settings(data_dir=tmp_path, retention_days=2),
         jobs=SimpleNamespace(purge=removal("jobs")),
         uploads=SimpleNamespace(sweep=removal("uploads")),
-        storage=SimpleNamespace(
-            accounts=SimpleNamespace(sweep_deleted=removal("accounts")),
-            idempotency=SimpleNamespace(purge=removal("idempotency")),
-            deliveries=SimpleNamespace(purge=removal("deliveries")),
-        ),
+        accounts=SimpleNamespace(sweep_deleted=removal("accounts")),
+        idempotency=SimpleNamespace(purge=removal("idempotency")),
+        webhooks=SimpleNamespace(purge=removal("deliveries")),
     )
     await remove_expired(cast("Services", services), now=1_000_000.0)
     before = 1_000_000.0 - 2 * 86_400

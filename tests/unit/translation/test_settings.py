@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.bootstrap import open_services, translation_refusal
+from stenobird.bootstrap import Overrides, open_services
 from stenobird.cli.doctor import _translator as finding
 from stenobird.config import Settings
 from stenobird.errors import TranslationUnavailable
 from tests.support.fake_translator import FakeTranslator
 from tests.support.translation_model import write_translation_model
+from tests.support.web_world import served_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,21 +22,32 @@ def settings(model: str, data_dir: Path) -> Settings:
     return Settings(translation_model=model, data_dir=data_dir, engine="offline")
 
 
-def test_without_the_setting_every_wish_is_refused(tmp_path: Path) -> None:
-    assert translation_refusal(settings("", tmp_path), None) == TranslationUnavailable().message
+async def refusal(settings: Settings, translator: FakeTranslator | None = None) -> str | None:
+    """Return what a process without a worker, or one with this translator, says to a translation."""
+    overrides = Overrides(translator=translator)
+    served = served_from(settings.data_dir, settings)
+    async with open_services(served, with_worker=False, overrides=overrides) as services:
+        return services.translation_refusal()
 
 
-def test_a_process_without_a_worker_goes_by_the_setting(tmp_path: Path) -> None:
-    assert translation_refusal(settings("someone/model", tmp_path), None) is None
+@pytest.mark.anyio
+async def test_without_the_setting_translation_is_refused(tmp_path: Path) -> None:
+    assert await refusal(settings("", tmp_path)) == TranslationUnavailable().message
 
 
-def test_a_process_with_a_worker_asks_its_translator(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_a_process_without_a_worker_goes_by_the_setting(tmp_path: Path) -> None:
+    assert await refusal(settings("someone/model", tmp_path)) is None
+
+
+@pytest.mark.anyio
+async def test_a_process_with_a_worker_asks_its_translator(tmp_path: Path) -> None:
     translator = FakeTranslator()
     with_model = settings("someone/model", tmp_path)
 
-    assert translation_refusal(with_model, translator) is None
+    assert await refusal(with_model, translator) is None
     translator.refuses = "The model is not on disk."
-    assert translation_refusal(with_model, translator) == "The model is not on disk."
+    assert await refusal(with_model, translator) == "The model is not on disk."
 
 
 @pytest.mark.anyio

@@ -17,14 +17,14 @@ from stenobird.web.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.web.services import Readiness, WebServices
+    from stenobird.web.services import Services
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
 async def prober() -> AsyncIterator[httpx.AsyncClient]:
-    async def readiness() -> Readiness:
+    async def readiness() -> tuple[str, ...]:
         raise RuntimeError("unforeseen")
 
     services = SimpleNamespace(
@@ -34,7 +34,7 @@ async def prober() -> AsyncIterator[httpx.AsyncClient]:
         settings=Settings(),
         metrics=Metrics(),
     )
-    app = create_probe_app(cast("WebServices", services))
+    app = create_probe_app(cast("Services", services))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
         yield client
 

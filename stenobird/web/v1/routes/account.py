@@ -20,15 +20,13 @@ from stenobird.accounts.schemas import (
     parse_date,
     usage_body,
 )
-from stenobird.errors import InvalidRequest, KeyNotFound, NotFound
+from stenobird.errors import InvalidRequest, KeyNotFound
 from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from stenobird.accounts.key_service import KeyService
-    from stenobird.accounts.service import AccountService
     from stenobird.ports import Caller, KeyRecord
 
 DEFAULT_DAYS: Final = 30
@@ -41,7 +39,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
-    return JSONResponse(account_body(await _accounts(request).own_view(caller)), headers=_NO_STORE)
+    return JSONResponse(account_body(await services_of(request).accounts.own_view(caller)), headers=_NO_STORE)
 
 
 async def delete_account(request: Request, caller: Caller) -> Response:
@@ -50,7 +48,7 @@ async def delete_account(request: Request, caller: Caller) -> Response:
     Running transcripts are cancelled without being billed, and removed when they have ended;
     `transcripts_ending` counts them. The ledger keeps the usage, without a name.
     """
-    ending = await _accounts(request).own_delete(caller)
+    ending = await services_of(request).accounts.own_delete(caller)
     return JSONResponse(
         {"id": caller.account_id, "deleted": True, "transcripts_ending": ending}, headers=_NO_STORE
     )
@@ -70,7 +68,7 @@ async def get_usage(request: Request, caller: Caller) -> Response:
             f'"from" must not be after "to", nor {MAX_DAYS} days or more before it.',
             details={"field": "from"},
         )
-    usage = await _accounts(request).usage(
+    usage = await services_of(request).accounts.usage(
         caller.account_id,
         since=midnight(first),
         until=midnight(last + timedelta(days=1)),
@@ -80,19 +78,12 @@ async def get_usage(request: Request, caller: Caller) -> Response:
     return JSONResponse(usage_body(usage), headers=_NO_STORE)
 
 
-def _accounts(request: Request) -> AccountService:
-    accounts = services_of(request).accounts
-    if accounts is None:
-        raise NotFound
-    return accounts
-
-
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
-    keys = await _keys(request).own_list(caller)
+    keys = await services_of(request).keys.own_list(caller)
     views = [KeyView.of(record).model_dump(mode="json") for record in keys]
     return JSONResponse({"keys": views}, headers=_NO_STORE)
 
@@ -101,7 +92,7 @@ async def create_key(request: Request, caller: Caller) -> Response:
     """Create a key: 201, with its secret in `key`. The body is optional."""
     raw = await read_json_body(request)
     wanted = CreateKey.parse(json_object(request, raw, field="name") if raw else {})
-    secret, record = await _keys(request).own_create(
+    secret, record = await services_of(request).keys.own_create(
         caller, name=wanted.name, mode=wanted.mode, scope=wanted.scope
     )
     return JSONResponse(_created(secret, record), 201, _NO_STORE)
@@ -109,22 +100,15 @@ async def create_key(request: Request, caller: Caller) -> Response:
 
 async def revoke_key(request: Request, caller: Caller) -> Response:
     """Revoke a key: 204, also for one that is revoked already. Requests with it get 401 from now on."""
-    await _keys(request).own_revoke(caller, _key_id(request))
+    await services_of(request).keys.own_revoke(caller, _key_id(request))
     return Response(status_code=204, headers=_NO_STORE)
 
 
 async def rotate_key(request: Request, caller: Caller) -> Response:
     """Create a key with the name, mode and scope of an old one, and revoke the old one at once: 201."""
     key_id = _key_id(request)
-    secret, record = await _keys(request).own_rotate(caller, key_id)
+    secret, record = await services_of(request).keys.own_rotate(caller, key_id)
     return JSONResponse({**_created(secret, record), "replaces": key_id}, 201, _NO_STORE)
-
-
-def _keys(request: Request) -> KeyService:
-    keys = services_of(request).own_keys
-    if keys is None:
-        raise NotFound
-    return keys
 
 
 def _key_id(request: Request) -> str:

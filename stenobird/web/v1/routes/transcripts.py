@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.errors import InvalidRequest, NotFound
+from stenobird.errors import InvalidRequest
 from stenobird.formats import FORMATS
 from stenobird.jobs.schemas import (
     CreateTranscript,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.formats import Format
-    from stenobird.jobs.sharing import ShareService
     from stenobird.ports import Caller
 
 DEFAULT_PAGE: Final = 20
@@ -160,29 +159,22 @@ def _wanted_format(request: Request) -> Format:
 
 async def count_share_links(request: Request, caller: Caller | None) -> Response:
     """Return the number of share links."""
-    links = await _shares(request).count(transcript_id(request), caller)
+    links = await services_of(request).shares.count(transcript_id(request), caller)
     return json_response(ShareLinks(links=links))
 
 
 async def create_share_link(request: Request, caller: Caller | None) -> Response:
     """Create a link: 201 with the address of the page, and the token for `?share=`."""
     job_id = transcript_id(request)
-    token = await _shares(request).create(job_id, caller)
+    token = await services_of(request).shares.create(job_id, caller)
     url = f"{base_url_of(request)}/t/{job_id}?share={token}"
     return json_response(ShareLink(share_url=url, token=token), 201)
 
 
 async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
     """Revoke all links of the transcript: 204, also when there are none."""
-    await _shares(request).revoke(transcript_id(request), caller)
+    await services_of(request).shares.revoke(transcript_id(request), caller)
     return Response(status_code=204, headers=_NO_STORE)
-
-
-def _shares(request: Request) -> ShareService:
-    shares = services_of(request).shares
-    if shares is None:
-        raise NotFound
-    return shares
 
 
 ENDPOINTS: Final = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import JSONResponse, Response
 
-from stenobird.errors import DeliveryNotFound, InvalidRequest, NotFound
+from stenobird.errors import DeliveryNotFound, InvalidRequest
 from stenobird.ports.webhooks import DELIVERY_STATES
 from stenobird.web.requests import page_size, plausible_id, services_of
 from stenobird.web.routing import Endpoint
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from stenobird.ports import Caller
     from stenobird.ports.webhooks import DeliveryState, SigningSecrets
-    from stenobird.webhooks.service import WebhookService
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
@@ -31,7 +30,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def list_deliveries(request: Request, caller: Caller) -> Response:
     """List deliveries, newest first, filtered by `state` and `job_id`; `next_cursor` is null at the end."""
-    webhooks = _webhooks(request)
+    webhooks = services_of(request).webhooks
     query = request.query_params
     rows, next_cursor = await webhooks.deliveries(
         caller,
@@ -49,29 +48,22 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
     delivery_id: str = request.path_params["id"]
     if not plausible_id(delivery_id):
         raise DeliveryNotFound
-    record = await _webhooks(request).replay(caller, delivery_id)
+    record = await services_of(request).webhooks.replay(caller, delivery_id)
     return JSONResponse(DeliveryView.of(record).model_dump(mode="json"), 202, _NO_STORE)
 
 
 async def get_secret(request: Request, caller: Caller) -> Response:
     """Return the secret of the key's mode, created now if there is none."""
-    return _secret_response(await _webhooks(request).secrets(caller), caller)
+    return _secret_response(await services_of(request).webhooks.secrets(caller), caller)
 
 
 async def rotate_secret(request: Request, caller: Caller) -> Response:
     """Create a new secret. For a day, `webhook-signature` contains a signature by each of the two."""
-    return _secret_response(await _webhooks(request).rotate(caller), caller)
+    return _secret_response(await services_of(request).webhooks.rotate(caller), caller)
 
 
 def _secret_response(secrets: SigningSecrets, caller: Caller) -> Response:
     return JSONResponse(SecretView.of(secrets, caller.mode).model_dump(mode="json"), headers=_NO_STORE)
-
-
-def _webhooks(request: Request) -> WebhookService:
-    webhooks = services_of(request).webhooks
-    if webhooks is None:
-        raise NotFound
-    return webhooks
 
 
 def _state(value: str | None) -> DeliveryState | None:

@@ -1,0 +1,89 @@
+"""All stores of one database, opened together."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stenobird.errors import ConfigurationError
+from stenobird.storage.account_store import SqlAccountStore
+from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.delivery_store import SqlDeliveryStore
+from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.idempotency_store import SqlIdempotencyStore
+from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.key_store import SqlKeyStore
+from stenobird.storage.schema import db_now
+from stenobird.storage.share_store import SqlShareStore
+from stenobird.storage.upload_store import SqlUploadStore
+from stenobird.storage.usage_store import SqlUsageStore
+from stenobird.storage.webhook_store import SqlWebhookSecrets
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from stenobird.config import Settings
+    from stenobird.storage.delivery_store import SQLTime
+    from stenobird.storage.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One open database and its stores."""
+
+    database: Database
+    accounts: SqlAccountStore
+    billing: SqlBillingStore
+    deliveries: SqlDeliveryStore
+    idempotency: SqlIdempotencyStore
+    jobs: SqlJobStore
+    keys: SqlKeyStore
+    shares: SqlShareStore
+    uploads: SqlUploadStore
+    usage: SqlUsageStore
+    webhook_secrets: SqlWebhookSecrets
+
+
+@asynccontextmanager
+async def open_stores(
+    settings: Settings,
+    *,
+    new_webhook_secret: Callable[[], str],
+    delivery_now: Callable[[], SQLTime] = db_now,
+) -> AsyncIterator[Stores]:
+    """Open the database that the settings name, with its schema up to date, and close it on the way out.
+
+    Safe beside a running service: SQLite's writer is locked for milliseconds at a time. Deliveries are dated
+    by the database's clock unless `delivery_now` is another one.
+    """
+    if settings.database_url is None:
+        make_data_folder(settings.data_dir)
+        url = sqlite_url(settings.data_dir)
+    else:
+        url = settings.database_url.get_secret_value()
+    async with open_database(url) as database:
+        yield Stores(
+            database=database,
+            accounts=SqlAccountStore(database),
+            billing=SqlBillingStore(database),
+            deliveries=SqlDeliveryStore(database, now=delivery_now),
+            idempotency=SqlIdempotencyStore(database),
+            jobs=SqlJobStore(database),
+            keys=SqlKeyStore(database),
+            shares=SqlShareStore(database),
+            uploads=SqlUploadStore(database),
+            usage=SqlUsageStore(database),
+            webhook_secrets=SqlWebhookSecrets(database, new_webhook_secret),
+        )
+
+
+def make_data_folder(folder: Path) -> None:
+    """Make the folder, for this user alone. Raises `ConfigurationError` when that fails."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The data folder {folder} can't be made ({exc.strerror}). Set STENOBIRD_DATA_DIR to another one."
+        ) from exc
