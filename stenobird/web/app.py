@@ -57,7 +57,7 @@ def create_app(services: Services) -> Starlette:
         middleware=[
             Middleware(RequestContext, metrics=services.metrics),
             Middleware(PublicAPICORS, prefixes=tuple(f"{root}/" for api in apis for root in api.roots)),
-            Middleware(UnexpectedErrors, answer=pages.unexpected_error_answer),
+            Middleware(UnexpectedErrors, answer=pages.unexpected_error_response),
         ],
         exception_handlers=pages.with_error_pages(exception_handlers()),
         lifespan=lifespan,

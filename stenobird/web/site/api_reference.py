@@ -1,6 +1,6 @@
-"""`/developers/api-reference`: the OpenAPI document as a page on which one can try each operation.
+"""`/developers/api-reference`: the OpenAPI document in Swagger UI, where each operation can be tried.
 
-The interface is Swagger UI, vendored under `static/vendor/swagger-ui`; the page asks nothing of other sites.
+Swagger UI is vendored under `static/vendor/swagger-ui`; the page loads nothing from other sites.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _PAGE: Final = """<!doctype html>
 </head>
 <body>
 <main id="api-reference"></main>
-<noscript>The interactive reference needs JavaScript. The same is at <a href="/openapi.json">/openapi.json</a>
-and, to read, at <a href="/docs">/docs</a>.</noscript>
+<noscript>The interactive reference needs JavaScript. The same is at
+<a href="/openapi.json">/openapi.json</a> and, easier to read, at <a href="/docs">/docs</a>.</noscript>
 <script src="/static/vendor/swagger-ui/swagger-ui-bundle.js"></script>
 <script src="/static/api_reference.js"></script>
 </body>
@@ -35,7 +35,7 @@ and, to read, at <a href="/docs">/docs</a>.</noscript>
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
-        # The interface sets styles on elements, which is no inline code; its icons are data: images.
+        # Swagger UI sets styles from scripts, which CSP allows; its icons are data: images.
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),

@@ -1,9 +1,9 @@
-"""Buying, for people: `/pricing`, `/success` and `/recover`. For programs there is `/v1/billing`.
+"""The pages for buying a key: `/pricing`, `/success` and `/recover`. Programs use `/v1/billing`.
 
-How a key reaches the buyer and nobody else: a GET of `/success` only looks, so a scanner of links uses
-nothing up. Its button POSTs, which gives this browser a one-time cookie and redirects to `/success/key`,
-where the cookie is redeemed for the key. A checkout that was begun in a browser is open to that browser
-alone, which a cookie of its own tells.
+How the key reaches the buyer and nobody else: a GET of `/success` only reads the state, so link scanners use
+nothing up. Its button sends a POST, which sets a one-time cookie and redirects to `/success/key`, where the
+cookie is exchanged for the key. Only the browser that started a checkout can claim its key; a second cookie
+identifies that browser.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BROWSER_COOKIE = "stenobird_browser"
 CLAIM_COOKIE = "stenobird_claim"
 BROWSER_SECONDS = 2 * 86_400
-"""A Checkout Session is open for a day."""
+"""Longer than a Checkout Session, which is open for a day."""
 
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{8,250}")
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -42,7 +42,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 def _page(
     handler: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Answer errors as a page, since a person reads them."""
+    """Render errors as a page."""
 
     @functools.wraps(handler)
     async def answer(request: Request) -> Response:
@@ -59,22 +59,22 @@ def _page(
 
 @_page
 async def show_pricing(request: Request) -> Response:
-    """Show the price, and a form where buying is set up."""
+    """Show the price, with the form if billing is configured."""
     return _pricing(request)
 
 
 @_page
 async def buy(request: Request) -> Response:
-    """Begin a checkout and send the browser to it."""
+    """Start a checkout and redirect the browser to it."""
     billing = _billing(request)
     email = (await read_form(request)).get("email", "")
     try:
-        wish = EmailWish.parse({"email": email})
+        wanted = EmailWish.parse({"email": email})
     except InvalidRequest:
-        return _pricing(request, 400, problem="This is no e-mail address.", email=email)
+        return _pricing(request, 400, problem="This is not an e-mail address.", email=email)
     await limit_request(request, services_of(request).limits, None)
     browser = browser_of(request)
-    started = await billing.start_checkout(wish.email, base_url=base_url_of(request), browser=browser)
+    started = await billing.start_checkout(wanted.email, base_url=base_url_of(request), browser=browser)
     response = RedirectResponse(started.url, 303, _NO_STORE)
     remember_browser(request, response, browser)
     return response
@@ -82,14 +82,14 @@ async def buy(request: Request) -> Response:
 
 @_page
 async def show_success(request: Request) -> Response:
-    """Say how the checkout stands; nothing is used up, however often and by whomever it is opened."""
+    """Show the state of the checkout. Opening this page changes nothing."""
     session_id = request.query_params.get("checkout_session_id", "")
     return await _show_success(request, session_id)
 
 
 @_page
 async def claim_key(request: Request) -> Response:
-    """Give this browser the right to the key, and send it there."""
+    """Give this browser a claim to the key, and redirect it to the key."""
     session_id = (await read_form(request)).get("checkout_session_id", "")
     if not _SESSION_ID.fullmatch(session_id):
         return await _show_success(request, session_id)
@@ -125,10 +125,10 @@ async def _show_success(request: Request, session_id: str) -> Response:
 
 @_page
 async def show_key(request: Request) -> Response:
-    """Redeem the one-time cookie for the key; without one, say that it was shown."""
+    """Exchange the one-time cookie for the key. Without a cookie, say that the key was shown already."""
     billing = _billing(request)
     claim = request.cookies.get(CLAIM_COOKIE)
-    # A HEAD would use the cookie up and show nothing.
+    # HEAD must not use up the cookie.
     key = await billing.redeem(claim) if claim and request.method == "GET" else None
     if key is None:
         return templates().render(
@@ -141,7 +141,7 @@ async def show_key(request: Request) -> Response:
 
 @_page
 async def show_recovery(request: Request) -> Response:
-    """Show the form, or, for a mailed link, its button; a scanner of mails uses nothing up."""
+    """Show the form, or for a mailed link a button, so that mail scanners do not use up the link."""
     _billing(request)
     token = request.query_params.get("token", "")
     return templates().render("billing/recover.html", state="token" if token else "ask", token=token)
@@ -149,7 +149,7 @@ async def show_recovery(request: Request) -> Response:
 
 @_page
 async def recover(request: Request) -> Response:
-    """Have a link mailed, or show the new key that a mailed link stands for."""
+    """Mail a link, or show the new key for a mailed link."""
     billing = _billing(request)
     form = await read_form(request)
     if token := form.get("token"):
@@ -183,7 +183,7 @@ def _pricing(request: Request, status: int = 200, *, problem: str = "", email: s
 
 
 def browser_of(request: Request) -> str:
-    """Return the secret of this browser: the one it has, so that two tabs don't part, or a new one."""
+    """Return the secret that identifies this browser: that of its cookie, else a new one."""
     known = request.cookies.get(BROWSER_COOKIE, "")
     return known if re.fullmatch(r"[A-Za-z0-9_\-]{43}", known) else secrets.token_urlsafe(32)
 
@@ -197,7 +197,7 @@ def remember_browser(request: Request, response: Response, browser: str) -> None
         path="/",
         secure=_is_secure(request),
         httponly=True,
-        # Sent along when Stripe's page leads back here; not with anything that another site posts.
+        # Sent when Stripe redirects back here, but not with requests that another site posts.
         samesite="lax",
     )
 

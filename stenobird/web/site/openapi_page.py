@@ -1,4 +1,4 @@
-"""What `/docs` shows of an OpenAPI document: its operations, by tag, without the machinery."""
+"""What `/docs` shows of the OpenAPI document: its operations by tag, with references resolved."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _operation(
 
 
 def _resolve(document: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a local `$ref` points to; a reference to nowhere is an empty object."""
+    """Return the target of a local `$ref`, or an empty object if there is none."""
     reference = value.get("$ref")
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return value

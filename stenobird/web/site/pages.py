@@ -1,7 +1,7 @@
-"""Pages for people: `/`, `/t/{id}`, `/docs`, `/usage`, and the files that they need.
+"""The pages `/`, `/t/{id}`, `/docs` and `/usage`, their static files, and error pages.
 
-A page is complete without its script as far as a browser can be without one: a form that posts, a preview's
-text. What takes a key is fetched by the script, since no browser sends a key by itself.
+Pages work without scripts where they can: the form posts, and a preview's text is in the HTML. Anything that
+needs an API key is fetched by the script, since a browser does not send the key by itself.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.guides import guides
 from stenobird.web.site.openapi_page import operation_groups
 from stenobird.web.site.templating import (
-    LISTENING,
-    MARK,
-    READING,
+    FOLDER_PREFIX,
+    PAGE_HEADERS,
+    PLAYER_HEADERS,
     STATIC_DIR,
-    marked_folder,
+    hashed_folder,
     read_form,
     templates,
 )
@@ -46,20 +46,20 @@ if TYPE_CHECKING:
 SAMPLE_PATH = "/sample.mp3"
 EXCERPT_CHARACTERS = 200
 SILENT_PINGS = 3
-"""A stream that misses so many comments in a row has died unnoticed; its page connects again."""
+"""After this many missing pings the page takes the event stream for dead and reconnects."""
 NO_LINK = "Paste a link first."
 
-_FOR_EVER = "public, max-age=31536000, immutable"
+_FOREVER = "public, max-age=31536000, immutable"
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 
 
 async def home(request: Request) -> Response:
-    """Show the form."""
+    """Show the form for a link."""
     return _home(request)
 
 
 async def start_preview(request: Request) -> Response:
-    """Begin a preview for a browser that runs no script, and lead it to its page."""
+    """Create a preview for a browser without scripts, and redirect to its page."""
     url = (await read_form(request)).get("audio_url", "").strip()
     try:
         if not url:
@@ -72,7 +72,7 @@ async def start_preview(request: Request) -> Response:
 
 
 async def transcript_page(request: Request) -> Response:
-    """Show a preview or a shared transcript to anyone; for any other the script brings the key."""
+    """Show a transcript. Previews and shared transcripts are public; for others the script sends the key."""
     job_id = transcript_id(request)
     jobs = services_of(request).jobs
     job: JobRecord | None = None
@@ -85,11 +85,11 @@ async def transcript_page(request: Request) -> Response:
             segments = list(transcript.segments)
     except MissingAPIKey:
         pass
-    # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
+    # In a thread: rendering hours of text would block the event loop.
     response = await asyncio.to_thread(
         templates().render,
         "transcript.html",
-        headers=LISTENING,
+        headers=PLAYER_HEADERS,
         job_id=job_id,
         share=request.query_params.get("share", ""),
         job=job,
@@ -97,100 +97,104 @@ async def transcript_page(request: Request) -> Response:
         segments=segments,
         excerpt=_excerpt(segments),
         silence_seconds=SILENT_PINGS * services_of(request).settings.sse_ping_seconds,
-        **around(request),
+        **service_context(request),
     )
     response.headers["X-Robots-Tag"] = "noindex"
     return response
 
 
 async def docs_page(request: Request) -> Response:
-    """Show the first steps, the list of guides, and what the OpenAPI document says."""
+    """Show the first steps, the list of guides, and the operations of the API."""
     return templates().render(
         "docs.html",
-        headers=READING,
+        headers=PAGE_HEADERS,
         groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
         guides=guides(),
-        **around(request),
+        **service_context(request),
     )
 
 
 async def guide_page(request: Request) -> Response:
-    """Show one guide, with this service's address in its examples."""
+    """Show a guide, with the address of this service in its examples."""
     name = request.path_params["name"]
     guide = next((guide for guide in guides() if guide.name == name), None)
     if guide is None:
         raise NotFound
     return templates().render(
         "guide.html",
-        headers=READING,
+        headers=PAGE_HEADERS,
         guide=guide,
         body=guide.at(base_url_of(request)),
         guides=guides(),
-        **around(request),
+        **service_context(request),
     )
 
 
 async def usage_page(request: Request) -> Response:
-    """Show the frame; the script fills it with what the key may see."""
-    return templates().render("usage.html", headers=READING, **around(request))
+    """Show the page that the script fills with the usage of the key's account."""
+    return templates().render("usage.html", headers=PAGE_HEADERS, **service_context(request))
 
 
 async def robots(request: Request) -> Response:
-    """Keep them away from transcripts and the API, and from a checkout's return address."""
+    """Disallow transcripts, the APIs, and the page that Stripe redirects to."""
     base = base_url_of(request)
     lines = ["User-agent: *", *(f"Disallow: {path}" for path in ("/t/", "/v1/", "/api/", "/success"))]
     return PlainTextResponse("\n".join([*lines, f"# {base}/docs", ""]), headers=_FOR_A_DAY)
 
 
 async def favicon(_request: Request) -> Response:
-    """Lead to the icon."""
+    """Redirect to the icon."""
     return RedirectResponse("/static/favicon.svg", 301, _FOR_A_DAY)
 
 
 async def sample(request: Request) -> Response:
-    """Send it where that model runs and may fetch it from here."""
+    """Return the bundled clip, on services that offer it."""
     if not _offers_sample(services_of(request).settings):
         raise NotFound
     return FileResponse(CLIP_PATH, media_type="audio/mpeg", headers=_FOR_A_DAY)
 
 
-class MarkedFiles(StaticFiles):
-    """Static files, also below a folder that stands for their content: those may be kept for ever.
+class HashedFiles(StaticFiles):
+    """Static files, also under a folder that contains their hash, where they may be cached forever.
 
-    A folder of another release holds what this one has, and nobody is told to keep that.
+    A folder with the hash of another release has the files of this release, which must not be cached.
     """
 
     def get_path(self, scope: Scope) -> str:
-        """Return the path of the file, without the folder."""
+        """Return the path of the file without that folder."""
         path = super().get_path(scope)
         folder, _, rest = path.partition(os.sep)
-        return rest if folder.startswith(MARK) else path
+        return rest if folder.startswith(FOLDER_PREFIX) else path
 
     def file_response(
         self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Answer with the file."""
+        """Return the file, with `Cache-Control`."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        marked = f"/{marked_folder()}/" in scope["path"]
-        response.headers["Cache-Control"] = _FOR_EVER if marked else "public, no-cache"
+        current = f"/{hashed_folder()}/" in scope["path"]
+        response.headers["Cache-Control"] = _FOREVER if current else "public, no-cache"
         return response
 
 
 def with_error_pages(
     handlers: dict[type[Exception], ExceptionHandler],
 ) -> dict[type[Exception], ExceptionHandler]:
-    """Return handlers that answer a person's browser with a page, and anybody else as `handlers` do."""
+    """Return handlers that answer browsers outside the APIs with a page, and others as `handlers` do."""
     return {kind: _page_or(handler) for kind, handler in handlers.items()}
 
 
 def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
     async def answer(request: Request, error: Exception) -> Response:
         response: Response = await handler(request, error)  # type: ignore[arg-type,misc]  # ours are async
-        if response.status_code < 400 or not _is_for_a_person(request):
+        if response.status_code < 400 or not _wants_page(request):
             return response
         shown = error if isinstance(error, StenobirdError) else NotFound()
         page = templates().render(
-            "problem.html", response.status_code, headers=READING, error=shown, **around(request)
+            "problem.html",
+            response.status_code,
+            headers=PAGE_HEADERS,
+            error=shown,
+            **service_context(request),
         )
         page.headers["Cache-Control"] = "no-store"
         for name in ("allow", "retry-after"):
@@ -201,27 +205,27 @@ def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
     return answer
 
 
-def unexpected_error_answer(error: StenobirdError, scope: Scope) -> Response:
-    """Return the answer for what nobody caught: a page for a person's browser, else as `error_response` does.
+def unexpected_error_response(error: StenobirdError, scope: Scope) -> Response:
+    """Return the response for an unhandled exception: a page for browsers outside the APIs, else JSON.
 
-    The page asks the service nothing, since it may be the service that is broken.
+    The page uses no service, since a service may be what is broken.
     """
-    if not _is_for_a_person(Request(scope)):
+    if not _wants_page(Request(scope)):
         return error_response(error, scope)
-    page = templates().render("problem.html", error.http_status, headers=READING, error=error)
+    page = templates().render("problem.html", error.http_status, headers=PAGE_HEADERS, error=error)
     page.headers["Cache-Control"] = "no-store"
     return page
 
 
-def _is_for_a_person(request: Request) -> bool:
+def _wants_page(request: Request) -> bool:
     wanted = request.headers.get("accept", "")
     path = request.url.path
     api = path.startswith("/api/") or dialect_of(request.scope).covers(path)
     return "text/html" in wanted and not api
 
 
-def around(request: Request) -> dict[str, Any]:
-    """Return what every page shows of the service: where it is, and what engine it has."""
+def service_context(request: Request) -> dict[str, Any]:
+    """Return what every page shows of the service: its address, and facts about its engine."""
     services = services_of(request)
     engine = services.health().get("engine")
     facts = engine if isinstance(engine, dict) else {}
@@ -237,22 +241,22 @@ def around(request: Request) -> dict[str, Any]:
 
 def _home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
     settings = services_of(request).settings
-    shared = around(request)
+    shared = service_context(request)
     sample = f"{shared['base_url']}{SAMPLE_PATH}" if _offers_sample(settings) else None
     status = error.http_status if error is not None else 200
     return templates().render(
-        "home.html", status, headers=LISTENING, sample=sample, error=error, audio_url=audio_url, **shared
+        "home.html", status, headers=PLAYER_HEADERS, sample=sample, error=error, audio_url=audio_url, **shared
     )
 
 
 def _offers_sample(settings: Settings) -> bool:
-    """Whether the bundled clip can be heard here: by the model that knows it, fetched from this service."""
+    """Return whether this service can transcribe its bundled clip: with its model, fetched from itself."""
     loopback = any(network.is_loopback for network in settings.egress_allow)
     return settings.model == str(MODEL_DIR) and loopback and settings.egress_ports is None
 
 
 def _excerpt(segments: Sequence[Segment]) -> str:
-    """Return how the text begins, as long as a preview of a link shows it."""
+    """Return the start of the text, as long as the preview of a link."""
     words = " ".join(segment.text.strip() for segment in segments[:40])
     return textwrap.shorten(words, EXCERPT_CHARACTERS, placeholder=" …")
 
@@ -278,5 +282,5 @@ ENDPOINTS: Final = (
 
 
 def static_files() -> Mount:
-    """Return the route of the files that pages refer to."""
-    return Mount("/static", MarkedFiles(directory=STATIC_DIR))
+    """Return the route of the static files."""
+    return Mount("/static", HashedFiles(directory=STATIC_DIR))

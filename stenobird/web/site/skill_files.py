@@ -1,4 +1,4 @@
-"""`/skills/stenobird-transcribe/…` and `/llms.txt`: what agents install and read, with our own address."""
+"""`/skills/stenobird-transcribe/…` and `/llms.txt`, with the address of this service."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ SKILL: Final = "stenobird-transcribe"
 INSTALLER: Final = "install.sh"
 CHECKSUMS: Final = "SHA256SUMS"
 SKILL_FILES: Final = ("SKILL.md", "agents/openai.yaml", "scripts/transcribe.sh")
-"""What is installed, in the order of the list of checksums."""
+"""The files to install, in the order of their checksums."""
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
-"""The address in the files as they are kept; served files have the service's own."""
+"""The address in the files of the repository, replaced by the service's own when they are served."""
 
-# The address ends up in shell scripts and YAML, so nothing that either could take for syntax.
+# The address is put into shell scripts and YAML, so it must not contain their syntax.
 _PLAIN_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-_:\[\]/~%]+")
-# A proxy that keeps copies must not hand the address of one host to another.
+# A caching proxy must not give one host's address to another host's client.
 _HEADERS: Final = {"Cache-Control": "no-cache", "Vary": "Host, X-Forwarded-Host, X-Forwarded-Proto"}
 
 
 @cache
-def _kept(name: str) -> str:
+def _source(name: str) -> str:
     return (skills_folder() / SKILL / name).read_text(encoding="utf-8")
 
 
@@ -48,9 +48,9 @@ def skills_folder() -> Path:
 
 
 def skill_files(base_url: str) -> Mapping[str, bytes]:
-    """Return every file that is served, by name, with the address in place and the checksums of just that."""
+    """Return all served files by name, with the address replaced, and the checksums of these files."""
     served = {
-        name: _kept(name).replace(PUBLIC_ADDRESS, base_url).encode() for name in (INSTALLER, *SKILL_FILES)
+        name: _source(name).replace(PUBLIC_ADDRESS, base_url).encode() for name in (INSTALLER, *SKILL_FILES)
     }
     sums = [f"{hashlib.sha256(served[name]).hexdigest()}  {name}\n" for name in SKILL_FILES]
     return {**served, CHECKSUMS: "".join(sums).encode()}
@@ -83,25 +83,25 @@ _LLMS: Final = """\
 > article with a player, a media file); Stenobird finds the audio and streams the words as Server-Sent Events.
 
 Without an API key a transcript is a free preview of 15 seconds. With `Authorization: Bearer <api_key>` it is
-whole; $0.01 a completed minute.
+complete, at $0.01 per completed minute.
 
 1. `POST https://stenobird.com/v1/transcripts` with `{"audio_url": "https://example.com/episode"}`: 202
-   and the links of the transcript.
+   with the URLs of the transcript.
 2. `GET events_url`: events `status`, `transcript` (`text`, `start`, `end`), `preview_locked`, `error`,
-   `done`. Read until `done`. After a broken connection ask again with `Last-Event-ID`; nothing is lost or
+   `done`. Read until `done`. After a broken connection send `Last-Event-ID`; no event is lost or
    repeated.
 3. If `done` says `"result_ready": true`, `GET result_url`; `?format=txt|srt|vtt|json|docx`.
-4. On `429 queue_busy` or `409 transcript_not_ready`, wait `retry_after_seconds` and ask again.
+4. On `429 queue_busy` or `409 transcript_not_ready`, wait `retry_after_seconds` and try again.
 
 ## API
 
 - [OpenAPI](https://stenobird.com/openapi.json): every address, field, event and error
 - [Quickstart](https://stenobird.com/docs/quickstart): from the first request to resuming, and from Python
-- [Events](https://stenobird.com/docs/events): what the stream says, and when
+- [Events](https://stenobird.com/docs/events): the events of the stream, their fields and order
 - [Errors](https://stenobird.com/docs/errors): every code, its status, and what to do
 - [OpenAI SDKs](https://stenobird.com/docs/openai-sdk): base URL https://stenobird.com/v1; `file` or `url`,
   `stream=true` included
-- [Webhooks](https://stenobird.com/docs/webhooks): be told when a transcript has ended
+- [Webhooks](https://stenobird.com/docs/webhooks): get a request when a transcript has ended
 
 ## Agents
 

@@ -1,4 +1,4 @@
-"""HTML pages from templates: the only module that imports `jinja2`."""
+"""Renders pages from templates. No other module imports `jinja2`."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 MAX_FORM_BYTES = 16 * 1024
 STATIC_DIR: Final = Path(__file__).parent / "static"
 VENDOR_DIR: Final = STATIC_DIR / "vendor"
-MARK: Final = "as-of-"
-"""What the name of a folder begins with that stands for the files' content."""
+FOLDER_PREFIX: Final = "as-of-"
+"""The prefix of the folder in the URLs of static files; the rest is a hash of their content."""
 
 _NOTHING_INLINE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; "
 )
 
-BUYING: Mapping[str, str] = MappingProxyType(
+CHECKOUT_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Cache-Control": "no-store",
-        # A form may lead to Stripe's page, whose address Stripe names.
+        # The form redirects to Stripe, whose host Stripe chooses.
         "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self' https: http://127.0.0.1:*",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 )
-"""Headers of pages that lead to a checkout and back; nobody keeps a copy of them."""
+"""Headers of the pages of a checkout, which nobody may store."""
 
-LISTENING: Mapping[str, str] = MappingProxyType(
+PLAYER_HEADERS: Mapping[str, str] = MappingProxyType(
     {
-        # Not "no-store": browsers keep no such page whole, and Back would lose one's place in it.
+        # Not "no-store": after Back, browsers would not restore the scroll position of such a page.
         "Cache-Control": "private, no-cache",
-        # The player plays the audio from where it was found, and only when somebody presses play.
+        # The player loads the audio from its source, and only when somebody presses play.
         "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'; media-src 'self' https: http:",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 )
 """Headers of pages with a player."""
 
-READING: Mapping[str, str] = MappingProxyType(
+PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'",
@@ -63,10 +63,10 @@ READING: Mapping[str, str] = MappingProxyType(
 
 
 class Pages:
-    """The templates of this package, with everything put into them escaped.
+    """The templates of this package. Values are escaped.
 
-    `asset(name)` in a template is the address of a file of `static/`, below a folder that is
-    named by what all of them hold: browsers may keep it for ever, and what it imports lies beside it.
+    `asset(name)` in a template is the URL of a file in `static/`. The URL contains a hash of all static
+    files, so browsers may cache it forever, and relative imports in scripts have the same hash.
     """
 
     def __init__(self) -> None:
@@ -82,57 +82,57 @@ class Pages:
 
     @property
     def problems(self) -> Mapping[str, Mapping[str, str]]:
-        """What errors are called on pages, by code: title, text, and maybe a link to the remedy."""
+        """The texts for errors on pages, by code: title, text, and sometimes a link."""
         known: Mapping[str, Mapping[str, str]]
         known = vars(self._templates.get_template("_problems.html").module)["problems"]
         return known
 
     def render(
-        self, name: str, status: int = 200, *, headers: Mapping[str, str] = BUYING, **context: Any
+        self, name: str, status: int = 200, *, headers: Mapping[str, str] = CHECKOUT_HEADERS, **context: Any
     ) -> HTMLResponse:
-        """Return a page whose scripts and styles are files of ours."""
+        """Return a page."""
         return HTMLResponse(self._templates.get_template(name).render(**context), status, dict(headers))
 
 
 @functools.cache
 def templates() -> Pages:
-    """Return the templates, read when they are first needed."""
+    """Return the templates, which are loaded at the first call."""
     return Pages()
 
 
 @functools.cache
-def marked_folder() -> str:
-    """Return the name of the folder that stands for what the files of the pages hold now."""
+def hashed_folder() -> str:
+    """Return the folder in the URLs of static files, which contains a hash of their content."""
     digest = hashlib.sha256()
     for path in sorted(STATIC_DIR.rglob("*")):
         if path.is_file() and VENDOR_DIR not in path.parents:
             digest.update(f"{path.relative_to(STATIC_DIR)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
-    return f"{MARK}{digest.hexdigest()[:12]}"
+    return f"{FOLDER_PREFIX}{digest.hexdigest()[:12]}"
 
 
 def asset(name: str) -> str:
-    """Return the address of a file of the pages. Raises `FileNotFoundError`."""
+    """Return the URL of a static file. Raises `FileNotFoundError`."""
     if not (STATIC_DIR / name).is_file():
         raise FileNotFoundError(name)
-    return f"/static/{marked_folder()}/{name}"
+    return f"/static/{hashed_folder()}/{name}"
 
 
 @functools.cache
 def modules() -> tuple[str, ...]:
-    """Return the names of the modules of `app.js`, so that a browser asks for all of them at once."""
+    """Return the modules that `app.js` imports, so that a page can preload all of them."""
     return tuple(sorted(f"app/{path.name}" for path in (STATIC_DIR / "app").glob("*.js")))
 
 
 def clock_time(seconds: float) -> str:
-    """Return a position in audio as people write it: `0:07`, `12:30`, `1:02:03`."""
+    """Return a position in audio for people: `0:07`, `12:30`, `1:02:03`."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """Return the fields of a small form as browsers send it. Raises `InvalidRequest`."""
+    """Return the fields of a URL-encoded form. Raises `InvalidRequest`."""
     body = await read_body(request, MAX_FORM_BYTES, f"The form is larger than {MAX_FORM_BYTES} bytes.")
     try:
         fields = parse_qs(body.decode(), max_num_fields=50, errors="strict")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
-from stenobird.web.site.templating import marked_folder
+from stenobird.web.site.templating import hashed_folder
 from tests.support.browser import Visitor, visitor
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_pages_forbid_what_they_do_not_need(service: ServerProcess) -> None:
             assert ("media-src" in policy) == (path == "/"), path
         kept = {
             folder: http.get(f"/static/{folder}app/api.js").headers["cache-control"]
-            for folder in ("", f"{marked_folder()}/", "as-of-another/")
+            for folder in ("", f"{hashed_folder()}/", "as-of-another/")
         }
         assert [value.endswith("immutable") for value in kept.values()] == [False, True, False], kept
         assert http.get("/static/as-of-another/../../pages.py").status_code == 404

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from stenobird.errors import InvalidRequest, TranscriptNotFound
 from stenobird.web.site.templating import (
     MAX_FORM_BYTES,
-    READING,
+    PAGE_HEADERS,
     STATIC_DIR,
     Pages,
     asset,
     clock_time,
-    marked_folder,
+    hashed_folder,
     read_form,
 )
 
@@ -39,7 +39,7 @@ def test_positions_are_written_as_people_write_them(seconds: float, shown: str) 
 
 
 def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> None:
-    page = Pages().render("problem.html", 404, headers=READING, error=TranscriptNotFound())
+    page = Pages().render("problem.html", 404, headers=PAGE_HEADERS, error=TranscriptNotFound())
     text = bytes(page.body).decode()
 
     assert page.status_code == 404
@@ -48,7 +48,7 @@ def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> Non
     assert "<style" not in text
     assert " style=" not in text
     assert "onclick" not in text
-    assert page.headers["content-security-policy"] == READING["Content-Security-Policy"]
+    assert page.headers["content-security-policy"] == PAGE_HEADERS["Content-Security-Policy"]
 
 
 def test_a_page_cannot_name_a_file_that_is_not_there() -> None:
@@ -67,7 +67,7 @@ def test_what_modules_import_lies_beside_them() -> None:
 
     assert len(imported) > 5
     assert {path for path in imported if not path.is_file()} == set()
-    assert asset("app.js").startswith(f"/static/{marked_folder()}/")
+    assert asset("app.js").startswith(f"/static/{hashed_folder()}/")
 
 
 async def test_a_form_is_read_as_browsers_send_it() -> None:

@@ -1,4 +1,4 @@
-"""The guides that `/docs` shows: HTML that `make reference` wrote from the Markdown in docs/."""
+"""The guides under `/docs`: HTML that the reference writer makes from the Markdown in docs/."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 
 FOLDER: Final = Path(__file__).parent
 ADDRESS: Final = "http://127.0.0.1:8000"
-"""What the guides call the service; each service shows its own address instead."""
+"""The address of the service in the rendered guides; `Guide.at` replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A guide. `body` is HTML, trusted, and without its title."""
+    """A guide. `body` is trusted HTML without the title."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class Guide:
 
 @cache
 def guides() -> tuple[Guide, ...]:
-    """Return the guides in the order in which they are listed, read when they are first needed."""
+    """Return the guides in the order in which they are listed. They are read at the first call."""
     return tuple(
         Guide(**row, body=(FOLDER / f"{row['name']}.html").read_text(encoding="utf-8"))
         for row in json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
