@@ -81,7 +81,7 @@ class SqlAccountStore(AccountStore):
                 await note(connection, account.id, "account.created", account.id, by=by, tier=account.tier)
                 return account_from_row(made.mappings().one())
         except IntegrityError as exc:
-            raise InvalidRequest(f"There is an account {account.id} already.") from exc
+            raise InvalidRequest(f"The account {account.id} already exists.") from exc
 
     @override
     async def get(self, account_id: str) -> AccountRecord | None:
@@ -132,7 +132,7 @@ class SqlAccountStore(AccountStore):
             await connection.execute(
                 delete(outbox).where(outbox.c.account_id == account_id, outbox.c.kind == "webhook")
             )
-            # Their bytes go with the next sweep of uploads, once no job needs them.
+            # The next sweep of uploads removes their bytes, once no job needs them.
             await connection.execute(
                 update(uploads)
                 .where(uploads.c.account_id == account_id)
@@ -193,7 +193,7 @@ class SqlAccountStore(AccountStore):
 
 
 def account_from_row(row: RowMapping) -> AccountRecord:
-    """Return an account as its row has it."""
+    """Return the account of a row."""
     return AccountRecord(
         id=row["id"],
         name=row["name"],

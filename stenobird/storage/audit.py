@@ -22,7 +22,7 @@ async def note(
     by: str,
     **detail: Any,
 ) -> None:
-    """Write that `by` (a key's id, or `operator`) did `action` to `subject`. Never a secret in `detail`."""
+    """Record that `by` (a key's id, or `operator`) did `action` to `subject`; `detail` holds no secrets."""
     await connection.execute(
         insert(audit).values(
             id=f"aud_{secrets.token_hex(12)}",

@@ -1,4 +1,4 @@
-"""What billing stores, in SQL: `ledger.BillingStore` for SQLite and PostgreSQL, less its metering."""
+"""Accounts, checkouts and webhook events of billing in SQL: one half of `ports.billing.BillingStore`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAX_RECOVERIES_AN_HOUR: Final = 3
 
 
 class SqlBillingStore(SqlMeteringStore):
-    """`ledger.BillingStore` on a `Database`. Needs no closing of its own."""
+    """`ports.billing.BillingStore` on a `Database`. Needs no closing of its own."""
 
     # --- accounts ---------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class SqlBillingStore(SqlMeteringStore):
             recoveries.c.account_id == account_id, recoveries.c.created_at > now - 3600
         )
         async with self._db.write() as connection:
-            # Serialises the requests of one account, so that the bound holds.
+            # Serialises the requests of one account, so that the limit holds.
             account = select(accounts.c.id).where(accounts.c.id == account_id)
             await connection.execute(account.with_for_update())
             if (await connection.scalar(lately) or 0) >= MAX_RECOVERIES_AN_HOUR:
@@ -320,7 +320,7 @@ class SqlBillingStore(SqlMeteringStore):
             await self._set_event(event_id, due_at=until, error=error)
 
     async def failed_events(self, *, limit: int = 20) -> list[tuple[str, str, str]]:
-        """Return events that were given up or keep failing: id, type, error; newest first."""
+        """Return abandoned and failing events as (id, type, error), newest first."""
         query = (
             select(stripe_events.c.id, stripe_events.c.type, stripe_events.c.error)
             .where(or_(stripe_events.c.processed_at.is_(None), stripe_events.c.error.is_not(None)))

@@ -23,7 +23,7 @@ S3_PART_BYTES: Final = 8 * 1024 * 1024
 """S3 takes at most 10,000 parts of at least 5 MiB."""
 PARTS_AT_ONCE: Final = 2
 PIECE_BYTES: Final = 256 * 1024
-"""Small chunks are joined to pieces of this size: each piece crosses over to the library's threads."""
+"""Small chunks are joined into pieces of this size, because each piece is passed to the library's threads."""
 READ_BYTES: Final = 256 * 1024
 
 
@@ -64,7 +64,8 @@ class ObjectBlobStore(BlobStore):
             with _translated():
                 await asyncio.shield(future)
         except BaseException:
-            # The library removes what it has written when its source raises; a cancelled future would go on.
+            # When its source raises, the library removes what it wrote; a cancelled future would keep
+            # writing.
             handover.abort()
             await _ended(future)
             raise
@@ -97,12 +98,12 @@ class ObjectBlobStore(BlobStore):
                     yield BlobInfo(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
 
-class _Aborted(Exception):  # seen by the library only
-    """Whoever was writing has gone."""
+class _Aborted(Exception):  # raised into the library only
+    """The writer has stopped."""
 
 
 class _Handover:
-    """Hands pieces from the writer's task to the library, one at a time, so that nothing piles up."""
+    """Passes pieces from the writer's task to the library one at a time, so that none queue up."""
 
     def __init__(self) -> None:
         self._piece: bytes | None = None
@@ -112,7 +113,7 @@ class _Handover:
         self._free.set()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
-        """Yield what is given, until `None` is; raises when the writer aborts."""
+        """Yield the given pieces until `None`; raises when the writer aborts."""
         while True:
             await self._full.wait()
             if self._aborted:
@@ -125,7 +126,7 @@ class _Handover:
             yield piece
 
     async def give(self, piece: bytes | None, taker: asyncio.Future[Any]) -> None:
-        """Hand a piece over once the last one was taken. Raises why the taker gave up."""
+        """Pass a piece on once the previous one was taken. Raises the taker's error if it has failed."""
         await self._free.wait()
         if taker.done():
             with _translated():
@@ -136,7 +137,7 @@ class _Handover:
         self._full.set()
 
     def wake(self) -> None:
-        """Let a waiting writer look at the taker."""
+        """Wake a waiting writer, because the taker has ended."""
         self._free.set()
 
     def abort(self) -> None:
@@ -146,10 +147,10 @@ class _Handover:
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:
-    """Wait until the library has cleaned up, whatever becomes of the waiting task."""
+    """Wait until the library has cleaned up, even if the waiting task is cancelled."""
     await asyncio.wait({future})
     if not future.cancelled():
-        # Fetched so that nobody complains about it; the writer's own error is the one that counts.
+        # Retrieved so that asyncio does not log it; the writer raises its own error.
         future.exception()
 
 
@@ -166,10 +167,10 @@ def _translated(key: str = "") -> Iterator[None]:
 
 
 def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = None) -> ObjectBlobStore:
-    """Return the store at an `s3://bucket/prefix` URL, or in the folder where there is none.
+    """Return the store at an `s3://bucket/prefix` URL, or in the folder if there is no URL.
 
-    S3 takes its credentials and region as the AWS tools do, from `AWS_*` or the machine's role; `endpoint` is
-    for services that speak S3. Nothing is contacted here. Raises `ConfigurationError`.
+    Credentials and region for S3 come from `AWS_*` or the machine's role, as for the AWS tools; `endpoint` is
+    for S3-compatible services. Does not connect. Raises `ConfigurationError`.
     """
     if url is None:
         try:

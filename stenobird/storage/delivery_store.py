@@ -1,4 +1,4 @@
-"""Webhook deliveries in SQL: `deliveries.DeliveryStore` on the outbox."""
+"""Webhook deliveries in SQL: `ports.webhooks.DeliveryStore` on the outbox."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL a
 
 
 class SqlDeliveryStore(DeliveryStore):
-    """`deliveries.DeliveryStore` on a `Database`. Needs no closing of its own.
+    """`ports.webhooks.DeliveryStore` on a `Database`. Needs no closing of its own.
 
-    `now` is the database's clock, which all processes have in common, unless a test has another.
+    `now` is the database's clock, which all processes share, unless a test replaces it.
     """
 
     def __init__(self, database: Database, *, now: Callable[[], SQLTime] = db_now) -> None:
@@ -65,14 +65,14 @@ class SqlDeliveryStore(DeliveryStore):
         )
         query = (
             select(outbox)
-            # Asked again outside, where PostgreSQL looks anew at a row that another worker just changed.
+            # Repeated outside the subquery, where PostgreSQL re-checks rows that another worker just changed.
             .where(outbox.c.id.in_(select(ranked.c.id).where(ranked.c.place <= places)), *due)
             .order_by(outbox.c.next_attempt_at, outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         async with self._db.read() as connection:
-            # Most polls find nothing, and should not take the writers' turn for it.
+            # Most polls find nothing and should not wait for the writer connection.
             if await connection.scalar(select(outbox.c.id).where(*due).limit(1)) is None:
                 return []
         async with self._db.write() as connection:
@@ -254,17 +254,17 @@ def _matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
 
 
 def _held(due: DueDelivery) -> ColumnElement[bool]:
-    """Whether this claim is still the last one, and nothing has settled the delivery."""
+    """Return the condition that this claim is the latest one and the delivery is not settled."""
     return and_(outbox.c.id == due.id, outbox.c.attempts == due.attempt, outbox.c.settled_at.is_(None))
 
 
 def _target(url: str) -> str:
-    """Return what a URL is known by: an index of PostgreSQL has no room for a long one."""
+    """Return the hash that identifies a URL, because a PostgreSQL index can't hold long URLs."""
     return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _text(row: RowMapping, name: str) -> str:
-    # One row that lacks something must not stop all others: it fails by itself.
+    # An incomplete row must not stop the others, so it fails by itself.
     return str(row["payload"].get(name, ""))
 
 

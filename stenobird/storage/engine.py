@@ -1,8 +1,8 @@
-"""The database: how it is opened, read, written, migrated and told apart from one that did not answer.
+"""The database: opening, reading, writing, migrating, and translating its errors.
 
-SQLite has one writer connection, which begins every transaction with BEGIN IMMEDIATE (a read transaction
-that upgrades to a write fails at once in spite of the busy timeout), and readers beside it in WAL mode.
-PostgreSQL has one pool for both. What differs between the two is in this module and in `schema.db_now`.
+SQLite has one writer connection, which starts every transaction with BEGIN IMMEDIATE (a read transaction that
+upgrades to a write fails at once despite the busy timeout), and concurrent readers in WAL mode. PostgreSQL
+has one pool for both. Differences between the two are in this module and in `schema.db_now`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAL_RETRY_SECONDS: Final = 0.02
 READERS: Final = 8
 POOL_SIZE: Final = 10
 HIDE_PARAMETERS: Final = True
-"""Keeps what a statement carried (webhook secrets, addresses, words) out of errors, and so out of logs."""
+"""Keeps parameters (webhook secrets, addresses, transcripts) out of error messages, and so out of logs."""
 
 MIGRATION_LOCK: Final = 7_205_110_001
 QUEUE_LOCK: Final = 7_205_110_002
@@ -49,20 +49,20 @@ class ConnectionLost(StorageUnavailable):
 
 
 class CommitUnknown(StorageUnavailable):
-    """COMMIT was sent and not answered: it may have happened."""
+    """COMMIT was sent but not answered, so it may have taken effect."""
 
 
 class Database:
-    """An open database. `read` and `write` each run one transaction; vendor errors leave as our own.
+    """An open database. `read` and `write` run one transaction each and translate vendor errors.
 
-    `IntegrityError` alone passes through, since the stores decide what a conflict means.
+    Only `IntegrityError` passes through, because the stores decide what a conflict means.
     """
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
         self.writer = writer
         self.reader = reader
         self.dialect = writer.dialect.name
-        # One connection is handed out in the order of asking; a pool would time its waiters out.
+        # Hands the one connection out in order; a pool would time out its waiters.
         self._turn: asyncio.Lock | nullcontext[None] = (
             asyncio.Lock() if self.dialect == "sqlite" else nullcontext()
         )
@@ -71,9 +71,9 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Run a transaction that may write, and commit it unless the body raises.
 
-        Raises `ConnectionLost` when nothing was written, `CommitUnknown` when that can't be known, and
-        `StorageUnavailable` for any other failure of the database. A cancellation during COMMIT leaves the
-        same doubt as `CommitUnknown`.
+        Raises `ConnectionLost` if nothing was written, `CommitUnknown` if that can't be known, and
+        `StorageUnavailable` for any other failure of the database. After a cancellation during COMMIT the
+        outcome is unknown as well.
         """
         async with self._turn:
             try:
@@ -94,7 +94,7 @@ class Database:
                 raise ConnectionLost from exc
 
     async def commit(self, connection: AsyncConnection) -> None:
-        """Commit; the seam at which tests lose the answer."""
+        """Commit. Tests override this to lose the answer."""
         await connection.commit()
 
     @asynccontextmanager
@@ -107,7 +107,7 @@ class Database:
             raise StorageUnavailable from exc
 
     def insert(self, table: Table) -> SQLiteInsert | PostgreSQLInsert:
-        """Return this dialect's INSERT, which knows ON CONFLICT."""
+        """Return this dialect's INSERT, which supports ON CONFLICT."""
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
     async def lock(self, connection: AsyncConnection, key: int) -> None:
@@ -128,9 +128,9 @@ def sqlite_url(data_dir: Path) -> str:
 
 @asynccontextmanager
 async def open_database(url: str, *, migrate_first: bool = True) -> AsyncIterator[Database]:
-    """Open the database at this SQLAlchemy URL, bring its schema up to date, and close it on the way out.
+    """Open the database at this SQLAlchemy URL, migrate its schema, and close it on exit.
 
-    Raises `ConfigurationError` for a URL that can't be used and `StorageUnavailable` when nobody answers.
+    Raises `ConfigurationError` for an unusable URL and `StorageUnavailable` if the database does not answer.
     """
     database = _connect(url)
     try:
@@ -142,7 +142,7 @@ async def open_database(url: str, *, migrate_first: bool = True) -> AsyncIterato
 
 
 async def migrate(database: Database) -> None:
-    """Bring the schema to the newest revision; processes that start together do it one after the other."""
+    """Upgrade the schema to the newest revision, under a lock that serialises concurrent processes."""
     async with database.write() as connection:
         await database.lock(connection, MIGRATION_LOCK)
         await connection.run_sync(_upgrade)
@@ -162,8 +162,8 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as exc:
         raise ConfigurationError(
-            f"The database is not one that this version of Stenobird knows ({exc}). If a newer version has "
-            "used it, run that one, or go back to a backup from before it."
+            f"This version of Stenobird does not know the database's schema ({exc}). If a newer version has "
+            "used the database, run that version, or restore an older backup."
         ) from exc
 
 
@@ -197,7 +197,7 @@ def _connect_sqlite(url: str, file: str | None) -> Database:
         raise ConfigurationError("An SQLite database must be a file: readers and the writer share it.")
     folder = Path(file).absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK):
-        # Asked here, because the driver's thread outlives a connection that could not be opened.
+        # Checked first, because the driver's thread would outlive a failed connection.
         raise ConfigurationError(f"The folder {folder} of the database is missing or can't be written.")
     arguments = {"timeout": BUSY_TIMEOUT_SECONDS}
     writer = create_async_engine(
@@ -212,9 +212,9 @@ def _connect_sqlite(url: str, file: str | None) -> Database:
 
 
 async def _use_wal(connection: Any) -> None:
-    """Turn WAL mode on, which processes that open a new database together do in turn.
+    """Turn on WAL mode, and retry while another process does the same with a new database.
 
-    SQLite says "locked" to all but one of them at once: its busy timeout does not count for this statement.
+    SQLite answers "locked" at once here, because its busy timeout does not apply to this statement.
     """
     try:
         async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
@@ -229,12 +229,12 @@ async def _use_wal(connection: Any) -> None:
                 else:
                     return
     except TimeoutError as exc:
-        raise sqlite3.OperationalError("another process keeps the database locked") from exc
+        raise sqlite3.OperationalError("another process holds the lock on the database") from exc
 
 
 def _configure_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
     def on_connect(dbapi_connection: Any, _record: object) -> None:
-        # The driver's own transaction control begins late and deferred; `on_begin` takes its place.
+        # The driver's transaction control starts late and deferred; `on_begin` replaces it.
         dbapi_connection.isolation_level = None
         dbapi_connection.run_async(_use_wal)
         cursor = dbapi_connection.cursor()

@@ -63,8 +63,8 @@ class SqlKeyStore(KeyStore):
                 )
                 if (await connection.scalar(count) or 0) >= max_valid:
                     raise InvalidRequest(
-                        f"The account has {max_valid} keys, which is as many as it may have. "
-                        "Revoke those that are not used.",
+                        f"The account has {max_valid} keys, the most that it may have. "
+                        "Revoke keys that are not used.",
                         details={"max_keys": max_valid},
                     )
             record = await _insert(connection, key)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def locked_data_folder(data_dir: Path) -> Iterator[None]:
     """Hold `data_dir/lock` until the context ends or the process dies, however it dies.
 
-    Makes the folder (mode 0700) if need be. Whoever holds the lock may call `JobStore.expire_leases`:
-    no other process can be working on this folder's jobs. Raises `ConfigurationError` with the holder's pid.
+    Creates the folder (mode 0700) if necessary. The holder of the lock may call `JobStore.expire_leases`,
+    because no other process works on this folder's jobs. Raises `ConfigurationError` with the holder's pid.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,5 +42,5 @@ def locked_data_folder(data_dir: Path) -> Iterator[None]:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        # Closing releases the lock; the file stays, since removing it would let two holders meet.
+        # Closing releases the lock. The file stays: if it were removed, two processes could hold a lock.
         os.close(descriptor)

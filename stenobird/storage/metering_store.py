@@ -1,4 +1,4 @@
-"""What Stripe was told of each ledger row, in SQL: the metering half of `ledger.BillingStore`."""
+"""The metering of ledger rows, in SQL: the other half of `ports.billing.BillingStore`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 LATE_MINUTES: Final = 30
-"""Late rows are spread over so many minutes, since rows of one minute can't be told apart in a summary."""
+"""Late rows are spread over this many minutes, because a summary can't distinguish rows of one minute."""
 
 _MINUTES = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
 
 
 class SqlMeteringStore(BillingStore):
-    """The metering of `ledger.BillingStore` on a `Database`. Needs no closing of its own."""
+    """The metering of `ports.billing.BillingStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -106,7 +106,7 @@ class SqlMeteringStore(BillingStore):
         async with self._db.write() as connection:
             await connection.execute(
                 update(usage)
-                # A report of an error that overtook the answer stays.
+                # Keep a reported error that arrived before the answer.
                 .where(usage.c.job_id.in_(job_ids), usage.c.meter_state != "rejected")
                 .values(meter_state=state, meter_error=error, meter_due_at=now)
             )
@@ -141,7 +141,7 @@ class SqlMeteringStore(BillingStore):
                 .where(usage.c.job_id.in_(job_ids), usage.c.meter_state.in_(("unknown", "rejected")))
                 .values(
                     meter_state="pending",
-                    # Attempts only grow, so no identifier is used twice.
+                    # The number of attempts only grows, so no identifier is used twice.
                     meter_identifier=usage.c.job_id + literal(".") + cast(usage.c.meter_attempts, String),
                     meter_timestamp=None,
                     meter_attempted_at=None,

@@ -1,6 +1,6 @@
-"""The tables, as both SQLite and PostgreSQL hold them.
+"""The tables, for SQLite and PostgreSQL.
 
-Times are epoch seconds, UTC, from the database's clock (`db_now`), so that leases compare alike on every
+Times are epoch seconds, UTC, from the database's clock (`db_now`), so that leases mean the same on every
 machine. A change here needs a migration; a test compares the two.
 """
 
@@ -51,7 +51,7 @@ class db_now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function
 
 @compiles(db_now, "sqlite")
 def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_: Any) -> str:
-    # unixepoch('now', 'subsec') needs SQLite 3.42; julianday has its millisecond.
+    # unixepoch('now', 'subsec') needs SQLite 3.42; julianday is precise to a millisecond.
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
@@ -68,21 +68,21 @@ accounts = Table(
     Column("email", Text),
     Column("tier", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
-    # Set when its owner deleted it. The row stays, without name and address, for what is still to be billed.
+    # Set when its owner deleted it. The row stays, without name and address, for outstanding charges.
     Column("deleted_at", _TIME),
-    # Who pays for what the wallet does not: operator, metered, prepaid (see ports.AccountBilling).
+    # Who pays for minutes that the wallet does not cover: operator, metered, prepaid (ports.AccountBilling).
     Column("billing", Text, nullable=False, server_default="metered"),
-    # What Stripe says of the subscription; "active" for accounts that have none.
+    # State of the subscription at Stripe; "active" for accounts without one.
     Column("state", Text, nullable=False, server_default="active"),
     Column("stripe_customer_id", Text, unique=True),
     Column("stripe_subscription_id", Text),
-    # A moment at which a billing week begins; the others are whole weeks away.
+    # The start of one billing week; the other weeks start whole weeks before or after it.
     Column("billing_anchor_at", _TIME),
-    # Metered minutes that the account allows itself in a billing week; NULL: no cap.
+    # The account's own limit of metered minutes per billing week; NULL: no cap.
     Column("spending_cap_minutes", Integer),
-    # Disputes that are open or lost. Empty or NULL: none.
+    # Open or lost disputes. Empty or NULL: none.
     Column("stripe_disputes", _JSON),
-    # Counts the writes of what Stripe says, so that an older answer never replaces a newer one.
+    # Counts updates from Stripe, so that an older answer never replaces a newer one.
     Column("billing_version", Integer, nullable=False, server_default="0"),
 )
 
@@ -90,7 +90,7 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    # No foreign key: a key's row outlives its account, so that its use can be told from a typo.
+    # No foreign key: a key's row outlives its account, so that its use is distinguished from a typo.
     Column("account_id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("key_hash", Text, nullable=False, unique=True),
@@ -140,9 +140,9 @@ jobs = Table(
     Column("lease_worker", Text),
     Column("lease_expires_at", _TIME),
     Column("attempts", Integer, nullable=False),
-    # Deaths of the whole process since the last progress; the first few are not held against the job.
+    # Deaths of the whole process since the last progress; the first few don't count as attempts.
     Column("interruptions", Integer, nullable=False),
-    # The last write under a lease, so that a COMMIT without an answer can be settled by reading.
+    # Id of the last write under a lease; after an unanswered COMMIT, reading it settles the outcome.
     Column("commit_id", Text),
     Index(
         "ix_jobs_open",
@@ -188,15 +188,15 @@ usage = Table(
     Column("minutes", Integer, nullable=False),
     Column("audio_seconds", Double, nullable=False),
     Column("created_at", _TIME, nullable=False),
-    # What the wallet paid; the rest is metered_minutes, or nobody's where the operator bears it.
+    # Units paid by the wallet; the rest is metered_minutes, or free if the operator pays.
     Column("credit_units", Integer, nullable=False, server_default="0"),
-    # The minutes that Stripe is told of; NULL: all of them.
+    # The minutes reported to Stripe; NULL: all of them.
     Column("metered_minutes", Integer),
     # The row is its own outbox entry, so that it can't be without one: pending, unknown, sent, free,
     # rejected (see stenobird.ports.billing).
     Column("meter_state", Text, nullable=False, server_default="pending"),
     Column("meter_identifier", Text),
-    # Fixed, as the identifier is, at the first attempt that may have been counted.
+    # Fixed, like the identifier, at the first attempt that may have been counted.
     Column("meter_timestamp", Integer),
     Column("meter_attempts", Integer, nullable=False, server_default="0"),
     Column("meter_attempted_at", _TIME),
@@ -221,12 +221,12 @@ outbox = Table(
     Column("payload", _JSON, nullable=False),
     Column("created_at", _TIME, nullable=False),
     Column("attempts", Integer, nullable=False),
-    # When it is tried next; while a worker has it, when its lease ends.
+    # The time of the next attempt; while a worker holds it, the end of its lease.
     Column("next_attempt_at", _TIME, nullable=False),
     Column("settled_at", _TIME),
     # pending, sending, delivered, dead (see stenobird.ports.webhooks).
     Column("state", Text, nullable=False, server_default="pending"),
-    # Attempts since it was made or last replayed; `attempts` only grows.
+    # Attempts since it was created or last replayed; `attempts` only grows.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("attempted_at", _TIME),
     Column("status_code", Integer),
@@ -258,7 +258,7 @@ wallets = Table(
     metadata,
     # No foreign key: it is part of the ledger, which outlives the account.
     Column("account_id", Text, primary_key=True),
-    # The sum of the account's wallet entries. Below zero where a prepaid job turned out longer than told.
+    # The sum of the account's wallet entries. Negative if a prepaid job was longer than announced.
     Column("units", Integer, nullable=False),
 )
 
@@ -270,7 +270,7 @@ wallet_entries = Table(
     # Units added (positive) or used (negative).
     Column("units", Integer, nullable=False),
     Column("reason", Text, nullable=False),
-    # The job that used them; at most one entry a job.
+    # The job that used them; at most one entry per job.
     Column("job_id", Text, unique=True),
     Column("created_at", _TIME, nullable=False),
     Index(None, "account_id", "created_at"),
@@ -279,7 +279,7 @@ wallet_entries = Table(
 reservations = Table(
     "reservations",
     metadata,
-    # Units that a job under way will probably use; the row goes when the job ends.
+    # Units that a running job will probably use; the row is removed when the job ends.
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("account_id", Text, nullable=False),
     Column("units", Integer, nullable=False),
@@ -295,12 +295,12 @@ idempotency = Table(
     Column("account_id", Text),
     # SHA-256 of the raw body.
     Column("body_hash", Text, nullable=False),
-    # The id that the job (or upload) gets, however often the request is repeated.
+    # The id of the job or upload, the same for every repetition of the request.
     Column("resource_id", Text, nullable=False),
-    # Who is working on it, and until when nobody else may.
+    # The request that is handling it, and the end of its lease.
     Column("claim_token", Text, nullable=False),
     Column("claim_expires_at", _TIME, nullable=False),
-    # The answer, once there is one; NULL: not yet.
+    # The answer; NULL until there is one.
     Column("status", Integer),
     Column("headers", _JSON),
     Column("body", Text),
@@ -314,15 +314,15 @@ checkouts = Table(
     metadata,
     # Stripe's id of the Checkout Session.
     Column("id", Text, primary_key=True),
-    # Set from the start where an account subscribes again, else when Stripe says that it was paid.
+    # Set from the start if an account subscribes again, otherwise once Stripe reports the payment.
     Column("account_id", Text),
     Column("email", Text),
     Column("renewal", Boolean, nullable=False),
-    # SHA-256 of the cookie of the browser that began it; NULL: it was begun without a browser.
+    # SHA-256 of the cookie of the browser that started it; NULL: it was started without a browser.
     Column("browser_hash", Text),
     Column("created_at", _TIME, nullable=False),
     Column("completed_at", _TIME),
-    # SHA-256 of the one-time cookie that may fetch the key, and when that right ends.
+    # SHA-256 of the one-time cookie that may fetch the key, and its expiry.
     Column("claim_hash", Text),
     Column("claim_expires_at", _TIME),
     Column("key_id", Text),
@@ -333,7 +333,7 @@ stripe_events = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("type", Text, nullable=False),
-    # What to ask Stripe about; nothing else of the event is kept or believed.
+    # The ids to fetch from Stripe; nothing else of the event is stored or trusted.
     Column("object_id", Text),
     Column("customer_id", Text),
     Column("received_at", _TIME, nullable=False),
@@ -352,7 +352,7 @@ stripe_events = Table(
 recoveries = Table(
     "recoveries",
     metadata,
-    # SHA-256 of the token in the link that was mailed.
+    # SHA-256 of the token in the mailed link.
     Column("token_hash", Text, primary_key=True),
     Column("account_id", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
@@ -370,11 +370,11 @@ uploads = Table(
     Column("filename", Text, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    # Where the bytes are, once they are all there. Each PUT has a key of its own, so the last one wins whole.
+    # The blob's key, once it is complete. Each PUT writes its own key, so the last complete PUT wins.
     Column("blob_key", Text),
     Column("created_at", _TIME, nullable=False),
     Column("expires_at", _TIME, nullable=False),
-    # When the first job was made of it; from then on the bytes stay as they are.
+    # When its first job was created; from then on the bytes don't change.
     Column("used_at", _TIME),
     Index(None, "expires_at"),
 )
@@ -382,7 +382,7 @@ uploads = Table(
 shares = Table(
     "shares",
     metadata,
-    # SHA-256 of the token in the link. The link dies with its job.
+    # SHA-256 of the token in the link. The row is deleted with its job.
     Column("token_hash", Text, primary_key=True),
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("created_at", _TIME, nullable=False),
@@ -393,12 +393,12 @@ webhook_secrets = Table(
     "webhook_secrets",
     metadata,
     Column("account_id", Text, primary_key=True),
-    # live or test: what a test key shows or loses must not sign for paid jobs.
+    # live or test: a leaked test key must not reveal the secret that signs events of paid jobs.
     Column("mode", Text, primary_key=True),
-    # As it is, since every message is signed with it.
+    # In plain text, because every message is signed with it.
     Column("secret", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
-    # The one before it, which signs beside it until then.
+    # The previous secret, which also signs until the time in the next column.
     Column("previous_secret", Text),
     Column("previous_until", _TIME),
 )

@@ -1,4 +1,4 @@
-"""Share links in SQL: `jobs.sharing.ShareStore` for SQLite and PostgreSQL."""
+"""Share links in SQL: `ports.ShareStore` for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SqlShareStore(ShareStore):
     @override
     async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
         async with self._db.write() as connection:
-            # The job's row is the lock: two requests at once can't both be the last one.
+            # Locking the job's row keeps two concurrent requests from both taking the last place.
             found = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
             made = await connection.scalar(select(func.count()).where(shares.c.job_id == job_id))
             if found is None or (made or 0) >= max_links:

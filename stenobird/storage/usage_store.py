@@ -1,4 +1,4 @@
-"""The ledger as accounts read it, in SQL: `ports.UsageStore` for SQLite and PostgreSQL."""
+"""Usage reports from the ledger, in SQL: `ports.UsageStore` for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _METERED = func.coalesce(usage.c.metered_minutes, usage.c.minutes - usage.c.cred
 
 
 class _epoch_day(FunctionElement[int]):  # noqa: N801  # reads as the SQL function it stands for
-    """Whole days since the epoch, UTC: the two dialects round a cast differently."""
+    """Whole days since the epoch, UTC. Written per dialect, because the two round casts differently."""
 
     type = Integer()
     inherit_cache = True
@@ -60,7 +60,7 @@ def _postgresql_minutes(element: _billable_minutes, compiler: SQLCompiler, **opt
 
 _MINUTES = _billable_minutes(usage.c.audio_seconds)
 _UNITS = usage.c.minutes
-"""The column is from when a minute was always one unit; a minute of a dearer model is more."""
+"""The column was named when a minute was always one unit; a minute of a larger model is more."""
 
 
 class SqlUsageStore(UsageStore):

@@ -1,7 +1,7 @@
-"""Wallet credits inside the transactions of jobs: reserved at the start, settled with `done`.
+"""Wallet credits in the transactions of jobs: reserved at the start, settled with `done`.
 
-Each function works on the caller's connection, under the lock of the account's row, so that two jobs of one
-account never count the same credit twice. For every ledger row of a live account
+Each function uses the caller's connection and the lock on the account's row, so that two jobs of one account
+never use the same credit. For every ledger row of a live account
 
     minutes = credit_units + metered_minutes            (metered, prepaid)
     0       = credit_units = metered_minutes            (the operator's own use)
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
-    """What a job may use: the account's units less what its other jobs have reserved."""
+    """The units that a job may use: the account's units less the reservations of its other jobs."""
 
     billing: AccountBilling
     available_units: int
 
 
 async def available_units(connection: AsyncConnection, account_id: str, *, but_for: str | None = None) -> int:
-    """Return the account's units less all reservations, but for those of one job."""
+    """Return the account's units less all reservations, except those of one job."""
     units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
     reserved = select(func.coalesce(func.sum(reservations.c.units), 0)).where(
         reservations.c.account_id == account_id
@@ -45,10 +45,10 @@ async def available_units(connection: AsyncConnection, account_id: str, *, but_f
 
 
 async def reserve(database: Database, connection: AsyncConnection, job_id: str, units: int) -> None:
-    """Set units aside for a job of an account; a repeated call replaces the reservation.
+    """Reserve units for a job of an account; a repeated call replaces the reservation.
 
-    A metered account reserves what its wallet has, up to `units`. Raises `InsufficientCredits` where a
-    prepaid one has less.
+    A metered account reserves at most what its wallet has. Raises `InsufficientCredits` if a prepaid account
+    has too few units.
     """
     account_id = await connection.scalar(select(jobs.c.account_id).where(jobs.c.id == job_id))
     if account_id is None:
@@ -71,16 +71,16 @@ async def reserve(database: Database, connection: AsyncConnection, job_id: str, 
 
 
 async def release(connection: AsyncConnection, job_id: str) -> None:
-    """Give back what was set aside for a job that ends; fine if nothing was."""
+    """Remove the reservation of a job that ends, if there is one."""
     await connection.execute(delete(reservations).where(reservations.c.job_id == job_id))
 
 
 async def settle(database: Database, connection: AsyncConnection, row: UsageRow) -> None:
-    """Write the ledger row of a completed job, and take from the wallet what it pays.
+    """Write the ledger row of a completed job, and debit the wallet.
 
-    A prepaid wallet pays all of it, below zero if need be: that happens only where the length was not known
-    before, and the account starts no other job until the debt is paid. A second row of a job violates
-    `UNIQUE(job_id)`, and the transaction with it.
+    A prepaid wallet pays everything and may become negative. That happens only if the length was not known
+    before, and the account can't start another job until the debt is paid. A second row for a job violates
+    `UNIQUE(job_id)` and aborts the transaction.
     """
     wallet = await _locked(connection, row.account_id, row.job_id)
     credit = 0
@@ -115,7 +115,7 @@ async def change(
     reason: str,
     job_id: str | None = None,
 ) -> None:
-    """Add units to the wallet (negative: take them), and the entry that says why."""
+    """Add units to the wallet (negative: remove them), with an entry for the reason."""
     new = database.insert(wallets).values(account_id=account_id, units=units)
     await connection.execute(
         new.on_conflict_do_update(
@@ -138,6 +138,6 @@ async def _locked(connection: AsyncConnection, account_id: str, job_id: str) -> 
     billing = await connection.scalar(
         select(accounts.c.billing).where(accounts.c.id == account_id).with_for_update()
     )
-    # Without a row there is no wallet either; Stripe's side finds no customer and settles it as free.
+    # Without an account row there is no wallet; metering finds no customer and settles the row as free.
     units = await available_units(connection, account_id, but_for=job_id)
     return Wallet(billing or "metered", units)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SqlWebhookSecrets(SecretStore):
-    """`deliveries.SecretStore` on a `Database`. Needs no closing of its own."""
+    """`ports.webhooks.SecretStore` on a `Database`. Needs no closing of its own."""
 
     def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
         self._db = database
@@ -48,7 +48,7 @@ class SqlWebhookSecrets(SecretStore):
             await connection.execute(
                 update(webhook_secrets)
                 .where(_of(account_id, mode))
-                # The right sides are of the row as it was.
+                # The right-hand sides read the row before this update.
                 .values(
                     previous_secret=webhook_secrets.c.secret,
                     previous_until=now + overlap_seconds,
