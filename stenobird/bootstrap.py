@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.accounts.gate import JobGate
+from stenobird.accounts.gate import JobGate, open_job_limits
 from stenobird.accounts.key_service import KeyService
 from stenobird.accounts.service import AccountService
 from stenobird.billing import open_billing
 from stenobird.billing.gate import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.discovery.finder import open_finder
-from stenobird.egress.client import EgressClient
 from stenobird.errors import ConfigurationError
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
@@ -29,7 +28,7 @@ from stenobird.jobs.run import RunContext
 from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.sharing import ShareService
 from stenobird.jobs.worker import Worker, WorkerOptions
-from stenobird.media.opener import MediaOpener, MediaOptions
+from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import open_engines
 from stenobird.storage.blobs import open_blobs
@@ -52,8 +51,7 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.egress.addresses import Resolver
-    from stenobird.egress.policy import EgressPolicy
-    from stenobird.ports import AudioFinder, AudioOpener, BlobStore, Clock, Translator, Wakeups
+    from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, Wakeups
     from stenobird.ports.billing import Mailer
     from stenobird.speech import SpeechEngines
     from stenobird.storage.stores import Stores
@@ -166,7 +164,9 @@ async def open_services(
                 translator = await opened(open_configured_translator(settings, clock))
             opener = overrides.opener
             if opener is None:
-                opener = await opened(_open_media(settings, finder.policy, stores, blobs, clock))
+                origins = {"upload": UploadOrigin(stores.uploads, blobs)}
+                opener = await opened(open_media(settings, finder.policy, clock, origins))
+                await opener.sweep(await stores.jobs.open_job_ids())
             context = RunContext(
                 store=stores.jobs,
                 wakeups=wakeups,
@@ -206,10 +206,7 @@ async def open_services(
                 engines=engines,
                 account=JobGate(
                     stores.accounts,
-                    open_jobs={
-                        "premium": settings.jobs_per_account,
-                        "platinum": 2 * settings.jobs_per_account,
-                    },
+                    open_jobs=open_job_limits(settings),
                     checks=[AccountGate(stores.billing, clock)],
                 ),
                 webhook_targets=webhooks.targets,
@@ -245,21 +242,3 @@ async def open_services(
             billing_worker=billing.worker,
             webhook_deliverer=webhooks.deliverer,
         )
-
-
-@asynccontextmanager
-async def _open_media(
-    settings: Settings, policy: EgressPolicy, stores: Stores, blobs: BlobStore, clock: Clock
-) -> AsyncIterator[MediaOpener]:
-    async with (
-        EgressClient(policy, proxy=settings.egress_proxy) as client,
-        MediaOpener(
-            client,
-            spool_dir=settings.data_dir / "spool",
-            quota_bytes=settings.spool_quota_bytes,
-            clock=clock,
-            options=MediaOptions(origins={"upload": UploadOrigin(stores.uploads, blobs)}),
-        ) as opener,
-    ):
-        await opener.sweep(await stores.jobs.open_job_ids())
-        yield opener

@@ -22,6 +22,7 @@ from stenobird.errors import InsufficientCredits, InvalidAPIKeyUser, PlanDowngra
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from stenobird.config import Settings
     from stenobird.ports import AccountStanding, Caller, Mode, StandingStore, Tier
 
 
@@ -74,3 +75,8 @@ def check_plan(standing: AccountStanding) -> None:
     """Raise `PlanDowngraded` if the plan does not include the AlefBot dialect."""
     if standing.state == "cancelled" or standing.tier == "free":
         raise PlanDowngraded(details={"account_state": standing.state, "tier": standing.tier})
+
+
+def open_job_limits(settings: Settings) -> dict[Tier, int]:
+    """Return how many jobs an account of each paying tier may have open at once."""
+    return {"premium": settings.jobs_per_account, "platinum": 2 * settings.jobs_per_account}

@@ -39,9 +39,9 @@ from stenobird.media.intake import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stenobird.media.intake import IntakeTerms, Origin
+    from stenobird.media.intake import IntakeTerms
     from stenobird.media.spool import Spool
-    from stenobird.ports import OpenedMedia
+    from stenobird.ports import MediaOrigin, OpenedMedia
     from stenobird.sources import AudioSource
 
 PROGRESS_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Download(Intake):
     def __init__(
         self,
         spool: Spool,
-        origin: Origin,
+        origin: MediaOrigin,
         source: AudioSource,
         terms: IntakeTerms,
         *,

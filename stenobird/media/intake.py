@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stenobird.egress.client import RequestOptions
 from stenobird.errors import (
@@ -43,17 +43,8 @@ HASH_BLOCK_BYTES = 256 * 1024
 LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
 
 
-class Origin(Protocol):
-    """Opens byte ranges of a source: the guarded HTTP client, or the store of uploads."""
-
-    async def open(
-        self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
-    ) -> OpenedMedia:
-        """Request bytes `first` to `last` (inclusive; `None`: to the end). Raises `EgressError`."""
-
-
 class HTTPOrigin:
-    """The `Origin` of everything that has a URL."""
+    """The `MediaOrigin` of everything that has a URL."""
 
     def __init__(self, client: EgressClient) -> None:
         self._client = client

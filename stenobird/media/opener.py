@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from stenobird.egress.client import EgressClient
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from stenobird.egress.client import EgressClient
-    from stenobird.media.intake import Intake, Origin
+    from stenobird.config import Settings
+    from stenobird.egress.policy import EgressPolicy
+    from stenobird.media.intake import Intake
     from stenobird.media.spool import Spool
-    from stenobird.ports import PCM, AudioRequest, AudioStream, Clock
+    from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +65,7 @@ class MediaOptions:
 
     download_seconds: float = 12 * 3600.0
     decoder: DecoderLimits = field(default_factory=DecoderLimits)
-    origins: Mapping[str, Origin] = field(default_factory=dict)
+    origins: Mapping[str, MediaOrigin] = field(default_factory=dict)
 
 
 class MediaOpener:
@@ -86,7 +88,7 @@ class MediaOpener:
         self._clock = clock
         self._client = client
         http = HTTPOrigin(client)
-        self._origins: dict[str, Origin] = {"http": http, "https": http, **self._options.origins}
+        self._origins: dict[str, MediaOrigin] = {"http": http, "https": http, **self._options.origins}
         self.spare: SpareDecoder | None = None
 
     async def __aenter__(self) -> Self:
@@ -377,3 +379,21 @@ class MediaStream:
 def _clock_time(seconds: float) -> str:
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+@asynccontextmanager
+async def open_media(
+    settings: Settings, policy: EgressPolicy, clock: Clock, origins: Mapping[str, MediaOrigin]
+) -> AsyncIterator[MediaOpener]:
+    """Open what fetches and decodes media, as the settings say. `origins` are URL schemes besides http(s)."""
+    async with (
+        EgressClient(policy, proxy=settings.egress_proxy) as client,
+        MediaOpener(
+            client,
+            spool_dir=settings.data_dir / "spool",
+            quota_bytes=settings.spool_quota_bytes,
+            clock=clock,
+            options=MediaOptions(origins=origins),
+        ) as opener,
+    ):
+        yield opener

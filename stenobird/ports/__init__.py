@@ -32,6 +32,7 @@ from stenobird.ports.audio import (
     AudioRequest,
     AudioStream,
     FoundAudio,
+    MediaOrigin,
     OpenedMedia,
     VerdictSink,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "KeyStore",
     "Lane",
     "Lease",
+    "MediaOrigin",
     "Mode",
     "NewAccountRow",
     "NewEvent",

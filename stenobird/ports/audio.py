@@ -56,6 +56,15 @@ class OpenedMedia(Protocol):
         """Drop the connection. Safe to call twice."""
 
 
+class MediaOrigin(Protocol):
+    """Opens byte ranges of a source: the guarded HTTP client, or the store of uploads."""
+
+    async def open(
+        self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
+    ) -> OpenedMedia:
+        """Request bytes `first` to `last` (inclusive; `None`: to the end). Raises `EgressError`."""
+
+
 class AudioFinder(Protocol):
     """Turns a URL into the audio behind it."""
 

@@ -17,7 +17,7 @@ GONE: Final = "The uploaded file is no longer there. Upload it again, then make 
 
 
 class UploadOrigin:
-    """A `media.fetch.Origin` over the stored uploads."""
+    """A `ports.MediaOrigin` over the stored uploads."""
 
     def __init__(self, slots: UploadStore, blobs: BlobStore) -> None:
         self._slots = slots
