@@ -427,7 +427,7 @@ def _stored_event(payload: bytes) -> StoredEvent:
             if about.get("object") in _OF_CUSTOMER:
                 customer = about.get("customer")
         texts: Sequence[Any] = (event["id"], event["type"])
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidSignature("The webhook's body is not a Stripe event.") from exc
     if not all(isinstance(text, str) for text in texts):
         raise InvalidSignature("The webhook's body is not a Stripe event.")
