@@ -1,4 +1,8 @@
-"""Structured log lines on standard error, for people on a terminal and for machines elsewhere."""
+"""The one logging configuration: structured lines on standard error, those of all libraries included.
+
+Our own modules log through structlog. uvicorn, asyncio and other libraries log through `logging`, whose only
+handler formats their records in the same way.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send structured log lines to standard error, those of libraries included."""
+    """Configure structlog and `logging`: readable lines on a terminal, JSON elsewhere."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -27,7 +31,7 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    # The renderer's own choice of tracebacks shows the local variables, keys of clients among them.
+    # The renderer's default tracebacks show local variables, and with them the clients' keys.
     console = structlog.dev.ConsoleRenderer(pad_event_to=0, exception_formatter=structlog.dev.plain_traceback)
     renderer: Any = structlog.processors.JSONRenderer() if as_json else console
     formatting: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]

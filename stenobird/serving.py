@@ -1,4 +1,4 @@
-"""A service at work: HTTP and jobs in one process, from the first request to the last commit of a drain."""
+"""Runs an opened service: HTTP, jobs and background work, until a signal; then everything drains."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import json
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
 
 from stenobird.bootstrap import open_services
-from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.web.app import create_app, create_probe_app
 from stenobird.web.server import WebServer, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from stenobird.config import Settings
     from stenobird.web.services import Services
@@ -31,44 +29,46 @@ _log = structlog.get_logger("stenobird")
 RETENTION_SECONDS = 3600.0
 """How often a service removes what is past its retention."""
 
+SERVER_FILE = "server.json"
+"""In the data folder: where the service that holds its lock listens, for the command line."""
+
 
 @asynccontextmanager
-async def serving(services: Services) -> AsyncIterator[RunningServer]:
-    """Serve HTTP, and carry jobs out, while the context lasts; leaving it drains both.
+async def serving(services: Services) -> AsyncIterator[str]:
+    """Serve HTTP and run jobs while the context lasts, and yield the URL; leaving it drains both.
 
     Raises `ConfigurationError` when the address can't be listened on.
     """
     settings = services.settings
-    listener = _listen(settings.host, settings.port)
-    with contextlib.closing(listener):
+    with contextlib.closing(_listen(settings.host, settings.port)) as listener:
         server = WebServer(create_app(services), settings, services.shutting_down)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
-            if services.worker is not None:
-                tasks.create_task(services.worker.run(), name="worker")
-            background = [
-                tasks.create_task(_keep_retention(services), name="retention"),
-                tasks.create_task(services.webhook_deliverer.run(), name="webhooks"),
-            ]
-            if services.billing_worker is not None:
-                background.append(tasks.create_task(services.billing_worker.run(), name="billing"))
-            await server.listening.wait()
-            try:
-                yield RunningServer(server.url, services.shutting_down)
-            finally:
-                server.should_exit = True
-                if services.worker is not None:
-                    services.worker.stop()
-                for task in background:
-                    task.cancel()
+            with _working(services, tasks):
+                retention = tasks.create_task(_keep_retention(services), name="retention")
+                await server.listening.wait()
+                try:
+                    yield server.url
+                finally:
+                    server.should_exit = True
+                    retention.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class RunningServer:
-    """A server that answers: where, and the event that is set when it begins to shut down."""
-
-    url: str
-    shutting_down: asyncio.Event
+@contextmanager
+def _working(services: Services, tasks: asyncio.TaskGroup) -> Iterator[None]:
+    """Run jobs, webhooks and billing while the context lasts; then the jobs drain."""
+    if services.worker is not None:
+        tasks.create_task(services.worker.run(), name="worker")
+    background = [tasks.create_task(services.webhook_deliverer.run(), name="webhooks")]
+    if services.billing_worker is not None:
+        background.append(tasks.create_task(services.billing_worker.run(), name="billing"))
+    try:
+        yield
+    finally:
+        if services.worker is not None:
+            services.worker.stop()
+        for task in background:
+            task.cancel()
 
 
 async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
@@ -76,16 +76,16 @@ async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
     async with (
         open_services(settings, with_worker=with_worker) as services,
         until_signal() as stopped,
-        serving(services) as server,
+        serving(services) as url,
     ):
-        (settings.data_dir / SERVER_FILE).write_text(json.dumps({"pid": os.getpid(), "url": server.url}))
-        _log.info("listening", url=server.url)
+        (settings.data_dir / SERVER_FILE).write_text(json.dumps({"pid": os.getpid(), "url": url}))
+        _log.info("listening", url=url)
         await stopped.wait()
         _log.info("draining", grace_seconds=settings.grace_seconds)
 
 
 async def run_worker(settings: Settings, *, probes: bool = False) -> None:
-    """Carry jobs out until SIGTERM or SIGINT; with `probes`, say over HTTP how it goes, and nothing else.
+    """Run jobs until SIGTERM or SIGINT; with `probes`, answer `/healthz`, `/readyz` and `/metrics`, too.
 
     Raises `ConfigurationError` when the database is SQLite, or the address can't be listened on.
     """
@@ -99,47 +99,34 @@ async def run_worker(settings: Settings, *, probes: bool = False) -> None:
         _answering_probes(services) if probes else nullcontext(),
         asyncio.TaskGroup() as tasks,
     ):
-        assert services.worker is not None
-        tasks.create_task(services.worker.run(), name="worker")
-        background = [tasks.create_task(services.webhook_deliverer.run(), name="webhooks")]
-        if services.billing_worker is not None:
-            background.append(tasks.create_task(services.billing_worker.run(), name="billing"))
-        await stopped.wait()
-        services.shutting_down.set()
-        services.worker.stop()
-        for task in background:
-            task.cancel()
+        with _working(services, tasks):
+            await stopped.wait()
+            services.shutting_down.set()
 
 
 @asynccontextmanager
 async def _answering_probes(services: Services) -> AsyncIterator[None]:
-    """Answer `/healthz`, `/readyz` and `/metrics` while the context lasts."""
     settings = services.settings
     with contextlib.closing(_listen(settings.host, settings.port)) as listener:
         server = WebServer(create_probe_app(services), settings, services.shutting_down)
         async with running(server, [listener]) as url:
-            _log.info("answering probes", url=url)
+            _log.info("probes_listening", url=url)
             yield
 
 
-SERVER_FILE = "server.json"
-"""In the data folder: where the service that holds its lock listens, for the command line."""
-
-
 async def _keep_retention(services: Services) -> None:
-    clock = SystemClock()
     while True:
-        await remove_expired(services, now=clock.time())
-        await clock.sleep(RETENTION_SECONDS)
+        await remove_expired(services, now=services.clock.time())
+        await services.clock.sleep(RETENTION_SECONDS)
 
 
 async def remove_expired(services: Services, *, now: float) -> None:
-    """Remove what is past its retention, each kind by itself: one that can't be removed now waits alone."""
+    """Remove what is past its retention. A kind that can't be removed now does not delay the others."""
     before = now - services.settings.retention_days * 86_400
 
     async def purge_transcripts() -> None:
         if purged := await services.jobs.purge(older_than=before):
-            _log.info("removed transcripts past their retention", jobs=len(purged))
+            _log.info("transcripts_purged", jobs=len(purged))
 
     removals: dict[str, Callable[[], Awaitable[object]]] = {
         "transcripts": purge_transcripts,
@@ -148,19 +135,19 @@ async def remove_expired(services: Services, *, now: float) -> None:
         "idempotency keys": services.idempotency.purge,
         "webhook deliveries": lambda: services.webhooks.purge(settled_before=before),
     }
-    for what, remove in removals.items():
+    for kind, remove in removals.items():
         try:
             await remove()
         except StorageUnavailable as error:
-            _log.warning("retention waits", what=what, reason=error.message)
+            _log.warning("retention_waits_for_database", kind=kind, reason=error.message)
         except Exception as exc:  # noqa: BLE001  # a folder that can't be read must not end the service
-            _log.error("retention failed", what=what, exc_info=exc)
+            _log.error("retention_failed", kind=kind, exc_info=exc)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, every small answer on
-    # a kept connection waits 40 ms for the client's delayed acknowledgement.
+    # asyncio turns Nagle's algorithm off only where the protocol is named. With it on, every small response
+    # on a kept connection waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -176,9 +163,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def until_signal() -> AsyncIterator[asyncio.Event]:
-    """Yield an event that SIGTERM or SIGINT sets, instead of ending the process."""
-    # uvicorn takes the signals over while it serves and raises them again afterwards; a handler of the
-    # event loop sees both, so the second one does not end the process in mid-drain.
+    """Yield an event that SIGTERM or SIGINT sets; meanwhile they don't end the process."""
+    # uvicorn takes the signals over while it serves and raises them again afterwards. A handler of the event
+    # loop sees both, so the second one does not end the process in the middle of a drain.
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -33,10 +33,10 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[L
     # Commands ask for no translation, so its model need not be loaded.
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
-    async with open_services(settings) as services, serving(services) as server:
+    async with open_services(settings) as services, serving(services) as url:
         secret, record = await services.keys.create(name=key_name)
         try:
-            yield LocalService(server.url, secret)
+            yield LocalService(url, secret)
         finally:
             await services.keys.revoke(record.id)
 
