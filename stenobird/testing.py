@@ -20,7 +20,15 @@ from stenobird.sources import AudioSource, Verdict
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
 
     from stenobird.ports import PCM, Lane, RecognitionOptions, VerdictSink
 
@@ -183,7 +191,7 @@ class FakeRecognizer:
         lane: Lane,
         checkpoint: SpeechCheckpoint,
         options: RecognitionOptions,
-    ) -> AsyncIterator[WindowResult]:
+    ) -> AsyncGenerator[WindowResult]:
         """Yield a window every `window_seconds`; the last one may be shorter."""
         del job_id, lane
         pending: PCM = np.zeros(0, dtype=np.int16)

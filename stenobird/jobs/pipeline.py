@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -257,7 +257,7 @@ class TranscriptionPipeline:
                 checkpoint=self._checkpoint,
                 options=self._job.options,
             )
-            async with _closing(windows):
+            async with aclosing(windows):
                 async for window in windows:
                     # The engine may have loaded only now, or have been replaced by the offline one.
                     self._check_engine()
@@ -421,13 +421,3 @@ def _rounded(segment: Segment) -> Segment:
             for word in segment.words
         ),
     )
-
-
-@asynccontextmanager
-async def _closing(windows: AsyncIterator[WindowResult]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        aclose = getattr(windows, "aclose", None)
-        if aclose is not None:
-            await aclose()

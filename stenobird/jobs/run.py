@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
-from stenobird.jobs import sandbox
 from stenobird.jobs.leased import LeasedJob, NullObserver
 from stenobird.jobs.pipeline import Engines, RunOptions, TranscriptionPipeline
+from stenobird.jobs.sandbox import canned_transcript
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -49,9 +49,10 @@ class RunContext:
 
 
 class JobRun:
-    """One claimed job being carried out."""
+    """One run of a claimed job."""
 
     def __init__(self, context: RunContext, claim: Claim) -> None:
+        self.job = claim.job
         self._context = context
         self._leased = LeasedJob(
             context.store, context.wakeups, claim, clock=context.clock, observer=context.observer
@@ -62,7 +63,7 @@ class JobRun:
 
     async def carry_out(self) -> None:
         """Return when the job has ended in one of the ways above. Cancelling it is as if the process died."""
-        job, context = self._leased.job, self._context
+        job, context = self.job, self._context
         with self._job_id_in_logs():
             _log.info("job_claimed", mode=job.mode, origin=job.origin, attempt=self._leased.claim.attempts)
             async with context.wakeups.watch(job.id) as watch, asyncio.TaskGroup() as group:
@@ -79,7 +80,7 @@ class JobRun:
         await self._stop("drained")
 
     async def abandon(self) -> None:
-        """Stop without writing: another run holds the lease now. `carry_out` returns soon after."""
+        """Stop without writing, since another run holds the lease. `carry_out` returns soon after."""
         await self._stop("lost")
 
     async def release(self) -> None:
@@ -90,7 +91,7 @@ class JobRun:
 
     def _job_id_in_logs(self) -> AbstractContextManager[object]:
         """Add the job's id to every log line of the current task and of those that it starts."""
-        return structlog.contextvars.bound_contextvars(job_id=self._leased.job.id)
+        return structlog.contextvars.bound_contextvars(job_id=self.job.id)
 
     async def _stop(self, reason: StopReason) -> None:
         async with self._leased.between_commits():
@@ -111,7 +112,8 @@ class JobRun:
             if claim.attempts > context.options.max_attempts:
                 await leased.fail(_gave_up(context.options.max_attempts))
             elif claim.job.mode == "test":
-                await sandbox.complete_with_canned_transcript(leased)
+                words, extra = claim.job.options.word_timestamps, claim.job.extra
+                await leased.complete(*canned_transcript(leased.events, words=words, extra=extra))
             else:
                 await pipeline.run()
         except asyncio.CancelledError as exc:
@@ -168,7 +170,7 @@ class JobRun:
         except (LeaseLost, StorageUnavailable) as exc:
             _log.warning("job_abandoned", reason=exc.code)
         if leased.ended:
-            await self._context.engines.opener.discard(leased.job.id)
+            await self._context.engines.opener.discard(self.job.id)
 
 
 def _gave_up(attempts: int) -> TranscriptionFailed:

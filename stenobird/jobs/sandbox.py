@@ -9,7 +9,6 @@ from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from stenobird.jobs.events import JobEvents
-    from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import JobExtra, NewEvent
 
 ENGINE: Final = "test"
@@ -20,8 +19,6 @@ _SENTENCES: Final = (
     " It was made with a test key, so no audio was opened.",
     " Use a live key to hear what your link says.",
 )
-
-
 _TRANSLATED: Final = {
     "he": (
         "זהו תמלול לבדיקה.",
@@ -30,14 +27,6 @@ _TRANSLATED: Final = {
     ),
 }
 """The same sentences, by language: a test job uses no translator."""
-
-
-async def complete_with_canned_transcript(leased: LeasedJob) -> None:
-    """Commit the whole job: the events of a real one, in their order, and `done`."""
-    job = leased.job
-    await leased.complete(
-        *canned_transcript(leased.events, words=job.options.word_timestamps, extra=job.extra)
-    )
 
 
 def canned_transcript(

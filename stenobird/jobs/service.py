@@ -1,4 +1,4 @@
-"""Jobs as HTTP sees them: made, looked at, streamed, cancelled, deleted, and only by those who may."""
+"""The jobs as the APIs use them: create, read, stream, list, cancel and delete, with access control."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MAX_LIST: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """Bounds of the service, from the settings. `poll_seconds` covers for wake-ups that get lost."""
+    """Bounds of the service, from the settings. Streams also poll, since a wake-up may be lost."""
 
     max_queued: int = 100
     sse_ping_seconds: float = 15.0
@@ -78,9 +78,9 @@ class StoredJobError(JobError):
 
 
 class JobService:
-    """What HTTP may do with jobs.
+    """The jobs of all APIs.
 
-    `checks` are what a request has to pass; `discard` deletes a job's spool; `uploads` has the files that
+    `checks` are what a request has to pass, `discard` deletes a job's spool, and `uploads` has the files that
     clients sent.
     """
 
@@ -183,20 +183,20 @@ class JobService:
             # The answer to its POST has the transcript.
             change, rest = canned_transcript(events, words=spec.options.word_timestamps, extra=extra)
             messages = end_messages(job, "completed")
-            ended = await self._store.create_ended(job, change, [first, *rest], outbox=messages)
-            _log.info("job_created", job_id=ended.id, mode=ended.mode, origin=ended.origin)
-            return ended
-        record = await self._store.create(job, first, max_queued=self._options.max_queued, max_open=max_open)
+            record = await self._store.create_ended(job, change, [first, *rest], outbox=messages)
+        else:
+            max_queued = self._options.max_queued
+            record = await self._store.create(job, first, max_queued=max_queued, max_open=max_open)
+            await self._wakeups.notify_job()
         _log.info("job_created", job_id=record.id, mode=record.mode, origin=record.origin)
-        await self._wakeups.notify_job()
         return record
 
     async def get(self, job_id: str, caller: Caller | None, origin: Origin = "stenobird") -> JobRecord:
-        """Return the job. Raises `TranscriptNotFound` for one that isn't there or isn't theirs, alike.
+        """Return the job. Raises the same `TranscriptNotFound` if it does not exist or is not the caller's.
 
-        Jobs of alefbot exist for `origin` alefbot only, and all others for all others. A preview can be read
-        by anyone who has its id, any other job by its account. A request with such a job's id but no key gets
-        `MissingAPIKey`: ids can't be guessed, so this is the owner, who forgot the header.
+        For `origin` alefbot only the jobs of alefbot exist, for any other only the other ones. A preview can
+        be read by anyone who has its id, any other job by its account. The id of such a job without a key is
+        answered with `MissingAPIKey`: ids can't be guessed, so the owner forgot the header.
         """
         job = await self._store.get(job_id)
         if job is None or (job.origin == "alefbot") != (origin == "alefbot"):
@@ -225,10 +225,10 @@ class JobService:
         return job, await self.transcript_of(job)
 
     async def transcript_of(self, job: JobRecord) -> Transcript:
-        """Return what a job has heard so far, built from its events.
+        """Return the transcript of a job so far, built from its events.
 
-        Raises `TranscriptNotFound` for a job that was removed since it was looked up: half of its text must
-        not pass for all of it.
+        Raises `TranscriptNotFound` for a job that was deleted since `job` was read: what is left of its text
+        must not pass for all of it.
         """
         rows: list[EventRow] = []
         seq = 0
@@ -272,14 +272,14 @@ class JobService:
     ) -> AsyncGenerator[EventRow | None, None]:
         """Yield the job's events with a higher `seq` than `after`, in order, until `done`.
 
-        First what is committed, then what comes. Yields `None` after `sse_ping_seconds` without an event. A
-        slow reader costs one page of events, no more: there is no queue, and the log is read as it is
-        consumed, once for all readers that are up to date (`JobTails`). Raises `TranscriptNotFound` before
-        the first item; ends early if the job is deleted.
+        Committed events come first, new ones as they are committed. Yields `None` after `sse_ping_seconds`
+        without an event. A slow reader costs at most one page of events: there is no queue, and the log is
+        read as it is consumed, once for all readers that are up to date (`JobTails`). Raises
+        `TranscriptNotFound` before the first item; ends early if the job is deleted.
         """
         await self.get(job_id, caller)
         options = self._options
-        # Listening starts before the first read, so that no commit falls between the two.
+        # The watch starts before the first read, so that no commit is missed between the two.
         async with self._wakeups.watch(job_id) as watch:
             last_item_at = current_since = self._clock.monotonic()
             with self._tails.of(job_id) as tail:
@@ -298,7 +298,7 @@ class JobService:
                         last_item_at = self._clock.monotonic()
                         silence = 0.0
                     notified = await watch.wait(min(options.poll_seconds, options.sse_ping_seconds - silence))
-                    # A wake-up asks for a read from now on; a poll is content with one that another made.
+                    # A wake-up requires a read that starts now; a poll accepts one that another reader made.
                     current_since = self._clock.monotonic() - (0.0 if notified else options.poll_seconds)
 
     async def purge(self, *, older_than: float) -> Sequence[str]:
@@ -336,13 +336,13 @@ class JobService:
         elif not preview.terminal:
             reason = "that preview has not ended yet; wait for its done event"
         elif preview.status != "preview_complete":
-            reason = f"that preview {preview.status}, so there is nothing to carry on from"
+            reason = f"that preview {preview.status}, so there is nothing to continue from"
         elif preview.audio_url != audio_url:
             reason = "that preview is of another audio_url"
         else:
             return
         raise InvalidRequest(
-            f'"preview_id" can\'t be used: {reason}. Leave it out to start anew.',
+            f'"preview_id" can\'t be used: {reason}. Leave it out to start from the beginning.',
             details={"field": "preview_id"},
         )
 

@@ -1,4 +1,4 @@
-"""Claims jobs and carries them out, a bounded number at once, until it is told to stop."""
+"""Claims jobs and runs them, a bounded number at once, until it is stopped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import structlog
 from stenobird.jobs.run import JobRun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stenobird.jobs.run import RunContext
     from stenobird.ports import Lane
 
 RELEASE_SECONDS: Final = 2.0
-"""How long the leases of jobs that did not stop may take to be given back."""
+"""How long releasing the leases of jobs that did not stop in time may take."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Bounds of a worker. `poll_seconds` covers for wake-ups that get lost and leases that expire."""
+    """Bounds of a worker. Polling finds jobs whose wake-up was lost or whose lease has expired."""
 
     worker_id: str = "worker"
     max_running: int = 4
@@ -33,43 +33,36 @@ class WorkerOptions:
     grace_seconds: float = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    lane: Lane
-    job_id: str
-    run: JobRun
-
-
 class Worker:
     """Owns the jobs it runs.
 
-    One place of `max_running` is kept for previews (one is added where there is only one), so that long jobs
-    never block them; previews may take the others too. A job that breaks never takes the worker with it.
+    One of the `max_running` slots (at least two) is reserved for previews, so that long jobs never block
+    them; previews may use the others too. No failure of a job stops the worker.
     """
 
     def __init__(self, context: RunContext, options: WorkerOptions) -> None:
         self._context = context
         self._options = options
-        self._places = max(2, options.max_running)
-        self._running: dict[asyncio.Task[None], _Place] = {}
+        self._slots = max(2, options.max_running)
+        self._running: dict[asyncio.Task[None], JobRun] = {}
         self._changed = asyncio.Event()
         self._stopping = False
 
     @property
     def running(self) -> int:
-        """How many jobs are being carried out."""
+        """How many jobs are running."""
         return len(self._running)
 
     def stop(self) -> None:
-        """Ask `run` to drain and return. May come before `run`; may come twice."""
+        """Make `run` drain and return. May be called before `run`, and twice."""
         self._stopping = True
         self._changed.set()
 
     async def run(self) -> None:
-        """Carry out jobs until `stop`; then claim no more, let commits under way finish, release the rest.
+        """Run jobs until `stop`; then claim no more, let commits under way finish, release the rest.
 
         Returns at most `grace_seconds` after `stop`, plus `RELEASE_SECONDS` and what cancelled tasks need to
-        clean up. Cancelling it is as if the process died: leases expire.
+        clean up. Cancelling it is as if the process died: its leases expire.
         """
         async with asyncio.TaskGroup() as group:
             listener = group.create_task(self._listen())
@@ -86,7 +79,7 @@ class Worker:
         while True:
             try:
                 await self._context.wakeups.wait_job(self._options.poll_seconds)
-            except Exception as exc:  # noqa: BLE001  # without hints the worker polls
+            except Exception as exc:  # noqa: BLE001  # without wake-ups the worker polls
                 _log.warning("wakeups_failed", exc_info=exc)
                 await self._context.clock.sleep(self._options.poll_seconds)
             self._changed.set()
@@ -97,39 +90,34 @@ class Worker:
             return False
         try:
             claim = await self._context.store.claim(self._options.worker_id, lanes=lanes)
-        except Exception as exc:  # noqa: BLE001  # a database that is away must not end the worker
-            # The next poll tries again.
+        except Exception as exc:  # noqa: BLE001  # the next poll tries again
             _log.error("claim_failed", exc_info=exc)
             return False
         if claim is None:
             return False
-        place = _Place(
-            lane="full" if claim.job.mode == "full" else "preview",
-            job_id=claim.job.id,
-            run=JobRun(self._context, claim),
-        )
-        earlier = [(task, held) for task, held in self._running.items() if held.job_id == place.job_id]
-        task = group.create_task(self._carry_out(place, earlier))
-        self._running[task] = place
+        run = JobRun(self._context, claim)
+        earlier = {task: other for task, other in self._running.items() if other.job.id == run.job.id}
+        task = group.create_task(self._carry_out(run, earlier))
+        self._running[task] = run
         task.add_done_callback(self._ended)
         return True
 
     def _open_lanes(self) -> Sequence[Lane]:
-        if len(self._running) >= self._places:
+        if len(self._running) >= self._slots:
             return ()
-        full = sum(place.lane == "full" for place in self._running.values())
-        return ("preview", "full") if full < self._places - 1 else ("preview",)
+        full = sum(run.job.mode == "full" for run in self._running.values())
+        return ("preview", "full") if full < self._slots - 1 else ("preview",)
 
-    async def _carry_out(self, place: _Place, earlier: Sequence[tuple[asyncio.Task[None], _Place]]) -> None:
+    async def _carry_out(self, run: JobRun, earlier: Mapping[asyncio.Task[None], JobRun]) -> None:
         try:
-            # A machine that slept for a minute finds its own leases expired. The spool of a job has one
-            # writer, so its earlier run has to be gone before the next one begins.
-            for task, held in earlier:
-                await held.run.abandon()
+            # After a minute of sleep a machine finds its own leases expired and claims those jobs again. The
+            # spool of a job has one writer, so the earlier run has to be gone before the next one begins.
+            for task, other in earlier.items():
+                await other.abandon()
                 await asyncio.wait({task})
-            await place.run.carry_out()
-        except Exception as exc:  # noqa: BLE001  # a poisoned job must not end the worker
-            _log.error("run_broke", job_id=place.job_id, exc_info=exc)
+            await run.carry_out()
+        except Exception as exc:  # noqa: BLE001  # no failure of a job may stop its worker
+            _log.error("job_run_failed", job_id=run.job.id, exc_info=exc)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -141,15 +129,15 @@ class Worker:
             return
         try:
             async with asyncio.timeout(self._options.grace_seconds):
-                for place in runs.values():
-                    await place.run.drain()
+                for run in runs.values():
+                    await run.drain()
                 await asyncio.wait(runs)
         except TimeoutError:
-            left = {task: place for task, place in runs.items() if not task.done()}
+            left = {task: run for task, run in runs.items() if not task.done()}
             with suppress(TimeoutError):
-                # A commit that the database never answers keeps its job's turn: that lease expires.
+                # A job whose commit the database never answers can't be released: its lease expires.
                 async with asyncio.timeout(RELEASE_SECONDS), asyncio.TaskGroup() as releases:
-                    for place in left.values():
-                        releases.create_task(place.run.release())
+                    for run in left.values():
+                        releases.create_task(run.release())
             for task in left:
                 task.cancel()

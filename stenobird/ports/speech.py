@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from stenobird.ports.audio import PCM
     from stenobird.transcript import Segment
@@ -89,7 +89,7 @@ class SpeechRecognizer(Protocol):
         lane: Lane,
         checkpoint: SpeechCheckpoint,
         options: RecognitionOptions,
-    ) -> AsyncIterator[WindowResult]:
+    ) -> AsyncGenerator[WindowResult]:
         """Yield one result a window, in order, from `checkpoint` on; the audio starts at its `next_sample`.
 
         The windows and their text depend only on the audio, the checkpoint and the options (on CPU), so a

@@ -23,7 +23,7 @@ from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings,
 from stenobird.speech.windows import FRAME_SAMPLES, Cut, CutRules, WindowCutter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from stenobird.ports import PCM, Clock, Lane, RecognitionOptions
 
@@ -301,7 +301,7 @@ class WhisperRecognizer:
         lane: Lane,
         checkpoint: SpeechCheckpoint,
         options: RecognitionOptions,
-    ) -> AsyncIterator[WindowResult]:
+    ) -> AsyncGenerator[WindowResult]:
         """Yield one result a window, in order, as `ports.SpeechRecognizer` promises.
 
         Waits for the engine first. Raises `InvalidRequest` before any work when the engine does not know the

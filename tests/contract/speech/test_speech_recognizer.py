@@ -135,7 +135,7 @@ async def test_closing_early_leaves_the_engine_to_others(recognizer: SpeechRecog
         blocks(pcm), job_id="one", lane="full", checkpoint=BEGINNING, options=NO_WISHES
     )
     first = await anext(windows)
-    await windows.aclose()  # type: ignore[attr-defined]
+    await windows.aclose()
 
     again = await transcribed(recognizer, blocks(pcm[: first.checkpoint.next_sample]))
     assert again[0].checkpoint.next_sample == first.checkpoint.next_sample

@@ -135,7 +135,7 @@ async def test_what_was_said_first_comes_before_the_audio_has_ended() -> None:
         )
         first = await anext(windows)
         pulled_at_first = pulled
-        await windows.aclose()  # type: ignore[attr-defined]
+        await windows.aclose()
 
     assert [segment.text for segment in first.segments] == [" 0"]
     assert pulled_at_first < 120
@@ -157,7 +157,7 @@ async def test_a_session_plans_no_more_windows_than_its_consumer_takes() -> None
         taken = [await anext(windows) for _ in range(3)]
         # 3 taken, 4 planned ahead at most, the plan of one more: none is longer than 30 s.
         assert pulled <= 8 * 31
-        await windows.aclose()  # type: ignore[attr-defined]
+        await windows.aclose()
 
     assert [window.checkpoint.window_index for window in taken] == [1, 2, 3]
 
