@@ -1,18 +1,18 @@
-"""`Idempotency-Key`: a request that is sent again makes nothing again.
+"""`Idempotency-Key`: a repeated request creates nothing a second time.
 
-A key belongs to an account (or a client's address), a mode and a route, and stands for one body. What the
-request makes has an id that is drawn with the key, in a row of its own, before anything is made. A repeated
-request therefore finds what was made, even if the first one died between making and answering:
+A key is scoped to an account (or a client's address), a mode and a route, and belongs to one body. The id of
+the new resource is drawn and stored with the key before the resource is created. A repeated request therefore
+finds the resource, even if the first one failed between creating it and responding:
 
-    look ── answer stored ─► replay            other body ─► 409 idempotency_mismatch
-      │                                        being worked on elsewhere ─► 409 idempotency_in_progress
-      └─ claim (30 s, id drawn or found) ─► make it under that id ─┬─ 2xx: the answer is stored
-                                                                   ├─ refused: the claim is forgotten
-                                                                   └─ unknown: the next takes over, same id
+    look ── response stored ─► replay            other body ─► 409 idempotency_mismatch
+      │                                          claimed by another process ─► 409 idempotency_in_progress
+      └─ claim (30 s, id drawn or found) ─► create it under that id ─┬─ 2xx: the response is stored
+                                                                     ├─ refused: the claim is deleted
+                                                                     └─ failed: the next request retries
+                                                                                with the same id
 
-Requests of one process with the same key wait for each other, so that all but the first replay. Replays are
-not counted against the rate limit, as GETs are not.
-See docs/decisions/0031-idempotency-key-fixes-the-job-id.md.
+Requests of one process with the same key wait for each other, so all but the first are replayed. Replays do
+not count against the rate limit. See docs/decisions/0031-idempotency-key-fixes-the-job-id.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from starlette.responses import Response
 
 from stenobird.errors import IdempotencyInProgress, InvalidRequest, RequestError, StorageUnavailable
 from stenobird.ports import StoredAnswer
-from stenobird.web.limits import client_network, headers_of, limit_request
+from stenobird.web.limits import client_network, limit_request
 from stenobird.web.requests import services_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 REPLAYED: Final = "Idempotent-Replayed"
 WAIT_SECONDS: Final = 10.0
-"""How long a request waits for another one with its key in this process."""
+"""How long a request waits for another one with the same key in this process."""
 RETRY_SECONDS: Final = 1.0
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -58,7 +58,7 @@ class _Turn:
 
 
 class Idempotency:
-    """Runs requests at most once a key. One for all requests of a process; needs no closing."""
+    """Runs requests at most once per key. One instance serves all requests of a process."""
 
     def __init__(self, store: IdempotencyStore) -> None:
         self._store = store
@@ -78,11 +78,11 @@ class Idempotency:
         admit: Callable[[], Awaitable[None]],
         make: Callable[[str], Awaitable[Response]],
     ) -> Response:
-        """Return the answer of `make`, which is called with the id of what it makes, or the stored answer.
+        """Return the stored response, or that of `make`, which gets the id of the resource to create.
 
-        `admit` is awaited first, unless the answer is stored: it may refuse. `make` must return what is there
-        when it is called again with the same id. Without an `Idempotency-Key` both are simply called. Raises
-        what they raise, `InvalidRequest` for a key that can't be one, `IdempotencyMismatch`,
+        Unless a response is stored, `admit` is awaited before `make` and may refuse. Called again with the
+        same id, `make` must return the existing resource. Without an `Idempotency-Key` both are simply
+        called. Raises what they raise, `InvalidRequest` for a malformed key, `IdempotencyMismatch`,
         `IdempotencyInProgress`.
         """
         key = request.headers.get("idempotency-key")
@@ -111,9 +111,9 @@ class Idempotency:
             return await self._make(claim, make)
 
     async def withdraw(self, request: Request, caller: Caller | None, replayed: Response) -> None:
-        """Forget an answer that `once` has replayed, since what it speaks of is of no use any more.
+        """Delete a response that `once` has replayed, because its resource is no longer usable.
 
-        The next request with the key makes something new. Raises `StorageUnavailable`.
+        The next request with the key creates a new resource. Raises `StorageUnavailable`.
         """
         scope_hash = _scope_hash(request, caller, request.headers["idempotency-key"])
         headers = {name: value for name, value in replayed.headers.items() if name in _KEPT_HEADERS}
@@ -124,7 +124,7 @@ class Idempotency:
         try:
             response = await make(claim.resource_id)
         except RequestError:
-            # Refused before anything was made.
+            # Refused before anything was created.
             await self._quietly(self._store.forget(claim))
             raise
         except Exception:
@@ -139,11 +139,11 @@ class Idempotency:
         return response
 
     async def _quietly(self, write: Awaitable[None]) -> None:
-        """Write, or leave the claim to run out: the next request then finds what was made by its id."""
+        """Write, or let the claim expire; the next request then finds the resource by its id."""
         try:
             await write
         except StorageUnavailable as exc:
-            _log.warning("idempotency_claim_left_behind", reason=exc.message)
+            _log.warning("idempotency_claim_not_settled", reason=exc.message)
 
     @asynccontextmanager
     async def _turn(self, scope_hash: str) -> AsyncIterator[None]:
@@ -173,19 +173,16 @@ async def limited_once(
     new_id: Callable[[], str],
     make: Callable[[str], Awaitable[Response]],
 ) -> Response:
-    """Count the request against its limit and answer it once a key, with what the app was made with.
+    """Run a request at most once per `Idempotency-Key`, and count it against the rate limit.
 
-    For endpoints of `/v1` that make something; `X-RateLimit-*` headers are on every answer but a replay. See
-    `limit_request` and `Idempotency.once`.
+    Replays are not counted. See `limit_request` and `Idempotency.once`.
     """
     services = services_of(request)
 
     async def admit() -> None:
         await limit_request(request, services.limits, caller)
 
-    response = await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
-    response.headers.update(headers_of(request))
-    return response
+    return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
 
 
 def _scope_hash(request: Request, caller: Caller | None, key: str) -> str:

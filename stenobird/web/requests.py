@@ -1,4 +1,4 @@
-"""Reads requests, for all dialects: the body within its bounds, the caller, the page, the base URL."""
+"""Reads requests for all dialects: bodies within bounds, the caller, page sizes, the base URL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 def services_of(request: Request) -> Services:
-    """Return the services that the app was made with."""
+    """Return the services of the app."""
     services: Services = request.app.state.services
     return services
 
@@ -40,14 +40,15 @@ def streams_of(request: Request) -> OpenStreams:
 
 
 async def caller_of(request: Request) -> Caller | None:
-    """Return who is calling, `None` without an `Authorization` header. Raises `InvalidAPIKey`."""
+    """Return the caller, `None` without an `Authorization` header. Raises `InvalidAPIKey`."""
     return await services_of(request).keys.authenticate(request.headers.get("authorization"))
 
 
 async def reader_of(request: Request) -> Caller | None:
-    """Return who reads the transcript of the path: whom a share token stands for, else `caller_of`.
+    """Return the caller that `?share=` stands for, else `caller_of`.
 
-    Only for reading that one transcript. Raises `TranscriptNotFound` for a token that doesn't open it.
+    Such a caller may only read the transcript in the path. Raises `TranscriptNotFound` for a token of
+    another transcript.
     """
     token = request.query_params.get("share")
     if not token:
@@ -56,12 +57,12 @@ async def reader_of(request: Request) -> Caller | None:
 
 
 def plausible_id(value: str) -> bool:
-    """Whether this can be an id of ours; PostgreSQL refuses NUL, for one."""
+    """Return whether this could be one of our ids. PostgreSQL would refuse a NUL, for example."""
     return _PLAUSIBLE_ID.fullmatch(value) is not None
 
 
 def transcript_id(request: Request) -> str:
-    """Return the id of the path; what can't be an id is not there."""
+    """Return the id in the path. Raises `TranscriptNotFound` for what can't be an id."""
     value: str = request.path_params["id"]
     if not plausible_id(value):
         raise TranscriptNotFound
@@ -179,10 +180,10 @@ def _refuse_constant(name: str) -> float:
 
 
 def base_url_of(request: Request) -> str:
-    """Return where clients reach the service, without a slash at the end.
+    """Return the URL at which clients reach the service, without a slash at the end.
 
-    That is `STENOBIRD_PUBLIC_URL`; where it is unset, the scheme and host of this request (uvicorn takes them
-    from `X-Forwarded-*` only where the peer is a trusted proxy), and never a `Host` that isn't a host.
+    That is `STENOBIRD_PUBLIC_URL`, or if unset, the scheme and host of this request. uvicorn takes those from
+    `X-Forwarded-*` if the peer is a trusted proxy. A malformed `Host` is never used.
     """
     public_url = services_of(request).settings.public_url
     if public_url is not None:

@@ -61,7 +61,7 @@ class Services:
     webhook_deliverer: WebhookDeliverer
     shutting_down: asyncio.Event = field(default_factory=asyncio.Event)
     check_timeout_seconds: float = 2.0
-    """A check of readiness or metrics that takes longer has failed; probes wait a second or so."""
+    """A readiness or metrics check that takes longer has failed."""
     body_timeout_seconds: float = 30.0
     """Time a client has to send its whole JSON body."""
 
