@@ -39,7 +39,7 @@ COMMANDS = {
     "mcp": Place("stenobird.cli.mcp", "mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
     "health": Place("stenobird.cli.health", "health", "Say whether the service here is alive, for probes."),
-    "purge": Place("stenobird.cli.purge", "purge", "Delete transcripts past their retention."),
+    "purge": Place("stenobird.cli.serve", "purge", "Delete transcripts past their retention."),
 }
 """Every command, in the order in which a newcomer needs them."""
 

@@ -14,7 +14,7 @@ import click
 
 from stenobird.accounts.schemas import iso_time, midnight, parse_date
 from stenobird.bootstrap import open_storage
-from stenobird.cli.tables import print_table
+from stenobird.cli.output import print_table
 from stenobird.config import Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from stenobird.billing import open_billing
 from stenobird.billing.reconcile import Comparison, compare
 from stenobird.billing.standing import BillingStanding
 from stenobird.bootstrap import open_storage
-from stenobird.cli.tables import print_table
+from stenobird.cli.output import print_table
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError, StenobirdError

@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from stenobird.cli.file_server import serve_file
 from stenobird.cli.live import LiveTranscript
-from stenobird.cli.local import local_client, local_service
+from stenobird.cli.local import local_client, local_service, serve_file
 from stenobird.config import Settings
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR
 from stenobird.demo.wer import word_error_rate

@@ -1,4 +1,7 @@
-"""`stenobird health`: whether what listens here is alive; a container's health check runs it."""
+"""`stenobird health`: whether the process that listens here is alive.
+
+Container health checks run it every few seconds, so it imports nothing that is slow to load.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import click
 
 from stenobird.config import Settings
 
-EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # asked for, not bound
-"""Where a server that listens on every address is reached from the same machine."""
+EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # connected to, not bound
+"""The loopback address to use for a server that listens on every address."""
 
 
 @click.command()

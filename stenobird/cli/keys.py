@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenobird.bootstrap import open_storage
-from stenobird.cli.tables import print_table
+from stenobird.cli.output import print_table
 from stenobird.config import Settings
 from stenobird.errors import KeyNotFound
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from stenobird.cli.plain import plain
+from stenobird.cli.output import plain
 from stenobird.client import (
     DoneEvent,
     ErrorEvent,

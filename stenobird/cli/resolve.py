@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from stenobird.cli.plain import plain
+from stenobird.cli.output import plain
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.discovery.finder import open_finder

@@ -16,9 +16,8 @@ from urllib.parse import quote
 import click
 
 from stenobird.bootstrap import open_storage
-from stenobird.cli.file_server import serve_file
 from stenobird.cli.live import LiveTranscript
-from stenobird.cli.local import local_client, local_service, running_service
+from stenobird.cli.local import local_client, local_service, running_service, serve_file
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError

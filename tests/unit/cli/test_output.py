@@ -15,8 +15,8 @@ from stenobird.cli import main
 from stenobird.cli.doctor import _port_free, setting_findings
 from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client
+from stenobird.cli.output import print_table
 from stenobird.cli.resolve import _show
-from stenobird.cli.tables import print_table
 from stenobird.cli.transcribe import _check_output, _write_whole
 from stenobird.client.model import parse_event
 from stenobird.serving import SERVER_FILE

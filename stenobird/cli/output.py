@@ -1,4 +1,4 @@
-"""Tables of the command line: ruled on a terminal; elsewhere a line a row, tabs between, for cut and grep."""
+"""How commands print text and tables."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from stenobird.cli.plain import plain
+from stenobird.formats.cues import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under their headings. Nothing is cut off: what does not fit is folded.
+def plain(text: str, style: str = "") -> Text:
+    """Return untrusted text (a title, an address, words) on one line, to be printed as it is.
 
-    The first column is what other commands take, such as an id, so it is never parted.
+    Brackets are not markup, `:name:` is not an emoji, and no control character reaches the terminal.
+    """
+    return Text(clean(text), style)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text under their headings: a table on a terminal, tab-separated lines elsewhere.
+
+    Nothing is truncated. Long cells wrap, except in the first column, whose ids other commands take.
     """
     console = Console()
     if not console.is_terminal:
