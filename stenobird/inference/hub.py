@@ -1,6 +1,6 @@
 """Models on the Hugging Face hub: found in its cache, or downloaded into it with progress.
 
-Used in model hosts, so that hub traffic neither blocks the service's event loop nor outlives it.
+Runs in model hosts, so that hub traffic neither blocks the service's event loop nor outlives it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes done and the bytes known to be needed."""
 
-_FOR_NOW = frozenset({408, 425, 429})
-"""Statuses that another try may not get, besides 5xx."""
-_ABOUT_THE_DISK = frozenset(
+_TEMPORARY = frozenset({408, 425, 429})
+"""Statuses that another try may not get; so are those from 500 on."""
+_DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
 )
-"""Errors of the file system; those of connections are `OSError`s as well."""
+"""Errors of the file system; connections raise `OSError`s too."""
 
 
 class ModelUnavailable(Exception):
-    """The model can't be had; the message states the remedy.
+    """The model can't be loaded or downloaded; the message states the remedy.
 
-    `offline` says that nothing is wrong but the way to the hub, `retry` that a later try may succeed.
+    `offline` says that only the hub can't be reached, `retry` that a later try may succeed.
     """
 
     def __init__(self, message: str, *, offline: bool = False, retry: bool = False) -> None:
@@ -46,8 +46,8 @@ class ModelUnavailable(Exception):
 class ModelNeeds:
     """What a kind of model consists of.
 
-    `files` are the patterns that are downloaded, `missing` says what a folder lacks, `setting` names the
-    variable that chose the model, and `instead` is what else an operator without the hub can do.
+    `files` are the patterns to download, `missing` returns what a folder lacks, `setting` names the variable
+    that chose the model, and `instead` says what else an operator without the hub can do.
     """
 
     files: Sequence[str]
@@ -78,7 +78,7 @@ def fetch(repo_id: str, cache_dir: str | None, needs: ModelNeeds, progress: Prog
         raise _out_of_reach(repo_id, needs) from exc
     except HfHubHTTPError as exc:
         status = exc.response.status_code
-        if status in _FOR_NOW or status >= 500:
+        if status in _TEMPORARY or status >= 500:
             raise ModelUnavailable(
                 f"Hugging Face can't serve {repo_id} at the moment (status {status}). It is tried again in a "
                 "while; until then, copy the model here and set "
@@ -90,7 +90,7 @@ def fetch(repo_id: str, cache_dir: str | None, needs: ModelNeeds, progress: Prog
             f"repository is private. ({exc})"
         ) from exc
     except OSError as exc:
-        if exc.errno in _ABOUT_THE_DISK:
+        if exc.errno in _DISK_ERRORS:
             raise ModelUnavailable(
                 f"The model {repo_id} can't be stored ({exc}): make room, or let HF_HOME name a folder that "
                 "can be written. It is tried again in a while.",

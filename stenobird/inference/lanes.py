@@ -1,4 +1,4 @@
-"""Who is next: a queue that is fair among jobs and lets urgent windows pass, but not for ever."""
+"""A queue that is fair among jobs and lets urgent windows go first, within a bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 URGENT_IN_A_ROW = 4
-"""Urgent items that may pass a waiting ordinary one before it is its turn: 4 to 1 at the busiest."""
+"""Urgent items that may go before a waiting ordinary one: at most 4 to 1."""
 
 
 class FairLanes(Generic[T]):
@@ -33,7 +33,7 @@ class FairLanes(Generic[T]):
         lane.setdefault(job_id, deque()).append(item)
 
     def put_back(self, job_id: str, item: T, *, urgent: bool) -> None:
-        """Return an item that was taken but not served: it is the next of its lane."""
+        """Return an item that was taken but not served; it becomes the next of its lane."""
         lane = self._urgent if urgent else self._ordinary
         lane.setdefault(job_id, deque()).appendleft(item)
         lane.move_to_end(job_id, last=False)

@@ -1,16 +1,15 @@
 """Keeps one model host alive and shares it fairly: lanes, a watchdog, restarts.
 
-A request is sent to hosts until one answers it. What ends a host is found out as well as can be: a request
-that ran into the watchdog is to blame, after a crash every request that had begun is suspect, and suspects
-are tried alone. A request that ends two hosts so fails; requests that were only near by, and hosts that
-somebody else killed, cost time and nothing more.
+A request is sent to hosts until one answers it, or until it fails. When a host ends, the pool works out which
+request was the cause: one that ran into the watchdog is to blame; after a crash every request that had begun
+is a suspect, and suspects are tried alone. A request that is to blame for the end of two hosts fails. The
+others, and those of a host that was killed from outside, are only delayed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import os
 import signal
@@ -19,6 +18,8 @@ from collections import deque
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import structlog
 
 from stenobird.children.process import ChildProcess
 from stenobird.inference.frames import read_frame, write_frame
@@ -32,23 +33,24 @@ if TYPE_CHECKING:
     from stenobird.inference.frames import Header
     from stenobird.ports import Clock
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 MAX_BLAME = 2
-"""Hosts that one request may end."""
+"""A request that is to blame for the end of so many hosts fails."""
 KILLS_BEFORE_SUSPECT = 3
-"""Kills from outside (an operator, the kernel short of memory) that a request may meet beside others."""
+"""A request becomes a suspect when so many hosts that had begun it were killed from outside: by an operator,
+or by the kernel for lack of memory."""
 FAILED_AFTER_STARTS = 3
-"""Starts in a row without a loaded model after which waiting jobs are told so. Retries go on."""
+"""After so many starts in a row without a loaded model, waiting requests fail. Retries go on."""
 MAX_BACKOFF_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host that is ready can take: requests worked on at once, and more that may be ready in it.
+    """How many requests a ready host takes: `parallel` that it works on, and `ahead` that wait in it.
 
-    With `errors_last`, one that has failed a request may fail all that follow, as on CUDA, where a failed
+    With `errors_last`, a host that has failed a request may fail all that follow, as on CUDA, where a failed
     kernel breaks the process's context: it is ended, and the request tried again on a new one.
     """
 
@@ -59,21 +61,20 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class PoolMessages:
-    """How a pool's messages call its host and its requests, and what it raises."""
+    """The names of a pool's host and requests in its messages, and the errors it raises."""
 
     host: str
     request: str
-    lacking: str
     unavailable: type[StenobirdError]
     failed: type[StenobirdError]
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Ticket:
-    """One request on its way to an answer. Its future is cancelled when nobody waits any more.
+    """One request until it is answered. Its future is cancelled when its caller gives up.
 
-    `light` requests go ahead of all others and don't count against the host's capacity. It has no repr of
-    its own: a queue that lacks a ticket would format it, megabytes of payload included.
+    `light` requests go ahead of all others and don't count against the host's capacity. There is no generated
+    repr: `deque.remove` formats an item that it lacks, megabytes of payload included.
     """
 
     id: int
@@ -91,10 +92,10 @@ class Ticket:
 
 
 class HostPool(ABC):
-    """One model host as seen by the jobs. `run` must be running for anything to be answered.
+    """Sends the requests of all jobs to one model host. Nothing is answered unless `run` is running.
 
-    At most as many requests as the host's `Capacity` are in it; the others wait here, in `FairLanes`. How
-    many a job may have waiting is the caller's bound.
+    The host holds as many requests as its `Capacity` says; the others wait here, in `FairLanes`. The caller
+    bounds how many of a job may wait.
     """
 
     messages: ClassVar[PoolMessages]
@@ -121,21 +122,21 @@ class HostPool(ABC):
         self._failed_starts = 0
         self._deaths = 0
         self._stuck = False
-        """Whether we ended the host ourselves: the requests in it are not to blame."""
+        """Whether the pool itself killed the host, so that the requests in it are not to blame."""
 
     @abstractmethod
     def _load_request(self) -> Header:
-        """Return the frame that tells a new host what to load."""
+        """Return the `load` frame for a new host."""
 
     @abstractmethod
     def _adopt(self, header: Header) -> Capacity:
-        """Take the `ready` frame of a host; may set `_state` and `_message`."""
+        """Take over the `ready` frame of a host; may set `_state` and `_message`."""
 
     # --- for jobs ---------------------------------------------------------------------------------------
 
     @property
     def loaded(self) -> bool:
-        """Whether a host is up with its model loaded."""
+        """Whether a host is running with its model loaded."""
         return self._loaded
 
     async def wait_ready(self) -> None:
@@ -155,8 +156,9 @@ class HostPool(ABC):
     ) -> tuple[Header, bytes]:
         """Return the host's answer to a request, which is given an `id`.
 
-        Cancelling gives up its place; a host that has begun it finishes it unheard. Raises `messages.failed`
-        when it ends two hosts or fails twice, `messages.unavailable` when no host can be started.
+        Cancelling gives up its place; a host that has begun it finishes it, and the answer is dropped. Raises
+        `messages.failed` when it ends two hosts or fails twice, `messages.unavailable` when no host can be
+        started.
         """
         if self._failure is not None:
             raise self.messages.unavailable(self._failure)
@@ -240,7 +242,7 @@ class HostPool(ABC):
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
                 return await host.wait()
-        except TimeoutError:  # it closed its socket or spoke nonsense, and lives on
+        except TimeoutError:  # it closed its socket or broke the protocol, but still runs
             host.kill()
             await host.wait()
             return 1
@@ -271,13 +273,7 @@ class HostPool(ABC):
             self._deaths = 0
             ticket.answer.set_result((header, payload))
             return
-        log.warning(
-            "%s: a %s of job %s failed: %s",
-            self.messages.host,
-            self.messages.request,
-            ticket.job_id,
-            header["message"],
-        )
+        self._log(ticket).warning("model_request_error", reason=header["message"])
         ticket.blame += 1
         self._try_again(ticket, header["message"])
         if self._capacity.errors_last and self._host is not None:
@@ -292,12 +288,12 @@ class HostPool(ABC):
             done, wanted = header["done"], header["wanted"]
             self._progress = done / wanted if wanted else 0.0
             self._message = f"Downloading the model: {done / 1e6:.0f} of {wanted / 1e6:.0f} MB."
-            log.info("%s", self._message)
+            _log.info("model_downloading", host=self.messages.host, done_bytes=done, wanted_bytes=wanted)
 
     def _fail(self, message: str) -> None:
-        """Tell everyone who waits that there is no model."""
+        """Fail every waiting request, because there is no model."""
         self._failure, self._state, self._message, self._progress = message, "failed", message, None
-        log.error("%s: %s", self.messages.lacking, message)
+        _log.error("model_unavailable", host=self.messages.host, reason=message)
         self._decided.set()
         waiting = [*self._lanes.drain(), *self._suspects, *self._light, *self._in_flight.values()]
         self._suspects.clear()
@@ -331,7 +327,7 @@ class HostPool(ABC):
         return self._lanes.pop() if len(heavy) < limit else None
 
     async def _watch(self, host: ChildProcess) -> None:
-        """Kill the host when a request takes too long: CTranslate2 cannot be cancelled."""
+        """Kill the host when a request takes too long: CTranslate2 can't be cancelled."""
         timeout = self._timeout_seconds
         while True:
             await self._clock.sleep(min(1.0, timeout / 8))
@@ -339,12 +335,7 @@ class HostPool(ABC):
             late = [ticket for ticket in self._in_flight.values() if ticket.deadline <= now]
             if late:
                 for ticket in late:
-                    log.error(
-                        "%s: a %s of job %s hangs; ending the host",
-                        self.messages.host,
-                        self.messages.request,
-                        ticket.job_id,
-                    )
+                    self._log(ticket).error("model_request_hangs")
                     ticket.blame, ticket.suspect = ticket.blame + 1, True
                 self._stuck = True
                 host.kill()
@@ -354,7 +345,7 @@ class HostPool(ABC):
 
     def _on_end(self, status: int) -> None:
         tickets = sorted(self._in_flight.values(), key=lambda ticket: ticket.id, reverse=True)
-        # Light requests are answered one by one: with nothing else at work, the first has ended the host.
+        # Light requests are answered one by one: if no other had begun, the first of them ended the host.
         begun = [ticket for ticket in self._in_flight.values() if ticket.begun]
         if begun and all(ticket.light for ticket in begun) and not self._stuck and status != -signal.SIGKILL:
             begun[0].blame += 1
@@ -367,19 +358,17 @@ class HostPool(ABC):
             if self._failed_starts >= FAILED_AFTER_STARTS:
                 self._fail(
                     f"The {self.messages.host} ended {self._failed_starts} times while it started "
-                    f"(status {status}). See its messages in the log; most often memory is short for it."
+                    f"(status {status}). See its messages in the log; most often it lacks memory."
                 )
             return
-        log.error(
-            "%s ended with status %d; restarting it for %d requests", self.messages.host, status, len(tickets)
-        )
+        _log.error("model_host_ended", host=self.messages.host, exit_status=status, requests=len(tickets))
         self._state, self._message = "starting", f"Restarting the {self.messages.host}."
         for ticket in tickets:
             if not self._stuck:
-                self._judge(ticket, status)
+                self._blame(ticket, status)
             self._try_again(ticket, f"the {self.messages.host} ended with status {status}")
 
-    def _judge(self, ticket: Ticket, status: int) -> None:
+    def _blame(self, ticket: Ticket, status: int) -> None:
         if not ticket.begun or ticket.light:
             return
         if status == -signal.SIGKILL and not ticket.suspect:
@@ -389,18 +378,12 @@ class HostPool(ABC):
             ticket.blame, ticket.suspect = ticket.blame + 1, True
 
     def _try_again(self, ticket: Ticket, reason: str) -> None:
-        """Put a ticket back at the head of its queue, unless its chances are used up."""
+        """Put a ticket back at the head of its queue, or fail it for good at `MAX_BLAME`."""
         if ticket.answer.done():
             return
         ticket.deadline, ticket.begun = math.inf, False
         if ticket.blame >= MAX_BLAME:
-            log.error(
-                "a %s of job %s failed %d times: %s",
-                self.messages.request,
-                ticket.job_id,
-                ticket.blame,
-                reason,
-            )
+            self._log(ticket).error("model_request_failed", attempts=ticket.blame, reason=reason)
             _reject(ticket, self.messages.failed())
         elif ticket.light:
             self._light.appendleft(ticket)
@@ -409,8 +392,11 @@ class HostPool(ABC):
         else:
             self._lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
 
+    def _log(self, ticket: Ticket) -> Any:
+        return _log.bind(job_id=ticket.job_id, host=self.messages.host, request=self.messages.request)
+
     def _backoff(self) -> float:
-        """Return how long to wait before the next start: not at all the first time, then ever longer."""
+        """Return the seconds to wait before the next start: none the first time, then ever more."""
         tries = max(self._deaths, self._failed_starts)
         return 0.0 if tries <= 1 else min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (tries - 2))
 

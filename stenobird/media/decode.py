@@ -1,4 +1,4 @@
-"""The parent's side of a decoder child: starts it, feeds it, watches it, and believes nothing that it says.
+"""The service's side of a decoder child: starts it, sends it bytes, watches it, and checks all that it sends.
 
     MediaStream ──pull──► DecoderProcess ◄──socket pair──► decoder_child (fd 0, fd 1)
                                │ R offset, size
@@ -6,15 +6,14 @@
                              Intake
 
 One socket carries everything, and it is read only when the stream's reader wants more: a slow reader fills
-the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it says nothing
-for `stall_seconds` while it has all that it asked for.
+the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it sends nothing
+for `stall_seconds` although it has all the bytes that it has requested.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 
 from stenobird.children.process import ChildProcess
 from stenobird.media.decoder_child import HEADER, POSITION, READ_REPLY, READ_REQUEST, SIZE_REPLY
+from stenobird.media.recognition import Refusal
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def start_decoder(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The child has opened the file. `duration_seconds` is a claim."""
+    """The child has opened the file. `duration_seconds` is what the file states, true or not."""
 
     container: str
     codec: str
@@ -88,45 +88,35 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The audio has ended, or all that was wanted is there. `samples` counts from the start of the audio."""
+    """The audio has ended, or `stop` is reached. `samples` counts from the start of the audio."""
 
     samples: int
     corrupt_packets: int
     note: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing can be heard: `kind` is that of `recognition.Refusal`."""
-
-    kind: str
-    message: str
-
-
 class DecoderDied(Exception):  # an outcome, handled by MediaStream
-    """The child ended without saying so, hung and was killed, or sent what no healthy child sends."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderJob:
-    """What to decode: samples `skip` to `stop`; more than `most` is refused."""
-
-    skip: int
-    stop: int | None
-    most: int
+    """The child ended before its last message, hung and was killed, or sent what no healthy child sends."""
 
 
 class DecoderProcess:
-    """The conversation with one child about one job. Use it as a context manager: leaving it kills the child.
+    """Decodes samples `skip` to `stop` in one child. Use it as a context manager: leaving it kills the child.
 
-    The child is the `spare` one, if there is one that can be used: it has done its start-up already.
+    More than `most` samples are refused. The child is the `spare` one, if there is one that can be used.
     """
 
     def __init__(
-        self, intake: Intake, job: DecoderJob, limits: DecoderLimits, spare: SpareDecoder | None = None
+        self,
+        intake: Intake,
+        limits: DecoderLimits,
+        spare: SpareDecoder | None,
+        *,
+        skip: int,
+        stop: int | None,
+        most: int,
     ) -> None:
         self._intake = intake
-        self._job = job
+        self._job = {"skip": skip, "stop": stop, "most": most}
         self._limits = limits
         self._spare = spare
         self._child: ChildProcess | None = None
@@ -138,19 +128,18 @@ class DecoderProcess:
         return child.pid if child is not None and child.returncode is None else None
 
     async def __aenter__(self) -> Self:
-        job = dataclasses.asdict(self._job)
         path = self._intake.complete_path()
         if path is None and self._spare is not None and (child := self._spare.take()) is not None:
             self._child = child
-            data = json.dumps(job).encode()
+            data = json.dumps(self._job).encode()
             # A child that has died meanwhile shows when its first message is awaited.
             child.writer.write(READ_REPLY.pack(len(data)) + data)
         else:
-            self._child = await start_decoder(self._limits, job, path)
+            self._child = await start_decoder(self._limits, self._job, path)
         return self
 
     def kill(self) -> None:
-        """End the child at once; whoever waits for its next message gets `DecoderDied`."""
+        """End the child at once; a pending wait for its next message raises `DecoderDied`."""
         if self._child is not None:
             self._child.kill()
 
@@ -160,10 +149,11 @@ class DecoderProcess:
         if self._child is not None:
             await self._child.aclose()
 
-    async def messages(self) -> AsyncGenerator[Found | Block | Ended | Refused | None]:
-        """Yield what the child finds out, answering its requests on the way; `None` is a sign of life.
+    async def messages(self) -> AsyncGenerator[Found | Block | Ended | None]:
+        """Yield what the child sends, answering its requests on the way; `None` only shows that it works.
 
-        Ends after `Ended` or `Refused`. Raises `DecoderDied`, and whatever the intake raises.
+        Ends after `Ended`. Raises `Refusal` where nothing can be decoded, `DecoderDied`, and whatever the
+        intake raises.
         """
         while True:
             kind, payload = await self._receive()
@@ -184,8 +174,7 @@ class DecoderProcess:
                 yield Ended(**_fields(payload, _ENDED))
                 return
             else:
-                yield Refused(**_fields(payload, _REFUSED))
-                return
+                raise Refusal(**_fields(payload, _REFUSED))
 
     async def _receive(self) -> tuple[bytes, bytes]:
         assert self._child is not None
@@ -209,7 +198,7 @@ class DecoderProcess:
             async with asyncio.timeout(self._limits.stall_seconds):
                 await self._child.writer.drain()
         except (OSError, TimeoutError) as exc:
-            raise DecoderDied("it does not listen any more") from exc
+            raise DecoderDied("it no longer reads") from exc
 
     async def _size(self, *, wait: bool) -> int:
         """Return the length of the file, -1 if it is not known."""
@@ -252,7 +241,7 @@ class SpareDecoder:
                 await self._child.aclose()
 
     def take(self) -> ChildProcess | None:
-        """Return the child, whose owner the caller becomes; `None` if there is none or it has died."""
+        """Return the child, which the caller then owns; `None` if there is none or it has died."""
         child = self._child
         if child is None or child.returncode is not None:
             return None
@@ -267,7 +256,7 @@ class SpareDecoder:
         return self._child.pid
 
     def refill_soon(self) -> None:
-        """See to it that there is a child again; fine at any time."""
+        """Start a child if there is none; returns at once, fine at any time."""
         ready = self._child is not None and self._child.returncode is None
         if self._tasks is not None and not ready and not self._refilling:
             self._refilling = True
@@ -279,7 +268,7 @@ class SpareDecoder:
             self._started.clear()
             if dead is not None:
                 await dead.aclose()
-            # Where no process can be started, jobs find that out for themselves.
+            # Where no process can be started, the next job fails with that error itself.
             with contextlib.suppress(OSError):
                 self._child = await start_decoder(self._limits)
                 self._started.set()
@@ -309,7 +298,7 @@ _REFUSED = {"kind": str, "message": str}
 
 
 def _fields(payload: bytes, expected: dict[str, Any]) -> dict[str, Any]:
-    """Read a JSON object with exactly these fields. Raises `DecoderDied`."""
+    """Read a JSON object with exactly these fields. Raises `DecoderDied` for anything else."""
     try:
         row = json.loads(payload)
     except ValueError as exc:

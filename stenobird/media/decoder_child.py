@@ -1,22 +1,22 @@
-"""The decoder child: hostile bytes in on fd 0, 16 kHz mono PCM out on fd 1, and nothing else within reach.
+"""The decoder child: hostile bytes in on fd 0, 16 kHz mono PCM out on fd 1, and access to nothing else.
 
-Run as a script by `decode.DecoderProcess`, isolated (`python -I`), with a scrubbed environment. It imports
-the standard library and PyAV only, because its start-up is part of the time to the first word.
+Started by `decode.start_decoder`, isolated (`python -I`). It imports the standard library and PyAV only,
+because its start-up is part of the time to the first word.
 
-Before the first byte is parsed it ties its life to its parent's, gives up new privileges, and caps its
-address space, CPU seconds, file writes, processes and open files; from then on it can't open anything. FFmpeg
+Before the first byte is parsed it confines itself (`children.confine`) and limits its address space, CPU
+seconds, file writes, processes and open files; from then on it can't open anything. FFmpeg
 is given an object to read from, never a name; the demuxer is chosen here, by magic bytes, and forced, so that
 no probe can pick a playlist; `protocol_whitelist` allows nothing; only audio decoders may be opened.
 
 Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payload:
 
-    R  offset (u64), size (u32): send me bytes from there       answered by: length (u32), bytes; 0 is the end
+    R  offset (u64), size (u32): bytes from there, please       answered by: length (u32), bytes; 0 is the end
     S  wait (u8): how long is the file?                         answered by: length (i64), -1 unknown
     I  JSON: container, codec, duration_seconds, duration_exact
     P  position (u64), then s16 samples: at most a second of PCM; position is the highest byte offset read
-    H  position (u64): still at work on samples that are skipped
+    H  position (u64): still working, on samples that are skipped
     E  JSON: the end: samples (from the start of the audio), corrupt_packets, note
-    X  JSON: kind, message: nothing can be heard; see `Refusal`
+    X  JSON: kind, message: nothing can be decoded; see `Refusal`
 
 A regular file as fd 0 is read in place, and R and S are never sent.
 """
@@ -100,13 +100,13 @@ class RemoteFile:
     """Bytes that the parent hands over as they arrive; fd 0 is one end of a socket pair."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Ask the parent, and wait until it has something."""
+        """Request bytes from the parent, and wait for at least one."""
         send(b"R", READ_REQUEST.pack(offset, size))
         (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
         return receive(length)
 
     def size(self, *, wait: bool) -> int | None:
-        """Ask the parent, who may have to `wait` for it."""
+        """Request it from the parent, which may `wait` until it is known."""
         send(b"S", bytes([wait]))
         (length,) = SIZE_REPLY.unpack(receive(SIZE_REPLY.size))
         return length if length >= 0 else None
@@ -152,7 +152,7 @@ class SeekablePipe(Pipe):
 
 
 def send(kind: bytes, payload: bytes) -> None:
-    """Send one message; waits while the parent doesn't want more."""
+    """Send one message; waits while the parent does not read."""
     data = memoryview(HEADER.pack(kind, len(payload)) + payload)
     while data:
         data = data[os.write(1, data) :]
@@ -164,17 +164,17 @@ def receive(size: int) -> bytes:
     while size > 0:
         part = os.read(0, size)
         if not part:
-            os._exit(0)  # the parent has closed its end: nobody listens any more
+            os._exit(0)  # the parent has closed its end
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
 
 
-# --- the cage -----------------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------------------
 
 
 def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
-    """Cap what this process may use; called when everything is imported and nothing is parsed.
+    """Limit what this process may use; called when everything is imported and nothing is parsed.
 
     `memory_bytes` comes on top of the address space that the libraries take. With no more than the three
     standard descriptors allowed, neither a file nor a socket can be opened.
@@ -201,17 +201,17 @@ class Output:
         self.samples = 0
 
     def write(self, pcm: memoryview) -> bool:
-        """Take s16 bytes; return whether enough was heard. Raises `Refusal` past the most that is allowed."""
+        """Take s16 bytes; return whether `stop` is reached. Raises `Refusal` past the allowed length."""
         count = len(pcm) // 2
         if self._stop is not None and self.samples + count >= self._stop:
             count = self._stop - self.samples
             pcm = pcm[: 2 * count]
         if self.samples + count > self._most:
             raise Refusal("too_long", "it is longer than allowed")
-        unheard = min(count, max(0, self._skip - self.samples))
+        skipped = min(count, max(0, self._skip - self.samples))
         self.samples += count
-        self._block += pcm[2 * unheard :]
-        if unheard and self.samples - self._beat >= HEARTBEAT_SAMPLES:
+        self._block += pcm[2 * skipped :]
+        if skipped and self.samples - self._beat >= HEARTBEAT_SAMPLES:
             self._beat = self.samples
             send(b"H", POSITION.pack(self._pipe.highest))
         while len(self._block) >= BLOCK_BYTES:
@@ -259,7 +259,7 @@ class Decoder:
             try:
                 frames = packet.decode()
             except self._av.FFmpegError:
-                # FFmpeg's decoders find their feet again after a damaged packet.
+                # FFmpeg's decoders recover after a damaged packet.
                 self.corrupt_packets += 1
                 failures += 1
                 if failures > MAX_FAILURES_IN_A_ROW:
@@ -296,7 +296,7 @@ class Decoder:
 
 
 def refuse_open(*_arguments: object) -> NoReturn:
-    """Stand in for FFmpeg's way of opening a second file that the first one names."""
+    """Refuse to open a second file that the first one names; given to FFmpeg as its way to open files."""
     raise OSError("a media file may not open another one")
 
 
@@ -312,16 +312,16 @@ def duration(
     elif container.duration is not None and container.duration > 0:
         stated = float(container.duration / 1_000_000)
     if demuxer == "mp3":
-        # FFmpeg prefers an estimate, which is no evidence of what is missing.
+        # FFmpeg prefers an estimate, which does not show whether anything is missing.
         stated = header_seconds
-    # In a programme stitched from several files, the first one's header speaks for itself only.
+    # In a programme stitched from several files, the first one's header states its own length only.
     if stated is None or (estimate is not None and estimate > STITCHED * stated):
         return estimate, False
     return stated, demuxer in STATES_DURATION
 
 
 def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
-    """Decode as the job says, to the end message. Raises `Refusal`."""
+    """Decode the job, up to and including the end message. Raises `Refusal`."""
     demuxer, base = recognise(source)
     late = demuxer in SEEKABLE or (demuxer == "mov" and index_comes_late(source, base))
     pipe = (SeekablePipe if late else Pipe)(source, base)
@@ -384,9 +384,9 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
 
 
 def rehearse(av: Any) -> None:
-    """Decode a few samples of silence, so that whatever PyAV imports or FFmpeg opens late is there already.
+    """Decode a few samples of silence, so that whatever PyAV imports or FFmpeg opens late is loaded already.
 
-    Subtitle and video modules are imported when a container names such tracks; the cage would stop that.
+    Subtitle and video modules are imported when a container names such tracks; the limits would prevent that.
     """
     import av.subtitles.codeccontext  # noqa: PLC0415
     import av.subtitles.stream  # noqa: PLC0415
@@ -406,7 +406,7 @@ def main() -> NoReturn:
     confine(int(sys.argv[2]))
     try:
         try:
-            import av  # noqa: PLC0415  # after the tie to the parent, and reported if it fails
+            import av  # noqa: PLC0415  # once confined; a failure is reported
 
             rehearse(av)
         except (ImportError, OSError) as exc:
@@ -414,7 +414,7 @@ def main() -> NoReturn:
         source = RegularFile() if stat.S_ISREG(os.fstat(0).st_mode) else RemoteFile()
         lock_down(job["memory_bytes"], job["cpu_seconds"])
         if "most" not in job:
-            # A spare child gets its job when there is one.
+            # A spare child gets its job later, over the socket.
             (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
             job = json.loads(receive(length))
         try:
@@ -423,7 +423,7 @@ def main() -> NoReturn:
             raise Refusal("broken", "decoding it takes more memory than allowed") from exc
     except Refusal as exc:
         send(b"X", json.dumps({"kind": exc.kind, "message": str(exc)}).encode())
-    # Nothing is left to close, and a destructor run over hostile state has nothing to add.
+    # Nothing is left to close, and no destructor should run over hostile state.
     os._exit(0)
 
 

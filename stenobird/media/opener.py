@@ -1,4 +1,4 @@
-"""`ports.AudioOpener`: a source in, PCM out, whatever happens to the connection or the decoder on the way."""
+"""`ports.AudioOpener`: from a source to PCM, through broken connections and dead decoders."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from stenobird.errors import (
 from stenobird.media.decode import (
     Block,
     DecoderDied,
-    DecoderJob,
     DecoderLimits,
     DecoderProcess,
     Ended,
     Found,
-    Refused,
     SpareDecoder,
 )
 from stenobird.media.fetch import Download
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
 from stenobird.media.intake import HTTPOrigin, IntakeTerms, MediaFingerprint, verify_fingerprint
+from stenobird.media.recognition import Refusal
 from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE
 
@@ -53,14 +52,14 @@ MAX_DEATHS_WITHOUT_PROGRESS = 2
 MAX_DEATHS = 100
 SHORT_SECONDS = 2.0
 SHORT_SHARE = 0.02
-"""Audio that ends by more than both before its container says is called cut off."""
+"""Audio that ends earlier than its container states, by more than both, is called cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
     """How media is fetched and decoded. `origins` adds URL schemes of our own (uploads) to http and https.
 
-    A download may take `download_seconds` in all; what is there by then is heard.
+    A download may take `download_seconds` in all; what is on disk by then is transcribed.
     """
 
     download_seconds: float = 12 * 3600.0
@@ -136,7 +135,7 @@ class MediaOpener:
         await self._spools.discard(job_id)
 
     async def sweep(self, known_job_ids: Collection[str]) -> int:
-        """Delete the spools that belong to none of these jobs; return how many there were."""
+        """Delete the spools that belong to none of these jobs; return their number."""
         return await self._spools.sweep(known_job_ids)
 
     async def _open_intake(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Intake:
@@ -180,7 +179,7 @@ class MediaStream:
         self._limits = limits
         self._fingerprint = MediaFingerprint(spool)
         self._unverified = request.fingerprint if request.start_sample > 0 else None
-        # A spool that holds what was heard is the file that was heard.
+        # A spool that holds all that was decoded before needs no check: it is the same download.
         if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
             self._unverified = None
         self._next_sample = request.start_sample
@@ -204,7 +203,7 @@ class MediaStream:
         claim = self._found.duration_seconds if self._found is not None else None
         if claim is None:
             claim = self._intake.stated_seconds
-        # Headers may claim anything, up to centuries; a claim past the limit is no information.
+        # Headers may state anything, up to centuries; a length past the limit means nothing.
         if (
             claim is None
             or not math.isfinite(claim)
@@ -225,11 +224,11 @@ class MediaStream:
 
     @property
     def decoder_pid(self) -> int | None:
-        """Process id of the decoder child, for those who watch or test it."""
+        """Process id of the decoder child, for tests."""
         return self._decoder.pid if self._decoder is not None else None
 
     async def follow(self) -> None:
-        """Hash what is heard, behind the reader, until cancelled."""
+        """Hash what is decoded, behind the reader, until cancelled."""
         await self._fingerprint.follow()
 
     async def aclose(self) -> None:
@@ -240,7 +239,7 @@ class MediaStream:
         try:
             await self._blocks.aclose()
         except RuntimeError:
-            # Another task is still waiting for the next block: without its child it will not wait long.
+            # Another task still waits for the next block: killing the child ends its wait.
             if self._decoder is not None:
                 self._decoder.kill()
 
@@ -251,7 +250,7 @@ class MediaStream:
         deaths_here, deaths, last_place = 0, 0, -1
         while True:
             try:
-                # After a death, nobody's spare: it may have died of the same.
+                # After a death, a fresh child: what killed the first may have killed the spare as well.
                 async with aclosing(self._decode(self._spare if deaths == 0 else None)) as blocks:
                     async for pcm in blocks:
                         yield pcm
@@ -259,8 +258,8 @@ class MediaStream:
                 if self._closed:
                     return
                 _log.warning(
-                    "decoder child died",
-                    job=self._request.job_id,
+                    "decoder_died",
+                    job_id=self._request.job_id,
                     reason=str(exc),
                     at_seconds=self._next_sample / SAMPLE_RATE,
                 )
@@ -279,31 +278,36 @@ class MediaStream:
     async def _decode(self, spare: SpareDecoder | None) -> AsyncGenerator[PCM]:
         """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
         limits = self._request.limits
-        job = DecoderJob(skip=self._next_sample, stop=limits.stop_samples, most=limits.max_samples)
-        async with (
-            DecoderProcess(self._intake, job, self._limits, spare) as decoder,
-            aclosing(decoder.messages()) as messages,
-        ):
+        decoder = DecoderProcess(
+            self._intake,
+            self._limits,
+            spare,
+            skip=self._next_sample,
+            stop=limits.stop_samples,
+            most=limits.max_samples,
+        )
+        async with decoder, aclosing(decoder.messages()) as messages:
             self._decoder = decoder
-            async for message in messages:
-                if isinstance(message, Block):
-                    yield await self._take(message)
-                    if self._spare is not None:
-                        # Not before: on a small machine it would delay this job's first words.
-                        self._spare.refill_soon()
-                elif isinstance(message, Found):
-                    self._found = message
-                elif isinstance(message, Ended):
-                    self._end(message)
-                elif isinstance(message, Refused):
-                    self._refuse(message)
+            try:
+                async for message in messages:
+                    if isinstance(message, Block):
+                        yield await self._take(message)
+                        if self._spare is not None:
+                            # No earlier: on a small machine it would delay this job's first words.
+                            self._spare.refill_soon()
+                    elif isinstance(message, Found):
+                        self._found = message
+                    elif isinstance(message, Ended):
+                        self._end(message)
+            except Refusal as exc:
+                raise self._refused(exc) from exc
 
     async def _take(self, block: Block) -> PCM:
-        """Account for a block. The child counts too, but a child taken over by its input would lie."""
+        """Count a block and return its samples. The child's own count can't be trusted."""
         limits = self._request.limits
         most = limits.max_samples if limits.stop_samples is None else limits.stop_samples
         if self._next_sample + len(block.pcm) > most:
-            raise DecoderDied("it sent more than it was asked for")
+            raise DecoderDied("it sent more than was requested")
         if self._unverified is not None:
             await verify_fingerprint(self._intake, self._unverified)
             self._unverified = None
@@ -339,40 +343,40 @@ class MediaStream:
             and math.isfinite(claim)
             and claim - seconds > max(SHORT_SECONDS, SHORT_SHARE * claim)
         ):
-            return f"The file is cut off: it ends at {at}, though it says that it is longer."
+            return f"The file is cut off: it ends at {at}, though its header states more."
         if end.note is not None and claim is None:
-            return f"The file is damaged: what could be heard ends at {at}."
+            return f"The file is damaged: what can be decoded ends at {at}."
         if end.corrupt_packets > 0:
             return (
                 f"The file is damaged in {end.corrupt_packets} places; what could not be decoded is missing."
             )
         return None
 
-    def _refuse(self, refusal: Refused) -> None:
-        """Raise the error that a child's refusal means, unless the download is the real reason."""
-        if self._next_sample > 0 and refusal.kind != "too_long":
-            raise DecoderDied(refusal.message)
+    def _refused(self, refusal: Refusal) -> Exception:
+        """Return the error that a child's refusal means, or that of the download if it broke off."""
         if refusal.kind == "too_long":
             limit = _clock_time(self._request.limits.max_samples / SAMPLE_RATE)
-            raise AudioTooLarge(
+            return AudioTooLarge(
                 f"The audio is longer than the {limit} that this service accepts. Send a shorter one."
             )
+        if self._next_sample > 0:
+            return DecoderDied(str(refusal))
         if self._intake.failure is not None:
-            raise self._intake.failure
+            return self._intake.failure
         if refusal.kind in {"not_media", "no_audio"}:
             uploaded = self._request.source.technique == "upload"
-            raise AudioContentTypeNotSupported(
+            return AudioContentTypeNotSupported(
                 f"What {'was uploaded' if uploaded else 'the URL returned'} is not audio that can be "
-                f"decoded: {refusal.message}. "
+                f"decoded: {refusal}. "
                 "Send mp3, m4a, ogg, opus, webm, flac or wav."
             )
         if refusal.kind == "environment":
-            raise TranscriptionFailed(
-                f"The server's audio decoder does not start: {refusal.message}. "
+            return TranscriptionFailed(
+                f"The server's audio decoder does not start: {refusal}. "
                 'Tell the operator, who can run "stenobird doctor".'
             )
-        raise TranscriptionFailed(
-            f"The audio can't be decoded: {refusal.message}. Check that the file plays, then send it again."
+        return TranscriptionFailed(
+            f"The audio can't be decoded: {refusal}. Check that the file plays, then send it again."
         )
 
 

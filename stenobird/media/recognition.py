@@ -22,7 +22,7 @@ MOV_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"p
 
 
 class Refusal(Exception):
-    """Why nothing can be heard: `kind` is `not_media`, `no_audio`, `broken`, `too_long` or `environment`."""
+    """Nothing can be decoded: `kind` is `not_media`, `no_audio`, `broken`, `too_long` or `environment`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -111,7 +111,7 @@ def adts_frame_bytes(head: bytes) -> int:
 
 
 def frames_start(head: bytes, *, whole: bool) -> tuple[str, int] | None:
-    """Find three MPEG or ADTS frames in a row (fewer at the end of a `whole` file): demuxer and offset.
+    """Find three MPEG or ADTS frames in a row (fewer at the end of a `whole` file); the demuxer and offset.
 
     Streams cut out of a broadcast start in mid-frame, so the whole head is searched; three in a row keep
     chance matches in other data below one in a hundred thousand.

@@ -1,11 +1,11 @@
-"""Media on disk while a job needs it: sparse files that know which of their bytes are there, within a quota.
+"""Media on disk while a job needs it: sparse files with a record of which bytes are there, within a quota.
 
 Each job has a folder with `media`, the bytes at their own offsets, and `state.json`, what is known about
 them. The sidecar claims bytes only after they were synced, and is replaced atomically: after `kill -9` or a
 power cut it claims less than there is, never more.
 
-All file access runs in threads: a page-cache write is quick until the disk falls behind, and then it blocks
-for as long as the disk likes, which the event loop can't afford.
+All file access runs in threads: a page-cache write is quick until the disk falls behind, and then it may
+block for seconds, which the event loop must not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _STATE_VERSION = 1
 MIN_FLUSH_BYTES = 256 * 1024
 MAX_FLUSH_BYTES = 8 * 1024 * 1024
-"""What is written between two syncs is a quarter of what there is, within these: a kill costs no more of the
-download than that, and a large file no more than one fsync per 8 MiB."""
+"""Between two syncs, a quarter of what is on disk is written, within these bounds: that much of a download is
+lost by a kill at most, and a large file costs one fsync per 8 MiB."""
 
 
 class Intervals:
@@ -75,7 +75,7 @@ class Intervals:
 
 @dataclass(slots=True)
 class MediaFacts:
-    """What the server said about the file, to recognise it again."""
+    """What the server stated about the file, to recognise it again."""
 
     url: str | None = None
     etag: str | None = None
@@ -121,7 +121,7 @@ class SpoolFolder:
         await asyncio.to_thread(shutil.rmtree, self._path(job_id), ignore_errors=True)
 
     async def sweep(self, known_job_ids: Collection[str]) -> int:
-        """Delete the spools of jobs that nobody knows, count those of the others; return how many went."""
+        """Delete the spools of unknown jobs, count the bytes of the others; return how many were deleted."""
         known = set(known_job_ids)
 
         def work() -> tuple[int, dict[str, int]]:
@@ -181,7 +181,7 @@ def _allocated_bytes(path: Path) -> int:
 class Spool:
     """One job's media on disk. Offsets are those of the file on the server.
 
-    Reads and writes come from the event loop's side; `changed` is how a reader waits for a writer.
+    Its methods are called on the event loop; a reader waits for a writer with `changed`.
     """
 
     def __init__(self, folder: SpoolFolder, job_id: str, path: Path, fd: int, *, durable: bool) -> None:
@@ -192,7 +192,7 @@ class Spool:
         self._folder = folder
         self._job_id = job_id
         self._durable = durable
-        # Threads of a cancelled caller run on: the lock keeps them off a descriptor that was closed and
+        # The threads of a cancelled caller run on: the lock keeps them off a descriptor that was closed and
         # reused.
         self._lock = threading.Lock()
         self._fd: int | None = fd
@@ -259,7 +259,7 @@ class Spool:
         self._notify()
 
     async def reset(self) -> None:
-        """Forget everything, because the file on the server is another one now."""
+        """Start from nothing, because the file on the server is another one now."""
         self.facts = MediaFacts()
         self.present = Intervals()
         self.stored_bytes = 0
@@ -281,7 +281,7 @@ class Spool:
         return self._event
 
     def notify(self) -> None:
-        """Wake who waits for `changed`, because there is news other than bytes."""
+        """Set the event of `changed` for another reason than new bytes."""
         self._notify()
 
     async def aclose(self) -> None:

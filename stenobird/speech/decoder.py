@@ -44,7 +44,7 @@ MAX_NO_SPEECH_PROB = 0.6
 TOKENS_AT_LEAST = 20
 TOKENS_A_SECOND = 12.0
 MAX_PASSES = 3
-"""Passes over one window; what a third leaves uncovered stays uncovered."""
+"""Passes over one window; speech that the third does not cover is left out."""
 
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
 _MAX_LENGTH = 448
@@ -56,8 +56,8 @@ Encoded: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What one generation gave: its tokens and how far they are to be believed."""
+class _Generation:
+    """The model's output for one window, with its measures of quality."""
 
     tokens: tuple[int, ...]
     text: str
@@ -80,7 +80,7 @@ class _Draft:
 
     piece: Piece
     text: str
-    heard: _Heard
+    generation: _Generation
     words: tuple[Word, ...] = ()
 
 
@@ -113,7 +113,7 @@ class WhisperDecoder:
 
     @property
     def compute_type(self) -> str:
-        """What CTranslate2 made of the wish for this device."""
+        """The type that CTranslate2 computes in, given what was asked for and what this device has."""
         return str(self._model.model.compute_type)
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
@@ -124,17 +124,17 @@ class WhisperDecoder:
             self._tokenizer(request.language or likeliest(sums)[0], request.task)
             for request, sums in zip(requests, scores, strict=True)
         ]
-        heard = self._generate(encoded, requests, tokenizers)
+        generations = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
-            one = _rows(encoded, [i]) if heard[i].weak or request.word_timestamps else encoded
-            window = self._window(one, request, tokenizers[i], heard[i])
+            one = _rows(encoded, [i]) if generations[i].weak or request.word_timestamps else encoded
+            window = self._window(one, request, tokenizers[i], generations[i])
             language = request.language or likeliest(scores[i])[0]
             decoded.append(replace(window, language=language, language_scores=scores[i]))
         return decoded
 
     def _encode(self, regions: Sequence[np.ndarray[Any, np.dtype[np.int16]]]) -> Encoded:
-        """Return the encoder's output. The PCM is padded, not the features: zeros there are no silence."""
+        """Return the encoder's output. The PCM is padded, not the features: zero features are not silence."""
         features = []
         for pcm in regions:
             audio = np.zeros(_WINDOW_SAMPLES, np.float32)
@@ -169,13 +169,13 @@ class WhisperDecoder:
 
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
-    ) -> list[_Heard]:
-        """Decode at once what CTranslate2 takes at once: the windows whose prompts have one length."""
+    ) -> list[_Generation]:
+        """Decode in batches of windows whose prompts have the same length, as CTranslate2 requires."""
         prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
         by_length: dict[int, list[int]] = {}
         for i, prompt in enumerate(prompts):
             by_length.setdefault(len(prompt), []).append(i)
-        heard: dict[int, _Heard] = {}
+        generations: dict[int, _Generation] = {}
         for rows in by_length.values():
             found = self._generate_batch(
                 encoded if len(rows) == len(prompts) else _rows(encoded, rows),
@@ -183,8 +183,8 @@ class WhisperDecoder:
                 [tokenizers[i] for i in rows],
                 [prompts[i] for i in rows],
             )
-            heard |= zip(rows, found, strict=True)
-        return [heard[i] for i in range(len(prompts))]
+            generations |= zip(rows, found, strict=True)
+        return [generations[i] for i in range(len(prompts))]
 
     def _generate_batch(
         self,
@@ -193,7 +193,7 @@ class WhisperDecoder:
         tokenizers: Sequence[Tokenizer],
         prompts: list[list[int]],
         **constraints: float,
-    ) -> list[_Heard]:
+    ) -> list[_Generation]:
         seconds = max(len(request.pcm) for request in requests) / SAMPLE_RATE
         budget = TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
         results = self._model.model.generate(
@@ -208,21 +208,23 @@ class WhisperDecoder:
             max_initial_timestamp_index=50,
             **constraints,
         )
-        heard = []
+        generations = []
         for result, tokenizer in zip(results, tokenizers, strict=True):
             tokens = result.sequences_ids[0]
             text = tokenizer.decode(tokens).strip()
-            # The score is the mean over the tokens; the end token belongs into it too.
+            # The score is the mean over the tokens without the end token; Whisper counts that one too.
             logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
-            heard.append(_Heard(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text)))
-        return heard
+            generations.append(
+                _Generation(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text))
+            )
+        return generations
 
     def _retried(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, first: _Heard
-    ) -> _Heard:
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, first: _Generation
+    ) -> _Generation:
         """Decode a doubtful window once more, without repetitions, and return the better of the two.
 
-        There is no sampling, so that a resumed run says what an undisturbed one says.
+        Nothing is sampled, so that a resumed run gives the text of an undisturbed one.
         """
         if not first.weak or first.silent:
             return first
@@ -237,7 +239,7 @@ class WhisperDecoder:
         return max(first, second, key=lambda h: (h.compression_ratio <= MAX_COMPRESSION_RATIO, h.avg_logprob))
 
     def _window(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, heard: _Heard
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
     ) -> DecodedWindow:
         speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
         duration = len(request.pcm) / SAMPLE_RATE
@@ -245,8 +247,8 @@ class WhisperDecoder:
         offset = 0.0
         for passes in range(1, MAX_PASSES + 1):
             rest = _from(request, offset)
-            heard = self._retried(encoded, rest, tokenizer, heard)
-            found = [] if heard.silent else self._drafts(encoded, rest, tokenizer, heard)
+            generation = self._retried(encoded, rest, tokenizer, generation)
+            found = [] if generation.silent else self._drafts(encoded, rest, tokenizer, generation)
             covered = max((draft.piece.end for draft in found if draft.piece.closed), default=0.0)
             uncovered = overlap(offset + covered, duration, speech) >= REST_SPEECH_SECONDS
             left = request.unfinished_tail and offset + covered >= HANDOVER_FROM * duration
@@ -259,7 +261,7 @@ class WhisperDecoder:
             offset += covered
             rest = _from(request, offset)
             encoded = self._encode([rest.pcm])
-            heard = self._generate(encoded, [rest], [tokenizer])[0]
+            generation = self._generate(encoded, [rest], [tokenizer])[0]
         drafts = [d for d in drafts if is_spoken(d.piece.start, d.piece.end, speech)]
         resume = None
         if request.unfinished_tail:
@@ -269,13 +271,13 @@ class WhisperDecoder:
         return DecodedWindow(_segments(drafts, request, resume), "", {}, resume)
 
     def _drafts(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, heard: _Heard
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
     ) -> list[_Draft]:
         duration = len(request.pcm) / SAMPLE_RATE
         pieces = split_at_timestamps(
-            heard.tokens, timestamp_begin=tokenizer.timestamp_begin, eot=tokenizer.eot, duration=duration
+            generation.tokens, timestamp_begin=tokenizer.timestamp_begin, eot=tokenizer.eot, duration=duration
         )
-        drafts = [_Draft(piece, tokenizer.decode(piece.tokens), heard) for piece in pieces]
+        drafts = [_Draft(piece, tokenizer.decode(piece.tokens), generation) for piece in pieces]
         drafts = [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
         if drafts and request.word_timestamps:
             self._add_words(encoded, tokenizer, drafts, duration)
@@ -323,13 +325,13 @@ def _from(request: WindowRequest, offset: float) -> WindowRequest:
 def _shifted(draft: _Draft, offset: float) -> _Draft:
     piece = replace(draft.piece, start=draft.piece.start + offset, end=draft.piece.end + offset)
     words = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in draft.words)
-    return _Draft(piece, draft.text, draft.heard, words)
+    return _Draft(piece, draft.text, draft.generation, words)
 
 
 def _gap_near(request: WindowRequest, seconds: float) -> int:
     """Return the sample of the source between two segments.
 
-    The model's times are good to a tenth of a second or so, hence the look for the quietest place.
+    The model's times are accurate to about a tenth of a second, so the quietest place near by is taken.
     """
     middle = round(seconds * SAMPLE_RATE)
     reach = SAMPLE_RATE * 3 // 20
@@ -361,9 +363,9 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                     )
                     for word in draft.words
                 ),
-                avg_logprob=round(draft.heard.avg_logprob, 4),
-                no_speech_prob=round(draft.heard.no_speech_prob, 4),
-                compression_ratio=round(draft.heard.compression_ratio, 4),
+                avg_logprob=round(draft.generation.avg_logprob, 4),
+                no_speech_prob=round(draft.generation.no_speech_prob, 4),
+                compression_ratio=round(draft.generation.compression_ratio, 4),
             )
         )
         floor = end

@@ -11,7 +11,9 @@ import queue
 import sys
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
 from stenobird.speech.protocol import EngineInfo, WindowRequest
@@ -19,25 +21,24 @@ from stenobird.speech.protocol import EngineInfo, WindowRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from stenobird.inference.frames import Channel, Header
+    from stenobird.ports import PCM
     from stenobird.speech.protocol import DecodedWindow
 
 CUDA_BATCH = 16
 """Windows decoded at once on CUDA: what is ready, never waiting for more."""
 
-SpeechFinder: TypeAlias = "Callable[[bytes, bytes], tuple[bytes, bytes]]"
-"""PCM and state in, state and float32 probabilities out, see `vad.SileroVAD.answer`."""
+SpeechFinder: TypeAlias = "Callable[[PCM, bytes], tuple[npt.NDArray[np.float32], bytes]]"
+"""PCM and state in, probabilities and state out, see `vad.SileroVAD`."""
+
+Decode: TypeAlias = "Callable[[Sequence[WindowRequest]], list[DecodedWindow]]"
+"""A loaded engine: decodes a batch, one result a request, in order; called from a thread for each replica."""
 
 
-class WindowDecoder(Protocol):
-    """An engine that has been loaded; called from as many threads as it has replicas."""
-
-    def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
-        """Decode a batch; one result a request, in order."""
-
-
-def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDecoder, EngineInfo] | None:
-    """Load what the `load` request asks for; on failure tell the parent and return `None`."""
+def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Decode, EngineInfo] | None:
+    """Load what the `load` request asks for; on failure report it to the parent and return `None`."""
     # Everything here is heavy or optional, and must come after `tune_allocator`.
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
 
@@ -58,7 +59,7 @@ def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDecode
     return None
 
 
-def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDecoder, EngineInfo]:
+def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[Decode, EngineInfo]:
     import ctranslate2  # noqa: PLC0415
 
     from stenobird.speech.decoder import WhisperDecoder  # noqa: PLC0415
@@ -84,7 +85,7 @@ def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDeco
         replicas=replicas,
         beam_size=load["beam_size"],
     )
-    return decoder, EngineInfo(
+    return decoder.decode, EngineInfo(
         engine="whisper",
         model=files.name,
         device=device,
@@ -97,7 +98,7 @@ def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[WindowDeco
     )
 
 
-def _load_offline(channel: Channel, degraded: str | None) -> tuple[WindowDecoder, EngineInfo] | None:
+def _load_offline(channel: Channel, degraded: str | None) -> tuple[Decode, EngineInfo] | None:
     from stenobird.speech.offline import LANGUAGES, MODEL_NAME, PocketsphinxDecoder  # noqa: PLC0415
 
     try:
@@ -107,7 +108,7 @@ def _load_offline(channel: Channel, degraded: str | None) -> tuple[WindowDecoder
         message = remedy if degraded is None else f"{degraded} {remedy}"
         channel.send({"type": "failed", "message": message, "retry": degraded is not None})
         return None
-    return decoder, EngineInfo(
+    return decoder.decode, EngineInfo(
         engine="offline",
         model=MODEL_NAME,
         device="cpu",
@@ -120,16 +121,14 @@ def _load_offline(channel: Channel, degraded: str | None) -> tuple[WindowDecoder
 
 
 class Host:
-    """Serves requests: one thread a replica for windows, one for voice activity, one that reads.
+    """Serves requests: one thread a replica for windows, one for voice activity, one that reads frames.
 
     The parent bounds what it sends, so the queues here need no bound of their own.
     """
 
-    def __init__(
-        self, channel: Channel, decoder: WindowDecoder, info: EngineInfo, find_speech: SpeechFinder
-    ) -> None:
+    def __init__(self, channel: Channel, decode: Decode, info: EngineInfo, find_speech: SpeechFinder) -> None:
         self._channel = channel
-        self._decoder = decoder
+        self._decode = decode
         self._info = info
         self._find_speech = find_speech
         self._windows: queue.SimpleQueue[tuple[int, WindowRequest]] = queue.SimpleQueue()
@@ -138,7 +137,9 @@ class Host:
     def serve(self) -> None:
         """Answer until the parent has gone."""
         threads = [threading.Thread(target=self._find_activity, daemon=True)]
-        threads += [threading.Thread(target=self._decode, daemon=True) for _ in range(self._info.replicas)]
+        threads += [
+            threading.Thread(target=self._decode_windows, daemon=True) for _ in range(self._info.replicas)
+        ]
         for thread in threads:
             thread.start()
         self._channel.send({"type": "ready", "info": asdict(self._info)})
@@ -154,13 +155,13 @@ class Host:
         while True:
             request_id, state, pcm = self._activity.get()
             try:
-                after, probabilities = self._find_speech(pcm, state)
-            except Exception as exc:  # noqa: BLE001  # as for windows: without this thread, no audio gets on
+                probabilities, after = self._find_speech(np.frombuffer(pcm, np.int16), state)
+            except Exception as exc:  # noqa: BLE001  # this thread has to go on, whatever the audio
                 self._channel.send(_error(request_id, exc))
             else:
-                self._channel.send({"type": "vad", "id": request_id}, after + probabilities)
+                self._channel.send({"type": "vad", "id": request_id}, after + probabilities.tobytes())
 
-    def _decode(self) -> None:
+    def _decode_windows(self) -> None:
         size = self._info.parallel // self._info.replicas
         while True:
             batch = [self._windows.get()]
@@ -172,10 +173,10 @@ class Host:
 
     def _answer(self, batch: list[tuple[int, WindowRequest]]) -> None:
         try:
-            decoded = self._decoder.decode([request for _, request in batch])
-        except Exception as exc:  # noqa: BLE001  # whatever a window does must not take the host down
+            decoded = self._decode([request for _, request in batch])
+        except Exception as exc:  # noqa: BLE001  # a window must not end the host, whatever it raises
             if len(batch) > 1:
-                for item in batch:  # out of memory, or one bad window: alone, each may do better
+                for item in batch:  # out of memory, or one bad window: each may work alone
                     self._answer([item])
                 return
             self._channel.send(_error(batch[0][0], exc))
@@ -198,7 +199,7 @@ def main(arguments: Sequence[str]) -> None:
         if loaded is not None:
             from stenobird.speech.vad import SileroVAD  # noqa: PLC0415
 
-            Host(channel, *loaded, SileroVAD().answer).serve()
+            Host(channel, *loaded, SileroVAD()).serve()
     # Decoding threads may be deep inside native code; there is nothing to save.
     os._exit(0)
 

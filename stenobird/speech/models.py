@@ -1,7 +1,4 @@
-"""Which model to load and where its files are: a folder, the Hugging Face cache, or a download.
-
-Runs in the speech host, so that hub traffic neither blocks the service's event loop nor outlives it.
-"""
+"""Which model to load and where its files are: a folder, the Hugging Face cache, or a download."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from stenobird.inference.hub import Progress
 
 FIXTURE_NAME = "stenobird-fixture"
-"""What results made with the bundled 178-word model are labelled with."""
+"""The model name in results of the bundled 178-word test model."""
 
 AUTO_MODELS = {"cpu": "base", "cuda": "large-v3-turbo"}
 _FIXTURE_FOLDER = Path(__file__).resolve().parents[1] / "demo" / "model"
@@ -65,7 +62,7 @@ def find_on_disk(model: str, *, device: str, cache_dir: str | None = None) -> Mo
 def translates(name: str) -> bool:
     """Whether a model of this name was trained to translate: large-v3-turbo and distilled models were not.
 
-    Told to, they write what is spoken as it is spoken.
+    Asked to translate, they transcribe.
     """
     return re.search(r"turbo|distil", name, re.IGNORECASE) is None
 

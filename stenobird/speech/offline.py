@@ -1,6 +1,6 @@
 """The offline engine: pocketsphinx with its bundled US-English model, for machines that have no other.
 
-It understands far less than Whisper and says so wherever it shows.
+It recognizes far less than Whisper; status and results say so.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class PocketsphinxDecoder:
             return [self._decode(request) for request in requests]
 
     def _decode(self, request: WindowRequest) -> DecodedWindow:
-        # Cepstral means adapt from one utterance to the next: start from the model's own, so that a window's
-        # text depends on nothing but the window.
+        # Cepstral means adapt from one utterance to the next. Each window starts from the model's own, so
+        # that its text depends on nothing else.
         self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(request.pcm.tobytes(), no_search=False, full_utt=True)
@@ -71,7 +71,7 @@ class PocketsphinxDecoder:
         speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
         resume = None
         if request.unfinished_tail and len(words) > 1 and words[-1].start >= first_end:
-            # The cut may have split the last word: the next window hears it whole.
+            # The cut may have split the last word, so the next window starts with it.
             resume = round(words.pop().start * SAMPLE_RATE)
         segments = tuple(
             Segment(

@@ -1,4 +1,4 @@
-"""The speech host as the jobs see it: windows and voice activity, on the pool that all model hosts share."""
+"""The speech host's requests, windows and voice activity, on the pool that all model hosts share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
 from stenobird.inference.host import MAX_REPLICAS, usable_cpus
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 HOST_COMMAND = (sys.executable, "-I", "-m", "stenobird.speech.host_child")
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class SpeechPool(HostPool):
-    """The speech host as seen by the jobs. `run` must be running for anything to be answered.
+    """Sends windows and voice-activity requests to the speech host; see `HostPool`.
 
     At most `EngineInfo.parallel` windows are being decoded and one more a replica is ready in the host. A
     window that ends two hosts, or fails twice, fails with `TranscriptionFailed`.
@@ -36,7 +37,6 @@ class SpeechPool(HostPool):
     messages: ClassVar[PoolMessages] = PoolMessages(
         host="speech host",
         request="window",
-        lacking="no speech engine",
         unavailable=EngineUnavailable,
         failed=TranscriptionFailed,
     )
@@ -52,7 +52,7 @@ class SpeechPool(HostPool):
         self.on_loaded: Callable[[EngineInfo], None] = lambda _: None
 
     async def wait_loaded(self) -> EngineInfo:
-        """Return what is loaded, once it is. Raises `EngineUnavailable` when it can't be."""
+        """Wait until an engine is loaded, and return it. Raises `EngineUnavailable` when none can be."""
         await self.wait_ready()
         assert self.info is not None
         return self.info
@@ -96,16 +96,16 @@ class SpeechPool(HostPool):
             self._state, self._message = "degraded", info.degraded
         if info.fixture:
             self._message = "This is the bundled test model: it knows 178 words and is no speech model."
-        log.log(
+        _log.log(
             logging.INFO if info.degraded is None else logging.ERROR,
-            "speech engine %s: %s, %s on %s, %s, %d replica(s)%s",
-            self._state,
-            info.engine,
-            info.model,
-            info.device,
-            info.compute_type,
-            info.replicas,
-            f". {self._message}" if self._message else "",
+            "speech_engine_ready",
+            state=self._state,
+            engine=info.engine,
+            model=info.model,
+            device=info.device,
+            compute_type=info.compute_type,
+            replicas=info.replicas,
+            message=self._message,
         )
         self.on_loaded(info)
         return Capacity(info.parallel, info.parallel // info.replicas, errors_last=info.device == "cuda")

@@ -1,4 +1,4 @@
-"""What the service and its speech host say to each other, in the frames of `inference.frames`.
+"""The messages between the service and its speech host, in the frames of `inference.frames`.
 
 Requests are `vad` and `decode`, answers `vad` and `decoded`. Voice-activity state travels with the requests,
 so that a host keeps nothing between them.
@@ -26,11 +26,11 @@ VAD_STATE_BYTES = 1280
 
 @dataclass(frozen=True, slots=True)
 class SpeechSettings:
-    """What speech needs to know of the operator's settings.
+    """The operator's settings for speech.
 
     `cache_dir` is where models are downloaded to; `None` is the Hugging Face cache (`HF_HOME`), so that a
-    model that other tools of this machine have is not fetched twice. `replicas` are counted from the CPU
-    affinity and the cgroup where it is `None`.
+    model that other tools of this machine have is not fetched twice. `replicas` follow from the CPU affinity
+    and the cgroup where it is `None`.
     """
 
     engine: Literal["auto", "whisper", "offline"] = "auto"
@@ -60,7 +60,7 @@ class SpeechSettings:
 class WindowRequest:
     """One window to decode.
 
-    `pcm` is the region to hear, at most 30 s; `start_sample` is where it begins in the source. `speech` are
+    `pcm` is the region to decode, at most 30 s; `start_sample` is where it begins in the source. `speech` are
     the runs of speech in it, in samples from its first. `language` is `None` while it is open; then
     `language_scores` are the sums so far. With `unfinished_tail` the region ends in running speech, and the
     segment that it cuts off is left to the next window.
@@ -109,7 +109,7 @@ class WindowRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecodedWindow:
-    """What one window said, in seconds of the source.
+    """The text of one window, in seconds of the source.
 
     `language` is the one it was decoded in and `language_scores` the sums with this window's evidence (empty
     when the language was given). `resume_sample` is where the next window must begin because the last
@@ -150,9 +150,9 @@ class DecodedWindow:
 class EngineInfo:
     """What the host has loaded. `languages` are ISO 639-1 codes; a single one needs no detection.
 
-    `degraded` says why the engine is not the one that was wished for. `parallel` is how many windows are
-    decoded at once: replicas on CPU, the batch on CUDA. `translates` is false for models that write every
-    language as it is spoken, whatever the task.
+    `degraded` says why the engine is not the one asked for. `parallel` is how many windows are
+    decoded at once: replicas on CPU, the batch on CUDA. `translates` is false for models that can only
+    transcribe, whatever the task.
     """
 
     engine: str

@@ -1,9 +1,9 @@
 """The recognizer: PCM in, windows of text out, in order, several of a job in flight at once.
 
-A job's session is two loops. One plans: it pulls audio, asks the host where speech is, cuts windows and sends
-them off. The other commits: it takes the windows in order as they are decoded and moves the checkpoint. The
-plan waits for a decode in two cases only: while the language is open, and after a cut in running speech,
-when the next window begins where the decoder says.
+A job's session is two loops. The planning loop pulls audio, has the host find speech in it, cuts windows and
+sends them to be decoded. The committing loop takes the decoded windows in order and moves the checkpoint.
+Planning waits for a decode in two cases only: while the language is open, and after a cut in running speech,
+when the decoder decides where the next window begins.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM, Clock, Lane, RecognitionOptions
 
 _CALL_SAMPLES = 8 * FRAME_SAMPLES
-"""Voice activity is asked for in multiples of this, counted from the cut, so that it does not depend on how
+"""Voice activity is requested in multiples of this, counted from the cut, so that it does not depend on how
 the audio arrived."""
 _EAGER_SAMPLES = 4 * _CALL_SAMPLES
-"""What is waited for before asking, while windows are short: a second."""
+"""The audio of one voice-activity request while windows are short: a second."""
 _PATIENT_SAMPLES = 16 * _CALL_SAMPLES
 """The same while windows are long: four seconds."""
 _EAGER_TARGET_SECONDS = 12.0
@@ -90,14 +90,8 @@ class _Pending:
     settled: asyncio.Future[SpeechCheckpoint]
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """The last thing a session says; `error` is what its consumer must raise."""
-
-    error: BaseException | None = None
-
-
-_Result: TypeAlias = WindowResult | _End
+_Result: TypeAlias = WindowResult | BaseException | None
+"""A window, the error that ends the session, or `None` at the end of the audio."""
 
 
 @dataclass(slots=True)
@@ -118,8 +112,8 @@ class _Session:
     planned: int = 0
 
     async def run(self) -> None:
-        """Work until the audio ends, an error, or cancellation; whatever happens, the consumer is told."""
-        end = _End(EngineUnavailable("The service is shutting down. Try again in a moment."))
+        """Work until the audio ends, an error, or cancellation; the last result is an error or `None`."""
+        end: BaseException | None = EngineUnavailable("The service is shutting down. Try again in a moment.")
         try:
             error: Exception | None = None
             async with asyncio.TaskGroup() as tasks:
@@ -129,9 +123,9 @@ class _Session:
                 except Exception as exc:  # noqa: BLE001  # raised by the consumer, after the windows so far
                     error = exc
                 self.pending.put_nowait(None)
-            end = _End(error)
+            end = error
         except BaseExceptionGroup as group:
-            end = _End(_first_leaf(group))
+            end = _first_leaf(group)
         finally:
             self.results.put_nowait(end)
 
@@ -168,24 +162,24 @@ class _Session:
         target = self.rules.target_seconds(speech_seconds)
         wanted = _EAGER_SAMPLES if target <= _EAGER_TARGET_SECONDS else _PATIENT_SAMPLES
         cutter = WindowCutter(target_seconds=target, rules=self.rules)
-        heard, state = 0, b""
+        scanned, state = 0, b""
         while True:
-            await self.buffer.fill(heard + wanted)
-            ready = min(len(self.buffer) - heard, _PATIENT_SAMPLES)
+            await self.buffer.fill(scanned + wanted)
+            ready = min(len(self.buffer) - scanned, _PATIENT_SAMPLES)
             ready -= ready % _CALL_SAMPLES
             if ready == 0:  # the audio has ended
-                tail = self.buffer[heard:]
+                tail = self.buffer[scanned:]
                 if len(tail):
                     probabilities, state = await self.pool.find_speech(self.job_id, tail, state)
                     closed = any(cutter.push(float(p)) for p in probabilities)
                     if closed:
                         break
                 return cutter.finish(len(self.buffer)) if len(self.buffer) else None
-            block = self.buffer[heard : heard + ready]
+            block = self.buffer[scanned : scanned + ready]
             probabilities, state = await self.pool.find_speech(self.job_id, block, state)
             if any(cutter.push(float(p)) for p in probabilities):
                 break
-            heard += ready
+            scanned += ready
         return cutter.cut(self.buffer[:])
 
     def _request(self, cut: Cut, language: str | None) -> WindowRequest | None:
@@ -210,7 +204,7 @@ class _Session:
             window.decoded.set_result(await self.pool.decode(self.job_id, request, urgent=urgent))
         except StenobirdError as exc:
             window.decoded.set_exception(exc)
-            window.decoded.exception()  # seen, even if an earlier window ends the session first
+            window.decoded.exception()  # marks it as retrieved: an earlier window may end the session
 
     # --- committing -------------------------------------------------------------------------------------
 
@@ -235,7 +229,7 @@ class _Session:
 def _advance(
     checkpoint: SpeechCheckpoint, start: int, cut: Cut, decoded: DecodedWindow | None
 ) -> SpeechCheckpoint:
-    """Return the state after a window: a function of the state before it, the plan and the text alone."""
+    """Return the checkpoint after a window, from the one before it, the cut and the decoded text alone."""
     end = start + cut.samples
     if decoded is not None and decoded.resume_sample is not None:
         end = decoded.resume_sample
@@ -255,7 +249,7 @@ def _advance(
 
 
 def _rounded(seconds: float) -> float:
-    # The ramp depends on this sum: plan and checkpoint must agree to the last bit.
+    # Targets depend on this sum, so plan and checkpoint must agree to the last bit.
     return round(seconds, 3)
 
 
@@ -273,7 +267,7 @@ def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class WhisperRecognizer:
     """`ports.SpeechRecognizer` on a speech host. Make one with `open_recognizer`.
 
-    `engine` and `model` are what was asked for until the host has loaded, then what it has.
+    `engine` and `model` are those of the settings until the host has loaded, then what it has loaded.
     """
 
     def __init__(self, pool: SpeechPool, settings: SpeechSettings, tasks: asyncio.TaskGroup) -> None:
@@ -330,17 +324,17 @@ class WhisperRecognizer:
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
         try:
-            while not isinstance(result := await session.results.get(), _End):
+            while isinstance(result := await session.results.get(), WindowResult):
                 session.slots.release()
                 yield result
-            if result.error is not None:
-                raise result.error
+            if result is not None:
+                raise result
         finally:
             task.cancel()
             await asyncio.wait([task])
 
     def check(self, options: RecognitionOptions) -> None:
-        """Raise `InvalidRequest` when the loaded engine can't do this; nothing is known before it loads."""
+        """Raise `InvalidRequest` when the loaded engine does not support this; before that, accept all."""
         known = self.supported_languages
         if options.language is not None and known is not None and options.language not in known:
             raise InvalidRequest(
@@ -368,7 +362,7 @@ class WhisperRecognizer:
         return self._pool.loaded
 
     def end_sessions(self) -> None:
-        """Cancel what is being transcribed; its consumers get `EngineUnavailable`."""
+        """Cancel every transcription; its consumer gets `EngineUnavailable`."""
         for task in self._sessions:
             task.cancel()
 
@@ -376,7 +370,7 @@ class WhisperRecognizer:
         """Describe engine, model, device, replicas and any degradation, for `/healthz` and `doctor`.
 
         `state` is `starting`, `downloading` (then `progress` is 0 to 1), `ready`, `degraded` (another engine
-        than the one wished for, `message` says why) or `failed`. `fixture` marks the bundled test model.
+        than the one asked for, `message` says why) or `failed`. `fixture` marks the bundled test model.
         """
         return self._pool.status()
 

@@ -1,4 +1,4 @@
-"""From Whisper's tokens to segments: splitting at timestamps, and what the guards keep."""
+"""From Whisper's tokens to segments: splitting at timestamps, and leaving out hallucinations."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
 
 MIN_SPEECH_OVERLAP_SECONDS = 0.2
-"""A segment with less speech under it is taken for a hallucination."""
+"""A segment that overlaps less speech is taken for a hallucination."""
 
 REST_SPEECH_SECONDS = 0.8
-"""Speech after the last timestamp that is worth hearing again."""
+"""So much speech after the last timestamp is decoded again."""
 
 TAIL_SECONDS = 0.5
-"""A segment that ends so close to a cut in running speech was broken off by it."""
+"""A segment that ends so close to a cut in running speech was cut off by it."""
 
 HANDOVER_FROM = 0.4
-"""What lies in this first part of a window is never left to the next: every window must get on."""
+"""Segments in this first part of a window are never left to the next: every window makes progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Text tokens with their times in seconds from the start of the window.
 
-    `closed` is false for the tokens after the last timestamp pair: the model opened the segment and never
-    said where it ends.
+    `closed` is false for the tokens after the last timestamp pair: the model gave that segment no end.
     """
 
     start: float
@@ -74,7 +73,7 @@ def overlap(start: float, end: float, spans: Sequence[tuple[float, float]]) -> f
 
 
 def is_spoken(start: float, end: float, speech: Sequence[tuple[float, float]]) -> bool:
-    """Whether there is enough speech under a segment to believe it.
+    """Whether a segment overlaps enough speech to be real.
 
     A segment that is itself short needs speech under half of it.
     """
@@ -87,8 +86,8 @@ def hand_over(
     """Decide what a window that was cut in running speech leaves to the next one.
 
     Returns how many pieces it keeps and the second at which the next window should begin; `None` if that is
-    the cut. The last piece is left when the cut broke it off, and so is speech that the model did not
-    get to.
+    the cut. The last piece is left to it when the cut broke it off, and so is speech that the model did not
+    reach.
     """
     kept = len(pieces)
     if not pieces:

@@ -21,7 +21,7 @@ FRAME_SAMPLES = 512
 """Samples of one voice-activity probability: 32 ms."""
 
 MAX_REGION_SECONDS = 30.0
-"""What Whisper hears at once. The longest target, its padding and a frame stay below it."""
+"""What Whisper decodes at once. The longest target with its padding and a frame is shorter."""
 
 Span: TypeAlias = tuple[int, int]
 """Samples `[start, end)`."""
@@ -33,8 +33,8 @@ CutReason: TypeAlias = Literal["pause", "level", "silence", "end"]
 class CutRules:
     """The numbers of the cut. Probabilities follow Silero's hysteresis; the rest is seconds.
 
-    `ramp` gives the target length for the seconds of speech heard so far: the first window is short so that
-    text comes early, later ones are long so that the encoder's fixed 30 seconds are well used.
+    `ramp` gives the target length for the seconds of speech so far: the first window is short so that text
+    comes early, later ones are long so that the encoder's fixed 30 seconds are well used.
     """
 
     speech_probability: float = 0.5
@@ -52,20 +52,20 @@ class CutRules:
     level_zone_seconds: float = 3.0
     closing_silence_seconds: float = 3.0
     idle_seconds: float = 30.0
-    """Audio without speech after which the checkpoint moves all the same."""
+    """After so much audio without speech, the checkpoint moves on."""
     holdback_seconds: float = 0.5
     """Silence left to the next window when this one closes in silence, for its padding."""
 
     def target_seconds(self, speech_seconds: float) -> float:
         """Return the length, from the first speech on, that a window aims at."""
-        return max(target for heard, target in self.ramp if speech_seconds >= heard)
+        return max(target for seconds, target in self.ramp if speech_seconds >= seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
     """One window: `samples` long, closed for `reason`.
 
-    `region` is what to decode (`None`: nothing was said) and `speech` the runs of speech in it. A `level` cut
+    `region` is what to decode (`None`: no speech) and `speech` the runs of speech in it. A `level` cut
     fell into running speech: the segment it leaves unfinished belongs to the next window.
     """
 
@@ -85,9 +85,9 @@ class Cut:
 
 
 class WindowCutter:
-    """Finds the end of one window. Feed `push` a probability a frame until it says so, then ask `cut`.
+    """Finds the end of one window. Call `push` with a probability a frame until it returns true, then `cut`.
 
-    Decisions fall frame by frame, so how the frames were grouped on their way here changes nothing.
+    Every frame is decided on its own, so the result does not depend on how the frames were grouped.
     """
 
     def __init__(self, *, target_seconds: float, rules: CutRules) -> None:
@@ -110,7 +110,7 @@ class WindowCutter:
 
     def cut(self, pcm: PCM) -> Cut:
         """Return the window after `push` said `True`. `pcm` starts at its first sample and covers it."""
-        now = min(self._frames * FRAME_SAMPLES, len(pcm))  # the audio's last frame may be filled up
+        now = min(self._frames * FRAME_SAMPLES, len(pcm))  # the last frame of the audio may be padded
         if self._reason == "silence":
             return self._close(now - _samples(self._rules.holdback_seconds), "silence")
         pause = self._best_pause(now)
@@ -149,7 +149,7 @@ class WindowCutter:
             return "silence" if idle else None
         if self._run_start is None and now - self._runs[-1][1] >= _samples(rules.closing_silence_seconds):
             return "silence"
-        # Whether it becomes a `level` cut is found out when the pauses are looked at.
+        # `cut` makes it a `level` cut if there is no pause.
         return "pause" if now - self._first >= self._target else None
 
     def _zone_start(self) -> int:

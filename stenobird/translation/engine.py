@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import ctranslate2
 
 from stenobird.ports import Translation
-from stenobird.translation.guards import is_usable, says_something
 from stenobird.translation.languages import WRITTEN_WITHOUT_SPACES, language_tokens
-from stenobird.translation.models import read_vocabulary
-from stenobird.translation.sentences import pieces
-from stenobird.translation.tokens import load_tokens, tokenizer_file
+from stenobird.translation.models import load_tokens, read_vocabulary, tokenizer_file
+from stenobird.translation.text import has_letters, is_usable, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stenobird.translation.protocol import TranslationRequest
-    from stenobird.translation.tokens import Tokens
 
 MAX_SOURCE_TOKENS: Final = 200
 """Longer sentences are cut; both models were trained on shorter ones."""
 TARGET_TOKENS_AT_LEAST: Final = 32
 TARGET_TOKENS_A_SOURCE_TOKEN: Final = 2
-"""What decoding may take: a translation that has not ended by then never would."""
+"""A translation that has not ended after so many tokens never would."""
 BEAM_SIZE: Final = 4
 BATCH_TOKENS: Final = {"cpu": 512, "cuda": 4096}
-"""Source tokens translated at once, padding included: bounds the memory, whatever is sent."""
+"""Source tokens translated at once, padding included; bounds the memory."""
 
 _EOS: Final = "</s>"
 _SPECIAL: Final = frozenset({"<s>", "<pad>", "<mask>", _EOS})
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    text: str
-    usable: bool
+_Attempt: TypeAlias = tuple[str, bool]
+"""A translated sentence, and whether it may be shown."""
 
 
 class TranslationEngine:
@@ -55,7 +49,7 @@ class TranslationEngine:
         self._never_from_text = _SPECIAL | set(self._languages.values())
         file = tokenizer_file(folder)
         assert file is not None
-        self._tokens: Tokens = load_tokens(file)
+        self._tokens = load_tokens(file)
         self._ends_source = not _config(folder).get("add_source_eos", False)
         self._batch_tokens = BATCH_TOKENS[device]
         self._model = ctranslate2.Translator(
@@ -69,7 +63,7 @@ class TranslationEngine:
 
     @property
     def compute_type(self) -> str:
-        """What CTranslate2 made of the wish for this device."""
+        """The type that CTranslate2 computes in, given what was asked for and what this device has."""
         return str(self._model.compute_type)
 
     def translate(self, request: TranslationRequest) -> list[Translation]:
@@ -78,7 +72,7 @@ class TranslationEngine:
         A text of which one sentence has no usable translation, even after a second try without repetitions,
         is returned as it is: half a segment in another language would mislead more than all of it.
         """
-        cut = [list(self._pieces(text)) if says_something(text) else [] for text in request.texts]
+        cut = [list(self._pieces(text)) if has_letters(text) else [] for text in request.texts]
         attempts = iter(self._attempts([piece for parts in cut for piece in parts], request))
         joint = "" if request.target in WRITTEN_WITHOUT_SPACES else " "
         translations = []
@@ -86,8 +80,8 @@ class TranslationEngine:
             done = [next(attempts) for _ in parts]
             if not parts:
                 translations.append(Translation(text.strip()))
-            elif all(attempt.usable for attempt in done):
-                translations.append(Translation(joint.join(attempt.text for attempt in done)))
+            elif all(usable for _, usable in done):
+                translations.append(Translation(joint.join(sentence for sentence, _ in done)))
             else:
                 translations.append(Translation(text.strip(), translated=False))
         return translations
@@ -100,7 +94,7 @@ class TranslationEngine:
 
     def _attempts(self, parts: Sequence[str], request: TranslationRequest) -> list[_Attempt]:
         attempts = self._attempt(parts, request)
-        doubtful = [index for index, attempt in enumerate(attempts) if not attempt.usable]
+        doubtful = [index for index, (_, usable) in enumerate(attempts) if not usable]
         if doubtful:
             again = self._attempt(
                 [parts[index] for index in doubtful],
@@ -136,16 +130,16 @@ class TranslationEngine:
         for part, tokens, result in zip(parts, encoded, results, strict=True):
             written = [token for token in result.hypotheses[0] if token != target]
             ended = bool(written) and written[-1] == _EOS
-            said = [token for token in written if token not in _SPECIAL]
-            text = self._tokens.decode(said).strip()
-            usable = not says_something(part) or is_usable(text, said, tokens, ended=ended)
-            attempts.append(_Attempt(text if says_something(part) else part, usable))
+            kept = [token for token in written if token not in _SPECIAL]
+            text = self._tokens.decode(kept).strip()
+            usable = not has_letters(part) or is_usable(text, kept, tokens, ended=ended)
+            attempts.append((text if has_letters(part) else part, usable))
         return attempts
 
 
 def _config(folder: Path) -> Mapping[str, object]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:  # models converted by early versions have none
+    except FileNotFoundError:  # early versions of the converter wrote none
         return {}
     return config if isinstance(config, dict) else {}

@@ -9,27 +9,24 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
 from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, translated_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stenobird.inference.frames import Channel, Header
     from stenobird.ports import Translation
 
 
-class Engine(Protocol):
-    """A model that has been loaded."""
-
-    def translate(self, request: TranslationRequest) -> Sequence[Translation]:
-        """Translate a window's texts, one translation a text, in order."""
+Translate: TypeAlias = "Callable[[TranslationRequest], Sequence[Translation]]"
+"""A loaded model: translates a window's texts, one translation a text, in order."""
 
 
-def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, TranslatorInfo] | None:
-    """Load what the `load` request asks for; on failure tell the parent and return `None`."""
+def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, TranslatorInfo] | None:
+    """Load what the `load` request asks for; on failure report it to the parent and return `None`."""
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
 
     try:
@@ -46,7 +43,7 @@ def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, Tran
     return None
 
 
-def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, TranslatorInfo]:
+def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, TranslatorInfo]:
     import ctranslate2  # noqa: PLC0415
 
     from stenobird.translation.engine import TranslationEngine  # noqa: PLC0415
@@ -63,7 +60,7 @@ def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, Translator
     if device == "cpu":
         limit_memory(model_bytes(folder))
     engine = TranslationEngine(folder, device=device, compute_type=compute_type, threads=load["threads"])
-    return engine, TranslatorInfo(
+    return engine.translate, TranslatorInfo(
         model=load["model"] if load["model"].count("/") == 1 else folder.name,
         device=device,
         compute_type=engine.compute_type,
@@ -72,19 +69,19 @@ def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Engine, Translator
     )
 
 
-def serve(channel: Channel, engine: Engine, info: TranslatorInfo) -> None:
+def serve(channel: Channel, translate: Translate, info: TranslatorInfo) -> None:
     """Answer until the parent has gone."""
     channel.send({"type": "ready", "info": asdict(info)})
     while (frame := channel.receive()) is not None:
         header, _ = frame
         channel.send({"type": "started", "id": header["id"]})
-        channel.send(_answer(engine, header))
+        channel.send(_answer(translate, header))
 
 
-def _answer(engine: Engine, header: Header) -> Header:
+def _answer(translate: Translate, header: Header) -> Header:
     try:
-        return translated_header(header["id"], engine.translate(TranslationRequest.from_header(header)))
-    except Exception as exc:  # noqa: BLE001  # whatever a text does must not take the host down
+        return translated_header(header["id"], translate(TranslationRequest.from_header(header)))
+    except Exception as exc:  # noqa: BLE001  # a text must not end the host, whatever it raises
         return {"type": "error", "id": header["id"], "message": f"{type(exc).__name__}: {exc}"}
 
 
@@ -94,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
     tune_allocator()
     frame = channel.receive()
     if frame is not None:
-        loaded = load_engine(frame[0], channel)
+        loaded = load_model(frame[0], channel)
         if loaded is not None:
             serve(channel, *loaded)
     os._exit(0)

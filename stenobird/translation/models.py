@@ -1,18 +1,28 @@
-"""Where a translation model's files are: a folder, the Hugging Face cache, or a download."""
+"""A translation model's files: where they are (a folder, the hub's cache, a download), and their subwords.
+
+NLLB repositories have `tokenizer.json`, mostly beside `sentencepiece.bpe.model`; those of M2M-100 have only
+the latter, which models converted from fairseq call `sentencepiece.model` or something else with that suffix.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sentencepiece
+import tokenizers
+
 from stenobird.inference.hub import ModelNeeds, ModelUnavailable, fetch, find_cached
-from stenobird.translation.tokens import tokenizer_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from stenobird.inference.hub import Progress
 
 SETTING = "STENOBIRD_TRANSLATION_MODEL"
+_TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "sentencepiece.model")
 _VOCABULARIES = ("shared_vocabulary.json", "shared_vocabulary.txt")
 
 
@@ -77,3 +87,43 @@ def _locate(model: str) -> Path | str:
 
 def _vocabulary_file(folder: Path) -> Path | None:
     return next((folder / name for name in _VOCABULARIES if (folder / name).is_file()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A model's subwords, without any token that means something to the model.
+
+    `encode` returns the subwords of a text, which may look like a special token but never becomes one;
+    `decode` returns the text of subwords.
+    """
+
+    encode: Callable[[str], list[str]]
+    decode: Callable[[Sequence[str]], str]
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """Return the file that defines the folder's subwords; `None` where there is none."""
+    for name in _TOKENIZERS:
+        if (folder / name).is_file():
+            return folder / name
+    return next(iter(sorted(folder.glob("*.model"))), None)
+
+
+def load_tokens(file: Path) -> Tokens:
+    """Load what `tokenizer_file` found. Raises `OSError`, `RuntimeError` or a bare `Exception` if broken."""
+    if file.suffix != ".json":
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
+        return Tokens(
+            encode=lambda text: list(processor.encode(text, out_type=str)),
+            decode=lambda tokens: str(processor.decode(list(tokens))),
+        )
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True
+
+    def decode(tokens: Sequence[str]) -> str:
+        ids = (tokenizer.token_to_id(token) for token in tokens)
+        return str(tokenizer.decode([i for i in ids if i is not None], skip_special_tokens=True))
+
+    return Tokens(
+        encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False).tokens), decode=decode
+    )

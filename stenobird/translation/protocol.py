@@ -1,4 +1,4 @@
-"""What the service and its translation host say to each other, in the frames of `inference.frames`.
+"""The messages between the service and its translation host, in the frames of `inference.frames`.
 
 The request is `translate`, the answer `translated`.
 """
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TranslationSettings:
-    """What translation needs to know of the operator's settings.
+    """The operator's settings for translation.
 
     `model` is a folder or a repository on the Hugging Face hub; `cache_dir` is where it is downloaded to,
-    `None` the Hugging Face cache. `threads` are counted from the CPU affinity and the cgroup where it is
-    `None`.
+    `None` the Hugging Face cache. `threads` follow from the CPU affinity and the cgroup where it is `None`.
     """
 
     model: str

@@ -1,12 +1,13 @@
-"""The translator as jobs see it: a pool with one translation host, and the port on top of it."""
+"""`ports.Translator` on a translation host."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import structlog
 
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.host import usable_cpus
@@ -19,7 +20,7 @@ from stenobird.translation.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from stenobird.config import Settings
     from stenobird.inference.frames import Header
@@ -27,46 +28,76 @@ if TYPE_CHECKING:
 
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "stenobird.translation.host_child")
 MAX_CHARACTERS: Final = 100_000
-"""Text that one call may bring: a hundred times what is said in a window."""
+"""Most text of one call: a hundred times what a window holds."""
 MAX_THREADS: Final = 4
 """A sentence gains little from more, and speech needs cores too."""
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
-class TranslationPool(HostPool):
-    """One translation host. Windows take turns by job; one is worked on, and one more is ready in the host.
+class HostTranslator(HostPool):
+    """`ports.Translator` on one translation host. Make one with `open_translator`.
 
-    Texts that end two hosts, or fail twice, fail with `TranslationFailed`.
+    Jobs take turns, a window each; one window is worked on, and one more is ready in the host. Texts that end
+    two hosts, or fail twice, fail with `TranslationFailed`.
     """
 
     messages: ClassVar[PoolMessages] = PoolMessages(
         host="translation host",
         request="window",
-        lacking="no translator",
         unavailable=TranslationUnavailable,
         failed=TranslationFailed,
     )
 
-    def __init__(
-        self, settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
-    ) -> None:
+    def __init__(self, settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str]) -> None:
         super().__init__(host_command, clock=clock, timeout_seconds=settings.timeout_seconds)
         self._settings = settings
         self._threads = settings.threads or min(usable_cpus(), MAX_THREADS)
-        self.info: TranslatorInfo | None = None
-        """What the last host had loaded; `None` until the first has."""
+        self._info: TranslatorInfo | None = None
 
     @property
-    def failure(self) -> str | None:
-        """Why there is no translator, where there can't be one."""
+    def model(self) -> str:
+        """The model that was asked for until the host has loaded, then the host's name for it."""
+        return self._info.model if self._info is not None else self._settings.model
+
+    async def translate(
+        self, texts: Sequence[str], *, source: str, target: str, job_id: str
+    ) -> Sequence[Translation]:
+        """Translate, as `ports.Translator` promises. At most `MAX_CHARACTERS` in all."""
+        if sum(map(len, texts)) > MAX_CHARACTERS:
+            raise TranslationFailed(
+                f"More than {MAX_CHARACTERS} characters in one window can't be translated."
+            )
+        await self.wait_ready()
+        if source not in (self.sources(target) or ()):
+            raise TranslationFailed(
+                f'The audio is in "{source}", which the translation model {self.model} can\'t translate to '
+                f'"{target}". Nothing was billed. Without translation you get the words as they are spoken.'
+            )
+        request = TranslationRequest(tuple(texts), source, target)
+        answer, _ = await self.ask(job_id, request.to_header(), urgent=False)
+        return read_translated(answer)
+
+    def sources(self, target: str) -> frozenset[str] | None:
+        """Return what can be translated into `target`: all that the model knows, if it knows that one."""
+        if self._info is None:
+            return None
+        known = frozenset(self._info.languages)
+        return known - {target} if target in known else frozenset()
+
+    def refusal(self) -> str | None:
+        """Return why nothing can be translated: the model can't be loaded, or not be had for now."""
         return self._failure
 
+    async def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self.loaded
+
     def status(self) -> dict[str, Any]:
-        """Describe model, host and queue; JSON-safe."""
-        info = self.info
+        """Describe model, host and queue, for `/healthz`; JSON-safe."""
+        info = self._info
         return {
-            "model": info.model if info else self._settings.model,
+            "model": self.model,
             "device": info.device if info else self._settings.device,
             "compute_type": info.compute_type if info else self._settings.compute_type,
             "languages": len(info.languages) if info else None,
@@ -77,66 +108,16 @@ class TranslationPool(HostPool):
         return self._settings.to_load(self._threads)
 
     def _adopt(self, header: Header) -> Capacity:
-        self.info = info = TranslatorInfo.from_header(header)
-        log.info(
-            "translator ready: %s on %s, %s, %d thread(s), %d languages",
-            info.model,
-            info.device,
-            info.compute_type,
-            info.threads,
-            len(info.languages),
+        self._info = info = TranslatorInfo.from_header(header)
+        _log.info(
+            "translator_ready",
+            model=info.model,
+            device=info.device,
+            compute_type=info.compute_type,
+            threads=info.threads,
+            languages=len(info.languages),
         )
         return Capacity(parallel=1, ahead=1, errors_last=info.device == "cuda")
-
-
-class HostTranslator:
-    """`ports.Translator` on a translation host. Make one with `open_translator`."""
-
-    def __init__(self, pool: TranslationPool, settings: TranslationSettings) -> None:
-        self._pool = pool
-        self._model = settings.model
-
-    @property
-    def model(self) -> str:
-        """The model that was asked for until the host has loaded, then as the host calls it."""
-        return self._pool.info.model if self._pool.info is not None else self._model
-
-    async def translate(
-        self, texts: Sequence[str], *, source: str, target: str, job_id: str
-    ) -> Sequence[Translation]:
-        """Translate, as `ports.Translator` promises. At most `MAX_CHARACTERS` in all."""
-        if sum(map(len, texts)) > MAX_CHARACTERS:
-            raise TranslationFailed(
-                f"More than {MAX_CHARACTERS} characters in one window can't be translated."
-            )
-        await self._pool.wait_ready()
-        if source not in (self.sources(target) or ()):
-            raise TranslationFailed(
-                f'The audio is in "{source}", which the translation model {self.model} can\'t translate to '
-                f'"{target}". Nothing was billed. Without translation you get the words as they are spoken.'
-            )
-        request = TranslationRequest(tuple(texts), source, target)
-        answer, _ = await self._pool.ask(job_id, request.to_header(), urgent=False)
-        return read_translated(answer)
-
-    def sources(self, target: str) -> frozenset[str] | None:
-        """Return what can be translated into `target`: all that the model knows, if it knows that one."""
-        if self._pool.info is None:
-            return None
-        known = frozenset(self._pool.info.languages)
-        return known - {target} if target in known else frozenset()
-
-    def refusal(self) -> str | None:
-        """Return why nothing can be translated: the model can't be loaded, or not be had for now."""
-        return self._pool.failure
-
-    async def ready(self) -> bool:
-        """Whether the model is loaded."""
-        return self._pool.loaded
-
-    def status(self) -> Mapping[str, Any]:
-        """Describe model, device and state, for `/healthz`; the states are those of the speech engine."""
-        return self._pool.status()
 
 
 @asynccontextmanager
@@ -150,10 +131,10 @@ async def open_translator(
     """
     failure: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
-        pool = TranslationPool(settings, clock=clock, host_command=host_command)
-        keeper = tasks.create_task(pool.run())
+        translator = HostTranslator(settings, clock=clock, host_command=host_command)
+        keeper = tasks.create_task(translator.run())
         try:
-            yield HostTranslator(pool, settings)
+            yield translator
         except BaseException as exc:  # noqa: BLE001  # raised below, outside the group, which would wrap it
             failure = exc
         finally:

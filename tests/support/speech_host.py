@@ -25,6 +25,8 @@ from tests.support.misbehaviour import obey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    import numpy.typing as npt
+
     from stenobird.ports import PCM
     from stenobird.speech.protocol import WindowRequest
 
@@ -76,14 +78,14 @@ class ObedientDecoder:
         return DecodedWindow((segment,), language, scores)
 
 
-def find_loud(pcm: bytes, state: bytes) -> tuple[bytes, bytes]:
+def find_loud(pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:
     """Take loud frames for speech; the state passes through unread, unless it says `crash`."""
     if state == b"crash":
         obey(["crash"])
-    samples = np.frombuffer(pcm, np.int16).astype(np.float32)
+    samples = pcm.astype(np.float32)
     samples = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
     loud = np.abs(samples.reshape(-1, FRAME_SAMPLES)).mean(axis=1) > LOUD
-    return state or bytes(VAD_STATE_BYTES), loud.astype(np.float32).tobytes()
+    return loud.astype(np.float32), state or bytes(VAD_STATE_BYTES)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str]) -> None:
         replicas = frame[0]["replicas"]
         device = "cuda" if frame[0]["device"] == "cuda" else "cpu"
         info = EngineInfo("fake", "fake", device, "int8", replicas, replicas, LANGUAGES)
-        Host(channel, ObedientDecoder(), info, find_loud).serve()
+        Host(channel, ObedientDecoder().decode, info, find_loud).serve()
     os._exit(0)
 
 

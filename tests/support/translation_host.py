@@ -39,7 +39,9 @@ def main(arguments: Sequence[str]) -> None:
     """Run as `stenobird.translation.host_child` runs."""
     channel = join_parent(arguments)
     if channel.receive() is not None:
-        serve(channel, ObedientEngine(), TranslatorInfo("fake", "cpu", "int8", 1, ("en", "fr", "he")))
+        serve(
+            channel, ObedientEngine().translate, TranslatorInfo("fake", "cpu", "int8", 1, ("en", "fr", "he"))
+        )
     os._exit(0)
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 import stenobird
 from stenobird.clock import SystemClock
 from stenobird.discovery.extractor.rung import Extractor
@@ -83,4 +85,5 @@ async def main(translation_model: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main(sys.argv[1]))

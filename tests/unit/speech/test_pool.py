@@ -229,10 +229,12 @@ async def test_the_host_dies_with_the_pool() -> None:
 
 
 OWNER = """
-import asyncio, sys
+import asyncio, structlog, sys
 from stenobird.clock import SystemClock
 from stenobird.speech import SpeechSettings, open_recognizer
 from tests.support.speech_host import FAKE_HOST_COMMAND
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
     opening = open_recognizer(SpeechSettings(), clock=SystemClock(), host_command=FAKE_HOST_COMMAND)

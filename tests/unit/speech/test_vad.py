@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from faster_whisper.vad import get_vad_model
 
-from stenobird.speech.vad import FRAMES_PER_CALL, SileroVAD, VADState
+from stenobird.speech.protocol import VAD_STATE_BYTES
+from stenobird.speech.vad import FRAMES_PER_CALL, SileroVAD
 from stenobird.speech.windows import FRAME_SAMPLES
 from tests.support.speech import decode_clip
 
@@ -30,7 +31,7 @@ def vad() -> SileroVAD:
 def test_stream_gives_what_the_whole_file_gives(pcm: PCM, vad: SileroVAD) -> None:
     # faster-whisper overwrites the last 64 samples of what it is given.
     whole = get_vad_model()(pcm.astype(np.float32) / 32768.0).reshape(-1)
-    state, parts = VADState(), []
+    state, parts = b"", []
     block = 3 * FRAMES_PER_CALL * FRAME_SAMPLES
     for start in range(0, len(pcm), block):
         probabilities, state = vad(pcm[start : start + block], state)
@@ -43,28 +44,18 @@ def test_stream_gives_what_the_whole_file_gives(pcm: PCM, vad: SileroVAD) -> Non
 
 def test_the_size_of_a_block_does_not_change_a_bit(pcm: PCM, vad: SileroVAD) -> None:
     call = FRAMES_PER_CALL * FRAME_SAMPLES
-    at_once, _ = vad(pcm, VADState())
+    at_once, _ = vad(pcm, b"")
     state, parts = b"", []
     for start in range(0, len(pcm), call):
-        state, probabilities = vad.answer(pcm[start : start + call].tobytes(), state)
+        probabilities, state = vad(pcm[start : start + call], state)
         parts.append(probabilities)
 
-    assert b"".join(parts) == at_once.tobytes()
+    assert np.concatenate(parts).tobytes() == at_once.tobytes()
+    assert len(state) == VAD_STATE_BYTES
 
 
 def test_a_short_last_frame_is_filled_up(vad: SileroVAD) -> None:
-    probabilities, _ = vad(np.zeros(FRAME_SAMPLES + 1, np.int16), VADState())
+    probabilities, _ = vad(np.zeros(FRAME_SAMPLES + 1, np.int16), b"")
 
     assert probabilities.shape == (2,)
     assert float(probabilities.max()) < 0.2
-
-
-def test_state_travels_as_bytes(pcm: PCM, vad: SileroVAD) -> None:
-    _, state = vad(pcm[:8192], VADState())
-
-    again = VADState.from_bytes(state.to_bytes())
-
-    assert all(
-        np.array_equal(a, b)
-        for a, b in ((again.h, state.h), (again.c, state.c), (again.context, state.context))
-    )

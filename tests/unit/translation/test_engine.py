@@ -7,8 +7,8 @@ import pytest
 
 from stenobird.ports import Translation
 from stenobird.translation.engine import MAX_SOURCE_TOKENS, TranslationEngine
-from stenobird.translation.guards import loops
 from stenobird.translation.protocol import TranslationRequest
+from stenobird.translation.text import loops
 from tests.support.translation_model import EMPTY, LOOPS, Family, spell, write_translation_model
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.translation.guards import is_usable, loops, says_something
+from stenobird.translation.text import has_letters, is_usable, loops
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_loop_that_the_source_says_is_a_translation() -> None:
 
 @pytest.mark.parametrize("text", ["", "...", "42", "♪ ♪"])
 def test_what_says_nothing_is_no_translation(text: str) -> None:
-    assert not says_something(text)
+    assert not has_letters(text)
     assert not is_usable(text, [text], ["words"], ended=True)
 
 

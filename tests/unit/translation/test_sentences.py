@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenobird.translation.sentences import pieces, sentences
+from stenobird.translation.text import pieces, sentences
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from stenobird.translation.tokens import load_tokens, tokenizer_file
+from stenobird.translation.models import load_tokens, tokenizer_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stenobird.translation.tokens import Tokens
+    from stenobird.translation.models import Tokens
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",

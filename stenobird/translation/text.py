@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # the punctuation of other scripts is the point
-"""Cuts a text into what a translation model does well: one sentence at a time, of bounded length.
+"""Texts around the model: cutting them into sentences, and recognising unusable translations.
 
 NLLB was trained on single sentences and tends to leave out the first of several, so sentences are translated
 one by one, and joined again.
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _CLOSING = r"[\"'”’»)\]」』）]*"
 _SENTENCE_END: Final = re.compile(rf"[.!?…؟।۔።။]+{_CLOSING}\s+|[。！？]+{_CLOSING}\s*")
@@ -20,6 +20,14 @@ _ABBREVIATION: Final = re.compile(
 )
 _CLAUSE_END: Final = re.compile(r"[,;:،؛–—]\s+|[、，；：]")
 _SPACE: Final = re.compile(r"\s+")
+
+
+MAX_PERIOD_TOKENS: Final = 8
+REPEATS: Final = 4
+"""Tokens that repeat so often in a row are a loop, unless the source repeats as often."""
+LONG_SOURCE_TOKENS: Final = 16
+MIN_SHARE: Final = 0.2
+"""A translation of a long source with fewer tokens than this share of it has left most of it out."""
 
 
 def pieces(text: str, size: Callable[[str], int], limit: int) -> list[str]:
@@ -61,3 +69,32 @@ def _middle(text: str) -> int:
         if inner:
             return min(inner, key=lambda end: abs(end - len(text) / 2))
     return len(text) // 2
+
+
+def has_letters(text: str) -> bool:
+    """Whether there is a letter in the text, of any script."""
+    return any(char.isalpha() for char in text)
+
+
+def is_usable(text: str, tokens: Sequence[str], source_tokens: Sequence[str], *, ended: bool) -> bool:
+    """Whether a translation may be shown.
+
+    It may not when it is empty or all punctuation, when it loops and the source does not, when most of a long
+    source is missing, or when it reached the length limit before its end. The source has letters.
+    """
+    if not ended or not has_letters(text):
+        return False
+    if len(source_tokens) >= LONG_SOURCE_TOKENS and len(tokens) < MIN_SHARE * len(source_tokens):
+        return False
+    return not loops(tokens) or loops(source_tokens)
+
+
+def loops(tokens: Sequence[str]) -> bool:
+    """Whether a run of up to `MAX_PERIOD_TOKENS` tokens repeats, `REPEATS` times or more in a row."""
+    for period in range(1, MAX_PERIOD_TOKENS + 1):
+        same = 0
+        for index in range(period, len(tokens)):
+            same = same + 1 if tokens[index] == tokens[index - period] else 0
+            if same >= period * (REPEATS - 1):
+                return True
+    return False
