@@ -205,7 +205,7 @@ async def open_services(
                 url=finder.check,
                 engines=engines,
                 account=JobGate(
-                    stores.accounts,
+                    stores.accounts.standing,
                     open_jobs=open_job_limits(settings),
                     checks=[AccountGate(stores.billing, clock)],
                 ),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from stenobird.config import Settings
-    from stenobird.ports import AccountStanding, Caller, Mode, StandingStore, Tier
+    from stenobird.ports import AccountStanding, Caller, Mode, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,18 @@ class Admission:
 class JobGate:
     """Admits or refuses one more job of an account, by the currently committed state.
 
-    `checks` run first; each returns, or raises the `RequestError` for the client.
+    `standing` reads an account's standing. `checks` run first; each returns, or raises the `RequestError` for
+    the client.
     """
 
     def __init__(
         self,
-        accounts: StandingStore,
+        standing: Callable[[str], Awaitable[AccountStanding | None]],
         *,
         open_jobs: Mapping[Tier, int] | None = None,
         checks: Sequence[Callable[[Caller, Mode], Awaitable[None]]] = (),
     ) -> None:
-        self._accounts = accounts
+        self._standing = standing
         self._open_jobs = dict(open_jobs or {})
         self._checks = tuple(checks)
 
@@ -60,7 +61,7 @@ class JobGate:
             return Admission()
         for check in self._checks:
             await check(caller, mode)
-        standing = await self._accounts.standing(caller.account_id)
+        standing = await self._standing(caller.account_id)
         if standing is None:
             raise InvalidAPIKeyUser
         if standing.billing == "prepaid" and standing.available_units < 1:

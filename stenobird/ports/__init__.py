@@ -1,6 +1,6 @@
-"""The seams of the service: what a feature may ask of the outside world, as Protocols and their values.
+"""The ports of the service: Protocols between features and their implementations, and the records they use.
 
-One module a concern, all names importable from here. Each port has one contract suite under `tests/contract`
+One module per feature. Each port has one contract suite under `tests/contract`
 that every implementation passes.
 """
 
@@ -15,7 +15,6 @@ from stenobird.ports.accounts import (
     KeyMode,
     KeyScope,
     NewAccountRow,
-    StandingStore,
     Tier,
     UsageRecord,
     UsageStore,
@@ -118,7 +117,6 @@ __all__ = [
     "ShareStore",
     "SpeechCheckpoint",
     "SpeechRecognizer",
-    "StandingStore",
     "StoredAnswer",
     "Tier",
     "Translation",

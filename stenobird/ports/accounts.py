@@ -1,4 +1,4 @@
-"""Accounts: who calls, what an account may do, its wallet and its usage."""
+"""Accounts: the caller of a request, plans, wallets and usage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ KeyMode: TypeAlias = Literal["live", "test"]
 KeyScope: TypeAlias = Literal["full_access", "read_only"]
 Tier: TypeAlias = Literal["free", "premium", "platinum"]
 AccountState: TypeAlias = Literal["active", "past_due", "cancelled", "disputed"]
-"""What the last payment says; an account without payments is active."""
+"""The state after the last payment; an account without payments is active."""
 AccountBilling: TypeAlias = Literal["operator", "metered", "prepaid"]
-"""Who pays for what the wallet does not: nobody (the operator's own use), Stripe's invoice, or no one may."""
+"""How usage beyond the wallet is paid: not at all (operator), by Stripe's invoice, or it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request, as its API key says."""
+    """The account and API key that a request was sent with."""
 
     account_id: str
     api_key_id: str
@@ -33,7 +33,7 @@ class Caller:
     def only_mode(self) -> Literal["test"] | None:
         """The only mode whose jobs, keys and deliveries this caller may touch, `None` for all.
 
-        A test key lies in test code and on CI machines: it must not open what the account had transcribed.
+        Test keys are kept in test code and on CI machines, so they must not open live transcripts.
         """
         return "test" if self.mode == "test" else None
 
@@ -59,7 +59,7 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewAccountRow:
-    """An account about to be made."""
+    """An account to create."""
 
     id: str
     name: str
@@ -90,7 +90,7 @@ class WalletRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who changed what: `by` is a key's id, or `operator`."""
+    """One change. `by` is the id of the key that made it, or `operator`."""
 
     id: str
     account_id: str | None
@@ -119,7 +119,7 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsageSum:
-    """Ledger rows of some time, added up. `day` is a date, UTC (`YYYY-MM-DD`)."""
+    """The sum of one day's ledger rows. `day` is a UTC date (`YYYY-MM-DD`)."""
 
     day: str
     jobs: int
@@ -132,7 +132,7 @@ class UsageSum:
 
 @dataclass(frozen=True, slots=True)
 class AccountStanding:
-    """Whether an account may have work done: its plan, how it pays, and the wallet's unreserved units."""
+    """What decides whether an account may start a job: plan, payment, and unreserved units of the wallet."""
 
     account_id: str
     tier: Tier
@@ -141,19 +141,15 @@ class AccountStanding:
     available_units: int
 
 
-class StandingStore(Protocol):
-    """Where the standing of accounts is kept."""
-
-    async def standing(self, account_id: str) -> AccountStanding | None:
-        """Return the account's standing as last committed; `None` when it is gone."""
-
-
-class AccountStore(StandingStore, Protocol):
+class AccountStore(Protocol):
     """Accounts and their wallets. Every method is one transaction; changes leave an audit row.
 
-    A deleted account is gone for all but the ledger: `get` and `standing` return `None`. `by` is who did it:
-    the id of a key, or `operator`.
+    A deleted account stays in the ledger only: `get` and `standing` return `None`. `by` is the id of the key
+    that made the change, or `operator`.
     """
+
+    async def standing(self, account_id: str) -> AccountStanding | None:
+        """Return the account's standing as last committed; `None` if it was deleted."""
 
     async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
         """Store the account. Raises `InvalidRequest` when its id is taken."""
@@ -170,19 +166,19 @@ class AccountStore(StandingStore, Protocol):
         """Change tier or billing or both; `None` when there is no such account."""
 
     async def delete_account(self, account_id: str, *, by: str) -> bool:
-        """Forget name, address, answers, messages and uploads; return whether the account was there.
+        """Delete name, address, stored responses, messages and uploads; return whether the account existed.
 
-        Keys, ledger and wallet rows stay, and so does what Stripe needs for its last invoice.
+        Keys, ledger and wallet rows stay, as does what Stripe needs for the last invoice.
         """
 
     async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> Sequence[str]:
         """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
 
     async def deleted_with_jobs(self) -> Sequence[str]:
-        """Return the deleted accounts that have jobs left, at most 100."""
+        """Return deleted accounts that still have jobs, at most 100."""
 
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
-        """Add units to the wallet (negative: take them back); `None` when there is no such account."""
+        """Add units to the wallet (negative: remove them); `None` when there is no such account."""
 
     async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
         """Return the wallet with its newest entries."""
@@ -192,10 +188,10 @@ class AccountStore(StandingStore, Protocol):
 
 
 class UsageStore(Protocol):
-    """The ledger as accounts may read it. Nothing here writes: rows are made by `JobStore.finish`."""
+    """The ledger, read-only: `JobStore.finish` writes it."""
 
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> Sequence[UsageSum]:
-        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are left out."""
+        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are omitted."""
 
     async def usage_by_job(
         self,

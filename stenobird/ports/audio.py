@@ -1,4 +1,4 @@
-"""Finding audio and hearing it: from a URL to PCM."""
+"""From a URL to PCM: finding audio, opening it, decoding it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PCM: TypeAlias = npt.NDArray[np.int16]
 
 
 class VerdictSink(Protocol):
-    """Receives each rung's verdict as it falls; the runner turns it into an event."""
+    """Receives each rung's verdict as soon as it is known; the pipeline turns it into an event."""
 
     async def __call__(self, verdict: Verdict) -> None:
-        """Take one verdict. May raise `LeaseLost`, which stops the search."""
+        """Report one verdict. May raise `LeaseLost`, which stops the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAudio:
-    """The chosen source, and the open response that already holds its first bytes, if there is one.
+    """The chosen source, and the open response that holds its first bytes, if there is one.
 
-    Whoever takes `opened` owns it and closes it. It is `None` when the source was recorded earlier and the
-    download must start anew.
+    The caller owns `opened` and closes it. It is `None` when the source was recorded earlier, so that the
+    download must start over.
     """
 
     source: AudioSource
@@ -41,7 +41,7 @@ class FoundAudio:
 
 
 class OpenedMedia(Protocol):
-    """A response whose body is the media from byte `offset` on; the bytes already read are not lost."""
+    """A response whose body is the media from byte `offset` on, including bytes that were sniffed."""
 
     offset: int
     status: int
@@ -50,10 +50,10 @@ class OpenedMedia(Protocol):
     total_bytes: int | None
 
     def body(self) -> AsyncIterator[bytes]:
-        """Yield the body, the sniffed bytes first. Raises `EgressError` when it breaks off."""
+        """Yield the body, the sniffed bytes first. Raises `EgressError` when the connection breaks."""
 
     async def aclose(self) -> None:
-        """Drop the connection. Safe to call twice."""
+        """Close the connection. Idempotent."""
 
 
 class MediaOrigin(Protocol):
@@ -71,13 +71,13 @@ class AudioFinder(Protocol):
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
         """Return the one right audio. Raises a `JobError` that says what was tried.
 
-        With `preview`, the first request is bounded to 64 KiB, since only 15 seconds will be heard.
+        With `preview`, the first request is bounded to 64 KiB, since only 15 seconds will be decoded.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
-    """Bounds on one job's media. `max_samples` counts decoded samples from the start of the audio."""
+    """Limits of one job's media. `max_samples` counts decoded samples from the start of the audio."""
 
     max_bytes: int
     max_samples: int
@@ -104,8 +104,8 @@ class AudioStream(Protocol):
     """Decoded audio, in order, pulled by its reader: an async iterator of PCM blocks of at most a second.
 
     At most 60 s are decoded ahead of the reader. Ends cleanly at the end of the audio or at
-    `limits.stop_samples`; raises a `JobError` (`AudioUnreachable`, `AudioTooLarge`,
-    `AudioContentTypeNotSupported`) when nothing more can be heard and nothing was.
+    `limits.stop_samples`. Raises a `JobError` (`AudioUnreachable`, `AudioTooLarge`,
+    `AudioContentTypeNotSupported`) when nothing could be decoded.
     """
 
     def __aiter__(self) -> AsyncIterator[PCM]:
@@ -113,11 +113,11 @@ class AudioStream(Protocol):
 
     @property
     def duration_seconds(self) -> float | None:
-        """Length of the whole audio as far as it is known: exact after the end, the container's before."""
+        """Length of the whole audio: the container's value, exact after the end; `None` if unknown."""
 
     @property
     def warning(self) -> str | None:
-        """What is wrong with audio that could be heard only in part (`None` if nothing is)."""
+        """Why only part of the audio could be decoded; `None` when all of it was."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class AudioStream(Protocol):
 
 
 class AudioOpener(Protocol):
-    """Opens a source for hearing."""
+    """Opens a source for decoding."""
 
     def open(self, request: AudioRequest) -> AbstractAsyncContextManager[AudioStream]:
         """Return the stream; leaving the context ends the download, the decoder child and open files.
@@ -134,4 +134,4 @@ class AudioOpener(Protocol):
         """
 
     async def discard(self, job_id: str) -> None:
-        """Delete what was spooled for the job; fine if there is nothing."""
+        """Delete the spool of the job, if there is one."""

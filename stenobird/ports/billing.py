@@ -1,4 +1,4 @@
-"""Billing records, and the port of the store that keeps them.
+"""Billing: its records, and the ports of its store, the payment provider and the mail server.
 
 A completed job adds one row to `usage` in the commit of its `done` event. The row is both ledger and outbox:
 minutes that the wallet did not cover are reported to Stripe as one meter event, whose identifier is the
@@ -19,6 +19,14 @@ that time only.
 
 A row that could not be reported within `LATE_SECONDS` gets the time of its report as its timestamp, because
 Stripe does not charge for events in a week whose invoice is closed and accepts none older than 35 days.
+
+Errors of the gateway:
+
+BillingUnavailable (503)
+└── GatewayError           one request failed
+    ├── OutcomeUnknown     no answer or a broken one: the request may have taken effect
+    ├── NotDone            it had no effect and may work later: rate limited, or a wrong key
+    └── Refused            it had no effect and won't succeed later: unknown customer, invalid value
 """
 
 from __future__ import annotations

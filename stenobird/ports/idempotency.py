@@ -1,4 +1,4 @@
-"""Answers kept under idempotency keys."""
+"""Responses stored under idempotency keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What a request with an Idempotency-Key was answered: sent again to whoever repeats it."""
+    """The response to a request with an Idempotency-Key, which is sent again when the request is repeated."""
 
     status: int
     headers: Mapping[str, str]
@@ -20,7 +20,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
-    """The right to work on a request. What it makes has the id `resource_id`, so it is made once."""
+    """The right to process a request. The resource it creates has the id `resource_id`, so it exists once."""
 
     scope_hash: str
     resource_id: str
@@ -31,30 +31,30 @@ class IdempotencyStore(Protocol):
     """Idempotency keys, kept 24 hours on the database's clock. Every method is one transaction."""
 
     async def look(self, scope_hash: str, body_hash: str) -> StoredAnswer | None:
-        """Return the stored answer, if there is one, without writing.
+        """Return the stored response, if there is one, without writing.
 
-        Raises `IdempotencyMismatch` where the body was another, `IdempotencyInProgress` while it is made.
+        Raises `IdempotencyMismatch` for another body, `IdempotencyInProgress` while the first is processed.
         """
 
     async def claim(
         self, scope_hash: str, body_hash: str, *, account_id: str | None, resource_id: str
     ) -> IdempotencyClaim | StoredAnswer:
-        """Return the right to work on the request, or the answer that was stored meanwhile.
+        """Return the right to process the request, or the response that was stored meanwhile.
 
-        The claim's `resource_id` is that of the first claim, whoever made it and died. Raises as `look`.
+        A claim that takes over from a crashed process keeps its `resource_id`. Raises what `look` raises.
         """
 
     async def answer(self, claim: IdempotencyClaim, answer: StoredAnswer) -> None:
-        """Store the answer; nothing happens when another request has taken the claim over."""
+        """Store the response, unless another request has taken over the claim."""
 
     async def forget(self, claim: IdempotencyClaim) -> None:
-        """Remove the claim: nothing was made, and the next request may have another body."""
+        """Remove the claim, because nothing was created; the next request may have another body."""
 
     async def abandon(self, claim: IdempotencyClaim) -> None:
-        """Let the next request take over at once: whether something was made is not known."""
+        """Let the next request take over at once; it is unknown whether something was created."""
 
     async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
-        """Remove a stored answer that is no longer good; nothing happens when there is another by now."""
+        """Remove this stored response, which is outdated; a newer one stays."""
 
     async def purge(self) -> int:
-        """Delete what is older than 24 hours; return how many there were."""
+        """Delete keys older than 24 hours; return how many."""

@@ -1,9 +1,9 @@
-"""Jobs and their event log, as a store keeps them."""
+"""Jobs, their event log and their share links."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,7 +183,7 @@ class JobChange:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where a job stands, with what only workers may see: how another job carries on from a preview."""
+    """Where a job stands, with data for workers only; a full job continues a preview from it."""
 
     job: JobRecord
     source: AudioSource | None
@@ -203,7 +203,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A message that must leave the service after this commit: a webhook or a meter event."""
+    """A message to send after this commit: a webhook or a meter event."""
 
     kind: str
     job_id: str
@@ -227,17 +227,16 @@ class JobPage:
     mode: Mode | None = None
 
 
-@runtime_checkable
 class JobStore(Protocol):
     """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
 
     async def create(
         self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
     ) -> JobRecord:
-        """Insert the job and its first event; a job with this id that is there already is returned as it is.
+        """Insert the job and its first event, or return the job that already has this id.
 
-        Raises `QueueBusy` when `max_queued` jobs are waiting, `RateLimited` when `max_open` jobs of the
-        account are under way.
+        Raises `QueueBusy` when `max_queued` jobs are queued, `RateLimited` when the account has `max_open`
+        unfinished jobs.
         """
 
     async def create_ended(
@@ -298,38 +297,38 @@ class JobStore(Protocol):
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
     ) -> JobRecord:
-        """End a job that nobody works on at once with these events, or ask its worker to end it.
+        """End a job without a lease at once, with these events; ask the worker of any other job to end it.
 
-        A finished job is returned as it is. Raises `TranscriptNotFound` when there is no such job.
+        A finished job stays as it is. Raises `TranscriptNotFound` when there is no such job.
         """
 
     async def delete(self, job_id: str) -> None:
         """Delete a finished job with its events; its usage row stays."""
 
     async def expire_leases(self) -> int:
-        """End every lease now (only by the holder of the data folder's lock); return how many there were."""
+        """End every lease now, and return how many. Only for the holder of the data folder's lock."""
 
     async def purge(self, *, older_than: float) -> list[str]:
         """Delete finished jobs that ended before this time; return their ids."""
 
     async def open_job_ids(self) -> list[str]:
-        """Return the ids of the jobs that have not ended, whose spools must stay."""
+        """Return the ids of unfinished jobs, whose spools must stay."""
 
     async def counts(self) -> Mapping[str, int]:
-        """Return the number of jobs by status, for metrics."""
+        """Return the number of jobs by status."""
 
 
 class ShareStore(Protocol):
-    """Which tokens open which job, by their SHA-256 (hex). Every method is one transaction."""
+    """Share tokens of jobs, by their SHA-256 (hex). Every method is one transaction."""
 
     async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
-        """Store a token; `False` when the job is gone or has `max_links` already."""
+        """Store a token; `False` when the job is gone or has `max_links` tokens already."""
 
     async def opens(self, token_hash: str) -> str | None:
-        """Return the id of the job that the token opens."""
+        """Return the id of the job that the token gives access to."""
 
     async def count(self, job_id: str) -> int:
-        """Return how many tokens open the job."""
+        """Return how many tokens the job has."""
 
     async def revoke(self, job_id: str) -> int:
-        """Forget every token of the job; return how many there were."""
+        """Delete every token of the job; return how many."""

@@ -1,4 +1,4 @@
-"""API keys, as a store keeps them."""
+"""API keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key about to be stored: the SHA-256 (hex) of what follows its prefix, never the key itself."""
+    """A key to store: the SHA-256 (hex) of what follows its prefix, never the key itself."""
 
     id: str
     account_id: str
@@ -43,7 +43,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundKey:
-    """A key found by its hash; `account` is `None` when the account is gone and the key's row outlived it."""
+    """A key found by its hash. `account` is `None` when the account was deleted."""
 
     key: KeyRecord
     key_hash: str
@@ -51,18 +51,18 @@ class FoundKey:
 
 
 class KeyStore(Protocol):
-    """API keys and the accounts they stand for. Every method is one transaction; changes leave an audit row.
+    """API keys and their accounts. Every method is one transaction; changes leave an audit row.
 
-    `by` is who did it: the id of a key, or `operator`.
+    `by` is the id of the key that made the change, or `operator`.
     """
 
     async def ensure_account(
         self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
     ) -> AccountRecord:
-        """Return the account, made now if there is none. Safe to call at the same time from two processes."""
+        """Return the account, created if there is none. Two processes may call this at the same time."""
 
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
-        """Store a key. Raises `InvalidRequest` when its account does not exist or has `max_valid` already."""
+        """Store a key. Raises `InvalidRequest` if its account is missing or has `max_valid` valid keys."""
 
     async def find_key(self, key_hash: str) -> FoundKey | None:
         """Return the key with this hash, revoked or not."""
@@ -76,7 +76,7 @@ class KeyStore(Protocol):
     async def revoke_key(
         self, key_id: str, *, account_id: str | None = None, by: str = "operator"
     ) -> KeyRecord | None:
-        """Revoke the key (of this account only, where given); `None` when there is none. Idempotent."""
+        """Revoke the key, of this account only if given; `None` if there is no such key. Idempotent."""
 
     async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
-        """Store `new` and revoke the old key in one commit; `None` when that is not there or not valid."""
+        """Store `new` and revoke the old key in one commit; `None` if the old one is missing or revoked."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecognitionOptions:
-    """What a client may wish of one transcript. `language` is ISO 639-1, `None` to detect it."""
+    """The recognition options of one job. `language` is ISO 639-1, `None` to detect it."""
 
     language: str | None = None
     prompt: str | None = None
@@ -24,7 +24,7 @@ class RecognitionOptions:
 
 @dataclass(frozen=True, slots=True)
 class SpeechCheckpoint:
-    """Where recognition stands after a committed window: enough to go on as if nothing had happened.
+    """The state of recognition after a committed window, from which it can continue without a difference.
 
     `next_sample` is the first sample not yet accounted for. `language_scores` are summed log-probabilities
     while the language is open; `language` is set once it is pinned. JSON-safe through `to_json`.
@@ -60,7 +60,7 @@ class SpeechCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What one window said. `checkpoint` is the state after it; `segments` may be empty (silence).
+    """The result of one window. `checkpoint` is the state after it; `segments` may be empty (silence).
 
     `language` is the pinned or best guess so far. Segment texts keep the model's leading spaces.
     """
@@ -93,7 +93,7 @@ class SpeechRecognizer(Protocol):
         """Yield one result a window, in order, from `checkpoint` on; the audio starts at its `next_sample`.
 
         The windows and their text depend only on the audio, the checkpoint and the options (on CPU), so a
-        resume continues the undisturbed run. Closing the iterator cancels the windows in flight. Raises
+        resumed run equals an uninterrupted one. Closing the iterator cancels the windows in flight. Raises
         `TranscriptionFailed` when a window can't be decoded after a retry, `EngineUnavailable` when no
         engine can be started.
         """
@@ -101,11 +101,11 @@ class SpeechRecognizer(Protocol):
     def check(self, options: RecognitionOptions) -> None:
         """Raise `InvalidRequest` for options that the engine is known not to support.
 
-        An engine that is still loading knows nothing, and accepts them all.
+        Accepts all options while the engine is still loading.
         """
 
     async def ready(self) -> bool:
-        """Whether a window sent now would be decoded without loading or downloading anything first."""
+        """Whether the engine is loaded."""
 
     def status(self) -> Mapping[str, Any]:
         """Describe engine, model, device, replicas and any degradation, for `/healthz` and `doctor`."""

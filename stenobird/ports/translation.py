@@ -1,4 +1,4 @@
-"""Translating text: what a job does to its words before they are committed, where its client asked for it."""
+"""Translating a job's segments before they are committed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What became of one text. `translated` is false where it is the source text: nothing usable came out."""
+    """The translation of one text. `translated` is false if there is none, and `text` is the source text."""
 
     text: str
     translated: bool = True
@@ -22,27 +22,27 @@ class Translator(Protocol):
 
     @property
     def model(self) -> str:
-        """What the model is called."""
+        """The name of the model."""
 
     async def translate(
         self, texts: Sequence[str], *, source: str, target: str, job_id: str
     ) -> Sequence[Translation]:
-        """Return one translation a text, in order, waiting for the model where it still loads.
+        """Return one translation per text, in order; wait for the model while it loads.
 
-        White space around a text is not part of its translation, and a text without a letter is returned as
-        it is. On CPU the same texts give the same translations. Cancelling gives up. Raises
-        `TranslationFailed` for a pair that is not among `sources`, for more text than a window can hold, and
-        when the texts can't be translated after a retry; `TranslationUnavailable` when no model can be had.
+        White space around a text is not part of its translation, and a text without letters is returned as
+        it is. On CPU the same texts give the same translations. Raises `TranslationFailed` for a language
+        that is not among `sources`, for more text than a window can hold, and when a retry fails, too;
+        `TranslationUnavailable` when no model can be loaded.
         """
 
     def sources(self, target: str) -> frozenset[str] | None:
         """Return the languages that can be translated into `target`; `None` until the model is loaded."""
 
     def refusal(self) -> str | None:
-        """Return why nothing can be translated, `None` while it can or may soon."""
+        """Return why translation is unavailable, or `None` while it is available or still loading."""
 
     async def ready(self) -> bool:
-        """Whether a text sent now would be translated without loading or downloading anything first."""
+        """Whether the model is loaded."""
 
     def status(self) -> Mapping[str, Any]:
         """Describe model, device and state, for `/healthz`."""

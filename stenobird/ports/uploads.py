@@ -1,4 +1,4 @@
-"""Upload slots and the store of large bytes."""
+"""Upload slots, and the store of their bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """An upload slot about to be made; it expires `lifetime_seconds` after that."""
+    """An upload slot to create; it expires after `lifetime_seconds`."""
 
     id: str
     account_id: str
@@ -24,10 +24,10 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
-    """An upload slot's row. `blob_key` names its bytes once they are all there; times are epoch seconds.
+    """An upload slot's row. `blob_key` names its bytes once they are complete; times are epoch seconds.
 
-    `expired` is as of the moment it was read, by the database's clock. From `used_at` on, when the first job
-    was made of it, its bytes do not change.
+    `expired` was true or false on the database's clock when the row was read. From `used_at` on, when the
+    first job used the slot, its bytes do not change.
     """
 
     id: str
@@ -46,31 +46,31 @@ class UploadStore(Protocol):
     """Upload slots. Every method is one transaction."""
 
     async def create(self, upload: NewUpload, *, max_bytes: int) -> UploadRecord:
-        """Insert the slot. Raises `QueueBusy` where all slots that are not swept would exceed `max_bytes`."""
+        """Insert the slot. Raises `QueueBusy` when all slots that hold bytes would exceed `max_bytes`."""
 
     async def get(self, upload_id: str) -> UploadRecord | None:
         """Return the slot, or `None`."""
 
     async def accept(self, upload_id: str, blob_key: str) -> tuple[bool, str | None]:
-        """Make these the slot's bytes, unless it is used, expired or gone.
+        """Make these the slot's bytes, unless the slot is used, expired or deleted.
 
-        Returns whether they are now, and the key that they replace. The last caller wins.
+        Return whether they are, and the key that they replace. The last caller wins.
         """
 
     async def use(self, upload_id: str) -> UploadRecord | None:
-        """Fix the bytes of a slot that has some and has not expired; return it as it is now."""
+        """Fix the bytes of a slot that has some and has not expired; return the slot."""
 
     async def removable(self, *, expired_seconds: float, limit: int) -> list[UploadRecord]:
-        """Return slots with bytes that expired so long ago and that no unfinished job needs."""
+        """Return slots with bytes that expired at least that long ago and that no unfinished job needs."""
 
     async def forget_bytes(self, upload_id: str) -> None:
-        """Note that the slot's bytes are deleted; the slot itself stays, to be told from one unknown."""
+        """Note that the slot's bytes are deleted. The slot stays, so that it differs from an unknown one."""
 
     async def known_blobs(self, keys: Sequence[str]) -> set[str]:
-        """Return those of the keys that belong to a slot."""
+        """Return the keys that belong to a slot."""
 
     async def purge(self, *, expired_seconds: float) -> int:
-        """Delete slots without bytes that expired so long ago; return their number."""
+        """Delete slots without bytes that expired at least that long ago; return how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +83,22 @@ class BlobInfo:
 
 
 class BlobStore(Protocol):
-    """Large bytes by key: uploads. Writes are atomic: a key is either whole or absent.
+    """Blobs by key. Writes are atomic: a blob is complete or absent.
 
-    Every method raises `StorageUnavailable` when the store does not answer or has no room.
+    Every method raises `StorageUnavailable` when the store is unreachable or full.
     """
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store the bytes under the key, replacing what was there when complete; return their number.
+        """Store the bytes under the key and return their number. A blob that exists is replaced at the end.
 
-        Memory is bounded whatever their number. When `chunks` raises or the task is cancelled, nothing of it
-        stays behind, and what was there is untouched.
+        Memory use is bounded. When `chunks` raises or the task is cancelled, nothing changes.
         """
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` to before `end`. Raises `KeyError` when there is no such key."""
 
     async def delete(self, key: str) -> None:
-        """Remove the key; fine if it is not there."""
+        """Delete the blob, if it exists."""
 
     def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
-        """Yield what is stored under keys that begin with `prefix` and a slash."""
+        """Yield the blobs whose keys begin with `prefix` and a slash."""

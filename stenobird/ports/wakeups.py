@@ -1,4 +1,4 @@
-"""Hints that something was committed."""
+"""Wake-ups."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
 
 class Wakeups(Protocol):
-    """Hints that something was committed. They carry no truth: a lost one costs a poll interval, no more."""
+    """Hints that something was committed. A lost hint costs one poll interval; the database has the truth."""
 
     async def notify_job(self) -> None:
-        """Say that a job can be claimed."""
+        """Announce that a job can be claimed."""
 
     async def notify_event(self, job_id: str) -> None:
-        """Say that a job has a new event, or a cancel request."""
+        """Announce that a job has a new event or a cancel request."""
 
     async def wait_job(self, timeout_seconds: float) -> None:
         """Return at the next `notify_job`, or after the timeout."""
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watch]:
-        """Start listening for one job's events; a notification from here on is not missed."""
+        """Listen for one job's events; from now on no notification is missed."""
 
 
 class Watch(Protocol):
-    """One listener's view of a job's notifications."""
+    """One listener of a job's notifications."""
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Return `True` at the next notification (or at once if one came since the last call)."""

@@ -1,8 +1,8 @@
-"""Webhook deliveries: what the sender, the storage and the account's own log say to each other.
+"""Webhook deliveries, signing secrets, and the check of webhook URLs.
 
 A delivery is the outbox row that was committed with its job's end. It is `pending` until a worker claims it
-(`sending`, under a lease), and ends as `delivered`, which only an answer of 2xx makes it, or as `dead`. An
-ended one is kept, and can be replayed under the same event id.
+(`sending`, under a lease), and ends as `delivered` after a 2xx response, or as `dead`. Ended deliveries are
+kept and can be replayed under the same event id.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that was claimed.
+    """A claimed delivery.
 
-    `attempt` tells this claim from others; `tries` counts since a replay. `mode` says which secret signs it.
+    `attempt` identifies the claim; `tries` counts attempts since the last replay. `mode` selects the secret.
     """
 
     id: str
@@ -42,7 +42,7 @@ class DueDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """A delivery as its account sees it. Times are seconds since the epoch, UTC."""
+    """A delivery in its account's log. Times are seconds since the epoch, UTC."""
 
     id: str
     event_id: str
@@ -62,7 +62,7 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries of an account are meant; `None` stands for any."""
+    """Selects deliveries of an account; `None` means any."""
 
     mode: KeyMode | None = None
     state: DeliveryState | None = None
@@ -71,7 +71,7 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class SigningSecrets:
-    """An account's secret for a mode, and the one before it while that still signs beside it."""
+    """An account's secret for a mode, and the previous one while it still signs as well."""
 
     current: str
     since: float
@@ -85,15 +85,15 @@ class SigningSecrets:
 
 
 class SecretStore(Protocol):
-    """The signing secrets of accounts: one for live jobs, and one for those of test keys."""
+    """The signing secrets of accounts: one for live jobs, one for jobs of test keys."""
 
     async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
-        """Return the account's secrets, one made now if it has none."""
+        """Return the account's secrets; create one if there is none."""
 
     async def rotate_secret(
         self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
     ) -> SigningSecrets:
-        """Make a new secret. The current one goes on for so long; one from before that ends now."""
+        """Create a secret. The current one stays valid for `overlap_seconds`; an older one ends now."""
 
 
 class DeliveryStore(Protocol):
@@ -107,21 +107,20 @@ class DeliveryStore(Protocol):
         per_account: int,
         busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
-        """Take due deliveries, oldest first; nobody else has them until the lease ends.
+        """Lease due deliveries, oldest first.
 
-        At most `per_account` of each account, less what it has under way already (`busy`, by account).
-
+        At most `per_account` of each account, less those it is sending already (`busy`, by account).
         Deliveries to a disabled target become `dead`; those of deleted accounts are removed.
         """
 
     async def release_leases(self) -> int:
-        """Make due what is being sent, and return how much; the broken attempts do not count as tries.
+        """Make deliveries that are being sent due again, and return how many; the attempts are not counted.
 
-        For a process that knows itself to be the only one, so that whoever had these is gone.
+        Only for a process that is known to be the only one.
         """
 
     async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
-        """Note that the receiver answered 2xx."""
+        """Store that the receiver answered 2xx."""
 
     async def note_failed(
         self,
@@ -131,10 +130,10 @@ class DeliveryStore(Protocol):
         status_code: int | None,
         error: str,
     ) -> None:
-        """Note a failed attempt; `None` to wait: the delivery is `dead`. After a later claim: nothing."""
+        """Store a failed attempt, unless there was a later claim. Without `retry_seconds` it is `dead`."""
 
     async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
-        """End the delivery, and every later one of this account to this URL until a replay, as `dead`."""
+        """End the delivery as `dead`, and every later one of this account to this URL until a replay."""
 
     async def own_deliveries(
         self,
@@ -149,25 +148,23 @@ class DeliveryStore(Protocol):
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
     ) -> DeliveryRecord | None:
-        """Make the delivery due now with all its tries anew, and its target enabled.
+        """Make the delivery due now, with all its attempts, and enable its target again.
 
-        `None`: there is no such one of this account, or of this mode.
-
-        One that is being sent at this moment is left as it is.
+        A delivery that is being sent stays as it is. `None` if the account has no such delivery of this mode.
         """
 
     async def purge(self, *, settled_before: float) -> int:
-        """Remove deliveries that ended before then, dead ones too; return how many."""
+        """Delete deliveries, dead ones included, that ended before this time; return how many."""
 
 
 class WebhookTargets(Protocol):
-    """Says which URLs a finished job may be told to."""
+    """Checks webhook URLs."""
 
     def check_url(self, url: str) -> str:
-        """Return the URL as it will be called, judged without the network.
+        """Return the URL as it will be called, without using the network.
 
         Raises `InvalidWebhookURL`, `WebhookTargetForbidden`.
         """
 
     async def check(self, url: str) -> str:
-        """Return the URL as it will be called, its name looked up within five seconds. Raises alike."""
+        """Check the addresses of the host name, too, within five seconds. Raises what `check_url` raises."""

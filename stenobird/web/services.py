@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
     from stenobird.jobs.sharing import ShareService
     from stenobird.jobs.worker import Worker
-    from stenobird.ports import Clock, JobStore, StandingStore, Translator
+    from stenobird.ports import AccountStore, Clock, JobStore, Translator
     from stenobird.speech import SpeechEngines
     from stenobird.uploads.service import UploadService
     from stenobird.web.idempotency import Idempotency
@@ -42,7 +42,7 @@ class Services:
     settings: Settings
     clock: Clock
     job_store: JobStore
-    standings: StandingStore
+    standings: AccountStore
     jobs: JobService
     shares: ShareService
     keys: KeyService

@@ -18,7 +18,6 @@ from stenobird.ports import (
     JobExtra,
     JobPage,
     JobRecord,
-    JobStore,
     Lease,
     NewEvent,
     NewJob,
@@ -110,10 +109,6 @@ async def claimed(store: SqlJobStore, job_id: str = "tr_1", **changes: Any) -> C
     claim = await store.claim("worker", lanes=LANES)
     assert claim is not None
     return claim
-
-
-async def test_the_store_is_a_job_store(store: SqlJobStore) -> None:
-    assert isinstance(store, JobStore)
 
 
 async def test_a_created_job_is_read_back_with_its_first_event(store: SqlJobStore) -> None:

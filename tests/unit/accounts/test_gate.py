@@ -46,19 +46,19 @@ async def refuse(_caller: Caller, _mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["preview", "test"])
 async def test_what_is_free_is_not_asked_about(mode: Mode) -> None:
     standings = Standings()
-    assert await JobGate(standings, checks=[refuse])(CALLER, mode) == Admission()
+    assert await JobGate(standings.standing, checks=[refuse])(CALLER, mode) == Admission()
     assert standings.asked == 0
 
 
 async def test_an_objection_comes_before_the_credits() -> None:
     standings = Standings({"acct_1": standing(billing="prepaid")})
     with pytest.raises(BillingFailed):
-        await JobGate(standings, checks=[refuse])(CALLER, "full")
+        await JobGate(standings.standing, checks=[refuse])(CALLER, "full")
 
 
 @pytest.mark.parametrize(("units", "admitted"), [(1, True), (0, False), (-3, False)])
 async def test_a_prepaid_account_needs_a_credit(units: int, admitted: bool) -> None:  # noqa: FBT001
-    gate = JobGate(Standings({"acct_1": standing(billing="prepaid", units=units)}))
+    gate = JobGate(Standings({"acct_1": standing(billing="prepaid", units=units)}).standing)
     if admitted:
         assert await gate(CALLER, "full") == Admission()
         return
@@ -69,18 +69,18 @@ async def test_a_prepaid_account_needs_a_credit(units: int, admitted: bool) -> N
 
 @pytest.mark.parametrize("billing", ["metered", "operator"])
 async def test_other_accounts_need_none(billing: AccountBilling) -> None:
-    await JobGate(Standings({"acct_1": standing(billing=billing, units=-3)}))(CALLER, "full")
+    await JobGate(Standings({"acct_1": standing(billing=billing, units=-3)}).standing)(CALLER, "full")
 
 
 async def test_the_bound_on_jobs_under_way_goes_by_the_tier_as_it_is_now() -> None:
     standings = Standings({"acct_1": standing(tier="platinum")})
-    gate = JobGate(standings, open_jobs={"premium": 5, "platinum": 10})
+    gate = JobGate(standings.standing, open_jobs={"premium": 5, "platinum": 10})
     assert await gate(CALLER, "full") == Admission(10)
 
 
 async def test_an_account_deleted_after_its_key_was_checked_is_refused() -> None:
     with pytest.raises(InvalidAPIKeyUser):
-        await JobGate(Standings())(CALLER, "full")
+        await JobGate(Standings().standing)(CALLER, "full")
 
 
 @pytest.mark.parametrize(
