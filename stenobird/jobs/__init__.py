@@ -1,1 +1,1 @@
-"""A transcript's life: its events, its service towards HTTP, and the worker that carries it out."""
+"""Transcription jobs: their events, the service that the APIs use, and the worker that runs them."""

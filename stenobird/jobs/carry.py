@@ -1,4 +1,8 @@
-"""How a full job carries on from a preview: its source, and those of its windows that 15 s did not cut."""
+"""How a full job continues from a preview: it reuses the source and all windows but the last one.
+
+The end of a preview closes its last window early. All windows before that one are those that the full job
+would have made itself.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a full job takes over. With a fresh `checkpoint` and no segments, only the discovery is saved."""
+    """What a full job reuses. Without segments, and with a fresh `checkpoint`, only the source is reused."""
 
     source: AudioSource
     checkpoint: SpeechCheckpoint
@@ -31,10 +35,10 @@ class Carried:
 
 
 async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
-    """Return what `job` can take over from its preview, `None` if that is gone.
+    """Return what `job` can reuse of its preview, `None` if that is gone.
 
-    Text is taken over only where the same engine, model and options would write it again, and never where
-    either of the two is translated.
+    Text is reused only where engine, model and options are the same, so that the job would write the same
+    text, and never if one of the two jobs is translated.
     """
     if job.preview_id is None:
         return None

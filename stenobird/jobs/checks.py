@@ -1,4 +1,4 @@
-"""What a request has to pass before it becomes a job, each check brought by the feature that knows."""
+"""What a request has to pass before it becomes a job. Each check belongs to another feature."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ class RequestChecks:
     ) -> int | None:
         """Return how many jobs the account may have under way, `None` for no bound.
 
-        Raises, in this order: what `account` raises, what `SpeechEngines.check` raises,
-        `EngineUnavailable`. A test job
-        needs no engine.
+        Raises, in this order: what `account` raises, what `SpeechEngines.check` raises, `EngineUnavailable`.
+        A test job needs no engine.
         """
         admission = None
         if caller is not None and self.account is not None:
@@ -51,7 +50,7 @@ class RequestChecks:
         return admission.max_open_jobs if admission is not None else None
 
     def targets(self) -> WebhookTargets:
-        """Return what judges webhook URLs. Raises `InvalidWebhookURL` where none may be sent."""
+        """Return the checks of webhook URLs. Raises `InvalidWebhookURL` if this service sends no webhooks."""
         if self.webhook_targets is None:
             raise InvalidWebhookURL("This service sends no webhooks. Leave webhook_url out.")
         return self.webhook_targets

@@ -347,8 +347,7 @@ class TranscriptionPipeline:
     def _extra_with_window(self) -> JobExtra:
         extra = self._job.extra
         if self.preview:
-            # The end of a preview closes its last window early. A full job continues before that window: all
-            # windows up to there are the ones that it would have made itself.
+            # Should this be the last window, a full job continues before it, see `carry`.
             extra = replace(extra, carry=CarryPoint(self._checkpoint, self._leased.next_chunk_index))
         if self._translation is not None:
             extra = replace(

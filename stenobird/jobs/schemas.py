@@ -1,4 +1,4 @@
-"""The bodies about transcripts: what a client may ask of a new one, and what it gets."""
+"""The request and response bodies of `/v1/transcripts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share links: a token that the owner of a transcript makes, gives away and revokes."""
+"""Share links: tokens with which anyone can read one transcript until its owner revokes them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from stenobird.ports import JobRecord, JobStore, ShareStore
 
 MAX_LINKS: Final = 20
-"""Links that one transcript may have at a time."""
+"""Links that one transcript can have at a time."""
 
 _DIGITS: Final = 32
 _TOKEN: Final = re.compile(rf"sh_[A-Za-z0-9]{{{_DIGITS}}}")
 
 
 class ShareService:
-    """Share links as HTTP sees them. A token opens one transcript for reading, and nothing else."""
+    """The share links of transcripts. A token gives read access to one transcript and to nothing else."""
 
     def __init__(self, shares: ShareStore, store: JobStore, jobs: JobService) -> None:
         self._shares = shares
@@ -30,10 +30,10 @@ class ShareService:
         self._jobs = jobs
 
     async def create(self, job_id: str, caller: Caller | None) -> str:
-        """Return a new token, which is stored nowhere in the clear.
+        """Return a new token; only its hash is stored.
 
         Raises `TranscriptNotFound`, `MissingAPIKey`, `ReadOnlyKey`, and `InvalidRequest` for a preview, which
-        whoever has its id may read anyway, and where the transcript has `MAX_LINKS` links already.
+        anyone who has its id can read, and for a transcript that has `MAX_LINKS` links already.
         """
         await self._owned(job_id, caller)
         token = new_token("sh_", _DIGITS)
@@ -50,15 +50,15 @@ class ShareService:
         return await self._shares.count(job_id)
 
     async def revoke(self, job_id: str, caller: Caller | None) -> None:
-        """End every link of the transcript, at once. Raises as `create` does."""
+        """Revoke all links of the transcript, with immediate effect. Raises as `create` does."""
         await self._owned(job_id, caller)
         await self._shares.revoke(job_id)
 
     async def reader(self, job_id: str, token: str) -> Caller:
-        """Return who the token reads as: the transcript's account, read-only, for this transcript alone.
+        """Return the caller that the token stands for: the transcript's account, read-only.
 
-        The caller must not use it for anything but reading this job. Raises `TranscriptNotFound` for a token
-        that is not this transcript's, that was revoked, or that never was one.
+        It must be used to read this one transcript only. Raises `TranscriptNotFound` for a token that is
+        revoked, malformed or of another transcript.
         """
         if not _TOKEN.fullmatch(token) or await self._shares.opens(_hash(token)) != job_id:
             raise TranscriptNotFound
@@ -71,7 +71,8 @@ class ShareService:
         job = await self._jobs.get(job_id, caller)
         if job.mode == "preview":
             raise InvalidRequest(
-                "A preview needs no share link: whoever has its address can read it.", details={"field": "id"}
+                "A preview needs no share link: anyone with its address can read it.",
+                details={"field": "id"},
             )
         if caller is not None:
             caller.require_write()

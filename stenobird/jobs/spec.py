@@ -1,4 +1,4 @@
-"""What a client asks of a new job, whichever API it came through, and the source that an upload is."""
+"""The description of a new job, the same for all APIs, and the audio source of an uploaded file."""
 
 from __future__ import annotations
 

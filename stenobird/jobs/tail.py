@@ -1,7 +1,7 @@
-"""What the readers of one job's stream share: the newest events, read from the log once for all of them.
+"""The newest events of each streamed job, read from the log once for all readers of its stream.
 
-Without it, each commit would be read from the database once a reader, which costs forty times as much as
-sending it (`docs/decisions/0004-own-sse-responder.md` has the figures).
+Otherwise each reader would read each commit from the database, which costs forty times as much as sending it
+(`docs/decisions/0004-own-sse-responder.md` has the figures).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from stenobird.ports import Clock, EventRow, JobStore
 
 EVENT_PAGE: Final = 100
-"""Events that a read of the log returns, and that one reader of a stream holds in memory, at most."""
+"""The most events that a read of the log returns, and that one reader of a stream holds in memory."""
 KEPT_EVENTS: Final = 200
-"""Events of a job that its readers share, at most; one that is further behind reads the log for itself."""
+"""The most events that the readers of a job share; a reader further behind reads the log itself."""
 
 
 class JobTails:
-    """The tails of the jobs that have readers now. A tail is forgotten with its last reader."""
+    """The tails of the jobs that have readers. A tail is dropped with its last reader."""
 
     def __init__(self, store: JobStore, clock: Clock) -> None:
         self._store = store
@@ -59,17 +59,17 @@ class JobTail:
         self._kept: deque[EventRow] = deque(maxlen=KEPT_EVENTS)
         self._reading = asyncio.Lock()
         self._current_at = float("-inf")
-        """When the last read began that saw the end of the log."""
+        """When the last read that reached the end of the log began."""
         self._end = 0
-        """The highest `seq` that was read here or that a reader had seen before."""
+        """The highest `seq` that was read here or that a reader already had."""
         self._ended_at: int | None = None
-        """The last `seq` of a job that has ended; -1 for one that is gone."""
+        """The last `seq` of a job that has ended; -1 for a deleted job."""
 
     async def after(self, seq: int, *, current_since: float) -> Sequence[EventRow] | None:
         """Return events with a higher `seq`, in order, at most a page.
 
-        An empty answer is as true as a read of the log that began at `current_since` (monotonic time) or
-        later; whoever waited for such a read shares it. `None` says that nothing more will come.
+        An empty page is as current as a read of the log that began at `current_since` (monotonic time) or
+        later; readers that wait for such a read share it. `None` means that there will be no more events.
         """
         if page := self._kept_after(seq):
             return page
@@ -91,7 +91,7 @@ class JobTail:
         if page:
             self._keep(page)
         else:
-            # It may have ended before the reader came, or have been deleted since.
+            # The job may have ended before this reader came, or have been deleted since.
             job = await self._store.get(self._job_id)
             if job is None:
                 self._ended_at = -1
@@ -108,9 +108,9 @@ class JobTail:
         return [self._kept[index] for index in range(first, min(first + EVENT_PAGE, len(self._kept)))]
 
     def _keep(self, page: Sequence[EventRow]) -> None:
-        """Keep what is new. What is kept has no gap: after one, it starts anew.
+        """Keep the new events. Kept events have no gap in `seq`: a page after a gap replaces them.
 
-        A gap is one to what is kept, not to `_end`: that counts what a reader brought along, too.
+        The gap is measured from the last kept event, not from `_end`, which also counts what readers had.
         """
         if self._kept and page[0].seq > self._kept[-1].seq + 1:
             self._kept.clear()

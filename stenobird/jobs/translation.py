@@ -1,7 +1,8 @@
-"""Puts what one job hears into the language that its client asked for, window by window, before the commit.
+"""Translates a job's windows to the language that its client asked for, each before its commit.
 
-A segment keeps its times; its words are dropped, since the words of a translation were never spoken. What is
-committed is the translation, so every reader, resume and artifact has it, and nothing is translated twice.
+A segment keeps its times; its words are dropped, since the words of a translation were never spoken. The
+translation is what is committed, so all readers, resumes and artifacts have it, and nothing is translated
+twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class JobTranslation:
-    """The translation of one job; its attributes say what all windows so far have shown."""
+    """The translation of one job. Its public attributes cover all windows so far, of earlier runs too."""
 
     def __init__(self, job: JobRecord, target: str, translator: Translator | None) -> None:
         self.spoken_language = job.extra.spoken_language
@@ -31,7 +32,7 @@ class JobTranslation:
         self._translator = translator
 
     def check(self) -> None:
-        """Raise `TranslationFailed` when nothing can be translated here, before any work is done."""
+        """Raise `TranslationFailed` if this worker can't translate."""
         if self._translator is None:
             raise TranslationFailed(
                 "The worker that took this job has no translator, so it can't translate. Nothing was billed. "
@@ -41,28 +42,28 @@ class JobTranslation:
             raise TranslationFailed(f"{refusal} Nothing was billed.")
 
     async def of(self, window: WindowResult) -> WindowResult:
-        """Return the window in the target language; one that is in it already as it is.
+        """Return the window in the target language; speech in that language and silence stay as they are.
 
-        Silence needs no translator. Raises `TranslationFailed` and `TranslationUnavailable`.
+        Raises `TranslationFailed` and `TranslationUnavailable`.
         """
-        said = [index for index, segment in enumerate(window.segments) if segment.text.strip()]
-        if not said:
+        spoken_at = [index for index, segment in enumerate(window.segments) if segment.text.strip()]
+        if not spoken_at:
             return replace(window, language=self._target if window.language is not None else None)
         spoken = "en" if self._job.options.task == "translate" else window.language
         if spoken is None:
-            raise TranslationFailed("The language that is spoken could not be told. Nothing was billed.")
+            raise TranslationFailed("The spoken language could not be detected. Nothing was billed.")
         self.spoken_language = spoken
         if spoken == self._target:
             return window
         self.check()
         assert self._translator is not None
         segments = list(window.segments)
-        texts = [segments[index].text.strip() for index in said]
+        texts = [segments[index].text.strip() for index in spoken_at]
         translations = await self._translator.translate(
             texts, source=spoken, target=self._target, job_id=self._job.id
         )
-        for index, translation in zip(said, translations, strict=True):
-            segments[index] = _in_words(segments[index], translation.text)
+        for index, translation in zip(spoken_at, translations, strict=True):
+            segments[index] = _translated(segments[index], translation.text)
         kept = sum(not translation.translated for translation in translations)
         if kept:
             self.untranslated_segments += kept
@@ -70,7 +71,7 @@ class JobTranslation:
         return replace(window, segments=tuple(segments), language=self._target)
 
     def warning(self, other: str | None) -> str | None:
-        """Return the job's warning: the audio's own, and that not all of the text is translated."""
+        """Return the job's warning: that of the audio, and one about segments that are not translated."""
         kept = self.untranslated_segments
         if not kept:
             return other
@@ -82,6 +83,6 @@ class JobTranslation:
         return f"{other} {ours}" if other else ours
 
 
-def _in_words(segment: Segment, text: str) -> Segment:
-    # Texts are joined as they are, and not every language that is spoken puts spaces between its words.
+def _translated(segment: Segment, text: str) -> Segment:
+    # Texts are joined without a separator, and not every source language puts spaces between words.
     return replace(segment, text=f" {text}", words=())

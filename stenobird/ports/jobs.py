@@ -147,15 +147,22 @@ class Lease:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that a worker has just leased, with where the last worker stopped."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """Where the work on a job stands, with what only workers may see of it."""
 
-    lease: Lease
     job: JobRecord
     source: AudioSource | None
     checkpoint: SpeechCheckpoint | None
     fingerprint: Mapping[str, Any] | None
+    """That of the audio which the checkpoint accounts for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(ResumePoint):
+    """A job that a worker has just leased."""
+
+    lease: Lease
     attempts: int
     """Claims since the last progress, this one included."""
 
@@ -179,16 +186,6 @@ class JobChange:
     extra: JobExtra | None = None
     reserve_units: int | None = None
     """Wallet units that the job will probably use, set aside in the same commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """Where a job stands, with data for workers only; a full job continues a preview from it."""
-
-    job: JobRecord
-    source: AudioSource | None
-    checkpoint: SpeechCheckpoint | None
-    fingerprint: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS: Final = 24 * 3600
 CLAIM_SECONDS: Final = 30
-"""How long nobody else may work on a request; making a job takes milliseconds."""
+"""How long a request is reserved for its claimant; creating a job takes milliseconds."""
 RETRY_SECONDS: Final = 1
 
 
 class SqlIdempotencyStore(IdempotencyStore):
-    """`ports.IdempotencyStore` on a `Database`. Needs no closing of its own."""
+    """`ports.IdempotencyStore` on a `Database`, which its owner closes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database

@@ -1,8 +1,8 @@
 """Jobs and their event log in SQL: `ports.JobStore` for SQLite and PostgreSQL.
 
-Every write of a worker names its lease token in the WHERE; zero rows mean that the job belongs to another
-worker. Each such write also leaves a `commit_id` in the job's row, so that after a COMMIT without an answer
-the row, read under its lock, tells whether the write happened: never twice, never half.
+Every write of a worker has its lease token in the WHERE; if no row matches, the job belongs to another
+worker. Each such write also stores a `commit_id` in the job's row. After a COMMIT without an answer, the row
+is read under its lock, and the `commit_id` in it shows whether the write happened.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ LEASE_SECONDS: Final = 60
 QUEUE_RETRY_SECONDS: Final = 5
 OPEN_JOBS_RETRY_SECONDS: Final = 10
 WRITE_ATTEMPTS: Final = 3
-"""Tries of one write while connections break; more means that the database is down."""
+"""Attempts of one write when connections break; then the database counts as down."""
 MAX_INTERRUPTIONS: Final = 20
-"""Deaths of its process that a job survives without an attempt being counted."""
+"""How often the process of a job may die before that counts as an attempt of the job."""
 PURGE_BATCH: Final = 200
-"""Jobs deleted in one transaction, so that a purge never holds the writer for long."""
+"""Jobs deleted in one transaction, so that a purge never locks the writer for long."""
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 
 class SqlJobStore(JobStore):
-    """`ports.JobStore` on a `Database`. Needs no closing of its own."""
+    """`ports.JobStore` on a `Database`, which its owner closes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -80,7 +80,7 @@ class SqlJobStore(JobStore):
                 raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
             if max_open is not None and await _open_jobs(connection, job.account_id) > max_open:
                 raise RateLimited(
-                    f"{max_open} transcripts of this account are under way, which is as many as it may have. "
+                    f"{max_open} transcripts of this account are under way, the most that it may have. "
                     "Wait until one ends, or cancel one.",
                     details={"max_open_transcripts": max_open},
                     retry_after_seconds=OPEN_JOBS_RETRY_SECONDS,
@@ -90,8 +90,8 @@ class SqlJobStore(JobStore):
         try:
             return await self._write(job.id, work)
         except IntegrityError:
-            # A COMMIT that was not answered had happened after all, or the request is a repeated one: the job
-            # is there, maybe claimed already.
+            # The request is a repetition, or an earlier COMMIT without an answer has succeeded: the job
+            # exists, and may be claimed already.
             record = await self.get(job.id)
             if record is None:
                 raise
@@ -135,12 +135,7 @@ class SqlJobStore(JobStore):
         row = await self._row(job_id)
         if row is None:
             return None
-        return ResumePoint(
-            job=rows.job_from_row(row),
-            source=rows.source_from_row(row),
-            checkpoint=rows.checkpoint_from_row(row),
-            fingerprint=row["heard"],
-        )
+        return ResumePoint(**rows.resume_point_from_row(row))
 
     @override
     async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
@@ -175,7 +170,7 @@ class SqlJobStore(JobStore):
     ) -> JobRecord:
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
-            # No commit_id: doing this twice is doing it once, and the worker's last one must stay.
+            # No commit_id: this is idempotent, and the one of the worker's last write must stay.
             row = await _locked(connection, job_id)
             if row is None:
                 raise TranscriptNotFound
@@ -219,7 +214,7 @@ class SqlJobStore(JobStore):
             .where(jobs.c.completed_at.is_(None), jobs.c.lane.in_(lanes), _unleased())
             .order_by(jobs.c.created_at, jobs.c.id)
             .limit(1)
-            # Two workers never wait for each other: each takes the oldest job that is not being taken.
+            # Workers never wait for each other: each claims the oldest job that no other is claiming.
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
@@ -244,12 +239,7 @@ class SqlJobStore(JobStore):
         if row is None:
             return None
         return Claim(
-            lease=Lease(row["id"], token),
-            job=rows.job_from_row(row),
-            source=rows.source_from_row(row),
-            checkpoint=rows.checkpoint_from_row(row),
-            fingerprint=row["heard"],
-            attempts=row["attempts"],
+            lease=Lease(row["id"], token), attempts=row["attempts"], **rows.resume_point_from_row(row)
         )
 
     @override
@@ -374,10 +364,10 @@ class SqlJobStore(JobStore):
             return result.mappings().one_or_none()
 
     async def _write(self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]]) -> _T:
-        """Run `work` in a transaction until it is known to have happened exactly once.
+        """Run `work` in a transaction, again if necessary, until it has provably happened exactly once.
 
         `work` stores the `commit_id` it is given in the job's row. Raises what `work` raises, and
-        `StorageUnavailable` when the database stays away.
+        `StorageUnavailable` while the database is down.
         """
         commit_id = secrets.token_hex(8)
         attempt = 1
@@ -399,7 +389,7 @@ class SqlJobStore(JobStore):
             attempt += 1
 
     async def _happened(self, job_id: str, commit_id: str) -> bool:
-        # The row lock waits for a COMMIT that the server is still busy with.
+        # The row lock waits for a COMMIT that the server is still processing.
         async with self._db.write() as connection:
             row = await _locked(connection, job_id)
             return row is not None and row["commit_id"] == commit_id
@@ -445,7 +435,7 @@ async def _advance(
     chunks = [event.chunk_index for event in new_events if event.chunk_index is not None]
     where = _held(lease)
     if chunks:
-        # A writer whose idea of the transcript is older than the log's is as lost as one without a lease.
+        # A writer that expects fewer chunks than the log has is stale, as if it had lost its lease.
         where = and_(where, jobs.c.next_chunk_index == chunks[0])
     last_seq: int | None = await connection.scalar(
         update(jobs)

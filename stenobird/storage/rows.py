@@ -1,4 +1,4 @@
-"""Values to columns and back: the one place that knows how a job is laid out in its row."""
+"""Converts jobs to rows and back: the only module that knows the columns of a job."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _NO_EXTRA = JobExtra()
 
 
 def source_to_json(source: AudioSource) -> dict[str, Any]:
-    """Return all of a source, what only workers may see included."""
+    """Return all of a source, including what only workers may see."""
     row: dict[str, Any] = {name: getattr(source, name) for name in _SOURCE_FIELDS}
     row["request_headers"] = dict(source.request_headers)
     row["candidates"] = [
@@ -75,7 +75,7 @@ def source_from_json(row: Mapping[str, Any]) -> AudioSource:
 
 
 def extra_to_json(extra: JobExtra) -> dict[str, Any]:
-    """Return the JSON form of a job's `extra`; what has its default is left out."""
+    """Return the JSON form of a job's `extra`, without fields that have their default."""
     row: dict[str, Any] = {}
     if extra.tier is not None:
         row["model_tier"] = extra.tier
@@ -91,7 +91,7 @@ def extra_to_json(extra: JobExtra) -> dict[str, Any]:
 
 
 def extra_from_json(row: Mapping[str, Any]) -> JobExtra:
-    """Read what `extra_to_json` wrote, and rows of older versions, whose other keys have no meaning now."""
+    """Read what `extra_to_json` wrote. Rows of earlier versions may have other keys, which are ignored."""
     upload, carry = row.get("upload"), row.get("carry")
     return JobExtra(
         tier=row.get("model_tier"),
@@ -102,7 +102,7 @@ def extra_from_json(row: Mapping[str, Any]) -> JobExtra:
 
 
 def new_job_values(job: NewJob) -> dict[str, Any]:
-    """Return the columns of a job that has just been asked for, but for its times."""
+    """Return the columns of a new job, without its times."""
     return {
         "id": job.id,
         "mode": job.mode,
@@ -134,7 +134,7 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
 
 
 def change_values(change: JobChange) -> dict[str, Any]:
-    """Return the columns that a change sets. A checkpoint is progress: nothing before it counts any more."""
+    """Return the columns that a change sets. A checkpoint is progress, so it resets the attempts."""
     values: dict[str, Any] = {}
     for name in _PLAIN_CHANGES:
         value = getattr(change, name)
@@ -156,7 +156,7 @@ def change_values(change: JobChange) -> dict[str, Any]:
 
 
 def job_from_row(row: RowMapping) -> JobRecord:
-    """Return a job as clients may see it: its source without what only workers may see."""
+    """Return a job as clients may see it: without what only workers may see of its source."""
     checkpoint = row["checkpoint"]
     return JobRecord(
         id=row["id"],
@@ -190,11 +190,11 @@ def job_from_row(row: RowMapping) -> JobRecord:
     )
 
 
-def checkpoint_from_row(row: RowMapping) -> SpeechCheckpoint | None:
-    """Return the job's checkpoint, if it has one."""
-    return SpeechCheckpoint.from_json(row["checkpoint"]) if row["checkpoint"] else None
-
-
-def source_from_row(row: RowMapping) -> AudioSource | None:
-    """Return the job's source, if it was resolved."""
-    return source_from_json(row["source"]) if row["source"] else None
+def resume_point_from_row(row: RowMapping) -> dict[str, Any]:
+    """Return the fields of a `ResumePoint`."""
+    return {
+        "job": job_from_row(row),
+        "source": source_from_json(row["source"]) if row["source"] else None,
+        "checkpoint": SpeechCheckpoint.from_json(row["checkpoint"]) if row["checkpoint"] else None,
+        "fingerprint": row["heard"],
+    }

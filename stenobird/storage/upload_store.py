@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 ROOM_RETRY_SECONDS: Final = 300
-"""Until a slot may have expired and been swept."""
+"""After this time a slot may have expired and been swept."""
 
 _EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 _OPEN = and_(uploads.c.used_at.is_(None), uploads.c.expires_at > db_now())
 
 
 class SqlUploadStore(UploadStore):
-    """`ports.UploadStore` on a `Database`. Needs no closing of its own."""
+    """`ports.UploadStore` on a `Database`, which its owner closes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database

@@ -1,1 +1,1 @@
-"""Media that clients send as bytes: slots, their bytes in the blob store, and how a job hears them."""
+"""Media that clients send as bytes: slots, their bytes in the blob store, and how jobs read them."""

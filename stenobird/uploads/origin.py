@@ -1,4 +1,4 @@
-"""How a job hears an upload: the blob behind `upload:<id>`, opened as if a server sent ranges of it."""
+"""How a job reads an upload: opens the blob of `upload:<id>` like a media URL with byte ranges."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class UploadOrigin:
 
 
 class StoredMedia:
-    """A `ports.OpenedMedia` that a blob is. Holds nothing open between reads of its body."""
+    """A blob as `ports.OpenedMedia`. Nothing is open between reads of its body."""
 
     def __init__(self, blobs: BlobStore, slot: UploadRecord, first: int, end: int) -> None:
         assert slot.blob_key is not None
@@ -64,7 +64,10 @@ class StoredMedia:
         self._end = end
 
     async def body(self) -> AsyncGenerator[bytes]:
-        """Yield the bytes. Raises `ResponseBroken` where the store breaks off, which another try may mend."""
+        """Yield the bytes.
+
+        Raises `ResponseBroken` if the store fails, `AudioUnreachable` if the blob is gone.
+        """
         try:
             async for chunk in self._blobs.get(self._key, start=self.offset, end=self._end):
                 yield chunk
@@ -74,4 +77,4 @@ class StoredMedia:
             raise ResponseBroken(exc.message) from exc
 
     async def aclose(self) -> None:
-        """Do nothing: whoever iterates the body closes it."""
+        """Do nothing: the iterator of the body is closed by its reader."""

@@ -1,4 +1,4 @@
-"""What a client says of a file that it is about to send."""
+"""The body that announces a file before it is uploaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upload slots: made, filled, handed to jobs, and swept when they have expired."""
+"""Upload slots: created, filled, used by jobs, and swept after they have expired."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 BLOB_PREFIX: Final = "uploads"
 SWEEP_PAGE: Final = 100
 GRACE_SECONDS: Final = 600.0
-"""After a slot expired, for a job that is being made of it at that very moment."""
+"""How long the bytes of an expired slot stay, for a job that is being created from it just then."""
 ORPHAN_SECONDS: Final = 86_400.0
-"""Bytes that belong to no slot are left by a process that died while it took them."""
+"""The age from which bytes without a slot are swept: a process died while it received them."""
 SLOT_MEMORY_SECONDS: Final = 30 * 86_400.0
-"""For so long an expired slot answers 410 instead of 404."""
+"""How long an expired slot is answered with 410 instead of 404."""
 MAX_WRITERS: Final = 4
-"""Calls of `write` that one slot takes at once in a process: each stores a copy until the last wins."""
+"""Concurrent calls of `write` for one slot in a process; each stores a copy until the last one wins."""
 WRITERS_RETRY_SECONDS: Final = 5
 
 _POSSIBLE_ID: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
@@ -54,7 +54,7 @@ class UploadOptions:
 
 
 class UploadService:
-    """Slots over an `UploadStore`, their bytes in a `BlobStore`. A slot is its account's alone."""
+    """The upload slots of all accounts, with their bytes. Other accounts get `UploadNotFound` for a slot."""
 
     def __init__(
         self,
@@ -75,18 +75,18 @@ class UploadService:
         return f"upl_{secrets.token_hex(10)}"
 
     async def create(
-        self, wish: CreateUpload, caller: Caller, *, upload_id: str | None = None
+        self, request: CreateUpload, caller: Caller, *, upload_id: str | None = None
     ) -> UploadRecord:
-        """Make a slot. Raises `UploadTooLarge`, and `QueueBusy` where the store has no room for it.
+        """Create a slot. Raises `UploadTooLarge`, and `QueueBusy` if the store has no room for it.
 
-        With an `upload_id` (from `new_id`, remembered with the Idempotency-Key of the request) calling again
-        returns the slot that is there already.
+        With an `upload_id` (from `new_id`, stored with the Idempotency-Key of the request) a second call
+        returns the slot of the first.
         """
-        if upload_id is not None and (there := await self._slots.get(upload_id)) is not None:
-            return there
-        if wish.size_bytes > self._options.max_bytes:
+        if upload_id is not None and (existing := await self._slots.get(upload_id)) is not None:
+            return existing
+        if request.size_bytes > self._options.max_bytes:
             raise UploadTooLarge(
-                f"The file has {wish.size_bytes} bytes; this service accepts {self._options.max_bytes}. "
+                f"The file has {request.size_bytes} bytes; this service accepts {self._options.max_bytes}. "
                 "Send a smaller one.",
                 details={"max_bytes": self._options.max_bytes},
             )
@@ -94,9 +94,9 @@ class UploadService:
             id=upload_id or self.new_id(),
             account_id=caller.account_id,
             api_key_id=caller.api_key_id,
-            filename=wish.filename,
-            content_type=wish.content_type,
-            size_bytes=wish.size_bytes,
+            filename=request.filename,
+            content_type=request.content_type,
+            size_bytes=request.size_bytes,
             lifetime_seconds=self._options.lifetime_seconds,
         )
         return await self._slots.create(new, max_bytes=self._options.quota_bytes)
@@ -109,13 +109,13 @@ class UploadService:
         *,
         content_length: int | None = None,
     ) -> int:
-        """Take the bytes of a slot and return their number; the last complete call wins, atomically.
+        """Store the bytes of a slot and return their number; the last complete call wins, atomically.
 
-        Once a job has been made of the slot, its bytes stay as they are, and these are read and dropped, so
-        that a client that repeats a PUT whose answer it missed may go on. Raises `UploadNotFound`,
-        `UploadSlotExpired`, `EmptyUploadBody`, `UploadSizeMismatch`, `QueueBusy` for one of more than
-        `MAX_WRITERS` at once, and whatever `chunks` raises; what was there before stays then. A body that
-        takes longer than a slot lives is given up.
+        Once a job uses the slot its bytes stay, and new ones are read and dropped: a client that repeats a
+        PUT because it missed the response may continue. Raises `UploadNotFound`, `UploadSlotExpired` (also
+        when the body takes longer than the lifetime of a slot), `EmptyUploadBody`, `UploadSizeMismatch`,
+        `QueueBusy` for more than `MAX_WRITERS` calls at once, and whatever `chunks` raises; earlier bytes
+        stay then.
         """
         slot = await self._slot(upload_id, caller.account_id)
         if content_length == 0:
@@ -123,24 +123,24 @@ class UploadService:
         if content_length is not None and content_length != slot.size_bytes:
             raise _mismatch(slot, content_length)
         with self._writing(slot.id):
-            return await self._write(slot, _Counted(slot, self._until_it_expires(chunks)))
+            await self._write(slot, _whole_file(slot, self._until_it_expires(chunks)))
+        return slot.size_bytes
 
-    async def _write(self, slot: UploadRecord, counted: _Counted) -> int:
+    async def _write(self, slot: UploadRecord, file: AsyncIterator[bytes]) -> None:
         if slot.used_at is not None:
-            async for _ in counted.chunks():
+            async for _ in file:
                 pass
-            return counted.size
+            return
         key = f"{BLOB_PREFIX}/{slot.id}/{secrets.token_hex(8)}"
-        await self._blobs.put(key, counted.chunks())
-        # Should this raise, nobody knows whether the slot has these bytes now, so they stay for the sweep.
+        await self._blobs.put(key, file)
+        # If this raises, the slot may have these bytes or not, so they are left for the sweep.
         accepted, replaced = await self._slots.accept(slot.id, key)
         unused = replaced if accepted else key
         if unused is not None:
             await self._blobs.delete(unused)
         if not accepted:
-            # It expired meanwhile, or a job was made of the bytes of another PUT.
+            # The slot has expired meanwhile, or a job uses the bytes of another PUT.
             await self._slot(slot.id, slot.account_id)
-        return counted.size
 
     @contextmanager
     def _writing(self, upload_id: str) -> Iterator[None]:
@@ -159,7 +159,7 @@ class UploadService:
                 del self._writers[upload_id]
 
     async def _until_it_expires(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the chunks while a slot can still be alive that was when the first of them was asked for."""
+        """Yield the chunks. Raises `UploadSlotExpired` after the lifetime of a slot."""
         began = self._clock.monotonic()
         async for chunk in chunks:
             if self._clock.monotonic() - began > self._options.lifetime_seconds:
@@ -167,12 +167,12 @@ class UploadService:
             yield chunk
 
     async def check(self, upload_id: str, account_id: str) -> None:
-        """Raise what `take` would raise; the slot may be filled anew afterwards."""
+        """Raise what `take` would raise, without fixing the bytes."""
         if (await self._slot(upload_id, account_id)).blob_key is None:
             raise UploadNotAvailable
 
     async def take(self, upload_id: str, account_id: str) -> UploadRecord:
-        """Return the slot for a job that is about to be made; from here on its bytes stay as they are.
+        """Return the slot for a job that is about to be created; from now on its bytes are fixed.
 
         Raises `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`.
         """
@@ -185,9 +185,9 @@ class UploadService:
         return used
 
     async def sweep(self) -> int:
-        """Delete the bytes of slots that expired and that no job needs, and bytes that belong to no slot.
+        """Delete the bytes of expired slots that no job needs, and bytes that belong to no slot.
 
-        Returns how many blobs were deleted. Safe beside other processes that do the same.
+        Returns how many blobs were deleted. Several processes may sweep at once.
         """
         swept = 0
         while slots := await self._slots.removable(expired_seconds=GRACE_SECONDS, limit=SWEEP_PAGE):
@@ -199,14 +199,14 @@ class UploadService:
         swept += await self._sweep_orphans()
         await self._slots.purge(expired_seconds=SLOT_MEMORY_SECONDS)
         if swept:
-            _log.info("removed uploads past their use", blobs=swept)
+            _log.info("uploads_swept", blobs=swept)
         return swept
 
     async def _sweep_orphans(self) -> int:
         swept = 0
         page: list[str] = []
 
-        async def judge() -> int:
+        async def delete_orphans() -> int:
             known = await self._slots.known_blobs(page)
             orphans = [key for key in page if key not in known]
             for key in orphans:
@@ -219,8 +219,8 @@ class UploadService:
                 continue
             page.append(blob.key)
             if len(page) == SWEEP_PAGE:
-                swept += await judge()
-        return swept + (await judge() if page else 0)
+                swept += await delete_orphans()
+        return swept + (await delete_orphans() if page else 0)
 
     async def _slot(self, upload_id: str, account_id: str) -> UploadRecord:
         # PostgreSQL, for one, takes no NUL in a text.
@@ -232,31 +232,24 @@ class UploadService:
         return slot
 
 
-class _Counted:
-    """A body that has to be as long as its slot says."""
-
-    def __init__(self, slot: UploadRecord, chunks: AsyncIterator[bytes]) -> None:
-        self.size = 0
-        self._slot = slot
-        self._chunks = chunks
-
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body; raises `EmptyUploadBody`, or `UploadSizeMismatch` as soon as that is certain."""
-        async for chunk in self._chunks:
-            self.size += len(chunk)
-            if self.size > self._slot.size_bytes:
-                raise _mismatch(self._slot, self.size)
-            yield chunk
-        if self.size == 0:
-            raise EmptyUploadBody
-        if self.size < self._slot.size_bytes:
-            raise _mismatch(self._slot, self.size)
+async def _whole_file(slot: UploadRecord, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield a body that has the size of the slot. Raises `EmptyUploadBody` or `UploadSizeMismatch`."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > slot.size_bytes:
+            raise _mismatch(slot, size)
+        yield chunk
+    if size == 0:
+        raise EmptyUploadBody
+    if size < slot.size_bytes:
+        raise _mismatch(slot, size)
 
 
 def _mismatch(slot: UploadRecord, received: int) -> UploadSizeMismatch:
     details: Mapping[str, int] = {"size_bytes": slot.size_bytes, "bytes_received": received}
     return UploadSizeMismatch(
-        f"The slot was made for {slot.size_bytes} bytes, and {received} were sent. Send the whole file, "
-        "or make a slot with its size.",
+        f"The slot was created for {slot.size_bytes} bytes, but {received} were sent. Send the whole file, "
+        "or create a slot with its size.",
         details=details,
     )
