@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,13 +13,19 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from stenobird.accounts.key_service import KeyService
 from stenobird.demo import MODEL_DIR
+from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.key_store import SqlKeyStore
+from tests.support.databases import run_apart
 from tests.support.free_port import accepts_connections, free_port
 from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
+    from stenobird.ports import KeyMode
 
 
 @dataclass
@@ -78,10 +83,15 @@ class ServerProcess:
             raise RuntimeError(f"stenobird {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def create_key(self, *arguments: str) -> str:
-        """Make an API key and return it."""
-        key: str = json.loads(self.command("keys", "create", "--json", *arguments))["key"]
-        return key
+    def create_key(self, *, mode: KeyMode = "live") -> str:
+        """Make an API key of the operator's account in the service's database, and return it."""
+        return run_apart(self._create_key(mode))
+
+    async def _create_key(self, mode: KeyMode) -> str:
+        url = self.settings.get("DATABASE_URL") or sqlite_url(self.data_dir)
+        async with open_database(url) as database:
+            secret, _ = await KeyService(SqlKeyStore(database)).create(mode=mode)
+            return secret
 
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return when it answers `/readyz` with 200."""

@@ -28,7 +28,7 @@ def test_an_account_from_its_first_credit_to_its_deletion(tmp_path: Path) -> Non
         account_id = server.command(
             "account", "create", "--name", "Ann", "--email", "ann@example.com", "--billing", "prepaid"
         ).strip()
-        key = server.create_key("--account", account_id)
+        key = json.loads(server.command("keys", "create", "--json", "--account", account_id))["key"]
         link = media.url("/clip.mp3")
         with EventReader(server.url, key) as reader:
             refused = reader.http.post("/v1/transcripts", json={"audio_url": link})

@@ -20,7 +20,7 @@ BODY = {"audio_url": "https://media.invalid/a.mp3"}
 def test_no_key_is_left_in_the_data_folder_the_log_or_an_error(tmp_path: Path) -> None:
     """The whole service as a process of its own, at its most talkative."""
     with ServerProcess(tmp_path / "data", {"LOG_LEVEL": "debug"}) as server:
-        first = server.create_key("--name", "one")
+        first = json.loads(server.command("keys", "create", "--json"))["key"]
         secrets = [first]
         answers: list[str] = []
         with httpx.Client(base_url=server.url, trust_env=False) as http:

@@ -86,7 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def things(server: ServerProcess) -> Things:
     """A test key: what it makes costs nothing and ends at once, and it can't delete the account."""
-    headers = {"Authorization": f"Bearer {server.create_key('--mode', 'test')}"}
+    headers = {"Authorization": f"Bearer {server.create_key(mode='test')}"}
     with httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, trust_env=False) as api:
         slots = [
             api.post(

@@ -93,7 +93,7 @@ def test_file_that_is_no_audio_is_refused(sdk: openai.OpenAI) -> None:
 
 
 def test_answers_about_a_real_transcript_are_as_documented(server: ServerProcess) -> None:
-    headers = {"Authorization": f"Bearer {server.create_key('--mode', 'test')}"}
+    headers = {"Authorization": f"Bearer {server.create_key(mode='test')}"}
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
     def call(path: str, method: str = "GET", **parts: Any) -> Any:

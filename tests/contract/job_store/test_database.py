@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import JobChange, NewJob, RecognitionOptions, UsageRow
-from stenobird.storage.engine import Database, migrate, open_database
+from stenobird.storage import migrations
+from stenobird.storage.engine import NEWEST_REVISION, Database, migrate, open_database
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import db_now, metadata, usage
 
@@ -43,7 +46,12 @@ async def test_processes_that_start_together_migrate_once(empty_database_url: st
         await asyncio.gather(migrate(one), migrate(other), migrate(one))
         async with one.read() as connection:
             versions = await connection.execute(text("SELECT version_num FROM alembic_version"))
-            assert versions.scalars().all() == ["0001"]
+            assert versions.scalars().all() == [NEWEST_REVISION]
+
+
+def test_the_newest_revision_is_the_last_migration() -> None:
+    versions = Path(migrations.__file__).parent
+    assert ScriptDirectory(str(versions)).get_current_head() == NEWEST_REVISION
 
 
 async def test_its_clock_tells_epoch_seconds_to_the_millisecond(database: Database) -> None:
