@@ -38,6 +38,8 @@ _HOST_SEGMENT = re.compile(
 _SESSION_KEYS: Final = re.compile(
     r"utm_\w+|fbclid|gclid|mc_[ce]id|ref|source|from|igshid|si|amp|share|cmp|wt\w*|at_\w+", re.IGNORECASE
 )
+_ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
+"""No address has it for itself."""
 _HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)
 
 
@@ -72,9 +74,12 @@ def urldefrag_safe(url: str) -> tuple[str, str]:
 def absolute(base: str, reference: str) -> str | None:
     """Resolve a reference found in a document; `None` if the outcome is not an http(s) URL.
 
-    Blanks around are dropped and blanks inside percent-encoded, as browsers do.
+    Blanks around are dropped and blanks inside percent-encoded, as browsers do. An ampersand that a template
+    has escaped once more than needed is restored; nothing else is unescaped.
     """
     reference = re.sub(r"[\t\r\n]", "", reference.strip(" \t\r\n\f\x00"))
+    if "&" in reference:
+        reference = _ESCAPED_AMPERSAND.sub("&", reference)
     if not reference or len(reference) > 8192:
         return None
     # Most references need no parsing: that halves the time that a page of links takes.

@@ -31,6 +31,7 @@ MAX_HEAD_ELEMENTS: Final = 500
 MAX_FEEDPARSER_BYTES: Final = 512 * 1024
 """feedparser takes 0.1 ms of CPU for every element, so that it sees small documents only."""
 MAX_TEXT_CHARACTERS: Final = 1000
+MAX_URL_CHARACTERS: Final = 8192
 
 _PREFIXES: Final = (
     ("itunes", "itunes"),
@@ -54,6 +55,7 @@ _CDATA_OR_AMPERSAND = re.compile(
 _RANKS: Final = {
     "enclosure": 0,
     "atom_enclosure": 1,
+    "attachment": 0,
     "media_content": 2,
     "alternate_enclosure": 3,
     "link": 4,
@@ -154,6 +156,15 @@ def _text(element: Any | None) -> str | None:
     return _clean(text)
 
 
+def _verbatim(element: Any | None) -> str | None:
+    """Return the text of an element that holds an address or an id, whose entities the parser has resolved.
+
+    Unlike a title, it must not be unescaped again: `&timestamp=` holds `&times`.
+    """
+    text = "" if element is None else "".join(element.itertext())
+    return " ".join(text.split())[:MAX_URL_CHARACTERS] or None
+
+
 def _clean(text: object) -> str | None:
     if not isinstance(text, str):
         return None
@@ -178,7 +189,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
             continue
         head.setdefault(name, child)
     link_element = head.get("link", head.get("atom:link"))
-    link = _text(link_element) or (link_element.get("href") if link_element is not None else None)
+    link = _verbatim(link_element) or (link_element.get("href") if link_element is not None else None)
     episodes: list[FeedEpisode] = []
     for element in root.iter("{*}item", "{*}entry"):
         if _name(element) in {"item", "atom:entry", "entry"}:
@@ -190,7 +201,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
         title=_text(head.get("title", head.get("atom:title", head.get("itunes:title")))),
         link=urls.absolute(base, link) if link else None,
         episodes=tuple(episodes),
-        moved_to=urls.absolute(base, _text(head.get("itunes:new-feed-url")) or ""),
+        moved_to=urls.absolute(base, _verbatim(head.get("itunes:new-feed-url")) or ""),
     )
 
 
@@ -218,10 +229,10 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
     def pick(*names: str) -> str | None:
         return next((text for name in names if (text := _text(first.get(name)))), None)
 
-    link = pick("feedburner:origlink") or next(
-        (found for element in links if (found := element.get("href") or _text(element))), None
+    link = _verbatim(first.get("feedburner:origlink")) or next(
+        (found for element in links if (found := element.get("href") or _verbatim(element))), None
     )
-    guid = pick("guid", "atom:id", "id")
+    guid = _verbatim(first.get("guid", first.get("atom:id", first.get("id"))))
     moment = next(
         (
             moment
@@ -283,15 +294,17 @@ class _Enclosures:
         self._base = base
         self._rows: dict[str, tuple[tuple[int, int, int], Candidate]] = {}
 
-    def add(self, how: str, reference: str | None, media_type: str, *, preferred: bool = False) -> None:
-        address = urls.absolute(self._base, html.unescape(reference)) if reference else None
-        kind = _kind(address, media_type) if address else None
+    def add(self, how: str, reference: object, media_type: object, *, preferred: bool = False) -> None:
+        """Add an address as a feed has it, unless it can't be played. `how` is a key of `_RANKS`."""
+        address = urls.absolute(self._base, reference) if isinstance(reference, str) else None
+        kind = _kind(address, str(media_type or "")) if address else None
         if address and kind and address not in self._rows:
             order = (kind == "video", _RANKS[how] * 2 + (not preferred), len(self._rows))
             technique = f"feed.{how}" if kind == "audio" else f"feed.{how}_video"
             self._rows[address] = (order, Candidate(address, technique))
 
     def best_first(self) -> tuple[Candidate, ...]:
+        """Return at most 20 of them."""
         return tuple(candidate for _, candidate in sorted(self._rows.values(), key=lambda row: row[0]))[:20]
 
     def __bool__(self) -> bool:
@@ -302,17 +315,17 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
     item: Any, first: dict[str, Any], base: str
 ) -> tuple[Candidate, ...]:
     found = _Enclosures(base)
-    original = _text(first.get("feedburner:origenclosurelink"))
+    original = _verbatim(first.get("feedburner:origenclosurelink"))
     for element in item.iter():
         name = _name(element)
         if name == "enclosure":
             # The last two stand in no specification, but in feeds.
-            address = element.get("url") or element.get("href") or _text(element)
+            address = element.get("url") or element.get("href") or _verbatim(element)
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
-                found.add("enclosure", original, element.get("type") or "", preferred=True)
-            found.add("enclosure", address, element.get("type") or "")
+                found.add("enclosure", original, element.get("type"), preferred=True)
+            found.add("enclosure", address, element.get("type"))
         elif name in {"atom:link", "link"} and element.get("rel") == "enclosure":
-            found.add("atom_enclosure", element.get("href"), element.get("type") or "")
+            found.add("atom_enclosure", element.get("href"), element.get("type"))
         elif name == "media:content":
             _add_media_content(found, element)
         elif name == "atom:content" and element.get("src"):
@@ -321,12 +334,10 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
             default = element.get("default") == "true"
             for child_name, child in _children(element):
                 if child_name == "podcast:source":
-                    found.add(
-                        "alternate_enclosure", child.get("uri"), element.get("type") or "", preferred=default
-                    )
+                    found.add("alternate_enclosure", child.get("uri"), element.get("type"), preferred=default)
     if original:
         found.add("enclosure", original, "audio/")
-    for named in (_text(first.get("link")), _text(first.get("guid"))):
+    for named in (_verbatim(first.get("link")), _verbatim(first.get("guid"))):
         if named and (named.startswith(("http:", "https:", "/")) and urls.is_audio_url(named)):
             found.add("link", named, "")
     if not found:
@@ -370,8 +381,9 @@ def _in_description(first: dict[str, Any]) -> str | None:
         text = "".join(element.itertext())[: 256 * 1024]
         for source in [text] + [child.get("src") or child.get("href") or "" for child in element.iter()]:
             for match in _MEDIA_ATTRIBUTE.finditer(source):
-                if urls.is_audio_url(match[1]):
-                    found.setdefault(urls.audio_key(match[1]), match[1])
+                address = lenient.unescape_attribute(match[1])
+                if urls.is_audio_url(address):
+                    found.setdefault(urls.audio_key(address), address)
     return next(iter(found.values())) if len(found) == 1 else None
 
 
@@ -403,16 +415,9 @@ def _read_json_feed(text: str, url: str) -> FeedFacts | None:
 def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisode:
     attachments = item.get("attachments")
     rows = [row for row in attachments if isinstance(row, dict)] if isinstance(attachments, list) else []
-    found: list[Candidate] = []
+    found = _Enclosures(url)
     for row in rows:
-        reference = row.get("url")
-        address = urls.absolute(url, reference) if isinstance(reference, str) else None
-        kind = _kind(address, str(row.get("mime_type") or "")) if address else None
-        if address and kind:
-            found.append(
-                Candidate(address, "feed.attachment" if kind == "audio" else "feed.attachment_video")
-            )
-    found.sort(key=lambda candidate: candidate.technique.endswith("_video"))
+        found.add("attachment", row.get("url"), row.get("mime_type"))
     link = item.get("url")
     identity = item.get("id")
     return FeedEpisode(
@@ -424,7 +429,7 @@ def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisod
             (seconds for row in rows if (seconds := lenient.parse_duration(row.get("duration_in_seconds")))),
             None,
         ),
-        enclosures=tuple(found[:20]),
+        enclosures=found.best_first(),
         position=position,
     )
 
@@ -435,15 +440,9 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
         return None
     episodes: list[FeedEpisode] = []
     for entry in parsed.entries[:MAX_EPISODES]:
-        found: list[Candidate] = []
+        found = _Enclosures(url)
         for row in [*entry.get("enclosures", []), *entry.get("media_content", [])]:
-            address = urls.absolute(url, str(row.get("href") or row.get("url") or ""))
-            kind = _kind(address, str(row.get("type") or "")) if address else None
-            if address and kind:
-                found.append(
-                    Candidate(address, "feed.enclosure" if kind == "audio" else "feed.enclosure_video")
-                )
-        found.sort(key=lambda candidate: candidate.technique.endswith("_video"))
+            found.add("enclosure", row.get("href") or row.get("url"), row.get("type"))
         episodes.append(
             FeedEpisode(
                 title=_clean(entry.get("title")),
@@ -451,7 +450,7 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
                 link=urls.absolute(url, str(entry.get("link") or "")),
                 published=_date(entry.get("published") or entry.get("updated")),
                 duration_seconds=lenient.parse_duration(entry.get("itunes_duration")),
-                enclosures=tuple(found[:20]),
+                enclosures=found.best_first(),
                 position=len(episodes),
             )
         )

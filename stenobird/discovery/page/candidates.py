@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 THRESHOLD: Final = 40.0
-_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
-"""Escaped once more than needed, as templates do; no address has it for itself."""
 TIE_POINTS: Final = 1.0
 COMPARED: Final = 40
 """Files that are compared with the best one; a page with more has long been ambiguous or decided."""
@@ -260,7 +258,7 @@ def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False)
     for finding in findings:
         if finding.video is not video:
             continue
-        finding.url = urls.for_request(_AMPERSAND.sub("&", finding.url))
+        finding.url = urls.for_request(finding.url)
         reason = rejection(finding.url, origin=page.origin, recorded=finding.recorded, title=title)
         if reason is None:
             usable.append(finding)

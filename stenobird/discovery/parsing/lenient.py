@@ -49,6 +49,17 @@ def decode_html(body: bytes, content_type: str) -> str:
     return _decode(body, [_header(content_type), declared if isinstance(declared, str) else None])
 
 
+_REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+
+
+def unescape_attribute(text: str) -> str:
+    """Resolve the character references of an HTML attribute.
+
+    As in browsers, one without a semicolon is none where more follows: `&timestamp=` stays what it is.
+    """
+    return _REFERENCE.sub(lambda match: html.unescape(match[0]), text)
+
+
 def _header(content_type: str) -> str | None:
     match = _CHARSET.search(content_type)
     return match[1] if match else None
@@ -218,7 +229,7 @@ def parse_json(text: str) -> Any | None:
         return None
     if end == 0:
         if '"' not in text and _ENTITY.search(text):
-            text = html.unescape(text)
+            text = unescape_attribute(text)
         text = _STRING_COMMENT_OR_COMMA.sub(lambda match: match[1] or "", text)
         text = _BAD_ESCAPE.sub(lambda match: match[0] if match[1] else "", text).strip()
         parsed, end = _parse(text)

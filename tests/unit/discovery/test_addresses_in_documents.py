@@ -1,0 +1,127 @@
+"""Addresses as documents write them: unescaped exactly once, repaired as browsers do."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stenobird.errors import JobError
+from tests.support.documents import Served, mp3_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+FEED = "https://x.example/feed"
+PAGE = "https://x.example/2026/the-otter-tale"
+AUDIO = "https://cdn.example/otter-tale.mp3?token=a1&timestamp=1&region=eu&copy=2&para=3&order=4&lt=5"
+"""Its parameters start like entities that need no semicolon."""
+
+
+class Web(dict[str, Served]):
+    """The given documents, and audio at exactly one address."""
+
+    def __init__(self, audio: str, **documents: str) -> None:
+        super().__init__()
+        self[audio] = Served(mp3_bytes(), "audio/mpeg", ranges=True)
+        for url, body in ((FEED, documents.get("feed")), (PAGE, documents.get("page"))):
+            if body is not None:
+                self[url] = Served(body.encode())
+
+
+def rss(item: str) -> str:
+    return (
+        '<?xml version="1.0"?><rss xmlns:media="http://search.yahoo.com/mrss/"'
+        ' xmlns:podcast="https://podcastindex.org/namespace/1.0"'
+        ' xmlns:feedburner="http://rssnamespace.org/feedburner/ext/1.0" version="2.0">'
+        f"<channel><title>Otters</title><item><title>The otter tale</title>{item}</item></channel></rss>"
+    )
+
+
+def atom(entry: str) -> str:
+    return (
+        '<feed xmlns="http://www.w3.org/2005/Atom"><title>Otters</title>'
+        f"<entry><title>The otter tale</title>{entry}</entry></feed>"
+    )
+
+
+def json_feed(url: str) -> str:
+    attachment = {"url": url, "mime_type": "audio/mpeg"}
+    item = {"id": "1", "title": "The otter tale", "attachments": [attachment]}
+    return json.dumps({"version": "https://jsonfeed.org/version/1.1", "title": "Otters", "items": [item]})
+
+
+def download(url: str) -> str:
+    return f'<a class="download" href="{escape(url)}">Download the otter tale</a>'
+
+
+EPISODE = {"@type": "PodcastEpisode", "name": "The otter tale"}
+FEEDS: dict[str, Callable[[str], str]] = {
+    "enclosure": lambda url: rss(f'<enclosure url="{escape(url)}" type="audio/mpeg"/>'),
+    "enclosure-text": lambda url: rss(f"<enclosure><![CDATA[{url}]]></enclosure>"),
+    "media": lambda url: rss(f'<media:content url="{escape(url)}" type="audio/mpeg"/>'),
+    "alternate": lambda url: rss(
+        f'<podcast:alternateEnclosure type="audio/mpeg"><podcast:source uri="{escape(url)}"/>'
+        "</podcast:alternateEnclosure>"
+    ),
+    "feedburner": lambda url: rss(
+        f"<feedburner:origEnclosureLink>{escape(url)}</feedburner:origEnclosureLink>"
+    ),
+    "guid": lambda url: rss(f"<guid>{escape(url)}</guid>"),
+    "link": lambda url: rss(f"<link>{escape(url)}</link>"),
+    "description": lambda url: rss(f"<description>{escape(download(url))}</description>"),
+    "atom": lambda url: atom(f'<link rel="enclosure" type="audio/mpeg" href="{escape(url)}"/>'),
+    "atom-content": lambda url: atom(f'<content type="audio/mpeg" src="{escape(url)}"/>'),
+    "json": json_feed,
+    "broken": lambda url: rss(f'<enclosure url="{escape(url)}" type="audio/mpeg"/><b>'),
+}
+PAGES: dict[str, Callable[[str], str]] = {
+    "audio": lambda url: f'<audio src="{escape(url)}"></audio>',
+    "audio-raw": lambda url: f'<audio src="{url}"></audio>',
+    "og": lambda url: f'<meta property="og:audio" content="{escape(url)}">',
+    "json-ld": lambda url: (
+        '<script type="application/ld+json">' + json.dumps(EPISODE | {"audio": url}) + "</script>"
+    ),
+    "state": lambda url: f"<script>var player = {json.dumps({'audioUrl': url})}</script>",
+    "attribute": lambda url: f"<div data-player='{escape(json.dumps({'audio': url}))}'></div>",
+    "link": download,
+}
+
+
+CASES = [
+    pytest.param(kind, write, id=f"{kind}-{name}")
+    for kind, documents in (("feed", FEEDS), ("page", PAGES))
+    for name, write in documents.items()
+]
+
+
+async def chosen(searcher: Any, kind: str, document: str, audio: str) -> str:
+    address = FEED if kind == "feed" else PAGE
+    text = document if kind == "feed" else f"<title>The otter tale</title><h1>The otter tale</h1>{document}"
+    try:
+        url: str = await searcher.media_url_in(Web(audio, **{kind: text}), address)
+    except JobError as error:
+        return f"{error.code}: {error.message}"
+    return url
+
+
+@pytest.mark.parametrize(("kind", "write"), CASES)
+async def test_address_is_unescaped_exactly_once(
+    searcher: Any, kind: str, write: Callable[[str], str]
+) -> None:
+    assert await chosen(searcher, kind, write(AUDIO), AUDIO) == AUDIO
+
+
+async def test_guid_with_parameters_is_found_by_the_fragment(searcher: Any) -> None:
+    guid = "https://x.example/?p=1&timestamp=2"
+    items = "</item><item>".join(
+        f'<guid>{escape(guid)}{number}</guid><enclosure url="https://cdn.example/{number}.mp3"/>'
+        for number in range(3)
+    )
+    audio = "https://cdn.example/1.mp3"
+    web = Web(audio, feed=rss(items))
+    assert await searcher.media_url_in(web, f"{FEED}#{guid}1") == audio
