@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stenobird.discovery.extractor.rung import Extractor, ExtractorRung
 from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
-from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.discovery.urls import normalised
@@ -57,12 +57,14 @@ async def open_finder(
         proxy = await stack.enter_async_context(EgressProxy(client))
         authorities = os.environ.get("SSL_CERT_FILE")
         directory = PodcastDirectory(clock)
-        rungs = Rungs(
+        ladder = DiscoveryLadder(
+            client,
+            parser,
             platforms=platform_rules(directory, index_key=_podcast_index_key(settings, clock)),
             directory=DirectoryRung(directory),
             extractor=ExtractorRung(Extractor(proxy, authorities=Path(authorities) if authorities else None)),
         )
-        yield Finder(policy, client, DiscoveryLadder(client, parser, rungs))
+        yield Finder(policy, client, ladder)
 
 
 def _podcast_index_key(settings: Settings, clock: Clock) -> PodcastIndexKey | None:

@@ -16,10 +16,9 @@ another episode.
 from __future__ import annotations
 
 import asyncio
-import html
 import re
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,6 +27,7 @@ from stenobird.discovery.feeds import choice
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
+from stenobird.discovery.parsing.lenient import unescape_attribute
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
 from stenobird.errors import (
     AudioContentTypeNotSupported,
@@ -44,8 +44,9 @@ from stenobird.sources import Candidate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, PlatformRule, Rung
+    from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
+    from stenobird.discovery.platforms import PlatformRung
     from stenobird.discovery.search import Opened, WebClient
     from stenobird.ports import FoundAudio, VerdictSink
     from stenobird.sources import Stage
@@ -63,15 +64,6 @@ _NOTHING: Final[dict[Stage, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rungs:
-    """The rungs that other modules provide; each may be missing."""
-
-    platforms: Sequence[PlatformRule] = ()
-    directory: Rung | None = None
-    extractor: Rung | None = None
-
-
 class DiscoveryLadder:
     """Implements `ports.AudioFinder`. Tasks may share it: each search has its own state.
 
@@ -82,14 +74,17 @@ class DiscoveryLadder:
         self,
         client: WebClient,
         parser: DocumentParser,
-        rungs: Rungs | None = None,
         *,
+        platforms: Sequence[PlatformRung] = (),
+        directory: Rung | None = None,
+        extractor: Rung | None = None,
         now: Callable[[], datetime] | None = None,
         search_seconds: float = SEARCH_SECONDS,
     ) -> None:
         self._client = client
         self._parser = parser
-        self._rungs = rungs or Rungs()
+        self._platforms = platforms
+        self._beyond = (directory, extractor)
         self._now = now or (lambda: datetime.now(UTC))
         self._search_seconds = search_seconds
 
@@ -102,7 +97,7 @@ class DiscoveryLadder:
                 await self._parser.prepare()
             try:
                 async with asyncio.timeout(self._search_seconds):
-                    found = await _Climb(search, self._rungs, self._now()).run()
+                    found = await _Climb(search, self._platforms, self._beyond, self._now()).run()
             except TimeoutError as exc:
                 raise AudioSourceUnreachable(
                     f"Looking for the audio took longer than {self._search_seconds:g} s. Try again, or send"
@@ -114,11 +109,18 @@ class DiscoveryLadder:
 
 
 class _Climb:
-    """One search's way up the ladder."""
+    """One search's way up the ladder. `beyond` are the directory and the extractor, where there are any."""
 
-    def __init__(self, search: Search, rungs: Rungs, now: datetime) -> None:
+    def __init__(
+        self,
+        search: Search,
+        platforms: Sequence[PlatformRung],
+        beyond: tuple[Rung | None, Rung | None],
+        now: datetime,
+    ) -> None:
         self._search = search
-        self._rungs = rungs
+        self._platforms = platforms
+        self._directory, self._extractor = beyond
         self._now = now
         self._clip: Clip | None = None
         self._errors: list[JobError] = []
@@ -150,8 +152,8 @@ class _Climb:
 
     # --- rungs and leads ------------------------------------------------------------------------------------
 
-    def _rule_for(self, url: str) -> PlatformRule | None:
-        return next((rule for rule in self._rungs.platforms if rule.matches(url)), None)
+    def _rule_for(self, url: str) -> PlatformRung | None:
+        return next((rule for rule in self._platforms if rule.matches(url)), None)
 
     def _is_known(self, url: str) -> bool:
         return self._rule_for(url) is not None
@@ -387,7 +389,7 @@ class _Climb:
             markup = data.get("html") if isinstance(data, dict) else None
             if isinstance(markup, str):
                 sources = re.findall(
-                    r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})", html.unescape(markup)
+                    r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})", unescape_attribute(markup)
                 )
                 players = [url for source in sources[:5] if (url := urls.absolute(endpoint, source))]
                 return player_frames(players, page.final_url, self._is_known)
@@ -442,11 +444,11 @@ class _Climb:
         if not self._may_be_elsewhere:
             return None
         search = self._search
-        for rung in (self._rungs.directory, self._rungs.extractor):
+        for rung in (self._directory, self._extractor):
             if rung is None:
                 continue
             # A directory that is down says nothing about a page that may not be listed there anyway.
-            keep = rung is not self._rungs.directory or self._known_platform
+            keep = rung is not self._directory or self._known_platform
             answer = await self._try_rung(rung, search.url, keep_errors=keep)
             if answer is not None:
                 page_url = self._page.final_url if self._page else None

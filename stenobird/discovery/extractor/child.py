@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import mimetypes
 import os
 import re
@@ -146,8 +147,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(request: dict[str, Any]) -> dict[str, Any]:
+    logger = logging.getLogger("yt_dlp")
+    logger.disabled = True  # errors arrive as exceptions
     return {
-        "logger": _Silent(),
+        "logger": logger,
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
@@ -171,15 +174,6 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
         "check_formats": False,
         "format": "bestaudio/best/bestvideo",  # the service chooses; this must merely find something
     }
-
-
-class _Silent:
-    """A logger that drops everything; errors arrive as exceptions."""
-
-    def debug(self, message: str) -> None:
-        """Drop it."""
-
-    warning = error = info = debug
 
 
 def _is_known(url: str) -> bool:

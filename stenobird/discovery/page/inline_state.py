@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
+from stenobird.discovery.page.candidates import Finding
 from stenobird.discovery.parsing.lenient import parse_json
 
 if TYPE_CHECKING:
@@ -52,14 +52,8 @@ _UNWANTED_NEARBY = re.compile(
 _SPOKEN_BY_MACHINE = re.compile(r"type[\"']?\s*:\s*[\"']tts|voice_?id|text_?to_?speech")
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """An audio address in a text, the title nearest to it, and whether its surroundings speak against it."""
-
-    url: str
-    title: str
-    unwanted: bool
-
+_UNWANTED_PENALTY: Final = 40.0
+"""For an address whose surroundings speak against it."""
 
 _ESCAPES: Final = (
     ("\\/", "/"),
@@ -94,7 +88,7 @@ def unescaped(text: str) -> str:
     return text
 
 
-def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
+def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:
     """Yield the audio addresses that a script or attribute mentions, in order, each once.
 
     With `keyed`, an address without an audio extension counts where its key says that it is audio.
@@ -115,7 +109,12 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Mention]:
         unwanted = _UNWANTED_NEARBY.search(_own_object(before).lower()) or _SPOKEN_BY_MACHINE.search(
             after.partition("}")[0].lower()
         )
-        yield Mention(url, _nearest_title(before, after), bool(unwanted))
+        yield Finding(
+            url,
+            "page.inline_state",
+            context=_nearest_title(before, after),
+            penalty=_UNWANTED_PENALTY if unwanted else 0.0,
+        )
 
 
 def _absolute_spots(text: str, *, keyed: bool) -> Iterator[tuple[int, int, str]]:
@@ -158,7 +157,7 @@ def _titles(text: str) -> list[str]:
     ]
 
 
-def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[Mention]:
+def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[Finding]:
     """Yield the audio addresses in an attribute: an address, JSON, or `file=…&title=…` (flashvars)."""
     value = value.strip()
     if not value or value.startswith(("data:", "blob:", "javascript:")):
@@ -169,11 +168,11 @@ def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[
                 name, _, text = part.partition("=")
                 target = unquote(text)
                 if re.fullmatch(r"\w{1,40}", name) and urls.is_audio_url(urls.absolute(base, target) or ""):
-                    yield Mention(urls.absolute(base, target) or "", "", unwanted=False)
+                    yield Finding(urls.absolute(base, target) or "", "page.attribute")
             return
         url = urls.absolute(base, value)
         if url and (urls.is_audio_url(url) or (hls and urls.extension(url) == "m3u8")):
-            yield Mention(url, "", unwanted=False)
+            yield Finding(url, "page.attribute")
         return
     yield from mentions(value, base, keyed=value[:1] in "{[")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree, html  # type: ignore[import-untyped]
@@ -19,7 +20,7 @@ from stenobird.discovery.page.candidates import Finding, PageWords, words_of
 from stenobird.discovery.page.head import read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
-from stenobird.discovery.page.surroundings import Surroundings, heading_near, labels, says_audio, text_of
+from stenobird.discovery.page.surroundings import around, heading_near, labels, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.discovery.parsing.lenient import decode_html
 
@@ -95,7 +96,7 @@ class _PageReader:
         self.findings: list[Finding] = []
         self._groups = 0
         self._element_groups: dict[Any, int] = {}
-        self._surroundings = Surroundings()
+        self._around = cache(around)
 
     def facts(self, *, with_state: bool) -> PageFacts:
         scripts = [
@@ -267,16 +268,16 @@ class _PageReader:
         return values[: MAX_FINDINGS * 2]
 
     def _from_mentions(
-        self, found: Iterator[Any], technique: str, element: Any, *, group: int | None = None
+        self, found: Iterator[Finding], technique: str, element: Any, *, group: int | None = None
     ) -> None:
         for mention in found:
-            context = mention.title or f"{labels(element)} {text_of(element)} {heading_near(element)}"
+            context = mention.context or f"{labels(element)} {text_of(element)} {heading_near(element)}"
             self._add(
                 _without_cache_buster(mention.url),
                 technique,
                 element,
                 context=context,
-                penalty=40.0 if mention.unwanted else 0.0,
+                penalty=mention.penalty,
                 group=group,
             )
 
@@ -315,27 +316,19 @@ class _PageReader:
         )
 
     def _from_script(self, text: str) -> None:
-        for mention in mentions(text, self.base):
-            self.findings.append(
-                Finding(
-                    mention.url,
-                    "page.inline_state",
-                    context=mention.title,
-                    penalty=40.0 if mention.unwanted else 0.0,
-                )
-            )
+        self.findings.extend(mentions(text, self.base))
 
     def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
         if len(self.findings) < MAX_FINDINGS:
-            around = self._surroundings.around(element)
+            place = self._around(element)
             self.findings.append(
                 Finding(
                     url,
                     technique,
-                    aside=around.aside,
-                    narration=around.narration,
-                    main=around.main and not around.aside,
-                    penalty=more.pop("penalty", 0.0) + (60.0 if around.comments else 0.0),
+                    aside=place.aside,
+                    narration=place.narration,
+                    main=place.main and not place.aside,
+                    penalty=more.pop("penalty", 0.0) + (60.0 if place.comments else 0.0),
                     **more,
                 )
             )

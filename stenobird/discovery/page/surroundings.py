@@ -80,40 +80,30 @@ class Around:
     main: bool
 
 
-class Surroundings:
-    """Judges elements of one tree; what was judged is remembered."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Around] = {}
-
-    def around(self, element: Any) -> Around:
-        """Judge what the element stands in, up to the body."""
-        known = self._known.get(element)
-        if known is not None:
-            return known
-        aside = narration = comments = main = False
-        node, steps = element, 0
-        while node is not None and steps < MAX_ANCESTORS:
-            tag = node.tag.lower() if isinstance(node.tag, str) else ""
-            if tag in {"body", "html"}:
-                break
-            names = f"{node.get('class') or ''} {node.get('id') or ''}"
-            main = main or tag in {"main", "article"}
-            if tag in {"aside", "footer", "nav"}:
-                aside = True
-            elif tag == "article":
-                aside = aside or bool(_TEASER.search(names))
-            elif tag != "main" and names.strip():
-                names = _NOT_ASIDE.sub(" ", names)
-                aside = aside or bool(_ASIDE.search(names))
-                comments = comments or bool(_COMMENTS.search(names))
-            narration = narration or bool(_NARRATION_CLASS.search(names))
-            if steps < 3 and not narration:
-                nearby = text_of(node, limit=300) if steps else labels(node)
-                narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
-            node, steps = node.getparent(), steps + 1
-        around = self._known[element] = Around(aside, narration, comments, main)
-        return around
+def around(element: Any) -> Around:
+    """Judge what an element stands in, up to the body."""
+    aside = narration = comments = main = False
+    node, steps = element, 0
+    while node is not None and steps < MAX_ANCESTORS:
+        tag = node.tag.lower() if isinstance(node.tag, str) else ""
+        if tag in {"body", "html"}:
+            break
+        names = f"{node.get('class') or ''} {node.get('id') or ''}"
+        main = main or tag in {"main", "article"}
+        if tag in {"aside", "footer", "nav"}:
+            aside = True
+        elif tag == "article":
+            aside = aside or bool(_TEASER.search(names))
+        elif tag != "main" and names.strip():
+            names = _NOT_ASIDE.sub(" ", names)
+            aside = aside or bool(_ASIDE.search(names))
+            comments = comments or bool(_COMMENTS.search(names))
+        narration = narration or bool(_NARRATION_CLASS.search(names))
+        if steps < 3 and not narration:
+            nearby = text_of(node, limit=300) if steps else labels(node)
+            narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
+        node, steps = node.getparent(), steps + 1
+    return Around(aside, narration, comments, main)
 
 
 def heading_near(element: Any) -> str:

@@ -225,14 +225,3 @@ class Rung(Protocol):
         raise `EgressError`: the ladder reports it and goes on. A `JobError` that it raises, or returns as
         `failure`, is kept as well, and is what the client sees if nothing else is found.
         """
-
-
-class PlatformRule(Rung, Protocol):
-    """A rung for certain hosts, tried before the URL is fetched. Only the first that matches is tried."""
-
-    @property
-    def name(self) -> str:
-        """The platform's name."""
-
-    def matches(self, url: str) -> bool:
-        """Return whether this rule knows the platform, judging by the URL alone."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
-from stenobird.discovery.platforms.fields import Fields, dig, seconds_of, text_of, the_one, walk
+from stenobird.discovery.platforms.fields import Fields, dig, seconds_of, text_of, walk
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.ways import parsed
+from stenobird.discovery.platforms.ways import JSONLookup, Way
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ _SERVER_DATA = "serialized-server-data"
 
 
 @dataclass(frozen=True, slots=True)
-class AppleEpisode:
+class AppleEpisode(Way):
     """The directory's listing by the episode's id; where it is too old to be listed, feed and title."""
-
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add the listed file and the feed; read the page only when the listing lacks the episode."""
@@ -66,10 +64,8 @@ class AppleEpisode:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplePodcast:
+class ApplePodcast(Way):
     """The show's page: its feed's newest episode, or the directory's newest where the feed is kept back."""
-
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Look the show up."""
@@ -170,43 +166,24 @@ class PodcastIndexKey:
         return {"x-auth-key": self.key, "x-auth-date": now, "authorization": signature.hexdigest()}
 
 
-@dataclass(frozen=True, slots=True)
-class IndexLookup:
-    """Ask the API for an episode or a feed by its id."""
-
-    key: PodcastIndexKey
-    path: str
-    root: str
-    same: str
-    newest: bool = False
-    offline: ClassVar[bool] = False
-
-    async def follow(self, visit: Visit) -> None:
-        """Add the episode's file and feed (or the show's feed alone, for its newest)."""
-        path = visit.fill(self.path)
-        if path is None:
-            return
-        document = await visit.search.fetch(
-            f"https://api.podcastindex.org/api/1.0/{path}", headers=self.key.headers()
-        )
-        if document.status != 200:
-            return
-        answer = the_one(dig(parsed(document.body), self.root), {"id": visit.values[self.same]})
-        if answer is None:
-            return
-        if self.newest:
-            visit.add_feed(dig(answer, "url"), newest=True)
-            return
-        visit.learn(_FIELDS.facts(answer))
-        for url in _FIELDS.media_urls(answer):
-            visit.add_media(url, "Podcast Index lists this file under the episode's id")
-        visit.add_feed(dig(answer, "feedUrl"))
-
-
 def podcast_index(key: PodcastIndexKey) -> Platform:
     """Return the entry for an operator who has a key."""
-    episode = IndexLookup(key, "episodes/byid?id={episode}", "episode", "episode")
-    show = IndexLookup(key, "podcasts/byfeedid?id={show}", "feed", "show", newest=True)
+    api = "https://api.podcastindex.org/api/1.0"
+    episode = JSONLookup(
+        f"{api}/episodes/byid?id={{episode}}",
+        _FIELDS,
+        root="episode",
+        same={"id": "episode"},
+        headers=key.headers,
+    )
+    show = JSONLookup(
+        f"{api}/podcasts/byfeedid?id={{show}}",
+        Fields(feed="url"),
+        root="feed",
+        same={"id": "show"},
+        newest=True,
+        headers=key.headers,
+    )
     return Platform(
         "Podcast Index",
         hosts=("podcastindex.org", "fountain.fm", "curiocaster.com"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.fields import Fields
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.ways import AttributeJSON, InDirectory, JSONLookup, PageState, Refuse
+from stenobird.discovery.platforms.ways import AttributeJSON, InDirectory, JSONLookup, PageState, Refuse, Way
 
 if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit
@@ -25,10 +25,8 @@ _EXCLUSIVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class SpotifyTitle:
+class SpotifyTitle(Way):
     """The page's `<title>` names episode and show: what is left when the embed's layout has changed."""
-
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Learn episode and show, unless they are known."""

@@ -6,7 +6,6 @@ such a way is followed even when an earlier one has found the media, since it co
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from stenobird.discovery.feeds.directory import apple_shows
 from stenobird.discovery.parsing.facts import EpisodeFacts
+from stenobird.discovery.parsing.lenient import unescape_attribute
 from stenobird.discovery.platforms.fields import Fields, dig, the_one
 from stenobird.errors import JobError, UnsupportedURL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from stenobird.discovery.platforms.visit import Visit
 
@@ -27,13 +27,14 @@ API_BYTES = 2 * 1024 * 1024
 
 NO_CONDITION: Mapping[str, str] = {}
 
+_FORM = {"content-type": "application/x-www-form-urlencoded"}
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
 
 
 class Way(Protocol):
     """One way to the audio."""
 
-    offline: ClassVar[bool]
+    offline: ClassVar[bool] = False
     """Whether it needs no request at all."""
 
     async def follow(self, visit: Visit) -> None:
@@ -41,7 +42,7 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MediaURL:
+class MediaURL(Way):
     """The media's address follows from the page's: `MediaURL("https://rss.art19.com/episodes/{id}.mp3")`.
 
     Several templates are tried in order. A template whose values the URL lacks is passed over.
@@ -60,7 +61,7 @@ class MediaURL:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedURL:
+class FeedURL(Way):
     """The show's feed follows from the page's address; `guid` and `title` name the episode in it.
 
     On a show's route say `newest=True`; an episode's route must not.
@@ -84,7 +85,7 @@ class FeedURL:
 
 
 @dataclass(frozen=True, slots=True)
-class JSONLookup:
+class JSONLookup(Way):
     """An API answers with the episode as JSON.
 
     `root` is the path of the episode (or a list of episodes) in the answer, `same` says which of its fields
@@ -99,7 +100,7 @@ class JSONLookup:
     """The body of a POST, form-encoded; a GET without."""
     newest: bool = False
     """Whether the answer's feed is wanted for its newest episode."""
-    offline: ClassVar[bool] = False
+    headers: Callable[[], dict[str, str]] = lambda: {"accept": "application/json"}
 
     async def follow(self, visit: Visit) -> None:
         """Ask the API, and add what it says about this very episode."""
@@ -109,8 +110,7 @@ class JSONLookup:
         document = await visit.search.fetch(
             url,
             method="POST" if self.form else "GET",
-            headers={"accept": "application/json"}
-            | ({"content-type": "application/x-www-form-urlencoded"} if self.form else {}),
+            headers=self.headers() | (_FORM if self.form else {}),
             content=(visit.fill(self.form) or "").encode() if self.form else None,
             max_bytes=API_BYTES,
         )
@@ -119,7 +119,7 @@ class JSONLookup:
 
 
 @dataclass(frozen=True, slots=True)
-class PageState:
+class PageState(Way):
     """The page carries the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
 
     `page` is the template of another page to read (an embed), `when` are fields that must have these values.
@@ -134,7 +134,6 @@ class PageState:
     learn_page: bool = True
     """Whether the rest of the page is about the episode too (an embed's title is often the app's)."""
     newest: bool = False
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Read the state, and add what it says about this very episode."""
@@ -148,7 +147,7 @@ class PageState:
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptJSON:
+class ScriptJSON(Way):
     """A script of the page assigns the episode: `ScriptJSON("playlistItem = ", Fields(…))`.
 
     The prefix is a pattern; the JSON value starts where it ends.
@@ -159,7 +158,6 @@ class ScriptJSON:
     root: str = ""
     same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
     newest: bool = False
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Parse the first value that the prefix introduces."""
@@ -174,7 +172,7 @@ class ScriptJSON:
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeJSON:
+class AttributeJSON(Way):
     """An attribute of the page holds the episode as JSON: `AttributeJSON("data-episodes", Fields(…))`."""
 
     attribute: str
@@ -182,23 +180,21 @@ class AttributeJSON:
     root: str = ""
     same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
     newest: bool = False
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Parse the first such attribute."""
         text = await visit.source()
         pattern = rf"""\s{re.escape(self.attribute)}\s*=\s*(?:"([^"]*)"|'([^']*)')"""
         if found := re.search(pattern, text):
-            value = parsed(html.unescape(found[1] or found[2] or ""))
+            value = parsed(unescape_attribute(found[1] or found[2] or ""))
             _take(visit, self, value, visit.url, f"the player's {self.attribute} names it")
 
 
 @dataclass(frozen=True, slots=True)
-class PageAudio:
+class PageAudio(Way):
     """The page names exactly one audio in this manner, as the generic reader calls it: `page.json_ld`."""
 
     technique: str
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add that audio; a page that names several is a list, and no way."""
@@ -212,7 +208,7 @@ class PageAudio:
 
 
 @dataclass(frozen=True, slots=True)
-class PageMeta:
+class PageMeta(Way):
     """A `<meta>` of the page holds the media's address, or a part of it that `pattern` cuts out.
 
     With `pattern`, its named groups join the URL's values, for the ways that follow.
@@ -220,7 +216,6 @@ class PageMeta:
 
     names: tuple[str, ...]
     pattern: str = ""
-    offline: ClassVar[bool] = False
 
     def __init__(self, *names: str, pattern: str = "") -> None:
         object.__setattr__(self, "names", names)
@@ -244,11 +239,10 @@ class PageMeta:
 
 
 @dataclass(frozen=True, slots=True)
-class PageLink:
+class PageLink(Way):
     """The page links to the media, at an address that only this platform has."""
 
     pattern: str
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add the link, unless several different ones match: then it can't be told which is the episode."""
@@ -259,7 +253,7 @@ class PageLink:
 
 
 @dataclass(frozen=True, slots=True)
-class PlayerTag:
+class PlayerTag(Way):
     """The page's own player is a tag with this id (any such tag without one).
 
     The address is the tag's `src`, or that of the `<source>` right behind it. `drop_query` are parameters
@@ -269,7 +263,6 @@ class PlayerTag:
     tag: str
     id: str = ""
     drop_query: tuple[str, ...] = ()
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add the player's address, unless the page has several different ones."""
@@ -294,11 +287,10 @@ class PlayerTag:
 
 
 @dataclass(frozen=True, slots=True)
-class ShowLinks:
+class ShowLinks(Way):
     """The page links to the show's feed, or to its place in Apple's directory, which knows the feed."""
 
     newest: bool = False
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add the feeds; ask the directory only when the page names none and exactly one Apple show."""
@@ -313,13 +305,12 @@ class ShowLinks:
 
 
 @dataclass(frozen=True, slots=True)
-class AppleShow:
+class AppleShow(Way):
     """The URL holds the show's Apple id: `AppleShow("{apple}")`; the directory knows its feed."""
 
     id: str
     newest: bool = True
     guid: str = ""
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Look the show up."""
@@ -330,13 +321,12 @@ class AppleShow:
 
 
 @dataclass(frozen=True, slots=True)
-class InDirectory:
+class InDirectory(Way):
     """Look for what earlier ways have learnt (show and title) in the podcast directory."""
 
     kind: Literal["episode", "show"] = "episode"
     exclusive: str = ""
     """What to say when the directory has no such show: the platform keeps it to itself."""
-    offline: ClassVar[bool] = False
 
     async def follow(self, visit: Visit) -> None:
         """Add the feeds of the shows whose name fits, and the episodes whose title does."""
@@ -353,7 +343,7 @@ class InDirectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Way):
     """This kind of page has no public recording; say why."""
 
     reason: str
@@ -404,5 +394,5 @@ def attributes_of(tag: str) -> dict[str, str]:
     """Return a tag's attributes, names in lower case, values unescaped; the first of each name."""
     found: dict[str, str] = {}
     for name, double, single, bare in _ATTRIBUTE.findall(tag):
-        found.setdefault(name.lower(), html.unescape(double or single or bare))
+        found.setdefault(name.lower(), unescape_attribute(double or single or bare))
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.parsing.child import answer
 from stenobird.discovery.parsing.parser import DocumentParser
 from tests.support.documents import DocumentWeb, Served, mp3_bytes
@@ -29,7 +29,7 @@ class Searcher:
     """Runs searches in a small web, and keeps what was reported."""
 
     parser: DocumentParser
-    rungs: Rungs = field(default_factory=Rungs)
+    rungs: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     web: DocumentWeb = field(default_factory=lambda: DocumentWeb({}))
 
@@ -49,7 +49,7 @@ class Searcher:
         """Search in a mapping as it is."""
         self.verdicts.clear()
         self.web = DocumentWeb(documents)
-        ladder = DiscoveryLadder(self.web, self.parser, self.rungs, now=lambda: NOW)
+        ladder = DiscoveryLadder(self.web, self.parser, **self.rungs, now=lambda: NOW)
         return await ladder.find(url, preview=preview, report=self.report)
 
     async def media_url_in(self, documents: Mapping[str, Served], url: str) -> str:

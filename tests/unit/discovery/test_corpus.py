@@ -11,7 +11,6 @@ import pytest
 from stenobird import errors
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
-from stenobird.discovery.ladder import Rungs
 from stenobird.discovery.platforms import platform_rules
 from stenobird.testing import FakeClock
 from tests.support.documents import Served, mp3_bytes
@@ -50,7 +49,7 @@ class CorpusWeb(dict[str, Served]):
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 async def test_corpus_document_gives_its_one_right_answer(searcher: Any, case: dict[str, Any]) -> None:
     directory = PodcastDirectory(FakeClock())
-    searcher.rungs = Rungs(platform_rules(directory), DirectoryRung(directory))
+    searcher.rungs = {"platforms": platform_rules(directory), "directory": DirectoryRung(directory)}
     expected = case["expected"]
     if expected is None:
         with pytest.raises(errors.JobError) as caught:

@@ -13,7 +13,7 @@ import pytest
 from stenobird import errors
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
-from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
@@ -86,8 +86,12 @@ async def test_corpus_document_gives_the_same_answer_over_https(searcher: Any, c
             proxy.route(host, server.port)
         trusting = proxy.client_context()
         async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=trusting) as client:
-            rungs = Rungs(platform_rules(directory), DirectoryRung(directory))
-            ladder = DiscoveryLadder(client, searcher.parser, rungs)
+            ladder = DiscoveryLadder(
+                client,
+                searcher.parser,
+                platforms=platform_rules(directory),
+                directory=DirectoryRung(directory),
+            )
             if case["expected"] is None:
                 with pytest.raises(errors.JobError) as caught:
                     await ladder.find(case["url"], preview=False, report=report)

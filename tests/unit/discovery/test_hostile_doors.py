@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
-from stenobird.discovery.ladder import DiscoveryLadder, Rungs
+from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
@@ -111,8 +111,12 @@ async def test_no_document_leads_to_an_internal_address(searcher: Any, door: str
         proxy.route("public.test", server.port)
         trusting = proxy.client_context()
         async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=trusting) as client:
-            rungs = Rungs(platform_rules(directory), DirectoryRung(directory))
-            ladder = DiscoveryLadder(client, searcher.parser, rungs)
+            ladder = DiscoveryLadder(
+                client,
+                searcher.parser,
+                platforms=platform_rules(directory),
+                directory=DirectoryRung(directory),
+            )
             with pytest.raises(JobError) as caught:
                 await ladder.find("https://public.test/page", preview=False, report=report)
         asked = {target for target in proxy.targets if not target.startswith("itunes.apple.com")}
