@@ -145,5 +145,5 @@ def test_the_guide_gives_the_waits_that_there_are() -> None:
     )
     assert f"{' s, '.join(seconds)} s, {', '.join(minutes[:-1])} and {minutes[-1]} min" in text
     assert f"{', '.join(hours[:-1])} and {hours[-1]} h," in text
-    assert f"{len(RETRY_SECONDS) + 1} tries within three days" in text
+    assert f"{len(RETRY_SECONDS) + 1} attempts within three days" in text
     assert MAX_RETRY_AFTER_SECONDS == 3600
