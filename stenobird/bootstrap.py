@@ -27,7 +27,7 @@ from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import RunContext
 from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.sharing import ShareService
-from stenobird.jobs.worker import Worker, WorkerOptions
+from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import open_engines
@@ -36,7 +36,7 @@ from stenobird.storage.lock import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
 from stenobird.translation import open_configured_translator
 from stenobird.uploads.origin import UploadOrigin
-from stenobird.uploads.service import UploadOptions, UploadService
+from stenobird.uploads.service import UploadService
 from stenobird.wakeups import open_wakeups
 from stenobird.web.idempotency import Idempotency
 from stenobird.web.limits import open_limits
@@ -152,9 +152,8 @@ async def open_services(
             stores.uploads,
             blobs,
             clock=clock,
-            options=UploadOptions(
-                max_bytes=settings.max_audio_bytes, quota_bytes=settings.upload_quota_bytes
-            ),
+            max_bytes=settings.max_audio_bytes,
+            quota_bytes=settings.upload_quota_bytes,
         )
         engines, translator, worker = overrides.engines, overrides.translator, None
         if with_worker:
@@ -181,11 +180,9 @@ async def open_services(
             )
             worker = Worker(
                 context,
-                WorkerOptions(
-                    worker_id=f"{socket.gethostname()}:{os.getpid()}",
-                    max_running=settings.max_running,
-                    grace_seconds=settings.grace_seconds,
-                ),
+                worker_id=f"{socket.gethostname()}:{os.getpid()}",
+                max_running=settings.max_running,
+                grace_seconds=settings.grace_seconds,
             )
         webhooks = await opened(
             open_webhooks(

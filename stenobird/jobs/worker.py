@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -23,27 +22,28 @@ RELEASE_SECONDS: Final = 2.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """Bounds of a worker. Polling finds jobs whose wake-up was lost or whose lease has expired."""
-
-    worker_id: str = "worker"
-    max_running: int = 4
-    poll_seconds: float = 5.0
-    grace_seconds: float = 20.0
-
-
 class Worker:
     """Owns the jobs it runs.
 
     One of the `max_running` slots (at least two) is reserved for previews, so that long jobs never block
-    them; previews may use the others too. No failure of a job stops the worker.
+    them; previews may use the others too. No failure of a job stops the worker. Polling finds jobs whose
+    wake-up was lost or whose lease has expired.
     """
 
-    def __init__(self, context: RunContext, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        worker_id: str = "worker",
+        max_running: int = 4,
+        poll_seconds: float = 5.0,
+        grace_seconds: float = 20.0,
+    ) -> None:
         self._context = context
-        self._options = options
-        self._slots = max(2, options.max_running)
+        self._worker_id = worker_id
+        self._slots = max(2, max_running)
+        self._poll_seconds = poll_seconds
+        self._grace_seconds = grace_seconds
         self._running: dict[asyncio.Task[None], JobRun] = {}
         self._changed = asyncio.Event()
         self._stopping = False
@@ -78,10 +78,10 @@ class Worker:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._context.wakeups.wait_job(self._options.poll_seconds)
+                await self._context.wakeups.wait_job(self._poll_seconds)
             except Exception as exc:  # noqa: BLE001  # without wake-ups the worker polls
                 _log.warning("wakeups_failed", exc_info=exc)
-                await self._context.clock.sleep(self._options.poll_seconds)
+                await self._context.clock.sleep(self._poll_seconds)
             self._changed.set()
 
     async def _start_one(self, group: asyncio.TaskGroup) -> bool:
@@ -89,7 +89,7 @@ class Worker:
         if not lanes:
             return False
         try:
-            claim = await self._context.store.claim(self._options.worker_id, lanes=lanes)
+            claim = await self._context.store.claim(self._worker_id, lanes=lanes)
         except Exception as exc:  # noqa: BLE001  # the next poll tries again
             _log.error("claim_failed", exc_info=exc)
             return False
@@ -128,7 +128,7 @@ class Worker:
         if not runs:
             return
         try:
-            async with asyncio.timeout(self._options.grace_seconds):
+            async with asyncio.timeout(self._grace_seconds):
                 for run in runs.values():
                     await run.drain()
                 await asyncio.wait(runs)

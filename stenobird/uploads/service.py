@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -44,17 +43,12 @@ _POSSIBLE_ID: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class UploadOptions:
-    """Bounds of uploads, from the settings."""
-
-    max_bytes: int = 2 * 1024**3
-    quota_bytes: int = 50 * 1024**3
-    lifetime_seconds: float = 30 * 60.0
-
-
 class UploadService:
-    """The upload slots of all accounts, with their bytes. Other accounts get `UploadNotFound` for a slot."""
+    """The upload slots of all accounts, with their bytes. Other accounts get `UploadNotFound` for a slot.
+
+    A file has at most `max_bytes`, all stored files together `quota_bytes`; a slot expires
+    `lifetime_seconds` after it was created.
+    """
 
     def __init__(
         self,
@@ -62,12 +56,16 @@ class UploadService:
         blobs: BlobStore,
         *,
         clock: Clock,
-        options: UploadOptions | None = None,
+        max_bytes: int = 2 * 1024**3,
+        quota_bytes: int = 50 * 1024**3,
+        lifetime_seconds: float = 30 * 60.0,
     ) -> None:
         self._slots = slots
         self._blobs = blobs
         self._clock = clock
-        self._options = options or UploadOptions()
+        self._max_bytes = max_bytes
+        self._quota_bytes = quota_bytes
+        self._lifetime_seconds = lifetime_seconds
         self._writers: dict[str, int] = {}
 
     def new_id(self) -> str:
@@ -84,11 +82,11 @@ class UploadService:
         """
         if upload_id is not None and (existing := await self._slots.get(upload_id)) is not None:
             return existing
-        if request.size_bytes > self._options.max_bytes:
+        if request.size_bytes > self._max_bytes:
             raise UploadTooLarge(
-                f"The file has {request.size_bytes} bytes; this service accepts {self._options.max_bytes}. "
+                f"The file has {request.size_bytes} bytes; this service accepts {self._max_bytes}. "
                 "Send a smaller one.",
-                details={"max_bytes": self._options.max_bytes},
+                details={"max_bytes": self._max_bytes},
             )
         new = NewUpload(
             id=upload_id or self.new_id(),
@@ -97,9 +95,9 @@ class UploadService:
             filename=request.filename,
             content_type=request.content_type,
             size_bytes=request.size_bytes,
-            lifetime_seconds=self._options.lifetime_seconds,
+            lifetime_seconds=self._lifetime_seconds,
         )
-        return await self._slots.create(new, max_bytes=self._options.quota_bytes)
+        return await self._slots.create(new, max_bytes=self._quota_bytes)
 
     async def write(
         self,
@@ -162,7 +160,7 @@ class UploadService:
         """Yield the chunks. Raises `UploadSlotExpired` after the lifetime of a slot."""
         began = self._clock.monotonic()
         async for chunk in chunks:
-            if self._clock.monotonic() - began > self._options.lifetime_seconds:
+            if self._clock.monotonic() - began > self._lifetime_seconds:
                 raise UploadSlotExpired
             yield chunk
 

@@ -15,7 +15,7 @@ from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import JobRun, RunContext
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
-from stenobird.jobs.worker import Worker, WorkerOptions
+from stenobird.jobs.worker import Worker
 from stenobird.ports import Caller
 from stenobird.speech import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
@@ -84,7 +84,7 @@ class JobWorld:
 
     def worker(self, store: JobStore | None = None, **options: Any) -> Worker:
         """Return a worker, over another store where given."""
-        return Worker(self.context(store), WorkerOptions(**options))
+        return Worker(self.context(store), **options)
 
     async def post(self, caller: Caller | None = None, **body: Any) -> JobRecord:
         """Create a job."""
