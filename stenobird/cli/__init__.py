@@ -1,4 +1,4 @@
-"""The `stenobird` command: one group, each command in the module that its purpose names.
+"""The `stenobird` command, a group of commands.
 
 Commands are imported when they run, so that `stenobird --help` does not load the speech engine.
 """
@@ -8,47 +8,36 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from stenobird import __version__
 
-
-class Place(NamedTuple):
-    """Where a command lives, and its line in `--help`."""
-
-    module: str
-    name: str
-    help: str
-
-
 COMMANDS = {
-    "serve": Place("stenobird.cli.serve", "serve", "Run the service: API, pages and worker in one process."),
-    "worker": Place("stenobird.cli.serve", "worker", "Run a worker alone, on a shared PostgreSQL."),
-    "demo": Place("stenobird.cli.demo", "demo", "Transcribe a bundled clip through the real service."),
-    "transcribe": Place("stenobird.cli.transcribe", "transcribe", "Turn a link or a file into text."),
-    "resolve": Place("stenobird.cli.resolve", "resolve", "Say what would be transcribed for a URL, and why."),
-    "keys": Place("stenobird.cli.keys", "keys", "Create, list, rotate and revoke API keys."),
-    "account": Place("stenobird.cli.account", "account", "Create, change, audit and delete accounts."),
-    "credits": Place("stenobird.cli.credits", "credits_", "Add to a wallet, and show it."),
-    "billing": Place(
-        "stenobird.cli.billing", "billing", "Set Stripe up, and compare its bills with the ledger."
-    ),
-    "openapi": Place("stenobird.cli.openapi", "openapi", "Print the OpenAPI document of this version."),
-    "mcp": Place("stenobird.cli.mcp", "mcp", "Serve agents over the Model Context Protocol, on stdio."),
-    "doctor": Place("stenobird.cli.doctor", "doctor", "Check settings, folders, database and engine."),
-    "health": Place("stenobird.cli.health", "health", "Say whether the service here is alive, for probes."),
-    "purge": Place("stenobird.cli.serve", "purge", "Delete transcripts past their retention."),
+    "serve": ("serve:serve", "Run the service: API, pages and worker in one process."),
+    "worker": ("serve:worker", "Run a worker alone, on a shared PostgreSQL."),
+    "demo": ("demo:demo", "Transcribe a bundled clip through the real service."),
+    "transcribe": ("transcribe:transcribe", "Turn a link or a file into text."),
+    "resolve": ("resolve:resolve", "Show what would be transcribed for a URL, and why."),
+    "keys": ("keys:keys", "Create, list, rotate and revoke API keys."),
+    "account": ("account:account", "Create, change, audit and delete accounts."),
+    "credits": ("account:credits_", "Add credits to an account's wallet, and show the wallet."),
+    "billing": ("billing:billing", "Set up Stripe, and compare its bills with the ledger."),
+    "openapi": ("openapi:openapi", "Print the OpenAPI document of this version."),
+    "mcp": ("mcp:mcp", "Serve agents over the Model Context Protocol, on stdio."),
+    "doctor": ("doctor:doctor", "Check settings, folders, database and engine."),
+    "health": ("health:health", "Check whether the service on this machine is alive."),
+    "purge": ("serve:purge", "Delete transcripts past their retention."),
 }
-"""Every command, in the order in which a newcomer needs them."""
+"""Every command with its `module:function` and its line in `--help`, in the order a newcomer needs them."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported on use, and whose errors are those of the service."""
+    """A group that imports its commands on use and prints the service's errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which a newcomer needs them."""
+        """Return the names in the order of `COMMANDS`."""
         del ctx
         return list(COMMANDS)
 
@@ -57,14 +46,14 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        place = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(place.module), place.name)
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant; a name with a slip of the pen is told the right one."""
+        """Return the command; for a misspelled name, suggest the closest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -74,13 +63,13 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
+        """Write the commands without importing them."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, place.help) for name, place in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an expected error is one line on standard error and exit status 1."""
+        """Run the command. An expected error becomes one line on standard error and exit status 1."""
         from pydantic import ValidationError  # noqa: PLC0415  # keeps --help quick
 
         from stenobird.errors import StenobirdError  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`stenobird account`: accounts of this machine's database: their plan, their usage, their end."""
+"""`stenobird account` and `stenobird credits`: the accounts of this machine's database."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def account() -> None:
 
 
 @account.command()
-@click.option("--name", required=True, help="Whose account it is.")
-@click.option("--email", help="Where its owner can be reached.")
+@click.option("--name", required=True, help="Name of the owner.")
+@click.option("--email", help="E-mail address of the owner.")
 @click.option("--tier", type=_TIERS, default="premium", show_default=True)
 @click.option(
     "--billing",
     type=_BILLING,
     default="operator",
     show_default=True,
-    help="operator: you bear the cost; prepaid: credits only; metered: Stripe bills what credits don't pay.",
+    help="operator: you bear the cost; prepaid: credits only; metered: Stripe bills the rest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(name: str, email: str | None, tier: Any, billing: Any, *, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def create(name: str, email: str | None, tier: Any, billing: Any, *, as_json: bo
 @account.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_accounts(*, as_json: bool) -> None:
-    """List accounts, but for deleted ones."""
+    """List accounts, except deleted ones."""
     records = _run(lambda accounts: accounts.list())
     if as_json:
         click.echo(json.dumps([_public(record) for record in records]))
@@ -87,20 +87,20 @@ def show(account_id: str, *, as_json: bool) -> None:
 @account.command()
 @click.argument("account_id")
 @click.argument("new_tier", type=_TIERS, metavar="[free|premium|platinum]")
-@click.option("--billing", type=_BILLING, help="Change this, too.")
+@click.option("--billing", type=_BILLING, help="Change how it is billed, too.")
 def tier(account_id: str, new_tier: Any, billing: Any) -> None:
-    """Change an account's tier. Its keys have it from the next request on."""
+    """Change an account's tier. It applies from the next request on."""
     record = _run(lambda accounts: accounts.set_plan(account_id, tier=new_tier, billing=billing))
-    click.echo(f"{record.id} is {record.tier} now, billing {record.billing}.")
+    click.echo(f"{record.id} is now {record.tier}, billing {record.billing}.")
 
 
 @account.command()
 @click.argument("account_id")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 def delete(account_id: str, *, yes: bool) -> None:
-    """Delete an account's data: its name, its transcripts, their audio. Its keys stop working at once.
+    """Delete an account: its name, its transcripts and their audio. Its keys stop working at once.
 
-    What it used stays in the ledger, without a name. The running service ends its subscription at Stripe.
+    Its usage stays in the ledger, without a name. The running service ends its subscription at Stripe.
     """
     record = _run(lambda accounts: accounts.get(account_id))
     if not yes:
@@ -115,7 +115,7 @@ def delete(account_id: str, *, yes: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def audit(account_id: str | None, limit: int, *, as_json: bool) -> None:
-    """Show who changed what of an account (of all, without an id), newest first."""
+    """Show the changes of an account (of all accounts without an id), newest first."""
     entries: Sequence[AuditEntry] = _run(lambda accounts: accounts.audit(account_id, limit=limit))
     rows = [asdict(entry) | {"created_at": iso_time(entry.created_at)} for entry in entries]
     if as_json:
@@ -136,11 +136,11 @@ def audit(account_id: str | None, limit: int, *, as_json: bool) -> None:
 
 @account.command()
 @click.argument("account_id")
-@click.option("--from", "first", help="First day, UTC, as in 2026-01-31; 30 days before the last one.")
-@click.option("--to", "last", help="Last day, UTC, itself included; today.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print one line a job, as CSV.")
+@click.option("--from", "first", help="First day, UTC, such as 2026-01-31; default: 30 days before --to.")
+@click.option("--to", "last", help="Last day, UTC, inclusive; default: today.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with one line per job.")
 def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool) -> None:
-    """Show what an account has used: a line a day, or with --csv a line a job."""
+    """Show an account's usage: one line per day, or with --csv one line per job."""
     until = parse_date(last, "to") or datetime.now(UTC).date()
     since = parse_date(first, "from") or until - timedelta(days=29)
     if as_csv:
@@ -164,7 +164,7 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
 
 
 async def _write_csv(accounts: AccountService, account_id: str, since: date, until: date) -> None:
-    """Write the ledger page by page, so that a year of it needs no memory."""
+    """Write the ledger page by page, so that memory use does not grow with it."""
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(
         (
@@ -202,6 +202,56 @@ def _csv_row(job: UsageRecord) -> tuple[str | int | float, ...]:
         job.units,
         job.credit_units,
         job.metered_minutes,
+    )
+
+
+@click.group("credits")
+def credits_() -> None:
+    """Add credits to a wallet, and show it. One credit pays for one billable minute."""
+
+
+@credits_.command()
+@click.argument("account_id")
+@click.argument("units", type=int)
+@click.option("--reason", default="added by the operator", show_default=True, help="For the audit log.")
+def add(account_id: str, units: int, reason: str) -> None:
+    """Add credits to an account's wallet. To remove some: -- ACCOUNT_ID -5."""
+    wallet = _run(lambda accounts: accounts.add_credits(account_id, units, reason=reason))
+    click.echo(f"{account_id} now has {wallet.units} credits.")
+
+
+@credits_.command("show")
+@click.argument("account_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show_wallet(account_id: str, *, as_json: bool) -> None:
+    """Show an account's wallet: its balance, what running transcripts reserve, and its newest entries."""
+
+    async def look(accounts: AccountService) -> WalletRecord:
+        await accounts.get(account_id)
+        return await accounts.wallet(account_id)
+
+    wallet: WalletRecord = _run(look)
+    if as_json:
+        entries = [
+            {
+                "units": entry.units,
+                "reason": entry.reason,
+                "job_id": entry.job_id,
+                "created_at": iso_time(entry.created_at),
+            }
+            for entry in wallet.entries
+        ]
+        click.echo(
+            json.dumps({"units": wallet.units, "reserved_units": wallet.reserved_units, "entries": entries})
+        )
+        return
+    click.echo(f"{wallet.units} credits, {wallet.reserved_units} of them reserved")
+    print_table(
+        ("when", "units", "reason", "transcript"),
+        (
+            (iso_time(entry.created_at), f"{entry.units:+d}", entry.reason, entry.job_id or "")
+            for entry in wallet.entries
+        ),
     )
 
 

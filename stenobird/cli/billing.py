@@ -1,4 +1,4 @@
-"""`stenobird billing`: set Stripe up, see how things stand, compare the ledger with what Stripe counted."""
+"""`stenobird billing`: set up Stripe, show its state, compare the ledger with what Stripe counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stenobird.ports.billing import BillingGateway, SetUp
 
 SETTLING_SECONDS = 900
-"""Stripe's summaries lag, so a comparison leaves the last minutes out."""
+"""Stripe's summaries lag, so comparisons leave out the last minutes."""
 
 
 @click.group()
@@ -38,12 +38,12 @@ def billing() -> None:
 
 @billing.command()
 @click.option("--currency", default="usd", show_default=True)
-@click.option("--cents", default="1", show_default=True, help="Cents a minute; may have decimals.")
+@click.option("--cents", default="1", show_default=True, help="Cents per minute; may have decimals.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def setup(currency: str, cents: str, *, as_json: bool) -> None:
-    """Make the meter, product, weekly metered price and customer portal in Stripe, if missing.
+    """Create the meter, product, weekly metered price and customer portal in Stripe, if missing.
 
-    Prints the settings that belong to them. Run it as often as you like: what is there is used.
+    Prints their settings. It may be run again: what exists is used.
     """
 
     async def run() -> SetUp:
@@ -59,7 +59,7 @@ def setup(currency: str, cents: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"made": list(made.made), "meter_id": made.meter_id, "settings": settings}))
         return
-    click.echo(f"Made: {', '.join(made.made) or 'nothing, all was there'}. Put these into .env:\n")
+    click.echo(f"Created: {', '.join(made.made) or 'nothing, everything existed'}. Put these into .env:\n")
     for name, value in settings.items():
         click.echo(f"{name}={value}")
     click.echo(
@@ -71,7 +71,7 @@ def setup(currency: str, cents: str, *, as_json: bool) -> None:
 @billing.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(*, as_json: bool) -> None:
-    """Show what Stripe was told, what it refused, and which webhook events are stuck."""
+    """Show what was reported to Stripe, what it refused, and which webhook events failed."""
     settings = Settings()
 
     async def run() -> dict[str, object]:
@@ -103,13 +103,13 @@ def status(*, as_json: bool) -> None:
 
 @billing.command()
 @click.option("--days", type=click.FloatRange(min=0.01, max=35), default=7.0, show_default=True)
-@click.option("--resend", is_flag=True, help="Send what Stripe refused once more, under new identifiers.")
+@click.option("--resend", is_flag=True, help="Report what Stripe refused again, with new identifiers.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
-    """Compare the ledger with what Stripe counted; exit status 1 where they differ.
+    """Compare the ledger with what Stripe counted; exit status 1 if they differ.
 
-    Minutes in doubt settle by themselves within a day or so. --resend is for what Stripe refused for a
-    reason that is gone, such as a meter that was archived: a running service then sends it.
+    Minutes in doubt are settled automatically within about a day. Use --resend after you have fixed the
+    reason for which Stripe refused, such as an archived meter: a running service then reports them again.
     """
 
     async def run() -> tuple[list[Comparison], int]:
@@ -164,7 +164,7 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
             ),
         )
     if sent_again:
-        click.echo(f"{sent_again} refused rows are due again.", err=True)
+        click.echo(f"{sent_again} refused rows will be reported again.", err=True)
     if not all(row.agrees for row in comparisons):
         sys.exit(1)
 
@@ -172,9 +172,9 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
 @billing.command()
 @click.argument("email")
 def remint(email: str) -> None:
-    """Make a new key for each account with this e-mail address and print it, this once.
+    """Create a key for each account with this e-mail address, and print it once.
 
-    For a customer who lost theirs: make sure that it is them. Their other keys stay valid.
+    For customers who lost their key; verify who is asking. Their other keys stay valid.
     """
 
     async def run() -> list[tuple[str, KeyRecord]]:
@@ -192,7 +192,7 @@ def remint(email: str) -> None:
 @billing.command("clear-disputes")
 @click.argument("account_id")
 def clear_disputes(account_id: str) -> None:
-    """Let an account with lost or open disputes begin new jobs again, if its subscription is paid."""
+    """Let an account with lost or open disputes start jobs again, if its subscription is paid."""
 
     async def run() -> str:
         async with _open(Settings()) as (storage, gateway):

@@ -1,4 +1,4 @@
-"""`stenobird demo`: the real service on a bundled clip, from link to transcript, in front of your eyes."""
+"""`stenobird demo`: transcribe a bundled clip with the real service, and show the events."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from stenobird.logs import configure_logging
 
 CLIP_URL_PATH = "/episodes/clip.mp3"
 LINE_BYTES_PER_SECOND = 96 * 1024
-"""The clip is served no faster than this, so that one sees words arrive before the download has ended."""
+"""Pace of the clip's download, slow enough that words arrive before it has ended."""
 
 
 @click.command()
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to keep what the demo makes; a new temporary folder where left out.",
+    help="Folder for the database and the transcript; default: a new temporary folder.",
 )
 def demo(data_dir: Path | None) -> None:
     """Serve a bundled clip, post its URL to the real service, and show the events as they arrive.
 
-    Everything is the real path: HTTP, the egress guard (loopback allowed for the demo only), the decoder
-    child, faster-whisper. Only the model is a fixture that knows 178 words; nothing is downloaded.
+    It uses the real path: HTTP, the egress guard (with loopback allowed for the demo), the decoder child and
+    faster-whisper. Only the model is a fixture, which knows 178 words; nothing is downloaded.
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="stenobird-demo-"))
     settings = Settings(

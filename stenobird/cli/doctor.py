@@ -1,4 +1,4 @@
-"""`stenobird doctor`: every setting with its value, its source and a verdict, and what this machine lacks."""
+"""`stenobird doctor`: every setting with its value, source and verdict, and checks of this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOW_DISK_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `source` is where a setting's value came from."""
+    """One line of the report. `source` is where the value of a setting comes from."""
 
     name: str
     value: str
@@ -48,7 +48,7 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(*, as_json: bool) -> None:
-    """Check settings, folders, database and engine; exit status 1 if something must be changed."""
+    """Check settings, folders, database and engine; exit status 1 if there is a problem."""
     settings = Settings()
     findings = [*setting_findings(settings), *machine_findings(settings)]
     failed = any(finding.level == "problem" for finding in findings)
@@ -60,7 +60,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    """Print settings a line each, then this machine, and last what needs an eye, where it is seen."""
+    """Print one line per setting, then the machine, and at the end, where they are seen, the problems."""
     console = Console(soft_wrap=True, highlight=False)
     settings = [finding for finding in findings if finding.source != "machine"]
     width = max(len(finding.name) for finding in settings)
@@ -84,7 +84,7 @@ def _show(findings: Sequence[Finding]) -> None:
 
 
 def setting_findings(settings: Settings) -> Iterator[Finding]:
-    """Yield one finding a setting: value (secrets masked), source, verdict."""
+    """Yield one finding per setting: value (secrets masked), source, verdict."""
     env_file = {key.upper() for key in dotenv_values(".env")}
     for name, field in Settings.model_fields.items():
         variable = f"STENOBIRD_{name.upper()}"
@@ -122,14 +122,14 @@ def _verdict(name: str, settings: Settings) -> tuple[Level, str]:
                 return "ok", f"The service is running here: {running}."
             message = f"Port {value} is taken; stop what listens there or choose another port."
         case "host" if value not in {"127.0.0.1", "localhost", "::1"} and settings.public_url is None:
-            message = "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are right."
+            message = "Reachable from other machines; set STENOBIRD_PUBLIC_URL so that links are correct."
         case "egress_allow" if value:
             message = "Outgoing requests may reach these networks; clients can read what listens there."
         case "egress_ports" if value is None:
             message = "Outgoing requests may use any port; 80,443,8000,8080,8443 is safer."
         case "model" if value.startswith((".", "/", "~")) and not _model_folder(value):
             level = "problem"
-            message = f"{value} holds no model.bin; give a CTranslate2 Whisper folder or a hub name."
+            message = f"{value} has no model.bin; use a CTranslate2 Whisper folder or a hub name."
     return (level, message) if message else ("ok", "")
 
 
@@ -162,7 +162,7 @@ def _data_dir_verdict(folder: Path) -> tuple[Level, str]:
 
 
 def machine_findings(settings: Settings) -> Iterator[Finding]:
-    """Yield what is not a setting: the database, the engine, the extractor."""
+    """Yield the findings of the machine: database, engine, translator, cores, extractor."""
     yield asyncio.run(_database(settings))
     yield _engine(settings)
     yield _translator(settings)
@@ -182,7 +182,7 @@ async def _database(settings: Settings) -> Finding:
 
 
 def _engine(settings: Settings) -> Finding:
-    # The speech host imports the engine's libraries; so does this command, and nothing else of this process.
+    # Imported here, because only this check needs the engine's libraries.
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
     from stenobird.speech.models import find_on_disk  # noqa: PLC0415
 
@@ -220,7 +220,7 @@ def _engine(settings: Settings) -> Finding:
 def _translator(settings: Settings) -> Finding:
     name, model = "translator", settings.translation_model
     if not model:
-        message = "None: translate_to_hebrew is refused. docs/how-to/translation.md says how to have one."
+        message = "None: translate_to_hebrew is refused. See docs/how-to/translation.md."
         return Finding(name, "-", "machine", "ok", message)
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # as for the engine
     from stenobird.translation.models import find_on_disk  # noqa: PLC0415

@@ -20,7 +20,7 @@ EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # connected
 @click.command()
 @click.option("--host", help="Instead of STENOBIRD_HOST.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Instead of STENOBIRD_PORT.")
-@click.option("--ready", is_flag=True, help="Ask /readyz: database and speech engine, too.")
+@click.option("--ready", is_flag=True, help="Check /readyz: database and speech engine, too.")
 @click.option(
     "--timeout",
     "timeout_seconds",
@@ -30,7 +30,7 @@ EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # connected
     help="Seconds.",
 )
 def health(host: str | None, port: int | None, timeout_seconds: float, *, ready: bool) -> None:
-    """Say whether the service or worker on this machine is alive; exit status 1 if not."""
+    """Check whether the service or worker on this machine is alive; exit status 1 if not."""
     settings = Settings()
     host = host or settings.host
     connection = http.client.HTTPConnection(
@@ -53,4 +53,4 @@ def _line(body: bytes) -> str:
     try:
         return json.dumps(json.loads(body))
     except ValueError:
-        return "It is not Stenobird that answers there."
+        return "The server that answers there is not Stenobird."

@@ -1,4 +1,4 @@
-"""`stenobird keys`: make, list, rotate and revoke API keys on this machine's database."""
+"""`stenobird keys`: create, list, rotate and revoke API keys in this machine's database."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--name", default="default", show_default=True, help="A label that tells keys apart.")
+@click.option("--name", default="default", show_default=True, help="A label for the key.")
 @click.option("--mode", type=click.Choice(["live", "test"]), default="live", show_default=True)
 @click.option(
     "--scope", type=click.Choice(["full_access", "read_only"]), default="full_access", show_default=True
 )
-@click.option("--account", "account_id", help="Account id; the operator's own account where left out.")
+@click.option("--account", "account_id", help="Account id; default: the operator's own account.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json: bool) -> None:
-    """Create a key and print it, this once: only its SHA-256 is stored."""
+    """Create a key and print it once: only its SHA-256 is stored."""
 
     async def run() -> tuple[str, KeyRecord]:
         async with open_storage(Settings()) as storage:
@@ -69,7 +69,7 @@ def list_keys(account_id: str | None, *, as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
-    """Revoke the key with this id; requests that use it get 401 from now on."""
+    """Revoke the key with this id; requests with it get 401 from now on."""
 
     async def run() -> bool:
         async with open_storage(Settings()) as storage:
@@ -84,7 +84,7 @@ def revoke(key_id: str) -> None:
 @click.argument("key_id")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rotate(key_id: str, *, as_json: bool) -> None:
-    """Replace a key by a new one with its name, mode and scope, and revoke it at once."""
+    """Create a key with the name, mode and scope of another one, which is revoked at once."""
 
     async def run() -> tuple[str, KeyRecord]:
         async with open_storage(Settings()) as storage:
@@ -101,7 +101,7 @@ def _show_once(secret: str, record: KeyRecord, note: str, *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps({"key": secret, **_public(record)}))
         return
-    # The key alone is on standard output, so that KEY=$(stenobird keys create) has just that.
+    # Only the key goes to standard output, for KEY=$(stenobird keys create).
     click.echo(secret)
     click.echo(f"Store it now: it is not shown again. Its id is {record.id}. {note}", err=True)
 

@@ -1,4 +1,4 @@
-"""How a job looks on a terminal while it runs: stages and words as they come, a progress bar below."""
+"""Shows a running job on a terminal: stages and words as they arrive, and a progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LiveTranscript:
-    """Shows the events of one job on standard error; standard output stays free for the transcript.
+    """Shows the events of one job on standard error; standard output is left to the transcript.
 
     Use it as a context manager, and pass every event to `show`, in order.
     """
@@ -37,7 +37,7 @@ class LiveTranscript:
             TextColumn("{task.fields[heard]}"),
             console=self._console,
             transient=True,
-            # Where nothing can be drawn over, a bar would only leave empty lines.
+            # Without a terminal, the bar would only leave empty lines.
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("waiting", total=None, heard="")

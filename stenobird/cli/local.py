@@ -31,7 +31,7 @@ _PIECE_BYTES: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalService:
-    """Where the service listens, and a key that is valid while it runs."""
+    """The URL of the service, and a key that is valid while it runs."""
 
     url: str
     api_key: str
@@ -39,8 +39,8 @@ class LocalService:
 
 @asynccontextmanager
 async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[LocalService]:
-    """Run the service on a free loopback port, with a key that is revoked on the way out."""
-    # Commands ask for no translation, so its model need not be loaded.
+    """Run a service on a free loopback port, with a key that is revoked at the end."""
+    # Commands never translate, so the translation model is not loaded.
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
     async with open_services(settings) as services, serving(services) as url:
@@ -52,12 +52,12 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[L
 
 
 def local_client(url: str, *, api_key: str | None) -> AsyncStenobirdClient:
-    """Return a client of a service on this machine, which no proxy of the environment is asked for."""
+    """Return a client of a service on this machine that ignores the proxies of the environment."""
     return AsyncStenobirdClient(url, api_key=api_key, transport=httpx.AsyncHTTPTransport())
 
 
 def running_service(settings: Settings) -> str | None:
-    """Return where the service that owns this data folder listens, if one answers there."""
+    """Return the URL of the running service that owns this data folder, if there is one."""
     try:
         url: str = json.loads((settings.data_dir / SERVER_FILE).read_text())["url"]
         httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False).raise_for_status()
@@ -111,7 +111,7 @@ class _FileRequest(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(end - start))
         self.end_headers()
-        with contextlib.suppress(OSError):  # the reader has enough
+        with contextlib.suppress(OSError):  # the client closed the connection
             self._send(start, end)
 
     def _send(self, start: int, end: int) -> None:
@@ -128,4 +128,4 @@ class _FileRequest(BaseHTTPRequestHandler):
                     time.sleep(max(0.0, began + sent / self._bytes_per_second - time.monotonic()))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's own name
-        """Keep quiet: the command shows what happens."""
+        """Log nothing: the command shows what happens."""

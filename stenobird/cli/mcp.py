@@ -18,15 +18,13 @@ from stenobird.errors import ConfigurationError
     envvar="STENOBIRD_API_URL",
     default="https://stenobird.com",
     show_default=True,
-    help="The service that does the work.",
+    help="URL of the service to use.",
 )
-@click.option(
-    "--key", envvar="STENOBIRD_API_KEY", help="API key for it; without one: previews. Better not typed."
-)
+@click.option("--key", envvar="STENOBIRD_API_KEY", help="API key; without one, previews only.")
 def mcp(api: str, key: str | None) -> None:
-    """Serve agents over the Model Context Protocol: the tools transcribe, status and result.
+    """Serve the tools transcribe, status and result over the Model Context Protocol.
 
-    An agent starts this itself, with STENOBIRD_API_KEY in its environment; see docs/how-to/agents.md.
+    Agents start this command themselves, with STENOBIRD_API_KEY in the environment: docs/how-to/agents.md.
     """
     try:
         from stenobird.mcp import create_server  # noqa: PLC0415  # an extra
@@ -38,8 +36,8 @@ def mcp(api: str, key: str | None) -> None:
     if sys.stdin.isatty():
         click.echo("Waiting for an agent on standard input. Ctrl-D ends it.", err=True)
 
-    # The SDK reads standard input in a thread that nothing can interrupt: a Ctrl-C that Python handles would
-    # wait for the next line. The kernel closes what there is to close.
+    # The SDK reads standard input in a thread that can't be interrupted: a Ctrl-C handled by Python would
+    # wait for the next line. With the default action the process ends at once, and needs no cleanup.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""`stenobird openapi`: the OpenAPI document of this version, as it is checked in at the repository's top."""
+"""`stenobird openapi`: the OpenAPI document of this version, which is checked in as openapi.json."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stenobird.web.openapi.document import as_text, openapi_document
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write it here, not to the screen.",
+    help="Write to this file, not to the screen.",
 )
 @click.option(
     "--check",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Only say whether this file is the document; exit status 1 if not.",
+    help="Only check that this file is up to date; exit status 1 if not.",
 )
 def openapi(output: Path | None, check: Path | None) -> None:
     """Print the OpenAPI 3.1 document of this version."""

@@ -1,4 +1,4 @@
-"""`stenobird resolve`: what would be transcribed for a URL, and why, without transcribing it."""
+"""`stenobird resolve`: find the audio behind a URL without transcribing it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("url")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the error body on failure.")
 def resolve(url: str, *, as_json: bool) -> None:
-    """Find the audio behind URL and say how it was found, what else was considered, and why it lost."""
+    """Find the audio behind URL; show how it was found, and why other candidates were rejected."""
     verdicts: list[Verdict] = []
     console = Console(stderr=True)
 

@@ -20,11 +20,11 @@ from stenobird.serving import run_server, run_worker
 @click.option(
     "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Instead of STENOBIRD_DATA_DIR."
 )
-@click.option("--no-worker", is_flag=True, help="Only answer HTTP; workers run elsewhere (needs PostgreSQL).")
+@click.option("--no-worker", is_flag=True, help="Serve HTTP only; run workers separately (needs PostgreSQL).")
 def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worker: bool) -> None:
     """Run the service: the API, the pages, and a worker in the same process.
 
-    SIGTERM or Ctrl-C drains: streams end (clients resume by id), running jobs are committed and given back.
+    SIGTERM or Ctrl-C drains it: streams end (clients resume by id), running jobs go back to the queue.
     """
     changes = {"host": host, "port": port, "data_dir": data_dir}
     settings = Settings().model_copy(
@@ -38,10 +38,10 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worke
 @click.option(
     "--probes",
     is_flag=True,
-    help="Answer /healthz, /readyz and /metrics on STENOBIRD_HOST and STENOBIRD_PORT; else there is no HTTP.",
+    help="Serve /healthz, /readyz and /metrics on STENOBIRD_HOST and STENOBIRD_PORT; default: no HTTP.",
 )
 def worker(*, probes: bool) -> None:
-    """Run a worker alone, beside other workers and "serve --no-worker" processes on one PostgreSQL."""
+    """Run a worker alone, next to other workers and "serve --no-worker" processes on one PostgreSQL."""
     settings = Settings()
     configure_logging(settings)
     asyncio.run(run_worker(settings, probes=probes))
@@ -50,9 +50,9 @@ def worker(*, probes: bool) -> None:
 @click.command()
 @click.option("--older-than-days", type=click.FloatRange(min=0), help="Instead of STENOBIRD_RETENTION_DAYS.")
 def purge(older_than_days: float | None) -> None:
-    """Delete finished transcripts past their retention, with what is left of their audio.
+    """Delete finished transcripts past their retention, and their audio.
 
-    Usage rows stay: bills must add up.
+    Usage rows stay, because bills need them.
     """
     settings = Settings()
     days = settings.retention_days if older_than_days is None else older_than_days

@@ -1,4 +1,4 @@
-"""`stenobird transcribe`: one link or file to text, on this machine or through a service elsewhere."""
+"""`stenobird transcribe`: one link or file to text, on this machine or through another service."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 INTERRUPTED_STATUS = 130
-"""What shells expect of a command that Ctrl-C ended."""
+"""The exit status that shells expect after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asked for. `resume` is the id of a job to come back to, instead of a source."""
+class TranscribeRequest:
+    """The arguments of the command. `resume` is the id of a job to continue, instead of a source."""
 
     source: str | None
     resume: str | None
@@ -45,7 +45,7 @@ class Wish:
 
 @dataclass
 class Outcome:
-    """How it went: the document in the format asked for, or why there is none."""
+    """The result: the document in the requested format, or why there is none."""
 
     job_id: str | None = None
     document: bytes | None = None
@@ -55,9 +55,13 @@ class Outcome:
 
 @click.command()
 @click.argument("source", metavar="URL|FILE", required=False)
-@click.option("--api", envvar="STENOBIRD_API_URL", help="A service elsewhere; without it this machine works.")
 @click.option(
-    "--key", envvar="STENOBIRD_API_KEY", help="API key for --api; without one: a preview. Better not typed."
+    "--api", envvar="STENOBIRD_API_URL", help="Use this service; without it, this machine transcribes."
+)
+@click.option(
+    "--key",
+    envvar="STENOBIRD_API_KEY",
+    help="API key for --api; without one, a preview. Prefer the environment variable.",
 )
 @click.option(
     "--format",
@@ -67,27 +71,30 @@ class Outcome:
     show_default=True,
 )
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Instead of the screen."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of standard output.",
 )
-@click.option("--language", help="ISO 639-1 code of what is spoken; detected where left out.")
+@click.option("--language", help="ISO 639-1 code of the spoken language; detected if omitted.")
 @click.option("--prompt", help="Names and terms that are likely to be spoken.")
-@click.option("--words", is_flag=True, help="Times for each word, in json.")
-@click.option("--translate", is_flag=True, help="Write English, whatever is spoken.")
-@click.option("--resume", metavar="ID", help="Come back to a job that was left running.")
-@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the result.")
+@click.option("--words", is_flag=True, help="Include the times of each word (json).")
+@click.option("--translate", is_flag=True, help="Translate into English.")
+@click.option("--resume", metavar="ID", help="Continue with a job that was left running.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only the result.")
 def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choices: Any) -> None:
-    """Transcribe URL|FILE; words appear as they are heard, the whole text at the end.
+    """Transcribe URL|FILE: show the words as they are recognized, and the whole text at the end.
 
-    Ctrl-C leaves the job where it is and says how to come back to it.
+    Ctrl-C leaves the job as it is and prints how to continue it.
     """
     if (source is None) == (choices["resume"] is None):
         raise click.UsageError("Give a URL or a file, or --resume with the id of a job.")
-    # Before anything is heard, or paid for.
+    # Before anything is transcribed or paid for.
     if output is not None:
         _check_output(output)
     elif choices["format_name"] == "docx" and sys.stdout.isatty():
         raise click.UsageError("A docx needs -o FILE.docx.")
-    wish = Wish(
+    request = TranscribeRequest(
         source=source,
         resume=choices["resume"],
         api=choices["api"],
@@ -103,17 +110,17 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
     settings = Settings(log_level="warning")
     configure_logging(settings)
     with LiveTranscript(quiet=quiet) as live:
-        outcome = asyncio.run(_transcribe(wish, settings, live))
-    _finish(wish, outcome, output)
+        outcome = asyncio.run(_transcribe(request, settings, live))
+    _finish(request, outcome, output)
 
 
-def _finish(wish: Wish, outcome: Outcome, output: Path | None) -> None:
+def _finish(request: TranscribeRequest, outcome: Outcome, output: Path | None) -> None:
     if outcome.interrupted:
-        elsewhere = f"--api {wish.api} " if wish.api else ""
-        state = "goes on" if wish.api else "is kept"
+        elsewhere = f"--api {request.api} " if request.api else ""
+        state = "goes on" if request.api else "is kept"
         if outcome.job_id is not None:
             click.echo(
-                f"\nThe job {state}. Come back to it with: "
+                f"\nThe job {state}. Continue with: "
                 f"stenobird transcribe {elsewhere}--resume {outcome.job_id}",
                 err=True,
             )
@@ -131,8 +138,8 @@ def _finish(wish: Wish, outcome: Outcome, output: Path | None) -> None:
             ) from exc
         click.echo(f"Saved {output}.", err=True)
     else:
-        # As it is: the terminal's encoding may lack letters that the transcript has.
-        click.echo(outcome.document, nl=wish.format_name == "json")
+        # As bytes: the terminal's encoding may lack letters that the transcript has.
+        click.echo(outcome.document, nl=request.format_name == "json")
 
 
 def _check_output(output: Path) -> None:
@@ -144,7 +151,7 @@ def _check_output(output: Path) -> None:
 
 
 def _write_whole(output: Path, document: bytes) -> None:
-    """Write a file whole or not at all; a link, or what is no ordinary file, stays what it is."""
+    """Write the whole file or nothing. Symbolic links and special files are written to directly."""
     if output.is_symlink() or (output.exists() and not output.is_file()):
         output.write_bytes(document)
         return
@@ -156,15 +163,15 @@ def _write_whole(output: Path, document: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-async def _transcribe(wish: Wish, settings: Settings, live: LiveTranscript) -> Outcome:
+async def _transcribe(request: TranscribeRequest, settings: Settings, live: LiveTranscript) -> Outcome:
     outcome = Outcome()
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
-        place = await _place(wish, settings, stack)
-        make = local_client if wish.api is None else AsyncStenobirdClient
-        client = await stack.enter_async_context(make(place.api, api_key=place.api_key))
+        target = await _open_target(request, settings, stack)
+        make = local_client if request.api is None else AsyncStenobirdClient
+        client = await stack.enter_async_context(make(target.api, api_key=target.api_key))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(client, place, wish, live, outcome))
+            following = tasks.create_task(_follow(client, target, request, live, outcome))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
             outcome.interrupted = not following.done()
@@ -174,10 +181,10 @@ async def _transcribe(wish: Wish, settings: Settings, live: LiveTranscript) -> O
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the work is done: a service, a key for it, and the URL under which it finds the audio.
+class Target:
+    """The service that transcribes, a key for it, and the URL of the audio as the service sees it.
 
-    A `file` has to be sent there first.
+    A `file` is uploaded first.
     """
 
     api: str
@@ -186,11 +193,11 @@ class Place:
     file: Path | None = None
 
 
-async def _place(wish: Wish, settings: Settings, stack: AsyncExitStack) -> Place:
-    file = _file(wish.source)
-    if wish.api is not None:
-        return Place(wish.api, wish.api_key, wish.source if file is None else None, file)
-    audio_url = wish.source
+async def _open_target(request: TranscribeRequest, settings: Settings, stack: AsyncExitStack) -> Target:
+    file = _file(request.source)
+    if request.api is not None:
+        return Target(request.api, request.api_key, request.source if file is None else None, file)
+    audio_url = request.source
     if file is not None:
         path = "/" + quote(file.name)
         audio_url = stack.enter_context(serve_file(file, path))
@@ -201,13 +208,13 @@ async def _place(wish: Wish, settings: Settings, stack: AsyncExitStack) -> Place
     running = running_service(settings)
     if running is not None and file is None:
         key = await stack.enter_async_context(_borrowed_key(settings))
-        return Place(running, key, audio_url)
+        return Target(running, key, audio_url)
     if running is not None:
-        # The running service must not be made to read loopback, so a file gets a service of its own.
+        # The running service must not read from loopback, so a file gets its own service.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-"))
         settings = settings.model_copy(update={"data_dir": Path(folder), "database_url": None})
     service = await stack.enter_async_context(local_service(settings, key_name="stenobird transcribe"))
-    return Place(service.url, service.api_key, audio_url)
+    return Target(service.url, service.api_key, audio_url)
 
 
 def _file(source: str | None) -> Path | None:
@@ -230,24 +237,28 @@ async def _borrowed_key(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _follow(
-    client: AsyncStenobirdClient, place: Place, wish: Wish, live: LiveTranscript, outcome: Outcome
+    client: AsyncStenobirdClient,
+    target: Target,
+    request: TranscribeRequest,
+    live: LiveTranscript,
+    outcome: Outcome,
 ) -> None:
-    """Follow the job to its end and fetch its document; what went wrong is kept, not raised."""
+    """Follow the job to its end and fetch its document; keep an error in the outcome."""
     try:
-        if wish.resume is not None:
-            outcome.job_id = wish.resume
+        if request.resume is not None:
+            outcome.job_id = request.resume
         else:
-            source = place.audio_url
-            if place.file is not None:
-                source = await client.upload(place.file)
+            source = target.audio_url
+            if target.file is not None:
+                source = await client.upload(target.file)
             assert source is not None
-            outcome.job_id = (await client.create(source, wish.options)).id
+            outcome.job_id = (await client.create(source, request.options)).id
         async with aclosing(client.resume(outcome.job_id)) as events:
             async for event in events:
                 live.show(event)
                 if isinstance(event, ErrorEvent):
                     outcome.failure = event.error
         if outcome.failure is None:
-            outcome.document = await client.document(outcome.job_id, wish.format_name)
+            outcome.document = await client.document(outcome.job_id, request.format_name)
     except StenobirdError as error:
         outcome.failure = error

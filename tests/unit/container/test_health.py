@@ -71,4 +71,4 @@ def test_nobody_there_is_one() -> None:
 def test_somebody_else_is_named() -> None:
     with answering({"/healthz": (404, b"<html>")}) as port:
         result = CliRunner().invoke(main, ["health", "--port", str(port)])
-    assert (result.exit_code, result.output) == (1, "It is not Stenobird that answers there.\n")
+    assert (result.exit_code, result.output) == (1, "The server that answers there is not Stenobird.\n")
