@@ -9,8 +9,8 @@ import pytest
 from stenobird.storage.engine import Database, open_database, sqlite_url
 from tests.support.databases import (
     NOT_TESTED,
+    delete_all_rows,
     migrated_sqlite,
-    migrated_template,
     postgresql_database,
     postgresql_server_at_hand,
 )
@@ -32,23 +32,23 @@ def postgresql_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: str) -> Iterator[str]:
-    """The name of a migrated database on the server: copying it is faster than migrating one."""
-    with migrated_template(postgresql_server) as name:
-        yield name
-
-
-@pytest.fixture
-async def postgresql_url(postgresql_server: str, postgresql_template: str) -> AsyncIterator[str]:
-    """The URL of a migrated database on the server, without rows."""
-    async with postgresql_database(postgresql_server, template=postgresql_template) as url:
+def shared_postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of a migrated database on the server, with the rows of the last test."""
+    with postgresql_database(postgresql_server, migrated=True) as url:
         yield url
 
 
 @pytest.fixture
-async def empty_postgresql_url(postgresql_server: str) -> AsyncIterator[str]:
+async def postgresql_url(shared_postgresql_url: str) -> str:
+    """The URL of a migrated database on the server, without rows."""
+    await delete_all_rows(shared_postgresql_url)
+    return shared_postgresql_url
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_server: str) -> Iterator[str]:
     """The URL of an empty database on the server."""
-    async with postgresql_database(postgresql_server) as url:
+    with postgresql_database(postgresql_server, migrated=False) as url:
         yield url
 
 

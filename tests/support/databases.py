@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.schema import metadata
 from tests.support.postgresql import postgresql_available, running_postgresql
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def postgresql_server_at_hand() -> Iterator[str | None]:
         yield None
 
 
-async def _administer(server: str, statement: str) -> None:
-    engine = create_async_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+async def _execute(url: str, statement: str) -> None:
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             await connection.execute(text(statement))
@@ -86,25 +87,19 @@ async def _administer(server: str, statement: str) -> None:
         await engine.dispose()
 
 
-def create_postgresql_database(server: str, name: str) -> str:
-    """Make an empty database of this name; return its URL."""
-    run_apart(_administer(server, f"CREATE DATABASE {name}"))
-    return f"{server}/{name}"
-
-
 @contextmanager
-def migrated_template(server: str) -> Iterator[str]:
-    """Make a migrated database on the server, yield its name for `postgresql_database`, and drop it."""
-    name = f"template_{secrets.token_hex(6)}"
-    run_apart(_migrate(create_postgresql_database(server, name)))
-    yield name
-    run_apart(_administer(server, f"DROP DATABASE {name}"))
-
-
-@asynccontextmanager
-async def postgresql_database(server: str, *, template: str = "template1") -> AsyncIterator[str]:
-    """Make a database on the server, empty or a copy of a migrated one, yield its URL, and drop it."""
+def postgresql_database(server: str, *, migrated: bool) -> Iterator[str]:
+    """Make a database on the server, yield its URL, and drop it."""
     name = f"test_{secrets.token_hex(6)}"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield f"{server}/{name}"
-    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    url = f"{server}/{name}"
+    run_apart(_execute(f"{server}/postgres", f"CREATE DATABASE {name}"))
+    if migrated:
+        run_apart(_migrate(url))
+    yield url
+    run_apart(_execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def delete_all_rows(url: str) -> None:
+    """Empty every table: ten times faster than making another database."""
+    deletions = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
+    await _execute(url, f"DO $$ BEGIN {deletions}; END $$")
