@@ -1,22 +1,26 @@
-"""The real clock; tests pass one of their own."""
+"""The system's clock."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+from typing_extensions import override
 
-class SystemClock:
+from stenobird.ports import Clock
+
+
+class SystemClock(Clock):
     """The machine's wall clock, monotonic clock and event-loop sleep."""
 
+    @override
     def time(self) -> float:
-        """Return seconds since the epoch, UTC."""
         return time.time()
 
+    @override
     def monotonic(self) -> float:
-        """Return seconds that never go backwards."""
         return time.monotonic()
 
+    @override
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`; cancellable."""
         await asyncio.sleep(seconds)

@@ -14,7 +14,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Each field is `STENOBIRD_<NAME>`; its description is its manual."""
+    """Everything an operator can set. A field is set by `STENOBIRD_<NAME>`; its description is its manual."""
 
     model_config = SettingsConfigDict(
         env_prefix="STENOBIRD_", env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore"
@@ -23,51 +23,49 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the web server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the web server listens on; 0 picks a free one.")
     public_url: str | None = Field(
-        None, description="Where clients reach the service; links use the request's own host where unset."
+        None, description="URL at which clients reach the service; unset: links use the host of the request."
     )
     trusted_proxies: str = Field(
-        "127.0.0.1", description="Peers whose X-Forwarded-* headers count: addresses, networks, or *."
+        "127.0.0.1", description="Peers whose X-Forwarded-* headers are trusted: addresses, networks, or *."
     )
     data_dir: Path = Field(
-        Path("~/.local/share/stenobird"), description="Database, spools and uploads of this machine."
+        Path("~/.local/share/stenobird"), description="Folder for the database, spools and uploads."
     )
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL, postgresql+asyncpg://…; unset: SQLite in the data folder."
     )
     redis_url: SecretStr | None = Field(
-        None, description="Redis or Valkey for wake-ups and rate limits; unset: inside the process."
+        None, description="Redis or Valkey for wake-ups and rate limits; unset: per process."
     )
 
     engine: Literal["auto", "whisper", "offline"] = Field(
-        "auto", description="Speech engine; auto is whisper, or pocketsphinx where no model can be had."
+        "auto", description="Speech engine; auto: whisper, or pocketsphinx if no model can be loaded."
     )
-    model: str = Field("auto", description="Whisper model: auto, a hub name, or a folder.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    model: str = Field("auto", description="Whisper model: auto, a name on the hub, or a folder.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device that runs the model.")
     compute_type: str = Field(
         "auto", description="CTranslate2 compute type; auto: int8 (CPU), float16 (CUDA)."
     )
     replicas: int | None = Field(
         None,
         ge=1,
-        description="Replicas on CPU of each model, the tiers' too; unset: one a core of the affinity "
-        "mask and cgroup. They share its weights; each that works needs some 200 MB (base).",
+        description="Replicas of each model on CPU, tiers included; unset: one per core of the affinity "
+        "mask and cgroup. They share the weights; each busy one needs some 200 MB (base).",
     )
-    offline_for_paid: bool = Field(
-        default=False, description="Whether paying jobs may use the offline engine."
-    )
-    window_timeout_seconds: float = Field(120.0, gt=0, description="Watchdog of one speech window.")
+    offline_for_paid: bool = Field(default=False, description="Whether paid jobs may use the offline engine.")
+    window_timeout_seconds: float = Field(120.0, gt=0, description="Time limit of one speech window.")
 
     translation_model: str = Field(
-        "", description="NLLB or M2M-100 model that translates: a hub name or a folder; empty: none does."
+        "", description="NLLB or M2M-100 translation model: a name on the hub or a folder; empty: none."
     )
     translation_device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the translation model runs."
+        "auto", description="Device that runs the translation model."
     )
     translation_compute_type: str = Field(
         "auto", description="Its CTranslate2 compute type; auto: int8 (CPU), float16 (CUDA)."
     )
     translation_timeout_seconds: float = Field(
-        120.0, gt=0, description="Watchdog of the translation of one window."
+        120.0, gt=0, description="Time limit for translating one window."
     )
 
     egress_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
@@ -103,25 +101,25 @@ class Settings(BaseSettings):
         description="Configuration of Stripe's customer portal; unset: the Stripe account's own.",
     )
     stripe_api_base: str = Field(
-        "https://api.stripe.com", description="Where Stripe's API is; for tests against a fake."
+        "https://api.stripe.com", description="URL of Stripe's API; for tests against a fake."
     )
 
     smtp_url: SecretStr | None = Field(
         None,
-        description="Mail server for links to new keys, smtps://user:password@host; unset: no mail.",
+        description="Mail server for key recovery, smtps://user:password@host; unset: no mail.",
     )
-    smtp_from: str | None = Field(None, description="Address that these mails come from.")
+    smtp_from: str | None = Field(None, description="Sender address of these mails.")
 
-    api_prefix: str = Field("", description="Path before /api/v1, in its address and in every link it gives.")
+    api_prefix: str = Field("", description="Path before /api/v1, in its URL and in its links.")
     upload_store_url: str | None = Field(
         None,
-        description="s3://bucket/prefix for uploads; unset: in the data folder. Credentials as in AWS_*.",
+        description="s3://bucket/prefix for uploads; unset: the data folder. Credentials: AWS_*.",
     )
     upload_store_endpoint: str | None = Field(
-        None, description="Address of a service that speaks S3; unset: Amazon's."
+        None, description="URL of an S3-compatible service; unset: Amazon S3."
     )
     upload_quota_bytes: int = Field(
-        50 * 1024**3, gt=0, description="Bytes that all uploads together may use until they are removed."
+        50 * 1024**3, gt=0, description="Bytes that all uploads together may use."
     )
     model_standard: str | None = Field(
         None, description="Model of the tier standard; unset: STENOBIRD_MODEL."
@@ -134,36 +132,38 @@ class Settings(BaseSettings):
         description="Model of the tier premium_quality, which then costs 2 units; unset: STENOBIRD_MODEL.",
     )
 
-    max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio a job may have.")
-    max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file a job may fetch.")
+    max_audio_seconds: float = Field(6 * 3600.0, gt=0, description="Longest audio of a job.")
+    max_audio_bytes: int = Field(2 * 1024**3, gt=0, description="Largest media file of a job.")
     previews_per_minute: int = Field(
-        60, ge=1, description="Previews that one client address may start a minute; IPv6 counts by /64."
+        60, ge=1, description="Previews per minute and client address (IPv6: per /64 network)."
     )
     premium_requests_per_minute: int = Field(
-        30, ge=1, description="Requests a minute of an account of tier premium that make a transcript."
+        30, ge=1, description="Requests per minute that create a transcript, for an account of tier premium."
     )
     platinum_requests_per_minute: int = Field(
         60, ge=1, description="The same for an account of tier platinum."
     )
     jobs_per_account: int = Field(
-        50, ge=1, description="Transcripts of a premium account that may be under way; platinum: twice that."
+        50,
+        ge=1,
+        description="Unfinished transcripts of a premium account; platinum: twice as many.",
     )
-    max_queued: int = Field(100, ge=0, description="Jobs that may wait; more are refused with queue_busy.")
-    max_running: int = Field(4, ge=1, description="Jobs that one worker carries out at once.")
-    preview_seconds: float = Field(15.0, gt=0, description="Audio that a preview hears.")
-    spool_quota_bytes: int = Field(20 * 1024**3, gt=0, description="Disk that all spools together may use.")
-    retention_days: float = Field(30.0, gt=0, description="Age at which stenobird purge removes jobs.")
+    max_queued: int = Field(100, ge=0, description="Jobs in the queue; more are refused with queue_busy.")
+    max_running: int = Field(4, ge=1, description="Jobs that one worker runs at the same time.")
+    preview_seconds: float = Field(15.0, gt=0, description="Audio that a preview transcribes.")
+    spool_quota_bytes: int = Field(20 * 1024**3, gt=0, description="Disk space of all spools together.")
+    retention_days: float = Field(30.0, gt=0, description="Days until finished transcripts are deleted.")
 
-    sse_ping_seconds: float = Field(15.0, gt=0, description="Silence after which a stream sends a comment.")
+    sse_ping_seconds: float = Field(15.0, gt=0, description="Silence after which a stream sends a ping.")
     send_timeout_seconds: float = Field(
-        30.0, gt=0, description="A reader that takes no byte so long is dropped."
+        30.0, gt=0, description="A client that reads no byte for so long is disconnected."
     )
-    grace_seconds: float = Field(20.0, ge=0, description="Time a shutdown may take to commit and release.")
+    grace_seconds: float = Field(20.0, ge=0, description="Time to commit and release jobs at shutdown.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="Log lines for people or for machines; auto: console on a terminal."
+        "auto", description="Format of the log; auto: console on a terminal, else json."
     )
 
     @field_validator("egress_allow", mode="before")

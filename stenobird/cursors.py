@@ -1,4 +1,4 @@
-"""The cursors of lists that are read newest first: the last row of a page, opaque to clients."""
+"""Cursors of lists, newest first: each names the last row of a page, and is opaque to clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_cursor(created_at: float, row_id: str) -> str:
 
 
 def read_cursor(cursor: str) -> tuple[float, str]:
-    """Return the time and id of a cursor. Raises `InvalidRequest` for what `write_cursor` did not make."""
+    """Return the time and id of a cursor. Raises `InvalidRequest` unless `write_cursor` made it."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created_at, _, row_id = text.partition(" ")
@@ -23,6 +23,5 @@ def read_cursor(cursor: str) -> tuple[float, str]:
         if math.isfinite(before) and "\0" not in row_id:
             return before, row_id
     except (binascii.Error, UnicodeError, ValueError):
-        # Not ours either way: told below.
-        pass
+        pass  # the error is raised below
     raise InvalidRequest('"cursor" must be the next_cursor of an earlier page.', details={"field": "cursor"})

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time as the service sees it, so that tests decide how it passes."""
+    """The clock of a service; tests control their own."""
 
     def time(self) -> float:
         """Return seconds since the epoch, UTC."""
@@ -15,4 +15,4 @@ class Clock(Protocol):
         """Return seconds that never go backwards."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`; cancellable."""
+        """Return after `seconds`."""
