@@ -15,7 +15,7 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,7 +27,7 @@ from stenobird.inference.host import host_environment
 from stenobird.inference.lanes import FairLanes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from stenobird.errors import StenobirdError
     from stenobird.inference.frames import Header
@@ -191,6 +191,24 @@ class HostPool(ABC):
         }
 
     # --- the host ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """Keep a host running during the block, and yield a group for other tasks that use it.
+
+        The host and every task have ended when this ends. An error of the block is raised as it is.
+        """
+        failure: BaseException | None = None
+        async with asyncio.TaskGroup() as tasks:
+            keeper = tasks.create_task(self.run())
+            try:
+                yield tasks
+            except BaseException as exc:  # noqa: BLE001  # raised below, outside the group, which would wrap it
+                failure = exc
+            finally:
+                keeper.cancel()
+        if failure is not None:
+            raise failure
 
     async def run(self) -> None:
         """Keep a host running until cancelled. Does not raise for anything that a host does."""

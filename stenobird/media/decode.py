@@ -1,9 +1,9 @@
 """The service's side of a decoder child: starts it, sends it bytes, watches it, and checks all that it sends.
 
-    MediaStream ──pull──► DecoderProcess ◄──socket pair──► decoder_child (fd 0, fd 1)
-                               │ R offset, size
-                               ▼
-                             Intake
+    MediaStream ──pull──► decode ◄──socket pair──► decoder_child (fd 0, fd 1)
+                            │ R offset, size
+                            ▼
+                          Intake
 
 One socket carries everything, and it is read only when the stream's reader wants more: a slow reader fills
 the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it sends nothing
@@ -99,116 +99,91 @@ class DecoderDied(Exception):  # an outcome, handled by MediaStream
     """The child ended before its last message, hung and was killed, or sent what no healthy child sends."""
 
 
-class DecoderProcess:
-    """Decodes samples `skip` to `stop` in one child. Use it as a context manager: leaving it kills the child.
+async def take_decoder(
+    intake: Intake,
+    limits: DecoderLimits,
+    spare: SpareDecoder | None,
+    *,
+    skip: int,
+    stop: int | None,
+    most: int,
+) -> ChildProcess:
+    """Return a child that decodes samples `skip` to `stop`; it refuses audio of more than `most`.
 
-    More than `most` samples are refused. The child is the `spare` one, if there is one that can be used.
+    It is the `spare` one, if there is one that can be used. A file that is complete on disk is read in place,
+    by a child of its own. Raises `OSError`.
     """
+    job = {"skip": skip, "stop": stop, "most": most}
+    path = intake.complete_path()
+    child = spare.take() if path is None and spare is not None else None
+    if child is None:
+        return await start_decoder(limits, job, path)
+    data = json.dumps(job).encode()
+    child.writer.write(READ_REPLY.pack(len(data)) + data)  # if it has died meanwhile, `decode` notices
+    return child
 
-    def __init__(
-        self,
-        intake: Intake,
-        limits: DecoderLimits,
-        spare: SpareDecoder | None,
-        *,
-        skip: int,
-        stop: int | None,
-        most: int,
-    ) -> None:
-        self._intake = intake
-        self._job = {"skip": skip, "stop": stop, "most": most}
-        self._limits = limits
-        self._spare = spare
-        self._child: ChildProcess | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """The child's process id while it runs."""
-        child = self._child
-        return child.pid if child is not None and child.returncode is None else None
+async def decode(
+    child: ChildProcess, intake: Intake, stall_seconds: float
+) -> AsyncGenerator[Found | Block | Ended | None]:
+    """Yield what the child sends, answering its requests on the way; `None` only shows that it works.
 
-    async def __aenter__(self) -> Self:
-        path = self._intake.complete_path()
-        if path is None and self._spare is not None and (child := self._spare.take()) is not None:
-            self._child = child
-            data = json.dumps(self._job).encode()
-            # A child that has died meanwhile shows when its first message is awaited.
-            child.writer.write(READ_REPLY.pack(len(data)) + data)
+    Ends after `Ended`. Raises `Refusal` where nothing can be decoded, `DecoderDied`, and the errors of the
+    intake.
+    """
+    while True:
+        kind, payload = await _receive(child, stall_seconds)
+        if kind == b"R":
+            offset, size = READ_REQUEST.unpack(payload)
+            data = await intake.read(offset, min(size, _MAX_READ_BYTES))
+            await _reply(child, READ_REPLY.pack(len(data)) + data, stall_seconds)
+        elif kind == b"S":
+            size_bytes = await _size(intake, wait=payload != b"\x00")
+            await _reply(child, SIZE_REPLY.pack(size_bytes), stall_seconds)
+        elif kind == b"P":
+            (position,) = POSITION.unpack_from(payload)
+            yield Block(np.frombuffer(payload, np.dtype("<i2"), offset=POSITION.size), position)
+        elif kind == b"H":
+            yield None
+        elif kind == b"I":
+            yield Found(**_fields(payload, _FOUND))
+        elif kind == b"E":
+            yield Ended(**_fields(payload, _ENDED))
+            return
         else:
-            self._child = await start_decoder(self._limits, self._job, path)
-        return self
+            raise Refusal(**_fields(payload, _REFUSED))
 
-    def kill(self) -> None:
-        """End the child at once; a pending wait for its next message raises `DecoderDied`."""
-        if self._child is not None:
-            self._child.kill()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._child is not None:
-            await self._child.aclose()
+async def _receive(child: ChildProcess, stall_seconds: float) -> tuple[bytes, bytes]:
+    try:
+        async with asyncio.timeout(stall_seconds):
+            kind, length = HEADER.unpack(await child.reader.readexactly(HEADER.size))
+            if kind not in _PAYLOADS or length not in _PAYLOADS[kind]:
+                raise DecoderDied("it broke the protocol")
+            payload = await child.reader.readexactly(length)
+    except TimeoutError as exc:
+        raise DecoderDied(f"it made no progress for {stall_seconds:g} s") from exc
+    except (asyncio.IncompleteReadError, OSError) as exc:
+        raise DecoderDied("it ended too early") from exc
+    return kind, payload
 
-    async def messages(self) -> AsyncGenerator[Found | Block | Ended | None]:
-        """Yield what the child sends, answering its requests on the way; `None` only shows that it works.
 
-        Ends after `Ended`. Raises `Refusal` where nothing can be decoded, `DecoderDied`, and whatever the
-        intake raises.
-        """
-        while True:
-            kind, payload = await self._receive()
-            if kind == b"R":
-                offset, size = READ_REQUEST.unpack(payload)
-                data = await self._intake.read(offset, min(size, _MAX_READ_BYTES))
-                await self._reply(READ_REPLY.pack(len(data)) + data)
-            elif kind == b"S":
-                await self._reply(SIZE_REPLY.pack(await self._size(wait=payload != b"\x00")))
-            elif kind == b"P":
-                (position,) = POSITION.unpack_from(payload)
-                yield Block(np.frombuffer(payload, np.dtype("<i2"), offset=POSITION.size), position)
-            elif kind == b"H":
-                yield None
-            elif kind == b"I":
-                yield Found(**_fields(payload, _FOUND))
-            elif kind == b"E":
-                yield Ended(**_fields(payload, _ENDED))
-                return
-            else:
-                raise Refusal(**_fields(payload, _REFUSED))
+async def _reply(child: ChildProcess, data: bytes, stall_seconds: float) -> None:
+    try:
+        child.writer.write(data)
+        async with asyncio.timeout(stall_seconds):
+            await child.writer.drain()
+    except (OSError, TimeoutError) as exc:
+        raise DecoderDied("it no longer reads") from exc
 
-    async def _receive(self) -> tuple[bytes, bytes]:
-        assert self._child is not None
-        reader = self._child.reader
-        try:
-            async with asyncio.timeout(self._limits.stall_seconds):
-                kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
-                if kind not in _PAYLOADS or length not in _PAYLOADS[kind]:
-                    raise DecoderDied("it broke the protocol")
-                payload = await reader.readexactly(length)
-        except TimeoutError as exc:
-            raise DecoderDied(f"it made no progress for {self._limits.stall_seconds:g} s") from exc
-        except (asyncio.IncompleteReadError, OSError) as exc:
-            raise DecoderDied("it ended too early") from exc
-        return kind, payload
 
-    async def _reply(self, data: bytes) -> None:
-        assert self._child is not None
-        try:
-            self._child.writer.write(data)
-            async with asyncio.timeout(self._limits.stall_seconds):
-                await self._child.writer.drain()
-        except (OSError, TimeoutError) as exc:
-            raise DecoderDied("it no longer reads") from exc
-
-    async def _size(self, *, wait: bool) -> int:
-        """Return the length of the file, -1 if it is not known."""
-        front = self._intake.front
-        while wait and self._intake.total_bytes is None:
-            # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.
-            if not await self._intake.read(front, 1):
-                break
-            front = self._intake.front
-        return -1 if self._intake.total_bytes is None else self._intake.total_bytes
+async def _size(intake: Intake, *, wait: bool) -> int:
+    """Return the length of the file, -1 if it is not known."""
+    while wait and intake.total_bytes is None:
+        # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.
+        if not await intake.read(intake.front, 1):
+            break
+    return -1 if intake.total_bytes is None else intake.total_bytes
 
 
 class SpareDecoder:

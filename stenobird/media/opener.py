@@ -23,10 +23,11 @@ from stenobird.media.decode import (
     Block,
     DecoderDied,
     DecoderLimits,
-    DecoderProcess,
     Ended,
     Found,
     SpareDecoder,
+    decode,
+    take_decoder,
 )
 from stenobird.media.fetch import Download
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from stenobird.children.process import ChildProcess
     from stenobird.config import Settings
     from stenobird.egress.policy import EgressPolicy
     from stenobird.media.intake import Intake
@@ -115,8 +117,9 @@ class MediaOpener:
             stack.push_async_callback(intake.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = [tasks.create_task(intake.run(), name=f"download {request.job_id}")]
-            stream = MediaStream(request, intake, spool, self._options.decoder, self.spare)
-            running.append(tasks.create_task(stream.follow(), name=f"hash {request.job_id}"))
+            fingerprint = MediaFingerprint(spool)
+            stream = MediaStream(request, intake, fingerprint, self._options.decoder, self.spare)
+            running.append(tasks.create_task(fingerprint.follow(), name=f"hash {request.job_id}"))
             try:
                 yield stream
             except Exception as exc:  # noqa: BLE001  # raised again below: a task group would wrap it
@@ -169,25 +172,25 @@ class MediaStream:
         self,
         request: AudioRequest,
         intake: Intake,
-        spool: Spool,
+        fingerprint: MediaFingerprint,
         limits: DecoderLimits,
-        spare: SpareDecoder | None = None,
+        spare: SpareDecoder | None,
     ) -> None:
         self._spare = spare
         self._request = request
         self._intake = intake
         self._limits = limits
-        self._fingerprint = MediaFingerprint(spool)
+        self._fingerprint = fingerprint
         self._unverified = request.fingerprint if request.start_sample > 0 else None
         # A spool that holds all that was decoded before needs no check: it is the same download.
-        if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= spool.front:
+        if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= intake.front:
             self._unverified = None
         self._next_sample = request.start_sample
         self._found: Found | None = None
         self._samples: int | None = None
         self._warning: str | None = None
         self._blocks: AsyncGenerator[PCM] | None = None
-        self._decoder: DecoderProcess | None = None
+        self._decoder: ChildProcess | None = None
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[PCM]:
@@ -225,11 +228,8 @@ class MediaStream:
     @property
     def decoder_pid(self) -> int | None:
         """Process id of the decoder child, for tests."""
-        return self._decoder.pid if self._decoder is not None else None
-
-    async def follow(self) -> None:
-        """Hash what is decoded, behind the reader, until cancelled."""
-        await self._fingerprint.follow()
+        child = self._decoder
+        return child.pid if child is not None and child.returncode is None else None
 
     async def aclose(self) -> None:
         """End the reading and the decoder child."""
@@ -278,7 +278,7 @@ class MediaStream:
     async def _decode(self, spare: SpareDecoder | None) -> AsyncGenerator[PCM]:
         """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
         limits = self._request.limits
-        decoder = DecoderProcess(
+        child = await take_decoder(
             self._intake,
             self._limits,
             spare,
@@ -286,8 +286,11 @@ class MediaStream:
             stop=limits.stop_samples,
             most=limits.max_samples,
         )
-        async with decoder, aclosing(decoder.messages()) as messages:
-            self._decoder = decoder
+        async with (
+            aclosing(child),
+            aclosing(decode(child, self._intake, self._limits.stall_seconds)) as messages,
+        ):
+            self._decoder = child
             try:
                 async for message in messages:
                     if isinstance(message, Block):

@@ -240,7 +240,7 @@ class Spool:
         self.stored_bytes += new
         self._folder.charge(self._job_id, new)
         self._unsynced_bytes += len(data)
-        self._notify()
+        self.notify()
         if self._unsynced_bytes >= min(max(MIN_FLUSH_BYTES, self.stored_bytes // 4), MAX_FLUSH_BYTES):
             await self.flush()
 
@@ -256,7 +256,7 @@ class Spool:
         self.facts.total_bytes = self.front
         self.facts.complete = True
         await self.flush()
-        self._notify()
+        self.notify()
 
     async def reset(self) -> None:
         """Start from nothing, because the file on the server is another one now."""
@@ -281,8 +281,9 @@ class Spool:
         return self._event
 
     def notify(self) -> None:
-        """Set the event of `changed` for another reason than new bytes."""
-        self._notify()
+        """Set the event of `changed`, as every write does."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
 
     async def aclose(self) -> None:
         """Claim what was written and close the file. Where that fails, less is claimed than there is."""
@@ -298,10 +299,6 @@ class Spool:
             fd, self._fd = self._fd, None
             if fd is not None:
                 os.close(fd)
-
-    def _notify(self) -> None:
-        event, self._event = self._event, asyncio.Event()
-        event.set()
 
     def _write(self, offset: int, data: bytes) -> None:
         view = memoryview(data)

@@ -17,15 +17,16 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from stenobird.ports import SAMPLE_RATE
-from stenobird.speech.language import add_evidence, likeliest
 from stenobird.speech.protocol import DecodedWindow
 from stenobird.speech.segments import (
     HANDOVER_FROM,
     REST_SPEECH_SECONDS,
     Piece,
+    add_evidence,
     compression_ratio,
     hand_over,
     is_spoken,
+    likeliest,
     overlap,
     split_at_timestamps,
 )

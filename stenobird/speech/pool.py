@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM, Clock
     from stenobird.speech.protocol import SpeechSettings, WindowRequest
 
+_DESCRIBED = ("engine", "model", "device", "compute_type")
 HOST_COMMAND = (sys.executable, "-I", "-m", "stenobird.speech.host_child")
 
 _log = structlog.get_logger(__name__)
@@ -76,10 +77,7 @@ class SpeechPool(HostPool):
         """Describe engine, host and queue; JSON-safe."""
         info = self.info
         return {
-            "engine": info.engine if info else self._settings.engine,
-            "model": info.model if info else self._settings.model,
-            "device": info.device if info else self._settings.device,
-            "compute_type": info.compute_type if info else self._settings.compute_type,
+            **{name: getattr(info or self._settings, name) for name in _DESCRIBED},
             "replicas": info.replicas if info else self._replicas,
             "languages": len(info.languages) if info else None,
             "degraded": info is not None and info.degraded is not None,

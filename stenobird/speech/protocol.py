@@ -6,7 +6,7 @@ so that a host keeps nothing between them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,16 +44,8 @@ class SpeechSettings:
 
     def to_load(self, replicas: int) -> Header:
         """Return the `load` request."""
-        return {
-            "type": "load",
-            "engine": self.engine,
-            "model": self.model,
-            "device": self.device,
-            "compute_type": self.compute_type,
-            "replicas": replicas,
-            "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
-            "beam_size": self.beam_size,
-        }
+        cache_dir = None if self.cache_dir is None else str(self.cache_dir)
+        return asdict(self) | {"type": "load", "replicas": replicas, "cache_dir": cache_dir}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +70,18 @@ class WindowRequest:
 
     def to_frame(self) -> tuple[Header, bytes]:
         """Return the header and payload of the `decode` request, which still lacks its `id`."""
-        header = {
-            "type": "decode",
-            "start_sample": self.start_sample,
-            "speech": self.speech,
-            "language": self.language,
-            "language_scores": dict(self.language_scores),
-            "prompt": self.prompt,
-            "task": self.task,
-            "word_timestamps": self.word_timestamps,
-            "unfinished_tail": self.unfinished_tail,
-        }
-        return header, self.pcm.tobytes()
+        header = {name: getattr(self, name) for name in _REQUEST_FIELDS}
+        return header | {"type": "decode"}, self.pcm.tobytes()
 
     @classmethod
     def from_frame(cls, header: Mapping[str, Any], payload: bytes) -> WindowRequest:
         """Read what `to_frame` wrote."""
-        return cls(
-            pcm=np.frombuffer(payload, np.int16),
-            start_sample=header["start_sample"],
-            speech=tuple((start, end) for start, end in header["speech"]),
-            language=header["language"],
-            language_scores=header["language_scores"],
-            prompt=header["prompt"],
-            task=header["task"],
-            word_timestamps=header["word_timestamps"],
-            unfinished_tail=header["unfinished_tail"],
-        )
+        row = {name: header[name] for name in _REQUEST_FIELDS}
+        row["speech"] = tuple((start, end) for start, end in row["speech"])
+        return cls(pcm=np.frombuffer(payload, np.int16), **row)
+
+
+_REQUEST_FIELDS = tuple(field.name for field in fields(WindowRequest) if field.name != "pcm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +100,7 @@ class DecodedWindow:
 
     def to_header(self, request_id: int) -> Header:
         """Return the header of the `decoded` answer."""
-        return {
-            "type": "decoded",
-            "id": request_id,
-            "segments": [asdict(segment) for segment in self.segments],
-            "language": self.language,
-            "language_scores": dict(self.language_scores),
-            "resume_sample": self.resume_sample,
-        }
+        return asdict(self) | {"type": "decoded", "id": request_id}
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> DecodedWindow:

@@ -17,9 +17,9 @@ import numpy as np
 
 from stenobird.errors import EngineUnavailable, InvalidRequest, StenobirdError
 from stenobird.ports import SpeechCheckpoint, WindowResult
-from stenobird.speech.language import is_settled, likeliest
 from stenobird.speech.pool import HOST_COMMAND, SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
+from stenobird.speech.segments import is_settled, likeliest
 from stenobird.speech.windows import FRAME_SAMPLES, Cut, CutRules, WindowCutter
 
 if TYPE_CHECKING:
@@ -381,20 +381,12 @@ async def open_recognizer(
 ) -> AsyncIterator[WhisperRecognizer]:
     """Start the speech host and yield the recognizer at once, while the model loads.
 
-    Owns the host process and every task; all have ended when this ends. An error of the caller's block is
-    raised as it is.
+    The host and every task have ended when this ends.
     """
-    failure: BaseException | None = None
-    async with asyncio.TaskGroup() as tasks:
-        pool = SpeechPool(settings, clock=clock, host_command=host_command)
-        keeper = tasks.create_task(pool.run())
+    pool = SpeechPool(settings, clock=clock, host_command=host_command)
+    async with pool.running() as tasks:
         recognizer = WhisperRecognizer(pool, settings, tasks)
         try:
             yield recognizer
-        except BaseException as exc:  # noqa: BLE001  # raised below, outside the group, which would wrap it
-            failure = exc
         finally:
             recognizer.end_sessions()
-            keeper.cancel()
-    if failure is not None:
-        raise failure

@@ -1,13 +1,18 @@
-"""From Whisper's tokens to segments: splitting at timestamps, and leaving out hallucinations."""
+"""From Whisper's output to segments and a language.
+
+Tokens are split at timestamps, and hallucinations left out. Evidence for the language is summed over windows
+until it is enough to pin one.
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
@@ -23,6 +28,10 @@ TAIL_SECONDS = 0.5
 
 HANDOVER_FROM = 0.4
 """Segments in this first part of a window are never left to the next: every window makes progress."""
+
+PINNED_PROBABILITY = 0.8
+PINNED_SPEECH_SECONDS = 12.0
+_LEAST_PROBABILITY = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +108,26 @@ def hand_over(
     elif last.end >= HANDOVER_FROM * duration and overlap(last.end, duration, speech) >= REST_SPEECH_SECONDS:
         return kept, last.end
     return kept, None
+
+
+def add_evidence(scores: Mapping[str, float], probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Add one window's log-probabilities to the sums of the windows before it.
+
+    Sums are rounded so that a checkpoint's JSON carries them exactly and shortly.
+    """
+    return {
+        language: round(scores.get(language, 0.0) + math.log(max(probability, _LEAST_PROBABILITY)), 4)
+        for language, probability in probabilities.items()
+    }
+
+
+def likeliest(scores: Mapping[str, float]) -> tuple[str, float]:
+    """Return the language with the highest sum, and its probability given all sums."""
+    language = max(scores, key=lambda name: (scores[name], name))
+    total = sum(math.exp(score - scores[language]) for score in scores.values())
+    return language, 1.0 / total
+
+
+def is_settled(scores: Mapping[str, float], speech_seconds: float) -> bool:
+    """Whether the likeliest language may be pinned."""
+    return likeliest(scores)[1] >= PINNED_PROBABILITY or speech_seconds >= PINNED_SPEECH_SECONDS

@@ -5,7 +5,7 @@ The request is `translate`, the answer `translated`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from stenobird.ports import Translation
@@ -34,14 +34,8 @@ class TranslationSettings:
 
     def to_load(self, threads: int) -> Header:
         """Return the `load` request."""
-        return {
-            "type": "load",
-            "model": self.model,
-            "device": self.device,
-            "compute_type": self.compute_type,
-            "threads": threads,
-            "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
-        }
+        cache_dir = None if self.cache_dir is None else str(self.cache_dir)
+        return asdict(self) | {"type": "load", "threads": threads, "cache_dir": cache_dir}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class TranslationRequest:
 
     def to_header(self) -> Header:
         """Return the `translate` request, which still lacks its `id`."""
-        return {"type": "translate", "texts": self.texts, "source": self.source, "target": self.target}
+        return asdict(self) | {"type": "translate"}
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> TranslationRequest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -126,21 +125,11 @@ async def open_translator(
 ) -> AsyncIterator[HostTranslator]:
     """Start the translation host and yield the translator at once, while the model loads or downloads.
 
-    Owns the host process and every task; all have ended when this ends. An error of the caller's block is
-    raised as it is.
+    The host and every task have ended when this ends.
     """
-    failure: BaseException | None = None
-    async with asyncio.TaskGroup() as tasks:
-        translator = HostTranslator(settings, clock=clock, host_command=host_command)
-        keeper = tasks.create_task(translator.run())
-        try:
-            yield translator
-        except BaseException as exc:  # noqa: BLE001  # raised below, outside the group, which would wrap it
-            failure = exc
-        finally:
-            keeper.cancel()
-    if failure is not None:
-        raise failure
+    translator = HostTranslator(settings, clock=clock, host_command=host_command)
+    async with translator.running():
+        yield translator
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ import numpy as np
 from stenobird.inference.child import join_parent
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.host_child import Host
-from stenobird.speech.language import add_evidence, likeliest
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
+from stenobird.speech.segments import add_evidence, likeliest
 from stenobird.speech.windows import FRAME_SAMPLES
 from stenobird.transcript import Segment
 from tests.support.misbehaviour import obey

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from stenobird.speech.language import add_evidence, is_settled, likeliest
+from stenobird.speech.segments import add_evidence, is_settled, likeliest
 
 
 def test_evidence_of_windows_adds_up() -> None:
