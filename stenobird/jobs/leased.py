@@ -107,7 +107,7 @@ class LeasedJob:
         body = error.body()
         events = [self.events.error(body), self.events.done("failed", error=error.code)]
         await self._finish(JobChange(status="failed", error=body), events)
-        _log.warning(
+        _log.info(
             "job_failed",
             error=error.code,
             reason=error.message,

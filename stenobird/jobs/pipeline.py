@@ -207,6 +207,7 @@ class TranscriptionPipeline:
         )
         if carried is None:
             return False
+        _log.info("preview_reused", preview_id=self._job.preview_id, segments=len(carried.segments))
         self._source, self._checkpoint = carried.source, carried.checkpoint
         self._progress_at = carried.checkpoint.next_sample
         try:

@@ -1,4 +1,4 @@
-"""A job service and its worker without HTTP: a real SQLite store, local wake-ups, and fakes to hear with."""
+"""A job service and its worker without HTTP: a real SQLite store, local wake-ups, and fake engines."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class JobWorld:
         )
 
     def context(self, store: JobStore | None = None, **options: Any) -> RunContext:
-        """Return what runs share, over another store where given."""
+        """Return the context of runs, over another store if given."""
         return RunContext(
             store=store or self.store,
             wakeups=self.wakeups,
@@ -83,7 +83,7 @@ class JobWorld:
         )
 
     def worker(self, store: JobStore | None = None, **options: Any) -> Worker:
-        """Return a worker, over another store where given."""
+        """Return a worker, over another store if given."""
         return Worker(self.context(store), **options)
 
     async def post(self, caller: Caller | None = None, **body: Any) -> JobRecord:
@@ -98,11 +98,11 @@ class JobWorld:
         return claim
 
     async def run_next(self, store: JobStore | None = None) -> None:
-        """Claim a job and carry it out to where it ends."""
+        """Claim a job and run it to its end."""
         await JobRun(self.context(store), await self.claim()).carry_out()
 
     async def lose_leases(self) -> None:
-        """Let every lease run out, as when a worker hangs or its machine is gone."""
+        """Let every lease run out, as if its worker hung or died."""
         async with self.database.write() as connection:
             await connection.execute(update(jobs).values(lease_expires_at=0.0))
 

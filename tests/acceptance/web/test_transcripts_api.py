@@ -157,7 +157,7 @@ async def test_a_job_of_another_account_is_not_there(
     assert (answer.status_code, answer.json()["error"]) == (401, "missing_api_key")
 
 
-async def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
+async def test_a_full_queue_says_when_to_retry(tmp_path: Path) -> None:
     async with (
         web_world(tmp_path, web_settings(max_queued=1)) as world,
         httpx.AsyncClient(base_url=world.url) as http,

@@ -326,7 +326,7 @@ async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore,
     assert attempts == [1, 2, 3, 4, 5, 1]
 
 
-async def test_deaths_of_the_process_are_not_held_against_a_job_until_there_are_many(
+async def test_deaths_of_the_process_do_not_count_as_attempts_until_there_are_many(
     store: SqlJobStore,
 ) -> None:
     await created(store)
@@ -346,7 +346,7 @@ async def test_open_jobs_are_those_that_have_not_ended(store: SqlJobStore) -> No
     assert await store.open_job_ids() == []
 
 
-async def test_a_released_job_goes_on_at_once_and_its_attempt_is_not_counted(store: SqlJobStore) -> None:
+async def test_a_released_job_is_claimable_at_once_and_its_attempt_is_not_counted(store: SqlJobStore) -> None:
     claim = await claimed(store)
     for _ in range(5):
         await store.release(claim.lease)
@@ -405,7 +405,7 @@ async def test_a_queued_job_is_cancelled_at_once(store: SqlJobStore, database: D
         assert await connection.scalar(select(func.count()).select_from(outbox)) == 1
 
 
-async def test_a_running_job_is_asked_to_end(store: SqlJobStore) -> None:
+async def test_a_running_job_gets_a_cancel_request(store: SqlJobStore) -> None:
     claim = await claimed(store)
     assert await store.renew(claim.lease) is False
     record = await store.request_cancel("tr_1", [done("cancelled")])

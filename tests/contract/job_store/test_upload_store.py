@@ -158,7 +158,7 @@ async def test_bytes_are_removable_once_expired_and_no_job_needs_them(
     assert await slots.get("upl_1") is None
 
 
-async def test_a_job_can_be_made_ended(database: Database) -> None:
+async def test_a_job_can_be_created_ended(database: Database) -> None:
     store = SqlJobStore(database)
     events = [NewEvent("status", "{}"), NewEvent("transcript", "{}", 0), NewEvent("done", "{}")]
     change = JobChange(status="completed", stage="transcribing", duration_seconds=9.0, billable_minutes=0)
@@ -184,8 +184,8 @@ async def test_pages_count_jobs_of_one_origin_newest_first(database: Database) -
     await store.create(new_job("job_theirs", account_id="acct_2"), first, max_queued=50)
     await store.request_cancel("job_3", [NewEvent("done", "{}")])
 
-    async def page(**wishes: Any) -> tuple[list[str], int]:
-        which = JobPage(origin="alefbot", **wishes)
+    async def page(**choices: Any) -> tuple[list[str], int]:
+        which = JobPage(origin="alefbot", **choices)
         jobs = await store.list_jobs("acct_1", which)
         return [job.id for job in jobs], await store.count_jobs("acct_1", which)
 

@@ -23,7 +23,7 @@ WORDS = "1 2 3 4 5 6 7 8 9 10 11 12"
 
 @pytest.fixture
 def world(database: Database) -> JobWorld:
-    """A service on the database, with twelve seconds to hear."""
+    """A service on the database, with twelve seconds of audio."""
     world = JobWorld(database, SqlJobStore(database))
     world.opener.audio = spoken(range(1, 13))
     return world

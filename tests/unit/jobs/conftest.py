@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
-    """A service and its worker; what they hear with can be exchanged."""
+    """A service and its worker; their fakes can be replaced."""
     async with sqlite_database(tmp_path) as database:
         yield JobWorld(database, SqlJobStore(database))

@@ -1,4 +1,4 @@
-"""The log lines of a job: they tell what happened to it, from top to bottom."""
+"""The log lines of a job: what happened to it, from top to bottom."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_the_log_of_a_failed_job_ends_with_the_reason(world: JobWorld) -> 
 
     assert story(lines, job.id)[-1] == "job_failed"
     failed = lines[-1]
-    assert (failed["error"], failed["log_level"]) == ("audio_source_not_found", "warning")
+    assert (failed["error"], failed["log_level"]) == ("audio_source_not_found", "info")
     assert failed["reason"] == AudioSourceNotFound().message
     assert failed["seconds"] >= 0
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Notes:
-    """Remembers what it is told."""
+    """Records what it gets."""
 
     def __init__(self) -> None:
         self.audio_seconds = 0.0
@@ -29,7 +29,9 @@ class Notes:
         self.first_transcripts.append(seconds)
 
 
-async def test_an_observer_learns_the_audio_heard_and_the_time_to_the_first_words(world: JobWorld) -> None:
+async def test_an_observer_gets_the_seconds_of_audio_and_the_time_to_the_first_words(
+    world: JobWorld,
+) -> None:
     job = await world.post(world.payer)
     notes = Notes()
     claim = await world.store.claim("observed", lanes=["preview", "full"])

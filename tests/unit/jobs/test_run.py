@@ -93,7 +93,7 @@ async def test_a_full_job_commits_the_published_sequence(world: JobWorld) -> Non
     assert world.opener.discarded == [job.id]
 
 
-async def test_a_preview_hears_exactly_its_seconds_and_is_locked(world: JobWorld) -> None:
+async def test_a_preview_transcribes_exactly_its_seconds_and_is_locked(world: JobWorld) -> None:
     job = await world.post()
     await world.run_next()
     events = await world.events(job.id)
@@ -106,7 +106,7 @@ async def test_a_preview_hears_exactly_its_seconds_and_is_locked(world: JobWorld
     assert await world.rows() == []
 
 
-async def test_audio_shorter_than_the_preview_is_locked_all_the_same(world: JobWorld) -> None:
+async def test_audio_shorter_than_the_preview_is_locked_too(world: JobWorld) -> None:
     world.opener.audio = spoken([7])
     job = await world.post()
     await world.run_next()
@@ -131,7 +131,7 @@ async def test_silence_is_completed_with_empty_text_and_moves_the_checkpoint(wor
     assert last(events)["status"] == "completed"
 
 
-async def test_progress_is_told_about_every_thirty_seconds_of_audio(world: JobWorld) -> None:
+async def test_progress_is_reported_about_every_thirty_seconds_of_audio(world: JobWorld) -> None:
     world.opener.audio = spoken(range(1, 101))
     job = await world.post(world.payer)
     await world.run_next()
@@ -224,7 +224,7 @@ async def test_audio_that_can_not_be_opened_fails_after_submitted(world: JobWorl
     assert steps(events)[:4] == [QUEUED, DIRECT, RESOLVED, SUBMITTED]
 
 
-async def test_audio_that_breaks_off_keeps_its_own_error_through_the_recogniser(world: JobWorld) -> None:
+async def test_an_error_of_the_audio_is_not_hidden_by_the_recognizer(world: JobWorld) -> None:
     world.opener.stream_error = AudioUnreachable("It broke off.")
     record, _ = await failed(world)
     assert (record.error or {})["message"] == "It broke off."
@@ -239,13 +239,13 @@ async def test_an_error_inside_a_group_is_found(world: JobWorld) -> None:
     assert (record.error or {})["message"] == "hung"
 
 
-async def test_the_longest_audio_is_a_limit(world: JobWorld) -> None:
+async def test_audio_longer_than_the_limit_fails(world: JobWorld) -> None:
     world.run_options = RunOptions(max_audio_seconds=39)
     record, _ = await failed(world)
     assert (record.error or {})["error"] == "audio_too_large"
 
 
-async def test_an_unexpected_error_is_told_without_its_insides(world: JobWorld) -> None:
+async def test_an_unexpected_error_keeps_its_details_from_the_client(world: JobWorld) -> None:
     async def boom(_: int) -> None:
         raise RuntimeError("/secret/path")
 
@@ -261,7 +261,7 @@ async def test_an_unexpected_error_is_told_without_its_insides(world: JobWorld) 
         (EngineUnavailable(), "transcription_failed"),
     ],
 )
-async def test_errors_of_other_kinds_are_given_a_jobs_code(
+async def test_errors_of_other_kinds_are_translated_to_job_errors(
     world: JobWorld, raised: Exception, code: str
 ) -> None:
     world.finder.error = raised
@@ -275,7 +275,9 @@ async def test_no_audio_at_all_fails(world: JobWorld) -> None:
     assert (record.error or {})["error"] == "transcription_failed"
 
 
-async def test_an_engine_that_may_not_serve_payers_fails_the_job_unheard(world: JobWorld) -> None:
+async def test_an_engine_unfit_for_paying_clients_fails_the_job_before_any_work(
+    world: JobWorld,
+) -> None:
     job = await world.post(world.payer)
     world.recognizer.engine = "offline"
     await world.run_next()
@@ -287,7 +289,7 @@ async def test_an_engine_that_may_not_serve_payers_fails_the_job_unheard(world: 
     assert world.finder.found == 0
 
 
-async def test_a_cancellation_from_below_is_a_failure_not_a_silent_end(world: JobWorld) -> None:
+async def test_the_cancellation_of_an_awaited_task_is_a_failure(world: JobWorld) -> None:
     async def cancelled(_: int) -> None:
         raise asyncio.CancelledError
 
@@ -353,7 +355,7 @@ async def test_a_worker_killed_at_any_commit_loses_and_repeats_nothing(
     pytest.fail("the job never got through")
 
 
-async def test_a_resume_asks_for_the_rest_only_and_says_what_was_heard(world: JobWorld) -> None:
+async def test_a_resume_opens_only_the_rest_and_passes_the_fingerprint(world: JobWorld) -> None:
     job = await world.post(world.payer)
     with pytest.raises(BaseExceptionGroup):
         await world.run_next(DyingStore(world.store, dies_at=5, after_commit=False))
@@ -368,7 +370,7 @@ async def test_a_resume_asks_for_the_rest_only_and_says_what_was_heard(world: Jo
     assert (await world.job(job.id)).status == "completed"
 
 
-async def test_a_job_that_got_nowhere_three_times_fails_on_the_fourth_claim(world: JobWorld) -> None:
+async def test_a_job_without_progress_in_three_attempts_fails_on_the_fourth_claim(world: JobWorld) -> None:
     job = await world.post(world.payer)
     for _ in range(3):
         with pytest.raises(BaseExceptionGroup):
@@ -420,7 +422,7 @@ async def test_a_lease_that_is_lost_while_waiting_stops_the_run_at_the_next_rene
     assert world.opener.open_now == 0
 
 
-async def test_a_database_that_goes_away_leaves_the_job_to_the_next_worker(world: JobWorld) -> None:
+async def test_a_job_whose_database_fails_is_left_to_the_next_worker(world: JobWorld) -> None:
     class AwayStore(DyingStore):
         async def _or_die(self, write: Any) -> Any:
             self.writes += 1
@@ -505,7 +507,7 @@ class HeldContext:
         return await self._inner.__aexit__(*exc)
 
 
-async def test_a_cancel_that_a_dead_worker_never_saw_is_done_by_the_next(world: JobWorld) -> None:
+async def test_a_cancel_that_a_dead_worker_missed_is_done_by_the_next_one(world: JobWorld) -> None:
     job = await world.post(world.payer)
     claim = await world.claim()
     await world.service.cancel_or_delete(job.id, world.payer)
@@ -518,7 +520,7 @@ async def test_a_cancel_that_a_dead_worker_never_saw_is_done_by_the_next(world: 
 # --- draining -----------------------------------------------------------------------------------------------
 
 
-async def test_a_drained_job_is_released_between_commits_and_goes_on_elsewhere(world: JobWorld) -> None:
+async def test_a_drained_job_is_released_between_commits_and_continues_elsewhere(world: JobWorld) -> None:
     gate = Gate()
 
     async def hold(window: int) -> None:
@@ -584,7 +586,7 @@ async def a_preview(world: JobWorld, **body: Any) -> JobRecord:
     return job
 
 
-async def test_a_full_job_takes_over_what_the_preview_cut_did_not_touch(world: JobWorld) -> None:
+async def test_a_full_job_reuses_all_windows_but_the_last_one_of_its_preview(world: JobWorld) -> None:
     preview = await a_preview(world)
     searches, windows = world.finder.found, world.recognizer.said
     job = await world.post(world.payer, preview_id=preview.id)
@@ -602,7 +604,7 @@ async def test_a_full_job_takes_over_what_the_preview_cut_did_not_touch(world: J
     assert (await world.job(job.id)).duration_seconds == 40.0
 
 
-async def test_other_options_take_over_the_source_but_no_text(world: JobWorld) -> None:
+async def test_with_other_options_only_the_source_is_reused(world: JobWorld) -> None:
     preview = await a_preview(world)
     job = await world.post(world.payer, preview_id=preview.id, word_timestamps=True)
     await world.run_next()

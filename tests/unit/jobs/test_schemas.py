@@ -1,4 +1,4 @@
-"""What a POST body may hold, and how a wrong one is refused."""
+"""The fields of a POST body, and the refusals of wrong ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ URL = "https://example.com/a.mp3"
 
 
 def test_a_url_is_enough_and_unknown_fields_are_ignored() -> None:
-    wish = CreateTranscript.parse({"audio_url": URL, "colour": "blue"})
-    assert (wish.audio_url, wish.spec().options) == (URL, RecognitionOptions())
+    request = CreateTranscript.parse({"audio_url": URL, "colour": "blue"})
+    assert (request.audio_url, request.spec().options) == (URL, RecognitionOptions())
 
 
-def test_every_wish_arrives() -> None:
-    wish = CreateTranscript.parse(
+def test_all_fields_reach_the_spec() -> None:
+    request = CreateTranscript.parse(
         {
             "audio_url": URL,
             "language": "HE",
@@ -30,15 +30,15 @@ def test_every_wish_arrives() -> None:
             "preview_id": "tr_1",
         }
     )
-    assert wish.spec().options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
-    assert (wish.webhook_url, wish.preview_id) == ("https://example.com/hook", "tr_1")
+    assert request.spec().options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
+    assert (request.webhook_url, request.preview_id) == ("https://example.com/hook", "tr_1")
 
 
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [("en", "en"), (" Yue ", "yue"), ("auto", None), ("", None), (None, None), ("jv", "jw"), ("iw", "he")],
 )
-def test_language_codes_are_taken_in_any_case(sent: str | None, kept: str | None) -> None:
+def test_language_codes_are_accepted_in_any_case(sent: str | None, kept: str | None) -> None:
     assert CreateTranscript.parse({"audio_url": URL, "language": sent}).language == kept
 
 
@@ -70,6 +70,6 @@ def test_a_wrong_field_is_named(body: dict[str, Any], field: str) -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 3, True])
-def test_what_is_no_object_is_refused(body: object) -> None:
+def test_a_body_that_is_no_object_is_refused(body: object) -> None:
     with pytest.raises(InvalidRequest, match="JSON object"):
         CreateTranscript.parse(body)

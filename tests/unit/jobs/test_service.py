@@ -1,4 +1,4 @@
-"""The job service as HTTP uses it: who may do what, and what they get."""
+"""The job service as the APIs use it: who may do what, and what they get."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_refusals_of_a_post(world: JobWorld) -> None:
     assert await world.store.counts() == {}
 
 
-async def test_a_full_queue_says_when_to_come_back(world: JobWorld) -> None:
+async def test_a_full_queue_says_when_to_retry(world: JobWorld) -> None:
     world.options = ServiceOptions(max_queued=1)
     await world.post()
     with pytest.raises(QueueBusy) as refusal:
@@ -225,7 +225,7 @@ async def test_the_result_agrees_with_the_stream(world: JobWorld) -> None:
     assert status["progress"] == {"audio_seconds": 3.0, "audio_seconds_total": 3.0}
 
 
-async def test_a_failed_job_answers_alike_in_stream_status_and_result(world: JobWorld) -> None:
+async def test_a_failed_job_has_the_same_error_in_stream_status_and_result(world: JobWorld) -> None:
     world.finder.error = AudioSourceNotFound()
     job = await world.post(world.payer)
     await world.run_next()
@@ -248,7 +248,7 @@ async def test_a_test_key_sees_and_ends_test_jobs_only(world: JobWorld) -> None:
     assert await world.service.cancel_or_delete(test.id, TESTER) is not None
 
 
-async def test_an_account_lists_its_jobs_and_nobody_elses(world: JobWorld) -> None:
+async def test_an_account_lists_only_its_own_jobs(world: JobWorld) -> None:
     mine = {(await world.post(world.payer)).id for _ in range(5)}
     await world.post(STRANGER)
     await world.post()
@@ -292,7 +292,7 @@ async def test_a_read_only_key_cancels_nothing(world: JobWorld) -> None:
         await world.service.cancel_or_delete(job.id, READER)
 
 
-async def test_a_result_whose_job_is_removed_meanwhile_is_not_half_of_it(world: JobWorld) -> None:
+async def test_the_result_of_a_job_that_is_deleted_meanwhile_is_not_partial(world: JobWorld) -> None:
     job = await world.post(world.payer)
     await world.run_next()
     found = await world.service.get(job.id, world.payer)

@@ -1,4 +1,4 @@
-"""How the readers of a job share the reading of its log."""
+"""How the readers of a job share the reads of its log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ JOB = JobRecord(
 
 
 class Log:
-    """A job's log in memory, whose reads take as many turns of the event loop as chance wills."""
+    """A job's log in memory, whose reads take a random number of turns of the event loop."""
 
     def __init__(self, turns: int = 1) -> None:
         self.job: JobRecord | None = JOB
@@ -77,7 +77,7 @@ class Log:
 
 
 class Clock(SystemClock):
-    """Time that passes when told to."""
+    """A clock that the test advances."""
 
     now = 100.0
 
@@ -95,7 +95,7 @@ async def test_readers_that_wait_for_the_same_event_share_one_read() -> None:
     assert log.reads == [0]
 
 
-async def test_readers_share_the_news_that_there_is_none() -> None:
+async def test_readers_share_a_read_that_finds_nothing_new() -> None:
     log = Log()
     log.commit("status")
     with JobTails(log.store, Clock()).of("tr_1") as tail:
@@ -114,7 +114,7 @@ async def test_a_read_that_began_too_early_does_not_count() -> None:
         assert await tail.after(0, current_since=100.5) == log.rows
 
 
-async def test_a_reader_far_behind_reads_for_itself_and_disturbs_nobody() -> None:
+async def test_a_reader_far_behind_reads_the_log_itself() -> None:
     log = Log()
     log.commit(*["transcript"] * (KEPT_EVENTS + 300))
     with JobTails(log.store, Clock()).of("tr_1") as tail:
@@ -126,7 +126,7 @@ async def test_a_reader_far_behind_reads_for_itself_and_disturbs_nobody() -> Non
         assert len(log.reads) == reads
 
 
-async def test_what_a_slow_reader_lacks_is_not_skipped_for_one_who_came_later() -> None:
+async def test_a_slow_reader_misses_nothing_when_others_join_later() -> None:
     log, clock = Log(), Clock()
     with JobTails(log.store, clock).of("tr_1") as tail:
         log.commit(*["transcript"] * 10)
@@ -142,7 +142,7 @@ async def test_what_a_slow_reader_lacks_is_not_skipped_for_one_who_came_later() 
         assert await tail.after(12, current_since=102.0) == log.rows[12:]
 
 
-async def test_the_end_of_a_job_is_the_end_for_those_who_have_seen_it_all() -> None:
+async def test_a_reader_that_has_all_events_of_an_ended_job_is_done() -> None:
     log = Log()
     log.commit("status", "done")
     log.job = replace(JOB, status="completed", last_seq=2)
@@ -151,7 +151,7 @@ async def test_the_end_of_a_job_is_the_end_for_those_who_have_seen_it_all() -> N
         assert await tail.after(1, current_since=100.0) == log.rows[1:]
 
 
-async def test_a_job_that_is_gone_ends_its_streams() -> None:
+async def test_the_streams_of_a_deleted_job_end() -> None:
     log = Log()
     log.job = None
     with JobTails(log.store, Clock()).of("tr_1") as tail:
@@ -159,7 +159,7 @@ async def test_a_job_that_is_gone_ends_its_streams() -> None:
         assert await tail.after(5, current_since=100.0) is None
 
 
-async def test_a_tail_goes_with_its_last_reader() -> None:
+async def test_a_tail_is_dropped_with_its_last_reader() -> None:
     tails = JobTails(Log().store, Clock())
     with tails.of("tr_1") as first, tails.of("tr_1") as second:
         assert first is second

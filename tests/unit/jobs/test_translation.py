@@ -1,4 +1,4 @@
-"""Jobs whose client asked for Hebrew: what is committed, what a failure costs, and what a resume says."""
+"""Jobs whose client asked for Hebrew: what is committed, what a failure costs, and what a resume commits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def word(number: int) -> str:
 
 @pytest.fixture(autouse=True)
 def translator(world: JobWorld) -> FakeTranslator:
-    """What the jobs of these tests are translated by; without it they would be the jobs of other tests."""
+    """The translator of all jobs of these tests."""
     translator = FakeTranslator()
     world.translator = translator
     world.recognizer = WordyRecognizer()
@@ -79,8 +79,8 @@ async def create(
     return await world.store.create(job, first, max_queued=10)
 
 
-async def run(world: JobWorld, extra: JobExtra, **wishes: Any) -> JobRecord:
-    job = await create(world, extra, **wishes)
+async def run(world: JobWorld, extra: JobExtra, **choices: Any) -> JobRecord:
+    job = await create(world, extra, **choices)
     await world.run_next()
     return await world.job(job.id)
 
@@ -115,7 +115,7 @@ async def test_segments_are_translated_and_keep_their_times(world: JobWorld) -> 
     assert (plain[0]["language"], said[0]["language"]) == ("en", "he")
 
 
-async def test_the_language_is_that_of_the_text_and_the_spoken_one_is_kept(world: JobWorld) -> None:
+async def test_the_language_is_that_of_the_text_and_the_spoken_one_is_kept_in_extra(world: JobWorld) -> None:
     job = await run(world, HEBREW, language="fr")
 
     assert (job.language, job.extra.spoken_language) == ("he", "fr")
@@ -171,7 +171,7 @@ async def test_silence_needs_no_translator(world: JobWorld, translator: FakeTran
     assert (job.status, translator.asked) == ("completed", [])
 
 
-async def test_a_translated_job_costs_what_another_one_costs(world: JobWorld) -> None:
+async def test_a_translated_job_costs_the_same(world: JobWorld) -> None:
     await run(world, PLAIN)
     await run(world, HEBREW)
 
@@ -179,7 +179,7 @@ async def test_a_translated_job_costs_what_another_one_costs(world: JobWorld) ->
     assert (plain["minutes"], plain["audio_seconds"]) == (translated["minutes"], translated["audio_seconds"])
 
 
-async def test_segments_without_a_translation_stay_and_are_told_of(world: JobWorld) -> None:
+async def test_segments_without_a_translation_stay_and_cause_a_warning(world: JobWorld) -> None:
     world.opener.audio = spoken([1, 13, 2, 3, 4, 13])
     world.opener.warning = "The audio broke off."
 
@@ -205,7 +205,7 @@ async def test_a_preview_is_translated_too(world: JobWorld) -> None:
 
 
 @pytest.mark.parametrize("after_commit", [False, True], ids=["before-commit", "after-commit"])
-async def test_a_worker_killed_at_any_commit_tells_the_same_translation(
+async def test_a_worker_killed_at_any_commit_leaves_the_same_translation(
     world: JobWorld, *, after_commit: bool
 ) -> None:
     world.opener.audio = spoken([1, 13, 2, 3, 4, 13, 5, 6, 7, 13, 8, 9, 10, 11, 12])
@@ -234,7 +234,7 @@ async def test_a_worker_killed_at_any_commit_tells_the_same_translation(
     pytest.fail("the job never got through")
 
 
-async def test_a_translated_job_takes_no_words_over_from_a_preview(world: JobWorld) -> None:
+async def test_a_translated_job_reuses_no_text_of_a_preview(world: JobWorld) -> None:
     preview = await run(world, PLAIN, mode="preview")
 
     job = await run(world, HEBREW, preview_id=preview.id)
@@ -247,7 +247,7 @@ async def test_a_translated_job_takes_no_words_over_from_a_preview(world: JobWor
     ]
 
 
-async def test_a_job_takes_no_words_over_from_a_translated_preview(world: JobWorld) -> None:
+async def test_a_job_reuses_no_text_of_a_translated_preview(world: JobWorld) -> None:
     preview = await run(world, HEBREW, mode="preview")
 
     job = await run(world, PLAIN, preview_id=preview.id)
@@ -260,7 +260,7 @@ async def test_a_job_takes_no_words_over_from_a_translated_preview(world: JobWor
 
 
 async def failed(world: JobWorld, job: JobRecord) -> str:
-    """Check that the job failed unbilled, and return what its client is told."""
+    """Check that the job failed unbilled, and return the message for its client."""
     events = await world.events(job.id)
     assert job.error is not None
     assert (job.status, done(events)["error"], job.error["error"]) == (
@@ -301,7 +301,7 @@ async def test_other_jobs_need_no_translator(world: JobWorld, translator: FakeTr
 @pytest.mark.parametrize(
     "error", [TranslationFailed(), TranslationUnavailable("It can't be loaded.")], ids=["failed", "away"]
 )
-async def test_a_translation_that_fails_for_good_fails_the_job_unbilled(
+async def test_a_translation_that_fails_permanently_fails_the_job_unbilled(
     world: JobWorld, translator: FakeTranslator, error: Exception
 ) -> None:
     async def fail_at_the_second() -> None:
@@ -358,12 +358,12 @@ async def test_a_job_can_be_stopped_while_its_translator_works(
 # --- test keys ----------------------------------------------------------------------------------------------
 
 
-async def test_the_canned_story_is_told_in_hebrew_too() -> None:
-    change, told = canned_transcript(JobEvents("tr_x", BASE), words=True, extra=HEBREW)
+async def test_the_canned_transcript_exists_in_hebrew_too() -> None:
+    change, translated = canned_transcript(JobEvents("tr_x", BASE), words=True, extra=HEBREW)
     plain_change, plain = canned_transcript(JobEvents("tr_x", BASE), words=False, extra=PLAIN)
 
     said, expected = (
-        [json.loads(e.data) for e in events if e.event == "transcript"] for events in (told, plain)
+        [json.loads(e.data) for e in events if e.event == "transcript"] for events in (translated, plain)
     )
     assert [(row["start"], row["end"]) for row in said] == [(row["start"], row["end"]) for row in expected]
     assert all("א" <= row["text"].strip()[0] <= "ת" for row in said)
@@ -372,7 +372,7 @@ async def test_the_canned_story_is_told_in_hebrew_too() -> None:
     assert (expected[0]["language"], plain_change.language) == ("en", "en")
 
 
-async def test_a_test_job_asks_no_translator(world: JobWorld, translator: FakeTranslator) -> None:
+async def test_a_test_job_uses_no_translator(world: JobWorld, translator: FakeTranslator) -> None:
     translator.refuses = "The model is not on disk."
 
     job = await run(world, HEBREW, mode="test")

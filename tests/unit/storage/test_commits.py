@@ -135,7 +135,7 @@ async def test_a_renewal_between_a_lost_answer_and_its_settling_does_not_hide_th
     assert len(await store.events_after("tr_1", 0)) == 2
 
 
-async def test_a_database_that_stays_away_is_reported_after_three_tries(database: Database) -> None:
+async def test_a_database_that_stays_down_is_reported_after_three_attempts(database: Database) -> None:
     claim = await a_claim(database)
     # Each try loses its COMMIT; the reading between two tries gets through.
     faulty = FaultyDatabase.over(database, ["lost before", "ok"] * 10)

@@ -1,4 +1,4 @@
-"""Upload slots: swept when nobody needs them any more, and heard as if a server sent them."""
+"""Upload slots: swept when no job needs them any more, and read like the media of a server."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class World:
     clock: Later
 
     async def filled(self, data: bytes = DATA) -> str:
-        wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=len(data))
-        slot = await self.service.create(wish, CALLER)
+        request = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=len(data))
+        slot = await self.service.create(request, CALLER)
         await self.service.write(slot.id, CALLER, chunks(data))
         return slot.id
 
@@ -139,14 +139,14 @@ async def test_bytes_of_no_slot_go_after_a_day(world: World) -> None:
 
 
 async def test_a_body_that_outlives_every_slot_is_given_up(world: World) -> None:
-    wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=3)
-    slot = await world.service.create(wish, CALLER)
+    request = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=3)
+    slot = await world.service.create(request, CALLER)
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b"1"
         world.clock.ahead_seconds += 30 * 60 + 1
         yield b"2"
-        raise AssertionError("nobody waits for more")
+        raise AssertionError("no more is read")
 
     with pytest.raises(UploadSlotExpired):
         await world.service.write(slot.id, CALLER, trickle())
@@ -154,7 +154,7 @@ async def test_a_body_that_outlives_every_slot_is_given_up(world: World) -> None
     assert await world.keys() == []
 
 
-async def test_a_slot_that_is_only_checked_may_be_filled_anew(world: World) -> None:
+async def test_a_slot_that_is_only_checked_can_be_filled_again(world: World) -> None:
     upload_id = await world.filled()
 
     await world.service.check(upload_id, CALLER.account_id)
@@ -167,12 +167,12 @@ async def test_a_slot_that_is_only_checked_may_be_filled_anew(world: World) -> N
         await world.service.check(upload_id, "acct_2")
 
 
-async def test_a_slot_made_again_under_its_id_is_the_same(world: World) -> None:
-    wish = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=5)
+async def test_a_slot_created_again_under_its_id_is_the_same(world: World) -> None:
+    request = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=5)
     upload_id = world.service.new_id()
 
-    first = await world.service.create(wish, CALLER, upload_id=upload_id)
-    again = await world.service.create(wish, CALLER, upload_id=upload_id)
+    first = await world.service.create(request, CALLER, upload_id=upload_id)
+    again = await world.service.create(request, CALLER, upload_id=upload_id)
 
     assert first.id == upload_id
     assert again == first
