@@ -1,11 +1,16 @@
-"""What the models of response bodies share: how one becomes JSON, and how it writes times and numbers."""
+"""What the models of request and response bodies share: reading, encoding, times and numbers."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+
+from stenobird.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _T = TypeVar("_T")
 
@@ -27,6 +32,11 @@ Omittable: TypeAlias = Annotated[_T | None, Field(exclude_if=lambda value: value
 """A field that is left out of the body where it is `None`; other optional fields are written as null."""
 
 
+def example(fields: Mapping[str, Any]) -> ConfigDict:
+    """Return the configuration of a model whose schema shows this example."""
+    return ConfigDict(json_schema_extra={"examples": [dict(fields)]})
+
+
 class Body(BaseModel):
     """A response body. It can be made from any object that has attributes of the same names."""
 
@@ -35,3 +45,21 @@ class Body(BaseModel):
     def encode(self) -> bytes:
         """Return the body as compact JSON, its fields in the order in which the model declares them."""
         return self.model_dump_json().encode()
+
+
+class RequestBody(BaseModel):
+    """A request body. Fields that it does not have are ignored, and types are not converted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    @classmethod
+    def parse(cls, body: object) -> Self:
+        """Return the request that a decoded JSON body is. Raises `InvalidRequest`, which names the field."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as exc:
+            problem: Any = exc.errors(include_url=False, include_input=False)[0]
+            name = str(problem["loc"][0]) if problem["loc"] else "body"
+            reason = str(problem["msg"]).removeprefix("Value error, ")
+            reason = reason[:1].lower() + reason[1:]
+            raise InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name}) from exc

@@ -1,24 +1,53 @@
-"""What clients and operators see of accounts, keys and usage, and what they may ask of a new key."""
+"""The bodies about accounts, keys and usage, and the dates of a usage request."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, Field
 
+from stenobird.bodies import Body, Number, RequestBody, Timestamp, example
 from stenobird.errors import InvalidRequest
-from stenobird.ports import KeyMode, KeyScope  # noqa: TC001  # pydantic reads them when the class is made
+from stenobird.ports import KeyMode, KeyScope
 
 if TYPE_CHECKING:
     from stenobird.accounts.service import AccountView, Usage
-    from stenobird.ports import KeyRecord
 
 
-class KeyView(BaseModel):
+_KEY: Final = {
+    "id": "key_a01bde22ff2ef11e017d",
+    "name": "laptop",
+    "account_id": "acct_4f9a",
+    "mode": "live",
+    "scope": "full_access",
+    "last_four_chars": "IPZH",
+    "is_valid": True,
+    "created_at": "2026-11-22T09:30:00.000Z",
+}
+_SECRET_KEY: Final = "sb_live_0jJ6TzKI4vqFZNCFANExwcsU46rzBV20IPZH"  # noqa: S105  # an example's, of no account
+_SUMS: Final = {
+    "billable_minutes": 1,
+    "units": 1,
+    "credit_units": 0,
+    "metered_minutes": 1,
+    "audio_seconds": 71.2,
+}
+
+
+class CreateKey(RequestBody):
+    """The body of `POST /v1/keys`; every field may be left out. `mode` is then that of the key that asks."""
+
+    model_config = example({"name": "laptop"})
+
+    name: str = "default"
+    mode: KeyMode | None = None
+    scope: KeyScope = "full_access"
+
+
+class KeyView(Body):
     """A key as its owner's lists show it: never the key itself."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     name: str
@@ -27,109 +56,163 @@ class KeyView(BaseModel):
     scope: KeyScope
     last_four_chars: str
     is_valid: bool
-    created_at: datetime
-
-    @classmethod
-    def of(cls, record: KeyRecord) -> KeyView:
-        """Return the view of a stored key."""
-        return cls(
-            id=record.id,
-            name=record.name,
-            account_id=record.account_id,
-            mode=record.mode,
-            scope=record.scope,
-            last_four_chars=record.last_four_chars,
-            is_valid=record.is_valid,
-            created_at=datetime.fromtimestamp(int(record.created_at), UTC),
-        )
+    created_at: Timestamp
 
 
 class CreatedKeyView(KeyView):
     """A key just made: the only time that `key` is shown."""
 
+    model_config = example({**_KEY, "key": _SECRET_KEY})
+
     key: str
 
 
-class CreateKey(BaseModel):
-    """The body of `POST /v1/keys`; every field may be left out. `mode` is then that of the key that asks."""
+class RotatedKey(KeyView):
+    """A key in place of another one."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = example({**_KEY, "key": _SECRET_KEY, "replaces": "key_9f60997e95099cc9b01a"})
 
-    name: str = "default"
-    mode: KeyMode | None = None
-    scope: KeyScope = "full_access"
+    key: str
+    replaces: str
+
+
+class KeyList(Body):
+    """The account's keys, oldest first."""
+
+    model_config = example({"keys": [_KEY]})
+
+    keys: list[KeyView]
+
+
+class Credits(Body):
+    """The prepaid wallet; a unit is a billable minute."""
+
+    units: Number
+    reserved_units: Number
+    available_units: Number
+
+
+class AccountBody(Body):
+    """The account of a key."""
+
+    model_config = example(
+        {
+            "id": "acct_4f9a",
+            "name": "you@example.com",
+            "email": "you@example.com",
+            "tier": "premium",
+            "state": "active",
+            "billing": "stripe",
+            "credits": {"units": 120, "reserved_units": 60, "available_units": 60},
+            "created_at": "2026-11-22T09:30:00.000Z",
+        }
+    )
+
+    id: str
+    name: str | None
+    email: str | None
+    tier: str
+    state: str
+    billing: str
+    credits: Credits
+    created_at: Timestamp
 
     @classmethod
-    def parse(cls, body: object) -> CreateKey:
-        """Return the request that a decoded JSON body is. Raises `InvalidRequest` that names the field."""
-        try:
-            return cls.model_validate(body)
-        except ValidationError as exc:
-            problem = exc.errors(include_url=False, include_input=False)[0]
-            name = str(problem["loc"][0]) if problem["loc"] else "body"
-            reason = problem["msg"][:1].lower() + problem["msg"][1:]
-            raise InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name}) from exc
+    def of(cls, view: AccountView) -> Self:
+        """Return the body of an account with its wallet."""
+        account = view.account
+        return cls(
+            id=account.id,
+            name=account.name,
+            email=account.email,
+            tier=account.tier,
+            state=account.state,
+            billing=account.billing,
+            credits=view.wallet,
+            created_at=account.created_at,
+        )
 
 
-def account_body(view: AccountView) -> dict[str, Any]:
-    """Return the body of `GET /v1/account`."""
-    account, wallet = view.account, view.wallet
-    return {
-        "id": account.id,
-        "name": account.name,
-        "email": account.email,
-        "tier": account.tier,
-        "state": account.state,
-        "billing": account.billing,
-        "credits": {
-            "units": wallet.units,
-            "reserved_units": wallet.reserved_units,
-            "available_units": wallet.units - wallet.reserved_units,
-        },
-        "created_at": iso_time(account.created_at),
-    }
+class AccountDeleted(Body):
+    """What became of the account."""
+
+    model_config = example({"id": "acct_4f9a", "deleted": True, "transcripts_ending": 0})
+
+    id: str
+    deleted: Literal[True]
+    transcripts_ending: int
 
 
-def usage_body(usage: Usage) -> dict[str, Any]:
-    """Return the body of `GET /v1/usage`. The sums are of the whole time, `jobs` is one page of it."""
-    days = [
+_Minutes: TypeAlias = Annotated[int, Field(validation_alias="minutes")]
+_Units: TypeAlias = Annotated[
+    int, Field(description="What they cost: one a minute, two for premium_quality.")
+]
+_Metered: TypeAlias = Annotated[Number, Field(description="The units that credits did not pay for.")]
+_Seconds: TypeAlias = Annotated[float, AfterValidator(lambda seconds: round(seconds, 3))]
+
+
+class UsageSums(Body):
+    """What was used."""
+
+    jobs: int
+    billable_minutes: _Minutes
+    units: _Units
+    credit_units: Number
+    metered_minutes: _Metered
+    audio_seconds: _Seconds
+
+
+class UsageDay(Body):
+    """What was used on a day, UTC."""
+
+    date: Annotated[str, Field(validation_alias="day")]
+    jobs: int
+    billable_minutes: _Minutes
+    units: _Units
+    credit_units: Number
+    metered_minutes: _Metered
+    audio_seconds: _Seconds
+
+
+class UsageJob(Body):
+    """What a transcript cost."""
+
+    id: Annotated[str, Field(validation_alias="job_id")]
+    completed_at: Annotated[Timestamp, Field(validation_alias="created_at")]
+    billable_minutes: _Minutes
+    units: _Units
+    credit_units: Number
+    metered_minutes: _Metered
+    audio_seconds: _Seconds
+
+
+class UsageBody(Body):
+    """The ledger of some days. The sums are of all of them; `jobs` is a page."""
+
+    model_config = example(
         {
-            "date": day.day,
-            "jobs": day.jobs,
-            "billable_minutes": day.minutes,
-            "units": day.units,
-            "credit_units": day.credit_units,
-            "metered_minutes": day.metered_minutes,
-            "audio_seconds": round(day.audio_seconds, 3),
+            "from": "2026-10-24T00:00:00.000Z",
+            "to": "2026-11-23T00:00:00.000Z",
+            "total": {"jobs": 1, **_SUMS},
+            "days": [{"date": "2026-11-22", "jobs": 1, **_SUMS}],
+            "jobs": [{"id": "tr_123", "completed_at": "2026-11-22T09:31:12.000Z", **_SUMS}],
+            "next_cursor": None,
         }
-        for day in usage.days
-    ]
-    return {
-        "from": iso_time(usage.since),
-        "to": iso_time(usage.until),
-        "total": {
-            "jobs": sum(day.jobs for day in usage.days),
-            "billable_minutes": sum(day.minutes for day in usage.days),
-            "units": sum(day.units for day in usage.days),
-            "credit_units": sum(day.credit_units for day in usage.days),
-            "metered_minutes": sum(day.metered_minutes for day in usage.days),
-            "audio_seconds": round(sum(day.audio_seconds for day in usage.days), 3),
-        },
-        "days": days,
-        "jobs": [
-            {
-                "id": job.job_id,
-                "completed_at": iso_time(job.created_at),
-                "billable_minutes": job.minutes,
-                "units": job.units,
-                "credit_units": job.credit_units,
-                "metered_minutes": job.metered_minutes,
-                "audio_seconds": round(job.audio_seconds, 3),
-            }
-            for job in usage.jobs
-        ],
-        "next_cursor": usage.next_cursor,
-    }
+    )
+
+    since: Annotated[Timestamp, Field(serialization_alias="from")]
+    to: Annotated[Timestamp, Field(validation_alias="until")]
+    total: UsageSums
+    days: list[UsageDay]
+    jobs: list[UsageJob]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, usage: Usage) -> Self:
+        """Return the body of `GET /v1/usage`, its sums those of all days."""
+        summed = ("jobs", "minutes", "units", "credit_units", "metered_minutes", "audio_seconds")
+        total = {name: sum(getattr(day, name) for day in usage.days) for name in summed}
+        return cls.model_validate({**asdict(usage), "total": total})
 
 
 def parse_date(value: str | None, field: str) -> date | None:
@@ -151,8 +234,3 @@ def parse_date(value: str | None, field: str) -> date | None:
 def midnight(day: date) -> float:
     """Return when the day begins, UTC, in epoch seconds."""
     return datetime.combine(day, time(), UTC).timestamp()
-
-
-def iso_time(seconds: float) -> str:
-    """Return a time as the API shows it: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,14 +1,14 @@
-"""What clients send to and see of billing."""
+"""The bodies about billing: what clients send, and what they get."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountState  # noqa: TC001  # pydantic reads it when the class is made
+from stenobird.bodies import Body, RequestBody, Timestamp, example
+from stenobird.ports import AccountState
 
 MAX_EMAIL_CHARS: Final = 254
 MAX_CAP_MINUTES: Final = 10_000_000
@@ -16,10 +16,10 @@ MAX_CAP_MINUTES: Final = 10_000_000
 _EMAIL: Final = re.compile(r"[^\s@<>\",;:\\()\[\]]{1,64}@[^\s@<>\",;:\\()\[\]]+\.[^\s@<>\",;:\\()\[\]]{2,}")
 
 
-class EmailWish(BaseModel):
+class EmailRequest(RequestBody):
     """The body of `POST /v1/billing/checkout` and `POST /v1/billing/recover`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(title="EmailWish", **example({"email": "you@example.com"}))
 
     email: str
 
@@ -27,46 +27,38 @@ class EmailWish(BaseModel):
     @classmethod
     def _plausible(cls, value: str) -> str:
         value = value.strip()
-        # Only mail can tell whether an address works; this catches what is none.
+        # Only a mail can show whether an address works; this catches what can't be one.
         if len(value) > MAX_EMAIL_CHARS or not _EMAIL.fullmatch(value):
-            raise ValueError("not an e-mail address")
+            raise ValueError("it must be an e-mail address")
         return value
 
-    @classmethod
-    def parse(cls, body: dict[str, Any]) -> EmailWish:
-        """Return the wish. Raises `InvalidRequest`."""
-        try:
-            return cls.model_validate(body)
-        except ValidationError as exc:
-            raise InvalidRequest(
-                'The request body must be a JSON object with "email", an e-mail address.',
-                details={"field": "email"},
-            ) from exc
 
-
-class CapWish(BaseModel):
+class SpendingCap(RequestBody):
     """The body of `PUT /v1/billing/spending-cap`: whole minutes a billing week, or null for no cap."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(title="CapWish", **example({"minutes_per_week": 600}))
 
     minutes_per_week: int | None = Field(ge=0, le=MAX_CAP_MINUTES)
 
-    @classmethod
-    def parse(cls, body: dict[str, Any]) -> CapWish:
-        """Return the wish. Raises `InvalidRequest`."""
-        try:
-            return cls.model_validate(body)
-        except ValidationError as exc:
-            raise InvalidRequest(
-                f'"minutes_per_week" must be a whole number from 0 to {MAX_CAP_MINUTES}, or null for no cap.',
-                details={"field": "minutes_per_week"},
-            ) from exc
 
-
-class BillingView(BaseModel):
+class BillingView(Body):
     """An account's billing as its owner sees it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = example(
+        {
+            "account_id": "acct_4f9a",
+            "email": "you@example.com",
+            "plan": "premium",
+            "state": "active",
+            "subscribed": True,
+            "price": "$0.01 per completed audio minute, charged weekly",
+            "spending_cap_minutes": 600,
+            "week_started_at": "2026-11-16T00:00:00.000Z",
+            "week_minutes": 42,
+            "jobs_under_way": 1,
+            "latest_receipt_url": None,
+        }
+    )
 
     account_id: str
     email: str | None
@@ -75,7 +67,46 @@ class BillingView(BaseModel):
     subscribed: bool
     price: str
     spending_cap_minutes: int | None
-    week_started_at: str
+    week_started_at: Timestamp
     week_minutes: int
     jobs_under_way: int
     latest_receipt_url: str | None
+
+
+class CheckoutStarted(Body):
+    """Where the buyer goes, in a browser."""
+
+    model_config = example(
+        {
+            "checkout_url": "https://checkout.stripe.com/c/pay/cs_live_a1",
+            "checkout_session_id": "cs_live_a1",
+        }
+    )
+
+    checkout_url: str
+    checkout_session_id: str
+
+
+class PortalLink(Body):
+    """A short-lived link to Stripe's page for the account."""
+
+    model_config = example({"portal_url": "https://billing.stripe.com/p/session/live_a1"})
+
+    portal_url: str
+
+
+class Message(Body):
+    """What was done."""
+
+    model_config = example({"message": "If the address has an account, a link to a new key is on its way."})
+
+    message: str
+
+
+class EventReceived(Body):
+    """A webhook event, stored."""
+
+    model_config = example({"received": True, "new": True})
+
+    received: Literal[True]
+    new: bool

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
@@ -199,7 +198,7 @@ class BillingService:
             subscribed=account.subscription_id is not None and account.state != "cancelled",
             price=PRICE,
             spending_cap_minutes=account.spending_cap_minutes,
-            week_started_at=datetime.fromtimestamp(int(since), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            week_started_at=since,
             week_minutes=minutes,
             jobs_under_way=under_way,
             latest_receipt_url=receipt,

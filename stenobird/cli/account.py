@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenobird.accounts.schemas import iso_time, midnight, parse_date
+from stenobird.accounts.schemas import midnight, parse_date
+from stenobird.bodies import utc_text
 from stenobird.bootstrap import open_storage
 from stenobird.cli.output import print_table
 from stenobird.config import Settings
@@ -117,7 +118,7 @@ def delete(account_id: str, *, yes: bool) -> None:
 def audit(account_id: str | None, limit: int, *, as_json: bool) -> None:
     """Show the changes of an account (of all accounts without an id), newest first."""
     entries: Sequence[AuditEntry] = _run(lambda accounts: accounts.audit(account_id, limit=limit))
-    rows = [asdict(entry) | {"created_at": iso_time(entry.created_at)} for entry in entries]
+    rows = [asdict(entry) | {"created_at": utc_text(entry.created_at, "seconds")} for entry in entries]
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -196,7 +197,7 @@ async def _write_csv(accounts: AccountService, account_id: str, since: date, unt
 def _csv_row(job: UsageRecord) -> tuple[str | int | float, ...]:
     return (
         job.job_id,
-        iso_time(job.created_at),
+        utc_text(job.created_at, "seconds"),
         round(job.audio_seconds, 3),
         job.minutes,
         job.units,
@@ -237,7 +238,7 @@ def show_wallet(account_id: str, *, as_json: bool) -> None:
                 "units": entry.units,
                 "reason": entry.reason,
                 "job_id": entry.job_id,
-                "created_at": iso_time(entry.created_at),
+                "created_at": utc_text(entry.created_at, "seconds"),
             }
             for entry in wallet.entries
         ]
@@ -249,7 +250,7 @@ def show_wallet(account_id: str, *, as_json: bool) -> None:
     print_table(
         ("when", "units", "reason", "transcript"),
         (
-            (iso_time(entry.created_at), f"{entry.units:+d}", entry.reason, entry.job_id or "")
+            (utc_text(entry.created_at, "seconds"), f"{entry.units:+d}", entry.reason, entry.job_id or "")
             for entry in wallet.entries
         ),
     )
@@ -271,5 +272,5 @@ def _public(record: AccountRecord) -> dict[str, Any]:
         "tier": record.tier,
         "billing": record.billing,
         "state": record.state,
-        "created_at": iso_time(record.created_at),
+        "created_at": utc_text(record.created_at, "seconds"),
     }

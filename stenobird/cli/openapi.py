@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from stenobird.web.openapi.document import as_text, openapi_document
+from stenobird.web.app import api_document
+from stenobird.web.openapi.document import as_text
 
 
 @click.command()
@@ -24,7 +25,7 @@ from stenobird.web.openapi.document import as_text, openapi_document
 )
 def openapi(output: Path | None, check: Path | None) -> None:
     """Print the OpenAPI 3.1 document of this version."""
-    text = as_text(openapi_document())
+    text = as_text(api_document())
     if check is not None:
         if check.read_text(encoding="utf-8") != text:
             click.echo(f"{check} is out of date. Run: stenobird openapi -o {check}", err=True)

@@ -7,7 +7,7 @@ those bytes. Fields are in the order of the published examples; fields that are 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -129,6 +129,9 @@ class DoneEvent(EventData):
     error: str | None = None
     billable_minutes: int | None = None
     warning: str | None = None
+
+
+EVENTS: Final = (StatusEvent, TranscriptEvent, PreviewLockedEvent, ErrorEvent, DoneEvent)
 
 
 class JobEvents:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
+from typing_extensions import override
 
-from stenobird.bodies import Body, Number, Omittable, Timestamp
+from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
 from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
 from stenobird.jobs.spec import JobSpec, Link, Upload
@@ -35,13 +36,18 @@ _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
 
 
-class CreateTranscript(BaseModel):
+class CreateTranscript(RequestBody):
     """The body of `POST /v1/transcripts`. Unknown fields are ignored; wrong types are refused by name.
 
     Make it with `parse`; the constructor raises pydantic's error instead of ours.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["audio_url"]}, {"required": ["upload_id"]}],
+            "examples": [{"audio_url": "https://example.com/audio-url", "language": "en"}],
+        }
+    )
 
     audio_url: Annotated[
         _URL | None,
@@ -98,16 +104,13 @@ class CreateTranscript(BaseModel):
         )
 
     @classmethod
-    def parse(cls, body: object) -> CreateTranscript:
-        """Return the request that a decoded JSON body is. Raises `InvalidRequest` that names the field."""
+    @override
+    def parse(cls, body: object) -> Self:
         if not isinstance(body, dict):
             raise InvalidRequest
         if body.get("audio_url") is None and body.get("upload_id") is None:
             raise InvalidRequest(details={"field": "audio_url"})
-        try:
-            request = cls.model_validate(body)
-        except ValidationError as exc:
-            raise _refusal(exc) from exc
+        request = super().parse(body)
         if request.audio_url is not None and request.upload_id is not None:
             raise InvalidRequest('Send "audio_url" or "upload_id", not both.', details={"field": "upload_id"})
         if request.preview_id is not None and request.upload_id is not None:
@@ -116,14 +119,6 @@ class CreateTranscript(BaseModel):
                 details={"field": "preview_id"},
             )
         return request
-
-
-def _refusal(exc: ValidationError) -> InvalidRequest:
-    problem: Any = exc.errors(include_url=False, include_input=False)[0]
-    name = str(problem["loc"][0]) if problem["loc"] else "body"
-    reason = str(problem["msg"]).removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    return InvalidRequest(f'"{name}" is not valid: {reason}.', details={"field": name})
 
 
 class Source(Body):
@@ -144,24 +139,48 @@ class Source(Body):
     size_bytes: Omittable[int] = None
 
 
+_CREATED_AT: Final = "2026-11-22T09:30:00.000Z"
+_COMPLETED_AT: Final = "2026-11-22T09:31:12.000Z"
+_LINKS: Final = {
+    "status_url": "https://stenobird.com/v1/transcripts/tr_123",
+    "poll_url": "https://stenobird.com/v1/transcripts/tr_123",
+    "events_url": "https://stenobird.com/v1/transcripts/tr_123/events",
+    "result_url": "https://stenobird.com/v1/transcripts/tr_123/result",
+}
+_QUEUED: Final = {
+    "id": "tr_123",
+    "status": "queued",
+    "mode": "preview",
+    **_LINKS,
+    "terminal": False,
+    "result_ready": False,
+    "retry_after_seconds": 2,
+    "stage": "validating_url",
+    "audio_url": "https://example.com/a.mp3",
+    "created_at": "2026-01-31T12:00:00.000Z",
+}
+_STATUS: Final = {
+    "id": "tr_123",
+    "status": "completed",
+    "mode": "full",
+    **_LINKS,
+    "terminal": True,
+    "result_ready": True,
+    "retry_after_seconds": 0,
+    "stage": "transcribing",
+    "audio_url": "https://example.com/audio-url",
+    "created_at": _CREATED_AT,
+    "completed_at": _COMPLETED_AT,
+    "progress": {"audio_seconds": 71.2, "audio_seconds_total": 71.2},
+    "language": "en",
+    "billable_minutes": 1,
+}
+
+
 def _describe_status(schema: dict[str, Any]) -> None:
-    # Readers ignore fields they don't know, so those of an error are not listed one by one.
+    # Clients ignore fields they don't know, so the schema doesn't list those of an error.
     del schema["additionalProperties"]
-    schema["example"] = {
-        "id": "tr_123",
-        "status": "queued",
-        "mode": "preview",
-        "status_url": "https://stenobird.com/v1/transcripts/tr_123",
-        "poll_url": "https://stenobird.com/v1/transcripts/tr_123",
-        "events_url": "https://stenobird.com/v1/transcripts/tr_123/events",
-        "result_url": "https://stenobird.com/v1/transcripts/tr_123/result",
-        "terminal": False,
-        "result_ready": False,
-        "retry_after_seconds": 2,
-        "stage": "validating_url",
-        "audio_url": "https://example.com/a.mp3",
-        "created_at": "2026-01-31T12:00:00.000Z",
-    }
+    schema |= {"example": _QUEUED, "examples": [_STATUS]}
 
 
 class TranscriptStatus(Body):
@@ -235,6 +254,8 @@ def _progress(job: JobRecord) -> Progress | None:
 class TranscriptList(Body):
     """A page of an account's transcripts, newest first."""
 
+    model_config = example({"transcripts": [_STATUS], "next_cursor": None})
+
     transcripts: list[TranscriptStatus]
     next_cursor: Annotated[str | None, Field(description="Null on the last page.")]
 
@@ -255,6 +276,40 @@ class ResultSegment(Body):
 
 class TranscriptResult(Body):
     """A finished transcript. `text` is the texts of all transcript events, joined."""
+
+    model_config = example(
+        {
+            "id": "tr_123",
+            "status": "completed",
+            "mode": "full",
+            "text": "Hello and welcome to the show.",
+            "segments": [
+                {
+                    "id": 0,
+                    "start": 0.5,
+                    "end": 2.8,
+                    "text": "Hello and welcome to the show.",
+                    "words": [{"start": 0.5, "end": 0.9, "text": "Hello", "probability": 0.98}],
+                }
+            ],
+            "language": "en",
+            "duration_seconds": 71.2,
+            "source": {
+                "submitted_url": "https://example.com/audio-url",
+                "final_url": "https://cdn.example.com/show/episode.mp3",
+                "kind": "file",
+                "technique": "feed.enclosure",
+                "media_url": "https://cdn.example.com/show/episode.mp3",
+                "reason": "The feed's newest episode.",
+                "title": "Episode title",
+            },
+            "engine": "whisper",
+            "model": "large-v3-turbo",
+            "billable_minutes": 1,
+            "created_at": _CREATED_AT,
+            "completed_at": _COMPLETED_AT,
+        }
+    )
 
     id: str
     status: Literal["completed", "preview_complete"]
@@ -307,11 +362,20 @@ class TranscriptResult(Body):
 class ShareLinks(Body):
     """How many share links a transcript has."""
 
+    model_config = example({"links": 1})
+
     links: int
 
 
 class ShareLink(Body):
     """A share link just made; its token is shown only here."""
+
+    model_config = example(
+        {
+            "share_url": "https://stenobird.com/t/tr_123?share=sh_P0kmXIfOOs6PNZBNEzQZzUm6taNcDrZ9",
+            "token": "sh_P0kmXIfOOs6PNZBNEzQZzUm6taNcDrZ9",
+        }
+    )
 
     share_url: str
     token: str

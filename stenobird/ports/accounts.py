@@ -87,6 +87,11 @@ class WalletRecord:
     reserved_units: int
     entries: tuple[WalletEntry, ...]
 
+    @property
+    def available_units(self) -> int:
+        """What is not reserved."""
+        return self.units - self.reserved_units
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from stenobird.bodies import RequestBody, example
 
 MAX_FILENAME_CHARS: Final = 255
 MAX_SIZE_BYTES: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps whole; settings decide what is accepted."""
 
 
-class CreateUpload(BaseModel):
+class CreateUpload(RequestBody):
     """The body of `POST …/uploads`. Unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = example({"filename": "lecture.mp3", "content_type": "audio/mpeg", "size_bytes": 2048})
 
     filename: Annotated[
         str,

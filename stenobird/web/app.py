@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from stenobird.web import probes
-from stenobird.web.alefbot import routes as alefbot
+from stenobird.web.alefbot import operations as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.openai import routes as openai
-from stenobird.web.openapi.document import openapi_document
+from stenobird.web.openai import operations as openai
+from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document
 from stenobird.web.routing import routes_of
 from stenobird.web.site import api_reference, checkout, pages, skill_files
 from stenobird.web.sse import OpenStreams
 from stenobird.web.v1 import routes as v1
+from stenobird.web.v1.routes.webhooks import SENT_WEBHOOKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +32,20 @@ if TYPE_CHECKING:
 def dialects(api_prefix: str = "") -> tuple[Dialect, ...]:
     """Return the public APIs. `api_prefix` goes before `/api/v1`. The last one also serves other paths."""
     return alefbot.dialect(api_prefix), openai.dialect(), v1.dialect()
+
+
+_SERVICE: Final = (*probes.ENDPOINTS, probes.OPENAPI, *skill_files.ENDPOINTS)
+
+
+@functools.lru_cache(maxsize=8)
+def api_document(server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of all endpoints that the app serves, see `openapi_document`.
+
+    Calls with equal arguments share one document, which nobody may change.
+    """
+    main, *others = reversed(dialects(api_prefix))
+    apis = [(main, [*main.endpoints, *_SERVICE]), *((dialect, dialect.endpoints) for dialect in others)]
+    return openapi_document(apis, SENT_WEBHOOKS, server_url=server_url)
 
 
 def create_app(services: Services) -> Starlette:
@@ -50,7 +66,7 @@ def create_app(services: Services) -> Starlette:
     app = Starlette(
         routes=[
             *(route for dialect in apis for route in dialect.routes()),
-            *routes_of([*probes.ENDPOINTS, probes.OPENAPI, *skill_files.ENDPOINTS]),
+            *routes_of(_SERVICE),
             *routes_of([*pages.ENDPOINTS, *checkout.ENDPOINTS, *api_reference.ENDPOINTS]),
             pages.static_files(),
         ],
@@ -67,9 +83,7 @@ def create_app(services: Services) -> Starlette:
     app.state.services = services
     app.state.dialects = apis
     app.state.streams = streams
-    app.state.openapi = openapi_document(
-        server_url=services.settings.public_url or "/", api_prefix=services.settings.api_prefix
-    )
+    app.state.openapi = api_document(services.settings.public_url or "/", services.settings.api_prefix)
     return app
 
 

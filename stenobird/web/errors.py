@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
 from stenobird.web.limits import headers_of
+from stenobird.web.representations import json_response
 from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 def error_response(error: StenobirdError, scope: Scope) -> Response:
     """Return the response for an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
     status, body = dialect_of(scope).render(error, scope.get("state", {}).get("request_id"))
-    headers = {"Cache-Control": "no-store"}
+    headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
-    return JSONResponse(body, status, headers)
+    return json_response(body, status, headers)
 
 
 async def _render_error(request: Request, error: Exception) -> Response:

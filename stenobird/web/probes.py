@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
+from pydantic import ConfigDict
 from starlette.responses import JSONResponse, Response
 
 from stenobird import __version__
+from stenobird.bodies import Body, example
 from stenobird.web.metrics import CONTENT_TYPE
+from stenobird.web.openapi.operation import TEXT, Answer, Operation, json_of
+from stenobird.web.representations import json_response
 from stenobird.web.requests import services_of
 from stenobird.web.routing import Endpoint
 
@@ -20,13 +24,34 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _log = structlog.get_logger("stenobird.web.operations")
 
 
+class HealthBody(Body):
+    """Whether the process is alive, and what engine it has."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"examples": [{"status": "ok", "version": "0.1.0", "running": 1}]}
+    )
+
+    status: Literal["ok", "degraded", "shutting_down"]
+    version: str
+
+
+class ReadyBody(Body):
+    """Whether requests should be sent here."""
+
+    model_config = example({"ready": True, "reasons": [], "checks": {}})
+
+    ready: bool
+    reasons: list[str]
+    checks: dict[str, Any]  # published, and always empty
+
+
 async def healthz(request: Request) -> Response:
     """Answer from memory, at once: no database, no engine."""
     services = services_of(request)
     body = {"status": "ok", "version": __version__, **services.health()}
     if services.shutting_down.is_set():
         body["status"] = "shutting_down"
-    return JSONResponse(body, headers=_NO_STORE)
+    return json_response(HealthBody.model_validate(body))
 
 
 async def readyz(request: Request) -> Response:
@@ -40,12 +65,8 @@ async def readyz(request: Request) -> Response:
                 reasons = await services.readiness()
         except TimeoutError:
             reasons = ("The checks did not finish in time.",)
-    body = {
-        "ready": not reasons,
-        "reasons": reasons,
-        "checks": {},  # a published field without content
-    }
-    return JSONResponse(body, 503 if reasons else 200, _NO_STORE)
+    body = ReadyBody(ready=not reasons, reasons=list(reasons), checks={})
+    return json_response(body, 503 if reasons else 200)
 
 
 async def metrics(request: Request) -> Response:
@@ -66,10 +87,41 @@ async def openapi(request: Request) -> Response:
     return JSONResponse(request.app.state.openapi, headers=headers)
 
 
+_TAG: Final = "Service"
+
 ENDPOINTS: Final = (
-    Endpoint("GET", "/healthz", healthz, key="none"),
-    Endpoint("GET", "/readyz", readyz, key="none"),
-    Endpoint("GET", "/metrics", metrics, key="none"),
+    Endpoint(
+        "GET",
+        "/healthz",
+        healthz,
+        key="none",
+        doc=Operation(_TAG, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)}),
+    ),
+    Endpoint(
+        "GET",
+        "/readyz",
+        readyz,
+        key="none",
+        doc=Operation(
+            _TAG,
+            "ready",
+            "Should requests be sent here",
+            {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/metrics",
+        metrics,
+        key="none",
+        doc=Operation(_TAG, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)}),
+    ),
 )
 """What every process answers."""
-OPENAPI: Final = Endpoint("GET", "/openapi.json", openapi, key="none")
+OPENAPI: Final = Endpoint(
+    "GET",
+    "/openapi.json",
+    openapi,
+    key="none",
+    doc=Operation(_TAG, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))}),
+)

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from stenobird.bodies import Body
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from starlette.requests import Request
 
-    from stenobird.bodies import Body
     from stenobird.formats import Format
 
 MAX_RANGES: Final = 32
@@ -35,11 +36,14 @@ _DIRECTIONS = re.compile(r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 _Offer = TypeVar("_Offer", bound="Format")
 
 
-def json_response(body: Body, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the body as a response that nobody may cache."""
-    return Response(
-        body.encode(), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
+def json_response(
+    body: Body | Sequence[Body], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the body, or an array of them, as a response that nobody may cache."""
+    content = (
+        body.encode() if isinstance(body, Body) else b"[" + b",".join(one.encode() for one in body) + b"]"
     )
+    return Response(content, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
 
 def field_values(request: Request, name: str) -> str:

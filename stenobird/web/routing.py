@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from starlette.routing import Route
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
+    from stenobird.bodies import Body
     from stenobird.errors import StenobirdError
     from stenobird.ports import Caller
-    from stenobird.web.openapi.parts import Operation
+    from stenobird.web.openapi.operation import Operation
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
@@ -83,13 +84,20 @@ class Dialect:
     status and the body of an error, given the request's id. `request_id` returns the id of a request, given
     the client's `X-Request-ID` header, which may be empty. `authenticate` returns the caller, `None` where
     the request has no key.
+
+    The rest is for the OpenAPI document: the model of the error bodies, the errors that every endpoint can
+    raise, in the order in which a request is checked, and a prefix for the names of the schemas.
     """
 
     roots: tuple[str, ...]
     endpoints: Sequence[Endpoint]
-    render: Callable[[StenobirdError, str | None], tuple[int, dict[str, Any]]]
+    render: Callable[[StenobirdError, str | None], tuple[int, Body]]
     request_id: Callable[[str], str] = client_request_id
     authenticate: Callable[[Request], Awaitable[Caller | None]] = caller_of
+    _: KW_ONLY
+    error_body: type[Body]
+    errors: tuple[type[StenobirdError], ...] = ()
+    schema_prefix: str = ""
 
     def covers(self, path: str) -> bool:
         """Return whether the path is at or below one of the roots."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import math
 import socket
 import struct
@@ -174,7 +173,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         dialect = dialect_at(self._dialects, target.partition(b"?")[0].decode("latin-1"))
         request_id = dialect.request_id("")
         code, document = dialect.render(error, request_id)
-        status, body = HTTPStatus(code), json.dumps(document).encode()
+        status, body = HTTPStatus(code), document.encode()
         self.transport.write(
             f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             f"x-request-id: {request_id}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"

@@ -18,6 +18,7 @@ from stenobird.errors import EgressError, StorageUnavailable
 from stenobird.webhooks.message import event_body, event_headers
 from stenobird.webhooks.post import POST_SECONDS, post_event
 from stenobird.webhooks.schedule import asked_seconds, retry_seconds
+from stenobird.webhooks.schemas import WebhookEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -167,13 +168,7 @@ class WebhookDeliverer:
         await self._record(due, answer, problem)
 
     async def _post(self, due: DueDelivery, signing: SigningSecrets, now: float) -> Answer:
-        payload = event_body(
-            event_id=due.event_id,
-            event_type=due.event_type,
-            job_id=due.job_id,
-            status=due.status,
-            created_at=due.created_at,
-        )
+        payload = event_body(WebhookEvent.model_validate(due))
         sent = event_headers(
             payload, event_id=due.event_id, origin=due.origin, timestamp=int(now), secrets=signing
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stenobird.webhooks.signature import canonical, headers
@@ -10,24 +9,15 @@ from stenobird.webhooks.standard import standard_headers
 
 if TYPE_CHECKING:
     from stenobird.ports.webhooks import SigningSecrets
+    from stenobird.webhooks.schemas import WebhookEvent
 
 ALEFBOT_ORIGIN: Final = "alefbot"
 """Origin of jobs whose events also carry the AlefBot dialect's signature."""
 
 
-def event_body(
-    *, event_id: str, event_type: str, job_id: str | None, status: str, created_at: float
-) -> bytes:
+def event_body(event: WebhookEvent) -> bytes:
     """Return the bytes that are signed and sent."""
-    return canonical(
-        {
-            "event_id": event_id,
-            "event_type": event_type,
-            "job_id": job_id,
-            "status": status,
-            "created_at": datetime.fromtimestamp(int(created_at), UTC).isoformat().replace("+00:00", "Z"),
-        }
-    )
+    return canonical(event.model_dump(mode="json"))
 
 
 def event_headers(

@@ -1,20 +1,20 @@
-"""What an account sees of its webhook deliveries and of the secret that signs them."""
+"""The bodies about webhooks: what a receiver gets, an account's deliveries, and its signing secret."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, PlainSerializer
 
-from stenobird.ports import KeyMode  # noqa: TC001  # the same
-from stenobird.ports.webhooks import DeliveryState  # noqa: TC001  # pydantic reads it when the class is made
+from stenobird.bodies import Body, Timestamp, example, utc_text
+from stenobird.ports import KeyMode
+from stenobird.ports.webhooks import DeliveryState
 
 if TYPE_CHECKING:
-    from stenobird.ports.webhooks import DeliveryRecord, SigningSecrets
+    from stenobird.ports.webhooks import SigningSecrets
 
 
-class WebhookEvent(BaseModel):
+class WebhookEvent(Body):
     """What a receiver gets: the end of a job, without its words.
 
     `event_id` is the same at every attempt, and that of `webhook-id`. A test event has no job.
@@ -39,16 +39,35 @@ class WebhookEvent(BaseModel):
     event_type: str
     job_id: str | None
     status: Literal["completed", "preview_complete", "failed", "cancelled", "test"]
-    created_at: datetime
+    # Whole seconds, in the messages of both dialects: a retry must have the bytes of the first attempt.
+    created_at: Annotated[Timestamp, PlainSerializer(lambda seconds: utc_text(seconds, "seconds"))]
 
 
-class DeliveryView(BaseModel):
+_DELIVERY: Final = {
+    "id": "whd_1f3c",
+    "event_id": "evt_9b2d",
+    "event_type": "transcription.completed",
+    "job_id": "tr_123",
+    "mode": "live",
+    "url": "https://example.com/hook",
+    "state": "delivered",
+    "attempts": 1,
+    "status_code": 200,
+    "error": None,
+    "created_at": "2026-11-22T09:31:12.000Z",
+    "attempted_at": "2026-11-22T09:31:13.000Z",
+    "next_attempt_at": None,
+    "settled_at": "2026-11-22T09:31:13.000Z",
+}
+
+
+class DeliveryView(Body):
     """A delivery. `next_attempt_at` is null once it has ended, as `delivered` or `dead`.
 
     `mode` is that of the key that made the job, and of the secret that signs.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = example(_DELIVERY)
 
     id: str
     event_id: str
@@ -60,64 +79,47 @@ class DeliveryView(BaseModel):
     attempts: int
     status_code: int | None
     error: str | None
-    created_at: datetime
-    attempted_at: datetime | None
-    next_attempt_at: datetime | None
-    settled_at: datetime | None
-
-    @classmethod
-    def of(cls, record: DeliveryRecord) -> DeliveryView:
-        """Return the view of a stored delivery."""
-        return cls(
-            id=record.id,
-            event_id=record.event_id,
-            event_type=record.event_type,
-            job_id=record.job_id,
-            mode=record.mode,
-            url=record.url,
-            state=record.state,
-            attempts=record.attempts,
-            status_code=record.status_code,
-            error=record.error,
-            created_at=_time(record.created_at),
-            attempted_at=_maybe(record.attempted_at),
-            next_attempt_at=_maybe(record.next_attempt_at),
-            settled_at=_maybe(record.settled_at),
-        )
+    created_at: Timestamp
+    attempted_at: Timestamp | None
+    next_attempt_at: Timestamp | None
+    settled_at: Timestamp | None
 
 
-class DeliveryPage(BaseModel):
+class DeliveryPage(Body):
     """A page of deliveries, newest first."""
+
+    model_config = example({"deliveries": [_DELIVERY], "next_cursor": None})
 
     deliveries: list[DeliveryView]
     next_cursor: str | None
 
 
-class SecretView(BaseModel):
+class SecretView(Body):
     """The secret that signs the events of jobs of this key's mode.
 
     Until `previous_expires_at`, `webhook-signature` has a signature of the secret before it, too.
     """
 
+    model_config = example(
+        {
+            "secret": "whsec_LS15BRxdz1p1lK+9P9F+tVgXQF/8d9DpXFB3qvI/A10=",
+            "mode": "live",
+            "created_at": "2026-11-22T09:30:00.000Z",
+            "previous_expires_at": None,
+        }
+    )
+
     secret: str
     mode: KeyMode
-    created_at: datetime
-    previous_expires_at: datetime | None
+    created_at: Timestamp
+    previous_expires_at: Timestamp | None
 
     @classmethod
-    def of(cls, secrets: SigningSecrets, mode: KeyMode) -> SecretView:
+    def of(cls, secrets: SigningSecrets, mode: KeyMode) -> Self:
         """Return the view of an account's secrets; the previous one is not shown again."""
         return cls(
             secret=secrets.current,
             mode=mode,
-            created_at=_time(secrets.since),
-            previous_expires_at=_maybe(secrets.previous_until),
+            created_at=secrets.since,
+            previous_expires_at=secrets.previous_until,
         )
-
-
-def _maybe(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _time(seconds)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(int(seconds), UTC)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stenobird.errors import DestinationForbidden, EgressError, WebhookTargetForbidden
 from stenobird.webhooks.message import ALEFBOT_ORIGIN, event_body, event_headers
 from stenobird.webhooks.post import post_event
+from stenobird.webhooks.schemas import WebhookEvent
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
@@ -56,7 +57,7 @@ class WebhookSender:
         now = self._clock.time()
         signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
         payload = event_body(
-            event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
+            WebhookEvent(event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now)
         )
         sent = event_headers(
             payload, event_id=event_id, origin=ALEFBOT_ORIGIN, timestamp=int(now), secrets=signing

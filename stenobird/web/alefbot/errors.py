@@ -1,9 +1,9 @@
-"""Errors as the second dialect shows them: `{"error": {code, message, request_id, details}}`."""
+"""Errors of the AlefBot dialect: `{"error": {code, message, request_id, details}}`."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import (
     InvalidAPIKeyMode,
@@ -15,6 +15,7 @@ from stenobird.errors import (
     TranscriptNotFound,
     ValidationFailed,
 )
+from stenobird.web.alefbot.schemas import ErrorBody, ErrorDetail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ OWN_CODES: Final[Mapping[type[StenobirdError], tuple[str, int]]] = {
     TranscriptNotFound: ("job_not_found", 404),
     InvalidRequest: (ValidationFailed.code, ValidationFailed.http_status),
 }
-"""What this dialect calls errors that the other one has another name for."""
+"""The code and the status of errors that have others in this dialect."""
 
 
 def dialect_root(scope: Scope) -> str:
@@ -53,28 +54,13 @@ def new_request_id(_sent: str = "") -> str:
     return f"req_{secrets.token_hex(9)}"
 
 
-def code_of(error: StenobirdError) -> tuple[str, int]:
-    """Return the dialect's code and status for an error."""
-    return OWN_CODES.get(type(error), (error.code, error.http_status))
-
-
-def dialect_body(error: StenobirdError, request_id: str | None) -> dict[str, Any]:
-    """Return the nested error body."""
-    details = dict(error.details)
-    if error.retry_after_seconds is not None:
-        details["retry_after_seconds"] = error.retry_after_seconds
-    return {
-        "error": {
-            "code": code_of(error)[0],
-            "message": error.message,
-            "request_id": request_id,
-            "details": details,
-        }
-    }
-
-
-def render(error: StenobirdError, request_id: str | None, *, root: str) -> tuple[int, dict[str, Any]]:
+def render(error: StenobirdError, request_id: str | None, *, root: str) -> tuple[int, ErrorBody]:
     """Return the status and the body of an error. `root` is where the dialect's addresses begin."""
     if type(error) is NotFound:
         error = NotFound(f"There is nothing at this address. Create jobs with POST {root}/transcriptions.")
-    return code_of(error)[1], dialect_body(error, request_id)
+    details = dict(error.details)
+    if error.retry_after_seconds is not None:
+        details["retry_after_seconds"] = error.retry_after_seconds
+    code, status = OWN_CODES.get(type(error), (error.code, error.http_status))
+    detail = ErrorDetail(code=code, message=error.message, request_id=request_id, details=details)
+    return status, ErrorBody(error=detail)

@@ -1,45 +1,20 @@
-"""The second dialect's operations for OpenAPI."""
+"""The endpoints of the AlefBot dialect and their description."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, Final
 
 from stenobird import errors
 from stenobird.uploads.schemas import CreateUpload
-from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.bodies import STATUSES
-from stenobird.web.alefbot.errors import ScopeViolation
-from stenobird.web.openapi.parts import Answer, Operation, json_of, ref
+from stenobird.web.alefbot import routes, schemas
+from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, new_request_id, render
+from stenobird.web.alefbot.requests import authenticate
+from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
+from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pydantic import BaseModel
-
-TAG = "AlefBot dialect"
-SCHEMA_PREFIX = "AlefBot"
-"""Before the names of this dialect's schemas, some of which the flat one has too."""
-MODELS: Sequence[type[BaseModel]] = (
-    schemas.ErrorBody,
-    schemas.CreateKey,
-    schemas.CreatedKey,
-    schemas.KeyItem,
-    schemas.Account,
-    CreateUpload,
-    schemas.UploadSlot,
-    schemas.UploadReceived,
-    schemas.CreateTranscription,
-    schemas.CreatedJob,
-    schemas.JobList,
-    schemas.Job,
-    schemas.TestWebhook,
-    schemas.WebhookTested,
-    SecretView,
-)
-"""What requests and answers consist of."""
-
-_WHO: Sequence[type[errors.StenobirdError]] = (
+_AUTHENTICATION: Final = (
     errors.MissingAPIKey,
     errors.InvalidAPIKey,
     errors.InvalidAPIKeyMode,
@@ -47,117 +22,109 @@ _WHO: Sequence[type[errors.StenobirdError]] = (
     errors.PlanDowngraded,
     errors.StorageUnavailable,
 )
-_BODY: Sequence[type[errors.StenobirdError]] = (errors.ValidationFailed,)
-_WRITE: Sequence[type[errors.StenobirdError]] = (errors.ReadOnlyKey,)
-_COUNTED: Sequence[type[errors.StenobirdError]] = (errors.RateLimited,)
-_REPEATABLE: Sequence[type[errors.StenobirdError]] = (
-    errors.IdempotencyMismatch,
-    errors.IdempotencyInProgress,
+_REPEATABLE: Final = (errors.RateLimited, errors.IdempotencyMismatch, errors.IdempotencyInProgress)
+_TARGET: Final = (errors.InvalidWebhookURL, errors.WebhookTargetForbidden)
+_RATE: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+
+_STRING: Final = {"type": "string"}
+_OPTIONAL: Final = {"required": False}
+_JOB_ID: Final = path("job_id", "Transcription job id.")
+_IDEMPOTENCY_KEY: Final = (
+    header("Idempotency-Key", "Deduplicate retries for 24h.", {"type": "string", "pattern": "^[!-~]{1,255}$"})
+    | _OPTIONAL
 )
-_TARGET: Sequence[type[errors.StenobirdError]] = (errors.InvalidWebhookURL, errors.WebhookTargetForbidden)
-
-
-def _parameter(name: str, where: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": where,
-        "required": where == "path",
-        "description": description,
-        "schema": dict(schema),
-    }
-
-
-_RATE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
-_TEXT = {"type": "string"}
-_JOB_ID = _parameter("job_id", "path", _TEXT, "Transcription job id.")
-_UPLOAD_ID = _parameter("upload_id", "path", _TEXT, "Upload slot id returned by POST /uploads.")
-_IDEMPOTENCY = _parameter(
-    "Idempotency-Key",
-    "header",
-    {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "Deduplicate retries for 24h.",
-)
-_IF_NONE_MATCH = _parameter("If-None-Match", "header", _TEXT, "ETag for a conditional GET.")
-_FORMAT = _parameter(
-    "format",
-    "query",
-    {"type": "string", "enum": ["srt", "txt", "docx", "plain_text"], "default": "srt"},
-    "Requested format.",
-)
-_ARTIFACT_TYPES = (
+_IF_NONE_MATCH: Final = header("If-None-Match", "ETag for a conditional GET.") | _OPTIONAL
+_ARTIFACT_TYPES: Final = (
     "application/x-subrip",
     "text/plain",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
 )
 
+_Operation = partial(Operation, "AlefBot dialect")
 
-def alefbot_operations(prefix: str) -> Mapping[str, Mapping[str, Operation]]:
-    """Return the operations below `{prefix}/api/v1` by path and method."""
-    root = f"{prefix}/api/v1"
-    job = f"{root}/transcriptions/{{job_id}}"
-    keys = {"type": "array", "items": ref(SCHEMA_PREFIX + schemas.KeyItem.__name__)}
-    artifact_errors = (
-        *_WHO,
-        errors.UnsupportedArtifactFormat,
-        errors.JobNotFound,
-        errors.ArtifactNotReady,
-        errors.ArtifactNotFound,
+
+def dialect(prefix: str) -> Dialect:
+    """Return the dialect at `{prefix}/api/v1`."""
+    root = prefix + API_PATH
+    return Dialect(
+        roots=(root,),
+        render=partial(render, root=root),
+        request_id=new_request_id,
+        authenticate=authenticate,
+        endpoints=(*_account(root), *_uploads(root), *_jobs(root), *_webhooks(root)),
+        errors=_AUTHENTICATION,
+        error_body=schemas.ErrorBody,
+        schema_prefix="AlefBot",
     )
-    artifact = {
-        200: Answer("Full artifact content body.", {media: {"schema": _TEXT} for media in _ARTIFACT_TYPES}),
-        304: Answer("Unchanged since the ETag."),
-    }
-    return {
-        f"{root}/keys": {
-            "post": _operation(
+
+
+def _account(root: str) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            "POST",
+            f"{root}/keys",
+            routes.create_key,
+            write=True,
+            read_only_error=ScopeViolation,
+            doc=_Operation(
                 "alefbotCreateKey",
                 "Create a new public API key for the authenticated account.",
-                {200: _json("New key generated and persisted.", schemas.CreatedKey)},
-                (*_WHO, ScopeViolation, errors.LiveKeyRequired, *_BODY),
+                {200: Answer("New key generated and persisted.", schemas.CreatedKey)},
+                (errors.LiveKeyRequired, errors.ValidationFailed),
                 body=schemas.CreateKey,
             ),
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            f"{root}/keys",
+            routes.list_keys,
+            doc=_Operation(
                 "alefbotListKeys",
                 "List all public API keys for the authenticated user.",
-                {200: Answer("Array of key records.", {"application/json": {"schema": keys}})},
-                _WHO,
+                {200: Answer("Array of key records.", json_of({"type": "array", "items": schemas.KeyItem}))},
             ),
-        },
-        f"{root}/account": {
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            f"{root}/account",
+            routes.get_account,
+            doc=_Operation(
                 "alefbotAccount",
                 "Read account tier and wallet balance before job submission.",
-                {200: _json("Current account state for API usage.", schemas.Account)},
-                _WHO,
+                {200: Answer("Current account state for API usage.", schemas.Account)},
             ),
-        },
-        f"{root}/uploads": {
-            "post": _operation(
+        ),
+    )
+
+
+def _uploads(root: str) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            "POST",
+            f"{root}/uploads",
+            routes.create_upload,
+            write=True,
+            doc=_Operation(
                 "alefbotCreateUpload",
                 "Create an upload slot and return an upload_id plus binary upload URL.",
-                {201: _json("Expires in 30 minutes.", schemas.UploadSlot, headers=_RATE)},
-                (
-                    *_WHO,
-                    *_WRITE,
-                    *_COUNTED,
-                    *_REPEATABLE,
-                    *_BODY,
-                    errors.UploadTooLarge,
-                    errors.QueueBusy,
-                ),
+                {201: Answer("Expires in 30 minutes.", schemas.UploadSlot, _RATE)},
+                (*_REPEATABLE, errors.ValidationFailed, errors.UploadTooLarge, errors.QueueBusy),
                 body=CreateUpload,
-                parameters=(_IDEMPOTENCY,),
+                parameters=[_IDEMPOTENCY_KEY],
             ),
-        },
-        f"{root}/uploads/{{upload_id}}/binary": {
-            "put": _operation(
+        ),
+        Endpoint(
+            "PUT",
+            f"{root}/uploads/{{upload_id}}/binary",
+            routes.receive_upload,
+            write=True,
+            limited=True,
+            doc=_Operation(
                 "alefbotUploadBinary",
                 "Upload raw media bytes to an existing upload slot.",
-                {200: _json("Upload acknowledged.", schemas.UploadReceived, headers=_RATE)},
+                {200: Answer("Upload acknowledged.", schemas.UploadReceived, _RATE)},
                 (
-                    *_WHO,
-                    *_WRITE,
-                    *_COUNTED,
+                    errors.RateLimited,
                     errors.EmptyUploadBody,
                     errors.UploadSizeMismatch,
                     errors.UploadNotFound,
@@ -165,23 +132,43 @@ def alefbot_operations(prefix: str) -> Mapping[str, Mapping[str, Operation]]:
                     errors.QueueBusy,
                 ),
                 body={"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-                parameters=(_UPLOAD_ID,),
+                parameters=[path("upload_id", "Upload slot id returned by POST /uploads.")],
             ),
-        },
-        f"{root}/transcriptions": {
-            "post": _operation(
+        ),
+    )
+
+
+def _jobs(root: str) -> tuple[Endpoint, ...]:
+    jobs, job = f"{root}/transcriptions", f"{root}/transcriptions/{{job_id}}"
+    answers = {
+        200: Answer(
+            "Full artifact content body.", {media_type: {"schema": _STRING} for media_type in _ARTIFACT_TYPES}
+        ),
+        304: Answer("Unchanged since the ETag."),
+    }
+    artifact_errors = (
+        errors.UnsupportedArtifactFormat,
+        errors.JobNotFound,
+        errors.ArtifactNotReady,
+        errors.ArtifactNotFound,
+    )
+    formats = ["srt", "txt", "docx", "plain_text"]
+    return (
+        Endpoint(
+            "POST",
+            jobs,
+            routes.create_job,
+            write=True,
+            doc=_Operation(
                 "alefbotCreateTranscription",
                 "Create a transcription job from a previously uploaded file.",
                 {
-                    200: _json("Completed at once (test keys).", schemas.CreatedJob, headers=_RATE),
-                    202: _json("Job queued (live keys).", schemas.CreatedJob, headers=_RATE),
+                    200: Answer("Completed at once (test keys).", schemas.CreatedJob, _RATE),
+                    202: Answer("Job queued (live keys).", schemas.CreatedJob, _RATE),
                 },
                 (
-                    *_WHO,
-                    *_WRITE,
-                    *_COUNTED,
                     *_REPEATABLE,
-                    *_BODY,
+                    errors.ValidationFailed,
                     *_TARGET,
                     errors.TranslationUnavailable,
                     errors.UploadNotFound,
@@ -193,123 +180,135 @@ def alefbot_operations(prefix: str) -> Mapping[str, Mapping[str, Operation]]:
                     errors.QueueBusy,
                 ),
                 body=schemas.CreateTranscription,
-                parameters=(_IDEMPOTENCY,),
+                parameters=[_IDEMPOTENCY_KEY],
             ),
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            jobs,
+            routes.list_jobs,
+            limited=True,
+            doc=_Operation(
                 "alefbotListTranscriptions",
                 "List API-origin transcription jobs with cursor-style pagination.",
-                {200: _json("Paginated transcription job list.", schemas.JobList, headers=_RATE)},
-                (*_WHO, *_COUNTED, *_BODY),
-                parameters=(
-                    _number("limit", 1, 100, 20, "Page size (1-100)."),
-                    _number("cursor", 0, 10**9, 0, "Zero-based offset cursor."),
-                    _parameter(
-                        "status", "query", {"type": "string", "enum": list(STATUSES)}, "Status filter."
-                    ),
-                ),
+                {200: Answer("Paginated transcription job list.", schemas.JobList, _RATE)},
+                (errors.RateLimited, errors.ValidationFailed),
+                parameters=[
+                    _number("limit", "Page size (1-100).", minimum=1, maximum=100, default=20),
+                    _number("cursor", "Zero-based offset cursor.", minimum=0, maximum=10**9, default=0),
+                    query("status", "Status filter.", {"type": "string", "enum": list(schemas.STATUSES)})
+                    | _OPTIONAL,
+                ],
             ),
-        },
-        job: {
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            job,
+            routes.get_job,
+            limited=True,
+            doc=_Operation(
                 "alefbotTranscription",
                 "Read a single API-origin transcription job and track status progression.",
                 {
-                    200: _json("Current job snapshot.", schemas.Job, headers=("ETag", *_RATE)),
+                    200: Answer("Current job snapshot.", schemas.Job, ("ETag", *_RATE)),
                     304: Answer("Unchanged since the ETag."),
                 },
-                (*_WHO, *_COUNTED, errors.JobNotFound),
-                parameters=(_JOB_ID, _IF_NONE_MATCH),
+                (errors.RateLimited, errors.JobNotFound),
+                parameters=[_JOB_ID, _IF_NONE_MATCH],
             ),
-            "delete": _operation(
+        ),
+        Endpoint(
+            "DELETE",
+            job,
+            routes.delete_job,
+            write=True,
+            doc=_Operation(
                 "alefbotDeleteTranscription",
                 "Cancel a job under way, or remove a finished one with what it heard.",
                 {
-                    202: _json("It is cancelled, or will be within moments.", schemas.Job),
+                    202: Answer("It is cancelled, or will be within moments.", schemas.Job),
                     204: Answer("It is removed."),
                 },
-                (*_WHO, *_WRITE, errors.JobNotFound),
-                parameters=(_JOB_ID,),
+                (errors.JobNotFound,),
+                parameters=[_JOB_ID],
             ),
-        },
-        f"{job}/artifact": {
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            f"{job}/artifact",
+            routes.get_artifact,
+            doc=_Operation(
                 "alefbotArtifact",
                 "Download output artifact for completed jobs.",
-                artifact,
+                answers,
                 artifact_errors,
-                parameters=(_JOB_ID, _FORMAT, _IF_NONE_MATCH),
+                parameters=[
+                    _JOB_ID,
+                    query("format", "Requested format.", {**_STRING, "enum": formats, "default": "srt"})
+                    | _OPTIONAL,
+                    _IF_NONE_MATCH,
+                ],
             ),
-        },
-        f"{job}/artifact.{{suffix}}": {
-            "get": _operation(
+        ),
+        Endpoint(
+            "GET",
+            f"{job}/artifact.{{suffix}}",
+            routes.get_artifact,
+            doc=_Operation(
                 "alefbotArtifactBySuffix",
                 "The same, the format named by the path.",
-                artifact,
+                answers,
                 artifact_errors,
-                parameters=(
+                parameters=[
                     _JOB_ID,
-                    _parameter(
-                        "suffix", "path", {"type": "string", "enum": ["srt", "txt", "docx"]}, "The format."
-                    ),
+                    path("suffix", "The format.", {**_STRING, "enum": formats[:3]}),
                     _IF_NONE_MATCH,
-                ),
+                ],
             ),
-        },
-        f"{root}/webhooks/test": {
-            "post": _operation(
-                "alefbotTestWebhook",
-                "Send a signed dummy webhook payload.",
-                {200: _json("Webhook test dispatched with signed headers.", schemas.WebhookTested)},
-                (*_WHO, *_WRITE, *_BODY, *_TARGET),
-                body=schemas.TestWebhook,
-            ),
-        },
-        f"{root}/webhooks/secret": {
-            "get": _operation(
-                "alefbotWebhookSecret",
-                "Read the secret that signs webhooks.",
-                {200: _json("The secret.", SecretView)},
-                (*_WHO, *_WRITE),
-            ),
-            "post": _operation(
-                "alefbotRotateWebhookSecret",
-                "Rotate the secret that signs webhooks.",
-                {200: _json("The new secret.", SecretView)},
-                (*_WHO, *_WRITE),
-            ),
-        },
-    }
-
-
-def _operation(
-    operation_id: str,
-    summary: str,
-    answers: Mapping[int, Answer],
-    refusals: Sequence[type[errors.StenobirdError]],
-    *,
-    body: type[BaseModel] | Mapping[str, Any] | None = None,
-    parameters: Sequence[Mapping[str, Any]] = (),
-) -> Operation:
-    return Operation(
-        summary,
-        TAG,
-        operation_id,
-        answers,
-        refusals,
-        parameters=parameters,
-        body=_content(body) if isinstance(body, type) else body,
-        dialect="alefbot",
+        ),
     )
 
 
-def _json(description: str, model: type[BaseModel], headers: Sequence[str] = ()) -> Answer:
-    return Answer(description, _content(model), headers)
+def _webhooks(root: str) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            "POST",
+            f"{root}/webhooks/test",
+            routes.send_test_webhook,
+            write=True,
+            doc=_Operation(
+                "alefbotTestWebhook",
+                "Send a signed dummy webhook payload.",
+                {200: Answer("Webhook test dispatched with signed headers.", schemas.WebhookTested)},
+                (errors.ValidationFailed, *_TARGET),
+                body=schemas.TestWebhook,
+            ),
+        ),
+        Endpoint(
+            "GET",
+            f"{root}/webhooks/secret",
+            routes.get_webhook_secret,
+            write=True,
+            doc=_Operation(
+                "alefbotWebhookSecret",
+                "Read the secret that signs webhooks.",
+                {200: Answer("The secret.", SecretView)},
+            ),
+        ),
+        Endpoint(
+            "POST",
+            f"{root}/webhooks/secret",
+            routes.rotate_webhook_secret,
+            write=True,
+            doc=_Operation(
+                "alefbotRotateWebhookSecret",
+                "Rotate the secret that signs webhooks.",
+                {200: Answer("The new secret.", SecretView)},
+            ),
+        ),
+    )
 
 
-def _content(model: type[BaseModel]) -> dict[str, Any]:
-    return json_of(SCHEMA_PREFIX + model.__name__)
-
-
-def _number(name: str, lowest: int, highest: int, default: int, description: str) -> dict[str, Any]:
-    schema = {"type": "integer", "minimum": lowest, "maximum": highest, "default": default}
-    return _parameter(name, "query", schema, description)
+def _number(name: str, description: str, *, minimum: int, maximum: int, default: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum, "default": default}
+    return query(name, description, schema) | _OPTIONAL

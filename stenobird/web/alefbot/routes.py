@@ -1,17 +1,14 @@
-"""The addresses of the second alefbot."""
+"""The handlers of the AlefBot dialect; `operations` has their addresses."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from stenobird.bodies import utc_text
 from stenobird.errors import (
     ArtifactNotFound,
     ArtifactNotReady,
@@ -27,12 +24,12 @@ from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech import premium_units
 from stenobird.uploads.schemas import CreateUpload
+from stenobird.web.alefbot import schemas
 from stenobird.web.alefbot.artifacts import wanted_format
-from stenobird.web.alefbot.bodies import STATUSES, job_body, key_item, page_links
-from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, dialect_root, new_request_id, render
-from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of
-from stenobird.web.alefbot.schemas import CreateKey, CreateTranscription, TestWebhook, parse_body
-from stenobird.web.representations import attachment, field_values, revalidated
+from stenobird.web.alefbot.errors import dialect_root
+from stenobird.web.alefbot.requests import once, read_raw, standing_of
+from stenobird.web.alefbot.schemas import STATUSES, parse_body
+from stenobird.web.representations import attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
     base_url_of,
     body_chunks,
@@ -40,7 +37,6 @@ from stenobird.web.requests import (
     services_of,
     whole_number,
 )
-from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
 
 if TYPE_CHECKING:
@@ -49,8 +45,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.ports import Caller, JobRecord
-    from stenobird.ports.webhooks import SigningSecrets
-    from stenobird.webhooks.service import WebhookService
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
@@ -64,29 +58,30 @@ _NO_STORE = {"Cache-Control": "no-store"}
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List them."""
     keys = await services_of(request).keys.own_list(caller)
-    return JSONResponse([key_item(key) for key in keys], headers=_NO_STORE)
+    return json_response([schemas.KeyItem.model_validate(key) for key in keys])
 
 
 async def create_key(request: Request, caller: Caller) -> Response:
     """Make one. Not idempotent: an answer with a secret is not stored."""
-    wish = parse_body(CreateKey, json_object(request, await read_raw(request)))
+    wish = parse_body(schemas.CreateKey, json_object(request, await read_raw(request)))
     secret, key = await services_of(request).keys.own_create(
         caller, name=wish.name, mode=wish.mode, scope=wish.scope, family="alef_sk"
     )
-    return JSONResponse({"key": secret, "item": key_item(key)}, headers=_NO_STORE)
+    return json_response(schemas.CreatedKey(key=secret, item=key))
 
 
 async def get_account(request: Request, caller: Caller) -> Response:
     """Answer with its plan and its credits."""
     standing = standing_of(request)
-    body = {
-        "account_id": caller.account_id,
-        "effective_tier": standing.tier,
-        "api_access": True,
-        "wallet_balance": standing.available_units,
-        "status": standing.state,
-    }
-    return JSONResponse(body, headers=_NO_STORE)
+    return json_response(
+        schemas.Account(
+            account_id=caller.account_id,
+            effective_tier=standing.tier,
+            api_access=True,
+            wallet_balance=standing.available_units,
+            status=standing.state,
+        )
+    )
 
 
 async def create_upload(request: Request, caller: Caller) -> Response:
@@ -102,13 +97,13 @@ async def create_upload(request: Request, caller: Caller) -> Response:
 async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
     wish = parse_body(CreateUpload, json_object(request, raw))
     slot = await services_of(request).uploads.create(wish, caller, upload_id=upload_id)
-    body = {
-        "upload_id": slot.id,
-        "upload_url": f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
-        "upload_method": "PUT",
-        "expires_at": utc_text(slot.expires_at),
-    }
-    return JSONResponse(body, 201, _NO_STORE)
+    body = schemas.UploadSlot(
+        upload_id=slot.id,
+        upload_url=f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
+        upload_method="PUT",
+        expires_at=slot.expires_at,
+    )
+    return json_response(body, 201)
 
 
 async def receive_upload(request: Request, caller: Caller) -> Response:
@@ -130,7 +125,7 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
                 details=exc.details,
             ) from exc
         raise
-    return JSONResponse({"ok": True, "bytes_received": received}, headers=_NO_STORE)
+    return json_response(schemas.UploadReceived(ok=True, bytes_received=received))
 
 
 async def create_job(request: Request, caller: Caller) -> Response:
@@ -156,20 +151,20 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
     jobs, _ = await services_of(request).jobs.list(caller, page)
     total = await services_of(request).jobs.count(caller, page)
     root = dialect_root(request.scope)
-    links = page_links(
+    links = schemas.PageLinks.of(
         f"{root}/transcriptions",
         {"status": state} if state is not None else {},
         offset=offset,
         limit=limit,
         total=total,
     )
-    body = {"items": [job_body(job, root) for job in jobs], "total": total, "links": links}
-    return JSONResponse(body, headers=_NO_STORE)
+    items = [schemas.Job.of(job, root) for job in jobs]
+    return json_response(schemas.JobList(items=items, total=total, links=links))
 
 
 async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
     services = services_of(request)
-    wish = parse_body(CreateTranscription, json_object(request, raw))
+    wish = parse_body(schemas.CreateTranscription, json_object(request, raw))
     if wish.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
         raise TranslationUnavailable(refusal)
     spec = JobSpec(
@@ -189,19 +184,20 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
             exc.message, details=exc.details, retry_after_seconds=exc.retry_after_seconds
         ) from exc
     path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
-    headers = {**_NO_STORE, "Location": path}
-    body: dict[str, Any] = {"job_id": job.id, "status": "queued", "links": {"self": path}}
-    if job.mode != "test":
-        return JSONResponse(body, 202, headers)
-    transcript = await services.jobs.transcript_of(job)
-    return JSONResponse(body | {"status": "completed", "summary": transcript.text}, 200, headers)
+    summary = (await services.jobs.transcript_of(job)).text if job.mode == "test" else None
+    body = schemas.CreatedJob(
+        job_id=job.id,
+        status="queued" if summary is None else "completed",
+        links=schemas.SelfLink.model_validate({"self": path}),
+        summary=summary,
+    )
+    return json_response(body, 202 if summary is None else 200, {"Location": path})
 
 
 async def get_job(request: Request, caller: Caller) -> Response:
     """Answer with the job as it stands, or 304 where the client has it already."""
-    body = job_body(await _job(request, caller), dialect_root(request.scope))
-    document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    return revalidated(request, document, "application/json")
+    body = schemas.Job.of(await _job(request, caller), dialect_root(request.scope))
+    return revalidated(request, body.encode(), "application/json")
 
 
 async def delete_job(request: Request, caller: Caller) -> Response:
@@ -209,7 +205,7 @@ async def delete_job(request: Request, caller: Caller) -> Response:
     job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
     if job is None:
         return Response(status_code=204, headers=_NO_STORE)
-    return JSONResponse(job_body(job, dialect_root(request.scope)), 202, _NO_STORE)
+    return json_response(schemas.Job.of(job, dialect_root(request.scope)), 202)
 
 
 async def get_artifact(request: Request, caller: Caller) -> Response:
@@ -236,38 +232,21 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
 
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
-    wish = parse_body(TestWebhook, json_object(request, await read_raw(request)))
+    wish = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
     sent = await services_of(request).webhook_sender.send_test(
         caller.account_id, wish.webhook_url, wish.event_type, mode=caller.mode
     )
-    body = {
-        "ok": sent.delivered,
-        "event_id": sent.event_id,
-        "delivered": sent.delivered,
-        "status_code": sent.status_code,
-        "error": sent.error,
-    }
-    return JSONResponse(body, headers=_NO_STORE)
+    return json_response(schemas.WebhookTested.model_validate(sent))
 
 
 async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     """Return the secret. The account gets one now if it has none."""
-    return _secret_response(await _webhooks(request).secrets(caller), caller)
+    return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
 async def rotate_webhook_secret(request: Request, caller: Caller) -> Response:
     """Make a new secret. From now on `X-AlefBot-Signature` is made with it."""
-    return _secret_response(await _webhooks(request).rotate(caller), caller)
-
-
-def _secret_response(secrets: SigningSecrets, caller: Caller) -> Response:
-    return JSONResponse(SecretView.of(secrets, caller.mode).model_dump(mode="json"), headers=_NO_STORE)
-
-
-def _webhooks(request: Request) -> WebhookService:
-    webhooks = services_of(request).webhooks
-    assert webhooks is not None
-    return webhooks
+    return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
 
 
 async def _job(request: Request, caller: Caller) -> JobRecord:
@@ -304,32 +283,4 @@ def _whole_number(text: str | None, name: str, *, default: int, lowest: int, hig
     raise ValidationFailed(
         f'"{name}" must be a whole number from {lowest} to {highest}.',
         details={"errors": [{"field": name, "message": "out of range or not a whole number"}]},
-    )
-
-
-def dialect(prefix: str) -> Dialect:
-    """Return the dialect at `{prefix}/api/v1`."""
-    root = prefix + API_PATH
-    job = f"{root}/transcriptions/{{job_id}}"
-    return Dialect(
-        roots=(root,),
-        render=partial(render, root=root),
-        request_id=new_request_id,
-        authenticate=authenticate,
-        endpoints=(
-            Endpoint("GET", f"{root}/keys", list_keys),
-            Endpoint("POST", f"{root}/keys", create_key, write=True, read_only_error=ScopeViolation),
-            Endpoint("GET", f"{root}/account", get_account),
-            Endpoint("POST", f"{root}/uploads", create_upload, write=True),
-            Endpoint("PUT", f"{root}/uploads/{{upload_id}}/binary", receive_upload, write=True, limited=True),
-            Endpoint("POST", f"{root}/transcriptions", create_job, write=True),
-            Endpoint("GET", f"{root}/transcriptions", list_jobs, limited=True),
-            Endpoint("GET", job, get_job, limited=True),
-            Endpoint("DELETE", job, delete_job, write=True),
-            Endpoint("GET", f"{job}/artifact", get_artifact),
-            Endpoint("GET", f"{job}/artifact.{{suffix}}", get_artifact),
-            Endpoint("POST", f"{root}/webhooks/test", send_test_webhook, write=True),
-            Endpoint("GET", f"{root}/webhooks/secret", get_webhook_secret, write=True),
-            Endpoint("POST", f"{root}/webhooks/secret", rotate_webhook_secret, write=True),
-        ),
     )

@@ -1,31 +1,70 @@
-"""The bodies of the second dialect, as its clients send them and get them."""
+"""The bodies of the AlefBot dialect: what clients send, and what they get."""
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  # pydantic reads the annotations when the classes are made
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
 from stenobird.errors import ValidationFailed
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, MAX_URL_CHARS
-from stenobird.ports import KeyMode, KeyScope  # noqa: TC001  # likewise
+from stenobird.ports import KeyMode, KeyScope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stenobird.ports import JobRecord, JobStatus
 
 ModelTier = Literal["standard", "fast_low_cost", "premium_quality"]
 JobState = Literal["pending", "processing", "completed", "failed", "cancelled"]
 OutputFormat = Literal["srt", "plain_text"]
 
+_STATES: Final[Mapping[JobStatus, JobState]] = {
+    "queued": "pending",
+    "transcribing": "processing",
+    "completed": "completed",
+    "preview_complete": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+STATUSES: Final[Mapping[str, JobStatus]] = {
+    state: status for status, state in _STATES.items() if status != "preview_complete"
+}
+"""The status that each state filters a list by."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
+_CREATED_AT: Final = "2026-11-22T09:30:00.000Z"
+_COMPLETED_AT: Final = "2026-11-22T09:31:12.000Z"
+_JOB_ID: Final = "65336736-4ce2-415a-9d4a-11fe4c1d5d08"
+_JOB_PATH: Final = f"/api/v1/transcriptions/{_JOB_ID}"
+_KEY: Final = {
+    "id": "key_27eea71c812f204e5c8c",
+    "name": "ci",
+    "scope": "read_only",
+    "mode": "test",
+    "last_four_chars": "RtjD",
+    "is_valid": True,
+    "created_at": _CREATED_AT,
+}
+_JOB: Final = {
+    "job_id": _JOB_ID,
+    "status": "completed",
+    "created_at": _CREATED_AT,
+    "updated_at": _COMPLETED_AT,
+    "media_duration_seconds": 71.2,
+    "credits_used": 1,
+    "analysis": {"language": "en", "dialect": None},
+    "links": {"self": _JOB_PATH, "artifact": f"{_JOB_PATH}/artifact"},
+}
 
-class _Body(BaseModel):
-    """Unknown fields are ignored; types are not converted."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-
-class CreateKey(_Body):
+class CreateKey(RequestBody):
     """The body of `POST /keys`."""
+
+    model_config = example({"name": "ci", "scope": "read_only", "mode": "test"})
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S", description="Label of the key.")]
     scope: Annotated[KeyScope, Field(description="read_only blocks all but GET.")] = "full_access"
@@ -35,8 +74,10 @@ class CreateKey(_Body):
     ] = None
 
 
-class CreateTranscription(_Body):
+class CreateTranscription(RequestBody):
     """The body of `POST /transcriptions`."""
+
+    model_config = example({"upload_id": "upl_91b4a892518d11127121", "output_format": "srt"})
 
     upload_id: Annotated[str, Field(max_length=64, description="Identifier from POST /uploads.")]
     translate_to_hebrew: Annotated[
@@ -55,9 +96,12 @@ class CreateTranscription(_Body):
     ] = None
 
 
-class TestWebhook(_Body):
+class TestWebhook(RequestBody):
     """The body of `POST /webhooks/test`."""
 
+    model_config = example(
+        {"webhook_url": "https://example.com/hook", "event_type": "transcription.completed"}
+    )
     __test__ = False  # a test collector would take it for a test
 
     webhook_url: Annotated[str, Field(max_length=MAX_URL_CHARS, description="Webhook destination to test.")]
@@ -84,8 +128,10 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-class KeyItem(BaseModel):
+class KeyItem(Body):
     """A key without its secret."""
+
+    model_config = example(_KEY)
 
     id: str
     name: str
@@ -93,119 +139,194 @@ class KeyItem(BaseModel):
     mode: KeyMode
     last_four_chars: str
     is_valid: bool
-    created_at: datetime
+    created_at: Timestamp
 
 
-class CreatedKey(BaseModel):
+class CreatedKey(Body):
     """A key just made; `key` is shown only here."""
+
+    model_config = example({"key": "alef_sk_test_qv7Qx5R3tgUyxhB2IDWD88gjX3RERu0wRtjD", "item": _KEY})
 
     key: str
     item: KeyItem
 
 
-class Account(BaseModel):
+class Account(Body):
     """The account of a key."""
+
+    model_config = example(
+        {
+            "account_id": "acct_4f9a",
+            "effective_tier": "premium",
+            "api_access": True,
+            "wallet_balance": 120,
+            "status": "active",
+        }
+    )
 
     account_id: str
     effective_tier: str
     api_access: bool
-    wallet_balance: float
+    wallet_balance: Number
     status: str
 
 
-class UploadSlot(BaseModel):
+class UploadSlot(Body):
     """An upload slot just made; `upload_url` is a path."""
+
+    model_config = example(
+        {
+            "upload_id": "upl_91b4a892518d11127121",
+            "upload_url": "/api/v1/uploads/upl_91b4a892518d11127121/binary",
+            "upload_method": "PUT",
+            "expires_at": "2026-11-22T10:00:00.000Z",
+        }
+    )
 
     upload_id: str
     upload_url: str
     upload_method: Literal["PUT"]
-    expires_at: datetime
+    expires_at: Timestamp
 
 
-class UploadReceived(BaseModel):
+class UploadReceived(Body):
     """The bytes are there."""
+
+    model_config = example({"ok": True, "bytes_received": 2048})
 
     ok: Literal[True]
     bytes_received: int
 
 
-class SelfLink(BaseModel):
+class SelfLink(Body):
     """Where the job is."""
 
     self: str
 
 
-class JobLinks(BaseModel):
+class JobLinks(Body):
     """Where the job and its output are."""
 
     self: str
     artifact: str
 
 
-class CreatedJob(BaseModel):
+class CreatedJob(Body):
     """A job just made: `queued`, or `completed` with a summary for a test key."""
+
+    model_config = example({"job_id": _JOB_ID, "status": "queued", "links": {"self": _JOB_PATH}})
 
     job_id: str
     status: Literal["queued", "completed"]
     links: SelfLink
-    summary: str | None = Field(default=None, description="Only for test keys: what the mock says.")
+    summary: Annotated[Omittable[str], Field(description="Only for test keys: what the mock says.")] = None
 
 
-class Analysis(BaseModel):
+class Analysis(Body):
     """What was found out about the audio."""
 
     language: str | None
     dialect: str | None
 
 
-class JobFailure(BaseModel):
+class JobFailure(Body):
     """Why a job failed."""
 
-    code: str
+    code: Annotated[str, Field(validation_alias="error")]
     message: str
 
 
-class Job(BaseModel):
+class Job(Body):
     """A job as it stands."""
+
+    model_config = example(_JOB)
 
     job_id: str
     status: JobState
-    created_at: datetime
-    updated_at: datetime
+    created_at: Timestamp
+    updated_at: Timestamp
     media_duration_seconds: float | None
-    credits_used: float | None
+    credits_used: Number | None
     analysis: Analysis
     links: JobLinks
-    error: JobFailure | None = Field(default=None, description="Only for failed jobs.")
+    error: Annotated[Omittable[JobFailure], Field(description="Only for failed jobs.")] = None
+
+    @classmethod
+    def of(cls, job: JobRecord, root: str) -> Self:
+        """Return the body of a job; `root` is where the dialect's paths begin."""
+        path = f"{root}/transcriptions/{job.id}"
+        minutes = job.billable_minutes
+        return cls(
+            job_id=job.id,
+            status=_STATES[job.status],
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            media_duration_seconds=job.duration_seconds,
+            credits_used=job.units(minutes) if minutes is not None else None,
+            # The spoken language, also where the text is a translation. No model here detects dialects.
+            analysis=Analysis(language=job.extra.spoken_language or job.language, dialect=None),
+            links=JobLinks.model_validate({"self": path, "artifact": f"{path}/artifact"}),
+            error=job.error,
+        )
 
 
-class PageLinks(BaseModel):
+class PageLinks(Body):
     """Paths of this page and its neighbours."""
 
     self: str
     next: str | None
     prev: str | None
 
+    @classmethod
+    def of(cls, path: str, query: Mapping[str, str], *, offset: int, limit: int, total: int) -> Self:
+        """Return the links of a page; `query` are its other parameters, which they keep.
 
-class JobList(BaseModel):
+        The page before one beyond the end is the last one that has items.
+        """
+
+        def at(cursor: int) -> str:
+            return f"{path}?{urlencode({**query, 'limit': limit, 'cursor': cursor})}"
+
+        return cls.model_validate(
+            {
+                "self": at(offset),
+                "next": at(offset + limit) if offset + limit < total else None,
+                "prev": at(max(0, min(offset, total) - limit)) if offset > 0 else None,
+            }
+        )
+
+
+class JobList(Body):
     """A page of jobs, newest first."""
+
+    model_config = example(
+        {
+            "items": [_JOB],
+            "total": 1,
+            "links": {"self": "/api/v1/transcriptions?limit=20&cursor=0", "next": None, "prev": None},
+        }
+    )
 
     items: list[Job]
     total: int
     links: PageLinks
 
 
-class WebhookTested(BaseModel):
+class WebhookTested(Body):
     """What became of a test event."""
 
-    ok: bool
+    model_config = example(
+        {"ok": True, "event_id": "evt_9b2d", "delivered": True, "status_code": 200, "error": None}
+    )
+
+    ok: Annotated[bool, Field(validation_alias="delivered")]
     event_id: str
     delivered: bool
     status_code: int | None
     error: str | None
 
 
-class ErrorDetail(BaseModel):
+class ErrorDetail(Body):
     """What went wrong."""
 
     code: str
@@ -214,7 +335,7 @@ class ErrorDetail(BaseModel):
     details: dict[str, Any]
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Body):
     """Every error of this dialect."""
 
     error: ErrorDetail

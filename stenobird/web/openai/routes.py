@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from starlette.responses import JSONResponse, Response
 
@@ -19,11 +18,10 @@ from stenobird.errors import (
 from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
-from stenobird.web.openai.errors import render
 from stenobird.web.openai.requests import read_wish
-from stenobird.web.openai.schemas import Deltas, document
+from stenobird.web.openai.schemas import Deltas, OpenAIModel, OpenAIModels, document
+from stenobird.web.representations import json_response
 from stenobird.web.requests import base_url_of, services_of, streams_of
-from stenobird.web.routing import Dialect, Endpoint
 from stenobird.web.sse import EventStreamResponse
 
 if TYPE_CHECKING:
@@ -239,30 +237,9 @@ class _DeltaStream(EventStreamResponse):
 
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
     """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
-    return JSONResponse({"object": "list", "data": [_model(MODEL)]}, headers=_NO_STORE)
+    return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
 
 
 async def get_model(request: Request, _caller: Caller | None) -> Response:
     """Describe it: every name stands for the same model."""
-    return JSONResponse(_model(str(request.path_params["model"])), headers=_NO_STORE)
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "stenobird"}
-
-
-def dialect() -> Dialect:
-    """Return the dialect of the OpenAI SDKs."""
-    receiving = asyncio.Semaphore(MAX_RECEIVING)
-    transcribe = partial(create_audio_transcript, "transcribe", receiving)
-    translate = partial(create_audio_transcript, "translate", receiving)
-    return Dialect(
-        roots=("/v1/audio", "/v1/models"),
-        render=render,
-        endpoints=(
-            Endpoint("POST", "/v1/audio/transcriptions", transcribe, write=True, limited=True),
-            Endpoint("POST", "/v1/audio/translations", translate, write=True, limited=True),
-            Endpoint("GET", "/v1/models", list_models, key="optional"),
-            Endpoint("GET", "/v1/models/{model}", get_model, key="optional"),
-        ),
-    )
+    return json_response(OpenAIModel.named(request.path_params["model"]))

@@ -1,12 +1,15 @@
-"""Transcripts and events in the shapes that the OpenAI SDKs read."""
+"""The bodies and stream frames of the OpenAI dialect, in the shapes that the OpenAI SDKs read."""
 
 from __future__ import annotations
 
 import json
 import math
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
+from pydantic import Field
+
+from stenobird.bodies import Body, Number, Omittable, RequestBody, example
 from stenobird.formats import srt, vtt
 from stenobird.web.openai.errors import error_object
 from stenobird.web.openai.languages import NAME_OF
@@ -14,16 +17,190 @@ from stenobird.web.openai.languages import NAME_OF
 if TYPE_CHECKING:
     from stenobird.ports import EventRow, JobRecord
     from stenobird.transcript import Segment, Transcript
+    from stenobird.web.openai.errors import OpenAIError
     from stenobird.web.openai.requests import AudioWish
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
 
-# --- whole answers ------------------------------------------------------------------------------------------
+class AudioForm(RequestBody):
+    """The form of the OpenAI SDKs; send `file` or `url`. Other fields of theirs are ignored."""
+
+    model_config = example(
+        {
+            "url": "https://example.com/audio-url",
+            "model": "whisper-1",
+            "response_format": "verbose_json",
+            "timestamp_granularities[]": ["word"],
+        }
+    )
+
+    file: Annotated[
+        str | None,
+        Field(json_schema_extra={"contentMediaType": "application/octet-stream"}, description="The audio."),
+    ] = None
+    url: Annotated[
+        str | None, Field(description="Instead of a file: any public URL with audio behind it.")
+    ] = None
+    model: Annotated[
+        str | None, Field(description="Accepted as it is; the service's model does the work.")
+    ] = None
+    language: Annotated[str | None, Field(description="What is spoken; detected where left out.")] = None
+    prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None
+    response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]] | None,
+        Field(alias="timestamp_granularities[]", description="What verbose_json has; segments by default."),
+    ] = None
+    stream: Annotated[
+        bool, Field(description="Whether to answer with transcript.text.delta and transcript.text.done.")
+    ] = False
+    temperature: Annotated[
+        float | None, Field(ge=0, le=1, description="Accepted; decoding is deterministic.")
+    ] = None
+
+
+class LinkedAudio(AudioForm):
+    """The same, for a link, as JSON."""
+
+    model_config = example({"url": "https://example.com/audio-url", "response_format": "srt"})
+
+    url: Annotated[str, Field(description="Any public URL with audio behind it.")]
+    file: None = Field(default=None, exclude=True)
+
+
+class DurationUsage(Body):
+    """The length of the audio, in whole seconds."""
+
+    type: Literal["duration"]
+    seconds: Number
+
+
+class OpenAISegment(Body):
+    """A phrase. `tokens` is empty; probabilities are 0 where words were not asked for."""
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+    @classmethod
+    def of(cls, number: int, segment: Segment) -> Self:
+        """Return a segment with every field that the SDKs require.
+
+        The log holds no tokens, and probabilities only where words were asked for: `avg_logprob` is their
+        mean, else 0. `compression_ratio` is Whisper's, of the segment's own text.
+        """
+        text = segment.text.encode()
+        logprobs = [math.log(max(word.probability, 1e-10)) for word in segment.words]
+        return cls(
+            id=number,
+            seek=round(segment.start * 100),
+            start=segment.start,
+            end=segment.end,
+            text=segment.text,
+            tokens=[],
+            temperature=0.0,
+            avg_logprob=round(sum(logprobs) / len(logprobs), 4) if logprobs else 0.0,
+            compression_ratio=round(len(text) / len(zlib.compress(text)), 4) if text else 0.0,
+            no_speech_prob=0.0,
+        )
+
+
+class OpenAIWord(Body):
+    """One word."""
+
+    word: str
+    start: float
+    end: float
+
+
+class OpenAITranscription(Body):
+    """`response_format=json`, and with the other fields `verbose_json`."""
+
+    model_config = example(
+        {
+            "task": "transcribe",
+            "language": "english",
+            "duration": 71.2,
+            "text": "Hello and welcome to the show.",
+            "words": [{"word": "Hello", "start": 0.5, "end": 0.9}],
+            "usage": {"type": "duration", "seconds": 72},
+        }
+    )
+
+    task: Omittable[Literal["transcribe", "translate"]] = None
+    language: Annotated[Omittable[str], Field(examples=["english"])] = None
+    duration: Omittable[float] = None
+    text: str
+    segments: Omittable[list[OpenAISegment]] = None
+    words: Omittable[list[OpenAIWord]] = None
+    usage: DurationUsage
+
+    @classmethod
+    def of(cls, wish: AudioWish, job: JobRecord, transcript: Transcript) -> Self:
+        """Return the transcript in the response format that was asked for, `json` or `verbose_json`."""
+        text = transcript.text.strip()
+        usage = DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds))
+        if wish.response_format == "json":
+            return cls(text=text, usage=usage)
+        language = "en" if job.options.task == "translate" else transcript.language
+        segments = words = None
+        if wish.with_segments:
+            segments = [OpenAISegment.of(number, one) for number, one in enumerate(transcript.segments)]
+        if wish.with_words:
+            words = [
+                OpenAIWord(word=word.text.strip(), start=word.start, end=word.end)
+                for segment in transcript.segments
+                for word in segment.words
+            ]
+        return cls(
+            task=job.options.task,
+            language=NAME_OF.get(language or "", language or "unknown"),
+            duration=transcript.duration_seconds,
+            text=text,
+            segments=segments,
+            words=words,
+            usage=usage,
+        )
+
+
+_MODEL: Final = {"id": "whisper-1", "object": "model", "created": 0, "owned_by": "stenobird"}
+
+
+class OpenAIModel(Body):
+    """A model, by the name that was asked for."""
+
+    model_config = example(_MODEL)
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return the service's model under the name that a client uses for it."""
+        return cls(id=name, object="model", created=0, owned_by="stenobird")
+
+
+class OpenAIModels(Body):
+    """The models there are."""
+
+    model_config = example({"object": "list", "data": [_MODEL]})
+
+    object: Literal["list"]
+    data: list[OpenAIModel]
 
 
 def document(wish: AudioWish, job: JobRecord, transcript: Transcript) -> tuple[bytes, str]:
-    """Return the transcript in the response format asked for, and its media type."""
+    """Return the transcript in the response format that was asked for, and its media type."""
     match wish.response_format:
         case "text":
             return f"{transcript.text.strip()}\n".encode(), "text/plain; charset=utf-8"
@@ -31,61 +208,25 @@ def document(wish: AudioWish, job: JobRecord, transcript: Transcript) -> tuple[b
             return srt(transcript).encode(), "text/plain; charset=utf-8"
         case "vtt":
             return vtt(transcript).encode(), "text/vtt; charset=utf-8"
-        case "json":
-            body: dict[str, Any] = {"text": transcript.text.strip(), "usage": _usage(transcript)}
-        case "verbose_json":
-            body = _verbose(wish, job, transcript)
-    return _encode(body), "application/json"
-
-
-def _verbose(wish: AudioWish, job: JobRecord, transcript: Transcript) -> dict[str, Any]:
-    translated = job.options.task == "translate"
-    language = "en" if translated else transcript.language
-    body: dict[str, Any] = {
-        "task": job.options.task,
-        "language": NAME_OF.get(language or "", language or "unknown"),
-        "duration": transcript.duration_seconds,
-        "text": transcript.text.strip(),
-    }
-    if wish.with_segments:
-        body["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
-    if wish.with_words:
-        body["words"] = [
-            {"word": word.text.strip(), "start": word.start, "end": word.end}
-            for segment in transcript.segments
-            for word in segment.words
-        ]
-    body["usage"] = _usage(transcript)
-    return body
-
-
-def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    """Return a segment with every field that the SDKs require.
-
-    The log holds no tokens, and probabilities only where words were asked for: `avg_logprob` is their mean,
-    else 0. `compression_ratio` is Whisper's, of the segment's own text.
-    """
-    text = segment.text.encode()
-    logprobs = [math.log(max(word.probability, 1e-10)) for word in segment.words]
-    return {
-        "id": number,
-        "seek": round(segment.start * 100),
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-        "tokens": [],
-        "temperature": 0.0,
-        "avg_logprob": round(sum(logprobs) / len(logprobs), 4) if logprobs else 0.0,
-        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4) if text else 0.0,
-        "no_speech_prob": 0.0,
-    }
-
-
-def _usage(transcript: Transcript) -> dict[str, Any]:
-    return {"type": "duration", "seconds": math.ceil(transcript.duration_seconds)}
+        case "json" | "verbose_json":
+            return OpenAITranscription.of(wish, job, transcript).encode(), "application/json"
 
 
 # --- streamed answers ---------------------------------------------------------------------------------------
+
+
+class TextDelta(Body):
+    """The words of one segment."""
+
+    type: Literal["transcript.text.delta"]
+    delta: str
+
+
+class TextDone(Body):
+    """The whole text."""
+
+    type: Literal["transcript.text.done"]
+    text: str
 
 
 class Deltas:
@@ -93,15 +234,15 @@ class Deltas:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._failure: dict[str, Any] | None = None
+        self._failure: OpenAIError | None = None
 
     def frame(self, row: EventRow) -> bytes:
-        """Return what the event is for the reader; empty where it is nothing."""
+        """Return the frames of an event; empty where it has none."""
         match row.event:
             case "transcript":
                 text = json.loads(row.data)["text"]
                 self._texts.append(text)
-                return _frame({"type": "transcript.text.delta", "delta": text})
+                return frame(TextDelta(type="transcript.text.delta", delta=text))
             case "error":
                 self._failure = error_object(json.loads(row.data), 422)
             case "done":
@@ -113,13 +254,10 @@ class Deltas:
             body = {"error": "transcript_cancelled", "message": "The transcript was cancelled."}
             self._failure = error_object(body, 410)
         if self._failure is not None:
-            return _frame(self._failure)
-        return _frame({"type": "transcript.text.done", "text": "".join(self._texts)})
+            return frame(self._failure)
+        return frame(TextDone(type="transcript.text.done", text="".join(self._texts)))
 
 
-def _frame(body: dict[str, Any]) -> bytes:
-    return b"data: " + _encode(body) + b"\n\n"
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+def frame(body: Body) -> bytes:
+    """Return a body as a data-only frame."""
+    return b"data: " + body.encode() + b"\n\n"

@@ -1,35 +1,29 @@
-"""Puts the document together: operations, components, and the schemas of every model they name."""
+"""Writes the OpenAPI document from the endpoints that the app serves and the models of their bodies."""
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from typing_extensions import override
 
 from stenobird import __version__
-from stenobird.accounts.schemas import CreatedKeyView, CreateKey, KeyView
-from stenobird.billing.schemas import BillingView, CapWish, EmailWish
-from stenobird.jobs import events
-from stenobird.jobs import schemas as jobs
-from stenobird.web.alefbot import operations as alefbot
-from stenobird.web.openapi import schemas as flat
-from stenobird.web.openapi.examples import examples
-from stenobird.web.openapi.openai_dialect import openai_operations
-from stenobird.web.openapi.stenobird_dialect import operations
-from stenobird.web.openapi.webhooks import sent_webhooks, webhook_operations
-from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView, WebhookEvent
+from stenobird.bodies import RequestBody
+from stenobird.errors import InvalidAPIKey, MissingAPIKey, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from pydantic import BaseModel
-
-    from stenobird.web.openapi.parts import Operation
+    from stenobird.errors import StenobirdError
+    from stenobird.web.openapi.operation import Content
+    from stenobird.web.routing import Dialect, Endpoint
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
 """The server that the document names where it is not served by one."""
+SERVICE: Final = "Service"
+"""The tag of what is served without a database."""
 
 _DESCRIPTION: Final = """\
 URL in, events out: send any public link with audio behind it, and read the words as Server-Sent Events that
@@ -42,49 +36,15 @@ can be replayed and resumed.
 
 Without an API key a transcript is a free preview of 15 seconds.
 """
-
-_FLAT_MODELS: Final[tuple[type[BaseModel], ...]] = (
-    jobs.CreateTranscript,
-    jobs.TranscriptStatus,
-    jobs.TranscriptList,
-    jobs.TranscriptResult,
-    jobs.ShareLinks,
-    jobs.ShareLink,
-    flat.FlatError,
-    events.StatusEvent,
-    events.TranscriptEvent,
-    events.PreviewLockedEvent,
-    events.ErrorEvent,
-    events.DoneEvent,
-    CreateKey,
-    KeyView,
-    CreatedKeyView,
-    flat.KeyList,
-    flat.RotatedKey,
-    flat.AccountBody,
-    flat.AccountDeleted,
-    flat.UsageBody,
-    DeliveryPage,
-    DeliveryView,
-    SecretView,
-    WebhookEvent,
-    BillingView,
-    CapWish,
-    EmailWish,
-    flat.CheckoutStarted,
-    flat.PortalLink,
-    flat.Message,
-    flat.EventReceived,
-    flat.AudioForm,
-    flat.LinkedAudio,
-    flat.OpenAITranscription,
-    flat.OpenAIModel,
-    flat.OpenAIModels,
-    flat.OpenAIError,
-    flat.HealthBody,
-    flat.ReadyBody,
-)
-_PARAMETERS: Final[dict[str, Any]] = {
+_TAGS: Final = {
+    "Transcripts": "URL in, events out.",
+    "Account": "Keys, account and usage.",
+    "Billing": "Buying and paying.",
+    "OpenAI dialect": "What the OpenAI SDKs call.",
+    "AlefBot dialect": "Send a file, get a job, fetch its artifact.",
+    SERVICE: "For operators, machines and agents.",
+}
+_PARAMETERS: Final[Mapping[str, Any]] = {
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -104,38 +64,42 @@ _PARAMETERS: Final[dict[str, Any]] = {
         "description": "Token of a share link, instead of a key.",
     },
 }
-
-
-def _header(description: str, kind: str = "string") -> dict[str, Any]:
-    return {"description": description, "schema": {"type": kind}}
-
-
-_HEADERS: Final[dict[str, Any]] = {
-    "X-Request-ID": _header("Id of this request: the one you sent, or a new one."),
-    "Location": _header("Address of what was made."),
-    "ETag": _header("Changes with the document."),
-    "Retry-After": _header("Seconds to wait before the next try.", "integer"),
-    "WWW-Authenticate": _header("Bearer."),
-    "X-Transcript-ID": _header("Id of the transcript, tr_…"),
-    "X-RateLimit-Limit": _header("Requests a minute.", "integer"),
-    "X-RateLimit-Remaining": _header("Requests left in this minute.", "integer"),
-    "X-RateLimit-Reset": _header("When the minute ends, in epoch seconds.", "integer"),
+_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
+    "X-Request-ID": ("string", "Id of this request: the one you sent, or a new one."),
+    "Location": ("string", "Address of what was made."),
+    "ETag": ("string", "Changes with the document."),
+    "Retry-After": ("integer", "Seconds to wait before the next try."),
+    "WWW-Authenticate": ("string", "Bearer."),
+    "X-Transcript-ID": ("string", "Id of the transcript, tr_…"),
+    "X-RateLimit-Limit": ("integer", "Requests a minute."),
+    "X-RateLimit-Remaining": ("integer", "Requests left in this minute."),
+    "X-RateLimit-Reset": ("integer", "When the minute ends, in epoch seconds."),
 }
+_REQUEST_ID: Final = "req_0adf4f750ef34d58ab"
 
 
-@functools.lru_cache(maxsize=8)
-def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") -> dict[str, Any]:
+def openapi_document(
+    apis: Sequence[tuple[Dialect, Iterable[Endpoint]]],
+    webhooks: Mapping[str, Any],
+    *,
+    server_url: str = PUBLIC_ADDRESS,
+) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of this version, with `server_url` as its server.
 
-    `api_prefix` goes before `/api/v1`. The order of everything is fixed, so equal versions make equal bytes.
-    Calls with equal arguments share one document, which nobody may change.
+    `apis` are the endpoints with the dialect that renders their errors. The order of everything is fixed, so
+    equal versions make equal bytes.
     """
-    paths: dict[str, Mapping[str, Operation]] = {
-        **operations(),
-        **webhook_operations(),
-        **openai_operations(),
-        **alefbot.alefbot_operations(api_prefix),
-    }
+    paths: dict[str, dict[str, Any]] = {}
+    schemas: dict[str, _Schemas] = {"": _Schemas("")}
+    for dialect, endpoints in apis:
+        prefix = dialect.schema_prefix
+        models = schemas.setdefault(prefix, _Schemas(prefix))
+        for endpoint in endpoints:
+            if endpoint.doc is not None:
+                path = endpoint.path.replace(":path}", "}")
+                row = _operation(endpoint, dialect)
+                paths.setdefault(path, {})[endpoint.method.lower()] = models.refer(row)
+    webhooks = schemas[""].refer(webhooks)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -145,19 +109,9 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
             "version": __version__,
         },
         "servers": [{"url": server_url}],
-        "tags": [
-            {"name": "Transcripts", "description": "URL in, events out."},
-            {"name": "Account", "description": "Keys, account and usage."},
-            {"name": "Billing", "description": "Buying and paying."},
-            {"name": "OpenAI dialect", "description": "What the OpenAI SDKs call."},
-            {"name": alefbot.TAG, "description": "Send a file, get a job, fetch its artifact."},
-            {"name": "Service", "description": "For operators, machines and agents."},
-        ],
-        "paths": {
-            path: {method: operation.to_json() for method, operation in methods.items()}
-            for path, methods in paths.items()
-        },
-        "webhooks": sent_webhooks(),
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "webhooks": webhooks,
         "components": {
             "securitySchemes": {
                 "apiKey": {
@@ -166,43 +120,141 @@ def openapi_document(*, server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") 
                     "description": "An API key, sb_live_… or sb_test_…, as Authorization: Bearer <api_key>.",
                 }
             },
-            "parameters": _PARAMETERS,
-            "headers": _HEADERS,
-            "schemas": _with_examples(
-                {
-                    **_schemas(_FLAT_MODELS),
-                    **_schemas(alefbot.MODELS, prefix=alefbot.SCHEMA_PREFIX),
-                }
-            ),
+            "parameters": dict(_PARAMETERS),
+            "headers": {
+                name: {"description": text, "schema": {"type": kind}}
+                for name, (kind, text) in _HEADERS.items()
+            },
+            "schemas": {
+                name: schema for models in schemas.values() for name, schema in models.definitions().items()
+            },
         },
-    }
-
-
-def _schemas(models: Sequence[type[BaseModel]], *, prefix: str = "") -> dict[str, Any]:
-    """Return the schemas of the models and of all they consist of, their names prefixed."""
-    mode: Literal["validation"] = "validation"
-    names = {model.__name__ for model in models}
-    _, found = models_json_schema(
-        [(model, mode) for model in models], ref_template=f"#/components/schemas/{prefix}{{model}}"
-    )
-    definitions = found["$defs"]
-    missing = names - definitions.keys()
-    # Two models of one name get other names, and references would lead nowhere.
-    assert not missing, f"two models are called {missing}"
-    if jobs.CreateTranscript in models:
-        one_of_them = [{"required": ["audio_url"]}, {"required": ["upload_id"]}]
-        definitions[jobs.CreateTranscript.__name__]["anyOf"] = one_of_them
-    return {f"{prefix}{name}": schema for name, schema in sorted(definitions.items())}
-
-
-def _with_examples(schemas: dict[str, Any]) -> dict[str, Any]:
-    found = examples(alefbot.SCHEMA_PREFIX)
-    return {
-        name: schema if name not in found or "examples" in schema else {**schema, "examples": [found[name]]}
-        for name, schema in schemas.items()
     }
 
 
 def as_text(document: Mapping[str, Any]) -> str:
     """Return the document as it is checked in: indented, ending with a line feed."""
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+# --- operations ---------------------------------------------------------------------------------------------
+
+
+def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
+    doc = endpoint.doc
+    assert doc is not None
+    row: dict[str, Any] = {"tags": [doc.tag], "summary": doc.summary, "operationId": doc.id}
+    if doc.description:
+        row["description"] = doc.description
+    if doc.parameters:
+        row["parameters"] = list(doc.parameters)
+    if doc.body is not None:
+        row["requestBody"] = {"required": doc.body_required, "content": _content(doc.body)}
+    row["responses"] = {}
+    for status, answer in doc.answers.items():
+        response = {"description": answer.description, "headers": _headers(*answer.headers)}
+        if answer.content is not None:
+            response["content"] = _content(answer.content)
+        row["responses"][str(status)] = response
+    row["responses"] |= _errors(endpoint, dialect)
+    by_key: dict[str, list[str]] = {"apiKey": []}
+    key = "needed" if doc.needs_key else endpoint.key
+    row["security"] = {"needed": [by_key], "none": []}.get(key, [{}, by_key])
+    return row
+
+
+def _content(content: Content) -> Mapping[str, Any]:
+    return {"application/json": {"schema": content}} if isinstance(content, type) else dict(content or {})
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+
+
+def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
+    """Return the error responses by status: what is checked first, then what the handler raises."""
+    doc = endpoint.doc
+    assert doc is not None
+    kinds = [
+        *dialect.errors,
+        *((endpoint.read_only_error,) if endpoint.write else ()),
+        *doc.errors,
+        *((MissingAPIKey,) if endpoint.key == "needed" or doc.needs_key else ()),
+        *((InvalidAPIKey,) if endpoint.key != "none" else ()),
+        *((StorageUnavailable,) if doc.tag != SERVICE else ()),
+    ]
+    by_status: dict[int, list[tuple[StenobirdError, Any]]] = {}
+    for kind in dict.fromkeys(kinds):
+        error = kind(retry_after_seconds=5 if kind.retryable else None)
+        status, body = dialect.render(error, _REQUEST_ID)
+        by_status.setdefault(status, []).append((error, body.model_dump()))
+    return {str(status): _refusal(dialect, status, found) for status, found in sorted(by_status.items())}
+
+
+def _refusal(dialect: Dialect, status: int, found: Sequence[tuple[StenobirdError, Any]]) -> dict[str, Any]:
+    examples = {_code(body["error"]): {"value": body} for _, body in found}
+    waits = any(error.retry_after_seconds is not None for error, _ in found)
+    headers = (*(("Retry-After",) if waits else ()), *(("WWW-Authenticate",) if status == 401 else ()))
+    return {
+        "description": ", ".join(f"`{code}`" for code in examples),
+        "content": {"application/json": {"schema": dialect.error_body, "examples": examples}},
+        "headers": _headers(*headers),
+    }
+
+
+def _code(error: str | Mapping[str, Any]) -> str:
+    return error if isinstance(error, str) else str(error["code"])
+
+
+# --- schemas ------------------------------------------------------------------------------------------------
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """Sorts the keys of schemas, but leaves fields in their order, in examples too."""
+
+    @override
+    def sort(self, value: Any, parent_key: str | None = None) -> Any:
+        if isinstance(value, list):
+            return [self.sort(item, parent_key) for item in value]
+        if not isinstance(value, dict):
+            return value
+        names = list(value)
+        if parent_key != "properties":
+            names.sort(key=lambda name: (name == "examples" and "properties" in value, name))
+        return {
+            name: value[name] if name in {"example", "examples"} else self.sort(value[name], name)
+            for name in names
+        }
+
+
+class _Schemas:
+    """The models that one dialect's operations refer to; `prefix` goes before the names of their schemas."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._models: dict[type[BaseModel], str] = {}
+
+    def refer(self, value: Any) -> Any:
+        """Return a copy of a JSON value that has a reference in place of each model class."""
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            name = self._models.setdefault(value, value.model_config.get("title") or value.__name__)
+            return {"$ref": f"#/components/schemas/{self._prefix}{name}"}
+        if isinstance(value, dict):
+            return {name: self.refer(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.refer(item) for item in value]
+        return value
+
+    def definitions(self) -> dict[str, Any]:
+        """Return the schemas of all models referred to, and of the models they consist of, by name."""
+        inputs: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+            (model, "validation" if issubclass(model, RequestBody) else "serialization")
+            for model in self._models
+        ]
+        template = f"#/components/schemas/{self._prefix}{{model}}"
+        _, found = models_json_schema(inputs, ref_template=template, schema_generator=_SchemaGenerator)
+        names = {model.__name__: name for model, name in self._models.items()}
+        schemas: dict[str, Any] = found["$defs"]
+        # Two models of one name get longer names, and the references would lead nowhere.
+        assert names.keys() <= schemas.keys(), f"two models are called {names.keys() - schemas.keys()}"
+        return {f"{self._prefix}{names.get(name, name)}": schema for name, schema in sorted(schemas.items())}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import RedirectResponse, Response
 
-from stenobird.billing.schemas import EmailWish
+from stenobird.billing.schemas import EmailRequest
 from stenobird.billing.service import CLAIM_SECONDS, PRICE
 from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
 from stenobird.web.limits import limit_request
@@ -69,7 +69,7 @@ async def buy(request: Request) -> Response:
     billing = _billing(request)
     email = (await read_form(request)).get("email", "")
     try:
-        wanted = EmailWish.parse({"email": email})
+        wanted = EmailRequest.parse({"email": email})
     except InvalidRequest:
         return _pricing(request, 400, problem="This is not an e-mail address.", email=email)
     await limit_request(request, services_of(request).limits, None)
@@ -158,7 +158,7 @@ async def recover(request: Request) -> Response:
             return templates().render("billing/recover.html", 410, state="used", token="")
         return templates().render("billing/key.html", key=key, base_url=base_url_of(request))
     await limit_request(request, services_of(request).limits, None)
-    billing.ask_recovery(EmailWish.parse({"email": form.get("email", "")}).email)
+    billing.ask_recovery(EmailRequest.parse({"email": form.get("email", "")}).email)
     return templates().render("billing/recover.html", 202, state="asked", token="")
 
 

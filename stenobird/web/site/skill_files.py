@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 import stenobird
 from stenobird.errors import NotFound
+from stenobird.web.openapi.operation import TEXT, Answer, Operation, path
 from stenobird.web.requests import base_url_of
 from stenobird.web.routing import Endpoint
 
@@ -117,6 +118,30 @@ complete, at $0.01 per completed minute.
 
 
 ENDPOINTS: Final = (
-    Endpoint("GET", f"/skills/{SKILL}/{{name:path}}", skill_file, key="none"),
-    Endpoint("GET", "/llms.txt", llms, key="none"),
+    Endpoint(
+        "GET",
+        "/llms.txt",
+        llms,
+        key="none",
+        doc=Operation("Service", "llms", "How agents use this", {200: Answer("Text.", TEXT)}),
+    ),
+    Endpoint(
+        "GET",
+        f"/skills/{SKILL}/{{name:path}}",
+        skill_file,
+        key="none",
+        doc=Operation(
+            "Service",
+            "skillFile",
+            "A file of the agent skill",
+            {
+                200: Answer(
+                    "The file, with this service's address.",
+                    {**TEXT, "text/markdown": {"schema": {"type": "string"}}},
+                )
+            },
+            (NotFound,),
+            parameters=[path("name", "install.sh, SHA256SUMS, SKILL.md or scripts/transcribe.sh.")],
+        ),
+    ),
 )

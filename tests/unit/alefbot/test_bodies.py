@@ -1,9 +1,12 @@
-"""A job's row as the second dialect shows it."""
+"""A job's row as the AlefBot dialect shows it."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from stenobird.ports import JobExtra, JobRecord, RecognitionOptions
-from stenobird.web.alefbot.bodies import job_body
+from stenobird.web.alefbot.schemas import Job
 
 
 def record(**columns: object) -> JobRecord:
@@ -25,6 +28,10 @@ def record(**columns: object) -> JobRecord:
         "cancel_requested": False,
     }
     return JobRecord(**{**values, **columns})  # type: ignore[arg-type]  # as a row of the database is read
+
+
+def job_body(job: JobRecord, root: str) -> Any:
+    return json.loads(Job.of(job, root).encode())
 
 
 def test_the_language_is_the_one_that_is_spoken_also_where_the_text_is_a_translation() -> None:

@@ -71,7 +71,7 @@ async def test_a_finished_job_is_told_once_and_verifies_with_the_library(
         "created_at": body["created_at"],
     }
     assert request.body == json.dumps(body, separators=(",", ":"), sort_keys=True).encode("ascii")
-    assert WebhookEvent.model_validate_json(request.body).job_id == job_id
+    assert body.keys() == WebhookEvent.model_fields.keys()
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(request.body.replace(b"cancelled", b"completed"), dict(request.headers))
     assert not any(name.startswith("x-alefbot") for name in request.headers)

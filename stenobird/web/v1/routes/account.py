@@ -7,27 +7,32 @@ stored, so creating a key ignores `Idempotency-Key`.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stenobird.accounts.schemas import (
+    AccountBody,
+    AccountDeleted,
     CreatedKeyView,
     CreateKey,
+    KeyList,
     KeyView,
-    account_body,
+    RotatedKey,
+    UsageBody,
     midnight,
     parse_date,
-    usage_body,
 )
-from stenobird.errors import InvalidRequest, KeyNotFound
+from stenobird.errors import InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
+from stenobird.web.openapi.operation import Answer, Operation, json_of, page_of, path, query
+from stenobird.web.representations import json_response
 from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from stenobird.ports import Caller, KeyRecord
+    from stenobird.ports import Caller
 
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 366
@@ -39,7 +44,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
-    return JSONResponse(account_body(await services_of(request).accounts.own_view(caller)), headers=_NO_STORE)
+    return json_response(AccountBody.of(await services_of(request).accounts.own_view(caller)))
 
 
 async def delete_account(request: Request, caller: Caller) -> Response:
@@ -49,9 +54,7 @@ async def delete_account(request: Request, caller: Caller) -> Response:
     `transcripts_ending` counts them. The ledger keeps the usage, without a name.
     """
     ending = await services_of(request).accounts.own_delete(caller)
-    return JSONResponse(
-        {"id": caller.account_id, "deleted": True, "transcripts_ending": ending}, headers=_NO_STORE
-    )
+    return json_response(AccountDeleted(id=caller.account_id, deleted=True, transcripts_ending=ending))
 
 
 async def get_usage(request: Request, caller: Caller) -> Response:
@@ -60,9 +63,9 @@ async def get_usage(request: Request, caller: Caller) -> Response:
     `days` and `total` cover all of them. `jobs` is one page, newest first, of at most `limit`; `next_cursor`
     is null on the last page.
     """
-    query = request.query_params
-    last = parse_date(query.get("to"), "to") or datetime.now(UTC).date()
-    first = parse_date(query.get("from"), "from") or last - timedelta(days=DEFAULT_DAYS - 1)
+    sent = request.query_params
+    last = parse_date(sent.get("to"), "to") or datetime.now(UTC).date()
+    first = parse_date(sent.get("from"), "from") or last - timedelta(days=DEFAULT_DAYS - 1)
     if not 0 <= (last - first).days < MAX_DAYS:
         raise InvalidRequest(
             f'"from" must not be after "to", nor {MAX_DAYS} days or more before it.',
@@ -72,10 +75,10 @@ async def get_usage(request: Request, caller: Caller) -> Response:
         caller.account_id,
         since=midnight(first),
         until=midnight(last + timedelta(days=1)),
-        cursor=query.get("cursor") or None,
+        cursor=sent.get("cursor") or None,
         limit=page_size(request, default=DEFAULT_USAGE_PAGE, maximum=MAX_USAGE_PAGE),
     )
-    return JSONResponse(usage_body(usage), headers=_NO_STORE)
+    return json_response(UsageBody.of(usage))
 
 
 # --- keys ---------------------------------------------------------------------------------------------------
@@ -84,8 +87,7 @@ async def get_usage(request: Request, caller: Caller) -> Response:
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
     keys = await services_of(request).keys.own_list(caller)
-    views = [KeyView.of(record).model_dump(mode="json") for record in keys]
-    return JSONResponse({"keys": views}, headers=_NO_STORE)
+    return json_response(KeyList(keys=keys))
 
 
 async def create_key(request: Request, caller: Caller) -> Response:
@@ -95,7 +97,7 @@ async def create_key(request: Request, caller: Caller) -> Response:
     secret, record = await services_of(request).keys.own_create(
         caller, name=wanted.name, mode=wanted.mode, scope=wanted.scope
     )
-    return JSONResponse(_created(secret, record), 201, _NO_STORE)
+    return json_response(CreatedKeyView(**vars(KeyView.model_validate(record)), key=secret), 201)
 
 
 async def revoke_key(request: Request, caller: Caller) -> Response:
@@ -108,7 +110,8 @@ async def rotate_key(request: Request, caller: Caller) -> Response:
     """Create a key with the name, mode and scope of an old one, and revoke the old one at once: 201."""
     key_id = _key_id(request)
     secret, record = await services_of(request).keys.own_rotate(caller, key_id)
-    return JSONResponse({**_created(secret, record), "replaces": key_id}, 201, _NO_STORE)
+    view = KeyView.model_validate(record)
+    return json_response(RotatedKey(**vars(view), key=secret, replaces=key_id), 201)
 
 
 def _key_id(request: Request) -> str:
@@ -118,16 +121,91 @@ def _key_id(request: Request) -> str:
     return value
 
 
-def _created(secret: str, record: KeyRecord) -> dict[str, Any]:
-    return CreatedKeyView(**KeyView.of(record).model_dump(), key=secret).model_dump(mode="json")
-
+_TAG: Final = "Account"
+_DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
+_KEY_ID: Final = path("id", "Id of the key.")
+_DATE: Final = {"type": "string", "format": "date"}
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/v1/keys", list_keys),
-    Endpoint("POST", "/v1/keys", create_key),
-    Endpoint("DELETE", "/v1/keys/{id}", revoke_key),
-    Endpoint("POST", "/v1/keys/{id}/rotate", rotate_key),
-    Endpoint("GET", "/v1/account", get_account),
-    Endpoint("DELETE", "/v1/account", delete_account),
-    Endpoint("GET", "/v1/usage", get_usage),
+    Endpoint(
+        "GET",
+        "/v1/keys",
+        list_keys,
+        doc=Operation(_TAG, "listKeys", "List your keys", {200: Answer("Oldest first.", KeyList)}),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/keys",
+        create_key,
+        doc=Operation(
+            _TAG,
+            "createKey",
+            "Make a key",
+            {201: Answer("The key, shown only here.", CreatedKeyView)},
+            (InvalidRequest, *_DENIED),
+            body=json_of(CreateKey, {"name": "laptop"}),
+            body_required=False,
+        ),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/keys/{id}",
+        revoke_key,
+        doc=Operation(
+            _TAG,
+            "revokeKey",
+            "Revoke a key",
+            {204: Answer("It is refused from now on.")},
+            (KeyNotFound, *_DENIED),
+            parameters=[_KEY_ID],
+        ),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/keys/{id}/rotate",
+        rotate_key,
+        doc=Operation(
+            _TAG,
+            "rotateKey",
+            "Replace a key",
+            {201: Answer("The new key, shown only here.", RotatedKey)},
+            (KeyNotFound, *_DENIED),
+            parameters=[_KEY_ID],
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/account",
+        get_account,
+        doc=Operation(_TAG, "getAccount", "Look at your account", {200: Answer("It.", AccountBody)}),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/account",
+        delete_account,
+        doc=Operation(
+            _TAG,
+            "deleteAccount",
+            "Delete your account and its data",
+            {200: Answer("Deleted.", AccountDeleted)},
+            _DENIED,
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/usage",
+        get_usage,
+        doc=Operation(
+            _TAG,
+            "getUsage",
+            "See what was used",
+            {200: Answer("The ledger.", UsageBody)},
+            (InvalidRequest,),
+            parameters=[
+                query("from", "First day, UTC.", _DATE),
+                query("to", "Last day, UTC; today if left out.", _DATE),
+                *page_of("Jobs a page.", MAX_USAGE_PAGE),
+            ],
+        ),
+    ),
 )

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
 from stenobird.cursors import read_cursor, write_cursor
-from stenobird.errors import InvalidRequest
+from stenobird.errors import (
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    InvalidRequest,
+    InvalidWebhookURL,
+    MissingAPIKey,
+    ReadOnlyKey,
+    TranscriptCancelled,
+    TranscriptNotFound,
+    TranscriptNotReady,
+    UploadNotAvailable,
+    UploadNotFound,
+    UploadSlotExpired,
+    WebhookRequiresAPIKey,
+    WebhookTargetForbidden,
+)
 from stenobird.formats import FORMATS
+from stenobird.jobs.events import EVENTS, JobEvents
 from stenobird.jobs.schemas import (
     CreateTranscript,
     ShareLink,
@@ -20,7 +36,22 @@ from stenobird.jobs.schemas import (
 )
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobPage
+from stenobird.transcript import Segment
 from stenobird.web.idempotency import limited_once
+from stenobird.web.openapi.operation import (
+    CREATE_ERRORS,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    JOB_ERRORS,
+    SHARE,
+    Answer,
+    Operation,
+    header,
+    json_of,
+    page_of,
+    path,
+    query,
+)
 from stenobird.web.representations import accepted, attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
     base_url_of,
@@ -38,6 +69,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.formats import Format
+    from stenobird.jobs.events import EventData
     from stenobird.ports import Caller
 
 DEFAULT_PAGE: Final = 20
@@ -177,14 +209,239 @@ async def revoke_share_links(request: Request, caller: Caller | None) -> Respons
     return Response(status_code=204, headers=_NO_STORE)
 
 
+# --- the OpenAPI document -----------------------------------------------------------------------------------
+
+_TAG: Final = "Transcripts"
+_ID: Final = path("id", "Id of the transcript, tr_…")
+_SHARE_PATH: Final = "/v1/transcripts/{id}/share"
+_SHARE_ERRORS: Final = (TranscriptNotFound, ReadOnlyKey, InvalidRequest)
+
+
+def _event_schema(model: type[EventData]) -> dict[str, Any]:
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": model}
+    return {
+        "type": "object",
+        "required": ["id", "event", "data"],
+        "properties": {
+            "id": {"type": "string"},
+            "event": {"const": model.event},
+            "data": data,
+            "retry": {"type": "integer"},
+        },
+    }
+
+
+def _stream_example() -> str:
+    made = JobEvents("tr_123", "https://stenobird.com")
+    segment = Segment(0.5, 3.2, "Hello and welcome to...")
+    events = {
+        1: made.status("queued", "validating_url"),
+        7: made.transcript(segment, 0, language="en"),
+        8: made.preview_locked(),
+        9: made.done("preview_complete"),
+    }
+    frames = [f"id: {seq}\nevent: {row.event}\ndata: {row.data}\n\n" for seq, row in events.items()]
+    return "".join(["retry: 2000\n", *frames])
+
+
+_STREAM: Final = {
+    "text/event-stream": {
+        "schema": {
+            "description": "Each event of the stream. Ids are integers, counted from 1. First come status…, "
+            "then transcript…, preview_locked or error where due, and done. Texts, once streamed, "
+            "are never revised.",
+            "oneOf": [_event_schema(model) for model in EVENTS],
+        },
+        "example": _stream_example(),
+    }
+}
+
+
+def _result_content() -> dict[str, Any]:
+    content: dict[str, Any] = json_of(TranscriptResult)
+    for entry in FORMATS.values():
+        media_type = entry.media_type.partition(";")[0]
+        if entry.name == "docx":
+            content[media_type] = {"schema": {"type": "string", "contentMediaType": media_type}}
+        elif entry.name != "json":
+            content[media_type] = {"schema": {"type": "string"}}
+    return content
+
+
 ENDPOINTS: Final = (
-    Endpoint("POST", "/v1/transcripts", create_transcript, key="optional"),
-    Endpoint("GET", "/v1/transcripts", list_transcripts),
-    Endpoint("GET", "/v1/transcripts/{id}", get_transcript, key="share"),
-    Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
-    Endpoint("GET", "/v1/transcripts/{id}/events", stream_events, key="share"),
-    Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
-    Endpoint("GET", "/v1/transcripts/{id}/share", count_share_links, key="optional"),
-    Endpoint("POST", "/v1/transcripts/{id}/share", create_share_link, key="optional"),
-    Endpoint("DELETE", "/v1/transcripts/{id}/share", revoke_share_links, key="optional"),
+    Endpoint(
+        "POST",
+        "/v1/transcripts",
+        create_transcript,
+        key="optional",
+        doc=Operation(
+            _TAG,
+            "createTranscript",
+            "Create a transcript",
+            {202: Answer("Queued.", TranscriptStatus, ("Location",))},
+            (
+                *CREATE_ERRORS,
+                WebhookRequiresAPIKey,
+                InvalidWebhookURL,
+                WebhookTargetForbidden,
+                MissingAPIKey,
+                UploadNotFound,
+                UploadNotAvailable,
+                IdempotencyMismatch,
+                IdempotencyInProgress,
+                UploadSlotExpired,
+            ),
+            description="Without an API key this is a free preview of 15 seconds. What needs the network "
+            "is found out afterwards, and told by the events.",
+            parameters=[IDEMPOTENCY_KEY],
+            body=json_of(CreateTranscript, {"audio_url": "https://example.com/audio-url"}),
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transcripts",
+        list_transcripts,
+        doc=Operation(
+            _TAG,
+            "listTranscripts",
+            "List your transcripts, newest first",
+            {200: Answer("A page.", TranscriptList)},
+            (InvalidRequest,),
+            parameters=page_of("At most 100.", MAX_PAGE),
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transcripts/{id}",
+        get_transcript,
+        key="share",
+        doc=Operation(
+            _TAG,
+            "getTranscript",
+            "Look at a transcript",
+            {
+                200: Answer("As it stands.", TranscriptStatus, ("ETag",)),
+                304: Answer("As you know it.", headers=("ETag",)),
+            },
+            (TranscriptNotFound, MissingAPIKey),
+            parameters=[_ID, SHARE, IF_NONE_MATCH],
+        ),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/transcripts/{id}",
+        delete_transcript,
+        key="optional",
+        doc=Operation(
+            _TAG,
+            "deleteTranscript",
+            "Cancel a transcript under way, or remove a finished one",
+            {202: Answer("Cancelled, or about to be.", TranscriptStatus), 204: Answer("Removed.")},
+            (TranscriptNotFound, MissingAPIKey, ReadOnlyKey),
+            parameters=[_ID],
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transcripts/{id}/events",
+        stream_events,
+        key="share",
+        doc=Operation(
+            _TAG,
+            "streamTranscript",
+            "Stream the events of a transcript",
+            {
+                200: Answer("Events, until done.", _STREAM),
+                204: Answer("You have seen the last event: do not reconnect."),
+            },
+            (InvalidRequest, TranscriptNotFound, MissingAPIKey),
+            description="A reconnect with Last-Event-ID continues after that event; nothing is lost or "
+            "repeated.",
+            parameters=[
+                _ID,
+                SHARE,
+                header("Last-Event-ID", "Id of the last event seen."),
+                query("last_event_id", "The same, where no header can be sent."),
+                query("after", "The same."),
+            ],
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transcripts/{id}/result",
+        get_result,
+        key="share",
+        doc=Operation(
+            _TAG,
+            "getResult",
+            "Fetch what was said",
+            {
+                200: Answer("The transcript.", _result_content(), ("ETag",)),
+                304: Answer("As you know it.", headers=("ETag",)),
+            },
+            (
+                InvalidRequest,
+                TranscriptNotFound,
+                MissingAPIKey,
+                TranscriptNotReady,
+                TranscriptCancelled,
+                *JOB_ERRORS,
+            ),
+            parameters=[
+                _ID,
+                SHARE,
+                IF_NONE_MATCH,
+                query(
+                    "format",
+                    "Counts before the header Accept; json where neither says.",
+                    {"type": "string", "enum": list(FORMATS)},
+                ),
+            ],
+        ),
+    ),
+    Endpoint(
+        "GET",
+        _SHARE_PATH,
+        count_share_links,
+        key="optional",
+        doc=Operation(
+            _TAG,
+            "countShareLinks",
+            "Count the share links",
+            {200: Answer("How many there are.", ShareLinks)},
+            _SHARE_ERRORS,
+            parameters=[_ID],
+            needs_key=True,
+        ),
+    ),
+    Endpoint(
+        "POST",
+        _SHARE_PATH,
+        create_share_link,
+        key="optional",
+        doc=Operation(
+            _TAG,
+            "createShareLink",
+            "Make a link that opens this transcript for reading",
+            {201: Answer("The link; its token is shown only here.", ShareLink)},
+            _SHARE_ERRORS,
+            parameters=[_ID],
+            needs_key=True,
+        ),
+    ),
+    Endpoint(
+        "DELETE",
+        _SHARE_PATH,
+        revoke_share_links,
+        key="optional",
+        doc=Operation(
+            _TAG,
+            "revokeShareLinks",
+            "Revoke every share link",
+            {204: Answer("There are none now.")},
+            _SHARE_ERRORS,
+            parameters=[_ID],
+            needs_key=True,
+        ),
+    ),
 )

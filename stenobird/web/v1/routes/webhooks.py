@@ -8,39 +8,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import JSONResponse, Response
-
-from stenobird.errors import DeliveryNotFound, InvalidRequest
+from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
 from stenobird.ports.webhooks import DELIVERY_STATES
+from stenobird.web.openapi.operation import Answer, Operation, header, json_of, page_of, path, query
+from stenobird.web.representations import json_response
 from stenobird.web.requests import page_size, plausible_id, services_of
 from stenobird.web.routing import Endpoint
-from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView
+from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView, WebhookEvent
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stenobird.ports import Caller
-    from stenobird.ports.webhooks import DeliveryState, SigningSecrets
+    from stenobird.ports.webhooks import DeliveryState
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def list_deliveries(request: Request, caller: Caller) -> Response:
     """List deliveries, newest first, filtered by `state` and `job_id`; `next_cursor` is null at the end."""
     webhooks = services_of(request).webhooks
-    query = request.query_params
+    sent = request.query_params
     rows, next_cursor = await webhooks.deliveries(
         caller,
-        cursor=query.get("cursor") or None,
+        cursor=sent.get("cursor") or None,
         limit=page_size(request, default=DEFAULT_PAGE, maximum=MAX_PAGE),
-        state=_state(query.get("state")),
-        job_id=_job_id(query.get("job_id")),
+        state=_state(sent.get("state")),
+        job_id=_job_id(sent.get("job_id")),
     )
-    page = DeliveryPage(deliveries=[DeliveryView.of(row) for row in rows], next_cursor=next_cursor)
-    return JSONResponse(page.model_dump(mode="json"), headers=_NO_STORE)
+    return json_response(DeliveryPage(deliveries=rows, next_cursor=next_cursor))
 
 
 async def replay_delivery(request: Request, caller: Caller) -> Response:
@@ -49,21 +47,17 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
     if not plausible_id(delivery_id):
         raise DeliveryNotFound
     record = await services_of(request).webhooks.replay(caller, delivery_id)
-    return JSONResponse(DeliveryView.of(record).model_dump(mode="json"), 202, _NO_STORE)
+    return json_response(DeliveryView.model_validate(record), 202)
 
 
 async def get_secret(request: Request, caller: Caller) -> Response:
     """Return the secret of the key's mode, created now if there is none."""
-    return _secret_response(await services_of(request).webhooks.secrets(caller), caller)
+    return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
 async def rotate_secret(request: Request, caller: Caller) -> Response:
     """Create a new secret. For a day, `webhook-signature` contains a signature by each of the two."""
-    return _secret_response(await services_of(request).webhooks.rotate(caller), caller)
-
-
-def _secret_response(secrets: SigningSecrets, caller: Caller) -> Response:
-    return JSONResponse(SecretView.of(secrets, caller.mode).model_dump(mode="json"), headers=_NO_STORE)
+    return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
 
 
 def _state(value: str | None) -> DeliveryState | None:
@@ -81,9 +75,110 @@ def _job_id(value: str | None) -> str | None:
     return value or None
 
 
+_TAG: Final = "Account"
+
 ENDPOINTS: Final = (
-    Endpoint("GET", "/v1/webhooks/deliveries", list_deliveries),
-    Endpoint("POST", "/v1/webhooks/deliveries/{id}/replay", replay_delivery),
-    Endpoint("GET", "/v1/webhooks/secret", get_secret),
-    Endpoint("POST", "/v1/webhooks/secret", rotate_secret),
+    Endpoint(
+        "GET",
+        "/v1/webhooks/deliveries",
+        list_deliveries,
+        doc=Operation(
+            _TAG,
+            "listWebhookDeliveries",
+            "List your webhook deliveries",
+            {200: Answer("A page, newest first.", DeliveryPage)},
+            (InvalidRequest,),
+            parameters=[
+                *page_of("Deliveries a page.", MAX_PAGE),
+                query(
+                    "state",
+                    "Only those that are in this state: dead ones were given up, and can be replayed.",
+                    {"type": "string", "enum": list(DELIVERY_STATES)},
+                ),
+                query("job_id", "Only those of this job, of either dialect."),
+            ],
+            description="What was sent to each webhook_url, and what came of it. A delivery is tried 15 "
+            "times within three days, then it is dead. A test key sees those of test jobs.",
+        ),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks/deliveries/{id}/replay",
+        replay_delivery,
+        doc=Operation(
+            _TAG,
+            "replayWebhookDelivery",
+            "Send a webhook again",
+            {202: Answer("It is due now, under the same event id.", DeliveryView)},
+            (DeliveryNotFound, ReadOnlyKey),
+            parameters=[path("id", "Id of the delivery, out_…")],
+            description="Whatever became of it, it gets all its tries anew. If its URL was disabled by "
+            "an answer of 410, it is enabled. One that is being sent at this moment is left as it is.",
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/webhooks/secret",
+        get_secret,
+        doc=Operation(
+            _TAG,
+            "getWebhookSecret",
+            "Read the secret that signs your webhooks",
+            {200: Answer("The secret.", SecretView)},
+            (ReadOnlyKey,),
+            description="A live key reads the one of live jobs, a test key the one of test jobs. Give it "
+            "to a Standard Webhooks library as it is.",
+        ),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks/secret",
+        rotate_secret,
+        doc=Operation(
+            _TAG,
+            "rotateWebhookSecret",
+            "Rotate the secret that signs your webhooks",
+            {200: Answer("The new one; the old one signs beside it for a day.", SecretView)},
+            (ReadOnlyKey,),
+            description="For 24 hours webhook-signature has a signature of each, so receivers can change "
+            "over one by one. Rotated again within them, the oldest secret ends at once.",
+        ),
+    ),
 )
+
+_AGAIN: Final = "Failed: sent again, up to 15 times within three days."
+
+SENT_WEBHOOKS: Final = {
+    "transcription": {
+        "post": {
+            "tags": [_TAG],
+            "summary": "A transcript has ended",
+            "operationId": "transcriptionEnded",
+            "description": "Sent to a transcript's webhook_url, at least once, under one webhook-id. "
+            "Verify it as standardwebhooks.com says, with the secret of GET /v1/webhooks/secret.",
+            "parameters": [
+                header(name, description) | {"required": not name.startswith("X-AlefBot")}
+                for name, description in (
+                    ("webhook-id", "The event's id, the same at every attempt."),
+                    ("webhook-timestamp", "When this attempt was made: seconds since 1970."),
+                    ("webhook-signature", "One signature a secret, v1,…, parted by spaces."),
+                    ("X-AlefBot-Timestamp", "On jobs of /api/v1: the timestamp again."),
+                    (
+                        "X-AlefBot-Signature",
+                        "On jobs of /api/v1: HMAC-SHA256 of timestamp, a dot and the body, as 64 hex digits.",
+                    ),
+                )
+            ],
+            "requestBody": {"required": True, "content": json_of(WebhookEvent)},
+            "responses": {
+                "2XX": {"description": "Taken. Answer within 10 seconds."},
+                "410": {"description": "Send nothing to this URL any more, until a delivery is replayed."},
+                "3XX": {"description": "Failed: redirects are not followed."},
+                "4XX": {"description": _AGAIN},
+                "5XX": {"description": _AGAIN},
+            },
+            "security": [],
+        }
+    }
+}
+"""The `webhooks` of the OpenAPI document: the requests that receivers get."""

@@ -1,0 +1,113 @@
+"""How an endpoint is described next to its registration: its answers, its own errors, its parameters.
+
+A model class stands for its schema wherever a schema is expected; `document` puts a reference in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from stenobird import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import BaseModel
+
+    Content: TypeAlias = type[BaseModel] | Mapping[str, Any] | None
+    """A model for JSON, or the content by media type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful response; `headers` names those it has besides `X-Request-ID`."""
+
+    description: str
+    content: Content = None
+    headers: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What the OpenAPI document says of an endpoint.
+
+    `errors` are the endpoint's own. The document adds those of the dialect, of the API key and its scope.
+    `needs_key` marks an endpoint whose key is optional, but whose handler has no use for requests without.
+    """
+
+    tag: str
+    id: str
+    summary: str
+    answers: Mapping[int, Answer]
+    errors: Sequence[type[errors.StenobirdError]] = ()
+    _: KW_ONLY
+    description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()
+    body: Content = None
+    body_required: bool = True
+    needs_key: bool = False
+
+
+def json_of(schema: type[BaseModel] | Mapping[str, Any], example: Any = None) -> dict[str, Any]:
+    """Return JSON content."""
+    shown = {} if example is None else {"example": example}
+    return {"application/json": {"schema": schema, **shown}}
+
+
+def path(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a path parameter, a string unless `schema` says otherwise."""
+    return _parameter({"name": name, "in": "path", "required": True}, description, schema)
+
+
+def query(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an optional query parameter."""
+    return _parameter({"name": name, "in": "query"}, description, schema)
+
+
+def header(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an optional request header."""
+    return _parameter({"name": name, "in": "header"}, description, schema)
+
+
+def page_of(rows: str, maximum: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the query parameters of a list that is read page by page."""
+    return (
+        query("limit", rows, {"type": "integer", "minimum": 1, "maximum": maximum}),
+        query("cursor", "next_cursor of the page before."),
+    )
+
+
+def _parameter(row: dict[str, Any], description: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**row, "schema": schema or {"type": "string"}, "description": description}
+
+
+TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+"""Plain text as content."""
+IDEMPOTENCY_KEY: Final = {"$ref": "#/components/parameters/IdempotencyKey"}
+IF_NONE_MATCH: Final = {"$ref": "#/components/parameters/IfNoneMatch"}
+SHARE: Final = {"$ref": "#/components/parameters/Share"}
+
+JOB_ERRORS: Final = (
+    errors.UnsupportedURL,
+    errors.AudioUnreachable,
+    errors.AudioSourceNotFound,
+    errors.AudioSourceUnreachable,
+    errors.DirectoryLookupFailed,
+    errors.ExtractorUnavailable,
+    errors.AudioContentTypeNotSupported,
+    errors.AudioTooLarge,
+    errors.TranscriptionFailed,
+)
+"""What ends a transcript, found out after `POST`."""
+CREATE_ERRORS: Final = (
+    errors.InvalidRequest,
+    errors.InvalidURL,
+    errors.BillingFailed,
+    errors.InsufficientCredits,
+    errors.ReadOnlyKey,
+    errors.QueueBusy,
+    errors.RateLimited,
+    errors.EngineUnavailable,
+)
+"""Why a transcript is not created."""
