@@ -52,8 +52,9 @@ format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-reference: $(VENV)/.installed-dev  ## Write docs/reference and the guides under /docs from the code
+reference: $(VENV)/.installed-dev  ## Write docs/reference, openapi.json and the guides under /docs from the code
 	@$(BIN)/python -m tools.reference
+	@$(BIN)/stenobird openapi -o openapi.json
 
 bench: $(VENV)/.installed-dev  ## Measure speed and memory against plain faster-whisper (some 20 minutes)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
