@@ -80,7 +80,7 @@ def test_a_key_is_bought_shown_once_and_used(
         buyer.wait_done("1 minute billed")
 
         page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))
-        page.get_by_role("heading", name="The key was shown").wait_for()
+        page.get_by_role("heading", name="The key was already shown").wait_for()
 
         buyer.open("/usage")
         page.get_by_role("button", name="Invoices and payment method").wait_for()

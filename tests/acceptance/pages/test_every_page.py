@@ -63,7 +63,7 @@ def test_a_transcript_its_lock_its_error_and_its_usage_fit_and_have_no_serious_f
         one.page.get_by_role("button", name="Use this key").click()
         one.wait_done("1 minute billed")
         one.page.get_by_role("button", name="Share").click()
-        one.page.get_by_label("Whoever has this link").wait_for()
+        one.page.get_by_label("Anyone with this link").wait_for()
         _looks_right(one, "whole transcript")
 
         one.open("/usage")

@@ -115,7 +115,7 @@ def test_a_busy_service_is_asked_again_by_the_page(browser: Browser, played: Pla
         page = one.open("/")
         page.get_by_label("Link to anything").fill("https://example.com/busy.mp3")
         page.get_by_label("Link to anything").press("Enter")
-        page.get_by_text("Try again in 5 seconds. This page does it by itself.").wait_for()
+        page.get_by_text("Try again in 5 seconds. This page retries by itself.").wait_for()
         page.clock.fast_forward(5000)
         page.wait_for_url("**/t/tr_*")
 
@@ -193,7 +193,7 @@ def test_without_scripts_a_reader_gets_all_that_needs_no_key(browser: Browser, p
         page.get_by_text("Paste a link first.").wait_for()
         page.get_by_label("Link to anything").fill("https://example.com/show/episode.mp3")
         page.get_by_role("button", name="Transcribe").click()
-        page.locator("noscript p", has_text="This page reloads itself").wait_for()
+        page.locator("noscript p", has_text="This page reloads by itself").wait_for()
         job_id = played.portal.call(played.world.worker.start)
         played.say(job_id, "hello and welcome")
         played.complete(job_id)
@@ -337,7 +337,7 @@ def test_focus_is_never_lost_to_a_control_that_goes_away(browser: Browser, playe
         page = one.open(f"/t/{job_id}")
         one.wait_done()
         page.get_by_role("button", name="Share").click()
-        page.get_by_label("Whoever has this link").wait_for()
+        page.get_by_label("Anyone with this link").wait_for()
         assert page.evaluate("document.activeElement.id") == "job-link-field"
         page.get_by_role("button", name="Revoke all links").click()
         page.get_by_text("The links are revoked").first.wait_for()

@@ -234,7 +234,7 @@ def test_a_share_link_opens_the_transcript_until_it_is_revoked(
     owner.transcribe(media.url("/clip.mp3"))
     owner.wait_done()
     owner.page.get_by_role("button", name="Share").click()
-    link = owner.page.get_by_label("Whoever has this link")
+    link = owner.page.get_by_label("Anyone with this link")
     link.wait_for()
     address = link.input_value()
 

@@ -1,4 +1,4 @@
-// Starts the vendored API reference. Nothing is asked of any other site: no validator, no fonts.
+// Starts the vendored Swagger UI. It loads nothing from other sites: no validator, no fonts.
 window.addEventListener("load", () => {
   window.SwaggerUIBundle({
     url: "/openapi.json",

@@ -1,4 +1,4 @@
-// Stenobird's pages: what all of them have, and then what this one needs. No dependencies, no build step.
+// Sets up what all pages share, then the current page. No dependencies, no build step.
 import { offerCopies } from "./app/copying.js";
 import { main } from "./app/dom.js";
 import { run as home } from "./app/home.js";

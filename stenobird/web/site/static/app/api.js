@@ -1,22 +1,22 @@
-// The API, and what its errors mean to a person.
+// Calls the API, and explains its errors.
 import { $, nameOf } from "./dom.js";
 import { key, recent } from "./kept.js";
 
 export class Problem extends Error {
   constructor(status, body = {}) {
-    super(body.message || "The service gave no answer that this page understands. Try again in a moment.");
+    super(body.message || "The service sent a response that this page can't read. Try again in a moment.");
     this.status = status;
     this.code = body.error || "";
     this.body = body;
   }
 
-  // Whether asking again later may help: no answer, a server in trouble, a server that says "not now".
-  get passing() { return !this.status || this.status >= 500 || this.status === 429; }
+  // Whether a retry may help: no response, a server error, or a full queue.
+  get retryable() { return !this.status || this.status >= 500 || this.status === 429; }
 }
 
 export const lost = () => new Problem(0, { error: "offline" });
 
-// { title, text, href, link }: the page's own words where the service's are written for programs.
+// Returns { title, text, href, link } for an error, with the page's own text if it has one for this code.
 export function explain({ code, message, body = {} }) {
   const known = $("problems").content.querySelector(`[data-code="${CSS.escape(code)}"]`);
   let text = known?.textContent || message;
@@ -47,7 +47,7 @@ export async function api(path, { method = "GET", body, headers = {}, signal, sh
 
 export const json = async (path, options) => (await api(path, options)).json();
 
-// Begins a transcript and goes to its page. With a preview's id, a key carries on from there, if it still can.
+// Creates a transcript and opens its page. With a key and a preview's id it continues the preview, if possible.
 export async function start(url, previewId) {
   const body = { audio_url: url, word_timestamps: true };
   if (previewId && key.value) body.preview_id = previewId;

@@ -1,4 +1,4 @@
-// Minutes by day as bars.
+// A bar chart of minutes by day.
 
 const HEIGHT = 220, LEFT = 44, BOTTOM = 26, TOP = 12, LABEL_PX = 64;
 
@@ -9,14 +9,14 @@ const svg = (tag, attributes, text) => {
   return element;
 };
 
-// Whole steps of 1, 2 or 5 times a power of ten, at most four of them.
+// The axis steps: 1, 2 or 5 times a power of ten, at most four steps.
 export function steps(most) {
   let step = 1;
   for (let n = 0; most / step > 4; n += 1) step = [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3);
   return { step, ceiling: Math.max(step * Math.ceil(most / step), 4 * step) };
 }
 
-// The chart of `days`, [{ day: "2026-01-31", minutes }], for a place that is `width` pixels wide.
+// Returns the chart of `days`, [{ day: "2026-01-31", minutes }], `width` pixels wide.
 export function chartOf(days, width) {
   const busiest = Math.max(0, ...days.map((day) => day.minutes));
   const total = days.reduce((sum, day) => sum + day.minutes, 0);

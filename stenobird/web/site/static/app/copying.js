@@ -1,22 +1,22 @@
-// Copying to the clipboard, and the buttons that do it.
+// Copies text to the clipboard, and adds the copy buttons.
 import { $, announce, make, show } from "./dom.js";
 
-const SAID_MS = 2000;
+const FEEDBACK_MS = 2000;
 
 export async function copy(text, button) {
   const label = button.dataset.label ??= button.textContent;
-  const said = (await taken(text)) ? "Copied" : "Select it and copy by hand";
-  button.textContent = said;
-  announce(said);
+  const feedback = (await write(text)) ? "Copied" : "Select the text and copy it";
+  button.textContent = feedback;
+  announce(feedback);
   clearTimeout(Number(button.dataset.timer));
-  button.dataset.timer = setTimeout(() => { button.textContent = label; }, SAID_MS);
+  button.dataset.timer = setTimeout(() => { button.textContent = label; }, FEEDBACK_MS);
 }
 
-async function taken(text) {
+async function write(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
-  } catch { // no clipboard for pages over plain http
+  } catch { // pages over plain http have no clipboard API
     const focused = document.activeElement;
     const field = make("textarea", { value: text, readOnly: true, className: "unseen" });
     document.body.append(field);
@@ -28,7 +28,7 @@ async function taken(text) {
   }
 }
 
-// A button at every example of code, and those that the page has, which do nothing without a script.
+// Adds a button to every code example, and shows those of the page, which need this script.
 export function offerCopies() {
   for (const button of document.querySelectorAll("[data-copy]")) {
     show(button);

@@ -1,4 +1,4 @@
-// The page's elements, and how things are written on it.
+// Finds, creates and shows elements.
 
 export const $ = (id) => document.getElementById(id);
 export const main = $("main");
@@ -7,14 +7,14 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 export const motion = () => (calm.matches ? "auto" : "smooth");
 export const show = (element, visible = true) => { element.hidden = !visible; };
 
-// An element with properties and children; text in it is text, never markup.
+// Returns an element with properties and children. Strings become text, never markup.
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-// Says something to a screen reader, once.
+// Makes a screen reader say the text once.
 export function announce(text) {
   const announcer = $("announcer");
   announcer.textContent = "";
@@ -23,14 +23,14 @@ export function announce(text) {
 
 export const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
-// A position in audio as people write it: 0:07, 12:30, 1:02:03.
+// Formats a position in audio: 0:07, 12:30, 1:02:03.
 export function clock(seconds) {
   const whole = Math.floor(seconds), two = (n) => String(n).padStart(2, "0");
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-// What to call a link whose page has no title: its file, else its host.
+// Returns a name for a link whose page has no title: the file name, else the host.
 export function nameOf(url) {
   try {
     const { host, pathname } = new URL(url);

@@ -1,11 +1,11 @@
-// One event stream over fetch, since EventSource can't send a key.
+// Reads an event stream with fetch, since EventSource can't send a key.
 import { Problem, api, lost } from "./api.js";
 
 const RETRY_MS = 1000, MAX_RETRY_MS = 15000;
 const SILENCE_MS = 45000;
 
-// The stream format of HTML's "Server-sent events", as far as the service uses it. The service sends a comment now
-// and then, so a connection that says nothing for long has died unnoticed: that is a lost one.
+// Parses the part of the "Server-sent events" format that the service uses. The service sends regular pings, so a
+// connection without data for long is dead and counts as lost.
 export async function* eventsOf(stream, silence = SILENCE_MS) {
   const decoder = new TextDecoder();
   const reader = stream.getReader();
@@ -13,7 +13,7 @@ export async function* eventsOf(stream, silence = SILENCE_MS) {
   try {
     for (;;) {
       const { value, done } = await withinTime(silence, reader.read());
-      if (done) return; // an event without its empty line is not an event
+      if (done) return; // without its empty line, the last event is incomplete
       rest += decoder.decode(value, { stream: true });
       const lines = rest.split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop();
@@ -44,8 +44,8 @@ function withinTime(milliseconds, reading) {
   });
 }
 
-// Hands the job's status to `begin`, then every event to `take`, once and in order, across lost connections,
-// until `done`. Rejects with what waiting can't mend.
+// Passes the job's status to `begin`, then every event to `take`, once and in order, until `done`. Reconnects when
+// the connection is lost. Rejects with an error that a retry can't fix.
 export async function follow(id, { share, silence, signal, begin, take, connected }) {
   let begun = false, last = "", wait = RETRY_MS;
   for (;;) {
@@ -65,7 +65,7 @@ export async function follow(id, { share, silence, signal, begin, take, connecte
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof Problem && error.passing)) throw error;
+      if (!(error instanceof Problem && error.retryable)) throw error;
       pause = (error.body.retry_after_seconds || 0) * 1000;
     }
     connected(false);

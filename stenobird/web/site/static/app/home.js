@@ -1,4 +1,4 @@
-// Paste a link.
+// The home page: the form for a link, and the recent transcripts.
 import { explain, start } from "./api.js";
 import { $, announce, make, show } from "./dom.js";
 import { onKeyChange } from "./keys.js";
@@ -6,7 +6,7 @@ import { key, recent } from "./kept.js";
 import { KINDS } from "./words.js";
 
 const MAX_TRIES = 5;
-let asked = 0; // counts what was asked for, so that an answer that waits knows that it was overtaken
+let asked = 0; // counts submissions, so that a waiting retry notices a newer one
 
 function problem(text, { href, link } = {}) {
   const line = $("ask-problem"), field = $("audio-url");
@@ -16,7 +16,7 @@ function problem(text, { href, link } = {}) {
   if (text) field.setAttribute("aria-invalid", "true");
 }
 
-// A busy service says when to come back: the page does, until the link is changed.
+// While the service is busy, retries after the time it states, until the link is changed.
 async function ask(url) {
   const mine = asked += 1;
   const button = $("ask-form").querySelector("[type=submit]");
@@ -28,9 +28,9 @@ async function ask(url) {
       try {
         return await start(url);
       } catch (error) {
-        const told = explain(error);
+        const explained = explain(error);
         const wait = error.status === 429 && tries < MAX_TRIES ? error.body.retry_after_seconds : 0;
-        problem(wait ? `${told.text} This page does it by itself.` : told.text, told);
+        problem(wait ? `${explained.text} This page retries by itself.` : explained.text, explained);
         if (!wait) return $("audio-url").focus();
         await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
       }
@@ -57,7 +57,7 @@ function changed() {
   $("ask-form").querySelector("[type=submit]").disabled = false;
 }
 
-// A link that is pasted anywhere on the page is meant for the one field that it has.
+// A link pasted anywhere on the page goes into the field.
 function paste(event) {
   if (event.target.closest?.("input, textarea, dialog")) return;
   const text = event.clipboardData?.getData("text/plain").trim() || "";
@@ -68,7 +68,7 @@ function paste(event) {
   changed();
 }
 
-function showWhatIsKept() {
+function showStored() {
   show($("ask-free"), !key.value);
   show($("ask-key"), Boolean(key.value));
   const rows = recent.all();
@@ -88,11 +88,11 @@ export function run() {
   });
   $("recent-clear").addEventListener("click", () => {
     recent.clear();
-    showWhatIsKept();
+    showStored();
     announce("The list is empty");
     $("audio-url").focus();
   });
-  onKeyChange(showWhatIsKept);
-  addEventListener("pageshow", showWhatIsKept); // also when the Back button brings back the page as it was
-  showWhatIsKept();
+  onKeyChange(showStored);
+  addEventListener("pageshow", showStored); // also after Back, when the browser restores the page
+  showStored();
 }

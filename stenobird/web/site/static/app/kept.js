@@ -1,6 +1,6 @@
-// What this browser keeps: the key, and the list of recent transcripts.
+// What is stored in the browser: the key, and the list of recent transcripts.
 
-// Where storage is refused, the page keeps it until it is left.
+// Where the browser refuses storage, values last as long as the page.
 function shelf(kind) {
   const fallback = new Map();
   const attempt = (use, instead) => { try { return use(window[kind]); } catch { return instead(); } };

@@ -1,4 +1,4 @@
-// The API key: where it is entered, shown and forgotten.
+// The dialog to enter the API key, and the button that shows it.
 import { api, explain } from "./api.js";
 import { $, announce, show } from "./dom.js";
 import { key } from "./kept.js";
@@ -7,10 +7,10 @@ const dialog = $("key-dialog");
 let changed = () => location.reload();
 let then = null;
 
-// What a page does when the key changes; pages that say nothing are loaded again.
+// Sets what the page does when the key changes. By default it reloads.
 export function onKeyChange(act) { changed = act; }
 
-// Asks for a key; `act` instead of what the page does otherwise.
+// Asks for a key. Afterwards it calls `act` if given, else what `onKeyChange` has set.
 export function askKey(act = null) {
   then = act;
   $("key-input").value = "";
@@ -39,9 +39,9 @@ function showKey() {
 async function enter(submit) {
   submit.preventDefault();
   const value = $("key-input").value.trim();
-  if (!value) return problem("Paste the key here. It begins with sb_ or alef_sk_.");
-  // A header has no other characters; a browser would refuse to send it.
-  if (!/^[\x21-\x7e]+$/.test(value)) return problem("This is no key: a key is one word of letters, digits and underscores.");
+  if (!value) return problem("Paste the key here. It starts with sb_ or alef_sk_.");
+  // Other characters can't be sent in a header.
+  if (!/^[\x21-\x7e]+$/.test(value)) return problem("This is not a key: a key consists of letters, digits and underscores.");
   try {
     await api("/v1/transcripts?limit=1", { withKey: value });
   } catch (error) {

@@ -1,12 +1,12 @@
-// The lines of a transcript: one list item a segment, its time beside it.
+// The lines of a transcript: one list item per segment, with its time.
 //
-// A line's words stay one text: three hours of them as elements would be 80,000, and a screen reader would read each
-// by itself. Where a word is, its place in that text says; which one is heard, a highlight without an element shows.
+// The words of a line are one text node: three hours of audio would be 80,000 elements, and a screen reader would read
+// each by itself. Words are found by their offset in the text, and a CSS highlight marks the one that is playing.
 import { $, clock, count, make } from "./dom.js";
 
 const SPOKEN_MS = 1000, SPOKEN_AT_ONCE = 5, SPOKEN_KEPT = 3, MANY = 300;
 
-// The name that app.css gives a look to. Browsers without highlights mark the line only.
+// app.css styles this highlight by its name. Browsers without highlights only mark the line.
 const heard = globalThis.CSS?.highlights && globalThis.Highlight ? new Highlight() : null;
 if (heard) CSS.highlights.set("heard", heard);
 
@@ -20,7 +20,7 @@ export class Lines {
     this.now = { row: null, word: null };
     this.unspoken = [];
     list.addEventListener("click", (click) => {
-      if (String(getSelection())) return; // somebody marks text
+      if (String(getSelection())) return; // the user is selecting text
       const row = this.rowOf(click.target);
       if (row && this.canSeek) seek(wordAt(row, click)?.start ?? row.start);
     });
@@ -42,11 +42,11 @@ export class Lines {
     row.item.dataset.row = this.rows.push(row) - 1;
     row.item.dataset.start = start;
     if (language) this.list.lang = language;
-    if (this.rows.length === MANY) this.list.classList.add("many"); // then only what is in view is laid out
+    if (this.rows.length === MANY) this.list.classList.add("many"); // then only lines in view are laid out
     this.list.append(row.item);
   }
 
-  // Has a screen reader say a line that has just arrived; of many at once, how many there are.
+  // Makes a screen reader read a new line, or after many lines at once, their number.
   speak(text) {
     this.unspoken.push(text.trim());
     this.speaking ??= setTimeout(() => {
@@ -58,7 +58,7 @@ export class Lines {
     }, SPOKEN_MS);
   }
 
-  // All is said: what is left for screen readers is the list.
+  // No more lines will arrive: screen readers only need the list.
   quiet() {
     clearTimeout(this.speaking);
     $("job-said").replaceChildren();
@@ -71,10 +71,10 @@ export class Lines {
     for (const button of this.list.querySelectorAll(".time")) button.disabled = !yes;
   }
 
-  // Marks what is said at this second, and keeps it in view for whoever watches it, or `sought` it.
+  // Marks the line and the word at this position. Scrolls to the line if the last one was in view, or after a seek.
   mark(seconds, sought = false) {
     const row = latest(this.rows, seconds), spoken = row && latest(row.words, seconds);
-    const word = spoken && seconds < spoken.end ? spoken : null; // a line stays marked in a pause, a word does not
+    const word = spoken && seconds < spoken.end ? spoken : null; // in a pause the line stays marked, the word does not
     if (row !== this.now.row) {
       const followed = sought || (this.now.row && inView(this.now.row.item));
       this.now.row?.item.classList.remove("now");
@@ -97,7 +97,7 @@ export class Lines {
     this.stop = time;
   }
 
-  // One stop for the Tab key, arrows from line to line.
+  // The list is one Tab stop; arrow keys move between lines.
   step(press) {
     const row = press.target.matches(".time") && this.rowOf(press.target);
     const to = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[press.key];
@@ -108,7 +108,7 @@ export class Lines {
   }
 }
 
-// The text of the words, which is one text; notes in `into` where in it each word is.
+// Joins the words to one text, and appends the offsets of each word to `into`.
 function placed(words, into) {
   let text = "";
   for (const { text: word, start, end } of words) {
@@ -126,7 +126,7 @@ function rangeOf(row, word) {
   return range;
 }
 
-// The word under a click, if it is on one and not beside the text.
+// Returns the word under a click, if any.
 function wordAt(row, { clientX: x, clientY: y }) {
   const caret = document.caretPositionFromPoint?.(x, y) ?? document.caretRangeFromPoint?.(x, y);
   const node = caret?.offsetNode ?? caret?.startContainer, offset = caret?.offset ?? caret?.startOffset;
@@ -136,7 +136,7 @@ function wordAt(row, { clientX: x, clientY: y }) {
     (box) => box.left <= x && x <= box.right && box.top <= y && y <= box.bottom));
 }
 
-// The last of `items`, which are in order, that has begun by then.
+// Returns the last of the sorted `items` that has started by then.
 function latest(items, seconds) {
   let low = 0, high = items.length;
   while (low < high) {

@@ -1,4 +1,4 @@
-// Keeps the newest line in view for whoever reads at the end; whoever scrolls up is left alone, and gets a way back.
+// Keeps the newest line in view while the reader is at the end. After scrolling up, a button leads back to it.
 import { $, motion, show } from "./dom.js";
 
 const NEAR_PX = 80, SETTLING_FRAMES = 5;
@@ -12,7 +12,7 @@ export class Newest {
     $("job-newest").addEventListener("click", () => this.go(), { signal });
   }
 
-  // To be called when lines were added. Looks once a frame, since a replay brings thousands at once.
+  // Call this when lines were added. It acts once per frame, since a replay adds thousands at once.
   grew() {
     if (!this.frame) this.frame = requestAnimationFrame(() => this.settle(SETTLING_FRAMES));
   }
@@ -30,7 +30,7 @@ export class Newest {
     show($("job-newest"), false);
   }
 
-  // Lines get their true height when they come into view, so the end may move away while one goes there.
+  // Lines get their real height when they come into view, so the end may move while the page scrolls.
   settle(frames) {
     this.frame = 0;
     show($("job-newest"), !this.kept && left() > NEAR_PX);
@@ -39,7 +39,7 @@ export class Newest {
     if (frames) this.frame = requestAnimationFrame(() => this.settle(frames - 1));
   }
 
-  // Up, while the page has not become shorter, is somebody's wish; what the page does by itself goes down.
+  // Scrolling up while the page did not shrink is the reader's choice; the page itself only scrolls down.
   scrolled() {
     const height = document.documentElement.scrollHeight, up = scrollY < this.seen.y;
     if (up && height >= this.seen.height) this.leave();

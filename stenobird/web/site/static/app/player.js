@@ -1,4 +1,4 @@
-// Hearing it: the audio from where it was found, fetched when somebody presses play.
+// Plays the audio from its source, which is loaded when the user presses play.
 import { $, make, show } from "./dom.js";
 
 export class Player {
@@ -23,7 +23,7 @@ export class Player {
     this.url = url;
     if (source.kind === "hls" && !this.audio.canPlayType("application/vnd.apple.mpegurl")) {
       this.refuse("This browser does not play this kind of stream; you can ");
-    } else if (location.protocol === "https:" && url.startsWith("http:")) { // a browser would refuse it
+    } else if (location.protocol === "https:" && url.startsWith("http:")) { // mixed content, which browsers refuse
       this.refuse("The audio has no secure address, so it can't be played here; you can ");
     } else {
       this.audio.src = url;
@@ -47,7 +47,7 @@ export class Player {
   seek(seconds) {
     this.wanted = seconds;
     this.jump();
-    this.audio.play().catch(() => {}); // an audio that can't be played says so itself
+    this.audio.play().catch(() => {}); // the error event reports it
   }
 
   jump() {
@@ -56,7 +56,7 @@ export class Player {
     this.wanted = null;
   }
 
-  // Word for word, so at each frame: `timeupdate` comes four times a second.
+  // Once per frame, since `timeupdate` fires only four times a second.
   tick() {
     this.lines.mark(this.audio.currentTime);
     if (!this.audio.paused && !this.audio.ended) requestAnimationFrame(() => this.tick());

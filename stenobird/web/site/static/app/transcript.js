@@ -1,4 +1,4 @@
-// One transcript: its stages and words as they arrive, and what one can do with it.
+// The page of one transcript: its stages and lines as they arrive, and the actions on it.
 import { api, explain, json, start } from "./api.js";
 import { copy } from "./copying.js";
 import { $, announce, clock, count, make, nameOf, show } from "./dom.js";
@@ -10,7 +10,7 @@ import { Newest } from "./newest.js";
 import { Player } from "./player.js";
 import { KINDS, stageName } from "./words.js";
 
-const PASSING = ["transcription_failed", "audio_unreachable", "audio_source_unreachable", "directory_lookup_failed", "extractor_unavailable"];
+const RETRYABLE = ["transcription_failed", "audio_unreachable", "audio_source_unreachable", "directory_lookup_failed", "extractor_unavailable"];
 const NEEDS_KEY = ["missing_api_key", "invalid_api_key", "transcript_not_found"];
 
 class Transcript {
@@ -32,7 +32,7 @@ class Transcript {
   async run() {
     show($("job"));
     this.title("Transcript");
-    this.state("Waiting for its turn", "running");
+    this.state("Waiting in the queue", "running");
     this.bind();
     try {
       await follow(this.id, {
@@ -51,10 +51,10 @@ class Transcript {
 
   get owned() { return !this.share && this.mode !== "" && this.mode !== "preview"; }
 
-  // --- what it is
+  // --- facts
 
   describe(body) {
-    this.live = !body.terminal; // else nobody is waiting for the next line
+    this.live = !body.terminal; // else no more lines will arrive
     this.mode = body.mode;
     this.url = body.audio_url;
     $("job-kind").textContent = this.share ? "Shared transcript" : KINDS[body.mode] || "Transcript";
@@ -87,7 +87,7 @@ class Transcript {
     this.note();
   }
 
-  // --- how it stands
+  // --- progress
 
   state(text, look = "") {
     if ($("job-state").textContent !== text) $("job-state").textContent = text;
@@ -95,7 +95,7 @@ class Transcript {
   }
 
   connected(yes) {
-    const text = yes ? "" : navigator.onLine ? "The connection was lost. Coming back where it broke off…" : "You are offline. It goes on when the connection is back.";
+    const text = yes ? "" : navigator.onLine ? "The connection was lost. Reconnecting…" : "You are offline. The transcript continues when the connection is back.";
     if ($("job-connection").textContent !== text) $("job-connection").textContent = text;
   }
 
@@ -110,7 +110,7 @@ class Transcript {
   stage(data) {
     if (data.source) this.found(data.source);
     if (data.progress) this.progress(data.progress);
-    if (data.stage === "transcribing") return this.state("Listening", "running");
+    if (data.stage === "transcribing") return this.state("Transcribing", "running");
     const label = stageName(data.stage), text = data.source?.reason || data.message || "";
     const item = this.stages.get(data.stage) || $("job-stages").appendChild(make("li"));
     this.stages.set(data.stage, item);
@@ -133,7 +133,7 @@ class Transcript {
       $("job-found").open = false;
       for (const id of ["job-tools", "job-copy"]) show($(id));
     }
-    this.state("Listening", "running");
+    this.state("Transcribing", "running");
     this.lines.add(data);
     this.progress({ audio_seconds: data.end });
     if (!this.live) return;
@@ -143,7 +143,7 @@ class Transcript {
 
   locked() {
     show($("job-lock"));
-    $("job-lock-text").textContent = `You read the first ${this.previewSeconds} seconds. A key carries on from here, to the end.`;
+    $("job-lock-text").textContent = `These were the first ${this.previewSeconds} seconds. With a key the transcript continues to the end.`;
     const has = Boolean(key.value);
     show($("job-whole"), has);
     show($("job-buy"), !has);
@@ -157,7 +157,7 @@ class Transcript {
     $("job-problem-text").textContent = text;
     Object.assign($("job-problem-link"), href ? { href, textContent: link, hidden: false } : { hidden: true });
     show($("job-problem-key"), NEEDS_KEY.includes(code));
-    show($("job-problem-again"), PASSING.includes(code) && !this.share);
+    show($("job-problem-again"), RETRYABLE.includes(code) && !this.share);
     show($("job-problem"));
     this.over();
     for (const id of ["job-state", "job-warning"]) show($(id), false);
@@ -165,7 +165,7 @@ class Transcript {
     if (code === "transcript_not_found") recent.drop(this.id);
   }
 
-  // Nothing more will come.
+  // No more events will arrive.
   over() {
     this.live = false;
     this.connected(true);
@@ -184,7 +184,7 @@ class Transcript {
     if (!data.result_ready) return;
     const words = this.lines.text.split(/\s+/).filter(Boolean).length;
     const billed = data.billable_minutes ? `, ${count(data.billable_minutes, "minute", "minutes")} billed` : "";
-    this.state(`Done: ${words ? count(words, "word", "words") : "nothing was said"}${billed}`, "good");
+    this.state(`Done: ${words ? count(words, "word", "words") : "no speech"}${billed}`, "good");
     $("job-warning").textContent = data.warning || "";
     show($("job-warning"), Boolean(data.warning));
     show($("job-tools"));
@@ -193,7 +193,7 @@ class Transcript {
     if (this.owned) this.countLinks();
   }
 
-  // --- what one can do with it
+  // --- actions
 
   bind() {
     const { signal } = this.abort;
@@ -216,7 +216,7 @@ class Transcript {
     }
   }
 
-  // Does it, or says why not.
+  // Runs the action, or shows its error.
   async act(deed) {
     try {
       await deed();
@@ -227,7 +227,7 @@ class Transcript {
     }
   }
 
-  // The whole of what the preview began. Why not is said where it was asked for.
+  // Transcribes all of the preview's audio. Errors are shown next to the button.
   async whole() {
     this.locked();
     const button = $("job-whole"), line = $("job-lock-problem");
@@ -258,7 +258,7 @@ class Transcript {
     location.assign("/");
   }
 
-  // --- links for others
+  // --- share links
 
   async countLinks() {
     const { links } = await json(`/v1/transcripts/${this.id}/share`).catch(() => ({}));
@@ -266,7 +266,7 @@ class Transcript {
   }
 
   async makeLink() {
-    if (!this.owned) return this.showLinks(0, `${location.origin}/t/${this.id}`); // a preview is open to all
+    if (!this.owned) return this.showLinks(0, `${location.origin}/t/${this.id}`); // anyone can read a preview
     const made = await (await this.api("/share", { method: "POST" })).json();
     const { links } = await json(`/v1/transcripts/${this.id}/share`);
     return this.showLinks(links, made.share_url);

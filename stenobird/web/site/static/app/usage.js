@@ -1,4 +1,4 @@
-// What a key has been used for.
+// The usage page: minutes by day, and the transcripts of the key's account.
 import { api, explain, json } from "./api.js";
 import { chartOf } from "./chart.js";
 import { $, make, nameOf, show } from "./dom.js";
@@ -52,7 +52,7 @@ async function showJobs(cursor) {
   $("usage-more").onclick = () => showJobs(page.next_cursor).catch(problem);
 }
 
-// Only an account that pays through Stripe has invoices.
+// Only accounts that pay through Stripe have invoices.
 async function showBilling() {
   const billing = await json("/v1/billing").catch(() => null);
   show($("usage-billing"), Boolean(billing?.subscribed || billing?.latest_receipt_url));

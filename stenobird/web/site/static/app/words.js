@@ -1,15 +1,15 @@
-// What stages and kinds of transcripts are called.
+// Names for stages, statuses and kinds of transcripts.
 
-export const KINDS = { preview: "Free preview", full: "Transcript", test: "Made-up text for a test key" };
+export const KINDS = { preview: "Free preview", full: "Transcript", test: "Sample text for a test key" };
 
 const STAGES = {
-  validating_url: "Checking the link", resolving_direct: "Looking at what is there", resolving_feed: "Reading the feed",
-  resolving_page: "Reading the page", resolving_directory: "Asking the podcast directory",
-  resolving_extractor: "Trying what video sites need", source_resolved: "Found the audio", submitted: "Fetching and listening",
+  validating_url: "Checking the link", resolving_direct: "Opening the link", resolving_feed: "Reading the feed",
+  resolving_page: "Reading the page", resolving_directory: "Searching the podcast directory",
+  resolving_extractor: "Trying the extractor for video sites", source_resolved: "Found the audio", submitted: "Downloading and transcribing",
 };
 export const stageName = (stage) => STAGES[stage] || stage.replaceAll("_", " ");
 
 const STATUSES = {
-  queued: "waiting", transcribing: "under way", completed: "completed", preview_complete: "preview", failed: "failed", cancelled: "stopped",
+  queued: "waiting", transcribing: "in progress", completed: "completed", preview_complete: "preview", failed: "failed", cancelled: "stopped",
 };
 export const statusName = (status) => STATUSES[status] || status.replaceAll("_", " ");
