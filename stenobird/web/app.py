@@ -17,7 +17,7 @@ from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedEr
 from stenobird.web.openai import operations as openai
 from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document
 from stenobird.web.routing import routes_of
-from stenobird.web.site import api_reference, checkout, pages, skill_files
+from stenobird.web.site import checkout, pages, skill_files
 from stenobird.web.sse import OpenStreams
 from stenobird.web.v1 import routes as v1
 from stenobird.web.v1.routes.webhooks import SENT_WEBHOOKS
@@ -66,8 +66,7 @@ def create_app(services: Services) -> Starlette:
     app = Starlette(
         routes=[
             *(route for dialect in apis for route in dialect.routes()),
-            *routes_of(_SERVICE),
-            *routes_of([*pages.ENDPOINTS, *checkout.ENDPOINTS, *api_reference.ENDPOINTS]),
+            *routes_of([*_SERVICE, *pages.ENDPOINTS, *checkout.ENDPOINTS]),
             pages.static_files(),
         ],
         middleware=[

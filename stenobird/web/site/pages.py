@@ -1,4 +1,4 @@
-"""The pages `/`, `/t/{id}`, `/docs` and `/usage`, their static files, and error pages.
+"""The pages except those of a checkout, their static files, and error pages.
 
 Pages work without scripts where they can: the form posts, and a preview's text is in the HTML. Anything that
 needs an API key is fetched by the script, since a browser does not send the key by itself.
@@ -25,6 +25,7 @@ from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.guides import guides
 from stenobird.web.site.openapi_page import operation_groups
 from stenobird.web.site.templating import (
+    API_REFERENCE_HEADERS,
     FOLDER_PREFIX,
     PAGE_HEADERS,
     PLAYER_HEADERS,
@@ -128,6 +129,11 @@ async def guide_page(request: Request) -> Response:
         guides=guides(),
         **service_context(request),
     )
+
+
+async def api_reference(_request: Request) -> Response:
+    """Show the OpenAPI document in Swagger UI, where each operation can be tried."""
+    return templates().render("api_reference.html", headers=API_REFERENCE_HEADERS)
 
 
 async def usage_page(request: Request) -> Response:
@@ -274,6 +280,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/t/{id}", transcript_page, key="none"),
     Endpoint("GET", "/docs", docs_page, key="none"),
     Endpoint("GET", "/docs/{name}", guide_page, key="none"),
+    Endpoint("GET", "/developers/api-reference", api_reference, key="none"),
     Endpoint("GET", "/usage", usage_page, key="none"),
     Endpoint("GET", "/robots.txt", robots, key="none"),
     Endpoint("GET", "/favicon.ico", favicon, key="none"),

@@ -61,6 +61,18 @@ PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
 )
 """Headers of every other page."""
 
+API_REFERENCE_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        # Swagger UI sets styles from scripts, which CSP allows; its icons are data: images.
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cache-Control": "public, max-age=300",
+    }
+)
+"""Headers of Swagger UI, which is vendored and loads nothing from other sites."""
+
 
 class Pages:
     """The templates of this package. Values are escaped.
