@@ -145,7 +145,7 @@ class HostPool(ABC):
         if self._failure is not None:
             raise self.messages.unavailable(self._failure)
 
-    async def ask(
+    async def request(
         self,
         job_id: str,
         header: Mapping[str, Any],

@@ -1,1 +1,1 @@
-"""Fetch and decode: the bytes behind a link, become 16 kHz mono PCM, in a child that can do no harm."""
+"""Fetches the bytes behind a link, and decodes them to 16 kHz mono PCM in a confined child process."""

@@ -59,18 +59,18 @@ class SpeechPool(HostPool):
         return self.info
 
     async def decode(self, job_id: str, request: WindowRequest, *, urgent: bool) -> DecodedWindow:
-        """Decode one window. Cancels and raises as `ask` does."""
+        """Decode one window. Cancels and raises as `request` does."""
         header, payload = request.to_frame()
-        answer, _ = await self.ask(job_id, header, payload, urgent=urgent)
+        answer, _ = await self.request(job_id, header, payload, urgent=urgent)
         return DecodedWindow.from_header(answer)
 
     async def find_speech(self, job_id: str, pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:
         """Return the probability of speech in each 512 samples and the state after them.
 
-        `state` is what the last call for this window returned, empty at its start. Raises as `ask` does.
+        `state` is what the last call for this window returned, empty at its start. Raises as `request` does.
         """
         header: Header = {"type": "vad", "state_bytes": len(state)}
-        _, payload = await self.ask(job_id, header, state + pcm.tobytes(), urgent=True, light=True)
+        _, payload = await self.request(job_id, header, state + pcm.tobytes(), urgent=True, light=True)
         return np.frombuffer(payload[VAD_STATE_BYTES:], np.float32), payload[:VAD_STATE_BYTES]
 
     def status(self) -> dict[str, Any]:

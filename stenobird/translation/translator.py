@@ -74,7 +74,7 @@ class HostTranslator(HostPool):
                 f'"{target}". Nothing was billed. Without translation you get the words as they are spoken.'
             )
         request = TranslationRequest(tuple(texts), source, target)
-        answer, _ = await self.ask(job_id, request.to_header(), urgent=False)
+        answer, _ = await self.request(job_id, request.to_header(), urgent=False)
         return read_translated(answer)
 
     def sources(self, target: str) -> frozenset[str] | None:

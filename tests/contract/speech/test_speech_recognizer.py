@@ -87,7 +87,7 @@ async def test_segments_have_the_source_s_times(recognizer: SpeechRecognizer, pc
     assert all(segment.text.startswith(" ") for segment in segments)
 
 
-async def test_a_resume_says_the_rest(recognizer: SpeechRecognizer, pcm: PCM) -> None:
+async def test_a_resume_gives_the_rest(recognizer: SpeechRecognizer, pcm: PCM) -> None:
     windows = await transcribed(recognizer, blocks(pcm))
     checkpoint = SpeechCheckpoint.from_json(windows[0].checkpoint.to_json())
 
@@ -101,14 +101,14 @@ async def test_a_resume_says_the_rest(recognizer: SpeechRecognizer, pcm: PCM) ->
         assert rest == windows[1:]
 
 
-async def test_silence_is_no_text_and_moves_the_checkpoint(recognizer: SpeechRecognizer) -> None:
+async def test_silence_gives_no_text_and_moves_the_checkpoint(recognizer: SpeechRecognizer) -> None:
     windows = await transcribed(recognizer, blocks(silence(40)))
 
     assert [segment for window in windows for segment in window.segments] == []
     assert windows[-1].checkpoint.next_sample == 40 * SAMPLE_RATE
 
 
-async def test_no_audio_is_no_window(recognizer: SpeechRecognizer) -> None:
+async def test_no_audio_gives_no_window(recognizer: SpeechRecognizer) -> None:
     assert await transcribed(recognizer, blocks(silence(0))) == []
 
 
@@ -147,7 +147,7 @@ async def test_an_unknown_language_is_refused(recognizer: SpeechRecognizer, pcm:
 
 
 @pytest.mark.parametrize("recognizer", ["whisper", "offline"], indirect=True)
-async def test_words_are_there_when_asked_for(recognizer: SpeechRecognizer, pcm: PCM) -> None:
+async def test_words_are_returned_when_requested(recognizer: SpeechRecognizer, pcm: PCM) -> None:
     options = RecognitionOptions(word_timestamps=True)
     windows = await transcribed(recognizer, blocks(pcm[: 6 * SAMPLE_RATE]), options=options)
 

@@ -91,7 +91,7 @@ async def test_the_same_texts_have_the_same_translations(translator: Translator)
     assert await hebrew(translator, *texts) == await hebrew(translator, *texts)
 
 
-async def test_pairs_are_told_and_others_refused(translator: Translator) -> None:
+async def test_supported_pairs_are_listed_and_others_refused(translator: Translator) -> None:
     assert translator.sources("he") == frozenset({"en", "fr"})
     assert translator.sources("haw") == frozenset()
     for source, target in [("la", "he"), ("en", "haw")]:
@@ -108,7 +108,7 @@ async def test_more_text_than_a_window_can_hold_is_refused(translator: Translato
     assert await hebrew(translator, "a") == [spell("a")]
 
 
-async def test_a_translator_that_works_says_so(translator: Translator) -> None:
+async def test_a_working_translator_reports_ready(translator: Translator) -> None:
     assert await translator.ready()
     assert translator.refusal() is None
     assert json.loads(json.dumps(dict(translator.status())))["state"] == "ready"

@@ -1,4 +1,4 @@
-"""The decoder child as a process: its cage, its end, and what happens when it is killed or hangs."""
+"""The decoder child as a process: its limits, its end, and what happens when it is killed or hangs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: 
         np.testing.assert_array_equal(np.concatenate([first, *rest]), whole.pcm)
 
 
-async def test_waiting_for_a_slow_server_is_no_hang(tmp_path: Path, audio: Callable[..., bytes]) -> None:
+async def test_waiting_for_a_slow_server_is_not_a_hang(tmp_path: Path, audio: Callable[..., bytes]) -> None:
     options = MediaOptions(decoder=DecoderLimits(stall_seconds=1.0))
     async with media_world(tmp_path, options=options) as world:
         file = audio("mp3")
@@ -163,7 +163,7 @@ async def test_a_cancelled_reader_ends_the_child(world: MediaWorld, audio: Calla
         os.kill(pids[0], 0)
 
 
-HEAR_AND_WAIT = """
+DECODE_AND_WAIT = """
 import asyncio, ipaddress, pathlib, sys
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
@@ -179,12 +179,12 @@ async def main(url, folder, blocks):
         source = AudioSource(url, url, url, "direct", "a test")
         request = AudioRequest("tr_1", source, AudioLimits(1 << 30, 1 << 30))
         async with opener.open(request) as stream:
-            heard = 0
+            samples = 0
             async for block in stream:
-                heard += len(block)
+                samples += len(block)
                 blocks -= 1
                 if blocks == 0:
-                    print(heard, stream.decoder_pid, flush=True)
+                    print(samples, stream.decoder_pid, flush=True)
                     await asyncio.Event().wait()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -192,7 +192,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 
 @linux_only
-async def test_a_killed_worker_takes_its_child_along_and_leaves_a_spool_to_go_on_from(
+async def test_a_killed_worker_ends_its_child_and_leaves_a_spool_to_resume_from(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     file = audio("wav-16k-mono", seconds=240.0)
@@ -204,14 +204,14 @@ async def test_a_killed_worker_takes_its_child_along_and_leaves_a_spool_to_go_on
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        HEAR_AND_WAIT,
+        DECODE_AND_WAIT,
         world.server.url("/a"),
         str(world.spool_dir),
         "150",
         stdout=asyncio.subprocess.PIPE,
     )
     assert worker.stdout is not None
-    heard, child = map(int, (await worker.stdout.readline()).split())
+    samples, child = map(int, (await worker.stdout.readline()).split())
     child_end = os.pidfd_open(child)
     worker.kill()
     await worker.wait()
@@ -221,8 +221,8 @@ async def test_a_killed_worker_takes_its_child_along_and_leaves_a_spool_to_go_on
     finally:
         os.close(child_end)
     sent = world.server.sent_bytes["/a"]
-    rest = await world.hear("/a", start_sample=heard)
-    np.testing.assert_array_equal(rest.pcm, whole.pcm[heard:])
+    rest = await world.hear("/a", start_sample=samples)
+    np.testing.assert_array_equal(rest.pcm, whole.pcm[samples:])
     assert world.server.sent_bytes["/a"] - sent < len(file)
     assert world.server.ranges("/a")[-1] != "bytes=0-"
 
@@ -295,7 +295,7 @@ async def test_no_more_than_a_minute_is_decoded_ahead_of_the_reader(
         assert len(file) > 2 * before
 
 
-async def test_a_spare_child_hears_the_same_and_is_another_for_each_job(
+async def test_a_spare_child_decodes_the_same_audio_and_serves_one_job(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     body = audio("mp3", seconds=60.0)

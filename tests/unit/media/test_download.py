@@ -1,4 +1,4 @@
-"""Downloads that break, stall, lie and change: what is heard, what is asked for again, and what is said."""
+"""Downloads that break, stall, lie and change: what is decoded, what is requested again, what is reported."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_file_that_changes_but_keeps_its_size_is_noticed_by_its_etag(
     await expect_change(world, first)
 
 
-async def test_a_download_that_breaks_for_good_is_heard_as_far_as_it_went(
+async def test_a_download_that_breaks_for_good_yields_the_audio_before_the_break(
     world: MediaWorld, minute: bytes, undisturbed: PCM
 ) -> None:
     half = len(minute) // 2
@@ -137,14 +137,16 @@ async def test_a_first_length_that_was_too_long_is_corrected_by_the_resume(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_a_refused_download_says_what_the_server_said(world: MediaWorld, status: int) -> None:
+async def test_a_refused_download_reports_the_server_s_status(world: MediaWorld, status: int) -> None:
     world.server.resources["/a"] = Resource(b"no", status=status)
     with pytest.raises(AudioUnreachable, match=str(status)):
         await world.hear("/a")
     assert not world.clock.slept
 
 
-async def test_a_server_in_trouble_is_asked_again(world: MediaWorld, minute: bytes, undisturbed: PCM) -> None:
+async def test_a_request_to_a_failing_server_is_repeated(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
     world.server.resources["/a"] = lambda request: Resource(minute, status=503 if request.number < 3 else 200)
     heard = await world.hear("/a")
     np.testing.assert_array_equal(heard.pcm, undisturbed)
@@ -208,7 +210,7 @@ async def test_a_body_beyond_the_limit_is_refused_when_it_gets_there(
         await world.hear("/a", limits=limits_of(max_bytes=1_000_000))
 
 
-async def test_a_live_stream_is_refused_for_a_whole_job_and_heard_for_a_preview(
+async def test_a_live_stream_is_refused_for_a_whole_job_and_decoded_for_a_preview(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/live"] = Resource(
@@ -230,7 +232,7 @@ async def test_an_endless_download_ends_at_the_longest_audio_allowed(
         await world.hear("/endless", limits=limits_of(max_seconds=300.0))
 
 
-async def test_an_empty_file_is_no_audio(world: MediaWorld) -> None:
+async def test_an_empty_file_is_not_audio(world: MediaWorld) -> None:
     world.server.resources["/a"] = Resource(b"")
     with pytest.raises(AudioContentTypeNotSupported, match="empty"):
         await world.hear("/a")
@@ -257,9 +259,7 @@ async def test_a_server_that_breaks_every_few_bytes_is_given_up(
     assert len(world.server.requests) < 10
 
 
-async def test_a_download_that_takes_too_long_is_heard_as_far_as_it_went(
-    tmp_path: Path, minute: bytes
-) -> None:
+async def test_a_download_that_takes_too_long_yields_the_audio_so_far(tmp_path: Path, minute: bytes) -> None:
     # Every break costs half a second of the clock.
     breaks = list(range(66_000, len(minute), 66_000))
     async with media_world(tmp_path, options=MediaOptions(download_seconds=4.0)) as world:

@@ -1,4 +1,4 @@
-"""Every format that people publish, from a real server through a real child, heard whole and in order."""
+"""Every format that people publish, from a real server through a real child, decoded whole and in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("name", FORMATS)
-async def test_each_format_is_heard_whole_and_in_order(
+async def test_each_format_is_decoded_whole_and_in_order(
     name: str, world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a"] = Resource(audio(name))

@@ -1,4 +1,4 @@
-"""HLS through a real server and a real decoder: heard like the file it was cut from, within egress."""
+"""HLS through a real server and a real decoder: decoded like the file it was cut from, within egress."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def hear(world: MediaWorld, path: str, **wishes: Any) -> PCM:
 
 
 @pytest.mark.parametrize("key", [None, b"sixteen bytes..."], ids=["clear", "aes-128"])
-async def test_a_stream_is_heard_like_the_file_it_was_cut_from(
+async def test_a_stream_is_decoded_like_the_file_it_was_cut_from(
     world: MediaWorld, audio: Callable[..., bytes], key: bytes | None
 ) -> None:
     file = audio("mpegts-video", seconds=30.0)
@@ -85,7 +85,7 @@ async def test_a_stream_is_heard_like_the_file_it_was_cut_from(
     np.testing.assert_array_equal(await hear(world, "/hls/master.m3u8"), whole.pcm)
 
 
-async def test_fragmented_mp4_with_an_initialisation_section_is_heard(
+async def test_fragmented_mp4_with_an_initialisation_section_is_decoded(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     file = audio("mp4-fragmented")
@@ -119,7 +119,7 @@ async def test_packed_audio_segments_lose_their_timestamp_tags(
     np.testing.assert_array_equal(await hear(world, "/index.m3u8"), whole.pcm)
 
 
-async def test_a_preview_fetches_only_the_segments_that_it_hears(
+async def test_a_preview_fetches_only_the_segments_that_it_decodes(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     show = Show(world, audio("mpegts-video", seconds=60.0))
@@ -160,9 +160,7 @@ async def test_a_segment_that_is_gone_ends_the_audio_with_a_warning(
     assert 0 < len(pcm) < 60 * 16_000
 
 
-async def test_a_segment_in_trouble_is_asked_for_again(
-    world: MediaWorld, audio: Callable[..., bytes]
-) -> None:
+async def test_a_failing_segment_is_requested_again(world: MediaWorld, audio: Callable[..., bytes]) -> None:
     Show(world, audio("mpegts-video", seconds=30.0))
     good = world.server.resources["/hls/4.ts"]
     assert isinstance(good, Resource)
@@ -194,7 +192,7 @@ BAD: Mapping[str, tuple[str, type[JobError]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_what_can_not_be_heard_is_refused_with_its_reason(name: str, world: MediaWorld) -> None:
+async def test_what_can_not_be_decoded_is_refused_with_its_reason(name: str, world: MediaWorld) -> None:
     text, error = BAD[name]
     world.server.resources["/index.m3u8"] = Resource(text.encode())
     world.server.resources["/a.ts"] = Resource(bytes(1600))

@@ -136,7 +136,7 @@ def archives(mp3: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gzip", "7z", "rar"])
-async def test_an_archive_with_audio_in_it_is_no_audio(
+async def test_an_archive_with_audio_in_it_is_not_audio(
     kind: str, world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a.mp3"] = Resource(archives(audio("mp3"))[kind])
@@ -160,7 +160,7 @@ async def test_an_archive_with_audio_in_it_is_no_audio(
     ],
     ids=["zeros", "png", "jpeg", "gif", "pdf", "elf", "one byte", "one 0xff", "many 0xff", "text"],
 )
-async def test_bytes_that_are_no_audio_are_refused(world: MediaWorld, body: bytes) -> None:
+async def test_bytes_that_are_not_audio_are_refused(world: MediaWorld, body: bytes) -> None:
     world.server.resources["/a"] = Resource(body)
     with pytest.raises(AudioContentTypeNotSupported):
         await world.hear("/a")
@@ -217,7 +217,7 @@ async def test_a_file_without_an_audio_track_is_refused(world: MediaWorld) -> No
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "mp4-fragmented"])
-async def test_a_file_cut_off_in_the_middle_is_heard_as_far_as_it_goes_or_refused(
+async def test_a_file_cut_off_in_the_middle_is_decoded_as_far_as_it_goes_or_refused(
     name: str, world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     file = audio(name)
@@ -235,7 +235,7 @@ async def test_a_file_cut_off_in_the_middle_is_heard_as_far_as_it_goes_or_refuse
 
 
 @pytest.mark.parametrize("missing", [1, 100, 1000])
-async def test_an_index_that_is_cut_off_is_refused_or_heard_as_far_as_it_goes(
+async def test_an_index_that_is_cut_off_is_refused_or_decoded_as_far_as_it_goes(
     missing: int, world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     file = audio("m4a-index-last", seconds=60.0)
@@ -319,7 +319,7 @@ async def test_the_first_bytes_of_audio_alone_are_refused(
     assert caught.value.code in {"audio_content_type_not_supported", "transcription_failed"}
 
 
-async def test_an_index_that_claims_gigabytes_is_stopped_by_the_memory_cap(world: MediaWorld) -> None:
+async def test_an_index_that_claims_gigabytes_is_stopped_by_the_memory_limit(world: MediaWorld) -> None:
     entries = struct.pack(">II", 0, 0x3FFF_FFF0)
     moov = atom(
         b"moov",

@@ -69,7 +69,7 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_oddly_made_file_is_heard_whole(name: str, world: MediaWorld, audio: Audio) -> None:
+async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, audio: Audio) -> None:
     made, change = ODD[name]
     world.server.resources["/a"] = Resource(change(audio(made)))
     heard = await world.hear("/a")
@@ -78,7 +78,7 @@ async def test_oddly_made_file_is_heard_whole(name: str, world: MediaWorld, audi
 
 
 @pytest.mark.parametrize("name", ["opus", "mp3", "ogg-flac"])
-async def test_files_joined_end_to_end_are_heard_to_the_last(
+async def test_files_joined_end_to_end_are_decoded_to_the_last(
     name: str, world: MediaWorld, audio: Audio
 ) -> None:
     world.server.resources["/a"] = Resource(audio(name, seconds=4) + audio(name, seconds=5))
@@ -91,7 +91,7 @@ async def test_files_joined_end_to_end_are_heard_to_the_last(
     ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress)]
 )
 @pytest.mark.parametrize("stop_seconds", [None, 3.0])
-async def test_compressed_audio_is_heard_whole_and_in_part(
+async def test_compressed_audio_is_decoded_whole_and_in_part(
     coding: str,
     compress: Callable[[bytes], bytes],
     stop_seconds: float | None,
@@ -114,7 +114,7 @@ async def test_compressed_audio_is_heard_whole_and_in_part(
     ],
     ids=["203", "no validator", "no length", "a coding that is none"],
 )
-async def test_answer_with_an_odd_head_is_heard_whole(
+async def test_answer_with_an_odd_head_is_decoded_whole(
     lie: dict[str, Any], world: MediaWorld, audio: Audio
 ) -> None:
     world.server.resources["/a"] = Resource(audio("m4a-index-last"), **lie)

@@ -177,5 +177,5 @@ def test_plain_lists_point_to_files(text: str, expected: list[str]) -> None:
         ("", "other"),
     ],
 )
-def test_documents_are_told_apart(text: str, kind: str) -> None:
+def test_kinds_of_documents_are_distinguished(text: str, kind: str) -> None:
     assert kind_of(text) == kind

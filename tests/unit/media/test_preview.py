@@ -46,7 +46,7 @@ async def test_a_preview_of_an_hour_fetches_less_than_twice_what_it_needs(
     assert NEEDED_BYTES <= world.server.sent_bytes["/hour.mp3"] < 2 * NEEDED_BYTES
 
 
-async def test_a_preview_without_a_response_from_discovery_asks_for_ranges_itself(
+async def test_a_preview_without_a_response_from_discovery_requests_ranges_itself(
     world: MediaWorld, hour: bytes
 ) -> None:
     world.server.resources["/hour.mp3"] = Resource(hour)
@@ -99,7 +99,7 @@ async def test_audio_shorter_than_the_preview_ends_cleanly(
     assert heard.warning is None
 
 
-async def test_a_full_job_carries_on_from_what_a_preview_heard(
+async def test_a_full_job_continues_after_what_a_preview_decoded(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a.mp3"] = Resource(audio("mp3", seconds=60.0))

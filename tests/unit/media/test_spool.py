@@ -71,7 +71,7 @@ async def test_a_spool_remembers_what_it_synced(tmp_path: Path) -> None:
         json.dumps({"version": 1, "facts": {}, "present": [[0, 99]]}).encode(),
     ],
 )
-async def test_a_sidecar_that_can_not_be_true_means_an_empty_spool(tmp_path: Path, state: bytes) -> None:
+async def test_an_impossible_sidecar_means_an_empty_spool(tmp_path: Path, state: bytes) -> None:
     folder = SpoolFolder(tmp_path, quota_bytes=1000)
     spool = await folder.open("tr_1")
     await spool.write(0, b"abc")
@@ -108,7 +108,7 @@ async def test_the_quota_counts_all_spools_and_bytes_once(tmp_path: Path) -> Non
     await two.aclose()
 
 
-async def test_a_sweep_removes_the_spools_that_nobody_knows(tmp_path: Path) -> None:
+async def test_a_sweep_removes_the_spools_of_unknown_jobs(tmp_path: Path) -> None:
     before = SpoolFolder(tmp_path, quota_bytes=10_000_000)
     for job_id in ("tr_1", "tr_2"):
         spool = await before.open(job_id)

@@ -34,8 +34,8 @@ def request(pcm: PCM, first: float, last: float) -> WindowRequest:
     return WindowRequest(region, round(first * SAMPLE_RATE), ((0, len(region)),), "en")
 
 
-def text(decoder: WhisperDecoder, wish: WindowRequest) -> str:
-    return "".join(segment.text for segment in decoder.decode([wish])[0].segments)
+def text(decoder: WhisperDecoder, window: WindowRequest) -> str:
+    return "".join(segment.text for segment in decoder.decode([window])[0].segments)
 
 
 def test_segments_carry_the_source_s_times(decoder: WhisperDecoder, pcm: PCM) -> None:
@@ -61,8 +61,8 @@ def test_words_join_to_the_text_and_lie_in_their_segment(decoder: WhisperDecoder
         assert all(0 <= word.probability <= 1 for word in segment.words)
 
 
-def test_a_batch_says_what_its_windows_say_alone(decoder: WhisperDecoder, pcm: PCM) -> None:
-    wishes = [
+def test_a_batch_gives_the_text_of_its_windows_alone(decoder: WhisperDecoder, pcm: PCM) -> None:
+    requests = [
         replace(request(pcm, 0.2, 6.9), word_timestamps=True),
         request(pcm, 7.0, 13.8),
         replace(request(pcm, 14.2, 20.4), prompt="alpha bravo"),
@@ -70,17 +70,17 @@ def test_a_batch_says_what_its_windows_say_alone(decoder: WhisperDecoder, pcm: P
         replace(request(pcm, 0.2, 6.9), prompt="bravo alpha"),
     ]
 
-    together = decoder.decode(wishes)
+    together = decoder.decode(requests)
 
     assert [[s.text for s in window.segments] for window in together] == [
-        [s.text for s in decoder.decode([wish])[0].segments] for wish in wishes
+        [s.text for s in decoder.decode([window])[0].segments] for window in requests
     ]
 
 
 def test_the_same_window_gives_the_same_answer(decoder: WhisperDecoder, pcm: PCM) -> None:
-    wish = request(pcm, 0.2, 13.8)
+    window = request(pcm, 0.2, 13.8)
 
-    assert decoder.decode([wish]) == decoder.decode([wish])
+    assert decoder.decode([window]) == decoder.decode([window])
 
 
 def test_a_segment_broken_off_by_the_cut_is_left_to_the_next_window(
@@ -111,7 +111,7 @@ def test_text_without_speech_under_it_is_dropped(decoder: WhisperDecoder, pcm: P
     assert text(decoder, only_the_second) == " the little teacher studied the red eagle at the garden"
 
 
-def test_silence_says_nothing(decoder: WhisperDecoder) -> None:
+def test_silence_gives_no_text(decoder: WhisperDecoder) -> None:
     window = WindowRequest(np.zeros(8 * SAMPLE_RATE, np.int16), 0, ((0, 1),), "en")
 
     assert decoder.decode([window])[0].segments == ()

@@ -48,7 +48,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
     assert len(hub.served) == downloads
 
 
-async def test_a_name_that_the_hub_does_not_know_is_told(
+async def test_a_name_unknown_to_the_hub_is_reported(
     fixture_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve_hub(FakeHub(fixture_model)) as url:
@@ -57,7 +57,7 @@ async def test_a_name_that_the_hub_does_not_know_is_told(
                 await recognizer.loaded()
 
 
-async def test_a_hub_out_of_reach_is_told(
+async def test_a_hub_out_of_reach_is_reported(
     fixture_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve_hub(FakeHub(fixture_model)) as url:
@@ -67,7 +67,7 @@ async def test_a_hub_out_of_reach_is_told(
             await recognizer.loaded()
 
 
-async def test_a_hub_that_stumbles_is_asked_again(
+async def test_a_request_that_fails_at_the_hub_is_repeated(
     fixture_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = FakeHub(fixture_model)

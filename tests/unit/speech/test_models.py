@@ -51,7 +51,7 @@ def test_a_folder_is_named_after_itself(fixture_model: Path, tmp_path: Path) -> 
     assert find(str(folder), tmp_path) == ModelFiles(folder, "my-model")
 
 
-def test_a_folder_without_a_model_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
 
     with pytest.raises(ModelUnavailable, match=r"lacks model\.bin, tokenizer\.json") as caught:
@@ -88,7 +88,7 @@ def test_a_half_downloaded_model_is_not_taken_for_one(tmp_path: Path) -> None:
         find("base", tmp_path)
 
 
-def test_no_model_and_no_hub_is_told_apart_from_a_wrong_name(tmp_path: Path) -> None:
+def test_no_model_and_no_hub_is_distinguished_from_a_wrong_name(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="STENOBIRD_ENGINE=offline") as caught:
         find("base", tmp_path)
     assert caught.value.offline

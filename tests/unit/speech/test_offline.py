@@ -71,7 +71,7 @@ def test_a_last_word_in_the_first_part_of_a_window_is_not_left_to_the_next(
     assert decoded.resume_sample is None
 
 
-def test_silence_says_nothing(decoder: PocketsphinxDecoder) -> None:
+def test_silence_gives_no_text(decoder: PocketsphinxDecoder) -> None:
     silence = WindowRequest(np.zeros(SAMPLE_RATE, np.int16), 0, (), "en")
 
     assert decoder.decode([silence])[0].segments == ()

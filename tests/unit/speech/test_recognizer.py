@@ -58,7 +58,7 @@ def text_of(windows: list[WindowResult]) -> str:
 
 
 @pytest.mark.parametrize(("clip", "most"), [("short", 0.05), ("long", 0.06)])
-async def test_a_clip_is_heard_as_well_as_by_plain_faster_whisper(
+async def test_a_clip_is_recognized_as_well_as_by_plain_faster_whisper(
     fixture_model: Path, clips: Path, clip: str, most: float
 ) -> None:
     reference = (clips / f"{clip}.txt").read_text()
@@ -76,7 +76,7 @@ async def test_a_clip_is_heard_as_well_as_by_plain_faster_whisper(
 
 
 @pytest.mark.parametrize("clip", ["short", pytest.param("long", marks=pytest.mark.slow)])
-async def test_a_resume_at_any_checkpoint_says_what_the_undisturbed_run_says(
+async def test_a_resume_at_any_checkpoint_gives_the_text_of_the_undisturbed_run(
     fixture_model: Path, clips: Path, clip: str
 ) -> None:
     pcm = decode_clip(clips / f"{clip}.mp3")
@@ -120,7 +120,7 @@ async def test_the_fixture_model_is_labelled_wherever_it_shows(fixture_model: Pa
         assert recognizer.status()["state"] == "ready"
 
 
-async def test_what_was_said_first_comes_before_the_audio_has_ended() -> None:
+async def test_the_first_text_comes_before_the_audio_has_ended() -> None:
     pulled = 0
 
     async def counted() -> AsyncIterator[PCM]:

@@ -45,7 +45,7 @@ def test_times_never_lie_behind_the_audio_or_before_their_start() -> None:
     assert split(at(5), 1, at(3)) == [Piece(5.0, 5.0, (1,))]
 
 
-def test_special_tokens_are_no_text() -> None:
+def test_special_tokens_are_not_text() -> None:
     assert split(at(0), EOT, EOT + 3, at(2)) == []
 
 
@@ -84,7 +84,7 @@ ALL_SPEECH = [(0.0, 20.0)]
         ([FIRST, SECOND, Piece(15.2, 20.0, (3,), closed=False)], 2, 15.1),
         ([FIRST, SECOND, Piece(15.2, 19.8, (3,))], 2, 15.1),  # closed, but at the cut
         ([FIRST, SECOND], 2, 15.0),  # the model stopped early: the next window hears the rest
-        ([Piece(0.2, 5.0, (1,))], 1, None),  # too early to leave; another pass has heard the rest
+        ([Piece(0.2, 5.0, (1,))], 1, None),  # too early to leave; another pass has decoded the rest
         ([Piece(0.2, 7.0, (1,)), Piece(7.2, 20.0, (2,), closed=False)], 2, None),
     ],
 )

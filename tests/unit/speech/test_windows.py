@@ -43,15 +43,15 @@ def all_cuts(probabilities: Sequence[float]) -> list[tuple[float, Cut]]:
     samples = len(probabilities) * FRAME_SAMPLES
     pcm = np.zeros(samples, np.int16)
     cuts = []
-    start, heard = 0, 0.0
+    start, seconds = 0, 0.0
     while start < samples:
-        target = RULES.target_seconds(heard)
+        target = RULES.target_seconds(seconds)
         cutter = WindowCutter(target_seconds=target, rules=RULES)
         rest = probabilities[start // FRAME_SAMPLES :]
         closed = any(cutter.push(p) for p in rest)
         cut = cutter.cut(pcm[start:]) if closed else cutter.finish(samples - start)
         cuts.append((target, cut))
-        heard += cut.speech_seconds
+        seconds += cut.speech_seconds
         start += cut.samples
     return cuts
 
@@ -74,7 +74,7 @@ def test_windows_tile_the_audio(probabilities: list[float]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(streams)
-def test_regions_fit_into_what_whisper_hears_and_keep_to_the_ramp(probabilities: list[float]) -> None:
+def test_regions_fit_into_what_whisper_decodes_and_keep_to_the_ramp(probabilities: list[float]) -> None:
     for target, cut in all_cuts(probabilities):
         if cut.region is None:
             assert cut.speech == ()
@@ -89,8 +89,8 @@ def test_regions_fit_into_what_whisper_hears_and_keep_to_the_ramp(probabilities:
             assert start <= a < b <= c
 
 
-def test_the_ramp_follows_the_speech_heard() -> None:
-    assert [RULES.target_seconds(heard) for heard in (0, 1.9, 2, 7.9, 8, 16, 3600)] == [
+def test_the_ramp_follows_the_speech_so_far() -> None:
+    assert [RULES.target_seconds(seconds) for seconds in (0, 1.9, 2, 7.9, 8, 16, 3600)] == [
         6.0,
         6.0,
         12.0,
@@ -151,7 +151,7 @@ def test_silence_moves_on_without_anything_to_decode() -> None:
     assert cut.samples / SAMPLE_RATE == pytest.approx(29.5, abs=0.1)
 
 
-def test_a_click_is_no_speech() -> None:
+def test_a_click_is_not_speech() -> None:
     cutter = WindowCutter(target_seconds=6, rules=RULES)
 
     assert not any(cutter.push(p) for p in frames((0, 1.0), (1, 0.2), (0, 2.0)))

@@ -21,7 +21,7 @@ def test_a_loop_is_four_times_the_same_in_a_row(tokens: str, *, expected: bool) 
     assert loops(tokens.split()) is expected
 
 
-def test_a_loop_that_the_source_says_is_a_translation() -> None:
+def test_a_loop_that_is_in_the_source_is_a_translation() -> None:
     loop = ["לא"] * 5
 
     assert is_usable("לא לא לא לא לא", loop, ["no"] * 5, ended=True)
@@ -29,12 +29,12 @@ def test_a_loop_that_the_source_says_is_a_translation() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "...", "42", "♪ ♪"])
-def test_what_says_nothing_is_no_translation(text: str) -> None:
+def test_text_without_letters_is_not_a_translation(text: str) -> None:
     assert not has_letters(text)
     assert not is_usable(text, [text], ["words"], ended=True)
 
 
-def test_what_never_ended_is_no_translation() -> None:
+def test_text_that_never_ended_is_not_a_translation() -> None:
     assert is_usable("שלום", ["שלום"], ["hello"], ended=True)
     assert not is_usable("שלום", ["שלום"], ["hello"], ended=False)
 

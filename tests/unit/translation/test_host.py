@@ -166,9 +166,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
     assert len(hub.served) == downloads
 
 
-async def test_a_hub_that_does_not_know_the_name_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_translation_model(tmp_path / "model")
     settings = TranslationSettings("someone/else", cache_dir=tmp_path / "cache")
     with serve_hub(FakeHub(tmp_path / "model")) as url:

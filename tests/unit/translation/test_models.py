@@ -40,7 +40,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert model_bytes(tmp_path) > 1000
 
 
-def test_a_folder_says_everything_that_it_lacks(tmp_path: Path) -> None:
+def test_everything_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable) as caught:
         find_on_disk(str(tmp_path))
 
@@ -50,7 +50,7 @@ def test_a_folder_says_everything_that_it_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nllb", "/no/folder", "~/nothing", "a/b/c", "./x"])
-def test_a_name_that_is_neither_folder_nor_repository_is_told(name: str) -> None:
+def test_a_name_that_is_neither_folder_nor_repository_is_reported(name: str) -> None:
     with pytest.raises(ModelUnavailable, match="STENOBIRD_TRANSLATION_MODEL"):
         find_on_disk(name)
 

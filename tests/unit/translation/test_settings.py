@@ -1,4 +1,4 @@
-"""What the settings mean to a process: whether wishes are taken, and what `stenobird doctor` says."""
+"""What the settings mean to a process: whether translation is offered, and what `stenobird doctor` shows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_service_has_a_translator_where_a_model_is_set(tmp_path: Path) -
         assert services.translator is None
 
 
-def test_doctor_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_describes_the_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     write_translation_model(tmp_path / "model")
