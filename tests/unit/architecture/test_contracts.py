@@ -36,7 +36,7 @@ def forbidden_imports(contract: dict[str, Any]) -> dict[str, list[str]]:
     match contract["type"]:
         case "layers":
             return {"webhooks.planted": ["import stenobird.web.app"], "unlisted": []}
-        case "acyclic_siblings":
+        case "runtime_acyclic_siblings":
             return {
                 "jobs.planted": ["import stenobird.jobs.planted_too"],
                 "jobs.planted_too": ["import stenobird.jobs.planted"],
@@ -56,7 +56,7 @@ def expected_complaints(contract: dict[str, Any]) -> set[str]:
     match contract["type"]:
         case "layers":
             return {"stenobird.webhooks is not allowed to import stenobird.web:", "- stenobird.unlisted"}
-        case "acyclic_siblings":
+        case "runtime_acyclic_siblings":
             return {"No cycles are allowed in stenobird.jobs."}
         case _:
             return {
@@ -87,6 +87,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package's code and of its contracts."""
     copy = tmp_path_factory.mktemp("tree")
     shutil.copy(ROOT / "pyproject.toml", copy)
+    shutil.copytree(ROOT / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for source in (ROOT / "stenobird").rglob("*.py"):
         target = copy / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
