@@ -1,8 +1,8 @@
-"""Fakes of the ports that a job hears with: audio that is made of numbers, and a recogniser that reads them.
+"""Fakes of the ports, for tests of the service and of programs built on it.
 
-Each second of `spoken(…)` holds one word's number in all its samples; `FakeRecognizer` says the numbers. Its
-windows depend on the audio and the checkpoint alone, as the port promises, so a resumed run can be compared
-with an undisturbed one.
+The audio is made of numbers: each second of `spoken(…)` has one word's number in all its samples, and
+`FakeRecognizer` returns the numbers as words. Its windows depend only on the audio and the checkpoint, as the
+port promises, so a resumed run can be compared with an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
-from stenobird.errors import AudioTooLarge, InvalidRequest
-from stenobird.ports import SAMPLE_RATE, AudioRequest, FoundAudio, SpeechCheckpoint, WindowResult
+from stenobird.errors import AudioTooLarge, InvalidRequest, TranslationFailed
+from stenobird.ports import (
+    SAMPLE_RATE,
+    AudioFinder,
+    AudioOpener,
+    AudioRequest,
+    AudioStream,
+    Clock,
+    FoundAudio,
+    SpeechCheckpoint,
+    SpeechRecognizer,
+    Translation,
+    Translator,
+    WindowResult,
+)
 from stenobird.sources import AudioSource, Verdict
 from stenobird.transcript import Segment, Word
 
@@ -33,32 +47,32 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM, Lane, RecognitionOptions, VerdictSink
 
 
-class FakeClock:
+class FakeClock(Clock):
     """A clock that stands still until `advance` or a `sleep` moves it."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now
 
+    @override
     def time(self) -> float:
-        """Return seconds since the epoch, UTC."""
         return self.now
 
+    @override
     def monotonic(self) -> float:
-        """Return seconds that never go backwards."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self.now += seconds
 
+    @override
     async def sleep(self, seconds: float) -> None:
-        """Let the time pass at once, and others run."""
         self.now += seconds
         await asyncio.sleep(0)
 
 
 def spoken(words: Iterable[int]) -> PCM:
-    """Return audio that says one number a second; 0 is a silent second. Shape `(seconds * 16000,)`, int16."""
+    """Return audio with one number per second; 0 is a silent second. Shape `(seconds * 16000,)`, int16."""
     return np.repeat(np.array(list(words), dtype=np.int16), SAMPLE_RATE)
 
 
@@ -76,64 +90,64 @@ def a_source(url: str = "https://example.com/a.mp3", **changes: Any) -> AudioSou
 
 
 @dataclass
-class FakeFinder:
-    """Finds every URL to be audio, or raises `error`. `found` counts its searches."""
+class FakeFinder(AudioFinder):
+    """Finds audio behind every URL, or raises `error`. `found` counts the searches."""
 
     source: AudioSource | None = None
     error: Exception | None = None
     before: Callable[[], Awaitable[None]] | None = None
     found: int = 0
 
+    @override
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
-        """Report one verdict, then return the source or raise."""
         del preview
         self.found += 1
         if self.before is not None:
             await self.before()
         if self.error is not None:
-            await report(Verdict("resolving_direct", "failed", "The URL is no audio."))
+            await report(Verdict("resolving_direct", "failed", "The URL is not audio."))
             raise self.error
         await report(Verdict("resolving_direct", "found", "The URL is audio."))
         return FoundAudio(self.source or a_source(url))
 
 
 @dataclass
-class FakeStream:
-    """`ports.AudioStream` over an array, a second a block."""
+class FakeStream(AudioStream):
+    """An audio stream over an array, in blocks of a second."""
 
     audio: PCM
     request: AudioRequest
     error: Exception | None = None
     warning: str | None = None
-    heard_samples: int = 0
+    samples_read: int = 0
 
+    @override
     async def __aiter__(self) -> AsyncIterator[PCM]:
-        """Yield the audio from `start_sample` to its end or `stop_samples`."""
         limits = self.request.limits
         end = len(self.audio) if limits.stop_samples is None else min(limits.stop_samples, len(self.audio))
         if end > limits.max_samples:
             raise AudioTooLarge
         for start in range(self.request.start_sample, end, SAMPLE_RATE):
             block = self.audio[start : min(start + SAMPLE_RATE, end)]
-            self.heard_samples = start + len(block)
+            self.samples_read = start + len(block)
             yield block
         if self.error is not None:
             raise self.error
 
     @property
+    @override
     def duration_seconds(self) -> float | None:
-        """The whole length, known from the start."""
         return len(self.audio) / SAMPLE_RATE
 
     @property
+    @override
     def fingerprint(self) -> dict[str, Any]:
-        """How much was read so far."""
-        return {"samples": self.heard_samples}
+        return {"samples": self.samples_read}
 
 
 @dataclass
-class FakeOpener:
-    """Opens the same audio for every source. `open_error` refuses; `stream_error` breaks off at the end."""
+class FakeOpener(AudioOpener):
+    """Opens the same audio for every source. `open_error` refuses it; `stream_error` is raised at the end."""
 
     audio: PCM
     open_error: Callable[[AudioRequest], Exception | None] | None = None
@@ -144,8 +158,8 @@ class FakeOpener:
     discarded: list[str] = field(default_factory=list)
 
     @asynccontextmanager
+    @override
     async def open(self, request: AudioRequest) -> AsyncIterator[FakeStream]:
-        """Return the stream."""
         self.requests.append(request)
         error = self.open_error(request) if self.open_error is not None else None
         if error is not None:
@@ -159,19 +173,19 @@ class FakeOpener:
 
     @property
     def open_now(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return len(self.open_jobs)
 
+    @override
     async def discard(self, job_id: str) -> None:
-        """Note the id."""
         self.discarded.append(job_id)
 
 
 @dataclass
-class FakeRecognizer:
-    """Says each second's number, some seconds a window. `before_window` may wait or raise.
+class FakeRecognizer(SpeechRecognizer):
+    """Returns each second's number, in windows of a few seconds. `before_window` may wait or raise.
 
-    With a `failure` its engine could not be loaded. It knows all languages unless `languages` are given.
+    With a `failure`, its engine could not be loaded. It supports all languages unless `languages` are given.
     """
 
     window_seconds: int = 5
@@ -180,9 +194,10 @@ class FakeRecognizer:
     before_window: Callable[[int], Awaitable[None]] | None = None
     failure: str | None = None
     languages: Sequence[str] | None = None
-    said: int = 0
-    """Windows decoded by all calls."""
+    windows_decoded: int = 0
+    """The number of windows decoded by all calls."""
 
+    @override
     async def transcribe(
         self,
         audio: AsyncIterator[PCM],
@@ -192,7 +207,6 @@ class FakeRecognizer:
         checkpoint: SpeechCheckpoint,
         options: RecognitionOptions,
     ) -> AsyncGenerator[WindowResult]:
-        """Yield a window every `window_seconds`; the last one may be shorter."""
         del job_id, lane
         pending: PCM = np.zeros(0, dtype=np.int16)
         size = self.window_seconds * SAMPLE_RATE
@@ -210,7 +224,7 @@ class FakeRecognizer:
     ) -> WindowResult:
         if self.before_window is not None:
             await self.before_window(checkpoint.window_index)
-        self.said += 1
+        self.windows_decoded += 1
         start = checkpoint.next_sample / SAMPLE_RATE
         segments: list[Segment] = []
         for second in range(0, len(pcm), SAMPLE_RATE):
@@ -229,16 +243,70 @@ class FakeRecognizer:
         )
         return WindowResult(tuple(segments), after, language, self.engine, self.model)
 
+    @override
     def check(self, options: RecognitionOptions) -> None:
-        """Refuse a language that it does not know."""
         if self.languages is not None and options.language not in {None, *self.languages}:
             raise InvalidRequest(f"The fake recognizer does not know {options.language}.")
 
+    @override
     async def ready(self) -> bool:
-        """Say yes: nothing has to be loaded."""
         return True
 
+    @override
     def status(self) -> Mapping[str, Any]:
-        """Describe the fake."""
         state = "ready" if self.failure is None else "failed"
         return {"engine": self.engine, "model": self.model, "state": state, "message": self.failure}
+
+
+@dataclass
+class FakeTranslator(Translator):
+    """Translates every text with `translation`, which returns `None` where there is no usable translation.
+
+    `calls` has the source language and the texts of each call. `before` may wait or raise. With `refuses`,
+    translation is unavailable.
+    """
+
+    translation: Callable[[str], str | None] = str.upper
+    languages: frozenset[str] = frozenset({"en", "fr", "he"})
+    max_characters: int = 100_000
+    refuses: str | None = None
+    before: Callable[[], Awaitable[None]] | None = None
+    calls: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    @property
+    @override
+    def model(self) -> str:
+        return "fake"
+
+    @override
+    async def translate(
+        self, texts: Sequence[str], *, source: str, target: str, job_id: str
+    ) -> Sequence[Translation]:
+        del job_id
+        if sum(map(len, texts)) > self.max_characters or source not in (self.sources(target) or ()):
+            raise TranslationFailed(f"{self.model} can't translate this from {source} to {target}.")
+        self.calls.append((source, tuple(texts)))
+        if self.before is not None:
+            await self.before()
+        stripped = [text.strip() for text in texts]
+        translated = [self.translation(text) for text in stripped]
+        return [
+            Translation(text, translated=False) if made is None else Translation(made)
+            for text, made in zip(stripped, translated, strict=True)
+        ]
+
+    @override
+    def sources(self, target: str) -> frozenset[str] | None:
+        return self.languages - {target} if target in self.languages else frozenset()
+
+    @override
+    def refusal(self) -> str | None:
+        return self.refuses
+
+    @override
+    async def ready(self) -> bool:
+        return self.refuses is None
+
+    @override
+    def status(self) -> Mapping[str, Any]:
+        return {"model": self.model, "state": "ready"}

@@ -48,6 +48,11 @@ def spell(text: str) -> str:
     return "".join(_LETTERS.get(char, char) for char in text.lower())
 
 
+def spelled(text: str) -> str | None:
+    """Return what the service makes of it: `None` where the model's translation is of no use."""
+    return None if EMPTY in text else spell(text)
+
+
 def write_translation_model(folder: Path, family: Family = "nllb") -> None:
     """Write a model as it is published: NLLB's with tokenizer.json, M2M-100's with SentencePiece."""
     folder.mkdir(parents=True, exist_ok=True)

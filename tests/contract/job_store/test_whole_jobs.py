@@ -71,6 +71,6 @@ async def test_three_workers_share_a_queue_and_each_job_is_done_once(world: JobW
         texts = [row["text"] for row in map(json.loads, seen) if "chunk_index" in row]
         assert "".join(texts) == WORDS
         assert json.loads(seen[-1])["id"] == job.id
-    assert world.recognizer.said == 12 * 3
+    assert world.recognizer.windows_decoded == 12 * 3
     assert len(await world.rows()) == 6
     assert await world.store.counts() == {"completed": 6, "preview_complete": 6}

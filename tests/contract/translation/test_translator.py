@@ -11,10 +11,10 @@ import pytest
 from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed
 from stenobird.ports import Translation
+from stenobird.testing import FakeTranslator
 from stenobird.translation import TranslationSettings, open_translator
 from stenobird.translation.translator import MAX_CHARACTERS
-from tests.support.fake_translator import FakeTranslator
-from tests.support.translation_model import EMPTY, spell, write_translation_model
+from tests.support.translation_model import EMPTY, spell, spelled, write_translation_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def fake() -> AsyncIterator[Translator]:
-    yield FakeTranslator()
+    yield FakeTranslator(spelled)
 
 
 @pytest.fixture(params=["nllb", "m2m", "fake"])

@@ -65,7 +65,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         assert (job.status, job.model, job.billable_minutes) == ("completed", "premium", 2)
         assert [request.source.media_url for request in opener.requests] == ["upload:upl_1"]
         assert [row["minutes"] for row in await world.rows()] == [4]
-        assert world.recognizer.said == 0
+        assert world.recognizer.windows_decoded == 0
 
 
 async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp_path: Path) -> None:

@@ -360,13 +360,13 @@ async def test_a_resume_opens_only_the_rest_and_passes_the_fingerprint(world: Jo
     with pytest.raises(BaseExceptionGroup):
         await world.run_next(DyingStore(world.store, dies_at=5, after_commit=False))
     await world.store.expire_leases()
-    said = world.recognizer.said
+    said = world.recognizer.windows_decoded
     await world.run_next()
     first, second = world.opener.requests
     assert (first.start_sample, first.fingerprint) == (0, None)
     assert (second.start_sample, second.fingerprint) == (10 * SAMPLE_RATE, {"samples": 10 * SAMPLE_RATE})
     assert world.finder.found == 1
-    assert world.recognizer.said - said == 6
+    assert world.recognizer.windows_decoded - said == 6
     assert (await world.job(job.id)).status == "completed"
 
 
@@ -588,11 +588,11 @@ async def a_preview(world: JobWorld, **body: Any) -> JobRecord:
 
 async def test_a_full_job_reuses_all_windows_but_the_last_one_of_its_preview(world: JobWorld) -> None:
     preview = await a_preview(world)
-    searches, windows = world.finder.found, world.recognizer.said
+    searches, windows = world.finder.found, world.recognizer.windows_decoded
     job = await world.post(world.payer, preview_id=preview.id)
     await world.run_next()
     assert world.finder.found == searches
-    assert world.recognizer.said - windows == 6
+    assert world.recognizer.windows_decoded - windows == 6
     request = world.opener.requests[-1]
     assert (request.start_sample, request.fingerprint) == (10 * SAMPLE_RATE, {"samples": 15 * SAMPLE_RATE})
     events = await world.events(job.id)

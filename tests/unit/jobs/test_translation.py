@@ -15,11 +15,10 @@ from stenobird.jobs.run import JobRun
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobExtra, NewJob, RecognitionOptions
-from stenobird.testing import FakeRecognizer, spoken
-from tests.support.fake_translator import FakeTranslator
+from stenobird.testing import FakeRecognizer, FakeTranslator, spoken
 from tests.support.faults import DyingStore, Killed
 from tests.support.job_world import BASE, URL, JobWorld
-from tests.support.translation_model import EMPTY, spell
+from tests.support.translation_model import EMPTY, spell, spelled
 
 if TYPE_CHECKING:
     from stenobird.ports import PCM, EventRow, JobRecord, Mode, SpeechCheckpoint, WindowResult
@@ -49,7 +48,7 @@ def word(number: int) -> str:
 @pytest.fixture(autouse=True)
 def translator(world: JobWorld) -> FakeTranslator:
     """The translator of all jobs of these tests."""
-    translator = FakeTranslator()
+    translator = FakeTranslator(spelled)
     world.translator = translator
     world.recognizer = WordyRecognizer()
     world.opener.audio = spoken([1, 2, 0, 3, 4, 5, 6, 0, 0, 0, 0, 7])
@@ -125,7 +124,7 @@ async def test_the_language_is_that_of_the_text_and_the_spoken_one_is_kept_in_ex
 async def test_a_window_is_one_request(world: JobWorld, translator: FakeTranslator) -> None:
     await run(world, HEBREW)
 
-    assert translator.asked == [
+    assert translator.calls == [
         ("en", ("word b.", "word c.", "word d.", "word e.")),
         ("en", ("word f.", "word g.")),
         ("en", ("word h.",)),
@@ -147,7 +146,7 @@ async def test_speech_that_is_hebrew_already_is_left_alone(
 
     said = chunks(await world.events(job.id))
 
-    assert translator.asked == []
+    assert translator.calls == []
     assert [row["text"] for row in said] == [
         word(n) if index else word(n).lstrip() for index, n in enumerate(range(1, 8))
     ]
@@ -160,7 +159,7 @@ async def test_english_that_whisper_wrote_is_translated_from_english(
 ) -> None:
     await run(world, HEBREW, language="fr", task="translate")
 
-    assert {source for source, _ in translator.asked} == {"en"}
+    assert {source for source, _ in translator.calls} == {"en"}
 
 
 async def test_silence_needs_no_translator(world: JobWorld, translator: FakeTranslator) -> None:
@@ -168,7 +167,7 @@ async def test_silence_needs_no_translator(world: JobWorld, translator: FakeTran
 
     job = await run(world, HEBREW)
 
-    assert (job.status, translator.asked) == ("completed", [])
+    assert (job.status, translator.calls) == ("completed", [])
 
 
 async def test_a_translated_job_costs_the_same(world: JobWorld) -> None:
@@ -305,7 +304,7 @@ async def test_a_translation_that_fails_permanently_fails_the_job_unbilled(
     world: JobWorld, translator: FakeTranslator, error: Exception
 ) -> None:
     async def fail_at_the_second() -> None:
-        if len(translator.asked) == 2:
+        if len(translator.calls) == 2:
             raise error
 
     translator.before = fail_at_the_second
@@ -377,4 +376,4 @@ async def test_a_test_job_uses_no_translator(world: JobWorld, translator: FakeTr
 
     job = await run(world, HEBREW, mode="test")
 
-    assert (job.status, job.language, translator.asked) == ("completed", "he", [])
+    assert (job.status, job.language, translator.calls) == ("completed", "he", [])

@@ -10,7 +10,7 @@ from stenobird.bootstrap import Overrides, open_services
 from stenobird.cli.doctor import _translator as finding
 from stenobird.config import Settings
 from stenobird.errors import TranslationUnavailable
-from tests.support.fake_translator import FakeTranslator
+from stenobird.testing import FakeTranslator
 from tests.support.translation_model import write_translation_model
 from tests.support.web_world import served_from
 
