@@ -53,10 +53,10 @@ def demo(data_dir: Path | None) -> None:
 async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
     with serve_file(CLIP_PATH, CLIP_URL_PATH, bytes_per_second=LINE_BYTES_PER_SECOND) as url:
         progress.print("Starting the service with the fixture model (178 words, for demos and tests only)")
-        async with local_service(settings, key_name="demo") as service:
-            progress.print(f"POST {service.url}/v1/transcripts", highlight=False)
+        async with local_service(settings, key_name="demo") as (service_url, api_key):
+            progress.print(f"POST {service_url}/v1/transcripts", highlight=False)
             progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
-            async with local_client(service.url, api_key=service.api_key) as client:
+            async with local_client(service_url, api_key=api_key) as client:
                 with LiveTranscript() as live:
                     result = await client.transcribe(url, on_event=live.show)
                 stored = {}

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
@@ -29,24 +28,16 @@ _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _PIECE_BYTES: Final = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class LocalService:
-    """The URL of the service, and a key that is valid while it runs."""
-
-    url: str
-    api_key: str
-
-
 @asynccontextmanager
-async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[LocalService]:
-    """Run a service on a free loopback port, with a key that is revoked at the end."""
+async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[tuple[str, str]]:
+    """Run a service on a free loopback port; yield its URL, and a key that is revoked at the end."""
     # Commands never translate, so the translation model is not loaded.
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
     async with open_services(settings) as services, serving(services) as url:
         secret, record = await services.keys.create(name=key_name)
         try:
-            yield LocalService(url, secret)
+            yield url, secret
         finally:
             await services.keys.revoke(record.id)
 

@@ -213,8 +213,9 @@ async def _open_target(request: TranscribeRequest, settings: Settings, stack: As
         # The running service must not read from loopback, so a file gets its own service.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-"))
         settings = settings.model_copy(update={"data_dir": Path(folder), "database_url": None})
-    service = await stack.enter_async_context(local_service(settings, key_name="stenobird transcribe"))
-    return Target(service.url, service.api_key, audio_url)
+    opening = local_service(settings, key_name="stenobird transcribe")
+    api, api_key = await stack.enter_async_context(opening)
+    return Target(api, api_key, audio_url)
 
 
 def _file(source: str | None) -> Path | None:

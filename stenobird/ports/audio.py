@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from stenobird.sources import AudioSource, Verdict
@@ -21,11 +21,8 @@ PCM: TypeAlias = npt.NDArray[np.int16]
 """Mono audio at `SAMPLE_RATE`, shape `(n,)`, int16."""
 
 
-class VerdictSink(Protocol):
-    """Receives each rung's verdict as soon as it is known; the pipeline turns it into an event."""
-
-    async def __call__(self, verdict: Verdict) -> None:
-        """Report one verdict. May raise `LeaseLost`, which stops the search."""
+VerdictSink: TypeAlias = "Callable[[Verdict], Awaitable[None]]"
+"""Receives each rung's verdict as soon as it is known. May raise `LeaseLost`, which stops the search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,15 +61,6 @@ class DeliveryRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryFilter:
-    """Selects deliveries of an account; `None` means any."""
-
-    mode: KeyMode | None = None
-    state: DeliveryState | None = None
-    job_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SigningSecrets:
     """An account's secret for a mode, and the previous one while it still signs as well."""
 
@@ -139,11 +130,16 @@ class DeliveryStore(Protocol):
         self,
         account_id: str,
         *,
-        wanted: DeliveryFilter | None = None,
+        mode: KeyMode | None = None,
+        state: DeliveryState | None = None,
+        job_id: str | None = None,
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
-        """Return the account's deliveries, newest first, older than `before`'s time and id."""
+        """Return the account's deliveries, newest first, older than `before`'s time and id.
+
+        `mode`, `state` and `job_id` select deliveries; `None` means any.
+        """
 
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 from typing_extensions import override
 
-from stenobird.ports.webhooks import DeliveryFilter, DeliveryRecord, DeliveryStore, DueDelivery
+from stenobird.ports.webhooks import DeliveryRecord, DeliveryStore, DueDelivery
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import KeyMode
+    from stenobird.ports.webhooks import DeliveryState
     from stenobird.storage.engine import Database
 
 SQLTime: TypeAlias = "ColumnElement[float] | float"
@@ -176,11 +177,13 @@ class SqlDeliveryStore(DeliveryStore):
         self,
         account_id: str,
         *,
-        wanted: DeliveryFilter | None = None,
+        mode: KeyMode | None = None,
+        state: DeliveryState | None = None,
+        job_id: str | None = None,
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
-        where = [_OURS, outbox.c.account_id == account_id, *_matching(wanted or DeliveryFilter())]
+        where = [_OURS, outbox.c.account_id == account_id, *_matching(mode, state, job_id)]
         if before is not None:
             created_at, delivery_id = before
             where.append(
@@ -203,7 +206,7 @@ class SqlDeliveryStore(DeliveryStore):
             _OURS,
             outbox.c.id == delivery_id,
             outbox.c.account_id == account_id,
-            *_matching(DeliveryFilter(mode=mode)),
+            *_matching(mode),
         )
         leased = and_(outbox.c.state == "sending", outbox.c.next_attempt_at > self._now())
         async with self._db.write() as connection:
@@ -242,14 +245,16 @@ async def _locked(connection: AsyncConnection, own: Sequence[ColumnElement[bool]
     return (await connection.execute(select(outbox).where(*own).with_for_update())).mappings().one_or_none()
 
 
-def _matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+def _matching(
+    mode: KeyMode | None, state: DeliveryState | None = None, job_id: str | None = None
+) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.mode is not None:
-        conditions.append(outbox.c.payload["mode"].as_string() == wanted.mode)
-    if wanted.state is not None:
-        conditions.append(outbox.c.state == wanted.state)
-    if wanted.job_id is not None:
-        conditions.append(outbox.c.job_id == wanted.job_id)
+    if mode is not None:
+        conditions.append(outbox.c.payload["mode"].as_string() == mode)
+    if state is not None:
+        conditions.append(outbox.c.state == state)
+    if job_id is not None:
+        conditions.append(outbox.c.job_id == job_id)
     return conditions
 
 

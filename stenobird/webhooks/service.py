@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import DeliveryNotFound
-from stenobird.ports.webhooks import DeliveryFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +52,9 @@ class WebhookService:
         before = read_cursor(cursor) if cursor is not None else None
         rows = await self._deliveries.own_deliveries(
             caller.account_id,
-            wanted=DeliveryFilter(mode=caller.only_mode, state=state, job_id=job_id),
+            mode=caller.only_mode,
+            state=state,
+            job_id=job_id,
             before=before,
             limit=limit + 1,
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stenobird.ports import NewAccountRow
-from stenobird.ports.webhooks import DeliveryFilter
 from stenobird.storage.delivery_store import SqlDeliveryStore
 from tests.support.webhook_world import OWNER, webhook_world
 
@@ -74,15 +73,15 @@ async def test_deliveries_are_found_by_mode_state_and_job(database: Database) ->
                 assert due.mode == "test"
                 await world.deliveries.note_delivered(due, status_code=200)
 
-        async def found(wanted: DeliveryFilter) -> list[str]:
-            return [row.job_id for row in await world.deliveries.own_deliveries(OWNER, wanted=wanted)]
+        async def found(**wanted: Any) -> list[str]:
+            return [row.job_id for row in await world.deliveries.own_deliveries(OWNER, **wanted)]
 
-        assert sorted(await found(DeliveryFilter())) == sorted((live, sandbox))
-        assert await found(DeliveryFilter(mode="live")) == [live]
-        assert await found(DeliveryFilter(mode="test", state="delivered")) == [sandbox]
-        assert await found(DeliveryFilter(mode="test", state="dead")) == []
-        assert await found(DeliveryFilter(job_id=live)) == [live]
-        [row] = await world.deliveries.own_deliveries(OWNER, wanted=DeliveryFilter(job_id=live))
+        assert sorted(await found()) == sorted((live, sandbox))
+        assert await found(mode="live") == [live]
+        assert await found(mode="test", state="delivered") == [sandbox]
+        assert await found(mode="test", state="dead") == []
+        assert await found(job_id=live) == [live]
+        [row] = await world.deliveries.own_deliveries(OWNER, job_id=live)
         assert row.mode == "live"
         assert await world.deliveries.replay(OWNER, row.id, mode="test") is None
 
