@@ -21,7 +21,6 @@ _ABBREVIATION: Final = re.compile(
 _CLAUSE_END: Final = re.compile(r"[,;:،؛–—]\s+|[、，；：]")
 _SPACE: Final = re.compile(r"\s+")
 
-
 MAX_PERIOD_TOKENS: Final = 8
 REPEATS: Final = 4
 """Tokens that repeat so often in a row are a loop, unless the source repeats as often."""
