@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -106,9 +107,12 @@ def test_the_platform_passes_the_tests_of_all_platforms(copy: Path) -> None:
     assert "test_an_example_is_known_to_its_own_entry_first[https://examplecast.com/e/123] PASSED" in passed
 
 
-def test_the_route_is_one_of_its_dialect(copy: Path) -> None:
+def test_the_route_is_registered_and_described(copy: Path) -> None:
     code = "from stenobird.web.v1.routes import dialect; print([e.path for e in dialect().endpoints])"
-    assert "'/v1/mode'" in run(copy, "-c", code)
+    assert "'/v1/key'" in run(copy, "-c", code)
+    run(copy, "-m", "stenobird", "openapi", "-o", "openapi.json")
+    paths = json.loads((copy / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    assert paths["/v1/key"]["get"]["summary"] == "Try your key"
 
 
 def test_the_setting_is_read_from_the_environment(copy: Path) -> None:
