@@ -11,10 +11,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from stenobird.web import probes
-from stenobird.web.alefbot import operations as alefbot
+from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
 from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
-from stenobird.web.openai import operations as openai
+from stenobird.web.openai import routes as openai
 from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document
 from stenobird.web.routing import routes_of
 from stenobird.web.site import checkout, pages, skill_files

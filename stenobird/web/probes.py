@@ -45,6 +45,10 @@ class ReadyBody(Body):
     checks: dict[str, Any]  # published, and always empty
 
 
+_TAG: Final = "Service"
+
+
+@Operation(_TAG, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)})
 async def healthz(request: Request) -> Response:
     """Answer from memory, at once: no database, no engine."""
     services = services_of(request)
@@ -54,6 +58,12 @@ async def healthz(request: Request) -> Response:
     return json_response(HealthBody.model_validate(body))
 
 
+@Operation(
+    _TAG,
+    "ready",
+    "Should requests be sent here",
+    {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
+)
 async def readyz(request: Request) -> Response:
     """Answer 200, or 503 with the reasons."""
     services = services_of(request)
@@ -69,6 +79,7 @@ async def readyz(request: Request) -> Response:
     return json_response(body, 503 if reasons else 200)
 
 
+@Operation(_TAG, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)})
 async def metrics(request: Request) -> Response:
     """Answer with what is known, also while the database can't be asked."""
     services = services_of(request)
@@ -81,47 +92,17 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
+@Operation(_TAG, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))})
 async def openapi(request: Request) -> Response:
     """Answer with the document."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
     return JSONResponse(request.app.state.openapi, headers=headers)
 
 
-_TAG: Final = "Service"
-
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET",
-        "/healthz",
-        healthz,
-        key="none",
-        doc=Operation(_TAG, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)}),
-    ),
-    Endpoint(
-        "GET",
-        "/readyz",
-        readyz,
-        key="none",
-        doc=Operation(
-            _TAG,
-            "ready",
-            "Should requests be sent here",
-            {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/metrics",
-        metrics,
-        key="none",
-        doc=Operation(_TAG, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)}),
-    ),
+    Endpoint("GET", "/healthz", healthz, key="none"),
+    Endpoint("GET", "/readyz", readyz, key="none"),
+    Endpoint("GET", "/metrics", metrics, key="none"),
 )
 """What every process answers."""
-OPENAPI: Final = Endpoint(
-    "GET",
-    "/openapi.json",
-    openapi,
-    key="none",
-    doc=Operation(_TAG, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))}),
-)
+OPENAPI: Final = Endpoint("GET", "/openapi.json", openapi, key="none")

@@ -39,8 +39,7 @@ class Endpoint:
     caller is `None` where the key is optional and the request has none. `"share"` means an optional key, or
     the token of a share link. `write` refuses read-only keys with `read_only_error`, and `limited` counts the
     request against the rate limit, both before the body is read. An answer to a request that was counted,
-    here or by the handler, has the `X-RateLimit-*` headers. HEAD is answered as GET. `doc` describes the
-    endpoint in the OpenAPI document; without it the endpoint is not listed there.
+    here or by the handler, has the `X-RateLimit-*` headers. HEAD is answered as GET.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -51,7 +50,12 @@ class Endpoint:
     write: bool = False
     read_only_error: type[ReadOnlyKey] = ReadOnlyKey
     limited: bool = False
-    doc: Operation | None = None
+
+    @property
+    def operation(self) -> Operation | None:
+        """How the OpenAPI document describes the endpoint; `None` where it does not."""
+        operation: Operation | None = vars(self.handler).get("operation")
+        return operation
 
     async def answer(
         self, request: Request, authenticate: Callable[[Request], Awaitable[Caller | None]]

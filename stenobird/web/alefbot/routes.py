@@ -1,24 +1,16 @@
-"""The handlers of the AlefBot dialect; `operations` has their addresses."""
+"""The endpoints of the AlefBot dialect: uploads, jobs and their artifacts, keys, webhooks."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
-from stenobird.errors import (
-    ArtifactNotFound,
-    ArtifactNotReady,
-    JobNotFound,
-    QueueBusy,
-    RateLimited,
-    TranslationUnavailable,
-    UploadSizeMismatch,
-    ValidationFailed,
-)
+from stenobird import errors
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
@@ -26,9 +18,10 @@ from stenobird.speech import premium_units
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot import schemas
 from stenobird.web.alefbot.artifacts import wanted_format
-from stenobird.web.alefbot.errors import dialect_root
-from stenobird.web.alefbot.requests import once, read_raw, standing_of
+from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, dialect_root, new_request_id, render
+from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of
 from stenobird.web.alefbot.schemas import STATUSES, parse_body
+from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
 from stenobird.web.representations import attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (
     base_url_of,
@@ -37,6 +30,7 @@ from stenobird.web.requests import (
     services_of,
     whole_number,
 )
+from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
 
 if TYPE_CHECKING:
@@ -54,13 +48,71 @@ ORIGIN: Final = "alefbot"
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
+_AUTHENTICATION: Final = (
+    errors.MissingAPIKey,
+    errors.InvalidAPIKey,
+    errors.InvalidAPIKeyMode,
+    errors.InvalidAPIKeyUser,
+    errors.PlanDowngraded,
+    errors.StorageUnavailable,
+)
+_REPEATABLE: Final = (errors.RateLimited, errors.IdempotencyMismatch, errors.IdempotencyInProgress)
+_TARGET: Final = (errors.InvalidWebhookURL, errors.WebhookTargetForbidden)
+_RATE: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
+_STRING: Final = {"type": "string"}
+_OPTIONAL: Final = {"required": False}
+_JOB_ID: Final = path("job_id", "Transcription job id.")
+_IDEMPOTENCY_KEY: Final = (
+    header("Idempotency-Key", "Deduplicate retries for 24h.", {"type": "string", "pattern": "^[!-~]{1,255}$"})
+    | _OPTIONAL
+)
+_IF_NONE_MATCH: Final = header("If-None-Match", "ETag for a conditional GET.") | _OPTIONAL
+_ARTIFACT_TYPES: Final = (
+    "application/x-subrip",
+    "text/plain",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+)
+
+_Operation = partial(Operation, "AlefBot dialect")
+_ARTIFACT: Final = {
+    200: Answer(
+        "Full artifact content body.", {media_type: {"schema": _STRING} for media_type in _ARTIFACT_TYPES}
+    ),
+    304: Answer("Unchanged since the ETag."),
+}
+_ARTIFACT_ERRORS: Final = (
+    errors.UnsupportedArtifactFormat,
+    errors.JobNotFound,
+    errors.ArtifactNotReady,
+    errors.ArtifactNotFound,
+)
+_FORMATS: Final = ["srt", "txt", "docx", "plain_text"]
+
+
+def _number(name: str, description: str, *, minimum: int, maximum: int, default: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum, "default": default}
+    return query(name, description, schema) | _OPTIONAL
+
+
+@_Operation(
+    "alefbotListKeys",
+    "List all public API keys for the authenticated user.",
+    {200: Answer("Array of key records.", json_of({"type": "array", "items": schemas.KeyItem}))},
+)
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List them."""
     keys = await services_of(request).keys.own_list(caller)
     return json_response([schemas.KeyItem.model_validate(key) for key in keys])
 
 
+@_Operation(
+    "alefbotCreateKey",
+    "Create a new public API key for the authenticated account.",
+    {200: Answer("New key generated and persisted.", schemas.CreatedKey)},
+    (errors.LiveKeyRequired, errors.ValidationFailed),
+    body=schemas.CreateKey,
+)
 async def create_key(request: Request, caller: Caller) -> Response:
     """Make one. Not idempotent: an answer with a secret is not stored."""
     wish = parse_body(schemas.CreateKey, json_object(request, await read_raw(request)))
@@ -70,6 +122,11 @@ async def create_key(request: Request, caller: Caller) -> Response:
     return json_response(schemas.CreatedKey(key=secret, item=key))
 
 
+@_Operation(
+    "alefbotAccount",
+    "Read account tier and wallet balance before job submission.",
+    {200: Answer("Current account state for API usage.", schemas.Account)},
+)
 async def get_account(request: Request, caller: Caller) -> Response:
     """Answer with its plan and its credits."""
     standing = standing_of(request)
@@ -84,6 +141,14 @@ async def get_account(request: Request, caller: Caller) -> Response:
     )
 
 
+@_Operation(
+    "alefbotCreateUpload",
+    "Create an upload slot and return an upload_id plus binary upload URL.",
+    {201: Answer("Expires in 30 minutes.", schemas.UploadSlot, _RATE)},
+    (*_REPEATABLE, errors.ValidationFailed, errors.UploadTooLarge, errors.QueueBusy),
+    body=CreateUpload,
+    parameters=[_IDEMPOTENCY_KEY],
+)
 async def create_upload(request: Request, caller: Caller) -> Response:
     """Make one: 201 and where its bytes go."""
     return await once(
@@ -106,6 +171,21 @@ async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id
     return json_response(body, 201)
 
 
+@_Operation(
+    "alefbotUploadBinary",
+    "Upload raw media bytes to an existing upload slot.",
+    {200: Answer("Upload acknowledged.", schemas.UploadReceived, _RATE)},
+    (
+        errors.RateLimited,
+        errors.EmptyUploadBody,
+        errors.UploadSizeMismatch,
+        errors.UploadNotFound,
+        errors.UploadSlotExpired,
+        errors.QueueBusy,
+    ),
+    body={"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    parameters=[path("upload_id", "Upload slot id returned by POST /uploads.")],
+)
 async def receive_upload(request: Request, caller: Caller) -> Response:
     """Take them, straight into the store."""
     upload_id: str = request.path_params["upload_id"]
@@ -117,9 +197,9 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
             _upload_chunks(request),
             content_length=int(length) if length.isdigit() else None,
         )
-    except UploadSizeMismatch as exc:
+    except errors.UploadSizeMismatch as exc:
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            raise UploadSizeMismatch(
+            raise errors.UploadSizeMismatch(
                 "The body is a form. Send the bytes of the file themselves as the body "
                 "(curl: --data-binary @file).",
                 details=exc.details,
@@ -128,6 +208,29 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
     return json_response(schemas.UploadReceived(ok=True, bytes_received=received))
 
 
+@_Operation(
+    "alefbotCreateTranscription",
+    "Create a transcription job from a previously uploaded file.",
+    {
+        200: Answer("Completed at once (test keys).", schemas.CreatedJob, _RATE),
+        202: Answer("Job queued (live keys).", schemas.CreatedJob, _RATE),
+    },
+    (
+        *_REPEATABLE,
+        errors.ValidationFailed,
+        *_TARGET,
+        errors.TranslationUnavailable,
+        errors.UploadNotFound,
+        errors.UploadSlotExpired,
+        errors.UploadNotAvailable,
+        errors.BillingFailed,
+        errors.InsufficientCredits,
+        errors.EngineUnavailable,
+        errors.QueueBusy,
+    ),
+    body=schemas.CreateTranscription,
+    parameters=[_IDEMPOTENCY_KEY],
+)
 async def create_job(request: Request, caller: Caller) -> Response:
     """Make one of an upload: 202 and queued, or 200 and completed for a test key."""
     return await once(
@@ -138,6 +241,17 @@ async def create_job(request: Request, caller: Caller) -> Response:
     )
 
 
+@_Operation(
+    "alefbotListTranscriptions",
+    "List API-origin transcription jobs with cursor-style pagination.",
+    {200: Answer("Paginated transcription job list.", schemas.JobList, _RATE)},
+    (errors.RateLimited, errors.ValidationFailed),
+    parameters=[
+        _number("limit", "Page size (1-100).", minimum=1, maximum=100, default=20),
+        _number("cursor", "Zero-based offset cursor.", minimum=0, maximum=10**9, default=0),
+        query("status", "Status filter.", {"type": "string", "enum": list(STATUSES)}) | _OPTIONAL,
+    ],
+)
 async def list_jobs(request: Request, caller: Caller) -> Response:
     """List them, newest first, by offset."""
     query = request.query_params
@@ -145,7 +259,7 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
     offset = _whole_number(query.get("cursor"), "cursor", default=0, lowest=0, highest=MAX_CURSOR)
     state = query.get("status")
     if state is not None and state not in STATUSES:
-        raise ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
+        raise errors.ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
     status = STATUSES[state] if state is not None else None
     page = JobPage(origin=ORIGIN, offset=offset, limit=limit, status=status)
     jobs, _ = await services_of(request).jobs.list(caller, page)
@@ -166,7 +280,7 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
     services = services_of(request)
     wish = parse_body(schemas.CreateTranscription, json_object(request, raw))
     if wish.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
-        raise TranslationUnavailable(refusal)
+        raise errors.TranslationUnavailable(refusal)
     spec = JobSpec(
         source=Upload(wish.upload_id),
         options=RecognitionOptions(prompt=wish.user_prompt or None),
@@ -178,9 +292,9 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
     )
     try:
         job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
-    except RateLimited as exc:
+    except errors.RateLimited as exc:
         # Too many jobs under way. This dialect's code for it would send clients to X-RateLimit-Reset.
-        raise QueueBusy(
+        raise errors.QueueBusy(
             exc.message, details=exc.details, retry_after_seconds=exc.retry_after_seconds
         ) from exc
     path = f"{dialect_root(request.scope)}/transcriptions/{job.id}"
@@ -194,12 +308,32 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
     return json_response(body, 202 if summary is None else 200, {"Location": path})
 
 
+@_Operation(
+    "alefbotTranscription",
+    "Read a single API-origin transcription job and track status progression.",
+    {
+        200: Answer("Current job snapshot.", schemas.Job, ("ETag", *_RATE)),
+        304: Answer("Unchanged since the ETag."),
+    },
+    (errors.RateLimited, errors.JobNotFound),
+    parameters=[_JOB_ID, _IF_NONE_MATCH],
+)
 async def get_job(request: Request, caller: Caller) -> Response:
     """Answer with the job as it stands, or 304 where the client has it already."""
     body = schemas.Job.of(await _job(request, caller), dialect_root(request.scope))
     return revalidated(request, body.encode(), "application/json")
 
 
+@_Operation(
+    "alefbotDeleteTranscription",
+    "Cancel a job under way, or remove a finished one with what it heard.",
+    {
+        202: Answer("It is cancelled, or will be within moments.", schemas.Job),
+        204: Answer("It is removed."),
+    },
+    (errors.JobNotFound,),
+    parameters=[_JOB_ID],
+)
 async def delete_job(request: Request, caller: Caller) -> Response:
     """Cancel a job under way (202, as it stands then), or remove a finished one (204)."""
     job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
@@ -208,6 +342,17 @@ async def delete_job(request: Request, caller: Caller) -> Response:
     return json_response(schemas.Job.of(job, dialect_root(request.scope)), 202)
 
 
+@_Operation(
+    "alefbotArtifact",
+    "Download output artifact for completed jobs.",
+    _ARTIFACT,
+    _ARTIFACT_ERRORS,
+    parameters=[
+        _JOB_ID,
+        query("format", "Requested format.", {**_STRING, "enum": _FORMATS, "default": "srt"}) | _OPTIONAL,
+        _IF_NONE_MATCH,
+    ],
+)
 async def get_artifact(request: Request, caller: Caller) -> Response:
     """Answer with the whole file."""
     wanted = wanted_format(
@@ -217,9 +362,11 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
     )
     job = await _job(request, caller)
     if not job.terminal:
-        raise ArtifactNotReady
+        raise errors.ArtifactNotReady
     if not job.result_ready:
-        raise ArtifactNotFound(f"The job is {job.status}, so there is no artifact. Its status says why.")
+        raise errors.ArtifactNotFound(
+            f"The job is {job.status}, so there is no artifact. Its status says why."
+        )
     transcript = await services_of(request).jobs.transcript_of(job)
     if transcript.title is None and job.upload_id is not None:
         transcript = replace(transcript, title=uploaded_source(job).title)  # a test key's job
@@ -230,6 +377,29 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
     return response
 
 
+@_Operation(
+    "alefbotArtifactBySuffix",
+    "The same, the format named by the path.",
+    _ARTIFACT,
+    _ARTIFACT_ERRORS,
+    parameters=[
+        _JOB_ID,
+        path("suffix", "The format.", {**_STRING, "enum": _FORMATS[:3]}),
+        _IF_NONE_MATCH,
+    ],
+)
+async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
+    """Return the whole file in the format that the path names."""
+    return await get_artifact(request, caller)
+
+
+@_Operation(
+    "alefbotTestWebhook",
+    "Send a signed dummy webhook payload.",
+    {200: Answer("Webhook test dispatched with signed headers.", schemas.WebhookTested)},
+    (errors.ValidationFailed, *_TARGET),
+    body=schemas.TestWebhook,
+)
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
     wish = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
@@ -239,11 +409,21 @@ async def send_test_webhook(request: Request, caller: Caller) -> Response:
     return json_response(schemas.WebhookTested.model_validate(sent))
 
 
+@_Operation(
+    "alefbotWebhookSecret",
+    "Read the secret that signs webhooks.",
+    {200: Answer("The secret.", SecretView)},
+)
 async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     """Return the secret. The account gets one now if it has none."""
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
+@_Operation(
+    "alefbotRotateWebhookSecret",
+    "Rotate the secret that signs webhooks.",
+    {200: Answer("The new secret.", SecretView)},
+)
 async def rotate_webhook_secret(request: Request, caller: Caller) -> Response:
     """Make a new secret. From now on `X-AlefBot-Signature` is made with it."""
     return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
@@ -258,10 +438,10 @@ def _job_id(request: Request) -> str:
     try:
         job_id = str(uuid.UUID(sent))
     except ValueError as exc:
-        raise JobNotFound from exc
+        raise errors.JobNotFound from exc
     if job_id != sent.lower():
         # In braces, without hyphens: Python reads them, but no answer of ours has such an id.
-        raise JobNotFound
+        raise errors.JobNotFound
     return job_id
 
 
@@ -271,7 +451,7 @@ async def _upload_chunks(request: Request) -> AsyncGenerator[bytes]:
         async for chunk in body_chunks(request, silence_seconds=services_of(request).body_timeout_seconds):
             yield chunk
     except TimeoutError as exc:
-        raise UploadSizeMismatch("The upload stalled for too long. Send the file again.") from exc
+        raise errors.UploadSizeMismatch("The upload stalled for too long. Send the file again.") from exc
 
 
 def _whole_number(text: str | None, name: str, *, default: int, lowest: int, highest: int) -> int:
@@ -280,7 +460,38 @@ def _whole_number(text: str | None, name: str, *, default: int, lowest: int, hig
     number = whole_number(text)
     if number is not None and lowest <= number <= highest:
         return number
-    raise ValidationFailed(
+    raise errors.ValidationFailed(
         f'"{name}" must be a whole number from {lowest} to {highest}.',
         details={"errors": [{"field": name, "message": "out of range or not a whole number"}]},
+    )
+
+
+def dialect(prefix: str) -> Dialect:
+    """Return the dialect at `{prefix}/api/v1`."""
+    root = prefix + API_PATH
+    jobs, job = f"{root}/transcriptions", f"{root}/transcriptions/{{job_id}}"
+    return Dialect(
+        roots=(root,),
+        render=partial(render, root=root),
+        request_id=new_request_id,
+        authenticate=authenticate,
+        endpoints=(
+            Endpoint("POST", f"{root}/keys", create_key, write=True, read_only_error=ScopeViolation),
+            Endpoint("GET", f"{root}/keys", list_keys),
+            Endpoint("GET", f"{root}/account", get_account),
+            Endpoint("POST", f"{root}/uploads", create_upload, write=True),
+            Endpoint("PUT", f"{root}/uploads/{{upload_id}}/binary", receive_upload, write=True, limited=True),
+            Endpoint("POST", jobs, create_job, write=True),
+            Endpoint("GET", jobs, list_jobs, limited=True),
+            Endpoint("GET", job, get_job, limited=True),
+            Endpoint("DELETE", job, delete_job, write=True),
+            Endpoint("GET", f"{job}/artifact", get_artifact),
+            Endpoint("GET", f"{job}/artifact.{{suffix}}", get_artifact_by_suffix),
+            Endpoint("POST", f"{root}/webhooks/test", send_test_webhook, write=True),
+            Endpoint("GET", f"{root}/webhooks/secret", get_webhook_secret, write=True),
+            Endpoint("POST", f"{root}/webhooks/secret", rotate_webhook_secret, write=True),
+        ),
+        errors=_AUTHENTICATION,
+        error_body=schemas.ErrorBody,
+        schema_prefix="AlefBot",
     )

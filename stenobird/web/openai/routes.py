@@ -5,23 +5,52 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.responses import JSONResponse, Response
 
 from stenobird.errors import (
     EngineUnavailable,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
     QueueBusy,
     StenobirdError,
+    TranscriptCancelled,
     TranscriptNotFound,
+    UploadTooLarge,
 )
 from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
+from stenobird.web.openai.errors import OpenAIError, render
 from stenobird.web.openai.requests import read_wish
-from stenobird.web.openai.schemas import Deltas, OpenAIModel, OpenAIModels, document
+from stenobird.web.openai.schemas import (
+    DONE_FRAME,
+    AudioForm,
+    Deltas,
+    LinkedAudio,
+    OpenAIModel,
+    OpenAIModels,
+    OpenAITranscription,
+    TextDelta,
+    TextDone,
+    document,
+    frame,
+)
+from stenobird.web.openapi.operation import (
+    CREATE_ERRORS,
+    IDEMPOTENCY_KEY,
+    JOB_ERRORS,
+    TEXT,
+    Answer,
+    Operation,
+    json_of,
+    path,
+)
 from stenobird.web.representations import json_response
 from stenobird.web.requests import base_url_of, services_of, streams_of
+from stenobird.web.routing import Dialect, Endpoint
 from stenobird.web.sse import EventStreamResponse
 
 if TYPE_CHECKING:
@@ -30,6 +59,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
     from starlette.requests import Request
 
+    from stenobird.bodies import Body
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.web.openai.requests import AudioWish
     from stenobird.web.services import Services
@@ -43,6 +73,9 @@ MODEL: Final = "whisper-1"
 """What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+_TAG: Final = "OpenAI dialect"
 
 
 async def create_audio_transcript(
@@ -235,11 +268,113 @@ class _DeltaStream(EventStreamResponse):
 # --- models -------------------------------------------------------------------------------------------------
 
 
+@Operation(
+    _TAG,
+    "openaiModels",
+    "List the models",
+    {200: Answer("The one there is.", OpenAIModels)},
+)
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
     """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
     return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
 
 
+@Operation(
+    _TAG,
+    "openaiModel",
+    "Describe a model",
+    {200: Answer("Every name stands for the same one.", OpenAIModel)},
+    parameters=[path("model", "Any name.")],
+)
 async def get_model(request: Request, _caller: Caller | None) -> Response:
     """Describe it: every name stands for the same model."""
     return json_response(OpenAIModel.named(request.path_params["model"]))
+
+
+# --- the dialect --------------------------------------------------------------------------------------------
+
+
+def _inline(model: type[Body]) -> dict[str, Any]:
+    fields = model.model_json_schema()["properties"]
+    shown = {
+        name: {"const": row["const"]} if "const" in row else {"type": row["type"]}
+        for name, row in fields.items()
+    }
+    return {"type": "object", "required": list(shown), "properties": shown}
+
+
+_DELTA: Final = {
+    "description": "Each event is data alone: JSON with a type or an error, or [DONE] at the end.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "oneOf": [
+                {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": {"oneOf": [_inline(TextDelta), _inline(TextDone), OpenAIError]},
+                    "not": {"const": "[DONE]"},
+                },
+                {"const": "[DONE]"},
+            ]
+        }
+    },
+}
+
+
+def _stream_example() -> str:
+    delta = TextDelta(type="transcript.text.delta", delta="Hello and welcome")
+    done = TextDone(type="transcript.text.done", text="Hello and welcome")
+    return (frame(delta) + frame(done) + DONE_FRAME).decode()
+
+
+def _audio(summary: str, operation_id: str) -> Operation:
+    content = {
+        **json_of(OpenAITranscription),
+        **TEXT,
+        "text/vtt": {"schema": {"type": "string"}},
+        "text/event-stream": {"schema": _DELTA, "example": _stream_example()},
+    }
+    return Operation(
+        _TAG,
+        operation_id,
+        summary,
+        {200: Answer("In the response_format asked for, or streamed.", content, ("X-Transcript-ID",))},
+        (
+            *CREATE_ERRORS,
+            UploadTooLarge,
+            TranscriptCancelled,
+            IdempotencyMismatch,
+            IdempotencyInProgress,
+            *JOB_ERRORS,
+        ),
+        description="Point an OpenAI SDK at /v1 of this service. The transcript is cancelled, unbilled, "
+        "when the client hangs up before its end. With an Idempotency-Key it goes on instead: the same "
+        "request, sent again within 24 hours, gets its words and is not billed anew.",
+        parameters=[IDEMPOTENCY_KEY],
+        body={
+            "multipart/form-data": {"schema": AudioForm},
+            **json_of(LinkedAudio, {"url": "https://example.com/audio-url"}),
+        },
+    )
+
+
+def dialect() -> Dialect:
+    """Return the dialect of the OpenAI SDKs."""
+    receiving = asyncio.Semaphore(MAX_RECEIVING)
+    transcribe = _audio("Transcribe a file or a link on one connection", "openaiTranscribe")
+    translate = _audio("Write English, whatever is spoken", "openaiTranslate")
+    transcriptions = transcribe(partial(create_audio_transcript, "transcribe", receiving))
+    translations = translate(partial(create_audio_transcript, "translate", receiving))
+    return Dialect(
+        roots=("/v1/audio", "/v1/models"),
+        render=render,
+        endpoints=(
+            Endpoint("POST", "/v1/audio/transcriptions", transcriptions, write=True, limited=True),
+            Endpoint("POST", "/v1/audio/translations", translations, write=True, limited=True),
+            Endpoint("GET", "/v1/models", list_models, key="optional"),
+            Endpoint("GET", "/v1/models/{model}", get_model, key="optional"),
+        ),
+        error_body=OpenAIError,
+    )

@@ -95,7 +95,7 @@ def openapi_document(
         prefix = dialect.schema_prefix
         models = schemas.setdefault(prefix, _Schemas(prefix))
         for endpoint in endpoints:
-            if endpoint.doc is not None:
+            if endpoint.operation is not None:
                 path = endpoint.path.replace(":path}", "}")
                 row = _operation(endpoint, dialect)
                 paths.setdefault(path, {})[endpoint.method.lower()] = models.refer(row)
@@ -141,7 +141,7 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 
 def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
-    doc = endpoint.doc
+    doc = endpoint.operation
     assert doc is not None
     row: dict[str, Any] = {"tags": [doc.tag], "summary": doc.summary, "operationId": doc.id}
     if doc.description:
@@ -173,7 +173,7 @@ def _headers(*names: str) -> dict[str, Any]:
 
 def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     """Return the error responses by status: what is checked first, then what the handler raises."""
-    doc = endpoint.doc
+    doc = endpoint.operation
     assert doc is not None
     kinds = [
         *dialect.errors,

@@ -1,4 +1,4 @@
-"""How an endpoint is described next to its registration: its answers, its own errors, its parameters.
+"""How a handler is described: its answers, its own errors, its parameters.
 
 A model class stands for its schema wherever a schema is expected; `document` puts a reference in its place.
 """
@@ -6,17 +6,20 @@ A model class stands for its schema wherever a schema is expected; `document` pu
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from stenobird import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import BaseModel
 
     Content: TypeAlias = type[BaseModel] | Mapping[str, Any] | None
     """A model for JSON, or the content by media type."""
+
+
+_Handler = TypeVar("_Handler", bound="Callable[..., Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What the OpenAPI document says of an endpoint.
+    """What the OpenAPI document says of an endpoint. It decorates the handler.
 
     `errors` are the endpoint's own. The document adds those of the dialect, of the API key and its scope.
     `needs_key` marks an endpoint whose key is optional, but whose handler has no use for requests without.
@@ -47,6 +50,11 @@ class Operation:
     body: Content = None
     body_required: bool = True
     needs_key: bool = False
+
+    def __call__(self, handler: _Handler) -> _Handler:
+        """Describe a handler: `Endpoint.operation` finds it there."""
+        vars(handler)["operation"] = self
+        return handler
 
 
 def json_of(schema: type[BaseModel] | Mapping[str, Any], example: Any = None) -> dict[str, Any]:

@@ -57,6 +57,19 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
     return {**served, CHECKSUMS: "".join(sums).encode()}
 
 
+@Operation(
+    "Service",
+    "skillFile",
+    "A file of the agent skill",
+    {
+        200: Answer(
+            "The file, with this service's address.",
+            {**TEXT, "text/markdown": {"schema": {"type": "string"}}},
+        )
+    },
+    (NotFound,),
+    parameters=[path("name", "install.sh, SHA256SUMS, SKILL.md or scripts/transcribe.sh.")],
+)
 async def skill_file(request: Request) -> Response:
     """Answer with a file of the skill."""
     content = skill_files(_address(request)).get(request.path_params["name"])
@@ -66,6 +79,7 @@ async def skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
+@Operation("Service", "llms", "How agents use this", {200: Answer("Text.", TEXT)})
 async def llms(request: Request) -> Response:
     """Answer with `llms.txt`."""
     text = _LLMS.replace(PUBLIC_ADDRESS, _address(request))
@@ -118,30 +132,6 @@ complete, at $0.01 per completed minute.
 
 
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET",
-        "/llms.txt",
-        llms,
-        key="none",
-        doc=Operation("Service", "llms", "How agents use this", {200: Answer("Text.", TEXT)}),
-    ),
-    Endpoint(
-        "GET",
-        f"/skills/{SKILL}/{{name:path}}",
-        skill_file,
-        key="none",
-        doc=Operation(
-            "Service",
-            "skillFile",
-            "A file of the agent skill",
-            {
-                200: Answer(
-                    "The file, with this service's address.",
-                    {**TEXT, "text/markdown": {"schema": {"type": "string"}}},
-                )
-            },
-            (NotFound,),
-            parameters=[path("name", "install.sh, SHA256SUMS, SKILL.md or scripts/transcribe.sh.")],
-        ),
-    ),
+    Endpoint("GET", "/llms.txt", llms, key="none"),
+    Endpoint("GET", f"/skills/{SKILL}/{{name:path}}", skill_file, key="none"),
 )

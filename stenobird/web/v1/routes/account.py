@@ -42,11 +42,25 @@ MAX_USAGE_PAGE: Final = 1000
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
+_TAG: Final = "Account"
+_DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
+_KEY_ID: Final = path("id", "Id of the key.")
+_DATE: Final = {"type": "string", "format": "date"}
+
+
+@Operation(_TAG, "getAccount", "Look at your account", {200: Answer("It.", AccountBody)})
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
     return json_response(AccountBody.of(await services_of(request).accounts.own_view(caller)))
 
 
+@Operation(
+    _TAG,
+    "deleteAccount",
+    "Delete your account and its data",
+    {200: Answer("Deleted.", AccountDeleted)},
+    _DENIED,
+)
 async def delete_account(request: Request, caller: Caller) -> Response:
     """Delete the account's data at once; none of its keys works from then on.
 
@@ -57,6 +71,18 @@ async def delete_account(request: Request, caller: Caller) -> Response:
     return json_response(AccountDeleted(id=caller.account_id, deleted=True, transcripts_ending=ending))
 
 
+@Operation(
+    _TAG,
+    "getUsage",
+    "See what was used",
+    {200: Answer("The ledger.", UsageBody)},
+    (InvalidRequest,),
+    parameters=[
+        query("from", "First day, UTC.", _DATE),
+        query("to", "Last day, UTC; today if left out.", _DATE),
+        *page_of("Jobs a page.", MAX_USAGE_PAGE),
+    ],
+)
 async def get_usage(request: Request, caller: Caller) -> Response:
     """Return the usage of the days `from` to `to` (UTC dates, both included; by default the last 30 days).
 
@@ -84,12 +110,22 @@ async def get_usage(request: Request, caller: Caller) -> Response:
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
+@Operation(_TAG, "listKeys", "List your keys", {200: Answer("Oldest first.", KeyList)})
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
     keys = await services_of(request).keys.own_list(caller)
     return json_response(KeyList(keys=keys))
 
 
+@Operation(
+    _TAG,
+    "createKey",
+    "Make a key",
+    {201: Answer("The key, shown only here.", CreatedKeyView)},
+    (InvalidRequest, *_DENIED),
+    body=json_of(CreateKey, {"name": "laptop"}),
+    body_required=False,
+)
 async def create_key(request: Request, caller: Caller) -> Response:
     """Create a key: 201, with its secret in `key`. The body is optional."""
     raw = await read_json_body(request)
@@ -100,12 +136,28 @@ async def create_key(request: Request, caller: Caller) -> Response:
     return json_response(CreatedKeyView(**vars(KeyView.model_validate(record)), key=secret), 201)
 
 
+@Operation(
+    _TAG,
+    "revokeKey",
+    "Revoke a key",
+    {204: Answer("It is refused from now on.")},
+    (KeyNotFound, *_DENIED),
+    parameters=[_KEY_ID],
+)
 async def revoke_key(request: Request, caller: Caller) -> Response:
     """Revoke a key: 204, also for one that is revoked already. Requests with it get 401 from now on."""
     await services_of(request).keys.own_revoke(caller, _key_id(request))
     return Response(status_code=204, headers=_NO_STORE)
 
 
+@Operation(
+    _TAG,
+    "rotateKey",
+    "Replace a key",
+    {201: Answer("The new key, shown only here.", RotatedKey)},
+    (KeyNotFound, *_DENIED),
+    parameters=[_KEY_ID],
+)
 async def rotate_key(request: Request, caller: Caller) -> Response:
     """Create a key with the name, mode and scope of an old one, and revoke the old one at once: 201."""
     key_id = _key_id(request)
@@ -121,91 +173,12 @@ def _key_id(request: Request) -> str:
     return value
 
 
-_TAG: Final = "Account"
-_DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
-_KEY_ID: Final = path("id", "Id of the key.")
-_DATE: Final = {"type": "string", "format": "date"}
-
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET",
-        "/v1/keys",
-        list_keys,
-        doc=Operation(_TAG, "listKeys", "List your keys", {200: Answer("Oldest first.", KeyList)}),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/keys",
-        create_key,
-        doc=Operation(
-            _TAG,
-            "createKey",
-            "Make a key",
-            {201: Answer("The key, shown only here.", CreatedKeyView)},
-            (InvalidRequest, *_DENIED),
-            body=json_of(CreateKey, {"name": "laptop"}),
-            body_required=False,
-        ),
-    ),
-    Endpoint(
-        "DELETE",
-        "/v1/keys/{id}",
-        revoke_key,
-        doc=Operation(
-            _TAG,
-            "revokeKey",
-            "Revoke a key",
-            {204: Answer("It is refused from now on.")},
-            (KeyNotFound, *_DENIED),
-            parameters=[_KEY_ID],
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/keys/{id}/rotate",
-        rotate_key,
-        doc=Operation(
-            _TAG,
-            "rotateKey",
-            "Replace a key",
-            {201: Answer("The new key, shown only here.", RotatedKey)},
-            (KeyNotFound, *_DENIED),
-            parameters=[_KEY_ID],
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/account",
-        get_account,
-        doc=Operation(_TAG, "getAccount", "Look at your account", {200: Answer("It.", AccountBody)}),
-    ),
-    Endpoint(
-        "DELETE",
-        "/v1/account",
-        delete_account,
-        doc=Operation(
-            _TAG,
-            "deleteAccount",
-            "Delete your account and its data",
-            {200: Answer("Deleted.", AccountDeleted)},
-            _DENIED,
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/usage",
-        get_usage,
-        doc=Operation(
-            _TAG,
-            "getUsage",
-            "See what was used",
-            {200: Answer("The ledger.", UsageBody)},
-            (InvalidRequest,),
-            parameters=[
-                query("from", "First day, UTC.", _DATE),
-                query("to", "Last day, UTC; today if left out.", _DATE),
-                *page_of("Jobs a page.", MAX_USAGE_PAGE),
-            ],
-        ),
-    ),
+    Endpoint("GET", "/v1/keys", list_keys),
+    Endpoint("POST", "/v1/keys", create_key),
+    Endpoint("DELETE", "/v1/keys/{id}", revoke_key),
+    Endpoint("POST", "/v1/keys/{id}/rotate", rotate_key),
+    Endpoint("GET", "/v1/account", get_account),
+    Endpoint("DELETE", "/v1/account", delete_account),
+    Endpoint("GET", "/v1/usage", get_usage),
 )

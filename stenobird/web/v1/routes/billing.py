@@ -38,11 +38,30 @@ MAX_WEBHOOK_BYTES = 512 * 1024
 """Stripe's own limit for an event is lower."""
 
 
+_TAG: Final = "Billing"
+_EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
+
+
+@Operation(
+    _TAG,
+    "getBilling",
+    "See your plan and this week's minutes",
+    {200: Answer("As it stands.", BillingView)},
+    (BillingUnavailable,),
+)
 async def get_billing(request: Request, caller: Caller | None) -> Response:
     """Return the account's state, its cap and the minutes of the billing week."""
     return json_response(await services_of(request).billing.view(caller))
 
 
+@Operation(
+    _TAG,
+    "startCheckout",
+    "Begin to buy a key",
+    {200: Answer("Where the buyer goes.", CheckoutStarted)},
+    (InvalidRequest, MissingAPIKey, LiveKeyRequired, ReadOnlyKey, QueueBusy, BillingUnavailable),
+    body=_EMAIL,
+)
 async def start_checkout(request: Request, caller: Caller | None) -> Response:
     """Start a Checkout Session. The buyer opens `checkout_url` in a browser."""
     billing = services_of(request).billing
@@ -58,6 +77,15 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
     return response
 
 
+@Operation(
+    _TAG,
+    "stripeWebhook",
+    "Take an event from Stripe",
+    {200: Answer("Stored.", EventReceived)},
+    (InvalidRequest, InvalidSignature, BillingUnavailable),
+    parameters=[header("Stripe-Signature", "Of the raw body.")],
+    body=json_of({"type": "object"}),
+)
 async def receive_stripe_event(request: Request) -> Response:
     """Store the event. The billing worker handles it after the response."""
     billing = services_of(request).billing
@@ -67,12 +95,27 @@ async def receive_stripe_event(request: Request) -> Response:
     return json_response(EventReceived(received=True, new=added))
 
 
+@Operation(
+    _TAG,
+    "openPortal",
+    "Get a link to Stripe's page for your account",
+    {200: Answer("A short-lived link.", PortalLink)},
+    (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
+)
 async def open_portal(request: Request, caller: Caller | None) -> Response:
     """Return a short-lived link to Stripe's portal: payment method, receipts, cancellation."""
     url = await services_of(request).billing.portal_url(caller, base_url=base_url_of(request))
     return json_response(PortalLink(portal_url=url))
 
 
+@Operation(
+    _TAG,
+    "setSpendingCap",
+    "Set or lift your spending cap",
+    {200: Answer("As it stands now.", BillingView)},
+    (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
+    body=json_of(SpendingCap, {"minutes_per_week": 600}),
+)
 async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
     """Set or remove the spending cap, and return what `GET /v1/billing` returns."""
     billing = services_of(request).billing
@@ -81,6 +124,14 @@ async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
     return json_response(await billing.view(caller))
 
 
+@Operation(
+    _TAG,
+    "recoverKey",
+    "Ask for a new key by mail",
+    {202: Answer("The same answer whoever asks.", Message)},
+    (InvalidRequest, QueueBusy, BillingUnavailable),
+    body=_EMAIL,
+)
 async def request_recovery(request: Request) -> Response:
     """Mail a link if an account has this address. The response is the same for every address: 202."""
     billing = services_of(request).billing
@@ -89,90 +140,11 @@ async def request_recovery(request: Request) -> Response:
     return json_response(Message(message=message), 202)
 
 
-_TAG: Final = "Billing"
-_EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
-
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET",
-        "/v1/billing",
-        get_billing,
-        doc=Operation(
-            _TAG,
-            "getBilling",
-            "See your plan and this week's minutes",
-            {200: Answer("As it stands.", BillingView)},
-            (BillingUnavailable,),
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/billing/checkout",
-        start_checkout,
-        key="optional",
-        limited=True,
-        doc=Operation(
-            _TAG,
-            "startCheckout",
-            "Begin to buy a key",
-            {200: Answer("Where the buyer goes.", CheckoutStarted)},
-            (InvalidRequest, MissingAPIKey, LiveKeyRequired, ReadOnlyKey, QueueBusy, BillingUnavailable),
-            body=_EMAIL,
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/billing/portal",
-        open_portal,
-        doc=Operation(
-            _TAG,
-            "openPortal",
-            "Get a link to Stripe's page for your account",
-            {200: Answer("A short-lived link.", PortalLink)},
-            (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
-        ),
-    ),
-    Endpoint(
-        "PUT",
-        "/v1/billing/spending-cap",
-        set_spending_cap,
-        doc=Operation(
-            _TAG,
-            "setSpendingCap",
-            "Set or lift your spending cap",
-            {200: Answer("As it stands now.", BillingView)},
-            (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
-            body=json_of(SpendingCap, {"minutes_per_week": 600}),
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/billing/recover",
-        request_recovery,
-        key="none",
-        limited=True,
-        doc=Operation(
-            _TAG,
-            "recoverKey",
-            "Ask for a new key by mail",
-            {202: Answer("The same answer whoever asks.", Message)},
-            (InvalidRequest, QueueBusy, BillingUnavailable),
-            body=_EMAIL,
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/billing/webhook",
-        receive_stripe_event,
-        key="none",
-        doc=Operation(
-            _TAG,
-            "stripeWebhook",
-            "Take an event from Stripe",
-            {200: Answer("Stored.", EventReceived)},
-            (InvalidRequest, InvalidSignature, BillingUnavailable),
-            parameters=[header("Stripe-Signature", "Of the raw body.")],
-            body=json_of({"type": "object"}),
-        ),
-    ),
+    Endpoint("GET", "/v1/billing", get_billing),
+    Endpoint("POST", "/v1/billing/checkout", start_checkout, key="optional", limited=True),
+    Endpoint("POST", "/v1/billing/portal", open_portal),
+    Endpoint("PUT", "/v1/billing/spending-cap", set_spending_cap),
+    Endpoint("POST", "/v1/billing/recover", request_recovery, key="none", limited=True),
+    Endpoint("POST", "/v1/billing/webhook", receive_stripe_event, key="none"),
 )

@@ -78,137 +78,6 @@ MAX_PAGE: Final = 100
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-async def create_transcript(request: Request, caller: Caller | None) -> Response:
-    """Create a transcript: 202 with its status, and its address in `Location`."""
-    services = services_of(request)
-    raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
-    spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
-    services.jobs.check(spec, caller=caller)
-
-    async def make(job_id: str) -> Response:
-        job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
-        body = TranscriptStatus.of(job)
-        return json_response(body, 202, {"Location": body.status_url})
-
-    return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
-
-
-async def list_transcripts(request: Request, caller: Caller) -> Response:
-    """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
-    jobs = services_of(request).jobs
-    limit = page_size(request, default=DEFAULT_PAGE, maximum=MAX_PAGE)
-    cursor = request.query_params.get("cursor")
-    page = JobPage(before=read_cursor(cursor) if cursor else None, limit=limit)
-    listed, more = await jobs.list(caller, page)
-    body = TranscriptList(
-        transcripts=[TranscriptStatus.of(job) for job in listed],
-        next_cursor=write_cursor(listed[-1].created_at, listed[-1].id) if more else None,
-    )
-    return json_response(body)
-
-
-async def get_transcript(request: Request, caller: Caller | None) -> Response:
-    """Return the status, or 304 if the client has it already."""
-    jobs = services_of(request).jobs
-    job = await jobs.get(transcript_id(request), caller)
-    return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
-
-
-async def delete_transcript(request: Request, caller: Caller | None) -> Response:
-    """Cancel a running transcript (202 with its status), or delete a finished one (204).
-
-    A cancelled transcript ends with a `done` event like any other, and can then be deleted.
-    """
-    jobs = services_of(request).jobs
-    job = await jobs.cancel_or_delete(transcript_id(request), caller)
-    if job is None:
-        return Response(status_code=204, headers=_NO_STORE)
-    return json_response(TranscriptStatus.of(job), 202)
-
-
-async def stream_events(request: Request, caller: Caller | None) -> Response:
-    """Stream the events after the last one that the client has seen.
-
-    When it has seen the last event of all, the response is 204, which stops a browser from reconnecting.
-    `Last-Event-ID` takes precedence over `?last_event_id=` and `?after=`: a browser whose first request had
-    the query parameter adds the header when it reconnects.
-    """
-    jobs = services_of(request).jobs
-    after = _last_event_id(request)
-    job = await jobs.get(transcript_id(request), caller)
-    if after > job.last_seq:
-        raise InvalidRequest(
-            f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
-            "Leave it out to read from the start."
-        )
-    if job.terminal and after == job.last_seq:
-        return Response(status_code=204, headers=_NO_STORE)
-    return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
-
-
-async def get_result(request: Request, caller: Caller | None) -> Response:
-    """Return the transcript in the format of `?format=`, else of `Accept`, else as JSON."""
-    jobs = services_of(request).jobs
-    wanted = _wanted_format(request)
-    job, transcript = await jobs.result(transcript_id(request), caller)
-    # In a thread: formatting hours of text would block the event loop.
-    if wanted.name == "json":
-        document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
-        return revalidated(request, document, wanted.media_type)
-    document = await asyncio.to_thread(wanted.encode, transcript)
-    response = revalidated(request, document, wanted.media_type)
-    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
-    return response
-
-
-def _last_event_id(request: Request) -> int:
-    for value in (
-        request.headers.get("last-event-id"),
-        request.query_params.get("last_event_id"),
-        request.query_params.get("after"),
-    ):
-        if value:
-            return parse_event_id(value)
-    return 0
-
-
-def _wanted_format(request: Request) -> Format:
-    name = request.query_params.get("format")
-    if name is None:
-        # A response in another type helps a client more than 406 does. RFC 9110, 15.5.7 allows either.
-        return accepted(field_values(request, "accept"), FORMATS.values()) or FORMATS["json"]
-    try:
-        return FORMATS[name.strip().lower()]
-    except KeyError:
-        raise InvalidRequest(
-            f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
-            details={"formats": list(FORMATS)},
-        ) from None
-
-
-# --- share links --------------------------------------------------------------------------------------------
-
-
-async def count_share_links(request: Request, caller: Caller | None) -> Response:
-    """Return the number of share links."""
-    links = await services_of(request).shares.count(transcript_id(request), caller)
-    return json_response(ShareLinks(links=links))
-
-
-async def create_share_link(request: Request, caller: Caller | None) -> Response:
-    """Create a link: 201 with the address of the page, and the token for `?share=`."""
-    job_id = transcript_id(request)
-    token = await services_of(request).shares.create(job_id, caller)
-    url = f"{base_url_of(request)}/t/{job_id}?share={token}"
-    return json_response(ShareLink(share_url=url, token=token), 201)
-
-
-async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
-    """Revoke all links of the transcript: 204, also when there are none."""
-    await services_of(request).shares.revoke(transcript_id(request), caller)
-    return Response(status_code=204, headers=_NO_STORE)
-
-
 # --- the OpenAPI document -----------------------------------------------------------------------------------
 
 _TAG: Final = "Transcripts"
@@ -268,180 +137,266 @@ def _result_content() -> dict[str, Any]:
     return content
 
 
+@Operation(
+    _TAG,
+    "createTranscript",
+    "Create a transcript",
+    {202: Answer("Queued.", TranscriptStatus, ("Location",))},
+    (
+        *CREATE_ERRORS,
+        WebhookRequiresAPIKey,
+        InvalidWebhookURL,
+        WebhookTargetForbidden,
+        MissingAPIKey,
+        UploadNotFound,
+        UploadNotAvailable,
+        IdempotencyMismatch,
+        IdempotencyInProgress,
+        UploadSlotExpired,
+    ),
+    description="Without an API key this is a free preview of 15 seconds. What needs the network "
+    "is found out afterwards, and told by the events.",
+    parameters=[IDEMPOTENCY_KEY],
+    body=json_of(CreateTranscript, {"audio_url": "https://example.com/audio-url"}),
+)
+async def create_transcript(request: Request, caller: Caller | None) -> Response:
+    """Create a transcript: 202 with its status, and its address in `Location`."""
+    services = services_of(request)
+    raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
+    spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
+    services.jobs.check(spec, caller=caller)
+
+    async def make(job_id: str) -> Response:
+        job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
+        body = TranscriptStatus.of(job)
+        return json_response(body, 202, {"Location": body.status_url})
+
+    return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
+
+
+@Operation(
+    _TAG,
+    "listTranscripts",
+    "List your transcripts, newest first",
+    {200: Answer("A page.", TranscriptList)},
+    (InvalidRequest,),
+    parameters=page_of("At most 100.", MAX_PAGE),
+)
+async def list_transcripts(request: Request, caller: Caller) -> Response:
+    """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
+    jobs = services_of(request).jobs
+    limit = page_size(request, default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    cursor = request.query_params.get("cursor")
+    page = JobPage(before=read_cursor(cursor) if cursor else None, limit=limit)
+    listed, more = await jobs.list(caller, page)
+    body = TranscriptList(
+        transcripts=[TranscriptStatus.of(job) for job in listed],
+        next_cursor=write_cursor(listed[-1].created_at, listed[-1].id) if more else None,
+    )
+    return json_response(body)
+
+
+@Operation(
+    _TAG,
+    "getTranscript",
+    "Look at a transcript",
+    {
+        200: Answer("As it stands.", TranscriptStatus, ("ETag",)),
+        304: Answer("As you know it.", headers=("ETag",)),
+    },
+    (TranscriptNotFound, MissingAPIKey),
+    parameters=[_ID, SHARE, IF_NONE_MATCH],
+)
+async def get_transcript(request: Request, caller: Caller | None) -> Response:
+    """Return the status, or 304 if the client has it already."""
+    jobs = services_of(request).jobs
+    job = await jobs.get(transcript_id(request), caller)
+    return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
+
+
+@Operation(
+    _TAG,
+    "deleteTranscript",
+    "Cancel a transcript under way, or remove a finished one",
+    {202: Answer("Cancelled, or about to be.", TranscriptStatus), 204: Answer("Removed.")},
+    (TranscriptNotFound, MissingAPIKey, ReadOnlyKey),
+    parameters=[_ID],
+)
+async def delete_transcript(request: Request, caller: Caller | None) -> Response:
+    """Cancel a running transcript (202 with its status), or delete a finished one (204).
+
+    A cancelled transcript ends with a `done` event like any other, and can then be deleted.
+    """
+    jobs = services_of(request).jobs
+    job = await jobs.cancel_or_delete(transcript_id(request), caller)
+    if job is None:
+        return Response(status_code=204, headers=_NO_STORE)
+    return json_response(TranscriptStatus.of(job), 202)
+
+
+@Operation(
+    _TAG,
+    "streamTranscript",
+    "Stream the events of a transcript",
+    {
+        200: Answer("Events, until done.", _STREAM),
+        204: Answer("You have seen the last event: do not reconnect."),
+    },
+    (InvalidRequest, TranscriptNotFound, MissingAPIKey),
+    description="A reconnect with Last-Event-ID continues after that event; nothing is lost or repeated.",
+    parameters=[
+        _ID,
+        SHARE,
+        header("Last-Event-ID", "Id of the last event seen."),
+        query("last_event_id", "The same, where no header can be sent."),
+        query("after", "The same."),
+    ],
+)
+async def stream_events(request: Request, caller: Caller | None) -> Response:
+    """Stream the events after the last one that the client has seen.
+
+    When it has seen the last event of all, the response is 204, which stops a browser from reconnecting.
+    `Last-Event-ID` takes precedence over `?last_event_id=` and `?after=`: a browser whose first request had
+    the query parameter adds the header when it reconnects.
+    """
+    jobs = services_of(request).jobs
+    after = _last_event_id(request)
+    job = await jobs.get(transcript_id(request), caller)
+    if after > job.last_seq:
+        raise InvalidRequest(
+            f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
+            "Leave it out to read from the start."
+        )
+    if job.terminal and after == job.last_seq:
+        return Response(status_code=204, headers=_NO_STORE)
+    return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
+
+
+@Operation(
+    _TAG,
+    "getResult",
+    "Fetch what was said",
+    {
+        200: Answer("The transcript.", _result_content(), ("ETag",)),
+        304: Answer("As you know it.", headers=("ETag",)),
+    },
+    (
+        InvalidRequest,
+        TranscriptNotFound,
+        MissingAPIKey,
+        TranscriptNotReady,
+        TranscriptCancelled,
+        *JOB_ERRORS,
+    ),
+    parameters=[
+        _ID,
+        SHARE,
+        IF_NONE_MATCH,
+        query(
+            "format",
+            "Counts before the header Accept; json where neither says.",
+            {"type": "string", "enum": list(FORMATS)},
+        ),
+    ],
+)
+async def get_result(request: Request, caller: Caller | None) -> Response:
+    """Return the transcript in the format of `?format=`, else of `Accept`, else as JSON."""
+    jobs = services_of(request).jobs
+    wanted = _wanted_format(request)
+    job, transcript = await jobs.result(transcript_id(request), caller)
+    # In a thread: formatting hours of text would block the event loop.
+    if wanted.name == "json":
+        document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
+        return revalidated(request, document, wanted.media_type)
+    document = await asyncio.to_thread(wanted.encode, transcript)
+    response = revalidated(request, document, wanted.media_type)
+    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
+    return response
+
+
+def _last_event_id(request: Request) -> int:
+    for value in (
+        request.headers.get("last-event-id"),
+        request.query_params.get("last_event_id"),
+        request.query_params.get("after"),
+    ):
+        if value:
+            return parse_event_id(value)
+    return 0
+
+
+def _wanted_format(request: Request) -> Format:
+    name = request.query_params.get("format")
+    if name is None:
+        # A response in another type helps a client more than 406 does. RFC 9110, 15.5.7 allows either.
+        return accepted(field_values(request, "accept"), FORMATS.values()) or FORMATS["json"]
+    try:
+        return FORMATS[name.strip().lower()]
+    except KeyError:
+        raise InvalidRequest(
+            f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
+            details={"formats": list(FORMATS)},
+        ) from None
+
+
+# --- share links --------------------------------------------------------------------------------------------
+
+
+@Operation(
+    _TAG,
+    "countShareLinks",
+    "Count the share links",
+    {200: Answer("How many there are.", ShareLinks)},
+    _SHARE_ERRORS,
+    parameters=[_ID],
+    needs_key=True,
+)
+async def count_share_links(request: Request, caller: Caller | None) -> Response:
+    """Return the number of share links."""
+    links = await services_of(request).shares.count(transcript_id(request), caller)
+    return json_response(ShareLinks(links=links))
+
+
+@Operation(
+    _TAG,
+    "createShareLink",
+    "Make a link that opens this transcript for reading",
+    {201: Answer("The link; its token is shown only here.", ShareLink)},
+    _SHARE_ERRORS,
+    parameters=[_ID],
+    needs_key=True,
+)
+async def create_share_link(request: Request, caller: Caller | None) -> Response:
+    """Create a link: 201 with the address of the page, and the token for `?share=`."""
+    job_id = transcript_id(request)
+    token = await services_of(request).shares.create(job_id, caller)
+    url = f"{base_url_of(request)}/t/{job_id}?share={token}"
+    return json_response(ShareLink(share_url=url, token=token), 201)
+
+
+@Operation(
+    _TAG,
+    "revokeShareLinks",
+    "Revoke every share link",
+    {204: Answer("There are none now.")},
+    _SHARE_ERRORS,
+    parameters=[_ID],
+    needs_key=True,
+)
+async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
+    """Revoke all links of the transcript: 204, also when there are none."""
+    await services_of(request).shares.revoke(transcript_id(request), caller)
+    return Response(status_code=204, headers=_NO_STORE)
+
+
 ENDPOINTS: Final = (
-    Endpoint(
-        "POST",
-        "/v1/transcripts",
-        create_transcript,
-        key="optional",
-        doc=Operation(
-            _TAG,
-            "createTranscript",
-            "Create a transcript",
-            {202: Answer("Queued.", TranscriptStatus, ("Location",))},
-            (
-                *CREATE_ERRORS,
-                WebhookRequiresAPIKey,
-                InvalidWebhookURL,
-                WebhookTargetForbidden,
-                MissingAPIKey,
-                UploadNotFound,
-                UploadNotAvailable,
-                IdempotencyMismatch,
-                IdempotencyInProgress,
-                UploadSlotExpired,
-            ),
-            description="Without an API key this is a free preview of 15 seconds. What needs the network "
-            "is found out afterwards, and told by the events.",
-            parameters=[IDEMPOTENCY_KEY],
-            body=json_of(CreateTranscript, {"audio_url": "https://example.com/audio-url"}),
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/transcripts",
-        list_transcripts,
-        doc=Operation(
-            _TAG,
-            "listTranscripts",
-            "List your transcripts, newest first",
-            {200: Answer("A page.", TranscriptList)},
-            (InvalidRequest,),
-            parameters=page_of("At most 100.", MAX_PAGE),
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/transcripts/{id}",
-        get_transcript,
-        key="share",
-        doc=Operation(
-            _TAG,
-            "getTranscript",
-            "Look at a transcript",
-            {
-                200: Answer("As it stands.", TranscriptStatus, ("ETag",)),
-                304: Answer("As you know it.", headers=("ETag",)),
-            },
-            (TranscriptNotFound, MissingAPIKey),
-            parameters=[_ID, SHARE, IF_NONE_MATCH],
-        ),
-    ),
-    Endpoint(
-        "DELETE",
-        "/v1/transcripts/{id}",
-        delete_transcript,
-        key="optional",
-        doc=Operation(
-            _TAG,
-            "deleteTranscript",
-            "Cancel a transcript under way, or remove a finished one",
-            {202: Answer("Cancelled, or about to be.", TranscriptStatus), 204: Answer("Removed.")},
-            (TranscriptNotFound, MissingAPIKey, ReadOnlyKey),
-            parameters=[_ID],
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/transcripts/{id}/events",
-        stream_events,
-        key="share",
-        doc=Operation(
-            _TAG,
-            "streamTranscript",
-            "Stream the events of a transcript",
-            {
-                200: Answer("Events, until done.", _STREAM),
-                204: Answer("You have seen the last event: do not reconnect."),
-            },
-            (InvalidRequest, TranscriptNotFound, MissingAPIKey),
-            description="A reconnect with Last-Event-ID continues after that event; nothing is lost or "
-            "repeated.",
-            parameters=[
-                _ID,
-                SHARE,
-                header("Last-Event-ID", "Id of the last event seen."),
-                query("last_event_id", "The same, where no header can be sent."),
-                query("after", "The same."),
-            ],
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/transcripts/{id}/result",
-        get_result,
-        key="share",
-        doc=Operation(
-            _TAG,
-            "getResult",
-            "Fetch what was said",
-            {
-                200: Answer("The transcript.", _result_content(), ("ETag",)),
-                304: Answer("As you know it.", headers=("ETag",)),
-            },
-            (
-                InvalidRequest,
-                TranscriptNotFound,
-                MissingAPIKey,
-                TranscriptNotReady,
-                TranscriptCancelled,
-                *JOB_ERRORS,
-            ),
-            parameters=[
-                _ID,
-                SHARE,
-                IF_NONE_MATCH,
-                query(
-                    "format",
-                    "Counts before the header Accept; json where neither says.",
-                    {"type": "string", "enum": list(FORMATS)},
-                ),
-            ],
-        ),
-    ),
-    Endpoint(
-        "GET",
-        _SHARE_PATH,
-        count_share_links,
-        key="optional",
-        doc=Operation(
-            _TAG,
-            "countShareLinks",
-            "Count the share links",
-            {200: Answer("How many there are.", ShareLinks)},
-            _SHARE_ERRORS,
-            parameters=[_ID],
-            needs_key=True,
-        ),
-    ),
-    Endpoint(
-        "POST",
-        _SHARE_PATH,
-        create_share_link,
-        key="optional",
-        doc=Operation(
-            _TAG,
-            "createShareLink",
-            "Make a link that opens this transcript for reading",
-            {201: Answer("The link; its token is shown only here.", ShareLink)},
-            _SHARE_ERRORS,
-            parameters=[_ID],
-            needs_key=True,
-        ),
-    ),
-    Endpoint(
-        "DELETE",
-        _SHARE_PATH,
-        revoke_share_links,
-        key="optional",
-        doc=Operation(
-            _TAG,
-            "revokeShareLinks",
-            "Revoke every share link",
-            {204: Answer("There are none now.")},
-            _SHARE_ERRORS,
-            parameters=[_ID],
-            needs_key=True,
-        ),
-    ),
+    Endpoint("POST", "/v1/transcripts", create_transcript, key="optional"),
+    Endpoint("GET", "/v1/transcripts", list_transcripts),
+    Endpoint("GET", "/v1/transcripts/{id}", get_transcript, key="share"),
+    Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
+    Endpoint("GET", "/v1/transcripts/{id}/events", stream_events, key="share"),
+    Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
+    Endpoint("GET", _SHARE_PATH, count_share_links, key="optional"),
+    Endpoint("POST", _SHARE_PATH, create_share_link, key="optional"),
+    Endpoint("DELETE", _SHARE_PATH, revoke_share_links, key="optional"),
 )

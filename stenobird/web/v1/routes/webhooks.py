@@ -27,6 +27,27 @@ DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
 
 
+_TAG: Final = "Account"
+
+
+@Operation(
+    _TAG,
+    "listWebhookDeliveries",
+    "List your webhook deliveries",
+    {200: Answer("A page, newest first.", DeliveryPage)},
+    (InvalidRequest,),
+    parameters=[
+        *page_of("Deliveries a page.", MAX_PAGE),
+        query(
+            "state",
+            "Only those that are in this state: dead ones were given up, and can be replayed.",
+            {"type": "string", "enum": list(DELIVERY_STATES)},
+        ),
+        query("job_id", "Only those of this job, of either dialect."),
+    ],
+    description="What was sent to each webhook_url, and what came of it. A delivery is tried 15 "
+    "times within three days, then it is dead. A test key sees those of test jobs.",
+)
 async def list_deliveries(request: Request, caller: Caller) -> Response:
     """List deliveries, newest first, filtered by `state` and `job_id`; `next_cursor` is null at the end."""
     webhooks = services_of(request).webhooks
@@ -41,6 +62,16 @@ async def list_deliveries(request: Request, caller: Caller) -> Response:
     return json_response(DeliveryPage(deliveries=rows, next_cursor=next_cursor))
 
 
+@Operation(
+    _TAG,
+    "replayWebhookDelivery",
+    "Send a webhook again",
+    {202: Answer("It is due now, under the same event id.", DeliveryView)},
+    (DeliveryNotFound, ReadOnlyKey),
+    parameters=[path("id", "Id of the delivery, out_…")],
+    description="Whatever became of it, it gets all its tries anew. If its URL was disabled by "
+    "an answer of 410, it is enabled. One that is being sent at this moment is left as it is.",
+)
 async def replay_delivery(request: Request, caller: Caller) -> Response:
     """Send a delivery again, under the same event id: 202. One that is being sent now is left as it is."""
     delivery_id: str = request.path_params["id"]
@@ -50,11 +81,29 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
     return json_response(DeliveryView.model_validate(record), 202)
 
 
+@Operation(
+    _TAG,
+    "getWebhookSecret",
+    "Read the secret that signs your webhooks",
+    {200: Answer("The secret.", SecretView)},
+    (ReadOnlyKey,),
+    description="A live key reads the one of live jobs, a test key the one of test jobs. Give it "
+    "to a Standard Webhooks library as it is.",
+)
 async def get_secret(request: Request, caller: Caller) -> Response:
     """Return the secret of the key's mode, created now if there is none."""
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
+@Operation(
+    _TAG,
+    "rotateWebhookSecret",
+    "Rotate the secret that signs your webhooks",
+    {200: Answer("The new one; the old one signs beside it for a day.", SecretView)},
+    (ReadOnlyKey,),
+    description="For 24 hours webhook-signature has a signature of each, so receivers can change "
+    "over one by one. Rotated again within them, the oldest secret ends at once.",
+)
 async def rotate_secret(request: Request, caller: Caller) -> Response:
     """Create a new secret. For a day, `webhook-signature` contains a signature by each of the two."""
     return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
@@ -75,75 +124,11 @@ def _job_id(value: str | None) -> str | None:
     return value or None
 
 
-_TAG: Final = "Account"
-
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET",
-        "/v1/webhooks/deliveries",
-        list_deliveries,
-        doc=Operation(
-            _TAG,
-            "listWebhookDeliveries",
-            "List your webhook deliveries",
-            {200: Answer("A page, newest first.", DeliveryPage)},
-            (InvalidRequest,),
-            parameters=[
-                *page_of("Deliveries a page.", MAX_PAGE),
-                query(
-                    "state",
-                    "Only those that are in this state: dead ones were given up, and can be replayed.",
-                    {"type": "string", "enum": list(DELIVERY_STATES)},
-                ),
-                query("job_id", "Only those of this job, of either dialect."),
-            ],
-            description="What was sent to each webhook_url, and what came of it. A delivery is tried 15 "
-            "times within three days, then it is dead. A test key sees those of test jobs.",
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/webhooks/deliveries/{id}/replay",
-        replay_delivery,
-        doc=Operation(
-            _TAG,
-            "replayWebhookDelivery",
-            "Send a webhook again",
-            {202: Answer("It is due now, under the same event id.", DeliveryView)},
-            (DeliveryNotFound, ReadOnlyKey),
-            parameters=[path("id", "Id of the delivery, out_…")],
-            description="Whatever became of it, it gets all its tries anew. If its URL was disabled by "
-            "an answer of 410, it is enabled. One that is being sent at this moment is left as it is.",
-        ),
-    ),
-    Endpoint(
-        "GET",
-        "/v1/webhooks/secret",
-        get_secret,
-        doc=Operation(
-            _TAG,
-            "getWebhookSecret",
-            "Read the secret that signs your webhooks",
-            {200: Answer("The secret.", SecretView)},
-            (ReadOnlyKey,),
-            description="A live key reads the one of live jobs, a test key the one of test jobs. Give it "
-            "to a Standard Webhooks library as it is.",
-        ),
-    ),
-    Endpoint(
-        "POST",
-        "/v1/webhooks/secret",
-        rotate_secret,
-        doc=Operation(
-            _TAG,
-            "rotateWebhookSecret",
-            "Rotate the secret that signs your webhooks",
-            {200: Answer("The new one; the old one signs beside it for a day.", SecretView)},
-            (ReadOnlyKey,),
-            description="For 24 hours webhook-signature has a signature of each, so receivers can change "
-            "over one by one. Rotated again within them, the oldest secret ends at once.",
-        ),
-    ),
+    Endpoint("GET", "/v1/webhooks/deliveries", list_deliveries),
+    Endpoint("POST", "/v1/webhooks/deliveries/{id}/replay", replay_delivery),
+    Endpoint("GET", "/v1/webhooks/secret", get_secret),
+    Endpoint("POST", "/v1/webhooks/secret", rotate_secret),
 )
 
 _AGAIN: Final = "Failed: sent again, up to 15 times within three days."
