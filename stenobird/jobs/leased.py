@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
+from typing_extensions import override
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
-from stenobird.ports import SAMPLE_RATE, JobChange, OutboxRow
+from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, OutboxRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,24 +32,16 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-class Observer(Protocol):
-    """Receives what was committed, for metrics. It must not raise."""
-
-    def audio_transcribed(self, seconds: float) -> None:
-        """Count audio that a checkpoint has just accounted for."""
-
-    def first_transcript(self, seconds: float) -> None:
-        """Record the time from a job's creation to its first `transcript` event."""
-
-
-class NullObserver:
+class NullObserver(JobObserver):
     """An observer that records nothing."""
 
+    @override
     def audio_transcribed(self, seconds: float) -> None:
-        """Do nothing."""
+        pass
 
+    @override
     def first_transcript(self, seconds: float) -> None:
-        """Do nothing."""
+        pass
 
 
 class LeasedJob:
@@ -59,7 +52,7 @@ class LeasedJob:
     """
 
     def __init__(
-        self, store: JobStore, wakeups: Wakeups, claim: Claim, *, clock: Clock, observer: Observer
+        self, store: JobStore, wakeups: Wakeups, claim: Claim, *, clock: Clock, observer: JobObserver
     ) -> None:
         self.claim = claim
         self.job = claim.job

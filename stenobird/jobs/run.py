@@ -28,8 +28,7 @@ from stenobird.jobs.sandbox import canned_transcript
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from stenobird.jobs.leased import Observer
-    from stenobird.ports import Claim, Clock, JobStore, Wakeups, Watch
+    from stenobird.ports import Claim, Clock, JobObserver, JobStore, Wakeups, Watch
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
 
@@ -45,7 +44,7 @@ class RunContext:
     engines: Engines
     clock: Clock
     options: RunOptions = field(default_factory=RunOptions)
-    observer: Observer = field(default_factory=NullObserver)
+    observer: JobObserver = field(default_factory=NullObserver)
 
 
 class JobRun:

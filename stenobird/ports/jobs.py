@@ -329,3 +329,13 @@ class ShareStore(Protocol):
 
     async def revoke(self, job_id: str) -> int:
         """Delete every token of the job; return how many."""
+
+
+class JobObserver(Protocol):
+    """Receives what was committed, for metrics. It must not raise."""
+
+    def audio_transcribed(self, seconds: float) -> None:
+        """Count audio that a checkpoint has just accounted for."""
+
+    def first_transcript(self, seconds: float) -> None:
+        """Record the time from a job's creation to its first `transcript` event."""
