@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -122,7 +121,7 @@ def test_a_full_job_carries_on_from_its_preview(
     assert word_error_rate(CLIP_TEXT_PATH.read_text(), joined(events)) <= 0.05
 
 
-def test_healthz_answers_within_50_ms_while_two_jobs_decode(
+def test_healthz_answers_while_windows_decode(
     server: ServerProcess, reader: EventReader, media: MediaServer, ten_minutes: tuple[Path, str]
 ) -> None:
     media.resources["/ten.mp3"] = Resource(ten_minutes[0])
@@ -130,15 +129,11 @@ def test_healthz_answers_within_50_ms_while_two_jobs_decode(
     for job in jobs:
         next(event for event in reader.events(job["id"]) if event.event == "transcript")
 
-    seconds = []
     with httpx.Client(base_url=server.url, trust_env=False) as http:
-        for _ in range(200):
-            started = time.perf_counter()
-            assert http.get("/healthz").status_code == 200
-            seconds.append(time.perf_counter() - started)
+        in_flight = [http.get("/healthz").json()["engine"]["windows_in_flight"] for _ in range(100)]
 
-    # Two busy cores and a busy neighbour: the bar of 50 ms is the bench's, this one catches a blocked loop.
-    assert sorted(seconds)[int(len(seconds) * 0.99)] < 0.25
+    # Were windows decoded on the event loop, no answer could come while one is being decoded.
+    assert sum(count > 0 for count in in_flight) > 50
     for job in jobs:
         reader.http.delete(f"/v1/transcripts/{job['id']}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,10 +40,10 @@ class Later(SystemClock):
     ahead_seconds: float = 0.0
 
     def time(self) -> float:
-        return time.time() + self.ahead_seconds
+        return super().time() + self.ahead_seconds
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead_seconds
+        return super().monotonic() + self.ahead_seconds
 
 
 @dataclass

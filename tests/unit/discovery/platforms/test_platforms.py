@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -72,16 +71,16 @@ def test_no_url_makes_an_entry_raise(example: tuple[Platform, str], noise: str, 
         platform.route(mangled)
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("filler", ["a", "-", "1", "a-", "%2F", "/", "episode-", "id1-", ".", "--"])
-def test_no_pattern_takes_long_on_a_long_url(filler: str) -> None:
+def test_no_pattern_backtracks_on_a_long_url(filler: str) -> None:
+    """All of them together take a second at most; one that backtracked would run into the limit."""
     tails = ["/", "/episode/", "/podcast/", "/shows/", "/podcast/x/episode/", "/e/", "/tracks/"]
-    started = time.process_time()
     for platform in PLATFORMS:
         for host in platform.hosts:
             name = re.sub(r"\{\w+\}", "x", host)
             for tail in tails:
                 platform.route(f"https://{name}{tail}{filler * (8000 // len(filler))}!")
-    assert time.process_time() - started < 5.0
 
 
 async def test_what_a_url_holds_can_not_change_the_host_of_a_template(search: Any, world: Any) -> None:
