@@ -208,3 +208,18 @@ def test_each_decision_has_a_date_a_status_alternatives_and_code_that_exists(doc
         named = re.findall(r"`((?:stenobird|tests|tools)/[^`]+)`", source)
         assert named, record.name
         assert [path for path in named if not (docs.parent / path).exists()] == [], record.name
+
+
+def test_the_architecture_page_names_every_package_and_only_files_that_exist(docs: Path) -> None:
+    package = docs.parent / "stenobird"
+    table = (docs / "ARCHITECTURE.md").read_text().partition("| path below `stenobird/` |")[2]
+    listed = {
+        path
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for path in re.findall(r"`([^`]+)`", row)
+    }
+    there = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    there |= {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+
+    assert {path for path in listed if not (package / path).exists()} == set()
+    assert there - listed == set()
