@@ -1,9 +1,9 @@
-"""The MCP server: transcripts as tools for agents, through the same client that programs use.
+"""The MCP server: tools for agents, on top of the Python client.
 
-The only module that imports `mcp`. A tool that fails answers with the service's code and message, which say
-what to do. No tool waits longer than its `wait_seconds`, since a client that gives up has no id to come back
-with; nor does one answer with more text than `PAGE_CHARS`, since models can't take it in. A client that
-cancels leaves the transcript going: its id is in the first progress message, and `result` fetches it later.
+The only module that imports `mcp`. A failing tool returns the service's error code and message. No tool waits
+longer than its `wait_seconds`, because a client that times out would not learn the id of its transcript, and
+no tool returns more than `PAGE_CHARS` of text, because models can't process more. When a client cancels, the
+job continues: its id is in the first progress message, and `result` fetches it later.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from stenobird.client import AsyncStenobirdClient, Event, Result
 
 PAGE_CHARS: Final = 30_000
-"""Text that one answer holds: about 8,000 tokens of English, and three times that of other scripts."""
+"""Characters in one response: about 8,000 tokens of English, three times as many in other scripts."""
 WAIT_SECONDS: Final = 50.0
-"""How long a tool waits unless told otherwise: several clients give a tool up after a minute."""
+"""How long a tool waits by default: several clients time out after a minute."""
 MAX_WAIT_SECONDS: Final = 3600.0
 _LOOK_BACK_CHARS: Final = 200
 
@@ -60,7 +60,7 @@ _Wait = Annotated[
 
 
 class Transcribed(BaseModel):
-    """What `transcribe` answers; `text` is there once the transcript has ended."""
+    """The response of `transcribe`; it has `text` once the job has ended."""
 
     id: str = Field(description="What status and result take.")
     status: str = Field(description="queued, transcribing, completed or preview_complete.")
@@ -73,7 +73,7 @@ class Transcribed(BaseModel):
 
 
 class State(BaseModel):
-    """What `status` answers."""
+    """The response of `status`."""
 
     id: str
     status: str = Field(description="queued, transcribing, completed, preview_complete, failed or cancelled.")
@@ -86,7 +86,7 @@ class State(BaseModel):
 
 
 class Page(BaseModel):
-    """What `result` answers."""
+    """The response of `result`."""
 
     text: str
     next_offset: int | None = Field(description="The offset of the next page; null at the end.")
@@ -116,7 +116,7 @@ def create_server(client: AsyncStenobirdClient) -> FastMCP:
 
 
 class _Tools:
-    """The tools; their signatures and docstrings are what a model reads."""
+    """The tools. Models read their signatures and docstrings."""
 
     def __init__(self, client: AsyncStenobirdClient) -> None:
         self._client = client
@@ -144,7 +144,7 @@ class _Tools:
                     note = await _follow(self._client, job.id, context)
             except TimeoutError:
                 return _unfinished(job.id, (await self._client.status(job.id)).status)
-            # What result pages through, so that the two agree on offsets.
+            # The same document that `result` pages through, so that offsets agree.
             document = (await self._client.document(job.id, "txt")).decode()
             return _transcribed(await self._client.result(job.id), document, note)
         except StenobirdError as error:
@@ -185,7 +185,7 @@ class _Tools:
         return CallToolResult(content=content, structuredContent=page.model_dump())
 
     async def whole(self, transcript_id: str, output_format: str) -> str:
-        """Return a finished transcript, all of it."""
+        """Return a whole finished transcript."""
         if output_format not in get_args(_Format):
             raise ValueError("invalid_request: There is no such format. Use txt, srt, vtt or json.")
         try:
@@ -234,7 +234,7 @@ def _link(job_id: str) -> ResourceLink:
 
 
 def _page(text: str, offset: int) -> Page:
-    """Return the page of a text that starts at an offset; it ends at a space or line where there is one."""
+    """Return the page of a text that starts at an offset. It ends at white space if there is some nearby."""
     end = min(offset + PAGE_CHARS, len(text))
     if end < len(text):
         gap = max(text.rfind(mark, end - _LOOK_BACK_CHARS, end) for mark in " \n")
@@ -243,7 +243,7 @@ def _page(text: str, offset: int) -> Page:
 
 
 async def _follow(client: AsyncStenobirdClient, job_id: str, context: _ToolContext) -> str | None:
-    """Report progress until the transcript ends; return what its reader should know. Raises its error."""
+    """Report progress until the job ends; return a note for the user, if any. Raises the job's error."""
     note: str | None = None
     heard, total = 0.0, None
     async with aclosing(client.resume(job_id)) as events:
@@ -266,7 +266,7 @@ async def _follow(client: AsyncStenobirdClient, job_id: str, context: _ToolConte
 
 
 def _progress(event: Event, heard: float, total: float | None) -> tuple[float, float | None]:
-    """Return seconds heard and in all; the first never falls, as the protocol demands."""
+    """Return the seconds transcribed and the total; the first never decreases, as the protocol requires."""
     if isinstance(event, StatusEvent):
         heard = max(heard, event.audio_seconds or 0.0)
         total = event.audio_seconds_total or total

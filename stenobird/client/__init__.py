@@ -3,9 +3,9 @@
     with StenobirdClient("https://stenobird.example", api_key=key) as client:
         result = client.transcribe("https://example.com/episode", on_event=print)
 
-What to say to the service, and when, is written once, without I/O, in `flow`; the two clients only carry it
-out. Errors are those of `stenobird.errors`, so `except AudioSourceNotFound` means the same here as on the
-server; `ServiceUnreachable` and `ServiceError` are the client's own.
+The protocol is implemented once, without I/O, in `flow`; the two clients perform its steps. Errors are
+those of `stenobird.errors`, so `except AudioSourceNotFound` means the same here as on the server;
+`ServiceUnreachable` and `ServiceError` exist in the client only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two clients: they carry out the flows over httpx and translate its errors."""
+"""The two clients: they perform the steps of the flows with httpx, and translate its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIECE_BYTES = 256 * 1024
-"""How a file is read while it is sent."""
+"""Bytes per read while a file is sent."""
 
 _STREAM_ENDED = Failed("the event stream ended")
 
@@ -40,8 +40,8 @@ _STREAM_ENDED = Failed("the event stream ended")
 class StenobirdClient:
     """A client for programs without an event loop. Thread-safe; close it, or use it as a context manager.
 
-    Every call retries what a retry can help, as `policy` says, and raises an error of `stenobird.errors`,
-    `ServiceUnreachable` or `ServiceError`. Closing an event iterator closes its connection; the job goes on.
+    Every call retries temporary failures, as `policy` says, and raises an error of `stenobird.errors`,
+    `ServiceUnreachable` or `ServiceError`. Closing an event iterator closes its connection, not the job.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class StenobirdClient:
         self._http.close()
 
     def upload(self, file: Path) -> str:
-        """Send a file and return what stands for it in place of an `audio_url`. Needs an API key."""
+        """Upload a file; return a value to pass as `audio_url`. Needs an API key."""
         return self._finish(flows.upload(file, self._policy))
 
     def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
-        """Create a transcript and return at once."""
+        """Create a transcript, and return without waiting for it."""
         return self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
 
     def transcribe(
@@ -85,10 +85,9 @@ class StenobirdClient:
         api_key: str | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Result:
-        """Return the transcript of a URL; `on_event` sees every event once, in order, as it comes.
+        """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives.
 
-        Raises the job's error if it failed. Ctrl-C leaves the job running: `resume` takes the id of its
-        events.
+        Raises the job's error if it failed. Ctrl-C leaves the job running; `resume` continues with its id.
         """
         flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
         return self._finish(flow, on_event=on_event, api_key=api_key)
@@ -96,13 +95,13 @@ class StenobirdClient:
     def stream(
         self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
     ) -> Iterator[Event]:
-        """Create a transcript and yield its events; a failed job's are `ErrorEvent`, then `DoneEvent`."""
+        """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
         return self._iterate(
             flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
         )
 
     def resume(self, job_id: str, last_event_id: int = 0) -> Iterator[Event]:
-        """Yield the events of a job after `last_event_id`, to `done`."""
+        """Yield the events of a job after `last_event_id`, up to `done`."""
         return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
 
     def status(self, job_id: str) -> Job:
@@ -110,15 +109,15 @@ class StenobirdClient:
         return self._finish(flows.status(job_id, self._policy))
 
     def result(self, job_id: str) -> Result:
-        """Return a job's transcript, waiting while it is not ready."""
+        """Return a job's transcript; wait until it is ready."""
         return self._finish(flows.result(job_id, self._policy))
 
     def document(self, job_id: str, format_name: str) -> bytes:
-        """Return a job's transcript as json, txt, srt, vtt or docx, waiting while it is not ready."""
+        """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
         return self._finish(flows.document(job_id, format_name, self._policy))
 
     def cancel(self, job_id: str) -> Job | None:
-        """Cancel a job under way, or remove a finished one (`None`)."""
+        """Cancel an unfinished job, or delete a finished one and return `None`."""
         return self._finish(flows.cancel(job_id, self._policy))
 
     def _finish(
@@ -155,7 +154,7 @@ class StenobirdClient:
 
 
 class _Connection:
-    """Performs steps, one after the other; it owns the open event stream."""
+    """Performs the steps of one flow. Owns the open event stream."""
 
     def __init__(self, http: httpx.Client, sleep: Callable[[float], None], api_key: str | None) -> None:
         self._http = http
@@ -207,8 +206,8 @@ class _Connection:
 class AsyncStenobirdClient:
     """`StenobirdClient` for asyncio: the same calls, awaited; iterators are asynchronous.
 
-    `on_event` may be a coroutine function. Cancelling a call closes its connection; the job goes on. Leave an
-    event iterator early through `contextlib.aclosing`, so that its connection closes at once.
+    `on_event` may be a coroutine function. Cancelling a call closes its connection, not the job. To leave an
+    event iterator early, use `contextlib.aclosing`, which closes its connection at once.
     """
 
     def __init__(
@@ -237,11 +236,11 @@ class AsyncStenobirdClient:
         await self._http.aclose()
 
     async def upload(self, file: Path) -> str:
-        """Send a file and return what stands for it in place of an `audio_url`. Needs an API key."""
+        """Upload a file; return a value to pass as `audio_url`. Needs an API key."""
         return await self._finish(flows.upload(file, self._policy))
 
     async def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
-        """Create a transcript and return at once."""
+        """Create a transcript, and return without waiting for it."""
         return await self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
 
     async def transcribe(
@@ -252,20 +251,20 @@ class AsyncStenobirdClient:
         api_key: str | None = None,
         on_event: Callable[[Event], Awaitable[None] | None] | None = None,
     ) -> Result:
-        """Return the transcript of a URL; `on_event` sees every event once, in order, as it comes."""
+        """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives."""
         flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
         return await self._finish(flow, on_event=on_event, api_key=api_key)
 
     def stream(
         self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Create a transcript and yield its events; a failed job's are `ErrorEvent`, then `DoneEvent`."""
+        """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
         return self._iterate(
             flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
         )
 
     def resume(self, job_id: str, last_event_id: int = 0) -> AsyncGenerator[Event, None]:
-        """Yield the events of a job after `last_event_id`, to `done`."""
+        """Yield the events of a job after `last_event_id`, up to `done`."""
         return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
 
     async def status(self, job_id: str) -> Job:
@@ -273,15 +272,15 @@ class AsyncStenobirdClient:
         return await self._finish(flows.status(job_id, self._policy))
 
     async def result(self, job_id: str) -> Result:
-        """Return a job's transcript, waiting while it is not ready."""
+        """Return a job's transcript; wait until it is ready."""
         return await self._finish(flows.result(job_id, self._policy))
 
     async def document(self, job_id: str, format_name: str) -> bytes:
-        """Return a job's transcript as json, txt, srt, vtt or docx, waiting while it is not ready."""
+        """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
         return await self._finish(flows.document(job_id, format_name, self._policy))
 
     async def cancel(self, job_id: str) -> Job | None:
-        """Cancel a job under way, or remove a finished one (`None`)."""
+        """Cancel an unfinished job, or delete a finished one and return `None`."""
         return await self._finish(flows.cancel(job_id, self._policy))
 
     async def _finish(

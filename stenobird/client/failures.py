@@ -1,4 +1,4 @@
-"""From an error body to the exception it stands for: the same classes that the server raised."""
+"""Turns error bodies into the exceptions that the server raised."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ServiceError(StenobirdError):
 
 
 def unreachable(reason: str, **details: Any) -> ServiceUnreachable:
-    """Return the error for a network that failed, with what it said."""
+    """Return the error for a failed connection; `reason` is the library's message."""
     why = f" ({reason})" if reason else ""
     return ServiceUnreachable(
         f"The Stenobird service does not answer{why}. Check its address and the network; "
@@ -53,7 +53,7 @@ def unreachable(reason: str, **details: Any) -> ServiceUnreachable:
 def error_from_body(
     body: Mapping[str, Any], http_status: int, *, retry_after_seconds: float | None = None
 ) -> StenobirdError:
-    """Return the exception for a flat error body; an unknown code makes a `ServiceError` with that code."""
+    """Return the exception for a flat error body; an unknown code becomes a `ServiceError` with that code."""
     code = str(body.get("error") or "service_error")
     cls = _classes_by_code().get(code)
     if cls is None:
@@ -68,9 +68,9 @@ def error_from_body(
 
 
 def _classes_by_code() -> dict[str, type[StenobirdError]]:
-    # A code stands for the class that brings it, not for those that inherit it. Of two that bring the same,
-    # `JobError` and `TranscriptionFailed`, the leaf comes last and wins. Classes that other modules derive
-    # are the server's own and are made otherwise.
+    # A code means the class that defines it, not those that inherit it. `JobError` and its subclass
+    # `TranscriptionFailed` define the same code; the subclass comes last and wins. Subclasses in other
+    # modules are internal to the server.
     families = (errors.RequestError, errors.JobError)
     return {
         cls.code: cls

@@ -1,7 +1,7 @@
-"""What a client says to the service and when, without I/O: generators that yield steps and are sent answers.
+"""The client's protocol without I/O: generators that yield steps and receive their results.
 
-A client performs each step (`Send`, `Open`, `Next`, `Sleep`, `Emit`) and sends back what came of it. Every
-wait and every retry is decided here, so the synchronous and the asynchronous client cannot differ.
+A client performs each step (`Send`, `Open`, `Next`, `Sleep`, `Emit`) and sends its result into the generator.
+All waits and retries are decided here, so the synchronous and the asynchronous client cannot differ.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _RETRIED_CODES = frozenset({"transcript_not_ready", "idempotency_in_progress"})
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient a client is. Delays double, with jitter; a delay that the service asks for counts more.
+    """When a client retries. Delays double, with jitter, unless the service names a delay.
 
-    `max_tries` are failures in a row without any progress; `max_busy_tries` are answers "queue_busy" or
-    "not ready", which are no failures. A service that asks for a longer wait than `max_wait_seconds` is not
-    waited for: its error is raised, with what it asked for in `retry_after_seconds`. `stream_tries` are event
-    streams in a row that brought nothing, after which the client polls. `silence_seconds` without a byte end
-    a stream (the service pings every 15 s).
+    `max_tries` limits failures in a row without progress; `max_busy_tries` limits "queue_busy" and "not
+    ready" responses, which are not failures. If the service asks for a longer wait than `max_wait_seconds`,
+    its error is raised, with the wait in `retry_after_seconds`. After `stream_tries` event streams in a row
+    without an event the client polls. A stream ends after `silence_seconds` without a byte (the service pings
+    every 15 s).
     """
 
     max_tries: int = 8
@@ -63,7 +63,7 @@ class RetryPolicy:
 class TranscriptOptions:
     """The optional fields of `POST /v1/transcripts`; `None` leaves the choice to the service.
 
-    Two calls with the same `idempotency_key` make one job; without one, only the retries of a call share one.
+    Two calls with the same `idempotency_key` create one job; without a key, only retries of one call do.
     """
 
     language: str | None = None
@@ -75,7 +75,7 @@ class TranscriptOptions:
     idempotency_key: str | None = None
 
     def body(self, audio_url: str) -> dict[str, Any]:
-        """Return the request body for a URL, or for what `upload` returned."""
+        """Return the request body for a URL or a value of `upload`."""
         fields = {
             "language": self.language,
             "prompt": self.prompt,
@@ -94,7 +94,7 @@ class TranscriptOptions:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request; answered with `Reply` or `Failed`. The bytes of `file` are sent in place of a body."""
+    """Send a request. Results: `Reply`, `Failed`. The bytes of `file`, if any, are the body."""
 
     method: str
     path: str
@@ -105,7 +105,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a stream, closing the last; answered with `Opened`, `Reply` (no stream) or `Failed`."""
+    """Open a stream, and close the last one. Results: `Opened`, `Reply` (not a stream), `Failed`."""
 
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -113,26 +113,26 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """Read the open stream; answered with `Frame`, or `Failed` when it ended, broke or fell silent."""
+    """Read the open stream. Results: `Frame`; `Failed` when it ended, broke or was silent for too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait; answered with `None`."""
+    """Wait. Result: `None`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand an event to the caller; answered with `None`."""
+    """Pass an event to the caller. Result: `None`."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. Header names are lower case."""
+    """A complete response. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -146,7 +146,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An event as it came."""
+    """An event as received."""
 
     event: str
     id: str
@@ -155,7 +155,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The network failed, in words."""
+    """The connection failed."""
 
     reason: str
 
@@ -169,7 +169,7 @@ Flow: TypeAlias = Generator[Step, Answer, T]
 
 
 def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Job]:
-    """Create a transcript. Retries share an `Idempotency-Key`, so that they make one job."""
+    """Create a transcript. Retries share an `Idempotency-Key`, so that they create one job."""
     key = options.idempotency_key or uuid.uuid4().hex
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise InvalidRequest(
@@ -180,9 +180,9 @@ def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> F
 
 
 def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
-    """Send a file, whole, and return what stands for it in place of an `audio_url`. Needs an API key.
+    """Upload a file; return a value to pass as `audio_url`. Needs an API key.
 
-    The bytes are sent again from the start when the connection breaks; the service keeps the whole ones.
+    When the connection breaks, the file is sent again from the start.
     """
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}
@@ -199,7 +199,7 @@ def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
 
 
 def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
-    """Ask where uploads are made: the operator may have put a prefix before their dialect."""
+    """Look up the path of uploads, since the operator may have configured a prefix."""
     reply = yield from _exchange(Send("GET", "/openapi.json"), policy)
     paths = _object(reply).get("paths")
     known = paths if isinstance(paths, dict) else {}
@@ -207,18 +207,18 @@ def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
 
 
 def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:
-    """Ask for a transcript's state."""
+    """Fetch a transcript's state."""
     return _read(Job.from_body, _object((yield from _exchange(Send("GET", _path(job_id)), policy))))
 
 
 def cancel(job_id: str, policy: RetryPolicy) -> Flow[Job | None]:
-    """Cancel a transcript under way and return its state; remove a finished one and return `None`."""
+    """Cancel an unfinished transcript and return its state; delete a finished one and return `None`."""
     reply = yield from _exchange(Send("DELETE", _path(job_id)), policy)
     return None if reply.status == 204 else _read(Job.from_body, _object(reply))
 
 
 def result(job_id: str, policy: RetryPolicy) -> Flow[Result]:
-    """Fetch what was said, waiting while it is not ready. Raises the job's error if it failed."""
+    """Fetch the result; wait until it is ready. Raises the job's error if it failed."""
     reply = yield from _exchange(Send("GET", _path(job_id) + "/result"), policy)
     return _read(Result.from_body, _object(reply))
 
@@ -243,9 +243,9 @@ def stream(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> F
 
 
 def follow(job_id: str, last_event_id: int, policy: RetryPolicy) -> Flow[None]:
-    """Emit every event after `last_event_id`, once and in order, to `done`, over many connections if need be.
+    """Emit every event after `last_event_id`, once and in order, up to `done`; reconnect as needed.
 
-    Where no stream gets through (some proxies hold them back), the state is polled; the words then come with
+    If no stream arrives, because a proxy buffers them for example, poll the state; the text then comes at
     the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
     """
     reader = _Reader(job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
@@ -270,17 +270,17 @@ def follow(job_id: str, last_event_id: int, policy: RetryPolicy) -> Flow[None]:
 
 
 class _Reader:
-    """Reads the streams of one job and remembers where they stopped."""
+    """Reads the event streams of one job, and keeps the last event id."""
 
     def __init__(self, job_id: str, last_event_id: int, chunks: int | None) -> None:
         self.job_id = job_id
         self.last_event_id = last_event_id
         self.chunks = chunks
-        """Chunks of text emitted so far; `None` when an earlier reader may have had some."""
+        """Transcript events emitted so far; `None` if an earlier reader may have received some."""
         self.retry_after_seconds: float | None = None
 
     def read(self) -> Flow[str]:
-        """Read one stream; return "done", "progress", "fruitless" (nothing new came), or a failure."""
+        """Read one stream; return "done", "progress", "fruitless" (no new event), or a failure."""
         self.retry_after_seconds = None
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_event_id:
@@ -313,7 +313,7 @@ class _Reader:
         return "fruitless"
 
     def _new_event(self, frame: Frame) -> Event | None:
-        """Return the event of a frame, `None` for what isn't one or has been seen."""
+        """Return the event of a frame, or `None` if it has none or it was emitted before."""
         if not frame.data:
             return None  # some parsers turn a comment into an empty event
         try:
@@ -331,7 +331,7 @@ class _Reader:
 
 
 def _poll(reader: _Reader, policy: RetryPolicy) -> Flow[None]:
-    """Poll to the end, try for the events once more, else put them together from the result."""
+    """Poll until the job ends; then read the events, or build them from the result if that fails."""
     shown = ("", "")
     while True:
         job = yield from status(reader.job_id, policy)
@@ -356,7 +356,7 @@ def _poll(reader: _Reader, policy: RetryPolicy) -> Flow[None]:
 
 
 def _exchange(request: Send, policy: RetryPolicy) -> Flow[Reply]:
-    """Send until it succeeds, or fails for good, or patience ends."""
+    """Send until the request succeeds, fails permanently, or the policy's limits are reached."""
     failures = waits = 0
     while True:
         answer = yield request
@@ -397,7 +397,7 @@ def _error(reply: Reply) -> StenobirdError:
     except ValueError:
         body = None
     if isinstance(body, dict) and isinstance(nested := body.get("error"), dict):
-        # The dialect of uploads wraps its errors.
+        # The AlefBot dialect, to which uploads belong, nests its errors.
         body = {"error": nested.get("code"), "message": nested.get("message")}
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         body = {"message": f"The service answered with HTTP status {reply.status}. Check its address."}

@@ -1,4 +1,4 @@
-"""What the service says, as typed values: jobs, events and results."""
+"""Responses of the service as typed values: jobs, events and results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A transcript's state, as `POST` and `GET /v1/transcripts/{id}` show it; `body` has all of it."""
+    """A transcript's state, as in `POST` and `GET /v1/transcripts/{id}`; `body` is the whole response."""
 
     id: str
     status: str
@@ -42,10 +42,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An event of a job, in the order in which the service committed them.
+    """An event of a job. Events arrive in the order in which they were committed.
 
-    `id` is what `resume` takes; it is `None` for an event that polling put together while no stream got
-    through. `data` has every field as sent. An event type this client doesn't know is a plain `Event`.
+    `id` can be passed to `resume`; it is `None` for events that the client built from polling, because no
+    stream arrived. `data` has every field as sent. Unknown types of events are plain `Event` objects.
     """
 
     type: str
@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEvent(Event):
-    """The job entered a stage, or moved on within one. Seconds of audio are `None` while unknown."""
+    """The job entered a stage, or made progress. Seconds of audio are `None` while unknown."""
 
     status: str
     stage: str
@@ -68,7 +68,7 @@ class StatusEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptEvent(Event):
-    """A segment of text. The texts of all of them, joined, are the transcript."""
+    """A segment. The concatenated texts of all segments are the transcript."""
 
     text: str
     chunk_index: int
@@ -79,7 +79,7 @@ class TranscriptEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewLockedEvent(Event):
-    """The free part ends here."""
+    """The preview has ended; the rest needs an API key."""
 
     message: str
     upgrade_url: str
@@ -87,7 +87,7 @@ class PreviewLockedEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent(Event):
-    """The job failed; `error` is what `transcribe` raises for it."""
+    """The job failed; `transcribe` raises `error`."""
 
     error: StenobirdError
 
@@ -104,7 +104,7 @@ class DoneEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished transcript. `body` is the whole answer of `result_url`."""
+    """A finished transcript. `body` is the whole response of `result_url`."""
 
     id: str
     status: str
@@ -118,7 +118,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """All that was said."""
+        """The whole text."""
         return self.transcript.text
 
     @classmethod
@@ -144,13 +144,13 @@ class Result:
 
 
 def _segments(text: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Segment]:
-    """Yield the segments with their share of the text, so that they join to it: the rows are trimmed."""
+    """Yield the segments with the white space that `text` has between them: the rows are trimmed."""
     begin = 0
     for row in rows:
         trimmed = str(row["text"])
         found = text.find(trimmed, begin)
         end = len(text) if row is rows[-1] else found + len(trimmed)
-        # Text that does not agree with its segments is not ours; a space parts most languages.
+        # If the text does not contain the segment, separate it with a space, as most languages do.
         yield _segment(row, text[begin:end] if found >= 0 else f" {trimmed}")
         begin = end if found >= 0 else begin
 
@@ -173,7 +173,7 @@ def _segment(row: Mapping[str, Any], text: str) -> Segment:
 
 
 def parse_event(event: str, event_id: int | None, data: Mapping[str, Any]) -> Event:
-    """Return the typed event; fields that a newer server leaves out or adds do no harm."""
+    """Return the typed event. Missing and additional fields of newer servers are accepted."""
     common: dict[str, Any] = {"type": event, "id": event_id, "job_id": str(data.get("id", "")), "data": data}
     match event:
         case "status":
