@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 
+STDERR_TAIL_BYTES = 2000
+
+
 class ChildProcess:
     """A child and our end of its socket. Its owner calls `aclose`."""
 
@@ -49,7 +52,8 @@ class ChildProcess:
 
         Its stdin and stdout are one end of a socket pair; with `stdin`, it reads that file instead. It has a
         session of its own, so that Ctrl-C on a terminal reaches only the service, which ends its children in
-        its own order. `stderr=None` passes on ours.
+        its own order. `stderr=None` passes on ours; with
+        `stderr=PIPE`, see `stderr_tail`.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -94,6 +98,14 @@ class ChildProcess:
     async def wait(self) -> int:
         """Return the exit status once the child has ended."""
         return await self._process.wait()
+
+    async def stderr_tail(self) -> str:
+        """Return the end of what a child with `stderr=PIPE` wrote there; call it once the child has ended.
+
+        Nobody reads before: a child that writes more than some 100 KB blocks, until its owner kills it.
+        """
+        assert self._process.stderr is not None
+        return (await self._process.stderr.read())[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
 
     async def aclose(self) -> None:
         """Kill and reap the child, and close the socket. Safe to call twice."""

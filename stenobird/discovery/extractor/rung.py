@@ -23,6 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import structlog
+
 from stenobird.children.process import ChildProcess
 from stenobird.discovery.extractor.choice import choose, read_extraction
 from stenobird.discovery.parsing.facts import FoundSource
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from stenobird.discovery.parsing.facts import SearchContext
     from stenobird.errors import JobError
     from stenobird.sources import Stage
+
+_log = structlog.get_logger(__name__)
 
 CHILD = Path(__file__).with_name("child.py")
 DISTRIBUTION = "yt-dlp"
@@ -156,7 +160,10 @@ class Extractor:
             environment["SSL_CERT_FILE"] = str(self._authorities)
         try:
             child = await ChildProcess.start(
-                [self._python, "-I", "-B", str(CHILD)], environment=environment, cwd=home
+                [self._python, "-I", "-B", str(CHILD)],
+                environment=environment,
+                cwd=home,
+                stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
             raise ExtractorUnavailable(
@@ -179,6 +186,7 @@ class Extractor:
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or not isinstance(answer.get("outcome"), str):
+            _log.error("extractor_broke_off", exit_status=child.returncode, stderr=await child.stderr_tail())
             raise ExtractorUnavailable(
                 f"The extractor broke off (exit status {child.returncode}) at its limits of memory, time"
                 f" or output, or is broken. Send the direct audio URL; the operator can {UPDATE}."

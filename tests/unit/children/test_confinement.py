@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
+from stenobird.children.process import STDERR_TAIL_BYTES, ChildProcess
 from stenobird.discovery.extractor.rung import ExtractorLimits
 from stenobird.discovery.parsing import child as parser_child
 from stenobird.inference.child import FILE_BYTES, MEMORY_BYTES, OPEN_FILES, WEIGHT_COPIES
@@ -124,6 +125,19 @@ def environment_of(kind: str, proc: Path) -> bytes:
     except PermissionError:
         assert kind == "extractor"
         return b""
+
+
+async def test_the_end_of_what_a_child_wrote_to_stderr_can_be_read() -> None:
+    code = "import sys; sys.stderr.write('x' * 9000); raise ValueError('the cause')"
+    child = await ChildProcess.start(
+        [sys.executable, "-I", "-c", code], environment={}, stderr=asyncio.subprocess.PIPE
+    )
+    status = await child.wait()
+    await child.aclose()
+    tail = await child.stderr_tail()
+    assert status == 1
+    assert tail.endswith("ValueError: the cause")
+    assert len(tail) <= STDERR_TAIL_BYTES
 
 
 def run(code: str, *arguments: str) -> str:
