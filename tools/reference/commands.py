@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _INTRODUCTION = """
 `stenobird` reads its [settings](settings.md) from the environment and from `.env`. Results go to standard
-output, all else to standard error. Exit status: 0 done; 1 an expected error, one line `code: what happened
-and what to do`; 2 wrong usage or a wrong setting; 130 Ctrl-C.
+output, everything else to standard error. Exit status: 0 success; 1 an expected error, reported as one line
+`code: what happened and what to do`; 2 wrong usage or a wrong setting; 130 Ctrl-C.
 
-Commands that only need the database (`keys`, `account`, `credits`, `billing`, `purge`) work beside a
-running service.
+Commands that need only the database (`keys`, `account`, `credits`, `billing`, `purge`) work while the service
+runs.
 """
 
 

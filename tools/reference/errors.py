@@ -19,46 +19,46 @@ REMEDIES: Final[Mapping[str, str]] = {
     "invalid_api_key_mode": "Send the key exactly as it was shown.",
     "unsupported_url": "Send a public page or feed with audio, or the direct audio URL.",
 }
-"""For errors whose message, which is part of the contract, says what is wrong and not what to do."""
+"""Remedies for errors whose message is fixed by the contract and names none."""
 
 INTERNAL: Final = (errors.EgressError, errors.LeaseLost, errors.ConfigurationError)
-"""Never seen by a client."""
+"""Errors that no client sees."""
 
 
 _INTRODUCTION: Final = """
-Every error has a stable code, and a message that says what happened and what to do. Decide by the code;
-show the message to people: its words may change.
+Every error has a stable code, and a message that says what happened and what to do. Let programs use the
+code, and show the message to people: its wording may change.
 """
 
 _FAILED: Final = """
 ## When a transcript fails
 
-Found out after `POST` answered 202. The event stream says `error` and `done`, the status says `failed`, and
-`result_url` answers 422 with the same body. Nothing is billed.
+These happen after `POST` answered 202. The event stream ends with `error` and `done`, the status is
+`failed`, and `result_url` answers 422 with the same body. Nothing is billed.
 """
 
 _BODIES: Final = """
-## What a body looks like
+## Error bodies
 
-At `/v1`, flat. `retry_after_seconds` is there where waiting helps, and in the header `Retry-After`. Errors
-about a URL add `accepted_url_examples` and `unsupported_url_examples`.
+`/v1` has flat bodies. If waiting helps, they contain `retry_after_seconds`, and the header `Retry-After` is
+set. Errors about a URL add `accepted_url_examples` and `unsupported_url_examples`.
 
 ```json
 {"error": "queue_busy", "message": "The queue is full. …", "retry_after_seconds": 5}
 ```
 
-At `/api/v1`, nested, with the id that you quote when you ask for help:
+`/api/v1` has nested bodies, with the request id to quote in support requests:
 
 ```json
 {"error": {"code": "rate_limit_exceeded", "message": "…", "request_id": "…", "details": {"…": 12}}}
 ```
 
-At `/v1/audio`, in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`.
+`/v1/audio` has OpenAI's form: `{"error": {"message", "type", "param", "code"}}`.
 """
 
 
 def errors_page(*, of_operators: bool = True) -> str:
-    """Return the page, with or without what only operators and Stripe see."""
+    """Return the page, with or without the errors that only operators and Stripe see."""
     requests = sorted(_tree(errors.RequestError), key=lambda kind: (kind.http_status, kind.code))
     if not of_operators:
         requests.remove(errors.InvalidSignature)
@@ -67,7 +67,7 @@ def errors_page(*, of_operators: bool = True) -> str:
     return generated(
         "Errors",
         _INTRODUCTION,
-        "## When a request is refused\n\nKnown at once; the status is the answer's.",
+        "## When a request is refused\n\nThese are the answer to the request itself.",
         table(head, (_row(kind) for kind in [*requests, *others])),
         _FAILED,
         table(
@@ -75,7 +75,7 @@ def errors_page(*, of_operators: bool = True) -> str:
             ([_code(kind), *_sentences(kind)] for kind in _tree(errors.JobError)),
         ),
         _BODIES,
-        "## Where the second dialect differs\n\n`/api/v1` uses the codes above, but for these:",
+        "## AlefBot codes\n\n`/api/v1` uses the codes above, except for these:",
         table(("At `/v1`", "At `/api/v1`", "Status", "When"), _differences()),
     )
 
@@ -91,7 +91,7 @@ def _differences() -> Iterator[list[str]]:
 
 
 def _tree(top: type[StenobirdError]) -> Iterator[type[StenobirdError]]:
-    """Yield the classes of errors.py from `top` down that bring a code of their own, each code once."""
+    """Yield the classes of errors.py from `top` down that define a code, each code once."""
     codes: set[str] = set()
     waiting = [top]
     while waiting:

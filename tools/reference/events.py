@@ -23,56 +23,56 @@ if TYPE_CHECKING:
     from stenobird.ports import NewEvent
 
 FIELDS: Final[Mapping[str, str]] = {
-    "id": "the transcript",
+    "id": "id of the transcript",
     "status": "its status, see below",
-    "stage": "where it is within the status, see below",
-    "terminal": "whether nothing more will change",
+    "stage": "its stage within the status, see below",
+    "terminal": "whether the status is final",
     "result_ready": "whether `result_url` answers with a transcript",
-    "status_url": "its status, for polling",
-    "events_url": "this stream",
-    "result_url": "the whole transcript, once it is ready",
-    "retry_after_seconds": "how often to ask, if you poll",
-    "StatusEvent.message": "what was found out, for people",
-    "message": "for people",
-    "source": "what was found, how, and why; with stage `source_resolved`",
-    "progress": "`audio_seconds` heard, of `audio_seconds_total` where the length is known",
-    "text": "the words of one segment. The texts of all chunks, joined, are the transcript",
-    "chunk_index": "counts the chunks from 0, without a gap",
-    "start": "where it begins in the audio, in seconds",
-    "end": "where it ends",
-    "language": "what is spoken, as ISO 639-1; with the first chunk",
-    "words": "each word with `start`, `end`, `text` and `probability`, where `word_timestamps` was asked for",
-    "upgrade_url": "where to get a key",
-    "ErrorEvent.error": "the code, see [errors](errors.md). All other fields of the error's body follow",
-    "DoneEvent.error": "the code of the failure, where the status is `failed`",
-    "billable_minutes": "whole minutes, rounded down, at least 1; where the status is `completed`",
-    "warning": "what was not as it should be, for example audio that was cut off",
+    "status_url": "URL of the status, for polling",
+    "events_url": "URL of this stream",
+    "result_url": "URL of the whole transcript, once it is ready",
+    "retry_after_seconds": "how long to wait between requests if you poll",
+    "StatusEvent.message": "what happened, as text for people",
+    "message": "text for people",
+    "source": "the audio that was found, how, and why; with stage `source_resolved`",
+    "progress": "`audio_seconds` transcribed, of `audio_seconds_total` if the length is known",
+    "text": "text of one segment. The texts of all chunks, joined, are the transcript",
+    "chunk_index": "number of the chunk, counted from 0 without gaps",
+    "start": "start of the segment in the audio, in seconds",
+    "end": "end of the segment, in seconds",
+    "language": "language of the text, as ISO 639-1; with the first chunk",
+    "words": "each word with `start`, `end`, `text` and `probability`, if `word_timestamps` was requested",
+    "upgrade_url": "URL where you can get a key",
+    "ErrorEvent.error": "error code, see [errors](errors.md). The other fields of the error's body follow",
+    "DoneEvent.error": "error code, if the status is `failed`",
+    "billable_minutes": "whole minutes, rounded down, at least 1; if the status is `completed`",
+    "warning": "a problem that did not fail the job, for example audio that was cut off",
 }
-"""Meanings by field, or by event and field where one name means two things."""
+"""Descriptions by field, or by event and field if a name has two meanings."""
 
 STAGES: Final[Mapping[str, str]] = {
-    "validating_url": "the URL is well-formed; nothing was asked yet. Always the first event",
+    "validating_url": "the URL is well-formed; no request was made yet. Always the first event",
     "resolving_direct": "the URL itself was opened",
     "resolving_feed": "a podcast feed was read",
     "resolving_page": "a page was searched for audio",
-    "resolving_directory": "a podcast directory was asked",
-    "resolving_extractor": "yt-dlp was asked",
-    "source_resolved": "the audio is known: see `source`",
+    "resolving_directory": "a podcast directory was searched",
+    "resolving_extractor": "yt-dlp was run",
+    "source_resolved": "the audio was found: see `source`",
 }
 
 
 _INTRODUCTION: Final = """
-`GET /v1/transcripts/{id}/events` answers with Server-Sent Events: lines of text, an empty line after each
-event. A stream is a replay of what happened, followed by what happens. Every reader sees the same events
-with the same bytes, whenever it connects.
+`GET /v1/transcripts/{id}/events` answers with Server-Sent Events: lines of text, with an empty line after
+each event. A stream replays the events so far, and then continues with new ones. Every reader sees the same
+events with the same bytes, whenever it connects.
 
-* Each event has an `id`, counted from 1 for each transcript. Send the last one as `Last-Event-ID`, and the
-  stream goes on after it.
-* The last event is always `done`. After it the stream ends, and a reader that has seen it gets 204.
+* Each event has an `id`, counted from 1 per transcript. Send the last one as `Last-Event-ID` to resume after
+  it.
+* The last event is always `done`, which ends the stream. A reader that sends its id gets 204.
 * Text that was sent is never revised.
-* The first line is `retry: MILLISECONDS`: how long a browser waits before it reconnects. Lines that begin
-  with `:` are comments, sent after some seconds of silence; skip them.
-* Fields that have no value are left out. New fields may be added; skip what you don't know.
+* The first line is `retry: MILLISECONDS`: how long a browser waits before it reconnects. Lines that start
+  with `:` are comments, sent after some seconds of silence; ignore them.
+* Fields without a value are left out. New fields may be added, so ignore fields that you don't know.
 """
 
 _ORDER: Final = """
@@ -82,16 +82,16 @@ _ORDER: Final = """
 status (queued) … → status (transcribing) … → transcript … → [preview_locked | error] → done
 ```
 
-`error` may come at any point. A transcript that was cancelled ends with `done` alone.
+`error` may come at any point. A cancelled transcript ends with `done` alone.
 """
 
 _AFTERWARDS: Final = """
-While it is `transcribing`: `submitted`, once, then `transcribing`.
+While the status is `transcribing`: `submitted`, once, then `transcribing`.
 
-## In OpenAI's dialect
+## In the OpenAI dialect
 
 With `stream=true`, `POST /v1/audio/transcriptions` sends `transcript.text.delta` with a `delta`, then
-`transcript.text.done` with the whole `text`, then `[DONE]`: [use an OpenAI SDK](../how-to/openai-sdk.md).
+`transcript.text.done` with the whole `text`, then `[DONE]`. See [use an OpenAI SDK](../how-to/openai-sdk.md).
 """
 
 

@@ -1,10 +1,10 @@
-"""The guides that users of a service need, as HTML for its pages: rendered here, once, and checked in.
+"""Renders the guides for users to HTML, which is checked in and served by the pages.
 
-A guide may hold things for one kind of reader only:
+Parts of a guide can be for one kind of reader only:
 
-    <!-- operators -->           what only somebody with the machine can do: not on the pages
+    <!-- operators -->           for operators: left out of the pages
     <!-- /operators -->
-    <!-- web                     only on the pages
+    <!-- web                     for the pages only
     -->
 """
 
@@ -39,7 +39,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "errors": "reference/errors.md",
     "how-audio-is-found": "explanation/how-audio-is-found.md",
 }
-"""The guides for users, in the order in which they are listed; what only operators need is not among them."""
+"""The guides for users, in the order of the list; guides for operators are not among them."""
 
 _OPERATORS = re.compile(r"<!-- operators -->.*?<!-- /operators -->\n?", re.DOTALL)
 _WEB = re.compile(r"<!-- web\n(.*?)-->\n?", re.DOTALL)
@@ -48,7 +48,7 @@ _LABELS = {"sh": "Commands", "python": "Python", "json": "JSON", "text": "Output
 
 
 def guide_files(docs: Path, pages: Mapping[str, str]) -> dict[Path, str]:
-    """Return the files of the web pages: an HTML fragment for each guide, and their list.
+    """Return an HTML fragment per guide and the index of all, by path.
 
     `pages` are the reference pages by name. A guide that does not exist is left out.
     """
@@ -70,7 +70,7 @@ def guide_files(docs: Path, pages: Mapping[str, str]) -> dict[Path, str]:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A guide as HTML: its title and its first sentence as text, the rest as a fragment."""
+    """A guide: title and first sentence as text, the rest as an HTML fragment."""
 
     title: str
     summary: str
@@ -103,7 +103,7 @@ def _plain(token: Token) -> str:
 
 
 def _prepare(tokens: Sequence[Token], source: str) -> None:
-    """Give headings anchors, and make links lead to pages; of a link to what is no page the text stays."""
+    """Add anchors to headings, and point links to pages. Other relative links are replaced by their text."""
     for number, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", re.sub(r"[^a-z0-9]+", "-", _plain(tokens[number + 1]).lower()).strip("-"))

@@ -1,4 +1,4 @@
-"""The little Markdown that the generated pages need."""
+"""Helpers that write the Markdown of the generated pages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SPECIAL = re.compile(r"([\\*<>\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
 def generated(title: str, *parts: str) -> str:
-    """Return a page that says where it comes from."""
+    """Return a page with a note that it is generated."""
     note = "<!-- Generated from the code by `make reference`. -->"
     return "\n\n".join([f"# {title}", note, *(part.strip("\n") for part in parts)]) + "\n"
 
 
 def text(value: str) -> str:
-    """Return plain words as Markdown that shows exactly them; `code` in backticks stays."""
+    """Return plain text escaped for Markdown; `code` in backticks stays."""
     return "".join(
         part if part.startswith("`") else _SPECIAL.sub(r"\\\1", part)
         for part in _CODE.split(" ".join(value.split()))
@@ -27,7 +27,7 @@ def text(value: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are Markdown already."""
+    """Return a table; the cells are Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

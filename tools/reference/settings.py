@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 SECTIONS: Final[Mapping[str, str]] = {
-    "host": "Where it listens",
-    "data_dir": "What it keeps, and where",
+    "host": "Listening address",
+    "data_dir": "Storage",
     "engine": "Speech",
     "egress_allow": "Outgoing requests",
     "podcast_index_key": "Podcast directory",
     "stripe_secret_key": "Selling keys",
     "smtp_url": "Mail",
-    "api_prefix": "Second dialect and uploads",
+    "api_prefix": "AlefBot API and uploads",
     "max_audio_seconds": "Limits",
     "sse_ping_seconds": "Streams, shutdown and logs",
 }
@@ -44,20 +44,23 @@ _SIZES: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 _INTRODUCTION: Final = """
-Settings are environment variables, or lines `NAME=value` of a file `.env` in the folder where the command
-starts. The environment wins. They are read once, at the start; a wrong value stops the command and says
-why. `stenobird doctor` shows each one's value, where it came from, and a verdict.
+Settings are environment variables, or lines `NAME=value` of a file `.env` in the current folder. The
+environment takes precedence. Settings are read once, at the start; a wrong value stops the command with an
+explanation. `stenobird doctor` shows the value of each setting, its source, and a verdict.
 
-The command line of `stenobird serve` may replace `HOST`, `PORT` and `DATA_DIR`.
+Options of `stenobird serve` can override `HOST`, `PORT` and `DATA_DIR`.
 """
 
 _FOREIGN: Final = (
-    ("`HF_HOME`", "where downloaded models are kept; unset: where the Hugging Face client keeps them"),
+    ("`HF_HOME`", "folder for downloaded models; unset: the default of the Hugging Face client"),
     ("`HF_TOKEN`", "a token for private models on the hub"),
-    ("`HF_HUB_OFFLINE`", "`1`: never ask the hub, use what is on disk"),
-    ("`CUDA_VISIBLE_DEVICES`", "which GPUs the speech host sees"),
-    ("`SSL_CERT_FILE`", "the authorities that outgoing requests trust; unset: the system's"),
-    ("`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`", "for `STENOBIRD_UPLOAD_STORE_URL`"),
+    ("`HF_HUB_OFFLINE`", "`1`: don't contact the hub, use models on disk"),
+    ("`CUDA_VISIBLE_DEVICES`", "GPUs that the speech host can use"),
+    ("`SSL_CERT_FILE`", "certificate authorities for outgoing requests; unset: the system's"),
+    (
+        "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`",
+        "for `STENOBIRD_UPLOAD_STORE_URL`",
+    ),
     ("`STENOBIRD_API_URL`, `STENOBIRD_API_KEY`", "for clients: `stenobird transcribe`, the skill, MCP"),
 )
 
@@ -76,7 +79,7 @@ def settings_page() -> str:
             rows = []
         rows.append(list(_row(name, field)))
     parts.append(_table(rows))
-    parts.append("## Not ours, but heeded\n\n" + table(("Variable", "What it does"), _FOREIGN))
+    parts.append("## Other variables\n\n" + table(("Variable", "What it does"), _FOREIGN))
     return generated("Settings", *parts)
 
 

@@ -1,1 +1,1 @@
-"""The second dialect, at `{STENOBIRD_API_PREFIX}/api/v1`: uploads in, artifacts out, nested errors."""
+"""The AlefBot dialect, at `{STENOBIRD_API_PREFIX}/api/v1`: uploads in, artifacts out, nested errors."""

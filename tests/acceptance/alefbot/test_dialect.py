@@ -1,4 +1,4 @@
-"""The second dialect, endpoint by endpoint, field by field."""
+"""The AlefBot dialect, endpoint by endpoint, field by field."""
 
 from __future__ import annotations
 

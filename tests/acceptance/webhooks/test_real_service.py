@@ -110,7 +110,7 @@ def verified(request: Received, secret: str) -> dict[str, Any]:
 
 
 def alefbot_accepts(request: Received, secret: str) -> bool:
-    """Whether a receiver takes it that does as the second dialect says: body parsed, sorted, signed."""
+    """Whether a receiver accepts it that follows AlefBot: body parsed, sorted, signed."""
     payload = json.dumps(json.loads(request.body), separators=(",", ":"), sort_keys=True)
     message = f"{request.headers['x-alefbot-timestamp']}.{payload}".encode()
     expected = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()

@@ -42,7 +42,7 @@ HOUR = 3600.0
 
 
 def alefbot_accepts(secret: str, request: RawRequest, body: bytes) -> bool:
-    """Whether a receiver of the second dialect would take it: signed anew from the parsed body."""
+    """Whether an AlefBot receiver would accept it: signed anew from the parsed body."""
     again = json.dumps(json.loads(body), separators=(",", ":"), sort_keys=True)
     message = f"{request.headers['x-alefbot-timestamp']}.{again}".encode()
     wanted = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
