@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stenobird.errors import EngineUnavailable, InvalidWebhookURL
+from stenobird.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,13 +24,13 @@ class RequestChecks:
     `url` returns the URL as it will be fetched or raises `InvalidURL`. `engines` are `None` in a process that
     runs no jobs: it accepts every mode and option. `account` raises what keeps an account from new jobs (a
     failed payment, a reached cap), and returns how many jobs it may have open. `webhook_targets` checks
-    webhook URLs; without it no job may have one.
+    webhook URLs.
     """
 
     url: Callable[[str], str]
+    webhook_targets: WebhookTargets
     engines: SpeechEngines | None = None
     account: Callable[[Caller, Mode], Awaitable[Admission | None]] | None = None
-    webhook_targets: WebhookTargets | None = None
 
     async def admit(
         self, caller: Caller | None, mode: Mode, options: RecognitionOptions, tier: str | None = None
@@ -48,9 +48,3 @@ class RequestChecks:
             if (refusal := self.engines.refusal(mode, tier)) is not None:
                 raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
         return admission.max_open_jobs if admission is not None else None
-
-    def targets(self) -> WebhookTargets:
-        """Return the checks of webhook URLs. Raises `InvalidWebhookURL` if this service sends no webhooks."""
-        if self.webhook_targets is None:
-            raise InvalidWebhookURL("This service sends no webhooks. Leave webhook_url out.")
-        return self.webhook_targets

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
-from typing_extensions import override
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
@@ -34,14 +33,6 @@ _log = structlog.get_logger(__name__)
 
 class NullObserver(JobObserver):
     """An observer that records nothing."""
-
-    @override
-    def audio_transcribed(self, seconds: float) -> None:
-        pass
-
-    @override
-    def first_transcript(self, seconds: float) -> None:
-        pass
 
 
 class LeasedJob:

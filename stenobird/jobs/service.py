@@ -91,8 +91,8 @@ class JobService:
         checks: RequestChecks,
         *,
         clock: Clock,
+        discard: Callable[[str], Awaitable[None]],
         options: ServiceOptions | None = None,
-        discard: Callable[[str], Awaitable[None]] | None = None,
         uploads: UploadService | None = None,
     ) -> None:
         self._store = store
@@ -119,7 +119,7 @@ class JobService:
         if webhook_url is not None:
             if caller is None:
                 raise WebhookRequiresAPIKey
-            webhook_url = self._checks.targets().check_url(webhook_url)
+            webhook_url = self._checks.webhook_targets.check_url(webhook_url)
         if isinstance(source, Upload) and caller is None:
             raise MissingAPIKey
         return replace(spec, source=source, webhook_url=webhook_url)
@@ -144,7 +144,7 @@ class JobService:
         if job_id is not None and (existing := await self._store.get(job_id)) is not None:
             return existing
         if spec.webhook_url is not None:
-            spec = replace(spec, webhook_url=await self._checks.targets().check(spec.webhook_url))
+            spec = replace(spec, webhook_url=await self._checks.webhook_targets.check(spec.webhook_url))
         mode = _mode(caller)
         source, extra = spec.source, _extra(spec)
         if isinstance(source, Upload):
@@ -256,7 +256,7 @@ class JobService:
         if job.terminal:
             await self._store.delete(job.id)
             _log.info("job_deleted", job_id=job.id)
-            await self._discard_spool(job.id)
+            await self._discard(job.id)
             await self._wakeups.notify_event(job.id)
             return None
         done = JobEvents(job.id, job.base_url).done("cancelled")
@@ -264,7 +264,7 @@ class JobService:
         _log.info("job_cancelled" if job.terminal else "job_cancel_requested", job_id=job.id)
         await self._wakeups.notify_event(job.id)
         if job.terminal:
-            await self._discard_spool(job.id)
+            await self._discard(job.id)
         return job
 
     async def stream(
@@ -305,7 +305,7 @@ class JobService:
         """Delete finished jobs that ended before this time, with what is left of their audio."""
         purged = await self._store.purge(older_than=older_than)
         for job_id in purged:
-            await self._discard_spool(job_id)
+            await self._discard(job_id)
         return purged
 
     async def list(self, caller: Caller | None, page: JobPage) -> tuple[Sequence[JobRecord], bool]:
@@ -324,10 +324,6 @@ class JobService:
     async def count(self, caller: Caller, page: JobPage) -> int:
         """Return how many jobs there are on all pages."""
         return await self._store.count_jobs(caller.account_id, replace(page, mode=caller.only_mode))
-
-    async def _discard_spool(self, job_id: str) -> None:
-        if self._discard is not None:
-            await self._discard(job_id)
 
     async def _check_preview(self, preview_id: str, audio_url: str) -> None:
         preview = await self._store.get(preview_id)

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from stenobird.clock import SystemClock
+from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
 from stenobird.ports import EventRow, JobRecord, JobStore, RecognitionOptions
+from stenobird.testing import FakeOpener, spoken
 from stenobird.wakeups.local import LocalWakeups
+from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,8 +175,9 @@ async def test_readers_of_every_kind_see_every_event_once_and_in_order() -> None
     service = JobService(
         log.store,
         wakeups,
-        RequestChecks(url=str),
+        RequestChecks(url=str, webhook_targets=WebhookTargets(EgressPolicy(), None)),
         clock=SystemClock(),
+        discard=FakeOpener(spoken([])).discard,
         # A lost wake-up would show as a test that takes minutes.
         options=ServiceOptions(poll_seconds=300, sse_ping_seconds=300),
     )
