@@ -1,1 +1,1 @@
-"""Reads podcast feeds and directories, and picks the episode that is meant."""
+"""Reads podcast feeds and directories, and chooses the episode that was meant."""

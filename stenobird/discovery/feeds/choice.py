@@ -28,7 +28,7 @@ _HOW: Final = {
     "link": "its link is the page",
     "title": "its title is the page's",
     "bare_title": "its title is the page's, without show name and number",
-    "similar_title": "its title is nearly the page's, and the date or the length agrees",
+    "similar_title": "its title is nearly the page's, and its date or length agrees",
     "number": "its number is the one asked for",
     "newest": "it is the newest episode",
 }

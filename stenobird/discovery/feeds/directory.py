@@ -1,6 +1,6 @@
 """Apple's podcast directory: from a show's id or name to its feed.
 
-The directory is public and needs no key. It answers about twenty questions a minute to one address, its cache
+The directory is public and needs no key. It allows about twenty requests a minute from one address, its cache
 may be days old, and it lists only the 200 newest episodes of a show.
 """
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 BASE_URL: Final = "https://itunes.apple.com"
 ANSWER_BYTES: Final = 4 * 1024 * 1024
 SHOWS: Final = 3
-"""Shows of a fitting name whose feeds are worth a request each."""
+"""Shows with a matching name whose feeds are worth a request each."""
 
 CACHED: Final = 64
-"""Answers that are kept; the one asked for longest ago goes first."""
+"""Responses that are cached; the least recently used is evicted first."""
 
 KEEP_SECONDS: Final = 600.0
 
@@ -74,10 +74,11 @@ class ListedShow:
 
 
 class PodcastDirectory:
-    """Asks the directory, and remembers its answers for `KEEP_SECONDS`, at most `CACHED` of them.
+    """Queries the directory, and caches at most `CACHED` responses for `KEEP_SECONDS` each.
 
-    Every method raises `DirectoryLookupFailed` when the directory can't be reached, refuses, or answers with
-    something else than a listing. "No such show" is an answer: `None` or nothing.
+    Every method raises `DirectoryLookupFailed` if the directory can't be reached, refuses the request, or
+    sends something other than a listing. A show that is not listed is no failure: the result is `None` or
+    empty.
     """
 
     def __init__(self, clock: Clock, *, base_url: str = BASE_URL) -> None:
@@ -95,7 +96,7 @@ class PodcastDirectory:
     ) -> ListedShow | None:
         """Return the show with its newest episodes.
 
-        Where the storefront of `country` lacks the show or the episode, another one is asked: listings
+        If the storefront of `country` lacks the show or the episode, another one is queried: their listings
         differ, and one may be older than the other.
         """
         first = await self._show(search, show_id, country)
@@ -111,10 +112,10 @@ class PodcastDirectory:
     async def find_shows(
         self, search: SearchContext, name: str, *, exactly: bool = False
     ) -> tuple[ListedShow, ...]:
-        """Return the shows with a feed that bear this name, the best fitting first, at most `SHOWS`.
+        """Return the shows of this name that have a feed, the best match first, at most `SHOWS`.
 
-        Without `exactly`, a subtitle that only one side has is forgiven (`Show: the best of it`). A show that
-        is merely the first hit of the search is no answer.
+        Without `exactly`, a subtitle that only one of the names has is ignored (`Show: the best of it`). A
+        show with another name never counts, even if it is the first search result.
         """
         query = {"media": "podcast", "entity": "podcast", "limit": "25", "term": name[:200]}
         wanted = episodes.plain(name)
@@ -132,7 +133,7 @@ class PodcastDirectory:
     async def find_episodes(
         self, search: SearchContext, title: str, show: str | None
     ) -> tuple[ListedEpisode, ...]:
-        """Return the episodes of exactly this title, of exactly this show where it is known."""
+        """Return the episodes with exactly this title, of exactly this show if one is given."""
         term = f"{show} {title}" if show else title
         query = {"media": "podcast", "entity": "podcastEpisode", "limit": "25", "term": term[:200]}
         wanted, by = episodes.plain(title), episodes.plain(show)
@@ -154,7 +155,7 @@ class PodcastDirectory:
                 feed = row.feed_url or next((one.feed_url for one in listed if one.feed_url), None)
                 return ListedShow(row.id, row.name, row.artist, feed, listed)
         if listed:
-            # Some storefronts answer with the episodes alone.
+            # Some storefronts list the episodes without the show.
             return ListedShow(show_id, listed[0].show or "", None, listed[0].feed_url, listed)
         return None
 
@@ -175,7 +176,7 @@ class PodcastDirectory:
             ) from error
         if document.status in {403, 429, 503}:
             raise DirectoryLookupFailed(
-                "The podcast directory is busy and refuses more questions for now. Try again in a minute, or"
+                "The podcast directory is busy and refuses more requests for now. Try again in a minute, or"
                 " send the feed or the audio URL.",
                 retry_after_seconds=60,
             )
@@ -193,10 +194,10 @@ class PodcastDirectory:
 
 
 class DirectoryRung:
-    """Looks for the episode in the podcast directory, by what the page says about it.
+    """Looks the episode up in the podcast directory, by what the page says about it.
 
-    Asked only where the page gives a reason to: a link to its show in the directory, or a show and a title on
-    a page about a podcast. An article is not looked up: its title may well be some episode's.
+    Only if the page gives a reason: a link to its show in the directory, or a show and a title on a page
+    about a podcast. An article is not looked up, because its title may be that of an unrelated episode.
     """
 
     stage: ClassVar[Stage] = "resolving_directory"
@@ -205,7 +206,7 @@ class DirectoryRung:
         self._directory = directory
 
     async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
-        """Return feeds to search for the episode, and the episode itself where the directory lists it."""
+        """Return feeds to search for the episode, and the episode itself if the directory lists it."""
         try:
             page = await search.page(url)
         except EgressError:
@@ -237,7 +238,7 @@ class DirectoryRung:
         if not feeds and not media:
             return None
         return FoundSource(
-            # Two listings of one title may be two episodes: only the feeds tell, by date and length.
+            # Two listings with one title may be two episodes; the feeds tell them apart by date and length.
             media=tuple(media) if len(media) == 1 else (),
             feeds=tuple(FeedLead(feed, technique, wanted) for feed in feeds),
         )
@@ -260,7 +261,7 @@ class DirectoryRung:
 def apple_shows(page: PageFacts) -> tuple[str, ...]:
     """Return the ids of the shows in Apple's directory that the page links to, if they are one or two.
 
-    A page with many is a list of podcasts and about none of them.
+    A page with more is a list of podcasts and not about one of them.
     """
     found = dict.fromkeys(match[1] for link in page.links if (match := _APPLE_SHOW.match(link.url)))
     return tuple(found) if len(found) <= 2 else ()

@@ -1,8 +1,8 @@
 """Reads RSS 0.9-2.0, RDF, Atom and JSON feeds into plain data. Runs in the parsing child only.
 
-lxml does the work, because podcasts need what feedparser drops: `podcast:alternateEnclosure`,
-`podcast:liveItem` (not to be mistaken for an item), `xml:base`, a feed that is broken half-way. What lxml
-finds no items in goes to feedparser, which knows dialects that nobody writes any more.
+lxml parses them, because podcasts need what feedparser drops: `podcast:alternateEnclosure`,
+`podcast:liveItem` (which is no item), `xml:base`, and the part of a broken feed before the error. A feed in
+which lxml finds no items goes to feedparser, which knows outdated dialects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_EPISODES: Final = 5000
 MAX_HEAD_ELEMENTS: Final = 500
 MAX_FEEDPARSER_BYTES: Final = 512 * 1024
-"""feedparser takes 0.1 ms of CPU for every element, so that it sees small documents only."""
+"""feedparser takes 0.1 ms of CPU per element, so it only gets small documents."""
 MAX_TEXT_CHARACTERS: Final = 1000
 MAX_URL_CHARACTERS: Final = 8192
 
@@ -74,7 +74,7 @@ _DEAD_ENCLOSURE_HOSTS: Final = ("feedproxy.google.com", "feeds.feedburner.com")
 
 
 def read_feed(body: bytes, *, url: str, content_type: str) -> FeedFacts | None:
-    """Return the feed, or `None` if `body` is none. `url` is the base of relative references."""
+    """Return the feed, or `None` if `body` is no feed. `url` is the base of relative references."""
     text = decode_xml(body, content_type).lstrip("\ufeff \t\r\n\x00")
     if text[:1] == "{":
         return _read_json_feed(text, url)
@@ -99,7 +99,7 @@ def _parser(*, recover: bool) -> etree.XMLParser:
 
 
 def _parse(text: str) -> Any | None:
-    """Return the root; a document that is not well-formed is repaired first. No entity is ever expanded."""
+    """Return the root. A document that is not well-formed is repaired first. Entities are never expanded."""
     text = _DOCTYPE.sub("", _DECLARATION.sub("", text, count=1), count=1)
     start = re.search(r"<(?:rss|feed|rdf:rdf|(?:atom|a):feed|channel)[\s>]", text[: 64 * 1024], re.IGNORECASE)
     if start:
@@ -117,7 +117,7 @@ def _parse(text: str) -> Any | None:
 
 
 def _mend(match: re.Match[str]) -> str:
-    """Keep CDATA, turn HTML's names into characters and a bare ampersand into an entity."""
+    """Keep CDATA, replace HTML's named entities by characters, and escape a bare ampersand."""
     if match[0].startswith("<"):
         return match[0]
     if match[1]:
@@ -206,7 +206,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
 
 
 def _is_site_link(element: Any) -> bool:
-    """Tell whether a link is the site's (RSS text, Atom alternate), not the feed's own or a hub's."""
+    """Return whether a link leads to the site (RSS text, Atom alternate), not to the feed itself or a hub."""
     return (element.get("rel") or "alternate") == "alternate" and "xml" not in (element.get("type") or "")
 
 
@@ -265,8 +265,8 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
 def _date(text: str | None) -> str | None:
     moment = lenient.parse_date(text)
     if moment is None and text:
-        # Dialects: "2 janvier 2020", "Mo, 02 Jan", two-digit years; feedparser has collected them.
-        parsed = feedparser.datetimes._parse_date(text[:80])  # noqa: SLF001  # its only door to one date
+        # feedparser knows more formats: "2 janvier 2020", "Mo, 02 Jan", two-digit years.
+        parsed = feedparser.datetimes._parse_date(text[:80])  # noqa: SLF001  # no public function does this
         if parsed is not None and 1990 <= parsed.tm_year <= 2200:
             return time.strftime("%Y-%m-%dT%H:%M:%SZ", parsed)
     return lenient.iso(moment)
@@ -288,14 +288,14 @@ def _media_duration(item: Any) -> float | None:
 
 
 class _Enclosures:
-    """An item's playable addresses: audio before video, then by how they were given, then in order."""
+    """An item's playable addresses: audio before video, then by kind of element, then in document order."""
 
     def __init__(self, base: str) -> None:
         self._base = base
         self._rows: dict[str, tuple[tuple[int, int, int], Candidate]] = {}
 
     def add(self, how: str, reference: object, media_type: object, *, preferred: bool = False) -> None:
-        """Add an address as a feed has it, unless it can't be played. `how` is a key of `_RANKS`."""
+        """Add an address as written in the feed, if it can be played. `how` is a key of `_RANKS`."""
         address = urls.absolute(self._base, reference) if isinstance(reference, str) else None
         kind = _kind(address, str(media_type or "")) if address else None
         if address and kind and address not in self._rows:
@@ -319,7 +319,7 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
     for element in item.iter():
         name = _name(element)
         if name == "enclosure":
-            # The last two stand in no specification, but in feeds.
+            # No specification has the last two, but feeds do.
             address = element.get("url") or element.get("href") or _verbatim(element)
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
                 found.add("enclosure", original, element.get("type"), preferred=True)
@@ -346,7 +346,7 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
 
 
 def _add_media_content(found: _Enclosures, element: Any) -> None:
-    """Add a `media:content` that says it is audio or video; one that says nothing is mostly a picture."""
+    """Add a `media:content` if its type, medium or address says audio or video; others are mostly images."""
     address = element.get("url") or ""
     media_type = element.get("type") or _MEDIA_TYPES.get((element.get("medium") or "").lower(), "")
     if media_type or urls.is_audio_url(address) or urls.is_video_url(address):
@@ -354,7 +354,7 @@ def _add_media_content(found: _Enclosures, element: Any) -> None:
 
 
 def _kind(url: str, media_type: str) -> str | None:
-    """Return `audio` or `video`, `None` for what can't be played. A missing or vague type counts as audio."""
+    """Return `audio` or `video`, `None` if it can't be played. A missing or vague type counts as audio."""
     media_type = media_type.strip().lower()
     ending = urls.extension(url)
     if urls.is_audio_url(url):

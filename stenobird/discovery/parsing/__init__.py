@@ -1,1 +1,1 @@
-"""Parses documents in a confined child process, and holds what parsing returns."""
+"""Parses documents in a confined child process, and defines the facts that parsing returns."""

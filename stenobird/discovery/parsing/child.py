@@ -2,8 +2,8 @@
 
 Reads requests from stdin and answers on stdout, one at a time, until stdin ends. A frame is a JSON header
 of one line, `{"op", "url", "content_type", "with_state", "size"}`, followed by `size` bytes of document; an
-answer is `{"size"}` on one line and that many bytes of JSON. The child has no business with files, sockets or
-other processes; its memory and, per request, its CPU time are limited, and it dies with its parent.
+answer is `{"size"}` on one line and that many bytes of JSON. The child needs no files, sockets or other
+processes. Its memory and, per request, its CPU time are limited, and it ends with its parent.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def allow_cpu(seconds: int) -> None:
 
 
 def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """Parse one document and return plain data. A document that can't be parsed is an answer, too."""
-    # Imported late, so that a child that only has to end starts in no time.
+    """Parse one document and return plain data; `failed` says why a document could not be parsed."""
+    # Imported late, because parsing libraries are slow to load and not every child parses.
     from stenobird.discovery.feeds.reader import read_feed  # noqa: PLC0415
     from stenobird.discovery.page.reader import read_page  # noqa: PLC0415
 
@@ -51,7 +51,7 @@ def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
 
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Answer requests until stdin ends."""
-    # Loaded before the first request, which need not wait for it then.
+    # Loaded before the first request arrives, so that it need not wait.
     import stenobird.discovery.feeds.reader  # noqa: PLC0415
     import stenobird.discovery.page.reader  # noqa: F401, PLC0415
 

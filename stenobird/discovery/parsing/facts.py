@@ -1,8 +1,8 @@
-"""The seam between the ladder and its rungs: what a rung may use, and what it may answer.
+"""The facts that discovery collects, and the interface between the ladder and its rungs.
 
-A rung looks at one search and answers with a `FoundSource`: addresses of media, a feed to look the episode up
-in, or sharper facts about the episode that is looked for. It never opens the media itself; the ladder does,
-sniffs its first bytes, and goes on to the next lead when they are no audio.
+A rung returns a `FoundSource`: addresses of media, feeds in which to look the episode up, or more facts about
+the wanted episode. It never opens media itself. The ladder opens each lead, sniffs its first bytes, and goes
+on to the next lead if they are not audio.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NO_META: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class EpisodeFacts:
-    """What is known about the episode that is looked for; every field may be missing.
+    """What is known about the wanted episode; every field may be missing.
 
-    `page_urls` are addresses under which the episode is known (submitted, final, canonical), `audio_urls` are
-    addresses of its audio seen on the way (a preview, a dead link). `published` is ISO 8601, or a date.
+    `page_urls` are the addresses of its page (submitted, final, canonical). `audio_urls` are addresses of its
+    audio seen so far (a preview, a dead link). `published` is ISO 8601, or a date.
     """
 
     title: str | None = None
@@ -40,7 +40,7 @@ class EpisodeFacts:
     alternate_titles: tuple[str, ...] = ()
 
     def merged(self, more: EpisodeFacts) -> EpisodeFacts:
-        """Return these facts, completed by `more` where they are missing; addresses and titles of both."""
+        """Return these facts, with missing ones taken from `more`; addresses and titles of both."""
         return EpisodeFacts(
             title=self.title or more.title,
             show=self.show or more.show,
@@ -59,7 +59,7 @@ def _unique(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of a page, absolute. `text` is what a reader sees, `rel` and `type` as written."""
+    """A link of a page. `url` is absolute, `text` is the visible text, `rel` and `type` are as written."""
 
     url: str
     text: str = ""
@@ -71,10 +71,10 @@ class Link:
 class PageFacts:
     """A parsed page as plain data.
 
-    `text` is the decoded source (at most the page cap), for patterns that only one platform has. `meta` maps
-    the lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `json_ld`
-    is every JSON-LD node, `@graph`s and lists walked. `state` maps names such as `__NEXT_DATA__`, `__NUXT__`,
-    `_preloads` or a JSON script's id to its parsed JSON. `candidates` are scored, best first.
+    `text` is the decoded source up to the page cap, for patterns of single platforms. `meta` maps the
+    lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `json_ld` has
+    every JSON-LD node, including those in `@graph`s and lists. `state` maps names such as `__NEXT_DATA__`,
+    `__NUXT__`, `_preloads` or a JSON script's id to its parsed JSON. `candidates` are scored, best first.
     """
 
     url: str
@@ -91,13 +91,13 @@ class PageFacts:
     json_ld: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
-    """The first `accepted` may be opened, in order; the rest say why they were rejected."""
+    """The first `accepted` of them may be opened, in order; the rest have a reason for their rejection."""
     accepted: int = 0
     outcome: Literal["found", "ambiguous", "none"] = "none"
     videos: tuple[Candidate, ...] = ()
-    """Video files whose audio track may stand in where there is no audio."""
+    """Video files whose sound may be used if there is no audio file."""
     is_episode: bool = True
-    """False for a show's, a list's or a home page: then the feed's newest episode may stand for it."""
+    """False for the page of a show or list and for a home page; it may mean the feed's newest episode."""
     is_article: bool = False
     login: bool = False
     refresh: str | None = None
@@ -110,7 +110,7 @@ class PageFacts:
 
 @dataclass(frozen=True, slots=True)
 class MediaLead:
-    """An address that should be the media of the episode. It is opened and sniffed before it is believed."""
+    """An address that should be the episode's media; opening and sniffing it decides."""
 
     url: str
     technique: str
@@ -136,11 +136,11 @@ class FeedLead:
 
 @dataclass(frozen=True, slots=True)
 class FoundSource:
-    """A rung's answer. `media` is tried in order, then `feeds`; `wanted` sharpens what later rungs look for.
+    """A rung's result. `media` is tried in order, then `feeds`; `wanted` adds facts for later rungs.
 
-    With `final`, the generic page rung adds nothing (the page is an application shell, its `og:audio` a
-    clip): if the leads fail, only feeds, directory and extractor follow. `failure` is what stood in the way
-    of a rung that has no leads but has learnt something, or knows that the page is worth nothing.
+    With `final`, the page itself is useless (an application shell, whose `og:audio` is a clip): if the leads
+    fail, only its feed links, the directory and the extractor follow. `failure` is the reason why a rung has
+    no leads, if it still has facts or `final` to return.
     """
 
     media: tuple[MediaLead, ...] = ()
@@ -178,7 +178,7 @@ class FeedFacts:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A fetched document other than media: headers lower-case, body within the cap that was asked for."""
+    """A fetched document other than media: lower-case headers, body cut at the requested cap."""
 
     url: str
     final_url: str
@@ -188,10 +188,10 @@ class Document:
 
 
 class SearchContext(Protocol):
-    """What a rung may use of a search. Everything that is fetched is cached by URL and counted."""
+    """The part of a search that rungs use. Everything fetched is cached by URL and counted."""
 
     wanted: EpisodeFacts
-    """The episode that is looked for, as far as the rungs before this one know it."""
+    """What the rungs so far know about the wanted episode."""
 
     async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
         """Return the page at `url`, fetched and parsed once; `None` if it is no page. Raises `EgressError`.

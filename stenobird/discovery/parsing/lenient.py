@@ -1,6 +1,6 @@
-"""Lenient readers of what pages and feeds write: text in any charset, dates, durations, broken JSON.
+"""Lenient readers for pages and feeds: text in any charset, dates, durations, broken JSON.
 
-Each takes time linear in the length of its input, and returns `None` for what it can't read.
+Each takes time linear in the length of its input and returns `None` if it can't read it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# What the web calls Latin-1 or ASCII is Windows-1252 in browsers, and so for the other families.
+# Browsers read text declared as Latin-1 or ASCII as Windows-1252, and likewise for the other families.
 _WIDER: Final = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -55,7 +55,7 @@ _REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});"
 def unescape_attribute(text: str) -> str:
     """Resolve the character references of an HTML attribute.
 
-    As in browsers, one without a semicolon is none where more follows: `&timestamp=` stays what it is.
+    Like a browser, it leaves a name without a semicolon alone if more follows: `&timestamp=` stays as it is.
     """
     return _REFERENCE.sub(lambda match: html.unescape(match[0]), text)
 
@@ -70,7 +70,8 @@ def _decode(body: bytes, claims: list[str | None]) -> str:
         if body.startswith(bom):
             return body[len(bom) :].decode(encoding, "replace")
     try:
-        # What is valid UTF-8 and not ASCII is UTF-8, whatever it claims: that does not happen by chance.
+        # Text that is valid UTF-8 but not ASCII is UTF-8, whatever is declared: that does not happen by
+        # chance.
         text = body.decode()
     except UnicodeDecodeError:
         pass
@@ -83,12 +84,12 @@ def _decode(body: bytes, claims: list[str | None]) -> str:
             return body.decode(known or "utf-8", "replace")
     forgiving = body.decode("utf-8", "replace")
     wide_bytes = len(body) - len(body.decode("ascii", "ignore"))
-    # A page that is cut, or has one bad comment, is still UTF-8; one where every umlaut fails is not.
+    # A page that is cut or has a few bad bytes is still UTF-8; one in which every umlaut fails is not.
     return forgiving if forgiving.count("\ufffd") * 4 < wide_bytes else body.decode("cp1252", "replace")
 
 
 def _known(claim: str | None) -> str | None:
-    """Return the codec to use for a claimed encoding, `None` for one that is no text encoding here."""
+    """Return the codec for a declared encoding, `None` if it is unknown or can't be right."""
     if not claim:
         return None
     try:
@@ -103,7 +104,7 @@ def _known(claim: str | None) -> str | None:
     }:
         return None
     if info.name.startswith(("utf-16", "utf-32")):
-        # A declaration that can be read as ASCII was not written in UTF-16.
+        # A declaration that can be read as ASCII is not in UTF-16.
         return None
     return _WIDER.get(info.name, info.name)
 
@@ -128,7 +129,7 @@ _LONGEST_SECONDS: Final = 7 * 24 * 3600.0
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """Return an aware datetime (UTC where no zone is given), `None` for what is no possible date."""
+    """Return an aware datetime (UTC if no zone is given), `None` if it is no plausible date."""
     if not text:
         return None
     text = text.strip()[:80]
@@ -163,7 +164,7 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def parse_duration(value: object) -> float | None:  # noqa: PLR0911  # one spelling a branch
-    """Return seconds of `3600`, `1:02:03`, `62:03`, `PT1H2M3S`, `45 min`; `None` for all else and zero."""
+    """Return seconds of `3600`, `1:02:03`, `62:03`, `PT1H2M3S`, `45 min`; else `None`, also for zero."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -204,7 +205,7 @@ _DECODER = json.JSONDecoder(strict=False)
 _OPENING = re.compile(r"(?://\s*)?(?:<!--|<!\[CDATA\[)\s*")
 _CLOSING = re.compile(r"(?://\s*)?(?:-->|\]\]>)\s*$")
 _BAD_ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
-# A string that is not closed is taken to the end, so that nothing is read twice.
+# An unclosed string extends to the end, so that nothing is read twice.
 _STRING_COMMENT_OR_COMMA = re.compile(
     r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|/\*+[^*]{0,5000}\*+/|(?<![:\w])//[^\r\n]*|,(?=\s*[}\]])', re.DOTALL
 )

@@ -1,8 +1,8 @@
-"""Parses pages and feeds in a killable child process: hostile markup costs a child, not the service.
+"""Parses pages and feeds in child processes that can be killed: hostile markup can't harm the service.
 
 page(body) ──► a free child (started when first needed, kept for the next document)
                  │ answers within `wall_seconds` ──► PageFacts
-                 └ overruns, dies, or the caller is cancelled ──► killed, replaced at the next need
+                 └ overruns, dies, or the caller is cancelled ──► killed, replaced when next needed
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_ANSWER_BYTES: Final = 64 * 1024**2
 
 
 class ParseFailed(StenobirdError):
-    """The document could not be read: it is too large or too entangled."""
+    """The document could not be read: it is too large or too deeply nested."""
 
 
 class DocumentParser:
     """A pool of parsing children. Use it as a context manager; leaving it ends them all.
 
-    `children` documents are parsed at once, each within `wall_seconds`; further callers wait their turn.
+    At most `children` documents are parsed at once, each within `wall_seconds`; other callers wait.
     """
 
     def __init__(self, *, children: int = 2, wall_seconds: float = 20.0) -> None:
@@ -55,10 +55,10 @@ class DocumentParser:
             await self._end(child)
 
     async def prepare(self) -> None:
-        """Start a child if there is none yet, so that it gets ready while the document is fetched."""
+        """Start a child if there is none yet, so that it is ready when the document has been fetched."""
         if self._all:
             return
-        # Where no process can be started, the document will say so.
+        # If no process can be started, parsing the document will report it.
         async with self._turns:
             with contextlib.suppress(OSError):
                 self._idle.append(await self._start())
@@ -94,7 +94,7 @@ class DocumentParser:
                 await self._end(child)
                 raise ParseFailed from exc
             except BaseException:
-                # Cancelled half-way: what the child would answer belongs to nobody.
+                # Cancelled half-way: the child's answer must not be taken for that of the next document.
                 await self._end(child)
                 raise
             self._idle.append(child)
@@ -103,7 +103,7 @@ class DocumentParser:
         return answer
 
     async def _next_idle(self) -> ChildProcess | None:
-        """Return a child that waits for work; one that has died meanwhile costs no document."""
+        """Return an idle child; those that have died meanwhile are skipped."""
         while self._idle:
             child = self._idle.pop()
             if child.returncode is None:
@@ -130,7 +130,7 @@ async def _exchange(child: ChildProcess, request: bytes) -> dict[str, Any]:
     await child.writer.drain()
     size = int(json.loads(await child.reader.readuntil())["size"])
     if not 0 <= size <= MAX_ANSWER_BYTES:
-        raise ValueError("the answer is larger than any honest one")
+        raise ValueError("the answer is larger than any document's facts")
     answer = json.loads(await child.reader.readexactly(size))
     return dict(answer)
 
@@ -139,7 +139,7 @@ async def _exchange(child: ChildProcess, request: bytes) -> dict[str, Any]:
 
 
 def page_from(row: dict[str, Any]) -> PageFacts:
-    """Return the facts of a page from what the child sent."""
+    """Return a page's facts from the child's JSON."""
     facts = dict(row)
     episode: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in row["episode"].items()
@@ -155,7 +155,7 @@ def page_from(row: dict[str, Any]) -> PageFacts:
 
 
 def feed_from(row: dict[str, Any]) -> FeedFacts:
-    """Return the facts of a feed from what the child sent."""
+    """Return a feed's facts from the child's JSON."""
     episodes = []
     for episode in row["episodes"]:
         enclosures = tuple(Candidate(**enclosure) for enclosure in episode["enclosures"])

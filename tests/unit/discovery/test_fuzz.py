@@ -217,7 +217,7 @@ def test_json_is_read_with_anything_around_and_without_its_end(data: Any, noise:
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_any_text_is_a_title_a_date_or_a_script(text: str, show: str) -> None:
     assert episodes.plain(episodes.plain(text)) == episodes.plain(text)
-    episodes.bare_title(text, show)
+    episodes.Title.of(text, episodes.plain(show))
     lenient.parse_date(text)
     seconds = lenient.parse_duration(text)
     assert seconds is None or seconds > 0
