@@ -1,7 +1,7 @@
-"""What a response is and about how long its audio lasts, judged by its first bytes and its headers.
+"""Detects what a response is, and roughly how long its audio is, by its first bytes and its headers.
 
-Servers mistype media as `text/html` and error pages as `audio/mpeg`, so bytes that are recognised win over
-the header; the header decides only where the bytes are silent.
+Servers send media as `text/html` and error pages as `audio/mpeg`. Recognised bytes therefore take precedence,
+and the header decides only if they are not recognised.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Kind = Literal["media", "playlist", "feed", "html", "json", "empty", "other"]
 PROBE_BYTES: Final = 64 * 1024
 """The most that sniffing looks at."""
 FIRST_PROBE_BYTES: Final = 4 * 1024
-"""Enough for every magic number and the second MPEG header; more is read only when undecided."""
+"""Enough for every magic number and the second MPEG header; more is read only if that is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
     """The verdict; `container` names the format, e.g. `mp3`, `hls`, `rss`.
 
-    `sure` is false when the header alone spoke for media, or when more bytes might change the verdict.
+    `sure` is false if only the header says media, or if more bytes might change the verdict.
     """
 
     kind: Kind
@@ -88,12 +88,12 @@ _ADTS_RATES: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16
 def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) -> Sniffed:
     """Judge a response by its first bytes and its lower-case `headers`.
 
-    `complete` says that `head` is the whole body, or all that sniffing will ever see. Never raises.
+    `complete` means that `head` is the whole body, or that no more bytes will be read. Never raises.
     """
     content_type = headers.get("content-type", "").split(";")[0].strip()
     if not head:
         return Sniffed("empty", "empty", sure=complete)
-    # Some servers pad with NULs or put a byte order mark before media; an mp4 starts with NULs of its own.
+    # Some servers send NULs or a byte order mark before media; an mp4 may itself start with NULs.
     body = head.lstrip(b"\x00").removeprefix(codecs.BOM_UTF8)
     if not body:
         return Sniffed("other", "zeros", sure=complete)
@@ -170,8 +170,8 @@ def _after_id3(body: bytes) -> Sniffed | None:
 def find_mpeg_frames(body: bytes) -> str | None:
     """Return `mp3` or `aac` if three frames in a row start in the first 8 KiB of `body`, else `None`.
 
-    Files cut out of a stream start in the middle of a frame, so the first sync may come late; three in a row
-    do not happen by chance.
+    Files cut out of a stream start in the middle of a frame, so the first sync word may come late. Three
+    frames in a row don't happen by chance.
     """
     position = body.find(b"\xff", 0, 8192)
     while position >= 0:
@@ -195,7 +195,7 @@ def _frame_chain(body: bytes, position: int, *, wanted: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class MPEGFrame:
-    """What a frame header says: `length` is in bytes, header included; `samples` are per channel."""
+    """A parsed frame header: `length` is in bytes, including the header; `samples` are per channel."""
 
     container: Literal["mp3", "aac"]
     length: int
@@ -204,7 +204,7 @@ class MPEGFrame:
 
 
 def mpeg_frame(header: bytes) -> MPEGFrame | None:
-    """Read the seven bytes of an MPEG audio or ADTS frame header, `None` if they are none."""
+    """Parse the seven bytes of an MPEG audio or ADTS frame header; `None` if they are none."""
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     if header[1] & 0xF6 == 0xF0:
@@ -245,7 +245,7 @@ _FEED_SOMEWHERE = re.compile(r"<(rss[\s>]|feed\s[^>]{0,300}atom|rdf:rdf[\s>])", 
 def _by_text(  # noqa: PLR0911  # a table of formats
     head: bytes, body: bytes, content_type: str
 ) -> Sniffed | None:
-    """Judge text: playlists, feeds, pages, JSON. `None` where the bytes are not text."""
+    """Detect playlists, feeds, pages and JSON. Return `None` if the bytes are not text."""
     if head[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
         text = head.decode("utf-16", "replace")
     else:
@@ -263,7 +263,7 @@ def _by_text(  # noqa: PLR0911  # a table of formats
     if not _looks_like_text(text):
         return None
     if re.match(r"[^<]{0,200}<(?:\?xml|rss)\b", text, re.IGNORECASE):
-        # Warnings printed by a broken plugin come before a feed; a recovering parser reads past them.
+        # A broken plugin may print warnings before a feed; a recovering parser skips them.
         return _markup(text[text.index("<") :], content_type)
     if "<html" in text[:4096].lower() or (content_type.lower().endswith("html") and "<" in text):
         return Sniffed("html", "html")
@@ -305,7 +305,7 @@ def _markup(text: str, content_type: str) -> Sniffed:  # noqa: PLR0911  # a tabl
 
 
 def _looks_like_text(text: str) -> bool:
-    """Tell whether there are (almost) no control characters in the first 512, and not mostly high ones."""
+    """Return whether the first 512 characters have hardly any control characters and mostly ASCII."""
     sample = text[:512]
     if sum(1 for char in sample if ord(char) > 127) * 2 > len(sample):
         return False
@@ -317,9 +317,9 @@ def _looks_like_text(text: str) -> bool:
 
 
 def estimate_seconds(head: bytes, container: str, total_bytes: int | None) -> float | None:
-    """Return the probable length in seconds, `None` where these bytes don't tell.
+    """Return the estimated length in seconds, `None` if these bytes don't give it.
 
-    A variable bit rate without a Xing header makes mp3 estimates wrong by a factor; callers compare coarsely.
+    For an mp3 with a variable bit rate and no Xing header, the estimate may be far off.
     """
     try:
         if container == "mp3":

@@ -1,6 +1,6 @@
-"""What a URL says by itself: media extensions, tracking prefixes, identity of files and pages.
+"""Reads URLs: media extensions, tracking prefixes, the identity of files and pages.
 
-Everything here is pure, total (no input makes it raise) and linear in the length of its input.
+Every function is pure, never raises, and takes time linear in the length of its input.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import posixpath
 import re
 from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urldefrag, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urldefrag, urljoin, urlsplit
 
 AUDIO_EXTENSIONS: Final = frozenset(
     {"mp3", "m4a", "m4b", "aac", "ogg", "oga", "opus", "wav", "flac"}
     | {"weba", "wma", "aif", "aiff", "amr", "mp2", "mpga", "mka"}
 )
 VIDEO_EXTENSIONS: Final = frozenset(["mp4", "m4v", "webm", "mov", "ogv", "mkv", "mpg", "mpeg", "avi", "3gp"])
-PLAYLIST_EXTENSIONS: Final = frozenset(["m3u8", "m3u", "pls", "xspf", "asx"])
 
 _PLAIN_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d{1,4})?(?=[/?#]|$)")
 _TIME_FRAGMENT = re.compile(r"t=[\d:.,smhn-]*(?:&.*)?", re.IGNORECASE)
@@ -39,14 +38,14 @@ _SESSION_KEYS: Final = re.compile(
     r"utm_\w+|fbclid|gclid|mc_[ce]id|ref|source|from|igshid|si|amp|share|cmp|wt\w*|at_\w+", re.IGNORECASE
 )
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
-"""No address has it for itself."""
+"""No valid address contains it."""
 _HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)
 
 
 def normalised(url: str) -> str:
-    """Return the URL a browser would open: podcast-app schemes unwrapped, a `#t=` time dropped.
+    """Return the URL that a browser would open: without the scheme of a podcast app and a `#t=` time.
 
-    Other fragments stay, since they can name an episode of a feed; `for_request` drops them.
+    Other fragments stay, because they can name an episode of a feed; `for_request` drops them.
     """
     url = url.strip()
     match = _WRAPPER.match(url)
@@ -58,7 +57,7 @@ def normalised(url: str) -> str:
 
 
 def for_request(url: str) -> str:
-    """Return the URL without its fragment, as it goes over the wire. Nothing else is touched."""
+    """Return the URL without its fragment, as it is requested."""
     return urldefrag_safe(url)[0]
 
 
@@ -72,17 +71,17 @@ def urldefrag_safe(url: str) -> tuple[str, str]:
 
 
 def absolute(base: str, reference: str) -> str | None:
-    """Resolve a reference found in a document; `None` if the outcome is not an http(s) URL.
+    """Resolve a reference found in a document; `None` if the result is not an http(s) URL.
 
-    Blanks around are dropped and blanks inside percent-encoded, as browsers do. An ampersand that a template
-    has escaped once more than needed is restored; nothing else is unescaped.
+    Spaces around it are dropped and spaces inside are percent-encoded, as browsers do. An ampersand that a
+    template has escaped once too often is restored; nothing else is unescaped.
     """
     reference = re.sub(r"[\t\r\n]", "", reference.strip(" \t\r\n\f\x00"))
     if "&" in reference:
         reference = _ESCAPED_AMPERSAND.sub("&", reference)
     if not reference or len(reference) > 8192:
         return None
-    # Most references need no parsing: that halves the time that a page of links takes.
+    # Most references need no parsing, which halves the time for a page of links.
     if "/." not in reference:
         if _PLAIN_ABSOLUTE.match(reference):
             return reference.replace(" ", "%20")
@@ -98,7 +97,7 @@ def absolute(base: str, reference: str) -> str | None:
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port as they stand in the URL, lower-case; empty for what is no URL."""
+    """Return scheme, host and port as they stand in the URL, lower-case; empty if it is no URL."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -107,7 +106,7 @@ def origin_of(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the lower-case host without `www.`, empty for what is no URL."""
+    """Return the lower-case host without `www.`, empty if it is no URL."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
@@ -122,7 +121,7 @@ def _plain_origin(base: str) -> str | None:
 
 
 def path_of(url: str) -> str:
-    """Return the path as written, empty for what is no URL."""
+    """Return the path as written, empty if it is no URL."""
     try:
         return urlsplit(url).path
     except ValueError:
@@ -130,7 +129,7 @@ def path_of(url: str) -> str:
 
 
 def query_of(url: str) -> list[tuple[str, str]]:
-    """Return the query's pairs, empty for what is no URL."""
+    """Return the query's pairs, empty if it is no URL."""
     try:
         return parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=100)
     except ValueError:
@@ -138,7 +137,7 @@ def query_of(url: str) -> list[tuple[str, str]]:
 
 
 def is_on(url: str, *domains: str) -> bool:
-    """Tell whether the URL's host is one of `domains` or below one."""
+    """Return whether the URL's host is one of `domains` or a subdomain of one."""
     return _is_below(host_of(url), frozenset(domains))
 
 
@@ -148,14 +147,14 @@ def _is_below(host: str, domains: frozenset[str]) -> bool:
 
 
 def extension(url: str) -> str:
-    """Return the lower-case extension of the path (never of a directory in it), empty if there is none."""
+    """Return the lower-case extension of the path's last segment, empty if there is none."""
     name = posixpath.basename(unquote(path_of(url)))
     _, dot, ending = name.rpartition(".")
     return ending.lower() if dot and len(ending) <= 5 and ending.isalnum() else ""
 
 
 def is_audio_url(url: str) -> bool:
-    """Tell whether the path (or a path nested in the query, as in tracking redirects) ends like audio."""
+    """Return whether the path (or one nested in the query, as in tracking redirects) ends like audio."""
     if extension(url) in AUDIO_EXTENSIONS:
         return True
     nested = unwrapped(url)
@@ -163,7 +162,7 @@ def is_audio_url(url: str) -> bool:
 
 
 def is_video_url(url: str) -> bool:
-    """Tell whether the path ends like a video file."""
+    """Return whether the path ends like a video file."""
     return extension(url) in VIDEO_EXTENSIONS
 
 
@@ -173,7 +172,7 @@ def file_name(url: str) -> str:
 
 
 def is_sane(url: str) -> bool:
-    """Tell whether a URL found in a document could have been meant: no quotes, blanks or script in it."""
+    """Return whether a URL found in a document is plausible: no quotes, spaces or script code in it."""
     return len(url) <= 4096 and not _HARD_URL.search(url)
 
 
@@ -182,10 +181,10 @@ def is_sane(url: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def unwrapped(url: str) -> tuple[str, ...]:
-    """Return what the URL wraps, outermost prefix removed first; empty where nothing is wrapped.
+    """Return the URLs nested in this one, from the outside in; empty if there are none.
 
-    Used to compare files and to get past a prefix that is dead, never to bypass one that works: dynamic ads
-    and signatures live there.
+    They serve to compare files, and to replace a dead prefix. A working prefix is never bypassed, because it
+    may insert ads or sign the URL.
     """
     found: list[str] = []
     current = url
@@ -231,7 +230,7 @@ def _unwrap_once(url: str) -> str | None:  # noqa: PLR0911  # one kind of wrappi
 
 
 def _nested_url(nested: re.Match[str], query: str) -> str | None:
-    """Return the URL that starts at the match; `query` is what followed the path that it stands in."""
+    """Return the URL that starts at the match; `query` follows the path that contains the match."""
     inner = nested.string[nested.start() :]
     if "%" in nested[0]:
         inner = unquote(unquote(inner.split("&", 1)[0]) if "%25" in nested[0] else inner.split("&", 1)[0])
@@ -255,13 +254,13 @@ def _from_base64(name: str) -> str | None:
 
 
 def audio_key(url: str) -> str:
-    """Return what identifies the file: its name if that is telling, else host and path, prefixes stripped."""
+    """Return what identifies a file: its name if that is long, else host and path, without prefixes."""
     inner = unwrapped_or_self(url)
     name = file_name(inner)
     if len(name) > 14 and "." in name:
         return name
     key = f"{host_of(inner)}{unquote(path_of(inner))}".lower()
-    # Where the path says nothing, the query is the file: /play?id=7, /download.php?file=ep7.mp3
+    # If the path has no audio extension, the query names the file: /play?id=7, /download.php?file=ep7.mp3
     if extension(inner) not in AUDIO_EXTENSIONS:
         query = "&".join(f"{name}={value}" for name, value in sorted(query_of(inner)) if name.lower() != "_")
         return f"{key}?{query}" if query else key
@@ -275,7 +274,7 @@ _VARIANT_WORDS = re.compile(
 
 
 def variant_key(url: str) -> str:
-    """Return the file's name without extension, quality and format words: equal for variants of one audio."""
+    """Return the file's name without extension, bit rate and format: equal for variants of one recording."""
     stem = file_name(url).rpartition(".")[0] or file_name(url)
     return re.sub(r"[^\w]+|_+", "", _VARIANT_WORDS.sub("", stem.replace("_", "-")))
 
@@ -294,7 +293,7 @@ def page_key(url: str) -> str:
 
 
 def url_tokens(url: str) -> set[str]:
-    """Return the telling tokens of a page URL: ids and slugs of more than seven characters, lower-case."""
+    """Return the lower-case ids and slugs of a page URL that have more than seven characters."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -308,24 +307,15 @@ def url_tokens(url: str) -> set[str]:
 
 
 def is_home(url: str) -> bool:
-    """Tell whether the path names nothing: `/`, `/index.html`, `/podcast/`."""
+    """Return whether the path is that of a front page: `/`, `/index.html`, `/podcast/`."""
     path = path_of(url).strip("/").lower()
     return re.fullmatch(r"(?:index\.(?:html?|php)|home|podcasts?|[a-z]{2}(?:-[a-z]{2})?|)", path) is not None
 
 
 def is_gone_home(asked: str, answered: str) -> bool:
-    """Tell whether a URL that names something was answered with the front page of the same site.
+    """Return whether a URL that names something was redirected to the front page of the same site.
 
-    Sites do that where others say 404; the front page's audio is another one's.
+    Some sites do that instead of answering 404; the audio on the front page is unrelated.
     """
     named = not is_home(asked) and bool(url_tokens(asked))
     return named and is_home(answered) and host_of(asked) == host_of(answered) and not url_tokens(answered)
-
-
-def origin(url: str) -> str:
-    """Return scheme and host, for messages."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url[:80]
-    return urlunsplit((parts.scheme, parts.netloc, "", "", "")) or url[:80]

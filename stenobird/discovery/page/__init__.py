@@ -1,1 +1,1 @@
-"""Reads pages: candidates for the audio, their scores, and what is said about the episode."""
+"""Reads pages: candidates for the audio, their scores, and facts about the episode."""

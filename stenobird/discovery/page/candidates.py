@@ -1,8 +1,8 @@
-"""Which of the audio addresses found on a page is the page's audio: scores, rejections, ties.
+"""Chooses the page's audio among the addresses found on the page: scores, rejections, ties.
 
-All findings are collected before anything is chosen. The scale is that of the rules written down with the
-ladder: the base says how trustworthy the place is, the evidence around it adds or takes away, 40 is enough.
-Where several different files are equally good, none is: a wrong file is worse than none.
+All findings are collected before one is chosen. A file's base score says how trustworthy the place is in
+which it was found, evidence around it adds to or subtracts from it, and 40 is enough. If several different
+files are equally good, none is chosen: a wrong file is worse than none.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 THRESHOLD: Final = 40.0
 TIE_POINTS: Final = 1.0
 COMPARED: Final = 40
-"""Files that are compared with the best one; a page with more has long been ambiguous or decided."""
+"""Files that are compared with the best one; more of them would not change the result."""
 MANY: Final = 3
-"""This many different files of one kind are a list; then only clear evidence picks one of them."""
+"""This many different files of one kind are a list, of which only clear evidence selects one."""
 
 BASE_SCORES: Final = {
     "page.json_ld": 85.0,
@@ -42,35 +42,35 @@ BASE_SCORES: Final = {
     "page.video_element": 34.0,
 }
 _LATE: Final = frozenset({"page.inline_state"})
-"""Looked at only if nothing else reaches the threshold."""
+"""Considered only if nothing else reaches the threshold."""
 
 
 @dataclass(slots=True)
 class Finding:
-    """One place of a page that names an address. `context` is what the page says beside it."""
+    """One place on a page that names an address. `context` is the text next to it."""
 
     url: str
     technique: str
     context: str = ""
     evidence: bool = False
-    """A link says by its text, class or `download` that it is audio to hear."""
+    """The text, class or `download` attribute of a link says that it is audio."""
     aside: bool = False
     narration: bool = False
     penalty: float = 0.0
     main: bool = False
-    """Inside the page's `main` or `article`, beside nothing."""
+    """Inside the page's `main` or `article`, and not in a side element of it."""
     video: bool = False
     recorded: bool = False
-    """The page says that it is an episode, so that a word in the address does not make it a live stream."""
+    """The page calls it an episode, so a word in its address does not make it a live stream."""
     group: int | None = None
-    """Findings of one player element share a group: they are formats of one audio."""
+    """Findings of one player element share a group, because they are formats of one recording."""
 
 
 @dataclass(slots=True)
 class PageWords:
-    """What the page is about: its title's words, the show's words, telling tokens of its URL.
+    """What the page is about: the words of its title, and the distinctive tokens of its URL.
 
-    `origin` is its scheme, host and port: what lies beside the page on the same server is no radio station.
+    `origin` is its scheme, host and port: a file on the page's own server is no radio station's stream.
     """
 
     title: set[str] = field(default_factory=set)
@@ -116,7 +116,7 @@ _STATION_PATH = re.compile(
 )
 _LIVE_WORDS = re.compile(r"/live/|live-?stream|icecast|shoutcast", re.IGNORECASE)
 _LIVE_NAME = re.compile(r"\w{0,12}(?:livestream|icecast|shoutcast)\w{0,3}", re.IGNORECASE)
-# /dlf/01/128/mp3/stream.mp3: short names, bit rates; no date, no slug, no number of an episode.
+# /dlf/01/128/mp3/stream.mp3: short names and bit rates, but no date, slug or episode number.
 _LIVE_PATH = re.compile(
     r"(?:(?:0\d|32|48|64|96|128|192|256|320|[a-z][\w.]{0,11})/){0,4}(?:stream|listen|live)\d?(?:\.(?:mp3|aac|ogg|m3u8|pls))?",
     re.IGNORECASE,
@@ -136,9 +136,9 @@ _NARRATION_URL = re.compile(
 def rejection(  # noqa: PLR0911  # one reason a branch
     url: str, *, origin: str = "", recorded: bool = False, title: frozenset[str] = frozenset()
 ) -> str | None:
-    """Say why this address can't be the audio of a page of this origin, `None` if it may be.
+    """Return why this address can't be the audio of a page of this origin, `None` if it may be.
 
-    `recorded` says that the page calls it an episode, `title` has the words of the page's title.
+    `recorded` means that the page calls it an episode; `title` has the words of the page's title.
     """
     if not urls.is_sane(url):
         return "no usable address (built by a script)"
@@ -160,9 +160,9 @@ def rejection(  # noqa: PLR0911  # one reason a branch
 def is_live(
     url: str, *, origin: str = "", recorded: bool = False, title: frozenset[str] = frozenset()
 ) -> bool:
-    """Tell whether the address looks like a radio station's endless stream to a page of this origin.
+    """Return whether an address on a page of this origin looks like a radio station's endless stream.
 
-    Where only a word or a port says so, the name of a recording says more: a date, a title.
+    If only a word or a port suggests it, a file name with a date or title outweighs it.
     """
     host, path = urls.host_of(url), urls.path_of(url).strip("/")
     if _STATION_PATH.search(f"/{path}") or _LIVE_PATH.fullmatch(path):
@@ -173,7 +173,7 @@ def is_live(
     suspect = bool(station or _LIVE_WORDS.search(f"//{host}/{folder}/") or _LIVE_NAME.fullmatch(stem))
     if not suspect:
         port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
-        # On-demand files on such hosts lie in folders and carry dates or numbers.
+        # On-demand files on such hosts are in folders and have dates or numbers.
         shallow = not folder and not re.search(r"\d{4,}", path)
         station_port = bool(port and port[1].startswith(("8", "9"))) and urls.origin_of(url) != origin
         suspect = shallow and (station_port or bool(_LIVE_LABEL.fullmatch(host.split(".")[0])))
@@ -189,7 +189,7 @@ _STATION_WORDS = re.compile(
 
 
 def _is_recording(url: str, title: frozenset[str]) -> bool:
-    """Tell whether the file's name is a recording's: it has a date, half of the title, or four words."""
+    """Return whether the file's name is that of a recording: a date, half of the title, or four words."""
     name = urls.file_name(url).rpartition(".")[0]
     if _DATED.search(name):
         return True
@@ -201,7 +201,7 @@ def _is_recording(url: str, title: frozenset[str]) -> bool:
 
 
 def is_narration(text: str) -> bool:
-    """Tell whether an address names a text-to-speech service or a narration of the article."""
+    """Return whether an address names a text-to-speech service or a narration of the article."""
     return bool(_NARRATION_URL.search(text))
 
 
@@ -219,7 +219,7 @@ _STOP_WORDS: Final = frozenset(
 
 
 def words_of(text: str) -> set[str]:
-    """Return the telling words of a title: two letters or more, no stop words; CJK text by its characters."""
+    """Return the distinctive words of a title: three letters or more, no stop words; CJK in pairs."""
     found: set[str] = set()
     for word in plain(text).split():
         if re.search(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]", word):
@@ -231,19 +231,19 @@ def words_of(text: str) -> set[str]:
 
 @dataclass(slots=True)
 class _File:
-    """All findings of one file, and what they are worth together."""
+    """All findings of one file, and their combined score."""
 
     findings: list[Finding]
     score: float = 0.0
     overlap: float = 0.0
     titled: bool = False
-    """Its own title is the page's, nearly: two words or more agree, and little else stands in it."""
+    """Its own title is nearly the page's: two words or more agree, and it has few others."""
     identified: bool = False
     best: Finding = field(init=False)
     variant: str = ""
     place: str = ""
-    """Host and name, where the name is an episode's: /stream/ep-12.mp3 is /download/ep-12.mp3, but
-    /book-1/01.mp3 is not /book-2/01.mp3."""
+    """Host and name, if the name identifies an episode: /stream/ep-12.mp3 and /download/ep-12.mp3 are one
+    file, but /book-1/01.mp3 and /book-2/01.mp3 are not."""
     groups: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -251,7 +251,7 @@ class _File:
 
 
 def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False) -> Choice:
-    """Choose among a page's findings. With `video`, only video files are looked at, else only audio."""
+    """Choose among a page's findings: only video files with `video`, else only audio."""
     rejected: list[Candidate] = []
     usable: list[Finding] = []
     title = frozenset(page.title)
@@ -327,7 +327,7 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     file.groups = frozenset(finding.group for finding in group if finding.group is not None)
     shared = file.overlap
     if file.best.technique == "page.link" and not file.best.evidence and shared < 0.5:
-        # A bare link needs its text, or half of the page's title, to speak for it.
+        # A bare link counts only if its text says audio or has half of the page's title.
         shared = 0.0
     file.score = best + 20.0 * shared + (12.0 if file.identified else 0.0) + 4.0 * further
     return file
@@ -348,7 +348,7 @@ def _value(finding: Finding) -> float:
     if finding.aside:
         value -= 25.0
     if finding.main:
-        # Enough to break a tie with a player in the page's frame, too little for anything else.
+        # Enough to break a tie with a player around the content, too little for anything else.
         value += 2.0
     if finding.narration or is_narration(finding.url):
         value -= 60.0
@@ -368,14 +368,14 @@ def _format_rank(url: str) -> int:
 
 
 def _same_audio(first: _File, second: _File) -> bool:
-    """Tell whether two files are formats or qualities of one audio."""
+    """Return whether two files are formats or bit rates of one recording."""
     if first.groups & second.groups or (first.variant == second.variant and len(first.variant) > 4):
         return True
     return bool(first.place) and first.place == second.place
 
 
 def _tied(files: Sequence[_File]) -> list[_File]:
-    """Return the different files that nothing tells apart from the best one; empty if it stands out."""
+    """Return the different files that are as good as the best one, and that one; empty if it stands out."""
     best = files[0]
     different: list[_File] = []
     for file in files[1:COMPARED]:
@@ -391,16 +391,16 @@ def _tied(files: Sequence[_File]) -> list[_File]:
         and _value(file.best) >= _value(best.best) - TIE_POINTS
         and not (file.best.aside and not best.best.aside)
     ]
-    # One of a list is the page's only if its title or its address says so, and no other one's address does:
-    # "Introducing the Show" on the page of the show has all words of its title, and is another episode.
+    # A file in a list is the page's only if its title or address says so, and no other file's address does:
+    # "Introducing the Show" on the page of the show has all words of its title, but is a different episode.
     told = best.titled or (best.identified and not any(peer.identified for peer in peers))
     return [best, *peers] if len(peers) >= MANY - 1 and not told else []
 
 
 def _stand_ins(best: _File, others: Sequence[_File]) -> list[_File]:
-    """Return what may be tried if the best is dead: its other formats, and a lone second that fits as well.
+    """Return what may be tried if the best file is dead: its other formats, and a single other one as good.
 
-    One of a list may not: if the file of this page is gone, its neighbours are other episodes.
+    Files of a list may not be tried: if the page's own file is gone, the others are other episodes.
     """
     same = [file for file in others if _same_audio(best, file)]
     rest = [file for file in others if file not in same]

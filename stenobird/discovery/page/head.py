@@ -1,4 +1,4 @@
-"""What a page says about itself: titles, dates, links to feeds, players. Runs in the parsing child only."""
+"""Reads what a page says about itself: titles, dates, feed links, players. Runs in the parsing child only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _TITLE_SEPARATOR = re.compile(r"\s+[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s+")
 
 
 def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFacts:
-    """Collect the facts of a page, all but its audio; `base` resolves its references."""
+    """Return the facts of a page, all but its audio. `base` is the base of its relative references."""
     page = PageFacts(url, url, meta=_metas(tree), json_ld=tuple(structured.nodes))
     elements = [
         (element, (element.get("rel") or "").lower().split(), urls.absolute(base, element.get("href") or ""))
@@ -124,7 +124,7 @@ def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
 def _titles(
     tree: Any, page: PageFacts, structured: JSONLDFacts, names: set[str]
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Return the page's title and others that it may have; `names` are the plain ones of show and site."""
+    """Return the page's title and alternatives; `names` are the plain names of its show and site."""
     document = _joined(next((title for title in tree.iter("title") if title.getparent().tag != "svg"), None))
     headings = [text for element in islice(tree.iter("h1"), 3) if (text := _joined(element))]
     shared = page.first_meta("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
@@ -136,7 +136,7 @@ def _titles(
     for text in everything[:5]:
         parts = _TITLE_SEPARATOR.split(text)
         if len(parts) > 1:
-            # "Episode | Show" or "Show: Episode": both parts are guesses, which the match confirms or not.
+            # "Episode | Show" or "Show: Episode": either part may be the title, so both are alternatives.
             pieces += [" - ".join(parts[:-1]), " - ".join(parts[1:])]
     return title, tuple(dict.fromkeys(text for text in pieces if plain(text) not in names))[:12]
 
@@ -181,9 +181,9 @@ def _links(tree: Any, base: str) -> tuple[Link, ...]:
 def _feeds(  # noqa: C901  # one place where feeds are linked a branch
     elements: list[Any], links: tuple[Link, ...], structured: JSONLDFacts, page_url: str
 ) -> tuple[str, ...]:
-    """Return addresses of feeds, the likeliest podcast feed first; comment feeds are left out."""
+    """Return addresses of feeds, the most likely podcast feed first, without feeds of comments."""
     scored: dict[str, float] = {}
-    # WordPress gives each post a feed of its comments, in whatever language.
+    # WordPress gives each post a feed of its comments, titled in any language.
     own = None if urls.is_home(page_url) else f"{urls.page_key(page_url)}/feed"
 
     def add(address: str, label: str, points: float) -> None:
@@ -253,7 +253,7 @@ def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> 
 
 
 def _script_player(script: Any, base: str) -> str | None:
-    """Return the address of a player that a script will put in its place."""
+    """Return the address of the player that a script inserts."""
     address = urls.absolute(base, script.get("data-configuration") or script.get("src") or "")
     if address is None or not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS):
         return None
@@ -274,7 +274,7 @@ def _is_beside(element: Any) -> bool:
 
 
 def _refresh(tree: Any, base: str) -> str | None:
-    """Return where a page sends its reader at once by `<meta http-equiv=refresh>`."""
+    """Return the target of a page's immediate redirect by `<meta http-equiv=refresh>` or by a script."""
     for meta in tree.iter("meta"):
         if (meta.get("http-equiv") or "").lower() != "refresh":
             continue
@@ -292,11 +292,11 @@ _LOCATION = re.compile(
     r"(?:=\s*|\.(?:replace|assign)\(\s*)[\"']((?:https?:)?/[^\"'\s<>]{1,2000})[\"']"
 )
 MAX_WORDLESS_CHARACTERS: Final = 200
-"""A page with more text than that is there to be read, wherever its scripts may lead."""
+"""A page with more text than that has content, so its scripts don't count as redirects."""
 
 
 def _scripted_refresh(tree: Any, base: str) -> str | None:
-    """Return where the only script of an otherwise empty page sends its reader, as link shorteners do."""
+    """Return the redirect in the only script of an otherwise empty page, as link shorteners have it."""
     scripts = [script for script in islice(tree.iter("script"), 4) if not script.get("src")]
     body = next(tree.iter("body"), None)
     if len(scripts) != 1 or len(scripts[0].text or "") > 4096:

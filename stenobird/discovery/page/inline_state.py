@@ -1,7 +1,7 @@
-"""Finds audio addresses in scripts and attributes: application state, player set-ups, flashvars.
+"""Finds audio addresses in scripts and attributes: application state, player options, flashvars.
 
-Runs in the parsing child. Scripts are searched as text, since most are no JSON; a page's state may be JSON in
-a JavaScript string in JSON, so escapes are undone first, as often as they were applied.
+Runs in the parsing child. Scripts are searched as text, because most are not JSON. State may be JSON in a
+JavaScript string in JSON, so all levels of escapes are removed first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROOTED = re.compile(
 )
 _KEY_BEFORE = re.compile(rf"(?<![\w-])(?:{_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']$", re.IGNORECASE)
 _KEY_HINT = re.compile(r"audio|enclosure|mp3|podcast_?url|trackable", re.IGNORECASE)
-# The first letters are left out, so that the engine can skip to the few places where a key may end.
+# The keys' first letters are left out, which lets the regex engine skip to the few possible places.
 _TITLE = re.compile(r"(?:itle|ame|eadline)[\"']?\s*:\s*[\"']([^\"]{3,200}?)[\"'](?=\s*[,}\]])")
 _NO_TITLE: Final = (
     "filen", "usern", "hostn", "classn", "authorn", "lastn", "firstn", "domainn", "shown", "subt", "sit",
@@ -53,7 +53,7 @@ _SPOKEN_BY_MACHINE = re.compile(r"type[\"']?\s*:\s*[\"']tts|voice_?id|text_?to_?
 
 
 _UNWANTED_PENALTY: Final = 40.0
-"""For an address whose surroundings speak against it."""
+"""For an address that its surroundings call a narration, a live stream or another item."""
 
 _ESCAPES: Final = (
     ("\\/", "/"),
@@ -72,7 +72,7 @@ _ESCAPES: Final = (
 
 
 def unescaped(text: str) -> str:
-    r"""Undo `\/`, `\u002F`, `\u0026`, `&amp;`, `\"` and `\x2F`, however many times they were applied."""
+    r"""Remove the escapes `\/`, `\u002F`, `\u0026`, `&amp;`, `\"` and `\x2F`, on all levels."""
     while "\\\\" in text:
         text = text.replace("\\\\", "\\")
     if "\\" in text:
@@ -91,7 +91,7 @@ def unescaped(text: str) -> str:
 def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:
     """Yield the audio addresses that a script or attribute mentions, in order, each once.
 
-    With `keyed`, an address without an audio extension counts where its key says that it is audio.
+    With `keyed`, an address without an audio extension counts if its key says that it is audio.
     """
     if not AUDIO_HINT.search(text) and not (keyed and _KEY_HINT.search(text)):
         return
@@ -118,7 +118,7 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:
 
 
 def _absolute_spots(text: str, *, keyed: bool) -> Iterator[tuple[int, int, str]]:
-    """Yield where an absolute address stands that ends like audio or, with `keyed`, whose key says so."""
+    """Yield start, end and text of addresses that end like audio or, with `keyed`, whose key says so."""
     for match in _ADDRESS.finditer(text):
         before = text[max(0, match.start() - 80) : match.start()]
         scheme = "https:" if before.endswith("https:") else "http:" if before.endswith("http:") else ""
@@ -127,18 +127,18 @@ def _absolute_spots(text: str, *, keyed: bool) -> Iterator[tuple[int, int, str]]
         start, address = match.start() - len(scheme), scheme + match[0]
         named = keyed and _KEY_BEFORE.search(before.removesuffix(scheme))
         audio = _trimmed(address) if AUDIO_HINT.search(address) else ""
-        # An HLS address without a key that says "audio" is a video's nearly always.
+        # An HLS address without a key that says audio is nearly always a video's.
         if named or (audio and urls.is_audio_url(audio)):
             yield start, match.end(), audio or address
 
 
 def _trimmed(url: str) -> str:
-    """Cut what follows the address where it stands in prose or code: brackets, a comma, a full stop."""
+    """Cut brackets and punctuation that follow an address in prose or code."""
     return re.split(r"[)\],;](?=$|[^\w])|&quot;", url, maxsplit=1)[0].rstrip(".,;)")
 
 
 def _own_object(before: str) -> str:
-    """Return the part of the text before an address that is likely to be its own object."""
+    """Return the part of the text before an address that is probably in the same object."""
     return before[-200:].rpartition("}")[2]
 
 
@@ -217,7 +217,7 @@ def _assigned_value(text: str, position: int) -> Any | None:
 
 
 def _object_end(text: str, position: int) -> int | None:
-    """Return where the object or list that starts at `position` ends, strings respected."""
+    """Return the end of the object or list that starts at `position`; brackets in strings don't count."""
     depth = 0
     for match in re.compile(r"\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|[{}\[\]]", re.DOTALL).finditer(text, position):
         if match[0] in "{[":

@@ -1,4 +1,4 @@
-"""Walks a page's JSON-LD for audio, and for facts about the episode. Runs in the parsing child."""
+"""Reads audio, and facts about the episode, from a page's JSON-LD. Runs in the parsing child."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIST_KEYS: Final = frozenset({
     "comment",
 })  # fmt: skip
 _MEDIA_KEYS: Final = frozenset({"audio", "associatedmedia", "encoding"})
-"""What stands under these keys of an episode is its media, whatever its type and however its address ends."""
+"""Objects under these keys of an episode are its media, whatever their type or extension."""
 _MEDIA_KINDS: Final = frozenset({"audioobject", "mediaobject", "videoobject"})
 _OTHER_MEDIA: Final = frozenset({"imageobject", "textobject"})
 _NARRATION_WORDS = re.compile(
@@ -49,7 +49,7 @@ _NARRATION_WORDS = re.compile(
 
 @dataclass(slots=True)
 class JSONLDFacts:
-    """What a page's JSON-LD says: audio, and the episode it is about. `None` where it is silent."""
+    """What a page's JSON-LD says about audio and the episode; unknown facts are `None`."""
 
     findings: list[Finding] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
@@ -65,14 +65,14 @@ class JSONLDFacts:
     is_show: bool = False
     is_article: bool = False
     names: set[str] = field(default_factory=set)
-    """Of the episodes that stand in no list."""
+    """Plain names of the episodes outside lists."""
     unread: list[str] = field(default_factory=list)
-    """Scripts that are broken beyond mending."""
+    """Scripts that could not be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in the tree a node stands: the name of what holds it, and whether that is a list of works."""
+    """A node's place in the tree: its parent's name and types, and whether it is in a list of works."""
 
     name: str = ""
     kinds: frozenset[str] = frozenset()
@@ -80,18 +80,18 @@ class _Place:
     listed: bool = False
     depth: int = 0
     episode: int | None = None
-    """Which episode node holds it: its media are formats of one audio."""
+    """The number of the episode node above it, whose media are formats of one recording."""
     refers_to: str | None = None
-    """The id of the node that it only refers to."""
+    """The `@id` of the node that it only references."""
 
     @property
     def is_media(self) -> bool:
-        """Whether it is what an episode names as its media."""
+        """Whether an episode names it as its media."""
         return self.key in _MEDIA_KEYS and bool(self.kinds & _EPISODES)
 
 
 def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
-    """Read all JSON-LD scripts of a page; broken ones are mended if that is easy, else skipped."""
+    """Read all JSON-LD scripts of a page; those that can't be repaired are `unread`."""
     facts = JSONLDFacts()
     numbers = itertools.count()
     for text in dict.fromkeys(scripts):
@@ -105,7 +105,7 @@ def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
             owner = None if place.kinds else owners.get(str(node.get("@id")))
             _read_node(node, owner or place, facts, base)
     if len(facts.names) > 1:
-        # Several episodes, and nothing says which of them the page is about: its head has to.
+        # Several episodes, and the JSON-LD does not say which of them the page is about; the head must.
         facts.title = facts.published = facts.duration_seconds = facts.guid = facts.page_url = None
     return facts
 
@@ -146,7 +146,7 @@ _SPELLINGS: Final = {
 
 
 def _key(name: str) -> str:
-    """Return a property's name without its vocabulary, in the usual spelling."""
+    """Return a property's name without its vocabulary prefix, in the usual spelling."""
     name = _PREFIX.sub("", name)
     return _SPELLINGS.get(name.lower(), name)
 
@@ -208,7 +208,7 @@ def _read_media(
     media_type = " ".join(
         str(node.get(key) or "") for key in ("encodingFormat", "fileFormat", "@type")
     ).lower()
-    # An episode's media is audio unless it says otherwise, however its address ends: it is sniffed anyway.
+    # An episode's media is audio unless it says otherwise, whatever its extension: it is sniffed anyway.
     foreign = "videoobject" in kinds or any(kind in media_type for kind in ("video", "image", "text", "html"))
     is_audio = "audioobject" in kinds or "audio" in media_type or (place.is_media and not foreign)
     for value in _strings(node.get("contentUrl")):
@@ -240,7 +240,7 @@ def _add(
     in_article = bool((place.kinds | kinds) & _ARTICLES) and not in_episode
     technique = "page.json_ld_article" if in_article else "page.json_ld"
     around = f"{_name(node) or ''} {node.get('@id') or ''} {place.key}"[:1000]
-    # An episode may well be called "The Narrator"; an article's audio of that name is its reading.
+    # An episode may be called "The Narrator"; for an article, the name means a reading of it.
     narrated = not in_episode and (bool(_NARRATION_WORDS.search(around)) or is_narration(around))
     facts.findings.append(
         Finding(

@@ -1,4 +1,4 @@
-"""Which iframes of a page are audio players, and whether they all play one thing. Pure."""
+"""Finds the audio players among a page's iframes, and whether they all play one recording. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SHOW_PLAYER = re.compile(r"/playlist/|/show/|/playlists/|/sets/|multi|latest", 
 
 
 def player_frames(iframes: Iterable[str], page_url: str, knows: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return the iframes that may be audio players, platforms that a rule `knows` first."""
+    """Return the iframes that may be audio players, those of known platforms first."""
     known: list[str] = []
     likely: list[str] = []
     for url in iframes:
@@ -55,15 +55,15 @@ def player_frames(iframes: Iterable[str], page_url: str, knows: Callable[[str], 
 
 
 def one_each(frames: Iterable[str]) -> tuple[str, ...] | None:
-    """Return the frames if no host has two of them, `None` if one does.
+    """Return the frames, or `None` if two of them are on one host.
 
-    A page that embeds one episode from several hosts (Spotify, Apple) embeds the same episode; a page that
-    embeds two players of one host embeds two episodes, and none of them can be told to be the page's.
+    Players of several hosts (Spotify, Apple) on one page play the same episode. Two players of one host play
+    two episodes, and nothing says which of them is the page's.
     """
     chosen: dict[str, str] = {}
     for url in frames:
         host = ".".join(urls.host_of(url).split(".")[-2:])
-        # One player is often named twice: as an iframe and as twitter:player, with other parameters.
+        # A player is often named twice, as an iframe and as twitter:player, with different parameters.
         if host in chosen and _identity(chosen[host]) != _identity(url):
             return None
         chosen.setdefault(host, url)
@@ -71,6 +71,6 @@ def one_each(frames: Iterable[str]) -> tuple[str, ...] | None:
 
 
 def _identity(url: str) -> str:
-    """Return the longest telling token of a player's address: its episode id."""
+    """Return the longest token with a digit in a player's address, which is its episode id."""
     tokens = re.findall(r"[A-Za-z0-9_-]*\d[A-Za-z0-9_-]*", f"{urls.path_of(url)}/{urls.query_of(url)}")
     return max(tokens, key=len, default=urls.page_key(url)).lower()

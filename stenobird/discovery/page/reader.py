@@ -1,8 +1,8 @@
 """Reads a page: collects every mention of audio as a finding, and the facts about its episode.
 
-Runs in the parsing child only. lxml is walked directly: the object tree of BeautifulSoup costs a second
-on the largest pages. The text around a finding is judged here, since only the tree knows it; the choice is
-made in `candidates`.
+Runs in the parsing child only. It walks lxml's tree directly, because BeautifulSoup's takes a second to build
+for the largest pages. The text around a finding is judged here, where the tree is; `candidates` makes the
+choice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_FINDINGS: Final = 1000
 PAGE_GROUP: Final = -1
-"""The group of what the page's head names: one audio, however many formats and addresses."""
+"""The group of all addresses in the page's head, which name one recording."""
 
 _PLAYERS: Final = ("audio", "amp-audio", "video", "amp-video")
 _MICRODATA = etree.XPath(
@@ -59,7 +59,7 @@ _OWN_ATTRIBUTES: Final = frozenset({"srcset", *_SOURCE_ATTRIBUTES})
 
 
 def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = False) -> PageFacts:
-    """Return what the page says. `url` is the address it was served from, after redirects."""
+    """Return the page's facts. `url` is its address after redirects."""
     text = decode_html(body, content_type)
     tree = _tree(text)
     if tree is None:
@@ -72,7 +72,7 @@ def _tree(text: str) -> Any | None:
     if not clean.strip():
         return None
     if _BEHIND_THE_END.search(clean):
-        # libxml2 drops what follows `</html>`; browsers put it into the body.
+        # libxml2 drops everything after `</html>`; browsers append it to the body.
         clean = _END.sub("", clean)
     parser = html.HTMLParser(
         encoding="utf-8", recover=True, no_network=True, remove_comments=True, huge_tree=True
@@ -123,7 +123,8 @@ class _PageReader:
             urls.origin_of(self.url),
         )
         if urls.is_on(self.url, *_ENCYCLOPAEDIAS):
-            # Pronunciations and samples illustrate an entry; its subject is never one of them.
+            # Audio in an encyclopaedia illustrates the entry (a pronunciation, a sample); it is never the
+            # subject.
             self.findings.clear()
         choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
         videos = self.findings[:MAX_FINDINGS] if self._is_video_page(head) else []
@@ -140,7 +141,7 @@ class _PageReader:
         )
 
     def _is_video_page(self, head: PageFacts) -> bool:
-        """Tell whether the page is there for its video; in an article, it is an illustration."""
+        """Return whether the video is the page's main content; in an article, it is an illustration."""
         kind = (head.first_meta("og:type") or "").lower()
         players = [player for player in self.tree.iter(*_PLAYERS) if player.tag.lower().endswith("video")]
         return kind.startswith("video") or (kind != "article" and len(players) == 1 and not head.is_article)
@@ -162,7 +163,7 @@ class _PageReader:
                     url = urls.absolute(self.base, content)
                     if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
                         continue
-                    # In a page's head, an HLS address is a video's unless it is said to be audio.
+                    # In a page's head, an HLS address is a video's unless its type says audio.
                     hls = urls.extension(url) == "m3u8" and not kind.startswith("audio/")
                     video = kind.startswith("video/") or urls.is_video_url(url) or hls
                     video = video and not urls.is_audio_url(url)
@@ -185,7 +186,7 @@ class _PageReader:
     def _from_players(self) -> None:
         for player in self.tree.iter(*_PLAYERS):
             tag = player.tag.lower()
-            # A muted video that starts by itself is decoration.
+            # A muted video that plays automatically is decoration.
             decoration = "muted" in player.attrib and ("autoplay" in player.attrib or "loop" in player.attrib)
             if tag.endswith("video") and decoration:
                 continue
@@ -230,7 +231,7 @@ class _PageReader:
             if tag == "a" and name == "href":
                 self._from_link(element, str(value))
             elif tag == "a" and name == "download":
-                # The file's name: the address itself says nothing.
+                # The file's name says audio, the address need not.
                 self._from_link(element, element.get("href") or "", named=True)
             elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _is_preview_meta(element):
                 continue
@@ -248,7 +249,7 @@ class _PageReader:
                 )
 
     def _from_speaking_attributes(self) -> None:
-        """Add addresses that do not end like audio where type or attribute says that they are."""
+        """Add addresses that don't end like audio but whose type or attribute says audio."""
         for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
@@ -260,7 +261,7 @@ class _PageReader:
                 self._add(url, "page.attribute", element, context=context, group=self._group_of(element))
 
     def _hinting_values(self) -> list[Any]:
-        """Return the attribute values that hold an audio ending which the page's source has somewhere."""
+        """Return the attribute values that contain one of the audio extensions found in the page's source."""
         if not self.hints:
             return []
         has_hint = " or ".join(f"contains(., '{hint}')" for hint in sorted(self.hints)[:16])
@@ -282,7 +283,7 @@ class _PageReader:
             )
 
     def _group_of(self, element: Any) -> int:
-        """Return the group of what the attributes of one element name: `data-mp3`, `data-ogg`."""
+        """Return the group shared by the attributes of one element, such as `data-mp3` and `data-ogg`."""
         if element not in self._element_groups:
             self._groups += 1
             self._element_groups[element] = self._groups

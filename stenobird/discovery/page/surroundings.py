@@ -1,4 +1,4 @@
-"""Judges what an element of a page stands in, and what the page says beside it. Runs in the parsing child."""
+"""Judges the elements around an element of a page, and the text next to it. Runs in the parsing child."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 MAX_ANCESTORS: Final = 40
 MAX_NODES: Final = 150
-"""How many nodes below an element are looked at."""
+"""How many nodes below an element are read."""
 
 _ASIDE = re.compile(
     r"(?:^|[\s_-])(?:sidebar|side-bar|related|promo|promos|promotion|teaser|teasers"
@@ -63,7 +63,7 @@ _EVIDENCE = re.compile(
     re.IGNORECASE,
 )
 _HEADINGS: Final = ("h2", "h3", "h4", "h5")
-# The h1 is left out: everything on the page stands under it, so that it tells nothing apart.
+# Without h1: everything on the page is below it, so it distinguishes nothing.
 _LABELS: Final = (
     "title", "aria-label", "data-title", "data-name", "data-episode-title", "data-track-title", "alt",
     "name",
@@ -72,7 +72,7 @@ _LABELS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What an element stands in: beside the content, a reading of the article, readers' comments."""
+    """Whether an element is in an aside, in a narration of the article, in comments, in the main content."""
 
     aside: bool
     narration: bool
@@ -81,7 +81,7 @@ class Around:
 
 
 def around(element: Any) -> Around:
-    """Judge what an element stands in, up to the body."""
+    """Judge an element by its ancestors, up to the body."""
     aside = narration = comments = main = False
     node, steps = element, 0
     while node is not None and steps < MAX_ANCESTORS:
@@ -107,7 +107,7 @@ def around(element: Any) -> Around:
 
 
 def heading_near(element: Any) -> str:
-    """Return the heading that the element stands under, among the siblings of it and its ancestors."""
+    """Return the nearest heading before the element, among its siblings and those of its ancestors."""
     node = element
     for _ in range(5):
         if node is None or node.tag in {"body", "html"}:
@@ -124,14 +124,14 @@ def heading_near(element: Any) -> str:
 
 
 def labels(element: Any) -> str:
-    """Return what an element is called: its title, aria-label, data-title and the like."""
+    """Return an element's labels: its title, aria-label, data-title and the like."""
     return " ".join(value for name in _LABELS if (value := element.get(name)))[:500]
 
 
 def text_of(element: Any, limit: int = 400) -> str:
     """Return the first `limit` characters of an element's text, of its first `MAX_NODES` nodes at most.
 
-    The bound is on nodes as well, since a hostile page may nest a million of them without a word.
+    Nodes are bounded as well, because a hostile page may nest a million of them without any text.
     """
     parts: list[str] = []
     length = 0
@@ -149,5 +149,5 @@ def text_of(element: Any, limit: int = 400) -> str:
 
 
 def says_audio(near: str) -> bool:
-    """Tell whether a link's text and class say, in some language, that it is something to hear."""
+    """Return whether a link's text and class say, in one of many languages, that it is audio."""
     return bool(_EVIDENCE.search(near[:400]))
