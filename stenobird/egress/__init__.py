@@ -1,1 +1,1 @@
-"""The only way out to addresses that a client, a page, a feed or a redirect can influence."""
+"""All requests to addresses that a client, a page, a feed or a redirect can influence."""

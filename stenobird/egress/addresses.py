@@ -4,7 +4,7 @@ The table is our own, because `ipaddress.is_global` lets many unusual addresses 
 
 Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates), the model
 of stripe/smokescreen, and the metadata addresses of the clouds. Blocks that lead to another network by
-translation (NAT64, 6to4, Teredo, v4-mapped, ISATAP) are refused whole, whatever IPv4 address they carry.
+translation (NAT64, 6to4, Teredo, v4-mapped, ISATAP) are refused entirely, whatever IPv4 address they contain.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOT_PUBLIC_V4 = tuple(
     )
 )
 PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
-"""All that is given out as global unicast: what lies outside (::1, fc00::/7, 64:ff9b::/96 …) is refused."""
+"""All global unicast addresses; others (::1, fc00::/7, 64:ff9b::/96 …) are refused."""
 NOT_PUBLIC_V6 = tuple(
     ipaddress.IPv6Network(block)
     for block in (
@@ -61,7 +61,7 @@ NOT_PUBLIC_V6 = tuple(
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """Upper half of an interface identifier whose lower half is an IPv4 address (RFC 5214)."""
 
-# Blocks whose addresses carry an IPv4 address, and how far right in them it stands, in bits.
+# Blocks whose addresses contain an IPv4 address, and by how many bits it is shifted.
 _CARRIERS = tuple(
     (ipaddress.IPv6Network(block), shift)
     for block, shift in (
@@ -69,7 +69,7 @@ _CARRIERS = tuple(
         ("::ffff:0:0/96", 0),  # v4-mapped
         ("::ffff:0:0:0/96", 0),  # v4-translated (SIIT)
         ("64:ff9b::/96", 0),  # NAT64
-        ("64:ff9b:1::/48", 0),  # NAT64 of one's own network, where its prefix is /96
+        ("64:ff9b:1::/48", 0),  # NAT64 of a local network, if its prefix is /96
         ("2002::/16", 80),  # 6to4
     )
 )
@@ -77,7 +77,7 @@ _TEREDO = ipaddress.IPv6Network("2001::/32")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether the address is one that any host on the internet could reach and mean the same by it."""
+    """Return whether the address means the same host everywhere on the internet."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in block for block in NOT_PUBLIC_V4)
     if address.scope_id is not None or address not in PUBLIC_V6:
@@ -89,9 +89,9 @@ def is_public(address: IPAddress) -> bool:
 
 
 def embedded_v4(address: IPAddress) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address leads to by translation, `None` if it carries none."""
+    """Return the IPv4 address to which an IPv6 address is translated, `None` if it contains none."""
     if isinstance(address, ipaddress.IPv4Address) or int(address) <= 1:
-        return None  # :: and ::1 are no v4-compatible addresses
+        return None  # :: and ::1 are not v4-compatible addresses
     number = int(address)
     for block, shift in _CARRIERS:
         if address in block:
@@ -109,19 +109,19 @@ _THREADS = 8
 
 
 class Resolver(Protocol):
-    """Looks a host name up, once per call; nothing is cached, so every new connection is judged anew."""
+    """Looks up host names. Nothing is cached: every new connection is checked with current addresses."""
 
     async def resolve(self, host: str, port: int) -> Sequence[IPAddress]:
-        """Return every address of the name, the preferred first. Raises `OSError` when there is none."""
+        """Return every address of the name, the preferred first. Raises `OSError` if there is none."""
 
     async def aclose(self) -> None:
-        """Free what the resolver holds."""
+        """Free the resolver's resources."""
 
 
 class SystemResolver:
-    """`getaddrinfo` on at most eight threads; look-ups beyond that wait, within their caller's timeout.
+    """`getaddrinfo` on at most eight threads; further look-ups wait, within their caller's timeout.
 
-    A thread that is stuck in a look-up ends with the system's own resolver timeout; nobody waits for it here.
+    A thread that is stuck in a look-up ends at the system's resolver timeout; closing does not wait for it.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class SystemResolver:
         return [ipaddress.ip_address(text) for text in texts]
 
     async def aclose(self) -> None:
-        """Drop the look-ups that have not started."""
+        """Cancel the look-ups that have not started."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

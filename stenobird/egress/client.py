@@ -1,7 +1,7 @@
-"""The HTTP client for every address that someone else chose: ranged GETs, pages, look-ups, webhooks.
+"""The HTTP client for all addresses from outside: ranged GETs, pages, look-ups, webhooks.
 
-Redirects are followed here, hop by hop, each judged like the first URL. Cookies live from hop to hop of one
-request and no longer; `Refresh` headers and environment proxies are ignored.
+Redirects are followed here, and each hop is checked like the first URL. Cookies are kept only between the
+hops of one request. `Refresh` headers and environment proxies are ignored.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ BROWSER_USER_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 "
     "(KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 )
-"""Sent on the one retry after a 403 or 406: several CDNs refuse whatever does not look like a browser."""
+"""Sent with the retry after a 403 or 406: several CDNs refuse clients that don't look like a browser."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SENT_ANYWHERE = frozenset(
     {"accept", "accept-language", "content-type", "if-range", "range", "referer", "user-agent"}
 )
-"""Headers of the caller that survive a redirect to another origin; all others might be credentials."""
+"""The caller's headers that are kept on a redirect to another origin; others may be credentials."""
 
 _OURS = frozenset({
     "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-# Names and values as RFC 6265 lets servers write them, and a little more: blanks and commas occur.
+# Names and values as RFC 6265 allows them for servers, and also the spaces and commas that occur in practice.
 _PAIR = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*([\x20-\x3a\x3c-\x7e]*?)\s*(?:;|$)")
 _MAX_AGE = re.compile(r";\s*max-age\s*=\s*(-?\d{1,12})", re.IGNORECASE)
 _LONG_AGO = re.compile(r";\s*expires\s*=[^;]*\b(?:19[0-9]{2}|200[0-9])\b", re.IGNORECASE)
@@ -70,13 +70,13 @@ _DRAIN_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What is asked for besides the URL.
+    """The options of a request.
 
     `byte_range` is first and last byte, both included; the server may ignore it (see
-    `EgressResponse.offset`). `if_range` counts with it only. `decode` offers gzip and deflate; an answer that
-    is compressed unasked is decompressed all the same. After 403 or 406, a GET is sent once more as a browser
-    would, with `referer`, unless `browser_retry` is off. A redirect to another origin drops all of `headers`
-    that could be credentials.
+    `EgressResponse.offset`). `if_range` applies only with it. `decode` offers gzip and deflate; a response
+    compressed without the offer is decompressed too. With `browser_retry`, a GET answered 403 or 406 is sent
+    again like a browser's, with `referer`. A redirect to another origin drops all `headers` that could be
+    credentials.
     """
 
     method: str = "GET"
@@ -95,18 +95,18 @@ PLAIN_GET = RequestOptions()
 
 
 class HopCookies:
-    """What the hops of one request have set. Nothing is kept past it, nothing reaches another host.
+    """The cookies set by the hops of one request. They are not kept after it, nor sent to another host.
 
-    A cookie goes back to the very host (and odd port) that set it, whatever `Domain` it asks for: without a
-    list of public suffixes a wider one is not safe. `Secure` ones are set and sent over https only. What is
-    past the bounds is left out: the first `MAX_COOKIES`, each of at most `MAX_COOKIE_BYTES`.
+    A cookie is only sent to the host and port that set it, whatever its `Domain`: without a list of public
+    suffixes, a wider scope is not safe. `Secure` cookies are set and sent over https only. At most
+    `MAX_COOKIES` are kept, each of at most `MAX_COOKIE_BYTES`.
     """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def store(self, url: PublicURL, headers: Iterable[tuple[str, str]]) -> None:
-        """Take the `Set-Cookie` headers (lower-case names) of an answer from this URL."""
+        """Store the `Set-Cookie` headers (lower-case names) of a response from this URL."""
         for name, value in headers:
             pair = _PAIR.match(value) if name == "set-cookie" and len(value) <= MAX_COOKIE_BYTES else None
             if pair is None:
@@ -121,7 +121,7 @@ class HopCookies:
                 self._kept[key] = (pair[2], secure)
 
     def header(self, url: PublicURL, own: str | None) -> str | None:
-        """Return the `Cookie` header for a request to this URL, after what the caller wants sent there."""
+        """Return the `Cookie` header for this URL: the caller's cookies, then the stored ones."""
         pairs = [own] if own else []
         length = len(own or "")
         for (authority, name), (value, secure) in self._kept.items():
@@ -136,7 +136,7 @@ class HopCookies:
 
 @dataclass(slots=True)
 class _Exchange:
-    """What is being asked, as redirects change it."""
+    """A request, as redirects change it."""
 
     url: PublicURL
     method: str
@@ -152,16 +152,16 @@ class _Exchange:
 
     @property
     def step(self) -> tuple[str, str, str | None]:
-        """What asks for the same again, so that the redirects go round in a circle."""
+        """What identifies the hop: if it occurs again, the redirects are a loop."""
         return (self.method, str(self.url), self.cookie)
 
 
 class EgressClient:
     """An asynchronous HTTP/1.1 client that reaches public destinations only. Use it as a context manager.
 
-    Connections are reused while idle for 15 s; every new one is resolved and judged anew. At most
-    `max_connections` are open; a request beyond that waits `connect_seconds`, then fails. Raises
-    `EgressError`s only: a URL or redirect that the policy refuses is `DestinationForbidden`.
+    Idle connections are reused for 15 s; for every new one, the name is resolved and the addresses are
+    checked. At most `max_connections` are open; a further request waits `connect_seconds`, then fails. Raises
+    only `EgressError`s; for a URL or redirect that the policy refuses, `DestinationForbidden`.
     """
 
     def __init__(
@@ -190,13 +190,13 @@ class EgressClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection. Answers that are still open break."""
+        """Close every connection. Responses that are still open break."""
         await self._pool.aclose()
         if self._own_resolver is not None:
             await self._own_resolver.aclose()
 
     async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> EgressResponse:
-        """Send the request, follow at most ten redirects, and return the open answer, whatever its status.
+        """Send the request, follow at most ten redirects, and return the open response, whatever its status.
 
         Raises `EgressError`.
         """
@@ -239,9 +239,7 @@ class EgressClient:
                     exchange.cookies.store(exchange.url, header_pairs(response.headers))
                     self._turn(exchange, response.status, location)
                     if exchange.step in seen:
-                        raise ResponseBroken(
-                            f"{exchange.url.host} redirects in a circle. Send the final URL."
-                        )
+                        raise ResponseBroken(f"{exchange.url.host} redirects in a loop. Send the final URL.")
                     seen.add(exchange.step)
                     continue
                 opened = EgressResponse(
@@ -256,11 +254,11 @@ class EgressClient:
                 return opened
 
     def _turn(self, exchange: _Exchange, status: int, location: str) -> None:
-        """Point the exchange to where the redirect leads."""
+        """Change the exchange to the redirect's target."""
         try:
-            # urljoin drops tabs and line breaks, which would hide them from the policy.
+            # urljoin drops tabs and line breaks, so the policy would not see them.
             if any(ord(character) < 0x20 for character in location):
-                raise InvalidURL("It holds a control character.")  # noqa: TRY301  # one exit for all refusals
+                raise InvalidURL("It contains a control character.")  # noqa: TRY301  # one exit for all refusals
             absolute = _resolve(exchange.url, location.strip(" ").replace(" ", "%20"))
             target = self.policy.check_url(absolute).for_request()
         except (InvalidURL, ValueError) as exc:
@@ -283,7 +281,7 @@ class EgressClient:
         exchange.url = target
 
     async def _send(self, exchange: _Exchange, limits: FetchLimits) -> httpcore.Response:
-        """Return the open answer to one request."""
+        """Return the open response to one request."""
         fresh = False
 
         async def note(event: str, _info: Mapping[str, Any]) -> None:
@@ -293,8 +291,8 @@ class EgressClient:
         try:
             return await self._attempt(exchange, limits, note)
         except ResponseBroken:
-            # A kept connection may be closed by the server just when it is used again: that says nothing
-            # about the server, and a GET may be repeated.
+            # The server may close an idle connection just when it is reused. That is no failure, and a GET
+            # may be repeated.
             if fresh or exchange.method not in {"GET", "HEAD"}:
                 raise
         return await self._attempt(exchange, limits, note)
@@ -361,7 +359,7 @@ def _location(response: httpcore.Response) -> str | None:
 
 
 def _resolve(base: PublicURL, location: str) -> str:
-    """Return the absolute URL; what is odd stays odd, so that the policy sees what a browser would see.
+    """Return the absolute URL without repairing it, so that the policy checks what the server sent.
 
     `urljoin` would read `http:///host` and `///host` as a path on the server that redirects.
     """
@@ -373,7 +371,7 @@ def _resolve(base: PublicURL, location: str) -> str:
 
 
 async def _drain(response: httpcore.Response) -> None:
-    """Read a redirect's short body, so that its connection can be used again; drop a long or slow one."""
+    """Read a redirect's short body, so that its connection can be reused; leave a long or slow one."""
     length = joined_headers(response.headers).get("content-length", "")
     if not (length.isdigit() and int(length) <= _MAX_DRAINED_BYTES):
         return

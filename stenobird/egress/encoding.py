@@ -1,4 +1,4 @@
-"""Content codings of an answer, undone in bounded steps: gzip, deflate and Brotli, one at most."""
+"""Decodes a response's content coding in bounded steps: gzip, deflate or Brotli, but only one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _STEP_BYTES = 64 * 1024
 _GZIP = frozenset({"gzip", "x-gzip"})
 _UNREADABLE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 _GZIP_MAGIC = b"\x1f\x8b"
-_BROKE_OFF = "The compressed answer of {host} broke off. Try again later."
-_UNDECODABLE = "The answer of {host} says that it is compressed but can't be decompressed."
+_BROKE_OFF = "The compressed response of {host} ended early. Try again later."
+_UNDECODABLE = "The response of {host} is marked as compressed but can't be decompressed."
 
 
 class _Inflater:
-    """gzip (several members too) or deflate, with or without the zlib frame that RFC 9110 asks for."""
+    """gzip (also with several members) or deflate, with or without the zlib header that RFC 9110 requires."""
 
     def __init__(self, coding: str, host: str) -> None:
         self._gzip = coding in _GZIP
@@ -31,7 +31,7 @@ class _Inflater:
         self._ended = False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
-        """Yield the decoded bytes; what follows the end of the coded data is left out."""
+        """Yield the decoded bytes; bytes after the end of the coded data are ignored."""
         while block:
             if self._ended:
                 if not (self._gzip and block.startswith(_GZIP_MAGIC)):
@@ -46,7 +46,7 @@ class _Inflater:
             block = self._inflate.unused_data if self._ended else self._inflate.unconsumed_tail
 
     def finish(self) -> None:
-        """Raise `ResponseBroken` unless the coded data came to its end; an empty answer is fine."""
+        """Raise `ResponseBroken` unless the coded data is complete; an empty response is complete."""
         if self._started and not self._ended:
             raise ResponseBroken(_BROKE_OFF.format(host=self._host))
 
@@ -62,7 +62,7 @@ class _Inflater:
 
 
 class _Unbrotli:
-    """Brotli, which caches that mix up their clients send to those who did not offer it."""
+    """Brotli, which some caches send to clients that did not offer it."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -70,14 +70,14 @@ class _Unbrotli:
         self._started = False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
-        """Yield the decoded bytes; blocks after the end of the coded data are left out."""
+        """Yield the decoded bytes; blocks after the end of the coded data are ignored."""
         while not self._decompressor.is_finished():
             try:
                 decoded: bytes = self._decompressor.process(block, output_buffer_limit=_STEP_BYTES)
             except brotli.error as exc:
                 raise ResponseBroken(_UNDECODABLE.format(host=self._host)) from exc
             self._started = True
-            # It says that it takes more while it still has something to give.
+            # `can_accept_more_data` may be true while output is still pending.
             if not decoded and self._decompressor.can_accept_more_data():
                 return
             block = b""
@@ -85,17 +85,16 @@ class _Unbrotli:
                 yield decoded
 
     def finish(self) -> None:
-        """Raise `ResponseBroken` unless the coded data came to its end; an empty answer is fine."""
+        """Raise `ResponseBroken` unless the coded data is complete; an empty response is complete."""
         if self._started and not self._decompressor.is_finished():
             raise ResponseBroken(_BROKE_OFF.format(host=self._host))
 
 
 def decoder_for(content_encoding: str, host: str) -> _Inflater | _Unbrotli | None:
-    """Return what undoes the header's coding, `None` if there is none to undo.
+    """Return the decoder for the header's coding, `None` if there is none.
 
-    Raises `ResponseBroken` for more than one coding (a bomb needs nesting) and for those that no server sends
-    unasked. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in the wild and mean
-    nothing.
+    Raises `ResponseBroken` for more than one coding (decompression bombs are nested) and for unsupported
+    ones. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in practice and are ignored.
     """
     codings = [word for word in (part.strip().lower() for part in content_encoding.split(",")) if word]
     compressions = [
@@ -105,7 +104,7 @@ def decoder_for(content_encoding: str, host: str) -> _Inflater | _Unbrotli | Non
         return None
     if len(compressions) > 1 or compressions[0] in _UNREADABLE:
         raise ResponseBroken(
-            f'{host} compressed its answer as "{content_encoding[:80]}", which was not asked for. '
+            f'{host} compressed its response as "{content_encoding[:80]}", which was not requested. '
             "Send a URL that serves the file as it is."
         )
     return _Unbrotli(host) if compressions[0] == "br" else _Inflater(compressions[0], host)

@@ -1,8 +1,7 @@
-"""Which URLs and addresses an outgoing request may name: syntax, scheme, port, host name and IP address.
+"""Decides which URLs and addresses a request may use: syntax, scheme, port, host name and IP address.
 
-There is one URL parser in `egress`, the one in this module: what it returns is what is connected to,
-written into the request line and the `Host` header, so no second reading of the same text can differ from
-the one that was judged.
+This module has the only URL parser in `egress`. Its result is used for the connection, the request line and
+the `Host` header, so no second parser can read the URL differently from the one that checked it.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _URL = re.compile(
 _ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_DOT = ".\u3002\uff0e\uff61"  # what UTS 46 reads as one
+_DOT = ".\u3002\uff0e\uff61"  # the characters that UTS 46 maps to one
 _DOTS = re.compile(f"[{_DOT}]")
 _QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
@@ -59,11 +58,11 @@ _PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_ab
 
 @dataclass(frozen=True, slots=True)
 class PublicURL:
-    """A URL that passed the policy, in the one form in which it will be requested.
+    """A URL that passed the policy, in the form in which it will be requested.
 
-    `host` is lower-case ASCII (punycode for international names) or an IP address without brackets;
-    `target` is the path and query, percent-encoded, never empty; `fragment`
-    is what follows the #, percent-encoded too. There is no user and no password.
+    `host` is lower-case ASCII (punycode for international names) or an IP address without brackets. `target`
+    is the path and query, percent-encoded and never empty. `fragment` follows the # and is percent-encoded
+    too. There is no user and no password.
     """
 
     scheme: str
@@ -74,18 +73,18 @@ class PublicURL:
 
     @property
     def address(self) -> IPAddress | None:
-        """The host as an address, where it is one."""
+        """The host as an IP address, if it is one."""
         return _as_address(self.host)
 
     @property
     def authority(self) -> str:
-        """Host and, unless it is the scheme's own, port: the value of the `Host` header."""
+        """Host and, unless it is the scheme's default, port: the value of the `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What must be equal for credentials to be sent again after a redirect."""
+        """What must be equal for credentials to be sent after a redirect."""
         return (self.scheme, self.host, self.port)
 
     def __str__(self) -> str:
@@ -93,21 +92,21 @@ class PublicURL:
         return f"{self.scheme}://{self.authority}{self.target}{fragment}"
 
     def for_request(self) -> PublicURL:
-        """Return the URL without its fragment, which is not sent; it may name an episode to discovery."""
+        """Return the URL without its fragment, which is not sent but may name an episode."""
         return replace(self, fragment="")
 
 
 WEB_PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
-"""Where the web is served (8000: Icecast, whose archives are linked to); no mail server, no shell."""
+"""Ports on which web servers listen (8000: Icecast and its archives), but no mail servers or shells."""
 
 
 class EgressPolicy:
-    """Judges URLs by what can be read off them (`check_url`), and addresses once names are resolved.
+    """Checks URLs without the network (`check_url`), and addresses once names are resolved.
 
-    `allow` names networks that may be reached although they are not public: literal addresses inside them
-    pass, `localhost` passes if one of them is a loopback network, and internal names (`*.internal`, single
-    labels …) pass if one of them is not, since then the addresses decide. Odd spellings of addresses never
-    pass. `ports` is the closed list of ports, `None` for all.
+    `allow` lists networks that may be reached although they are not public: literal addresses in them pass,
+    `localhost` passes if one of them is a loopback network, and internal names (`*.internal`, single labels
+    …) pass if one of them is not, because then the addresses decide. Unusual spellings of addresses never
+    pass. `ports` are the allowed ports, `None` for all.
     """
 
     def __init__(self, allow: Sequence[IPNetwork] = (), ports: frozenset[int] | None = WEB_PORTS) -> None:
@@ -121,22 +120,24 @@ class EgressPolicy:
         return f"EgressPolicy(allow={[str(network) for network in self.allow]}, ports={ports})"
 
     def check_url(self, url: str) -> PublicURL:
-        """Return the URL as it will be requested; needs no network.
+        """Return the URL as it will be requested, without using the network.
 
-        Raises `InvalidURL`, and nothing else, whatever the text is.
+        Raises only `InvalidURL`, whatever the text is.
         """
         if len(url) > MAX_URL_CHARACTERS:
             _refuse(f"The URL has more than {MAX_URL_CHARACTERS} characters.", "Send a shorter one.")
         if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp", "Zs"} for character in url):
             _refuse(
-                "The URL holds a space or a control character.", "Write it percent-encoded, or leave it out."
+                "The URL contains a space or a control character.",
+                "Write it percent-encoded, or leave it out.",
             )
         if "\\" in url:
             _refuse(
-                "The URL holds a backslash.", "Write / between its parts, or %5C for a backslash in a name."
+                "The URL contains a backslash.",
+                "Write / between its parts, or %5C for a backslash in a name.",
             )
         if _ENCODED_LINE_BREAK.search(url):
-            _refuse("The URL holds an encoded line break or NUL (%0D, %0A, %00).", "Leave it out.")
+            _refuse("The URL contains an encoded line break or NUL (%0D, %0A, %00).", "Leave it out.")
         parts = _URL.fullmatch(url)
         if parts is None:
             _refuse(
@@ -155,8 +156,8 @@ class EgressPolicy:
     def allows_address(self, address: IPAddress) -> bool:
         """Return whether a connection to the address may be opened.
 
-        Where an operator has allowed a block that translates to IPv4 (NAT64 on an IPv6-only network), the
-        IPv4 address behind it is judged as well.
+        If the operator has allowed a block that translates to IPv4 (NAT64 on an IPv6-only network), the IPv4
+        address behind it is checked as well.
         """
         if is_public(address):
             return True
@@ -166,11 +167,11 @@ class EgressPolicy:
         return inner is None or self.allows_address(inner)
 
     def is_local_name(self, host: str) -> bool:
-        """Return whether the name means this very machine, by definition and not by DNS (RFC 6761)."""
+        """Return whether the name means this machine by definition, not by DNS (RFC 6761)."""
         return host in _LOCAL_NAMES or host.endswith(".localhost")
 
     def check_address(self, address: IPAddress, *, host: str) -> None:
-        """Raise `DestinationForbidden`, naming the host but not the address, unless it may be reached."""
+        """Raise `DestinationForbidden`, with the host but not the address, unless it may be reached."""
         if not self.allows_address(address):
             raise DestinationForbidden(
                 f"{host} leads to an address that is not public, so it is not opened. "
@@ -179,7 +180,7 @@ class EgressPolicy:
 
     def _check_authority(self, scheme: str, authority: str) -> tuple[str, int]:
         if "@" in authority:
-            _refuse("The URL holds a user name or password.", "Send a URL that opens without login.")
+            _refuse("The URL contains a user name or password.", "Send a URL that opens without login.")
         if authority.startswith("["):
             literal, bracket, rest = authority[1:].partition("]")
             if not bracket or (rest and not rest.startswith(":")):
@@ -207,7 +208,7 @@ class EgressPolicy:
     def _check_v6(self, literal: str) -> str:
         address = _as_address(literal)
         if not isinstance(address, ipaddress.IPv6Address) or address.scope_id is not None:
-            _refuse("What stands in [ ] is not an IPv6 address.", "Check it for typos.")
+            _refuse("The text in [ ] is not an IPv6 address.", "Check it for typos.")
         if not self.allows_address(address):
             _refuse("The URL's address is not public.", "Send one that anyone on the internet can open.")
         return address.compressed
@@ -226,8 +227,8 @@ class EgressPolicy:
         if len(host) > _MAX_NAME_CHARACTERS or not all(_LABEL.fullmatch(label) for label in labels):
             _refuse("The URL's host name is malformed.", "Check it for typos.")
         if _NUMBER.fullmatch(labels[-1]) or _DOTS.split(name.rstrip(_DOT))[-1].isnumeric():
-            # What ends in a number is an address (WHATWG URL), and resolvers read the odd spellings as one.
-            # Only the plain one passes, so that what is judged here is what everyone else reads.
+            # A host that ends in a number is an address (WHATWG URL), and resolvers accept unusual spellings.
+            # Only the plain spelling passes, which every parser reads in the same way.
             address = _as_address(host) if _QUAD.fullmatch(name) else None
             if address is None:
                 _refuse(
@@ -279,5 +280,5 @@ def _to_ascii(name: str) -> str:
 
 
 def _encode(text: str) -> str:
-    """Percent-encode what may not stand in a request line; what is encoded already stays as it is."""
+    """Percent-encode the characters that a request line can't have; existing encoding is kept."""
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())

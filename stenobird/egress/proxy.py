@@ -1,10 +1,10 @@
-"""A proxy on loopback for a child that makes its own requests (yt-dlp): the same policy, pinned, counted.
+"""A loopback proxy for a child that makes its own requests (yt-dlp), with the same policy and a byte cap.
 
-    child ── CONNECT host:443 ──► judged, dialed ──► bytes both ways, unseen (TLS)
-    child ── GET http://host/ ──► judged, sent by EgressClient, no redirects ──► answer, framed anew
+    child ── CONNECT host:443 ──► checked, connected ──► bytes in both directions (TLS)
+    child ── GET http://host/ ──► checked, sent by EgressClient, no redirects ──► response, chunked
 
-Every request needs the job's token. A connection of the child ends with its tunnel or with its one answer,
-when it idles, when its time is up, when the job's bytes are spent, or when the job is revoked.
+Every request needs the job's token. A connection of the child ends with its tunnel or its only response, when
+it is idle or out of time, when the job's bytes are used up, or when the job is revoked.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _NOT_FORWARDED = frozenset({
 async def loopback_server(
     handle: Callable[[SocketStream], Awaitable[None]], *, host: str = "127.0.0.1"
 ) -> AsyncIterator[int]:
-    """Yield the port; each connection is handed to `handle`, which closes it. All end with the block.
+    """Serve on a free port and yield it. `handle` gets each connection and closes it. All end with the block.
 
-    An error of the block comes out as it is, one of `handle` in the group of its task.
+    An error of the block is raised as it is, an error of `handle` in an exception group.
     """
-    # Without a family: with one, a machine that has no address but loopback's is said to have no such host.
+    # Without a family: with one, the call fails on a machine that has only loopback addresses.
     listener = await anyio.create_tcp_listener(local_host=host, local_port=0)
     failure: Exception | None = None
     async with listener, anyio.create_task_group() as group:
@@ -75,7 +75,7 @@ async def loopback_server(
 
 @dataclass(slots=True)
 class _Grant:
-    """What one job may use."""
+    """The token and byte cap of one job."""
 
     token: str
     byte_cap: int
@@ -96,7 +96,7 @@ class _Head:
     rest: bytes
 
 
-class _Refused(Exception):  # an answer to the child, not an error of ours
+class _Refused(Exception):  # a response to the child, not an error of the service
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         self.message = message
@@ -106,9 +106,9 @@ class _Refused(Exception):  # an answer to the child, not an error of ours
 class EgressProxy:
     """The proxy, on 127.0.0.1 and a free port. Use it as an asynchronous context manager.
 
-    It lives on the `EgressClient` it is given, which must outlive it: the same policy, resolver and
-    upstream proxy. At most `max_connections` are served at once, the next gets 503. A connection ends after
-    `idle_seconds` without a byte from the server, and after `total_seconds`.
+    It uses the policy, resolver and upstream proxy of its `EgressClient`, which must outlive it. At most
+    `max_connections` are served at once; a further one gets 503. A connection ends after `idle_seconds`
+    without a byte from the server, and after `total_seconds`.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class EgressProxy:
         await self._stack.aclose()
 
     def url_for(self, job_id: str, byte_cap: int) -> str:
-        """Return the proxy URL, with its token, for one job, which may move `byte_cap` bytes in all.
+        """Return the proxy URL, with its token, for a job that may transfer `byte_cap` bytes in total.
 
         Both directions count. A second call for the same job makes the first URL invalid.
         """
@@ -145,24 +145,24 @@ class EgressProxy:
         return f"http://{quote(job_id, safe='')}:{grant.token}@127.0.0.1:{self.port}"
 
     def used_bytes(self, job_id: str) -> int:
-        """Return how many bytes the job has moved so far; 0 for a job that has no URL."""
+        """Return how many bytes the job has transferred so far; 0 for a job that has no URL."""
         grant = self._grants.get(job_id)
         return grant.used_bytes if grant else 0
 
     def revoke(self, job_id: str) -> None:
-        """Make the job's URL invalid; its connections end with their next byte. Fine if it has none."""
+        """Make the job's URL invalid, if it has one; its connections end with their next byte."""
         grant = self._grants.pop(job_id, None)
         if grant is not None:
             grant.revoked = True
 
     async def _serve(self, stream: SocketStream) -> None:
         async with stream:
-            # The child may go away at any time; whatever it leaves behind is of no interest to anyone.
+            # The child may end at any time, which breaks its connections.
             with suppress(
                 anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, TimeoutError
             ):
                 if self._free_connections <= 0:
-                    await _say(stream, _Refused(503, "Too many connections at once."))
+                    await _send_refusal(stream, _Refused(503, "Too many connections at once."))
                     return
                 self._free_connections -= 1
                 try:
@@ -181,13 +181,13 @@ class EgressProxy:
             else:
                 await self._forward(stream, head, grant)
         except _Refused as refusal:
-            await _say(stream, refusal)
+            await _send_refusal(stream, refusal)
         except (DestinationForbidden, InvalidURL) as exc:
-            await _say(stream, _Refused(403, exc.message))
+            await _send_refusal(stream, _Refused(403, exc.message))
         except ConnectFailed as exc:
-            await _say(stream, _Refused(502, exc.message))
+            await _send_refusal(stream, _Refused(502, exc.message))
         except EgressError as exc:
-            await _say(stream, _Refused(502, exc.message))
+            await _send_refusal(stream, _Refused(502, exc.message))
 
     def _authorize(self, head: _Head) -> _Grant:
         scheme, _, value = head.headers.get("proxy-authorization", "").partition(" ")
@@ -228,7 +228,7 @@ class EgressProxy:
         grant: _Grant,
         scope: anyio.CancelScope,
     ) -> None:
-        """Copy what the child sends, until it stops; then the tunnel ends."""
+        """Copy the child's bytes until it stops sending, then end the tunnel."""
         with (
             suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
             translated("the server"),
@@ -246,7 +246,7 @@ class EgressProxy:
         grant: _Grant,
         scope: anyio.CancelScope,
     ) -> None:
-        """Copy what the server sends, until it stops; then the tunnel ends."""
+        """Copy the server's bytes until it stops sending, then end the tunnel."""
         with (
             suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
             translated("the server"),
@@ -285,7 +285,7 @@ class EgressProxy:
             await stream.send(_answer_head(response))
             if head.method != "HEAD":
                 with suppress(EgressError):
-                    # Breaking off without the last chunk tells the child that the answer is not whole.
+                    # Ending without the last chunk tells the child that the response is incomplete.
                     await _send_chunks(stream, response, grant)
 
 
@@ -304,7 +304,7 @@ def _answer_head(response: EgressResponse) -> bytes:
     lines += [f"{name}: {value}" for name, value in response.header_pairs if name not in dropped]
     if response.status not in {204, 304}:
         lines.append("transfer-encoding: chunked")
-    # As the server wrote them: values that are UTF-8 were read as such.
+    # The same bytes that the server sent: values in UTF-8 were decoded as such.
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
@@ -344,7 +344,7 @@ async def _read_content(stream: SocketStream, head: _Head) -> bytes | None:
     return data[: int(length)]
 
 
-async def _say(stream: SocketStream, refusal: _Refused) -> None:
+async def _send_refusal(stream: SocketStream, refusal: _Refused) -> None:
     body = f"{refusal.message}\n".encode()
     ask = "Proxy-Authenticate: Basic\r\n" if refusal.status == 407 else ""
     head = (

@@ -1,4 +1,4 @@
-"""One answer of a server, read in bounded steps: status, headers, and a body that can be peeked at."""
+"""One response of a server, read in bounded steps: status, headers, and a body that can be peeked at."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)\s*/\s*(\d{
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """How long and how large one exchange may be.
+    """Limits on the time and size of one exchange.
 
-    Past a time: `ConnectFailed` until the headers are there, `ResponseBroken` after that. Past
-    `max_body_bytes` (counted as received and as decompressed): `ResponseTooLarge`. Only the time spent
-    waiting for the server counts towards the rate, so a reader may take its time; `total_seconds` counts
-    from the first request, waits included.
+    A time limit raises `ConnectFailed` before the headers have arrived and `ResponseBroken` afterwards.
+    `max_body_bytes`, received or decompressed, raises `ResponseTooLarge`. Only the time spent waiting for the
+    server counts towards the rate, so a reader may be slow. `total_seconds` starts with the first request and
+    includes all waiting.
     """
 
     connect_seconds: float = 10.0
@@ -42,18 +42,17 @@ class FetchLimits:
 
 
 MEDIA_LIMITS = FetchLimits()
-"""For downloads that may take hours, as long as they move."""
+"""For downloads that may take hours as long as they progress."""
 
 
 class EgressResponse:
-    """An open answer; satisfies `ports.OpenedMedia`. Its owner closes it.
+    """An open response; satisfies `ports.OpenedMedia`. Its owner closes it.
 
-    `redirects` has the URL and the status of each hop before `final_url`.
-    `status` may be any HTTP status. `headers` has lower-case names; repeated headers are joined with ", ";
-    `header_pairs` has them as they came.
-    `offset` is the position of the body's first byte in the whole (0 unless the status is 206),
-    `total_bytes` the size of the whole where the server says so and the body is not compressed. One reader
-    at a time.
+    `status` may be any HTTP status. `redirects` has the URL and the status of each hop before `final_url`.
+    `headers` has lower-case names and repeated headers joined with ", "; `header_pairs` has them as received.
+    `offset` is the position of the body's first byte in the whole file (0 unless the status is 206).
+    `total_bytes` is the size of the whole file, if the server says so and the body is not compressed. Only
+    one reader at a time.
     """
 
     def __init__(
@@ -102,8 +101,8 @@ class EgressResponse:
     async def peek(self, size: int, *, within_seconds: float | None = None) -> bytes:
         """Return the next `size` bytes, fewer at the end of the body, and keep them for `body` and `read`.
 
-        With `within_seconds`, a slow server's bytes so far are returned when the time is up and at least
-        one is there. Raises `EgressError`.
+        With `within_seconds`, the bytes received so far, at least one, are returned when the time is up.
+        Raises `EgressError`.
         """
         started = self._monotonic()
         have = sum(map(len, self._peeked))
@@ -120,7 +119,7 @@ class EgressResponse:
         return self._peeked[0][:size] if self._peeked else b""
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield what has not been read yet, in blocks as they come. Raises `EgressError`."""
+        """Yield the rest of the body, in blocks as they arrive. Raises `EgressError`."""
         while True:
             block = self._peeked.pop(0) if self._peeked else await self._next_block()
             if not block:
@@ -149,16 +148,16 @@ class EgressResponse:
         return b"".join(parts)
 
     async def aclose(self) -> None:
-        """Give the connection back if the body was read to its end, else drop it. Raises nothing.
+        """Return the connection to the pool if the body was read to its end, else drop it. Raises nothing.
 
-        Safe to call twice, and while another task waits for the next block: that wait ends with
+        Safe to call twice, and while another task waits for the next block, which then raises
         `ResponseBroken`.
         """
         self._ended = True
         self._peeked.clear()
         blocks, self._blocks = self._blocks, None
         if blocks is not None:
-            # A generator that another task is waiting in can't be closed; it ends with the connection below.
+            # A generator in which another task waits can't be closed; it ends with the connection below.
             with suppress(EgressError, RuntimeError):
                 await blocks.aclose()
         with suppress(EgressError), translated(self._host):
@@ -187,7 +186,7 @@ class EgressResponse:
             self._decoder.finish()
 
     async def _received(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes over the wire, holding the server to its pace."""
+        """Yield the body as received, and enforce the limits of size and rate."""
         blocks = body_blocks(self._response)
         try:
             while True:
@@ -205,8 +204,8 @@ class EgressResponse:
                 await blocks.aclose()
 
     async def _wait_for(self, blocks: AsyncIterator[bytes]) -> bytes | None:
-        # httpcore's own read timeout starts anew with every byte of a chunk header: the wait for a block
-        # has its own bound, so that bytes that never become a block can't hold a job.
+        # httpcore's read timeout restarts with every byte of a chunk header. The wait for a whole block
+        # therefore has its own limit, so that bytes that never complete a block can't hold up a job.
         seconds = self._limits.idle_seconds
         if self._deadline is not None:
             seconds = min(seconds, self._deadline - self._monotonic())
@@ -239,7 +238,7 @@ class EgressResponse:
 
     def _refuse_size(self, max_bytes: int) -> None:
         raise ResponseTooLarge(
-            f"The answer of {self._host} is larger than the {max_bytes} bytes that are read. "
+            f"The response of {self._host} is larger than the {max_bytes} bytes that are read. "
             "Send a smaller file."
         )
 
@@ -254,7 +253,7 @@ class EgressResponse:
             self.total_bytes = None if extent[3] == "*" else int(extent[3])
             if self._decoder is not None and self.offset:
                 raise ResponseBroken(
-                    f"{self._host} sent a part of a compressed answer, which can't be read alone."
+                    f"{self._host} sent a part of a compressed file, which can't be read alone."
                 )
         else:
             self.total_bytes = self._announced_bytes

@@ -1,8 +1,8 @@
-"""Connections that are pinned to the address that was judged, direct or through an upstream CONNECT proxy.
+"""Connections pinned to the address that was checked, direct or through an upstream CONNECT proxy.
 
-The pin sits in httpcore's network backend, below TLS and below the pool: pool keys, `Host`, SNI and the
-certificate check keep the host name, and every new connection is resolved and judged anew. The environment
-is not asked for proxies.
+The pinning is in httpcore's network backend, below TLS and the pool: pool keys, `Host`, SNI and the
+certificate check use the host name, while for every new connection the name is resolved and its addresses are
+checked. Proxies in the environment are ignored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_ATTEMPTS = 6
 _MAX_CONNECT_ANSWER_BYTES = 16 * 1024
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 
-# What httpcore raises, what it means to a caller, and the words for it. `{host}` did this.
+# The error of httpcore or the system, the `EgressError` that a caller gets, and its message about `{host}`.
 _MEANINGS: dict[type[Exception], tuple[type[EgressError], str]] = {
     httpcore.ConnectTimeout: (ConnectFailed, "{host} did not answer in time. Check that it is online."),
     httpcore.ConnectError: (ConnectFailed, "{host} could not be connected to. Check that it is online."),
@@ -55,22 +55,22 @@ _MEANINGS: dict[type[Exception], tuple[type[EgressError], str]] = {
     httpcore.ReadError: (ResponseBroken, "{host} broke off the connection. Try again later."),
     httpcore.WriteError: (ResponseBroken, "{host} broke off the connection. Try again later."),
     httpcore.NetworkError: (ResponseBroken, "{host} broke off the connection. Try again later."),
-    httpcore.RemoteProtocolError: (ResponseBroken, "{host} sent a broken HTTP answer. Try again later."),
+    httpcore.RemoteProtocolError: (ResponseBroken, "{host} sent a broken HTTP response. Try again later."),
     httpcore.LocalProtocolError: (
         ResponseBroken,
-        "{host} can't be asked this: the request is not valid HTTP.",
+        "The request to {host} is not valid HTTP.",
     ),
-    httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP answer. Try again later."),
+    httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP response. Try again later."),
     ssl.SSLError: (ConnectFailed, "{host} could not agree on a secure connection. Check its certificate."),
     OSError: (ResponseBroken, "{host} broke off the connection. Try again later."),
 }
 
 
 def translate(exc: Exception, host: str) -> EgressError | None:
-    """Return what a vendor's error means to callers, `None` for one that is not about the network."""
+    """Return the `EgressError` for an error of httpcore or the system, `None` for any other error."""
     if isinstance(exc, EgressError):
         return exc
-    # httpcore keeps the reason as the argument and cuts the chain of causes.
+    # httpcore keeps the original error as its argument, without a cause.
     reason = exc.args[0] if exc.args and isinstance(exc.args[0], Exception) else exc
     if isinstance(reason, ssl.SSLCertVerificationError):
         return ConnectFailed(
@@ -86,7 +86,7 @@ def translate(exc: Exception, host: str) -> EgressError | None:
 
 @contextmanager
 def translated(host: str) -> Iterator[None]:
-    """Turn errors of httpcore, ssl and the system into `EgressError`s about the host; let the others pass."""
+    """Turn errors of httpcore, ssl and the system into `EgressError`s about the host."""
     try:
         yield
     except Exception as exc:
@@ -97,7 +97,7 @@ def translated(host: str) -> Iterator[None]:
 
 
 class DirectDialer:
-    """Resolves once, refuses if any answer is not allowed, and connects to what was resolved."""
+    """Resolves the name once, refuses it if any address is forbidden, and connects to those addresses."""
 
     def __init__(self, policy: EgressPolicy, resolver: Resolver) -> None:
         self._policy = policy
@@ -117,8 +117,8 @@ class DirectDialer:
     async def _connect(self, host: str, port: int) -> httpcore.AsyncNetworkStream:
         addresses = await self._addresses(host, port)
         if self._policy.is_local_name(host):
-            # Where the operator allows one loopback family only, the other's answer is no sign of an
-            # attack: no one outside answers for this name.
+            # If the operator allows only one loopback family, an address of the other is no sign of an
+            # attack: nobody outside controls this name.
             addresses = [a for a in addresses if self._policy.allows_address(a)] or addresses
         for address in addresses:
             self._policy.check_address(address, host=host)
@@ -159,11 +159,11 @@ class DirectDialer:
 
 
 class ProxyDialer:
-    """Asks the operator's upstream proxy for a tunnel by CONNECT, for http and https alike.
+    """Opens tunnels through the operator's upstream proxy by CONNECT, for http and https alike.
 
-    The proxy resolves the names and must keep to public addresses itself; URL rules and literal addresses
-    are judged here, by `EgressPolicy.check_url`, before a dialer is asked, and once more where the host is
-    an address.
+    The proxy resolves the names and must itself refuse addresses that are not public.
+    `EgressPolicy.check_url` checks URLs and literal addresses before a dialer is used, and literal addresses
+    are checked here again.
     """
 
     def __init__(self, policy: EgressPolicy, proxy_url: str, ssl_context: ssl.SSLContext) -> None:
@@ -235,16 +235,16 @@ class ProxyDialer:
                 f'"{said[:80].decode("latin-1").strip()}". Check the URL for typos.'
             )
         if not answer.endswith(b"\r\n\r\n") or answer.count(b"\r\n\r\n") != 1:
-            # In HTTP and TLS the client speaks first, so nothing may come before it does.
-            raise ResponseBroken(f"{host} sent data before it was asked. Try again later.")
+            # In HTTP and TLS the client sends first, so the server may not have sent anything yet.
+            raise ResponseBroken(f"{host} sent data before the request. Try again later.")
 
 
 Dialer: TypeAlias = DirectDialer | ProxyDialer
-"""Opens the TCP connections, to addresses that the policy allows."""
+"""Opens TCP connections to addresses that the policy allows."""
 
 
 class GuardedStream(httpcore.AsyncNetworkStream):
-    """A stream that is closed also when the wait for its TLS handshake is cancelled."""
+    """A stream that is also closed if its TLS handshake is cancelled."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -272,12 +272,12 @@ class GuardedStream(httpcore.AsyncNetworkStream):
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what httpcore asks about the socket."""
+        """Return information about the socket."""
         return self._stream.get_extra_info(info)
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """The network as httpcore sees it: every connection goes through the dialer."""
+    """The network backend for httpcore: every connection is opened by the dialer."""
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
@@ -294,7 +294,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         return GuardedStream(await self._dialer.connect(host, port, seconds=timeout or 10.0))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between attempts (httpcore makes one only)."""
+        """Wait between attempts, of which httpcore makes only one."""
         await asyncio.sleep(seconds)
 
 
@@ -310,7 +310,7 @@ def make_dialer(
 def make_pool(
     dialer: Dialer, ssl_context: ssl.SSLContext, *, max_connections: int
 ) -> httpcore.AsyncConnectionPool:
-    """Return a pool of HTTP/1.1 connections. httpcore bounds a response head at 100 KiB."""
+    """Return a pool of HTTP/1.1 connections. httpcore limits a response's head to 100 KiB."""
     return httpcore.AsyncConnectionPool(
         ssl_context=ssl_context,
         max_connections=max_connections,
@@ -324,7 +324,7 @@ def make_pool(
 
 
 def body_blocks(response: httpcore.Response) -> AsyncGenerator[bytes, None]:
-    """Return the answer's body as httpcore yields it. Close the generator, then the response."""
+    """Return the response's body as httpcore yields it. Close the generator, then the response."""
     return cast("AsyncGenerator[bytes, None]", aiter(cast("AsyncIterable[bytes]", response.stream)))
 
 

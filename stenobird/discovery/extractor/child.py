@@ -1,11 +1,13 @@
 """The child that runs yt-dlp: one request as JSON on stdin, one answer as JSON on stdout, then it ends.
 
-Started as a file and isolated (`python -I -B …/child.py`); the service never imports it. yt-dlp is
-not hostile, but what it reads is, so before it is loaded this process gives up what extraction does not need:
+It is started as an isolated file (`python -I -B …/child.py`); the service never imports it. yt-dlp is
+trusted, but the pages that it reads are not. Before loading it, the process therefore gives up what it does
+not need:
 
-* limits on memory, CPU time and open files, no byte written to any file, death with the parent, no new rights
-* an audit hook, which nothing can remove, that refuses connections to anything but the proxy, name
-  look-ups, other programs, and files outside the Python installation
+* memory, CPU time and open files are limited, files can't be written, new privileges can't be gained, and the
+  process ends with its parent
+* an audit hook, which can't be removed, refuses connections to anything but the proxy, name look-ups, other
+  programs, and files outside the Python installation
 
 yt-dlp itself runs without cookies, configuration, plugins, cache, downloads and its generic extractor.
 """
@@ -53,7 +55,7 @@ _REFUSED = frozenset({
     "shutil.copyfile", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.gethostbyname",
     "socket.gethostbyaddr", "socket.getnameinfo", "sqlite3.connect", "ctypes.dlopen",
 })  # fmt: skip
-"""Audit events (see the table in the Python manual) that extraction has no use for."""
+"""Audit events (see the table in the Python manual) that extraction does not need."""
 
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_DIRECTORY", 0)
 
@@ -63,23 +65,23 @@ def main() -> None:
     confine(int(sys.argv[-1]), traceable=False)
     request = json.loads(sys.stdin.buffer.read(_MAX_REQUEST_BYTES))
     limit(**request["limits"])
-    mimetypes.init()  # it reads /etc/mime.types when it is first used, which will be too late
+    mimetypes.init()  # reads /etc/mime.types, which the guard would refuse later
     sys.addaudithook(_Guard(request["proxy"], request["readable"]))
     answer = _answer(request)
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=True).encode())
     sys.stdout.buffer.flush()
-    # Extractors may have left threads or generators behind; nothing of theirs is worth waiting for.
+    # Extractors may have left threads behind, which must not delay the end.
     os._exit(0)
 
 
 class _Guard:
-    """Judges audit events; its refusals are `PermissionError`s, which yt-dlp takes for the system's."""
+    """Checks audit events. A refusal is a `PermissionError`, which yt-dlp handles like one of the system."""
 
     def __init__(self, proxy: str, readable: list[str]) -> None:
         parts = urlsplit(proxy)
         self._proxy = (parts.hostname, parts.port)
         self._roots = _roots(readable)
-        self._judges: dict[str, Callable[..., None]] = {
+        self._checks: dict[str, Callable[..., None]] = {
             "open": self._open,
             "os.listdir": self._list,
             "os.scandir": self._list,
@@ -88,14 +90,14 @@ class _Guard:
         }
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if (judge := self._judges.get(event)) is not None:
-            judge(*args)
+        if (check := self._checks.get(event)) is not None:
+            check(*args)
         elif event in _REFUSED:
             _refuse(f"use {event}")
 
     def _open(self, path: Any, _mode: Any, flags: Any) -> None:
         if isinstance(path, int):
-            return  # a descriptor that is open already
+            return  # an open descriptor
         if isinstance(flags, int) and flags & ~_READ_ONLY:
             _refuse("write files")
         if not os.path.realpath(os.fsdecode(path)).startswith(self._roots):
@@ -119,7 +121,7 @@ def _refuse(what: str) -> None:
 
 
 def _roots(readable: list[str]) -> tuple[str, ...]:
-    # Not all of `sys.path`: an editable install puts its checkout there, with whatever lies beside the code.
+    # Not all of `sys.path`: an editable install adds its whole checkout, with files other than code.
     folders = {sys.prefix, sys.base_prefix, sys.exec_prefix}
     spec = importlib.util.find_spec("yt_dlp")
     if spec is not None and spec.origin:
@@ -172,7 +174,7 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
         "playlist_items": "1:2",
         "extract_flat": "in_playlist",
         "check_formats": False,
-        "format": "bestaudio/best/bestvideo",  # the service chooses; this must merely find something
+        "format": "bestaudio/best/bestvideo",  # the service chooses; this must only match something
     }
 
 
@@ -236,7 +238,7 @@ def _format(form: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
-    """Tell a site's refusal from an extractor that no longer understands the site."""
+    """Classify a failure: the site refuses, or the extractor can't read the site any more."""
     from yt_dlp.networking.exceptions import HTTPError, RequestError  # type: ignore[import-untyped]  # noqa: PLC0415
     from yt_dlp.utils import (  # type: ignore[import-untyped]  # noqa: PLC0415
         ExtractorError,
@@ -250,8 +252,8 @@ def _failure(error: BaseException) -> dict[str, Any]:
     def first(*kinds: type[BaseException]) -> Any:
         return next((link for link in chain if isinstance(link, kinds)), None)
 
-    told = first(ExtractorError)
-    text = re.sub(r"\x1b\[[\d;]*m", "", str(getattr(told, "orig_msg", None) or told or chain[-1]))
+    reported = first(ExtractorError)
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(getattr(reported, "orig_msg", None) or reported or chain[-1]))
     if first(UnsupportedError):
         outcome = "unsuitable"
     elif first(GeoRestrictedError):
@@ -262,15 +264,15 @@ def _failure(error: BaseException) -> dict[str, Any]:
         outcome = "gone" if answered.status in {404, 410} else "unreachable"
     elif first(RequestError, OSError):
         outcome = "unreachable"
-    elif told is not None and told.expected:
+    elif reported is not None and reported.expected:
         outcome = _refusal(text)
     else:
         outcome = "broken"
-    return {"outcome": outcome, "detail": _short(text), "extractor": _short(getattr(told, "ie", None))}
+    return {"outcome": outcome, "detail": _short(text), "extractor": _short(getattr(reported, "ie", None))}
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and everything it was raised from; yt-dlp keeps causes in attributes of its own."""
+    """Return the error and all its causes; yt-dlp keeps some in attributes of its own."""
     chain: list[BaseException] = []
     queue: list[Any] = [error]
     while queue and len(chain) < 32:

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEADS = 3
-"""Formats handed on: the best, and what to try if its server refuses."""
+"""Formats that are returned: the best, and others to try if its server refuses."""
 
 _GOOD_KILOBITS = 96.0
-"""Speech is no better understood above this rate, and the download is longer."""
+"""A higher bit rate does not improve the transcript, and makes the download longer."""
 
 
 class Format(BaseModel):
-    """One way in which a site offers the recording."""
+    """One format in which a site offers the recording."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -43,7 +43,7 @@ class Format(BaseModel):
 
     @property
     def is_audio_only(self) -> bool:
-        """Whether there is no picture in it."""
+        """Whether it has no video."""
         return self.vcodec == "none" or (
             self.vcodec is None and self.ext in {"mp3", "m4a", "opus", "ogg", "aac", "wav", "flac", "mpga"}
         )
@@ -60,7 +60,7 @@ class Format(BaseModel):
 
 
 class Extraction(BaseModel):
-    """What the extractor said about one recording."""
+    """The extractor's result for one recording."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -78,7 +78,7 @@ class Extraction(BaseModel):
 
     @property
     def published(self) -> str | None:
-        """The date in ISO 8601, as far as it is known."""
+        """The date in ISO 8601, if it is known."""
         if self.timestamp is not None:
             with contextlib.suppress(OverflowError, ValueError, OSError):
                 return datetime.fromtimestamp(self.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -87,7 +87,7 @@ class Extraction(BaseModel):
 
 
 def read_extraction(info: Mapping[str, Any]) -> Extraction:
-    """Return the child's answer as far as it is well-formed; a malformed format is left out."""
+    """Return the child's answer without malformed formats."""
     formats = []
     for row in info.get("formats") or ():
         with contextlib.suppress(ValidationError):
@@ -104,19 +104,19 @@ def read_extraction(info: Mapping[str, Any]) -> Extraction:
 def choose(found: Extraction) -> tuple[MediaLead, ...]:
     """Return the formats to try, the best for listening to speech first, at most `LEADS`.
 
-    Whole files over segments, sound alone over video, the original language over dubs; then the smallest that
-    is good enough. Raises `UnsupportedURL` for live streams, encrypted recordings and samples, and
-    `AudioSourceNotFound` where no format can be fetched.
+    Audio is preferred to video, whole files to segments, and the original language to dubs; then the bit rate
+    that is just good enough. Raises `UnsupportedURL` for live streams, encrypted recordings and samples, and
+    `AudioSourceNotFound` if no format can be fetched.
     """
     site = found.extractor_key or "The site"
     if found.is_live or found.live_status in {"is_live", "is_upcoming", "post_live"}:
         raise UnsupportedURL("This is a live stream. Send it again when the recording is online.")
-    heard = [form for form in found.formats if form.acodec != "none" and form.ext != "mhtml"]
-    open_ones = [form for form in heard if not form.has_drm]
-    if not open_ones and (heard or found.has_drm):
+    audible = [form for form in found.formats if form.acodec != "none" and form.ext != "mhtml"]
+    unencrypted = [form for form in audible if not form.has_drm]
+    if not unencrypted and (audible or found.has_drm):
         raise UnsupportedURL(f"{site} encrypts this recording (DRM), so it can't be transcribed.")
-    whole = [form for form in open_ones if not form.is_clip]
-    if open_ones and not whole:
+    whole = [form for form in unencrypted if not form.is_clip]
+    if unencrypted and not whole:
         raise UnsupportedURL(f"{site} offers only a sample of this recording without an account.")
     usable = [
         form

@@ -1,11 +1,11 @@
-"""The yt-dlp rung: sites whose audio only a maintained extractor finds, run in a contained child.
+"""The yt-dlp rung, for sites whose audio only a maintained extractor finds. It runs in a confined child.
 
-yt-dlp only says where the audio is; our own fetcher downloads it, under the same policy as everything else.
+yt-dlp only finds the address. The service downloads the audio itself, under the same policy as any other.
 
     try_ ──► child (child.py) ──► loopback proxy ──► egress policy ──► site
                  │ JSON on stdout, bounded; killed at the deadline, on cancellation, with this process
                  ▼
-             choose() ──► MediaLead: the address, and the Referer or User-Agent that its server asks for
+             choose() ──► MediaLead: the address, and the Referer or User-Agent that its server requires
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 CHILD = Path(__file__).with_name("child.py")
 DISTRIBUTION = "yt-dlp"
 FRESH_DAYS = 60
-"""Sites change every few weeks; an extractor older than this has probably missed some changes."""
+"""Sites change every few weeks, so an older extractor probably fails on some of them."""
 
 STALE_DAYS = 180
 UPDATE = 'update it with "pip install -U yt-dlp"'
@@ -62,10 +62,10 @@ _AUDIO_PLAYERS = re.compile(
 
 
 class ExtractorProxy(Protocol):
-    """The loopback proxy through which the child reaches the world; `egress.proxy` is one."""
+    """The loopback proxy through which the child reaches the internet; `EgressProxy` is one."""
 
     def url_for(self, job_id: str, byte_cap: int) -> str:
-        """Return a proxy URL that is good for this many bytes."""
+        """Return a proxy URL that may transfer this many bytes."""
 
     def revoke(self, job_id: str) -> None:
         """Make that URL invalid."""
@@ -73,7 +73,7 @@ class ExtractorProxy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExtractorLimits:
-    """Bounds on one extraction; at each of them it fails with a message that says which."""
+    """Limits of one extraction; the error at each of them says which it was."""
 
     wall_seconds: float = 60.0
     cpu_seconds: int = 30
@@ -83,7 +83,7 @@ class ExtractorLimits:
     network_bytes: int = 64 * 1024 * 1024
     socket_timeout_seconds: float = 15.0
     children: int = 2
-    """Extractions at once; the next waits for its turn."""
+    """Extractions at once; further ones wait."""
 
 
 # --- running the child --------------------------------------------------------------------------------------
@@ -110,10 +110,10 @@ class Extractor:
         self._free = asyncio.Semaphore(self._limits.children)
 
     async def extract(self, urls: Sequence[str]) -> Extraction | None:
-        """Return what the extractor of the first URL that has one says; `None` if no URL has one.
+        """Return the result for the first URL that an extractor supports, `None` if none is supported.
 
-        Without network for URLs that no extractor knows. Raises a `JobError` that says what stood in the way.
-        Cancelled, it kills the child and waits for its end.
+        Unsupported URLs are never requested. Raises a `JobError` with the reason of a failure. If cancelled,
+        it kills the child and waits for its end.
         """
         job = f"extract-{uuid.uuid4().hex}"
         async with self._free:
@@ -176,7 +176,7 @@ class Extractor:
                 await child.wait()
         except TimeoutError as error:
             raise AudioSourceUnreachable(
-                f"The site did not say within {self._limits.wall_seconds:g} s where its audio is. Try again"
+                f"The address of the audio was not found within {self._limits.wall_seconds:g} s. Try again"
                 " later, or send the direct audio URL."
             ) from error
         finally:
@@ -188,8 +188,8 @@ class Extractor:
         if not isinstance(answer, dict) or not isinstance(answer.get("outcome"), str):
             _log.error("extractor_broke_off", exit_status=child.returncode, stderr=await child.stderr_tail())
             raise ExtractorUnavailable(
-                f"The extractor broke off (exit status {child.returncode}) at its limits of memory, time"
-                f" or output, or is broken. Send the direct audio URL; the operator can {UPDATE}."
+                f"The extractor ended early (exit status {child.returncode}): it reached one of its limits"
+                f" (memory, time, output) or is broken. Send the direct audio URL; the operator can {UPDATE}."
             )
         return answer
 
@@ -220,17 +220,17 @@ def _explained(answer: Mapping[str, Any]) -> JobError:
         "live": UnsupportedURL("This is a live stream. Send it again when the recording is online."),
         "drm": UnsupportedURL(f"The recording is encrypted (DRM), so it can't be transcribed{said}."),
         "login": UnsupportedURL(f"The recording is not public{said}. Send a link that opens without login."),
-        "restricted": UnsupportedURL(f"The site does not serve this recording where Stenobird runs{said}."),
+        "restricted": UnsupportedURL(f"The site does not serve this recording in Stenobird's region{said}."),
         "several": AudioSourceNotFound(
             "This link stands for several recordings. Send the link of one of them."
         ),
         "empty": AudioSourceNotFound("This link stands for a list without any recording."),
         "gone": AudioSourceNotFound(f"The site has no recording at this address{said}."),
         "refused": AudioSourceNotFound(f"The site does not give out this recording{said}."),
-        "unreachable": AudioSourceUnreachable(f"The site could not be asked for its audio{said}."),
+        "unreachable": AudioSourceUnreachable(f"The site could not be reached{said}."),
     }
     return known.get(outcome) or ExtractorUnavailable(
-        f"The extractor for {site} does not understand this page any more{said}. Send the direct audio URL;"
+        f"The extractor for {site} can't read this page any more{said}. Send the direct audio URL;"
         f" the operator can {UPDATE}."
     )
 
@@ -263,7 +263,7 @@ async def _only_player(search: SearchContext, url: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ExtractorStatus:
-    """How fresh the installed yt-dlp is; `advice` is a sentence for the operator, empty if all is well."""
+    """How old the installed yt-dlp is; `advice` is a sentence for the operator, empty if it is fresh."""
 
     version: str | None
     age_days: int | None
@@ -288,7 +288,7 @@ def status_of(version: str, today: date) -> ExtractorStatus:
     except ValueError:
         released = None
     if released is None:
-        return ExtractorStatus(version, None, "unknown", f"the age of yt-dlp {version} can't be told")
+        return ExtractorStatus(version, None, "unknown", f"the age of yt-dlp {version} is unknown")
     age = max(0, (today - released).days)
     if age <= FRESH_DAYS:
         return ExtractorStatus(version, age, "fresh")

@@ -1,7 +1,7 @@
-"""Rules for platforms whose way to the audio is known; one small entry a platform.
+"""Rules for platforms with a known way to the audio; each platform is one small entry.
 
-A rule answers with addresses that the ladder opens and sniffs before it believes them, or with a feed to look
-the episode up in. Layouts change: a rule that finds nothing leaves the URL to the generic rungs.
+A rule returns addresses, which the ladder opens and sniffs, or a feed in which to look the episode up.
+Layouts change: if a rule finds nothing, the generic rungs try the URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.feeds.directory import PodcastDirectory
 
 PLATFORMS: tuple[Platform, ...] = (APPLE_PODCASTS, *MUSIC, *APPS, *HOSTING)
-"""Every entry that needs no key, in the order in which they are asked."""
+"""Every entry that needs no key, in the order in which they are tried."""
 
 __all__ = ["PLATFORMS", "Platform", "PlatformRung", "PodcastIndexKey", "Route", "platform_rules"]
 
@@ -26,6 +26,6 @@ __all__ = ["PLATFORMS", "Platform", "PlatformRung", "PodcastIndexKey", "Route", 
 def platform_rules(
     directory: PodcastDirectory, *, index_key: PodcastIndexKey | None = None
 ) -> tuple[PlatformRung, ...]:
-    """Return the platforms as rungs for the ladder; Podcast Index only for an operator who has its key."""
+    """Return the platforms as rungs for the ladder; Podcast Index only if the operator has a key."""
     keyed = (podcast_index(index_key),) if index_key else ()
     return tuple(PlatformRung(platform, directory) for platform in (*PLATFORMS, *keyed))

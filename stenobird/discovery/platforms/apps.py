@@ -1,4 +1,4 @@
-"""Podcast apps and directories: pages about episodes whose audio and feed lie elsewhere."""
+"""Podcast apps and directories: pages about episodes whose audio and feed are on other hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Podcast directories: Apple Podcasts, and Podcast Index for an operator who has its key.
+"""Podcast directories: Apple Podcasts, and Podcast Index if the operator has a key.
 
 Apple's directory knows a show's feed, and its 200 newest episodes with their files.
 """
@@ -26,10 +26,10 @@ _SERVER_DATA = "serialized-server-data"
 
 @dataclass(frozen=True, slots=True)
 class AppleEpisode(Way):
-    """The directory's listing by the episode's id; where it is too old to be listed, feed and title."""
+    """The directory's entry for the episode's id; for an episode too old to be listed, feed and title."""
 
     async def follow(self, visit: Visit) -> None:
-        """Add the listed file and the feed; read the page only when the listing lacks the episode."""
+        """Add the listed file and the feed; read the page only if the episode is not listed."""
         show_id, episode_id = visit.values["show"], visit.values["i"]
         failure: DirectoryLookupFailed | None = None
         try:
@@ -65,7 +65,7 @@ class AppleEpisode(Way):
 
 @dataclass(frozen=True, slots=True)
 class ApplePodcast(Way):
-    """The show's page: its feed's newest episode, or the directory's newest where the feed is kept back."""
+    """The show's page: the newest episode of its feed, or of the directory if the feed is not public."""
 
     async def follow(self, visit: Visit) -> None:
         """Look the show up."""
@@ -100,14 +100,14 @@ def _read_page(visit: Visit, page: PageFacts, episode_id: str) -> None:
         visit.add_media(text_of(episode.get("streamUrl")), "the page's own data name it for this episode")
         visit.add_feed(text_of(dig(episode, "showOffer.feedUrl")))
         return
-    # `apple:title` is the bare title; `og:title` may carry the show's name.
+    # `apple:title` is the title alone; `og:title` may include the show's name.
     title = page.first_meta("apple:title", "og:title")
     visit.learn(EpisodeFacts(title=title))
     visit.learn(page.episode)
 
 
 def _offer(state: Any, episode_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the lockup of this very episode and its offer; the page lists other episodes likewise."""
+    """Return this episode's model and its offer; the page lists other episodes in the same way."""
     for model in walk(state):
         episode = dig(model, "playAction.episodeOffer")
         if not isinstance(episode, dict):
@@ -150,7 +150,7 @@ _FIELDS = Fields(
 
 @dataclass(frozen=True, slots=True)
 class PodcastIndexKey:
-    """The operator's key for the API. Each request is signed with the time; the key itself is not sent on."""
+    """The operator's key for the API. Requests are signed with the secret, which is never sent."""
 
     key: str
     secret: str
@@ -167,7 +167,7 @@ class PodcastIndexKey:
 
 
 def podcast_index(key: PodcastIndexKey) -> Platform:
-    """Return the entry for an operator who has a key."""
+    """Return the entry for an operator's key."""
     api = "https://api.podcastindex.org/api/1.0"
     episode = JSONLookup(
         f"{api}/episodes/byid?id={{episode}}",

@@ -1,4 +1,4 @@
-"""Reading one episode out of a platform's JSON: paths into it, and the fields that name its audio."""
+"""Reads one episode from a platform's JSON: paths into it, and the fields that name its audio."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_DEPTH = 24
-"""Levels that `walk` descends; platforms nest 15 at most."""
+"""Levels that `walk` descends; platforms nest at most 15."""
 
 MAX_NODES = 50_000
 """Objects that `walk` visits before it gives up on a document."""
 
 
 def dig(data: Any, path: str) -> Any | None:
-    """Return what lies at a dotted path (`data.0.url`), `None` where the path breaks off.
+    """Return the value at a dotted path (`data.0.url`), `None` if there is none.
 
     An empty path is the data itself; a number indexes a list.
     """
@@ -64,9 +64,9 @@ def seconds_of(value: Any, *, milliseconds: bool = False) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where a platform's JSON object keeps what matters. `media` lists paths, the preferred first.
+    """The paths of the relevant values in a platform's JSON object. `media` has the preferred path first.
 
-    `milliseconds` says the unit of `duration`. `feed` is the path of the show's feed.
+    With `milliseconds`, that is the unit of `duration`. `feed` is the path of the show's feed.
     """
 
     media: tuple[str, ...] = ()
@@ -95,18 +95,18 @@ class Fields:
 
 
 def _means(text: str, value: str) -> bool:
-    """Tell whether a field holds the value, or an address that ends with it. UUIDs come in either case."""
+    """Return whether a field is the value or an address that ends with it, in upper or lower case (UUIDs)."""
     return f"/{text.casefold().rstrip('/')}".endswith(f"/{value.casefold()}")
 
 
 def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the object that is the episode asked for, `None` if it can't be told or is another.
+    """Return the object that is the wanted episode, `None` if it is another or can't be identified.
 
-    `data` is an object or a list of them. `same` maps paths to the values that the episode must have there;
-    an object that has none of these paths can't contradict and is taken, but only if it stands alone.
+    `data` is an object or a list of them. `same` maps paths to the values that the episode must have there.
+    An object with none of these paths is taken only if it is the only object.
     """
     items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else [data]
-    silent, confirmed = [], []
+    unnamed, confirmed = [], []
     for item in items:
         if not isinstance(item, dict):
             continue
@@ -115,7 +115,7 @@ def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
         if any(_means(text, value) for text, value in named):
             confirmed.append(item)
         elif not named:
-            silent.append(item)
+            unnamed.append(item)
     if len(confirmed) == 1:
         return confirmed[0]
-    return silent[0] if not confirmed and len(items) == 1 and silent else None
+    return unnamed[0] if not confirmed and len(items) == 1 and unnamed else None

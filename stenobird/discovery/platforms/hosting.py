@@ -1,4 +1,4 @@
-"""Podcast hosts: where the file lies, given the id that a page or a player carries."""
+"""Podcast hosts: the address of the file, given the id in a page's or player's URL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUBSTACK = Platform(
                         duration="podcast_duration",
                     ),
                     root="post",
-                    # A newsletter's `audio_items` are the text read out by a machine.
+                    # A newsletter's `audio_items` are its text as synthetic speech.
                     when={"post.type": "podcast"},
                     same={"slug": "slug"},
                 ),
@@ -309,7 +309,7 @@ SOUNDCLOUD = Platform(
             derive=(("url", r"/tracks/(?:soundcloud(?::|%3A)tracks(?::|%3A))?(?P<track>\d+)"),),
             final=True,
         ),
-        # Only tracks published as a podcast stream without a key; the extractor knows the rest.
+        # Only tracks published as a podcast can be streamed without a key; the extractor handles the rest.
         Route(
             r"/(?!discover|search|you|stream|upload|charts|tags)[\w-]+/(?!sets|tracks|albums|likes)[\w-]+",
             (

@@ -1,4 +1,4 @@
-"""Platforms that encrypt what they play: the recording must be found elsewhere, or it can't be had."""
+"""Platforms that encrypt their audio: a recording can only be used if it is found elsewhere."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 _ID = r"(?P<id>[A-Za-z0-9]{10,32})"
 _LOCALE = r"(?:/intl-[a-z]{2}(?:-[a-z]{2})?)?"
 _ENTITY = "props.pageProps.state.data.entity"
-_MUSIC = "{} streams music encrypted, so Stenobird can't hear it. Send a link elsewhere."
+_MUSIC = "{} streams encrypted music, so Stenobird can't transcribe it. Send a link to another site."
 _EXCLUSIVE = (
-    "{} plays this encrypted, and no podcast of this name is in the public directory: it seems to be"
+    "{} offers this only encrypted, and the public directory lists no podcast of this name: it seems to be"
     " exclusive to {}. Send the audio URL if there is one."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SpotifyTitle(Way):
-    """The page's `<title>` names episode and show: what is left when the embed's layout has changed."""
+    """The page's `<title>` names episode and show, in case the embed's layout has changed."""
 
     async def follow(self, visit: Visit) -> None:
-        """Learn episode and show, unless they are known."""
+        """Learn episode and show, unless they are already known."""
         if visit.facts.title and visit.facts.show:
             return
-        # Not `visit.page()`: what the page says of itself is mixed up with the app's name.
+        # Not `visit.page()`, because the page's own facts are mixed with the app's name.
         page = await visit.search.page(visit.url, with_state=True)
         if page is None:
             return
@@ -180,7 +180,7 @@ BANDCAMP = Platform(
 YOUTUBE = Platform(
     "YouTube",
     hosts=("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
-    # No plain audio in the page; the extractor knows the way. `final` spares the page rung.
+    # The page has no audio that can be downloaded, so it is left to the extractor.
     routes=(
         Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
     ),

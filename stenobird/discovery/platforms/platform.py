@@ -1,4 +1,4 @@
-"""What an entry for a platform is: its hosts, its kinds of pages, and the ways from each to the audio."""
+"""The entry for a platform: its hosts, its kinds of pages, and the ways from each to the audio."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 MAX_URL_CHARACTERS = 8_192
-"""Longer addresses are no links but payloads; no platform is asked about them."""
+"""No platform matches a longer URL; it is no link but a payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    r"""One kind of page: the pattern of its path, and the ways to its audio, in the order of trust.
+    r"""One kind of page: the pattern of its path, and the ways to its audio, the most reliable first.
 
-    `path` must match the whole path (a slash at the end is optional); its named groups and the query's
-    parameters are the values that the ways' templates use. `needs` are values that the URL must have;
-    `derive` cuts further ones out of a parameter: `(("url", r"/tracks/(?P<track>\d+)"),)`.
-    With `final`, the page itself is worth nothing to the generic rung (an application shell, a clip).
+    `path` must match the whole path (a slash at the end is optional). Its named groups and the query's
+    parameters are the values for the ways' templates. `needs` are values that the URL must have. `derive`
+    extracts more of them from a parameter: `(("url", r"/tracks/(?P<track>\d+)"),)`. With `final`, the page
+    itself is useless to the generic rung (an application shell, a clip).
     """
 
     path: str
@@ -39,9 +39,10 @@ class Route:
     final: bool = False
 
     def values(self, parts: SplitResult, host: dict[str, str]) -> dict[str, str] | None:
-        """Return what the URL says to this route, `None` if it is not one of its pages.
+        """Return the values in the URL, `None` if it is not one of this route's pages.
 
-        `host` is what the pattern of the host has named. The path goes before it, both before the query.
+        `host` has the values from the pattern of the host. Those in the path override them, and both override
+        the query.
         """
         found = re.fullmatch(f"(?:{self.path})/?", parts.path or "/")
         if found is None:
@@ -56,10 +57,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Platform:
-    """A platform as its entry declares it. The first route that matches a URL is the one that is taken.
+    """A platform's entry. The first route that matches a URL is used.
 
-    `hosts` are host names without `www.`; `{show}.podbean.com` stands for any one label and names it.
-    `examples` are URLs that the entry must match; a test reads them. `stage` is where its search shows up.
+    `hosts` are host names without `www.`; in `{show}.podbean.com`, `{show}` matches one label and names it.
+    `examples` are URLs that the entry must match, as a test checks. `stage` is that of its verdicts.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Platform:
         )
 
     def route(self, url: str) -> tuple[Route, dict[str, str]] | None:
-        """Return the route of a URL and the values in it, `None` if this platform does not know it."""
+        """Return the route of a URL and the values in it, `None` if the platform has none."""
         if len(url) > MAX_URL_CHARACTERS:
             return None
         try:
@@ -105,15 +106,14 @@ class PlatformRung:
         self.stage = platform.stage
 
     def matches(self, url: str) -> bool:
-        """Tell by the URL alone whether the platform has a route for it."""
+        """Return whether the platform has a route for the URL."""
         return self._platform.route(url) is not None
 
     async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
-        """Follow the route's ways until one has found media; those that cost nothing are followed anyway.
+        """Follow the route's ways until one has found media; ways without requests are followed in any case.
 
-        A way whose request fails, or that knows why there is nothing, is passed over while another is left:
-        layouts and APIs change. When none found anything, the first failure is what the ladder hears, with
-        what was learnt and whether the page is worth anything.
+        Layouts and APIs change, so after a way that fails the next one is tried. If none finds anything, the
+        result has the first failure, the facts learnt, and `final`.
         """
         routed = self._platform.route(url)
         if routed is None:

@@ -1,4 +1,4 @@
-"""One visit of a platform rule to a URL: what it says, what was learnt, and where the audio should be."""
+"""One run of a platform's rule on a URL: the URL's values, the facts learnt, and the leads found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Value(str):
-    """A value that a template can decode: `{feed:base64}`, `{url:link}`, `{id:text}`; encoded without."""
+    """A value in a template, percent-encoded, or decoded by `{feed:base64}`, `{url:link}` or `{id:text}`."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class _Value(str):
 
 
 def _base64_text(value: str) -> str:
-    # Percent-encoded padding and the URL-safe alphabet both occur; the decoder wants padding.
+    # Percent-encoded padding and the URL-safe alphabet both occur; the decoder requires padding.
     text = unquote(value).replace("-", "+").replace("_", "/").rstrip("=.")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
@@ -49,7 +49,7 @@ def _base64_text(value: str) -> str:
 
 def _link(value: str) -> str:
     value = str(value)
-    # A server in front may have merged the slashes: `https:/host/feed`; some links carry no scheme at all.
+    # A proxy may have merged the slashes (`https:/host/feed`); some links have no scheme at all.
     text = unquote(value) if "%" in value and "://" not in value else value
     if match := re.match(r"(https?):/{1,2}(?=[^/])", text, re.IGNORECASE):
         return f"{match[1].lower()}://{text[match.end() :]}"
@@ -57,7 +57,7 @@ def _link(value: str) -> str:
 
 
 def values_of_query(query: str) -> dict[str, str]:
-    """Return the query's parameters, decoded, the first of each name; at most 64 are read."""
+    """Return the decoded parameters of the query, the first of each name; none if there are more than 64."""
     try:
         pairs = parse_qsl(query, max_num_fields=64)
     except ValueError:
@@ -66,14 +66,14 @@ def values_of_query(query: str) -> dict[str, str]:
 
 
 def media_url(url: str, base: str) -> str | None:
-    """Return an absolute http(s) address without a player's `#t=`, `None` for what can't be media."""
+    """Return an absolute http(s) address without its fragment, `None` if it can't be media."""
     joined = urls.absolute(base, url)
     return None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
 
 
 @dataclass(slots=True)
 class Visit:
-    """What the ways of one route share. `values` are the decoded parts of the URL that the route named.
+    """The state that the ways of one route share. `values` are the named parts of the URL, decoded.
 
     Ways add media and feeds in the order in which they should be tried, and learn facts for later ways.
     """
@@ -93,7 +93,7 @@ class Visit:
         return f"platform.{re.sub(r'[^a-z0-9]+', '_', self.platform.lower()).strip('_')}"
 
     def fill(self, template: str) -> str | None:
-        """Return the template with the URL's values, `None` if one that it needs is missing or empty."""
+        """Return the template filled with the URL's values, `None` if one of them is missing or empty."""
         values = {name: _Value(value) for name, value in self.values.items() if value}
         try:
             text = template.format_map(values)
@@ -102,11 +102,11 @@ class Visit:
         return text or None
 
     def learn(self, facts: EpisodeFacts) -> None:
-        """Add what is known about the episode; what was learnt first stands."""
+        """Add facts about the episode; those learnt earlier take precedence."""
         self.facts = self.facts.merged(facts)
 
     def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
-        """Add an address that should be the episode's audio; return whether it can be one."""
+        """Add an address that should be the episode's audio; return whether it is new and can be media."""
         address = media_url(url, self.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.media):
             return False
@@ -114,7 +114,7 @@ class Visit:
         return True
 
     def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> bool:
-        """Add the show's feed, to be searched for the episode (or its newest); return whether it can be."""
+        """Add the show's feed, to be searched for the episode or its newest; return whether it is new."""
         address = media_url(url, self.url if base is None else base) if url else None
         if address is None or any(lead.url == address for lead in self.feeds):
             return False
@@ -122,7 +122,7 @@ class Visit:
         return True
 
     async def page(self, url: str | None = None) -> PageFacts | None:
-        """Return the page at `url` (the one asked for without), and learn what it says about the episode."""
+        """Return the page at `url` (without it, the visited page), and learn its facts about the episode."""
         page = await self.search.page(url or self.url, with_state=True)
         if page is not None:
             app = {page.first_meta(name) for name in ("og:site_name", "application-name", "al:ios:app_name")}
@@ -131,7 +131,7 @@ class Visit:
         return page
 
     async def source(self) -> str:
-        """Return the source of the page that was asked for, for what its parsed facts do not hold."""
+        """Return the source of the visited page, for what its parsed facts don't include."""
         page = await self.page()
         if page is None:
             return ""
@@ -141,7 +141,7 @@ class Visit:
         return decode_html(document.body, document.headers.get("content-type", ""))
 
     def found(self, *, final: bool) -> FoundSource | None:
-        """Return everything that was found, with all that was learnt; `None` if that is nothing."""
+        """Return all leads with all facts learnt, `None` if there are neither."""
         about = replace(self.facts, page_urls=(*self.facts.page_urls, self.url))
         media = tuple(
             replace(

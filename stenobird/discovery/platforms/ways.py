@@ -1,7 +1,7 @@
 """The ways from a platform's URL to its audio, to be combined in a platform's entry.
 
-A way adds what it finds to the `Visit` and returns nothing. One that needs no request says so (`offline`);
-such a way is followed even when an earlier one has found the media, since it costs nothing.
+A way adds what it finds to the `Visit` and returns nothing. A way that needs no request is `offline` and is
+followed even if an earlier one has found media.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit
 
 API_BYTES = 2 * 1024 * 1024
-"""Most that is read of an API's answer about one episode."""
+"""An API's response about one episode is read up to here."""
 
 NO_CONDITION: Mapping[str, str] = {}
 
@@ -35,17 +35,17 @@ class Way(Protocol):
     """One way to the audio."""
 
     offline: ClassVar[bool] = False
-    """Whether it needs no request at all."""
+    """Whether it needs no request."""
 
     async def follow(self, visit: Visit) -> None:
-        """Add what this way finds to `visit`. Raises `EgressError`, or a `JobError` that explains itself."""
+        """Add what this way finds to `visit`. Raises `EgressError`, or a `JobError` with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaURL(Way):
     """The media's address follows from the page's: `MediaURL("https://rss.art19.com/episodes/{id}.mp3")`.
 
-    Several templates are tried in order. A template whose values the URL lacks is passed over.
+    Several templates are tried in order. A template is skipped if the URL lacks one of its values.
     """
 
     templates: tuple[str, ...]
@@ -64,7 +64,7 @@ class MediaURL(Way):
 class FeedURL(Way):
     """The show's feed follows from the page's address; `guid` and `title` name the episode in it.
 
-    On a show's route say `newest=True`; an episode's route must not.
+    A show's route sets `newest=True`; an episode's route must not.
     """
 
     template: str
@@ -86,10 +86,11 @@ class FeedURL(Way):
 
 @dataclass(frozen=True, slots=True)
 class JSONLookup(Way):
-    """An API answers with the episode as JSON.
+    """An API returns the episode as JSON.
 
-    `root` is the path of the episode (or a list of episodes) in the answer, `same` says which of its fields
-    must equal which part of the URL, so that an API that answers with something else is not believed.
+    `root` is the path of the episode (or a list of episodes) in the response. `same` maps fields of the
+    episode to the values of the URL that they must equal, so that another episode is not taken for the wanted
+    one.
     """
 
     url: str
@@ -97,13 +98,13 @@ class JSONLookup(Way):
     root: str = ""
     same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
     form: str = ""
-    """The body of a POST, form-encoded; a GET without."""
+    """The form-encoded body of a POST; without it, the request is a GET."""
     newest: bool = False
-    """Whether the answer's feed is wanted for its newest episode."""
+    """Whether the newest episode of the feed in the response is meant."""
     headers: Callable[[], dict[str, str]] = lambda: {"accept": "application/json"}
 
     async def follow(self, visit: Visit) -> None:
-        """Ask the API, and add what it says about this very episode."""
+        """Query the API, and add what it says about the episode."""
         url = visit.fill(self.url)
         if url is None:
             return
@@ -120,9 +121,9 @@ class JSONLookup(Way):
 
 @dataclass(frozen=True, slots=True)
 class PageState(Way):
-    """The page carries the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
+    """The page has the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
 
-    `page` is the template of another page to read (an embed), `when` are fields that must have these values.
+    `page` is the template of another page to read (an embed). `when` are values that fields must have.
     """
 
     name: str
@@ -132,11 +133,11 @@ class PageState(Way):
     when: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
     page: str = ""
     learn_page: bool = True
-    """Whether the rest of the page is about the episode too (an embed's title is often the app's)."""
+    """Whether the rest of the page describes the episode too (an embed's title is often the app's name)."""
     newest: bool = False
 
     async def follow(self, visit: Visit) -> None:
-        """Read the state, and add what it says about this very episode."""
+        """Read the state, and add what it says about the episode."""
         url = (visit.fill(self.page) if self.page else None) or visit.url
         page = await (visit.page(url) if self.learn_page else visit.search.page(url, with_state=True))
         if page is None:
@@ -150,7 +151,7 @@ class PageState(Way):
 class ScriptJSON(Way):
     """A script of the page assigns the episode: `ScriptJSON("playlistItem = ", Fields(…))`.
 
-    The prefix is a pattern; the JSON value starts where it ends.
+    The prefix is a pattern, and the JSON value starts right after it.
     """
 
     prefix: str
@@ -160,7 +161,7 @@ class ScriptJSON(Way):
     newest: bool = False
 
     async def follow(self, visit: Visit) -> None:
-        """Parse the first value that the prefix introduces."""
+        """Parse the first value after the prefix."""
         text = await visit.source()
         if (found := re.search(self.prefix, text)) is None:
             return
@@ -173,7 +174,7 @@ class ScriptJSON(Way):
 
 @dataclass(frozen=True, slots=True)
 class AttributeJSON(Way):
-    """An attribute of the page holds the episode as JSON: `AttributeJSON("data-episodes", Fields(…))`."""
+    """An attribute on the page has the episode as JSON: `AttributeJSON("data-episodes", Fields(…))`."""
 
     attribute: str
     fields: Fields
@@ -192,16 +193,16 @@ class AttributeJSON(Way):
 
 @dataclass(frozen=True, slots=True)
 class PageAudio(Way):
-    """The page names exactly one audio in this manner, as the generic reader calls it: `page.json_ld`."""
+    """The page names exactly one audio file by this technique of the generic reader: `page.json_ld`."""
 
     technique: str
 
     async def follow(self, visit: Visit) -> None:
-        """Add that audio; a page that names several is a list, and no way."""
+        """Add that file; a page that names several is a list."""
         page = await visit.page()
         if page is None:
             return
-        # Rejected ones count too: that another was rejected in its favour is a guess from titles.
+        # Rejected ones count too, because the choice between several is a guess from titles.
         named = [one for one in page.candidates if one.technique == self.technique]
         if len(named) == 1 and named[0].rejected is None:
             visit.add_media(named[0].url, f"the page names one audio ({self.technique})")
@@ -209,9 +210,9 @@ class PageAudio(Way):
 
 @dataclass(frozen=True, slots=True)
 class PageMeta(Way):
-    """A `<meta>` of the page holds the media's address, or a part of it that `pattern` cuts out.
+    """A `<meta>` of the page has the media's address, or values that `pattern` extracts.
 
-    With `pattern`, its named groups join the URL's values, for the ways that follow.
+    With `pattern`, its named groups are added to the URL's values for later ways.
     """
 
     names: tuple[str, ...]
@@ -222,7 +223,7 @@ class PageMeta(Way):
         object.__setattr__(self, "pattern", pattern)
 
     async def follow(self, visit: Visit) -> None:
-        """Add the first of the metas that can be media (or learn the values that it holds)."""
+        """Add the first meta that can be media, or take the values from the first that matches."""
         page = await visit.page()
         if page is None:
             return
@@ -240,12 +241,12 @@ class PageMeta(Way):
 
 @dataclass(frozen=True, slots=True)
 class PageLink(Way):
-    """The page links to the media, at an address that only this platform has."""
+    """The page links to the media, at an address with this pattern."""
 
     pattern: str
 
     async def follow(self, visit: Visit) -> None:
-        """Add the link, unless several different ones match: then it can't be told which is the episode."""
+        """Add the link, unless several different ones match and nothing says which is the episode's."""
         page = await visit.page()
         links = {link.url for link in page.links if re.match(self.pattern, link.url)} if page else set()
         if len(links) == 1:
@@ -254,10 +255,10 @@ class PageLink(Way):
 
 @dataclass(frozen=True, slots=True)
 class PlayerTag(Way):
-    """The page's own player is a tag with this id (any such tag without one).
+    """The page's own player is a tag with this id; without an id, any such tag.
 
-    The address is the tag's `src`, or that of the `<source>` right behind it. `drop_query` are parameters
-    that the page adds to it.
+    The address is the tag's `src`, or that of the `<source>` right after it. `drop_query` are parameters that
+    the page adds to it.
     """
 
     tag: str
@@ -288,12 +289,12 @@ class PlayerTag(Way):
 
 @dataclass(frozen=True, slots=True)
 class ShowLinks(Way):
-    """The page links to the show's feed, or to its place in Apple's directory, which knows the feed."""
+    """The page links to the show's feed, or to the show in Apple's directory, which has the feed."""
 
     newest: bool = False
 
     async def follow(self, visit: Visit) -> None:
-        """Add the feeds; ask the directory only when the page names none and exactly one Apple show."""
+        """Add the feeds; query the directory only if the page links to no feed and to one Apple show."""
         page = await visit.page()
         if page is None:
             return
@@ -306,7 +307,7 @@ class ShowLinks(Way):
 
 @dataclass(frozen=True, slots=True)
 class AppleShow(Way):
-    """The URL holds the show's Apple id: `AppleShow("{apple}")`; the directory knows its feed."""
+    """The URL has the show's Apple id: `AppleShow("{apple}")`; the directory has its feed."""
 
     id: str
     newest: bool = True
@@ -322,20 +323,20 @@ class AppleShow(Way):
 
 @dataclass(frozen=True, slots=True)
 class InDirectory(Way):
-    """Look for what earlier ways have learnt (show and title) in the podcast directory."""
+    """Look up the show and title that earlier ways have learnt in the podcast directory."""
 
     kind: Literal["episode", "show"] = "episode"
     exclusive: str = ""
-    """What to say when the directory has no such show: the platform keeps it to itself."""
+    """The error message if the directory has no such show, which is then exclusive to the platform."""
 
     async def follow(self, visit: Visit) -> None:
-        """Add the feeds of the shows whose name fits, and the episodes whose title does."""
+        """Add the feeds of the shows with this name."""
         facts = visit.facts
         if not facts.show or (self.kind == "episode" and not facts.title):
             return
         shows = await visit.directory.find_shows(visit.search, facts.show, exactly=self.kind == "show")
         if self.kind == "show" and len(shows) > 1:
-            return  # several shows bear this name, and nothing tells which is meant
+            return  # several shows have this name, and nothing says which is meant
         for show in shows:
             visit.add_feed(show.feed_url, newest=self.kind == "show")
         if not visit.feeds and self.exclusive:
@@ -344,7 +345,7 @@ class InDirectory(Way):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Way):
-    """This kind of page has no public recording; say why."""
+    """This kind of page has no public recording, for the given reason."""
 
     reason: str
     error: type[JobError] = UnsupportedURL
@@ -383,7 +384,7 @@ async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
 
 
 def parsed(source: str | bytes) -> Any | None:
-    """Return parsed JSON, `None` for anything else, however it is broken."""
+    """Return parsed JSON, `None` if it is broken."""
     try:
         return json.loads(source)
     except (ValueError, RecursionError):

@@ -320,7 +320,7 @@ async def test_refresh_headers_and_pages_lead_nowhere(client: EgressClient, cana
 
 async def test_relative_redirect_that_climbs_stays_on_its_server_and_ends(client: EgressClient) -> None:
     async with open_server(always(answer(302, b"", {"Location": "../../"}))) as server:
-        with pytest.raises(ResponseBroken, match="redirects in a circle"):
+        with pytest.raises(ResponseBroken, match="redirects in a loop"):
             await client.open(server.url("/a/b/c/d"))
         assert server.targets == ["/a/b/c/d", "/a/", "/"]
 
@@ -386,7 +386,7 @@ async def test_headers_that_frame_the_request_are_ours(client: EgressClient) -> 
 
 async def test_header_that_breaks_out_of_its_line_is_refused(client: EgressClient) -> None:
     async with open_server(always(answer())) as server:
-        with pytest.raises(ResponseBroken, match="the request is not valid HTTP"):
+        with pytest.raises(ResponseBroken, match=r"The request to .* is not valid HTTP"):
             await client.open(server.url(), RequestOptions(headers={"Referer": "x\r\nX-Injected: 1"}))
         assert server.requests == []
 
@@ -433,14 +433,14 @@ async def test_compressed_answer_is_read_plain(
 async def test_nested_and_unasked_codings_are_refused(client: EgressClient, coding: str) -> None:
     body = gzip.compress(gzip.compress(AUDIO))
     async with open_server(always(answer(200, body, {"Content-Encoding": coding}))) as server:
-        with pytest.raises(ResponseBroken, match="which was not asked for"):
+        with pytest.raises(ResponseBroken, match="which was not requested"):
             await client.open(server.url(), RequestOptions(decode=True))
 
 
 async def test_codings_in_two_headers_count_as_nested(client: EgressClient) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
     async with open_server(always(head)) as server:
-        with pytest.raises(ResponseBroken, match="which was not asked for"):
+        with pytest.raises(ResponseBroken, match="which was not requested"):
             await client.open(server.url())
 
 
@@ -477,7 +477,7 @@ async def test_broken_compression_is_an_error(client: EgressClient, coding: str,
 async def test_part_of_a_compressed_answer_is_refused(client: EgressClient) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Range": "bytes 10-19/100"}
     async with open_server(always(answer(206, b"0123456789", headers))) as server:
-        with pytest.raises(ResponseBroken, match="a part of a compressed answer"):
+        with pytest.raises(ResponseBroken, match="a part of a compressed file"):
             await client.open(server.url())
 
 
@@ -504,7 +504,7 @@ async def test_server_that_closes_a_new_connection_is_not_asked_again(client: Eg
         await stream.aclose()
 
     async with open_server(never) as server:
-        with pytest.raises(ResponseBroken, match=r"127\.0\.0\.1 sent a broken HTTP answer"):
+        with pytest.raises(ResponseBroken, match=r"127\.0\.0\.1 sent a broken HTTP response"):
             await client.open(server.url())
         assert len(server.requests) == 1
 

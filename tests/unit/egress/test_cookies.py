@@ -49,7 +49,7 @@ async def test_wall_that_never_opens_is_a_circle(client: EgressClient) -> None:
         await stream.send(answer(302, b"", {"Location": request.target, "Set-Cookie": "seen=yes"}))
 
     async with open_server(handle) as server:
-        with pytest.raises(ResponseBroken, match="circle"):
+        with pytest.raises(ResponseBroken, match="loop"):
             await client.open(server.url("/page"))
         assert len(server.requests) == 2
 

@@ -51,7 +51,7 @@ async def test_content_length_with_more_digits_than_sense_is_an_error(client: Eg
         await stream.send(answer(200, b"x", {"Content-Length": "9" * 5000}))
 
     async with open_server(absurd) as server:
-        with pytest.raises(ResponseBroken, match="broken HTTP answer"):
+        with pytest.raises(ResponseBroken, match="broken HTTP response"):
             await client.open(server.url())
 
 
@@ -81,7 +81,7 @@ async def test_ten_thousand_headers_are_an_error(client: EgressClient, header: b
         await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + header * 10_000 + b"\r\n")
 
     async with open_server(chatty) as server:
-        with pytest.raises(ResponseBroken, match=rf"more than {MAX_HEADERS} headers|broken HTTP answer"):
+        with pytest.raises(ResponseBroken, match=rf"more than {MAX_HEADERS} headers|broken HTTP response"):
             await client.open(server.url())
 
 
@@ -93,7 +93,7 @@ async def test_header_without_an_end_is_an_error(client: EgressClient) -> None:
             await stream.send(b"x" * 10_000)
 
     async with open_server(endless) as server:
-        with pytest.raises(ResponseBroken, match="broken HTTP answer"):
+        with pytest.raises(ResponseBroken, match="broken HTTP response"):
             await client.open(server.url())
 
 

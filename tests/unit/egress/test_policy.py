@@ -315,7 +315,7 @@ def test_messages_say_what_is_wrong_and_what_to_send() -> None:
         "The URL does not start with http:// or https://. Send a web address such as https://…"
     )
     assert message("http://u:p@a.test/") == (
-        "The URL holds a user name or password. Send a URL that opens without login."
+        "The URL contains a user name or password. Send a URL that opens without login."
     )
     assert message("http://localhost/") == (
         'The host name "localhost" is not public. Send one that anyone on the internet can open.'
