@@ -23,7 +23,7 @@ from stenobird.errors import InvalidRequest
 from stenobird.web.middleware import DIRECT_SEND
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
@@ -98,23 +98,30 @@ class OpenStreams:
 
 
 class EventStreamResponse(Response):
-    """Sends events as they arrive. It owns the iterator and closes it, however the stream ends.
+    """Sends the events of a job as they arrive. It owns the iterator and closes it, however the stream ends.
 
-    It holds one frame at a time: it reads the next event when the connection has taken the last one.
+    It holds one frame at a time: it reads the next event when the connection has taken the last one. `frame`
+    returns the bytes of an event, empty for one that is not sent; `opening` is sent first.
     """
 
     media_type = "text/event-stream"
-    opening = _OPENING
 
-    def __init__(self, events: AsyncGenerator[EventRow | None, None], streams: OpenStreams) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        events: AsyncGenerator[EventRow | None, None],
+        streams: OpenStreams,
+        *,
+        frame: Callable[[EventRow], bytes] = encode_event,
+        opening: bytes = _OPENING,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
+        self._job_id = job_id
         self._events = events
         self._streams = streams
-
-    def frame(self, row: EventRow) -> bytes:
-        """Return the bytes of an event, empty for one that this dialect does not send."""
-        return encode_event(row)
+        self._frame = frame
+        self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends in one of the ways in the module docstring."""
@@ -134,16 +141,16 @@ class EventStreamResponse(Response):
 
     async def _pump(self, send: Send) -> None:
         count = self._streams.metrics.sse_events.inc
-        await send({"type": "http.response.body", "body": self.opening, "more_body": True})
+        await send({"type": "http.response.body", "body": self._opening, "more_body": True})
         try:
             async for row in self._events:
                 if row is None:
                     await send({"type": "http.response.body", "body": _PING, "more_body": True})
                 else:
-                    await send({"type": "http.response.body", "body": self.frame(row), "more_body": True})
+                    await send({"type": "http.response.body", "body": self._frame(row), "more_body": True})
                     count()
         except Exception:  # noqa: BLE001  # the response has started, so only a clean end is left
-            _log.exception("event_log_unreadable")
+            _log.exception("event_log_unreadable", job_id=self._job_id)
 
 
 async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[None]) -> None:

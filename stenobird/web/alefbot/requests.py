@@ -1,13 +1,13 @@
-"""What AlefBot requests have in common: who calls, and how often a request runs.
+"""What AlefBot requests share: authentication, idempotency, and the choice of the artifact format.
 
-Errors take precedence in this order:
+The first of these errors is the one returned:
 
     missing key → invalid key → mode → user → plan → scope → rate limit → body → resource
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.gate import check_plan
 from stenobird.errors import (
@@ -15,19 +15,31 @@ from stenobird.errors import (
     InvalidAPIKeyUser,
     InvalidRequest,
     MissingAPIKey,
+    UnsupportedArtifactFormat,
     ValidationFailed,
 )
+from stenobird.formats import FORMATS
 from stenobird.web.idempotency import limited_once
 from stenobird.web.limits import headers_of, limit_request
+from stenobird.web.representations import accepted
 from stenobird.web.requests import caller_of, read_json_body, services_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from stenobird.formats import Format, FormatName
     from stenobird.ports import AccountStanding, Caller
+
+_ARTIFACT_NAMES: Final[Mapping[str, FormatName]] = {
+    "srt": "srt",
+    "txt": "txt",
+    "plain_text": "txt",
+    "docx": "docx",
+}
+_ARTIFACTS: Final[Sequence[Format]] = (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"])
 
 
 def standing_of(request: Request) -> AccountStanding:
@@ -37,7 +49,7 @@ def standing_of(request: Request) -> AccountStanding:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return the caller, whose account's standing is kept for `standing_of`.
+    """Return the caller, and keep the standing of its account for `standing_of`.
 
     Raises, in this order: `MissingAPIKey`, `InvalidAPIKey`, `InvalidAPIKeyMode`, `InvalidAPIKeyUser`,
     `PlanDowngraded`.
@@ -68,12 +80,11 @@ async def once(
     new_id: Callable[[], str],
     make: Callable[[str, bytes], Awaitable[Response]],
 ) -> Response:
-    """Count the request and return the answer of `make`, or the stored one of its `Idempotency-Key`.
+    """Count the request and return the response of `make`, or the one stored for its `Idempotency-Key`.
 
-    `make` gets the id of what it creates, and the body. A request that is answered from the store, or whose
-    first copy is still running, is not counted, so retries never run into the rate limit; its answer has the
-    `X-RateLimit-*` headers all the same. Any other refusal is counted first. Raises what `limited_once` and
-    `read_raw` raise.
+    `make` gets the id of the new resource, and the body. A replay, or a request whose first copy is still
+    running, is not counted, so retries never reach the rate limit; its response still has the `X-RateLimit-*`
+    headers. Other refused requests are counted. Raises what `limited_once` and `read_raw` raise.
     """
     limits = services_of(request).limits
     try:
@@ -88,3 +99,21 @@ async def once(
     finally:
         if not headers_of(request):
             request.state.rate_limit = await limits.check_request(caller, None, cost=0)
+
+
+def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:
+    """Return the format of `?format=`, else of the path's suffix, else of `Accept`, else srt.
+
+    Raises `UnsupportedArtifactFormat` for an unknown name. An `Accept` without any of the three formats is
+    not refused, since it may be the client's default.
+    """
+    name = named if named is not None else suffix
+    if name is None:
+        return accepted(accept, _ARTIFACTS) or FORMATS["srt"]
+    try:
+        return FORMATS[_ARTIFACT_NAMES[name.strip().lower()]]
+    except KeyError:
+        raise UnsupportedArtifactFormat(
+            f'There is no artifact format "{name[:40]}". Use srt, txt or docx.',
+            details={"formats": ["srt", "txt", "docx"]},
+        ) from None

@@ -17,9 +17,8 @@ from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech import premium_units
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.artifacts import wanted_format
 from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, dialect_root, new_request_id, render
-from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of
+from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format
 from stenobird.web.alefbot.schemas import STATUSES, parse_body
 from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
 from stenobird.web.representations import attachment, field_values, json_response, revalidated
@@ -101,7 +100,7 @@ def _number(name: str, description: str, *, minimum: int, maximum: int, default:
     {200: Answer("Array of key records.", json_of({"type": "array", "items": schemas.KeyItem}))},
 )
 async def list_keys(request: Request, caller: Caller) -> Response:
-    """List them."""
+    """List the account's keys."""
     keys = await services_of(request).keys.own_list(caller)
     return json_response([schemas.KeyItem.model_validate(key) for key in keys])
 
@@ -114,10 +113,10 @@ async def list_keys(request: Request, caller: Caller) -> Response:
     body=schemas.CreateKey,
 )
 async def create_key(request: Request, caller: Caller) -> Response:
-    """Make one. Not idempotent: an answer with a secret is not stored."""
-    wish = parse_body(schemas.CreateKey, json_object(request, await read_raw(request)))
+    """Create a key. `Idempotency-Key` is ignored, since a response with a secret must not be stored."""
+    wanted = parse_body(schemas.CreateKey, json_object(request, await read_raw(request)))
     secret, key = await services_of(request).keys.own_create(
-        caller, name=wish.name, mode=wish.mode, scope=wish.scope, family="alef_sk"
+        caller, name=wanted.name, mode=wanted.mode, scope=wanted.scope, family="alef_sk"
     )
     return json_response(schemas.CreatedKey(key=secret, item=key))
 
@@ -128,7 +127,7 @@ async def create_key(request: Request, caller: Caller) -> Response:
     {200: Answer("Current account state for API usage.", schemas.Account)},
 )
 async def get_account(request: Request, caller: Caller) -> Response:
-    """Answer with its plan and its credits."""
+    """Return the account's plan and credits."""
     standing = standing_of(request)
     return json_response(
         schemas.Account(
@@ -150,7 +149,7 @@ async def get_account(request: Request, caller: Caller) -> Response:
     parameters=[_IDEMPOTENCY_KEY],
 )
 async def create_upload(request: Request, caller: Caller) -> Response:
-    """Make one: 201 and where its bytes go."""
+    """Create an upload slot: 201 with the URL for its bytes."""
     return await once(
         request,
         caller,
@@ -160,8 +159,8 @@ async def create_upload(request: Request, caller: Caller) -> Response:
 
 
 async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
-    wish = parse_body(CreateUpload, json_object(request, raw))
-    slot = await services_of(request).uploads.create(wish, caller, upload_id=upload_id)
+    wanted = parse_body(CreateUpload, json_object(request, raw))
+    slot = await services_of(request).uploads.create(wanted, caller, upload_id=upload_id)
     body = schemas.UploadSlot(
         upload_id=slot.id,
         upload_url=f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
@@ -187,7 +186,7 @@ async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id
     parameters=[path("upload_id", "Upload slot id returned by POST /uploads.")],
 )
 async def receive_upload(request: Request, caller: Caller) -> Response:
-    """Take them, straight into the store."""
+    """Receive the bytes of an upload and pass them on to the store as they arrive."""
     upload_id: str = request.path_params["upload_id"]
     length = request.headers.get("content-length", "")
     try:
@@ -232,7 +231,7 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
     parameters=[_IDEMPOTENCY_KEY],
 )
 async def create_job(request: Request, caller: Caller) -> Response:
-    """Make one of an upload: 202 and queued, or 200 and completed for a test key."""
+    """Create a job for an upload: 202 and queued, or with a test key 200 and completed."""
     return await once(
         request,
         caller,
@@ -253,7 +252,7 @@ async def create_job(request: Request, caller: Caller) -> Response:
     ],
 )
 async def list_jobs(request: Request, caller: Caller) -> Response:
-    """List them, newest first, by offset."""
+    """List jobs, newest first; `cursor` is an offset."""
     query = request.query_params
     limit = _whole_number(query.get("limit"), "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
     offset = _whole_number(query.get("cursor"), "cursor", default=0, lowest=0, highest=MAX_CURSOR)
@@ -278,22 +277,22 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
 
 async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
     services = services_of(request)
-    wish = parse_body(schemas.CreateTranscription, json_object(request, raw))
-    if wish.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
+    wanted = parse_body(schemas.CreateTranscription, json_object(request, raw))
+    if wanted.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
         raise errors.TranslationUnavailable(refusal)
     spec = JobSpec(
-        source=Upload(wish.upload_id),
-        options=RecognitionOptions(prompt=wish.user_prompt or None),
-        tier=wish.model_tier,
-        translate_to="he" if wish.translate_to_hebrew else None,
-        unit_factor=premium_units(services.settings) if wish.model_tier == "premium_quality" else 1,
-        webhook_url=wish.webhook_url,
+        source=Upload(wanted.upload_id),
+        options=RecognitionOptions(prompt=wanted.user_prompt or None),
+        tier=wanted.model_tier,
+        translate_to="he" if wanted.translate_to_hebrew else None,
+        unit_factor=premium_units(services.settings) if wanted.model_tier == "premium_quality" else 1,
+        webhook_url=wanted.webhook_url,
         origin=ORIGIN,
     )
     try:
         job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
     except errors.RateLimited as exc:
-        # Too many jobs under way. This dialect's code for it would send clients to X-RateLimit-Reset.
+        # Too many open jobs. `rate_limit_exceeded` would make clients wait for X-RateLimit-Reset.
         raise errors.QueueBusy(
             exc.message, details=exc.details, retry_after_seconds=exc.retry_after_seconds
         ) from exc
@@ -319,7 +318,7 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str)
     parameters=[_JOB_ID, _IF_NONE_MATCH],
 )
 async def get_job(request: Request, caller: Caller) -> Response:
-    """Answer with the job as it stands, or 304 where the client has it already."""
+    """Return the job, or 304 if the client has its current state."""
     body = schemas.Job.of(await _job(request, caller), dialect_root(request.scope))
     return revalidated(request, body.encode(), "application/json")
 
@@ -335,7 +334,7 @@ async def get_job(request: Request, caller: Caller) -> Response:
     parameters=[_JOB_ID],
 )
 async def delete_job(request: Request, caller: Caller) -> Response:
-    """Cancel a job under way (202, as it stands then), or remove a finished one (204)."""
+    """Cancel a running job (202 with the job), or delete a finished one (204)."""
     job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
     if job is None:
         return Response(status_code=204, headers=_NO_STORE)
@@ -354,8 +353,8 @@ async def delete_job(request: Request, caller: Caller) -> Response:
     ],
 )
 async def get_artifact(request: Request, caller: Caller) -> Response:
-    """Answer with the whole file."""
-    wanted = wanted_format(
+    """Return the transcript as a file."""
+    chosen = wanted_format(
         request.query_params.get("format"),
         request.path_params.get("suffix"),
         field_values(request, "accept"),
@@ -370,10 +369,10 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
     transcript = await services_of(request).jobs.transcript_of(job)
     if transcript.title is None and job.upload_id is not None:
         transcript = replace(transcript, title=uploaded_source(job).title)  # a test key's job
-    # Hours of text take a while to lay out; the event loop has streams to serve meanwhile.
-    document = await asyncio.to_thread(wanted.encode, transcript)
-    response = revalidated(request, document, wanted.media_type)
-    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
+    # In a thread: formatting hours of text would block the event loop.
+    document = await asyncio.to_thread(chosen.encode, transcript)
+    response = revalidated(request, document, chosen.media_type)
+    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, chosen.name)
     return response
 
 
@@ -389,7 +388,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
     ],
 )
 async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
-    """Return the whole file in the format that the path names."""
+    """Return the transcript as a file in the format that the path names."""
     return await get_artifact(request, caller)
 
 
@@ -401,10 +400,10 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
     body=schemas.TestWebhook,
 )
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
-    """Send a signed dummy event now, and say what came of it: 200 also when the receiver failed."""
-    wish = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
+    """Send a signed test event now, and return the outcome: 200, also if the receiver failed."""
+    wanted = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
     sent = await services_of(request).webhook_sender.send_test(
-        caller.account_id, wish.webhook_url, wish.event_type, mode=caller.mode
+        caller.account_id, wanted.webhook_url, wanted.event_type, mode=caller.mode
     )
     return json_response(schemas.WebhookTested.model_validate(sent))
 
@@ -415,7 +414,7 @@ async def send_test_webhook(request: Request, caller: Caller) -> Response:
     {200: Answer("The secret.", SecretView)},
 )
 async def get_webhook_secret(request: Request, caller: Caller) -> Response:
-    """Return the secret. The account gets one now if it has none."""
+    """Return the signing secret, created now if there is none."""
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
@@ -425,7 +424,7 @@ async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     {200: Answer("The new secret.", SecretView)},
 )
 async def rotate_webhook_secret(request: Request, caller: Caller) -> Response:
-    """Make a new secret. From now on `X-AlefBot-Signature` is made with it."""
+    """Create a new secret, which signs `X-AlefBot-Signature` from now on."""
     return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
 
 
@@ -440,7 +439,7 @@ def _job_id(request: Request) -> str:
     except ValueError as exc:
         raise errors.JobNotFound from exc
     if job_id != sent.lower():
-        # In braces, without hyphens: Python reads them, but no answer of ours has such an id.
+        # Python also accepts braces or missing hyphens, which our ids never have.
         raise errors.JobNotFound
     return job_id
 

@@ -1,4 +1,4 @@
-"""What a request of the OpenAI dialect asks for, read from a form or from JSON within stated bounds."""
+"""Parses requests of the OpenAI dialect, from a form or from JSON, within bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 
 from stenobird.errors import InvalidRequest, UploadTooLarge
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
-from stenobird.web.openai.languages import language_code
+from stenobird.web.openai.schemas import language_code
 from stenobird.web.requests import body_chunks, read_json_object
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 MAX_FIELDS: Final = 64
 MAX_FIELD_BYTES: Final = 64 * 1024
 SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
-"""What a body may have beside the file."""
+"""The bound for everything in a body except the file."""
 SILENCE_SECONDS: Final = 60.0
-"""A client that sends no byte of its body for so long is given up."""
+"""How long a client may send nothing before its request is refused."""
 
 ResponseFormat = Literal["json", "verbose_json", "text", "srt", "vtt"]
 RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
@@ -37,8 +37,8 @@ _PENDING_UPLOAD: Final = "upl_pending"
 
 
 @dataclass(frozen=True, slots=True)
-class AudioWish:
-    """A request, understood. `create` lacks the upload's id as long as `file` is not stored."""
+class AudioRequest:
+    """A parsed request. `create` has the upload's id only after `file` is stored."""
 
     create: CreateTranscript
     file: UploadFile | None
@@ -48,9 +48,9 @@ class AudioWish:
     with_segments: bool
 
     async def fingerprint(self) -> bytes:
-        """Return what two requests have in common if, and only if, they ask for the same of the same audio.
+        """Return bytes that are equal for two requests if and only if they have the same options and audio.
 
-        Their bytes are no help: a form's boundary is drawn anew each time. Leaves the file at its start.
+        The bodies themselves differ, since each form has a new boundary. Leaves the file at its start.
         """
         audio = ""
         if self.file is not None:
@@ -62,21 +62,23 @@ class AudioWish:
 
 
 @asynccontextmanager
-async def read_wish(
+async def read_audio_request(
     request: Request, task: Literal["transcribe", "translate"], *, max_file_bytes: int
-) -> AsyncGenerator[AudioWish]:
-    """Yield what the request asks for; its file lies in memory or a temporary file until the context ends.
+) -> AsyncGenerator[AudioRequest]:
+    """Yield the parsed request. Its file is in memory or a temporary file until the context ends.
 
-    Raises `InvalidRequest` with the field at fault in its details, and `UploadTooLarge`.
+    Raises `InvalidRequest` with the invalid field in its details, and `UploadTooLarge`.
     """
     form = await _read_form(request, max_file_bytes)
     try:
-        yield _understand(form, task, max_file_bytes)
+        yield _parse_form(form, task, max_file_bytes)
     finally:
         await form.close()
 
 
-def _understand(form: FormData, task: Literal["transcribe", "translate"], max_file_bytes: int) -> AudioWish:
+def _parse_form(
+    form: FormData, task: Literal["transcribe", "translate"], max_file_bytes: int
+) -> AudioRequest:
     sent = form.get("file")
     if isinstance(sent, str) and sent:
         raise _wrong("file", "must be a file, sent as multipart/form-data with a filename")
@@ -100,13 +102,13 @@ def _understand(form: FormData, task: Literal["transcribe", "translate"], max_fi
     prompt = _text(form, "prompt")
     body: dict[str, Any] = {
         "language": language_code(language) if language else None,
-        # The model reads the end of a long prompt, and so do we.
+        # Like Whisper, use the end of a long prompt.
         "prompt": prompt[-MAX_PROMPT_CHARS:] if prompt else None,
         "word_timestamps": with_words,
         "task": task,
     }
     body |= {"audio_url": url} if url else {"upload_id": _PENDING_UPLOAD}
-    return AudioWish(
+    return AudioRequest(
         create=CreateTranscript.parse(body),
         file=file,
         response_format=wanted,
@@ -117,7 +119,7 @@ def _understand(form: FormData, task: Literal["transcribe", "translate"], max_fi
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
-    """Return the refusal of a file that is larger than this."""
+    """Return the error for a file that is larger than this."""
     return UploadTooLarge(
         f"The file is larger than the {max_bytes} bytes that this service accepts. Send a smaller one, or "
         'its "url".',
@@ -199,7 +201,7 @@ def _text(form: FormData, name: str) -> str | None:
     if isinstance(value, UploadFile):
         raise _wrong(name, "must be a text field, without a filename")
     if value is not None and "\0" in value:
-        raise _wrong(name, "has a NUL, which no text has")
+        raise _wrong(name, "contains a NUL character")
     return value.strip() if value else None
 
 
@@ -230,7 +232,7 @@ def _response_format(form: FormData) -> ResponseFormat:
 
 
 def _check_temperature(value: str | None) -> None:
-    """Refuse what is no temperature. A good one changes nothing: decoding here is deterministic."""
+    """Refuse an invalid temperature. A valid one has no effect, since decoding is deterministic."""
     if value is None:
         return
     try:

@@ -24,7 +24,7 @@ from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
 from stenobird.web.openai.errors import OpenAIError, render
-from stenobird.web.openai.requests import read_wish
+from stenobird.web.openai.requests import read_audio_request
 from stenobird.web.openai.schemas import (
     DONE_FRAME,
     AudioForm,
@@ -61,12 +61,11 @@ if TYPE_CHECKING:
 
     from stenobird.bodies import Body
     from stenobird.ports import Caller, EventRow, JobRecord
-    from stenobird.web.openai.requests import AudioWish
+    from stenobird.web.openai.requests import AudioRequest
     from stenobird.web.services import Services
-    from stenobird.web.sse import OpenStreams
 
 MAX_RECEIVING: Final = 8
-"""Bodies taken at once by a process; each may fill a temporary file as large as an upload may be."""
+"""How many bodies a process receives at once; each may fill a temporary file of the maximum size."""
 BUSY_RETRY_SECONDS: Final = 5
 CHUNK_BYTES: Final = 256 * 1024
 MODEL: Final = "whisper-1"
@@ -81,38 +80,39 @@ _TAG: Final = "OpenAI dialect"
 async def create_audio_transcript(
     task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore, request: Request, caller: Caller
 ) -> Response:
-    """Answer with the transcript in the `response_format`, or with a stream of its deltas.
+    """Return the transcript in the `response_format`, or a stream of its deltas.
 
-    The job lives as long as the connection: a client that hangs up, or a shutdown, cancels it, so that nobody
-    pays for words that were never delivered; the SDKs then send the request again. With an `Idempotency-Key`
-    the job continues, and the repeated request gets its words: see docs/decisions/0050. `receiving` bounds
-    the bodies that are read at once.
+    A disconnect or a shutdown cancels the job, so that nobody pays for text that was not delivered; the SDKs
+    then repeat the request. With an `Idempotency-Key` the job continues, and the repeated request gets its
+    text, see docs/decisions/0050. `receiving` bounds the number of bodies that are read at once.
     """
     services = services_of(request)
     if receiving.locked():
         raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
     async with (
         receiving,
-        read_wish(request, task, max_file_bytes=services.settings.max_audio_bytes) as wish,
+        read_audio_request(request, task, max_file_bytes=services.settings.max_audio_bytes) as wanted,
     ):
         keyed = "idempotency-key" in request.headers
         if keyed:
-            job, headers = await _create_once(request, services, caller, wish)
+            job, headers = await _create_once(request, services, caller, wanted)
         else:
-            job, headers = await _create(request, services, caller, wish), {}
+            job, headers = await _create(request, services, caller, wanted), {}
     headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
-    # Who sends a key comes back with it: the job may go on alone, and is there then.
+    # With a key the client can come back for the job, so the job is not tied to this connection.
     if keyed:
         events = services.jobs.stream(job.id, caller, 0)
     else:
         events = _cancelled_unless_done(services, job, caller)
-        # Begun, since closing what never began does nothing: a shutdown may come before the first read.
+        # Start the generator now: closing one that has not started would not cancel the job.
         await anext(events)
-    if wish.stream:
-        return _DeltaStream(events, streams_of(request), headers)
+    if wanted.stream:
+        stream = EventStreamResponse(job.id, events, streams_of(request), frame=Deltas().frame, opening=b"")
+        stream.headers.update(headers)
+        return stream
     await _wait_for_end(request, services, events)
     job, transcript = await services.jobs.result(job.id, caller)
-    body, media_type = await asyncio.to_thread(document, wish, job, transcript)
+    body, media_type = await asyncio.to_thread(document, wanted, job, transcript)
     return Response(body, headers={**headers, "Content-Type": media_type})
 
 
@@ -120,12 +120,12 @@ async def _create(
     request: Request,
     services: Services,
     caller: Caller,
-    wish: AudioWish,
+    wanted: AudioRequest,
     job_id: str | None = None,
 ) -> JobRecord:
-    create = wish.create
-    if wish.file is not None:
-        upload_id = await _store(services, caller, wish.file)
+    create = wanted.create
+    if wanted.file is not None:
+        upload_id = await _store(services, caller, wanted.file)
         create = create.model_copy(update={"upload_id": upload_id})
     return await services.jobs.create(
         create.spec("openai"), caller=caller, base_url=base_url_of(request), job_id=job_id
@@ -133,22 +133,22 @@ async def _create(
 
 
 async def _create_once(
-    request: Request, services: Services, caller: Caller, wish: AudioWish
+    request: Request, services: Services, caller: Caller, wanted: AudioRequest
 ) -> tuple[JobRecord, dict[str, str]]:
-    """Return the job of the request's key, and what the answer's headers say of it.
+    """Return the job of the request's key, and the headers to add to the response.
 
-    What is kept is the job's id, not its words, so that nothing of a deleted transcript stays. A job that
-    failed, was cancelled or is gone is no answer to repeat: then a new one is made.
+    Only the job's id is stored, so that nothing of a deleted transcript remains. If that job has failed, was
+    cancelled or is deleted, a new one is created.
     """
 
     async def make(job_id: str) -> Response:
-        job = await _create(request, services, caller, wish, job_id)
+        job = await _create(request, services, caller, wanted, job_id)
         return JSONResponse({"id": job.id}, 202)
 
     async def admit() -> None:
-        """Refuse nothing: the request was counted before its body was read."""
+        """Do nothing: the request was counted before its body was read."""
 
-    body = await wish.fingerprint()
+    body = await wanted.fingerprint()
     while True:
         made = await services.idempotency.once(
             request, caller, body, new_id=new_job_id, admit=admit, make=make
@@ -192,7 +192,7 @@ async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
 async def _cancelled_unless_done(
     services: Services, job: JobRecord, caller: Caller
 ) -> AsyncGenerator[EventRow | None, None]:
-    """Yield `None`, then the job's events; however the reading ends before `done`, the job is cancelled."""
+    """Yield `None`, then the job's events. If reading ends before `done`, the job is cancelled."""
     ended = False
     try:
         yield None
@@ -201,7 +201,7 @@ async def _cancelled_unless_done(
                 ended = row is not None and row.event == "done"
                 yield row
     finally:
-        # A job that has ended would be removed instead of cancelled.
+        # For a job that has ended, this would delete it.
         if not ended and not (await services.jobs.get(job.id, caller)).terminal:
             await services.jobs.cancel_or_delete(job.id, caller)
 
@@ -209,7 +209,7 @@ async def _cancelled_unless_done(
 async def _wait_for_end(
     request: Request, services: Services, events: AsyncGenerator[EventRow | None, None]
 ) -> None:
-    """Return when the events have ended. Raises `EngineUnavailable` when the service stops before."""
+    """Return when the events have ended. Raises `EngineUnavailable` if the service stops first."""
     failure: StenobirdError | None = None
 
     async def read() -> None:
@@ -219,13 +219,13 @@ async def _wait_for_end(
                 async for _ in events:
                     pass
         except StenobirdError as error:
-            # Raised below: the task group would wrap it.
+            # Raised below, since the task group would wrap it.
             failure = error
 
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(read())
         others = [
-            tasks.create_task(_gone(request)),
+            tasks.create_task(_disconnected(request)),
             tasks.create_task(services.shutting_down.wait()),
         ]
         await asyncio.wait((reading, *others), return_when=asyncio.FIRST_COMPLETED)
@@ -240,29 +240,9 @@ async def _wait_for_end(
         )
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-class _DeltaStream(EventStreamResponse):
-    """The events as data-only frames, each with its `type`, and `[DONE]` at the end."""
-
-    opening = b""
-
-    def __init__(
-        self,
-        events: AsyncGenerator[EventRow | None, None],
-        streams: OpenStreams,
-        headers: dict[str, str],
-    ) -> None:
-        super().__init__(events, streams)
-        self.headers.update(headers)
-        self._deltas = Deltas()
-
-    def frame(self, row: EventRow) -> bytes:
-        """Return what the event is in this dialect."""
-        return self._deltas.frame(row)
 
 
 # --- models -------------------------------------------------------------------------------------------------
@@ -275,7 +255,7 @@ class _DeltaStream(EventStreamResponse):
     {200: Answer("The one there is.", OpenAIModels)},
 )
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
-    """List it. A key is not needed, but a wrong one is told: this is how people try theirs."""
+    """List the one model. A key is optional, but an invalid one is refused: this is how people test keys."""
     return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
 
 
@@ -287,7 +267,7 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
     parameters=[path("model", "Any name.")],
 )
 async def get_model(request: Request, _caller: Caller | None) -> Response:
-    """Describe it: every name stands for the same model."""
+    """Return the model under this name. Every name is the same model."""
     return json_response(OpenAIModel.named(request.path_params["model"]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field
@@ -12,15 +13,47 @@ from pydantic import Field
 from stenobird.bodies import Body, Number, Omittable, RequestBody, example
 from stenobird.formats import srt, vtt
 from stenobird.web.openai.errors import error_object
-from stenobird.web.openai.languages import NAME_OF
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stenobird.ports import EventRow, JobRecord
     from stenobird.transcript import Segment, Transcript
     from stenobird.web.openai.errors import OpenAIError
-    from stenobird.web.openai.requests import AudioWish
+    from stenobird.web.openai.requests import AudioRequest
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
+
+_LANGUAGES: Final = (
+    "af afrikaans am amharic ar arabic as assamese az azerbaijani ba bashkir be belarusian bg bulgarian "
+    "bn bengali bo tibetan br breton bs bosnian ca catalan cs czech cy welsh da danish de german el greek "
+    "en english es spanish et estonian eu basque fa persian fi finnish fo faroese fr french gl galician "
+    "gu gujarati ha hausa haw hawaiian he hebrew hi hindi hr croatian ht haitian_creole hu hungarian "
+    "hy armenian id indonesian is icelandic it italian ja japanese jw javanese ka georgian kk kazakh "
+    "km khmer kn kannada ko korean la latin lb luxembourgish ln lingala lo lao lt lithuanian lv latvian "
+    "mg malagasy mi maori mk macedonian ml malayalam mn mongolian mr marathi ms malay mt maltese "
+    "my myanmar ne nepali nl dutch nn nynorsk no norwegian oc occitan pa punjabi pl polish ps pashto "
+    "pt portuguese ro romanian ru russian sa sanskrit sd sindhi si sinhala sk slovak sl slovenian "
+    "sn shona so somali sq albanian sr serbian su sundanese sv swedish sw swahili ta tamil te telugu "
+    "tg tajik th thai tk turkmen tl tagalog tr turkish tt tatar uk ukrainian ur urdu uz uzbek "
+    "vi vietnamese yi yiddish yo yoruba yue cantonese zh chinese"
+)
+_LANGUAGE_WORDS: Final = _LANGUAGES.split()
+"""Codes and names by turns: the OpenAI API returns the names that Whisper uses, not codes."""
+
+NAME_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        code: name.replace("_", " ")
+        for code, name in zip(_LANGUAGE_WORDS[::2], _LANGUAGE_WORDS[1::2], strict=True)
+    }
+)
+CODE_OF: Final[Mapping[str, str]] = MappingProxyType({name: code for code, name in NAME_OF.items()})
+
+
+def language_code(value: str) -> str:
+    """Return the code for "en", "EN-us" or "English"; any other value in lower case."""
+    wanted = value.strip().lower()
+    return CODE_OF.get(wanted) or wanted.replace("_", "-").partition("-")[0]
 
 
 class AudioForm(RequestBody):
@@ -144,17 +177,17 @@ class OpenAITranscription(Body):
     usage: DurationUsage
 
     @classmethod
-    def of(cls, wish: AudioWish, job: JobRecord, transcript: Transcript) -> Self:
-        """Return the transcript in the response format that was asked for, `json` or `verbose_json`."""
+    def of(cls, wanted: AudioRequest, job: JobRecord, transcript: Transcript) -> Self:
+        """Return the transcript in the requested format, `json` or `verbose_json`."""
         text = transcript.text.strip()
         usage = DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds))
-        if wish.response_format == "json":
+        if wanted.response_format == "json":
             return cls(text=text, usage=usage)
         language = "en" if job.options.task == "translate" else transcript.language
         segments = words = None
-        if wish.with_segments:
+        if wanted.with_segments:
             segments = [OpenAISegment.of(number, one) for number, one in enumerate(transcript.segments)]
-        if wish.with_words:
+        if wanted.with_words:
             words = [
                 OpenAIWord(word=word.text.strip(), start=word.start, end=word.end)
                 for segment in transcript.segments
@@ -199,9 +232,9 @@ class OpenAIModels(Body):
     data: list[OpenAIModel]
 
 
-def document(wish: AudioWish, job: JobRecord, transcript: Transcript) -> tuple[bytes, str]:
-    """Return the transcript in the response format that was asked for, and its media type."""
-    match wish.response_format:
+def document(wanted: AudioRequest, job: JobRecord, transcript: Transcript) -> tuple[bytes, str]:
+    """Return the transcript in the requested format, and its media type."""
+    match wanted.response_format:
         case "text":
             return f"{transcript.text.strip()}\n".encode(), "text/plain; charset=utf-8"
         case "srt":
@@ -209,14 +242,14 @@ def document(wish: AudioWish, job: JobRecord, transcript: Transcript) -> tuple[b
         case "vtt":
             return vtt(transcript).encode(), "text/vtt; charset=utf-8"
         case "json" | "verbose_json":
-            return OpenAITranscription.of(wish, job, transcript).encode(), "application/json"
+            return OpenAITranscription.of(wanted, job, transcript).encode(), "application/json"
 
 
-# --- streamed answers ---------------------------------------------------------------------------------------
+# --- streamed responses -------------------------------------------------------------------------------------
 
 
 class TextDelta(Body):
-    """The words of one segment."""
+    """The text of one segment."""
 
     type: Literal["transcript.text.delta"]
     delta: str
@@ -237,7 +270,7 @@ class Deltas:
         self._failure: OpenAIError | None = None
 
     def frame(self, row: EventRow) -> bytes:
-        """Return the frames of an event; empty where it has none."""
+        """Return the frames of an event, empty if it has none."""
         match row.event:
             case "transcript":
                 text = json.loads(row.data)["text"]

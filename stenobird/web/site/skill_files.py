@@ -27,6 +27,7 @@ CHECKSUMS: Final = "SHA256SUMS"
 SKILL_FILES: Final = ("SKILL.md", "agents/openai.yaml", "scripts/transcribe.sh")
 """The files to install, in the order of their checksums."""
 
+LLMS_FILE: Final = Path(__file__).parent / "llms.txt"
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
 """The address in the files of the repository, replaced by the service's own when they are served."""
 
@@ -37,8 +38,8 @@ _HEADERS: Final = {"Cache-Control": "no-cache", "Vary": "Host, X-Forwarded-Host,
 
 
 @cache
-def _source(name: str) -> str:
-    return (skills_folder() / SKILL / name).read_text(encoding="utf-8")
+def _source(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def skills_folder() -> Path:
@@ -51,7 +52,8 @@ def skills_folder() -> Path:
 def skill_files(base_url: str) -> Mapping[str, bytes]:
     """Return all served files by name, with the address replaced, and the checksums of these files."""
     served = {
-        name: _source(name).replace(PUBLIC_ADDRESS, base_url).encode() for name in (INSTALLER, *SKILL_FILES)
+        name: _source(skills_folder() / SKILL / name).replace(PUBLIC_ADDRESS, base_url).encode()
+        for name in (INSTALLER, *SKILL_FILES)
     }
     sums = [f"{hashlib.sha256(served[name]).hexdigest()}  {name}\n" for name in SKILL_FILES]
     return {**served, CHECKSUMS: "".join(sums).encode()}
@@ -71,7 +73,7 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
     parameters=[path("name", "install.sh, SHA256SUMS, SKILL.md or scripts/transcribe.sh.")],
 )
 async def skill_file(request: Request) -> Response:
-    """Answer with a file of the skill."""
+    """Return a file of the skill."""
     content = skill_files(_address(request)).get(request.path_params["name"])
     if content is None:
         raise NotFound
@@ -81,54 +83,14 @@ async def skill_file(request: Request) -> Response:
 
 @Operation("Service", "llms", "How agents use this", {200: Answer("Text.", TEXT)})
 async def llms(request: Request) -> Response:
-    """Answer with `llms.txt`."""
-    text = _LLMS.replace(PUBLIC_ADDRESS, _address(request))
+    """Return `llms.txt`."""
+    text = _source(LLMS_FILE).replace(PUBLIC_ADDRESS, _address(request))
     return Response(text, headers={**_HEADERS, "Content-Type": "text/plain; charset=utf-8"})
 
 
 def _address(request: Request) -> str:
     address = base_url_of(request)
     return address if _PLAIN_ADDRESS.fullmatch(address) else PUBLIC_ADDRESS
-
-
-_LLMS: Final = """\
-# Stenobird
-
-> Audio transcripts from public links. Send any public URL with audio behind it (an episode page, a feed, an
-> article with a player, a media file); Stenobird finds the audio and streams the words as Server-Sent Events.
-
-Without an API key a transcript is a free preview of 15 seconds. With `Authorization: Bearer <api_key>` it is
-complete, at $0.01 per completed minute.
-
-1. `POST https://stenobird.com/v1/transcripts` with `{"audio_url": "https://example.com/episode"}`: 202
-   with the URLs of the transcript.
-2. `GET events_url`: events `status`, `transcript` (`text`, `start`, `end`), `preview_locked`, `error`,
-   `done`. Read until `done`. After a broken connection send `Last-Event-ID`; no event is lost or
-   repeated.
-3. If `done` says `"result_ready": true`, `GET result_url`; `?format=txt|srt|vtt|json|docx`.
-4. On `429 queue_busy` or `409 transcript_not_ready`, wait `retry_after_seconds` and try again.
-
-## API
-
-- [OpenAPI](https://stenobird.com/openapi.json): every address, field, event and error
-- [Quickstart](https://stenobird.com/docs/quickstart): from the first request to resuming, and from Python
-- [Events](https://stenobird.com/docs/events): the events of the stream, their fields and order
-- [Errors](https://stenobird.com/docs/errors): every code, its status, and what to do
-- [OpenAI SDKs](https://stenobird.com/docs/openai-sdk): base URL https://stenobird.com/v1; `file` or `url`,
-  `stream=true` included
-- [Webhooks](https://stenobird.com/docs/webhooks): get a request when a transcript has ended
-
-## Agents
-
-- [Skill](https://stenobird.com/skills/stenobird-transcribe/SKILL.md): for Codex, Claude Code, Pi, Hermes and
-  OpenClaw: `curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh`
-- [MCP server](https://stenobird.com/docs/agents): `stenobird mcp`, with the tools `transcribe`, `status` and
-  `result`
-
-## Optional
-
-- [Pricing](https://stenobird.com/pricing): how to get a key
-"""
 
 
 ENDPOINTS: Final = (

@@ -17,7 +17,7 @@ from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.transcript import Segment, Transcript, Word
 from stenobird.web.app import dialects
 from stenobird.web.errors import error_response
-from stenobird.web.openai.requests import AudioWish
+from stenobird.web.openai.requests import AudioRequest
 from stenobird.web.openai.schemas import document
 from tests.support.web_world import web_settings, web_world
 
@@ -207,7 +207,7 @@ async def test_translation_is_english_by_name(world: WebWorld, sdk: openai.Async
 def test_words_come_without_the_spaces_that_join_them() -> None:
     words = (Word(0.0, 0.5, "Hello", 1.0), Word(0.5, 1.0, " there.", 0.5))
     transcript = Transcript((Segment(0.0, 1.0, "Hello there.", words),), "de", 1.0)
-    body, media_type = document(_wish(with_segments=True), _job("transcribe"), transcript)
+    body, media_type = document(_audio_request(with_segments=True), _job("transcribe"), transcript)
     answer = json.loads(body)
     assert media_type == "application/json"
     assert answer["words"] == [
@@ -220,14 +220,16 @@ def test_words_come_without_the_spaces_that_join_them() -> None:
 
 def test_words_alone_bring_no_segments() -> None:
     nothing = Transcript((), None, 0.0)
-    answer = json.loads(document(_wish(with_segments=False), _job("transcribe"), nothing)[0])
+    answer = json.loads(document(_audio_request(with_segments=False), _job("transcribe"), nothing)[0])
     assert "segments" not in answer
     assert (answer["words"], answer["language"], answer["text"]) == ([], "unknown", "")
 
 
-def _wish(*, with_segments: bool) -> AudioWish:
+def _audio_request(*, with_segments: bool) -> AudioRequest:
     create = CreateTranscript(audio_url="https://example.com/a")
-    return AudioWish(create, None, "verbose_json", stream=False, with_words=True, with_segments=with_segments)
+    return AudioRequest(
+        create, None, "verbose_json", stream=False, with_words=True, with_segments=with_segments
+    )
 
 
 def _job(task: Literal["transcribe", "translate"]) -> JobRecord:

@@ -15,7 +15,7 @@ from stenobird.errors import UnsupportedArtifactFormat
 from stenobird.formats import FORMATS
 from stenobird.formats.direction import is_right_to_left
 from stenobird.transcript import Segment, Transcript
-from stenobird.web.alefbot.artifacts import wanted_format
+from stenobird.web.alefbot.requests import wanted_format
 
 if TYPE_CHECKING:
     from stenobird.formats import FormatName

@@ -9,8 +9,9 @@ import pytest
 
 from stenobird.ports import Caller
 from stenobird.web.metrics import Metrics
-from stenobird.web.openai.routes import _cancelled_unless_done, _DeltaStream
-from stenobird.web.sse import OpenStreams
+from stenobird.web.openai.routes import _cancelled_unless_done
+from stenobird.web.openai.schemas import Deltas
+from stenobird.web.sse import EventStreamResponse, OpenStreams
 
 if TYPE_CHECKING:
     from starlette.types import Message, Scope
@@ -49,6 +50,6 @@ async def test_a_shutdown_before_the_first_read_cancels_the_job_too() -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await _DeltaStream(events, streams, {})(SCOPE, receive, send)
+    await EventStreamResponse("tr_1", events, streams, frame=Deltas().frame)(SCOPE, receive, send)
     assert jobs.cancelled == ["tr_1"]
     assert sent[-1]["more_body"] is False

@@ -107,7 +107,7 @@ async def for_ever() -> None:
 class TestEnds:
     async def test_the_job_ends(self) -> None:
         reader, events, streams = Reader(), Events(), OpenStreams(Metrics())
-        await EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+        await EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
         assert reader.body.count(b"event: ") == 2
         assert reader.finished
         assert events.closed
@@ -117,7 +117,7 @@ class TestEnds:
         reader, events, streams = Reader(), Events(for_ever), OpenStreams(Metrics())
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             tasks.create_task(
-                EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+                EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
             )
             await reader.has_taken(4)
             assert len(streams) == 1
@@ -131,7 +131,7 @@ class TestEnds:
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             tasks.create_task(streams.end_all_when(shutting_down))
             tasks.create_task(
-                EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+                EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
             )
             await reader.has_taken(4)
             shutting_down.set()
@@ -142,7 +142,7 @@ class TestEnds:
         reader, events, streams = Reader(), Events(for_ever), OpenStreams(Metrics())
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             tasks.create_task(
-                EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+                EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
             )
             await reader.has_taken(2)
             reader.stalled.clear()
@@ -157,7 +157,7 @@ class TestEnds:
         reader, events, streams = Reader(), Events(for_ever), OpenStreams(Metrics())
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             request = tasks.create_task(
-                EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+                EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
             )
             await reader.has_taken(4)
             request.cancel()
@@ -169,7 +169,7 @@ class TestEnds:
             raise ConnectionError
 
         reader, events, streams = Reader(), Events(break_down), OpenStreams(Metrics())
-        await EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+        await EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
         assert reader.body.count(b"event: ") == 2
         assert reader.finished
 
@@ -177,13 +177,13 @@ class TestEnds:
         reader, events, streams = Reader(), Events(for_ever), OpenStreams(Metrics())
         streams.end_all()
         async with asyncio.timeout(5):
-            await EventStreamResponse(events.stream(), streams)(SCOPE, reader.receive, reader.send)
+            await EventStreamResponse("tr_1", events.stream(), streams)(SCOPE, reader.receive, reader.send)
         assert b"event: " not in reader.body
         assert reader.finished
 
     async def test_head_sends_no_body_and_reads_nothing(self) -> None:
         reader, events, streams = Reader(), Events(for_ever), OpenStreams(Metrics())
         scope = {**SCOPE, "method": "HEAD"}
-        await EventStreamResponse(events.stream(), streams)(scope, reader.receive, reader.send)
+        await EventStreamResponse("tr_1", events.stream(), streams)(scope, reader.receive, reader.send)
         assert reader.body == b""
         assert len(reader.messages) == 2

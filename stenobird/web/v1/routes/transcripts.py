@@ -269,7 +269,7 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
         )
     if job.terminal and after == job.last_seq:
         return Response(status_code=204, headers=_NO_STORE)
-    return EventStreamResponse(jobs.stream(job.id, caller, after), streams_of(request))
+    return EventStreamResponse(job.id, jobs.stream(job.id, caller, after), streams_of(request))
 
 
 @Operation(
