@@ -88,7 +88,7 @@ async def metrics(request: Request) -> Response:
         async with asyncio.timeout(services.check_timeout_seconds):
             job_counts = await services.job_counts()
     except Exception:  # noqa: BLE001  # the other numbers count, whatever the store raises
-        _log.exception("the jobs could not be counted")
+        _log.exception("job_counts_failed")
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
