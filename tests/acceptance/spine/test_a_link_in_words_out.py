@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -10,6 +11,7 @@ from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
 from stenobird.demo.wer import word_error_rate, words
 from tests.support.http_reader import EventReader, ReadEvent, joined
 from tests.support.media_server import Resource
+from tests.support.until import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,30 @@ def test_full_transcript_has_the_published_sequence_and_agrees_everywhere(
         ).status_code
         == 204
     )
+
+
+def test_the_log_has_the_story_of_the_job(
+    server: ServerProcess, reader: EventReader, media: MediaServer
+) -> None:
+    media.resources["/logged.mp3"] = Resource(CLIP_PATH)
+    job_id = reader.create(media.url("/logged.mp3"))["id"]
+    list(reader.events(job_id))
+
+    def lines() -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+        return [row for row in rows if row.get("job_id") == job_id]
+
+    # The last line follows the commit of `done`, so the client may be faster.
+    until(lambda: any(row["event"] == "job_completed" for row in lines()))
+    assert [row["event"] for row in lines()] == [
+        "job_created",
+        "job_claimed",
+        "discovery_verdict",
+        "audio_opened",
+        "first_words",
+        "job_completed",
+    ]
+    assert {row["level"] for row in lines()} == {"info"}
 
 
 def test_words_arrive_within_the_first_twentieth_of_a_slow_download(
