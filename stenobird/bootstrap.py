@@ -32,7 +32,7 @@ from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
 from stenobird.speech import open_engines
 from stenobird.storage.blobs import open_blobs
-from stenobird.storage.lock import locked_data_folder
+from stenobird.storage.engine import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
 from stenobird.translation import open_configured_translator
 from stenobird.uploads.origin import UploadOrigin

@@ -32,7 +32,7 @@ BillingUnavailable (503)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from stenobird.errors import BillingUnavailable
 
@@ -250,7 +250,7 @@ class BillingStore(Protocol):
     async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
         """Return a customer's metered minutes with timestamps in `[since, until)`."""
 
-    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
+    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:
         """Mark the rows of these jobs as rejected with their codes; return how many rows changed."""
 
     async def meter_counts(self) -> Mapping[str, tuple[int, int]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
 from typing_extensions import override
 
 from stenobird.ports.billing import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
+from stenobird.storage.account_store import insert_key, record_audit
 from stenobird.storage.metering_store import SqlMeteringStore
 from stenobird.storage.schema import (
     accounts,
-    api_keys,
-    audit,
     checkouts,
     db_now,
     jobs,
@@ -23,7 +22,7 @@ from stenobird.storage.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
@@ -86,7 +85,9 @@ class SqlBillingStore(SqlMeteringStore):
             if changed.rowcount == 0:
                 return False
             if state != account.state:
-                await _note(connection, account.id, f"account.{state}", account.customer_id or account.id)
+                await record_audit(
+                    connection, account.id, f"account.{state}", account.customer_id or account.id
+                )
             return True
 
     @override
@@ -106,7 +107,7 @@ class SqlBillingStore(SqlMeteringStore):
             await connection.execute(
                 update(accounts).where(accounts.c.id == account_id).values(spending_cap_minutes=minutes)
             )
-            await _note(connection, account_id, "account.cap", account_id, {"minutes": minutes})
+            await record_audit(connection, account_id, "account.cap", account_id, minutes=minutes)
 
     @override
     async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
@@ -174,7 +175,7 @@ class SqlBillingStore(SqlMeteringStore):
                     .where(accounts.c.id == account_id)
                     .values(**stripe, tier=new.tier, billing_version=accounts.c.billing_version + 1)
                 )
-                await _note(connection, account_id, "account.renewed", session_id)
+                await record_audit(connection, account_id, "account.renewed", session_id)
             else:
                 account_id = new.id
                 await connection.execute(
@@ -187,7 +188,7 @@ class SqlBillingStore(SqlMeteringStore):
                         **stripe,
                     )
                 )
-                await _note(connection, account_id, "account.created", session_id)
+                await record_audit(connection, account_id, "account.created", session_id)
             done = await connection.execute(
                 update(checkouts)
                 .where(which)
@@ -339,38 +340,8 @@ class SqlBillingStore(SqlMeteringStore):
 
 
 async def _add_key(connection: AsyncConnection, account_id: str, key: NewKey) -> None:
-    await connection.execute(
-        insert(api_keys).values(
-            id=key.id,
-            account_id=account_id,
-            name=key.name,
-            key_hash=key.key_hash,
-            mode=key.mode,
-            scope=key.scope,
-            last_four_chars=key.last_four_chars,
-            created_at=db_now(),
-        )
-    )
-    await _note(connection, account_id, "key.created", key.id)
-
-
-async def _note(
-    connection: AsyncConnection,
-    account_id: str,
-    action: str,
-    subject: str,
-    detail: Mapping[str, object] | None = None,
-) -> None:
-    await connection.execute(
-        insert(audit).values(
-            id=f"aud_{secrets.token_hex(12)}",
-            account_id=account_id,
-            action=action,
-            subject=subject,
-            detail=dict(detail or {}),
-            created_at=db_now(),
-        )
-    )
+    await insert_key(connection, replace(key, account_id=account_id))
+    await record_audit(connection, account_id, "key.created", key.id)
 
 
 def _account(row: RowMapping) -> BillingAccount:

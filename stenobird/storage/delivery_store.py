@@ -1,4 +1,4 @@
-"""Webhook deliveries in SQL: `ports.webhooks.DeliveryStore` on the outbox."""
+"""Webhook deliveries on the outbox, and signing secrets, in SQL: the stores of `ports.webhooks`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 from typing_extensions import override
 
-from stenobird.ports.webhooks import DeliveryRecord, DeliveryStore, DueDelivery
-from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox
+from stenobird.ports.webhooks import DeliveryRecord, DeliveryStore, DueDelivery, SecretStore, SigningSecrets
+from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -314,4 +314,71 @@ def _record(row: RowMapping) -> DeliveryRecord:
         next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
         settled_at=row["settled_at"],
         mode=_mode(row),
+    )
+
+
+class SqlWebhookSecrets(SecretStore):
+    """`ports.webhooks.SecretStore` on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
+        self._db = database
+        self._new_secret = new_secret
+
+    @override
+    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+        async with self._db.read() as connection:
+            row = await _read(connection, account_id, mode)
+        if row is None:
+            async with self._db.write() as connection:
+                await self._make(connection, account_id, mode)
+                row = await _read(connection, account_id, mode)
+        assert row is not None
+        return _secrets(row, now)
+
+    @override
+    async def rotate_secret(
+        self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
+    ) -> SigningSecrets:
+        async with self._db.write() as connection:
+            await self._make(connection, account_id, mode)
+            await connection.execute(
+                update(webhook_secrets)
+                .where(_of(account_id, mode))
+                # The right-hand sides read the row before this update.
+                .values(
+                    previous_secret=webhook_secrets.c.secret,
+                    previous_until=now + overlap_seconds,
+                    secret=self._new_secret(),
+                    created_at=now,
+                )
+            )
+            row = await _read(connection, account_id, mode)
+        assert row is not None
+        return _secrets(row, now)
+
+    async def _make(self, connection: AsyncConnection, account_id: str, mode: KeyMode) -> None:
+        await connection.execute(
+            self._db.insert(webhook_secrets)
+            .values(account_id=account_id, mode=mode, secret=self._new_secret(), created_at=db_now())
+            .on_conflict_do_nothing()
+        )
+
+
+def _of(account_id: str, mode: KeyMode) -> ColumnElement[bool]:
+    return and_(webhook_secrets.c.account_id == account_id, webhook_secrets.c.mode == mode)
+
+
+async def _read(connection: AsyncConnection, account_id: str, mode: KeyMode) -> RowMapping | None:
+    query = select(webhook_secrets).where(_of(account_id, mode))
+    return (await connection.execute(query)).mappings().one_or_none()
+
+
+def _secrets(row: RowMapping, now: float) -> SigningSecrets:
+    until = row["previous_until"]
+    lasting = until is not None and now < until
+    return SigningSecrets(
+        current=row["secret"],
+        since=row["created_at"],
+        previous=row["previous_secret"] if lasting else None,
+        previous_until=until if lasting else None,
     )

@@ -8,9 +8,10 @@ has one pool for both. Differences between the two are in this module and in `sc
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from stenobird.errors import ConfigurationError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import Table
     from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
@@ -265,3 +266,35 @@ def _configure_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> N
 
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
+
+
+@contextmanager
+def locked_data_folder(data_dir: Path) -> Iterator[None]:
+    """Hold `data_dir/lock` until the context ends or the process dies, however it dies.
+
+    Creates the folder (mode 0700) if necessary. The holder of the lock may call `JobStore.expire_leases`,
+    because no other process works on this folder's jobs. Raises `ConfigurationError` with the holder's pid.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The data folder {data_dir} can't be written ({exc.strerror}). "
+            "Set STENOBIRD_DATA_DIR to one that can."
+        ) from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise ConfigurationError(
+                f"The data folder {data_dir} is in use by process {holder}. Stop it, or set "
+                "STENOBIRD_DATA_DIR to another folder."
+            ) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        # Closing releases the lock. The file stays: if it were removed, two processes could hold a lock.
+        os.close(descriptor)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
+from sqlalchemy import String, bindparam, cast, func, literal, select, update
 from typing_extensions import override
 
 from stenobird.ports.billing import LATE_SECONDS, BillingStore, DoubtfulRow, LedgerMinutes, MeterRow
-from stenobird.storage.schema import accounts, audit, db_now, usage
+from stenobird.storage.account_store import record_audit
+from stenobird.storage.schema import accounts, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,7 +173,7 @@ class SqlMeteringStore(BillingStore):
         return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
 
     @override
-    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, object]) -> int:
+    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:
         marked = 0
         async with self._db.write() as connection:
             for job_id, code in errors.items():
@@ -183,16 +183,7 @@ class SqlMeteringStore(BillingStore):
                     .values(meter_state="rejected", meter_error=code)
                 )
                 marked += changed.rowcount
-            await connection.execute(
-                insert(audit).values(
-                    id=f"aud_{secrets.token_hex(12)}",
-                    account_id=None,
-                    action="billing.meter_errors",
-                    subject="stripe",
-                    detail={**detail, "marked": marked},
-                    created_at=db_now(),
-                )
-            )
+            await record_audit(connection, None, "billing.meter_errors", "stripe", **detail, marked=marked)
         return marked
 
     @override

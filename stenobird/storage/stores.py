@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.errors import ConfigurationError
-from stenobird.storage.account_store import SqlAccountStore
+from stenobird.storage.account_store import SqlAccountStore, SqlKeyStore
 from stenobird.storage.billing_store import SqlBillingStore
-from stenobird.storage.delivery_store import SqlDeliveryStore
+from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.schema import db_now
 from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
-from stenobird.storage.webhook_store import SqlWebhookSecrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,8 +15,8 @@ import httpx
 
 from stenobird.accounts.key_service import KeyService
 from stenobird.demo import MODEL_DIR
+from stenobird.storage.account_store import SqlKeyStore
 from stenobird.storage.engine import open_database, sqlite_url
-from stenobird.storage.key_store import SqlKeyStore
 from tests.support.databases import run_apart
 from tests.support.free_port import accepts_connections, free_port
 from tests.support.until import until

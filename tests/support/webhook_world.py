@@ -14,9 +14,8 @@ from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_messages
 from stenobird.ports import NewAccountRow, NewJob, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.delivery_store import SqlDeliveryStore
+from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.webhook_store import SqlWebhookSecrets
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import WebhookDeliverer
 from stenobird.webhooks.signature import new_secret

@@ -10,10 +10,9 @@ from sqlalchemy import insert, select, update
 
 from stenobird.errors import InvalidRequest, RateLimited
 from stenobird.ports import NewAccountRow, NewEvent, NewJob, NewKey, RecognitionOptions
-from stenobird.storage.account_store import SqlAccountStore
+from stenobird.storage.account_store import SqlAccountStore, SqlKeyStore
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.key_store import SqlKeyStore
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import idempotency, usage
 from stenobird.storage.usage_store import SqlUsageStore

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.storage.account_store import SqlKeyStore
 from stenobird.storage.job_store import SqlJobStore
-from stenobird.storage.key_store import SqlKeyStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database

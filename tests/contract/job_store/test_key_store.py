@@ -13,8 +13,8 @@ from stenobird.ports import NewKey
 from stenobird.storage.schema import accounts, audit
 
 if TYPE_CHECKING:
+    from stenobird.storage.account_store import SqlKeyStore
     from stenobird.storage.engine import Database
-    from stenobird.storage.key_store import SqlKeyStore
 
 pytestmark = pytest.mark.anyio
 

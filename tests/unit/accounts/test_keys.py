@@ -15,7 +15,7 @@ from stenobird.accounts.key_service import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode
-from stenobird.storage.key_store import SqlKeyStore
+from stenobird.storage.account_store import SqlKeyStore
 from stenobird.storage.schema import metadata
 from tests.support.databases import sqlite_database
 

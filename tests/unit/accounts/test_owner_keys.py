@@ -8,7 +8,7 @@ import pytest
 
 from stenobird.accounts.key_service import MAX_OWN_KEYS, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
-from stenobird.storage.key_store import SqlKeyStore
+from stenobird.storage.account_store import SqlKeyStore
 from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.storage.engine import open_database, sqlite_url
-from stenobird.storage.lock import locked_data_folder
+from stenobird.storage.engine import locked_data_folder, open_database, sqlite_url
 from stenobird.storage.schema import webhook_secrets
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def test_the_data_folder_has_one_holder_and_the_refusal_names_it(tmp_path: Path)
 def test_the_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from stenobird.storage.lock import locked_data_folder\n"
+        "from stenobird.storage.engine import locked_data_folder\n"
         "with locked_data_folder(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

@@ -14,8 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccountRow
-from stenobird.storage.delivery_store import SqlDeliveryStore
-from stenobird.storage.webhook_store import SqlWebhookSecrets
+from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
 from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
