@@ -6,13 +6,13 @@ import ctypes
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stenobird.children.confine import confine, limit
 from stenobird.inference.frames import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _LARGEST_INT = 2**31 - 1
@@ -45,6 +45,18 @@ def limit_memory(weights_bytes: int, *, workers: int = 1) -> None:
     the driver maps for its GPU can't be foreseen.
     """
     limit(DATA=MEMORY_BYTES * workers + WEIGHT_COPIES * weights_bytes)
+
+
+def choose_device(load: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the device and compute type of a `load` request; `auto` is CUDA and float16 with a GPU."""
+    import ctranslate2  # noqa: PLC0415  # after `tune_allocator`
+
+    device, compute_type = load["device"], load["compute_type"]
+    if device == "auto":
+        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    if compute_type == "auto":
+        compute_type = "float16" if device == "cuda" else "int8"
+    return device, compute_type
 
 
 def tune_allocator() -> None:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
+from stenobird.inference.child import (
+    choose_device,
+    download_report,
+    join_parent,
+    limit_memory,
+    tune_allocator,
+)
 from stenobird.speech.protocol import EngineInfo, WindowRequest
 
 if TYPE_CHECKING:
@@ -60,21 +66,14 @@ def load_engine(load: Mapping[str, Any], channel: Channel) -> tuple[Decode, Engi
 
 
 def _load_whisper(load: Mapping[str, Any], channel: Channel) -> tuple[Decode, EngineInfo]:
-    import ctranslate2  # noqa: PLC0415
-
     from stenobird.speech.decoder import WhisperDecoder  # noqa: PLC0415
     from stenobird.speech.models import resolve, translates  # noqa: PLC0415
 
-    device = load["device"]
-    if device == "auto":
-        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    device, compute_type = choose_device(load)
     files = resolve(
         load["model"], device=device, cache_dir=load["cache_dir"], progress=download_report(channel)
     )
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
-    compute_type = load["compute_type"]
-    if compute_type == "auto":
-        compute_type = "float16" if device == "cuda" else "int8"
     replicas = 1 if device == "cuda" else load["replicas"]
     if device == "cpu":
         limit_memory((files.folder / "model.bin").stat().st_size, workers=replicas)

@@ -11,7 +11,13 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stenobird.inference.child import download_report, join_parent, limit_memory, tune_allocator
+from stenobird.inference.child import (
+    choose_device,
+    download_report,
+    join_parent,
+    limit_memory,
+    tune_allocator,
+)
 from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, translated_header
 
 if TYPE_CHECKING:
@@ -44,21 +50,14 @@ def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, Tr
 
 
 def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, TranslatorInfo]:
-    import ctranslate2  # noqa: PLC0415
-
     from stenobird.translation.engine import TranslationEngine  # noqa: PLC0415
-    from stenobird.translation.models import model_bytes, resolve  # noqa: PLC0415
+    from stenobird.translation.models import resolve  # noqa: PLC0415
 
-    device = load["device"]
-    if device == "auto":
-        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    device, compute_type = choose_device(load)
     folder = resolve(load["model"], cache_dir=load["cache_dir"], progress=download_report(channel))
     channel.send({"type": "state", "state": "starting", "message": f"Loading {load['model']}."})
-    compute_type = load["compute_type"]
-    if compute_type == "auto":
-        compute_type = "float16" if device == "cuda" else "int8"
     if device == "cpu":
-        limit_memory(model_bytes(folder))
+        limit_memory((folder / "model.bin").stat().st_size)
     engine = TranslationEngine(folder, device=device, compute_type=compute_type, threads=load["threads"])
     return engine.translate, TranslatorInfo(
         model=load["model"] if load["model"].count("/") == 1 else folder.name,

@@ -62,11 +62,6 @@ def read_vocabulary(folder: Path) -> frozenset[str]:
     return frozenset(json.loads(text) if file.suffix == ".json" else text.split("\n"))
 
 
-def model_bytes(folder: Path) -> int:
-    """Return how much the weights take on disk."""
-    return (folder / "model.bin").stat().st_size
-
-
 def _locate(model: str) -> Path | str:
     """Return the model's folder, or its repository on the hub."""
     folder = Path(model).expanduser()
