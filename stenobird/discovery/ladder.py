@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.platforms import PlatformRung
-    from stenobird.discovery.search import Opened, WebClient
+    from stenobird.discovery.search import WebClient
     from stenobird.ports import FoundAudio, VerdictSink
     from stenobird.sources import Stage
 
@@ -216,12 +216,12 @@ class _Climb:
     async def _from_url(self, *, generic: bool) -> FoundAudio | None:
         search = self._search
         try:
-            first = await search.open_first()
+            response, sniffed = await search.open_first()
         except EgressError as exc:
             self._errors.append(_refusal(search.url, exc))
             await search.report("resolving_direct", "failed", exc.message)
             return None
-        status, kind = first.response.status, first.sniffed.kind
+        status, kind = response.status, sniffed.kind
         if status >= 400 and not (status == 416 and kind == "empty"):
             # The directory may know a site that refuses this client, and the extractor may get in.
             self._may_be_elsewhere = status in {401, 403, 429, 503}
@@ -230,8 +230,8 @@ class _Climb:
             await search.report("resolving_direct", "failed", error.message)
             return None
         if kind in {"media", "playlist", "empty"}:
-            return await self._from_direct(first)
-        if kind == "feed" or (kind in {"json", "other"} and not first.sniffed.container.startswith("status")):
+            return await self._from_direct(sniffed.container)
+        if kind == "feed" or (kind in {"json", "other"} and not sniffed.container.startswith("status")):
             found = await self._from_submitted_feed(kind)
             if found is not None or kind == "feed":
                 return found
@@ -241,8 +241,7 @@ class _Climb:
             return await self._from_page(generic=generic)
         return None
 
-    async def _from_direct(self, first: Opened) -> FoundAudio | None:
-        container = first.sniffed.container
+    async def _from_direct(self, container: str) -> FoundAudio | None:
         lead = MediaLead(self._search.url, "direct", f"the URL itself is audio ({container})")
         found = await self._open(lead, None)
         if found is not None:

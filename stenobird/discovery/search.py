@@ -13,7 +13,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
@@ -86,12 +86,8 @@ class WebClient(Protocol):
         """Return the open response, whatever its status. Raises `EgressError`."""
 
 
-@dataclass(slots=True)
-class Opened:
-    """An open response with the verdict on its first bytes."""
-
-    response: WebResponse
-    sniffed: Sniffed
+Opened: TypeAlias = tuple[WebResponse, sniff.Sniffed]
+"""An open response and the verdict on its first bytes."""
 
 
 @dataclass(slots=True)
@@ -209,8 +205,7 @@ class Search:
         """Return the submitted URL's body as a document, read from the response that is already open."""
         key = f"GET {urls.for_request(self.url)} None"
         if key not in self._documents:
-            first = await self.open_first()
-            response = first.response
+            response, _ = await self.open_first()
             whole = response.offset == 0 and (
                 response.status != 206
                 or (response.total_bytes or PREVIEW_BYTES + 1) <= PREVIEW_BYTES
@@ -246,8 +241,8 @@ class Search:
 
     async def _page_document(self, target: str) -> Document | None:
         if target == urls.for_request(self.url):
-            first = await self.open_first()
-            if first.response.status >= 400 or first.sniffed.kind not in {"html", "other"}:
+            response, sniffed = await self.open_first()
+            if response.status >= 400 or sniffed.kind not in {"html", "other"}:
                 return None
             return await self.submitted_document(PAGE_BYTES)
         document = await self.fetch(target)
@@ -313,7 +308,7 @@ class Search:
                 )
             found = await self._judge(attempt, opened, page_url)
             # If a page answers, the prefix's domain is parked, or it is a player for the URL inside.
-            if found is not None or last or opened.sniffed.kind != "html":
+            if found is not None or last or opened[1].kind != "html":
                 return found
         return None
 
@@ -330,13 +325,13 @@ class Search:
                 self.unreachable.append((lead.url, exc.message))
             self._reject(lead, f"unreachable: {exc.message}")
             return None
-        status = opened.response.status
-        if status < 400 or (status == 416 and opened.response.total_bytes == 0):
+        response = opened[0]
+        if response.status < 400 or (response.status == 416 and response.total_bytes == 0):
             return opened
         if last:
-            self.unreachable.append((lead.url, f"The server answered {status}."))
-        self._reject(lead, f"the server answered {status}")
-        await self.drop(opened.response)
+            self.unreachable.append((lead.url, f"The server answered {response.status}."))
+        self._reject(lead, f"the server answered {response.status}")
+        await self.drop(response)
         return None
 
     async def _open_media(self, lead: MediaLead, *, referer: str | None) -> Opened:
@@ -367,7 +362,7 @@ class Search:
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):
-                return Opened(response, await _sniffed(response))
+                return response, await _sniffed(response)
         except TimeoutError as exc:
             await self.drop(response)
             raise ResponseBroken(f"{urls.host_of(url)} sent nothing for {DOCUMENT_SECONDS:g} s.") from exc
@@ -378,12 +373,13 @@ class Search:
     async def _judge(
         self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int = 0
     ) -> FoundAudio | Clip | None:
-        kind, container = opened.sniffed.kind, opened.sniffed.container
+        response, sniffed = opened
+        kind, container = sniffed.kind, sniffed.container
         if kind == "playlist" and container not in {"hls", "dash"} and depth < MAX_PLAYLISTS:
             return await self._follow_playlist(lead, opened, page_url, depth)
-        live = lead.technique != "direct" and any(name.startswith("icy-") for name in opened.response.headers)
+        live = lead.technique != "direct" and any(name.startswith("icy-") for name in response.headers)
         if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
-            found = FoundAudio(self._source(lead, opened, page_url), opened.response)
+            found = FoundAudio(self._source(lead, opened, page_url), response)
             clip = await _as_clip(lead, opened, found) if kind == "media" else None
             return clip or found
         what = {
@@ -396,18 +392,18 @@ class Search:
         }.get(kind, f"it is no audio ({container})")
         self.not_media.append((lead.url, what))
         self._reject(lead, what)
-        await self.drop(opened.response)
+        await self.drop(response)
         return None
 
     def _source(self, lead: MediaLead, opened: Opened, page_url: str | None) -> AudioSource:
-        response = opened.response
+        response, sniffed = opened
         return AudioSource(
             submitted_url=self.submitted_url,
             media_url=lead.url,
             final_url=response.final_url,
             technique=lead.technique,
             reason=lead.reason,
-            kind="hls" if opened.sniffed.container == "hls" else "file",
+            kind="hls" if sniffed.container == "hls" else "file",
             title=lead.title,
             podcast=lead.podcast,
             page_url=page_url,
@@ -426,14 +422,15 @@ class Search:
     async def _follow_playlist(
         self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int
     ) -> FoundAudio | Clip | None:
+        response, _ = opened
         try:
-            body = await opened.response.read(sniff.PROBE_BYTES, truncate=True)
+            body = await response.read(sniff.PROBE_BYTES, truncate=True)
         except EgressError as exc:
             self.unreachable.append((lead.url, exc.message))
             return None
         finally:
-            await self.drop(opened.response)
-        targets = _playlist_urls(body.decode("utf-8", "replace"), opened.response.final_url)
+            await self.drop(response)
+        targets = _playlist_urls(body.decode("utf-8", "replace"), response.final_url)
         if len(targets) != 1:
             what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
             self.not_media.append((lead.url, what))
@@ -479,14 +476,15 @@ async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip |
     """
     if not lead.technique.startswith(("page.", "player.")):
         return None
-    expected, total = lead.duration_seconds, opened.response.total_bytes
+    response, sniffed = opened
+    expected, total = lead.duration_seconds, response.total_bytes
     if not expected or total is None or total >= expected * CLIP_SHARE * _FASTEST_BYTES_PER_SECOND:
         return None
     try:
-        head = await opened.response.peek(sniff.PROBE_BYTES)
+        head = await response.peek(sniff.PROBE_BYTES)
     except EgressError:
         return None
-    seconds = sniff.estimate_seconds(head, opened.sniffed.container, total)
+    seconds = sniff.estimate_seconds(head, sniffed.container, total)
     if seconds is None or seconds >= expected * CLIP_SHARE:
         return None
     return Clip(found, seconds, expected)

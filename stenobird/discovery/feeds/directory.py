@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode
 
@@ -64,7 +64,6 @@ class ListedShow:
 
     id: str
     name: str
-    artist: str | None
     feed_url: str | None
     episodes: tuple[ListedEpisode, ...] = ()
 
@@ -153,10 +152,10 @@ class PodcastDirectory:
         for row in rows:
             if isinstance(row, ListedShow):
                 feed = row.feed_url or next((one.feed_url for one in listed if one.feed_url), None)
-                return ListedShow(row.id, row.name, row.artist, feed, listed)
+                return replace(row, feed_url=feed, episodes=listed)
         if listed:
             # Some storefronts list the episodes without the show.
-            return ListedShow(show_id, listed[0].show or "", None, listed[0].feed_url, listed)
+            return ListedShow(show_id, listed[0].show or "", listed[0].feed_url, listed)
         return None
 
     async def _ask(
@@ -308,7 +307,7 @@ def _rows(body: bytes) -> Iterator[ListedShow | ListedEpisode]:
             yield _listed_episode(row)
         elif row.get("kind") == "podcast" and (show := _text(row, "collectionId", "trackId")):
             name = _text(row, "collectionName", "trackName") or ""
-            yield ListedShow(show, name, _text(row, "artistName"), _link(row, "feedUrl"))
+            yield ListedShow(show, name, _link(row, "feedUrl"))
 
 
 def _listed_episode(row: dict[str, Any]) -> ListedEpisode:

@@ -257,7 +257,6 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
         duration_seconds=lenient.parse_duration(pick("itunes:duration")) or _media_duration(item),
         enclosures=_enclosures(item, first, base),
         position=position,
-        season=pick("itunes:season", "podcast:season"),
         number=(pick("itunes:episode", "podcast:episode") or "").lstrip("0") or None,
     )
 

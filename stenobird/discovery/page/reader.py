@@ -20,7 +20,7 @@ from stenobird.discovery.page.candidates import Finding, PageWords, words_of
 from stenobird.discovery.page.head import read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
-from stenobird.discovery.page.surroundings import around, heading_near, labels, says_audio, text_of
+from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.discovery.parsing.lenient import decode_html
 
@@ -96,7 +96,7 @@ class _PageReader:
         self.findings: list[Finding] = []
         self._groups = 0
         self._element_groups: dict[Any, int] = {}
-        self._around = cache(around)
+        self._places_of = cache(places_of)
 
     def facts(self, *, with_state: bool) -> PageFacts:
         scripts = [
@@ -321,15 +321,15 @@ class _PageReader:
 
     def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
         if len(self.findings) < MAX_FINDINGS:
-            place = self._around(element)
+            places = self._places_of(element)
             self.findings.append(
                 Finding(
                     url,
                     technique,
-                    aside=place.aside,
-                    narration=place.narration,
-                    main=place.main and not place.aside,
-                    penalty=more.pop("penalty", 0.0) + (60.0 if place.comments else 0.0),
+                    aside="aside" in places,
+                    narration="narration" in places,
+                    main="main" in places and "aside" not in places,
+                    penalty=more.pop("penalty", 0.0) + (60.0 if "comments" in places else 0.0),
                     **more,
                 )
             )

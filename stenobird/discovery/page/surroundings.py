@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 MAX_ANCESTORS: Final = 40
 MAX_NODES: Final = 150
@@ -70,18 +69,11 @@ _LABELS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
-    """Whether an element is in an aside, in a narration of the article, in comments, in the main content."""
-
-    aside: bool
-    narration: bool
-    comments: bool
-    main: bool
+Place = Literal["aside", "narration", "comments", "main"]
 
 
-def around(element: Any) -> Around:
-    """Judge an element by its ancestors, up to the body."""
+def places_of(element: Any) -> set[Place]:
+    """Return where an element is, judged by its ancestors up to the body."""
     aside = narration = comments = main = False
     node, steps = element, 0
     while node is not None and steps < MAX_ANCESTORS:
@@ -103,7 +95,8 @@ def around(element: Any) -> Around:
             nearby = text_of(node, limit=300) if steps else labels(node)
             narration = len(nearby) < 250 and bool(_NARRATION_TEXT.search(nearby))
         node, steps = node.getparent(), steps + 1
-    return Around(aside, narration, comments, main)
+    found: dict[Place, bool] = {"aside": aside, "narration": narration, "comments": comments, "main": main}
+    return {place for place, is_there in found.items() if is_there}
 
 
 def heading_near(element: Any) -> str:

@@ -161,7 +161,6 @@ class FeedEpisode:
     duration_seconds: float | None
     enclosures: tuple[Candidate, ...]
     position: int
-    season: str | None = None
     number: str | None = None
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stenobird.discovery.extractor.choice import LEADS, choose, read_extraction
+from stenobird.discovery.extractor.rung import LEADS, choose, read_extraction
 from stenobird.errors import AudioSourceNotFound, ExtractorUnavailable, UnsupportedURL
 
 
