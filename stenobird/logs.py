@@ -43,6 +43,7 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    logging.captureWarnings(capture=True)
     root.setLevel(settings.log_level.upper())
     for chatty in ("httpx", "httpcore", "alembic", "aiosqlite", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -31,3 +32,31 @@ def test_a_traceback_shows_no_variables_since_keys_are_among_them(log_format: st
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     assert "nobody foresaw this" in said
     assert "sb_live_xxxsecret" not in said
+
+
+LIBRARIES = """
+import logging
+import warnings
+from stenobird.config import Settings
+from stenobird.logs import configure_logging
+
+configure_logging(Settings(log_format="json", log_level="info"))
+logging.getLogger("uvicorn.error").info("Started server process [%d]", 1)
+logging.getLogger("asyncio").warning("socket.send() raised exception.")
+logging.getLogger("httpx").info("HTTP Request: GET https://example.com/?key=secret")
+warnings.warn("careless", stacklevel=1)
+"""
+
+
+def test_libraries_log_in_the_same_format() -> None:
+    command = [sys.executable, "-c", LIBRARIES]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stderr.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [(row["logger"], row["level"]) for row in rows] == [
+        ("uvicorn.error", "info"),
+        ("asyncio", "warning"),
+        ("py.warnings", "warning"),
+    ]
+    assert rows[0]["event"] == "Started server process [1]"
+    assert "careless" in rows[2]["event"]
+    assert all(row["timestamp"].endswith("Z") for row in rows)
