@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +24,12 @@ if TYPE_CHECKING:
 
     from stenobird.ports import JobChange, NewJob
 
-_SOURCE_FIELDS = (
-    "submitted_url",
-    "media_url",
-    "final_url",
-    "technique",
-    "reason",
-    "kind",
-    "title",
-    "podcast",
-    "page_url",
-    "published",
-    "duration_seconds",
-    "content_type",
-    "size_bytes",
-    "etag",
-)
-_CANDIDATE_FIELDS = ("url", "technique", "score", "title", "rejected")
+_SOURCE_FIELDS = [
+    one.name for one in fields(AudioSource) if one.name not in {"request_headers", "candidates"}
+]
+_JOB_COLUMNS = [
+    one.name for one in fields(JobRecord) if one.name not in {"options", "source", "extra", "audio_seconds"}
+]
 _PLAIN_CHANGES = (
     "status",
     "stage",
@@ -59,16 +48,14 @@ def source_to_json(source: AudioSource) -> dict[str, Any]:
     """Return all of a source, including what only workers may see."""
     row: dict[str, Any] = {name: getattr(source, name) for name in _SOURCE_FIELDS}
     row["request_headers"] = dict(source.request_headers)
-    row["candidates"] = [
-        {name: getattr(candidate, name) for name in _CANDIDATE_FIELDS} for candidate in source.candidates
-    ]
+    row["candidates"] = [asdict(candidate) for candidate in source.candidates]
     return row
 
 
 def source_from_json(row: Mapping[str, Any]) -> AudioSource:
     """Read what `source_to_json` wrote."""
     return AudioSource(
-        **{name: row[name] for name in _SOURCE_FIELDS},
+        **{name: row[name] for name in _SOURCE_FIELDS if name in row},
         request_headers=MappingProxyType(dict(row["request_headers"])),
         candidates=tuple(Candidate(**candidate) for candidate in row["candidates"]),
     )
@@ -106,17 +93,12 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "mode": job.mode,
-        # A test job takes no engine, so it never waits behind long ones.
+        # A test job needs no engine, so it never waits behind long jobs.
         "lane": "full" if job.mode == "full" else "preview",
         "origin": job.origin,
         "audio_url": job.audio_url,
         "base_url": job.base_url,
-        "options": {
-            "language": job.options.language,
-            "prompt": job.options.prompt,
-            "word_timestamps": job.options.word_timestamps,
-            "task": job.options.task,
-        },
+        "options": asdict(job.options),
         "account_id": job.account_id,
         "api_key_id": job.api_key_id,
         "preview_id": job.preview_id,
@@ -159,32 +141,9 @@ def job_from_row(row: RowMapping) -> JobRecord:
     """Return a job as clients may see it: without what only workers may see of its source."""
     checkpoint = row["checkpoint"]
     return JobRecord(
-        id=row["id"],
-        mode=row["mode"],
-        origin=row["origin"],
-        audio_url=row["audio_url"],
-        base_url=row["base_url"],
+        **{name: row[name] for name in _JOB_COLUMNS},
         options=RecognitionOptions(**row["options"]),
-        account_id=row["account_id"],
-        status=row["status"],
-        stage=row["stage"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        completed_at=row["completed_at"],
-        last_seq=row["last_seq"],
-        next_chunk_index=row["next_chunk_index"],
-        cancel_requested=row["cancel_requested"],
         source=source_from_json(row["source"]).public() if row["source"] else None,
-        error=row["error"],
-        warning=row["warning"],
-        duration_seconds=row["duration_seconds"],
-        language=row["language"],
-        engine=row["engine"],
-        model=row["model"],
-        billable_minutes=row["billable_minutes"],
-        preview_id=row["preview_id"],
-        upload_id=row["upload_id"],
-        webhook_url=row["webhook_url"],
         extra=extra_from_json(row["extra"]),
         audio_seconds=checkpoint["next_sample"] / SAMPLE_RATE if checkpoint else 0.0,
     )
