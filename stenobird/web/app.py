@@ -39,9 +39,9 @@ _SERVICE: Final = (*probes.ENDPOINTS, probes.OPENAPI, *skill_files.ENDPOINTS)
 
 @functools.lru_cache(maxsize=8)
 def api_document(server_url: str = PUBLIC_ADDRESS, api_prefix: str = "") -> dict[str, Any]:
-    """Return the OpenAPI document of all endpoints that the app serves, see `openapi_document`.
+    """Return the OpenAPI document of all endpoints of the app, see `openapi_document`.
 
-    Calls with equal arguments share one document, which nobody may change.
+    Calls with equal arguments share one document. Do not change it.
     """
     main, *others = reversed(dialects(api_prefix))
     apis = [(main, [*main.endpoints, *_SERVICE]), *((dialect, dialect.endpoints) for dialect in others)]

@@ -1,4 +1,4 @@
-"""For operators and programs: `/healthz`, `/readyz`, `/metrics`, `/openapi.json`."""
+"""`/healthz`, `/readyz` and `/metrics` for operators, and `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_log = structlog.get_logger("stenobird.web.operations")
+_log = structlog.get_logger("stenobird.web.probes")
 
 
 class HealthBody(Body):
@@ -50,7 +50,7 @@ _TAG: Final = "Service"
 
 @Operation(_TAG, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)})
 async def healthz(request: Request) -> Response:
-    """Answer from memory, at once: no database, no engine."""
+    """Return the health from memory, without using the database or an engine."""
     services = services_of(request)
     body = {"status": "ok", "version": __version__, **services.health()}
     if services.shutting_down.is_set():
@@ -65,7 +65,7 @@ async def healthz(request: Request) -> Response:
     {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
 )
 async def readyz(request: Request) -> Response:
-    """Answer 200, or 503 with the reasons."""
+    """Return 200, or 503 with the reasons."""
     services = services_of(request)
     if services.shutting_down.is_set():
         reasons: tuple[str, ...] = ("The server is shutting down.",)
@@ -81,20 +81,20 @@ async def readyz(request: Request) -> Response:
 
 @Operation(_TAG, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)})
 async def metrics(request: Request) -> Response:
-    """Answer with what is known, also while the database can't be asked."""
+    """Return the metrics. Without the database, the job gauges are left out."""
     services = services_of(request)
     job_counts = None
     try:
         async with asyncio.timeout(services.check_timeout_seconds):
             job_counts = await services.job_counts()
-    except Exception:  # noqa: BLE001  # the other numbers count, whatever the store raises
+    except Exception:  # noqa: BLE001  # the other metrics are returned, whatever the store raises
         _log.exception("job_counts_failed")
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
 @Operation(_TAG, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))})
 async def openapi(request: Request) -> Response:
-    """Answer with the document."""
+    """Return the document."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
     return JSONResponse(request.app.state.openapi, headers=headers)
 
@@ -104,5 +104,5 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/readyz", readyz, key="none"),
     Endpoint("GET", "/metrics", metrics, key="none"),
 )
-"""What every process answers."""
+"""The endpoints of every process."""
 OPENAPI: Final = Endpoint("GET", "/openapi.json", openapi, key="none")

@@ -38,8 +38,8 @@ class Endpoint:
     With `key="none"` the handler is called as `handler(request)`, else as `handler(request, caller)`; the
     caller is `None` where the key is optional and the request has none. `"share"` means an optional key, or
     the token of a share link. `write` refuses read-only keys with `read_only_error`, and `limited` counts the
-    request against the rate limit, both before the body is read. An answer to a request that was counted,
-    here or by the handler, has the `X-RateLimit-*` headers. HEAD is answered as GET.
+    request against the rate limit, both before the body is read. The response to a request that was counted,
+    here or by the handler, has the `X-RateLimit-*` headers. HEAD runs the handler of GET.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -53,7 +53,7 @@ class Endpoint:
 
     @property
     def operation(self) -> Operation | None:
-        """How the OpenAPI document describes the endpoint; `None` where it does not."""
+        """The description for the OpenAPI document, `None` if the endpoint is not in it."""
         operation: Operation | None = vars(self.handler).get("operation")
         return operation
 

@@ -1,4 +1,4 @@
-"""A running server of its own for each test, with limits that a test's clock moves."""
+"""A running server of its own for each test, with rate limits on the test's clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def clock() -> FrozenMinutes:
 
 @pytest.fixture
 async def world(tmp_path: Path, clock: FrozenMinutes) -> AsyncIterator[WebWorld]:
-    """The web layer over the real services, with a worker that the test plays."""
+    """The web layer over the real services, with a worker that the test drives."""
     async with web_world(tmp_path, overrides=Overrides(clock=clock)) as world:
         yield world
 

@@ -1,4 +1,4 @@
-"""The operator's commands beside a running service: accounts, credits, usage, audit, deletion."""
+"""The operator's commands during a running service: accounts, credits, usage, audit, deletion."""
 
 from __future__ import annotations
 

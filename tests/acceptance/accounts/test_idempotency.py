@@ -1,4 +1,4 @@
-"""`Idempotency-Key` over real HTTP: however often and however concurrently it is sent, one job is made."""
+"""`Idempotency-Key` over real HTTP: repeated and concurrent requests create one job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def job_count(world: WebWorld) -> int:
         return await connection.scalar(select(func.count()).select_from(jobs)) or 0
 
 
-async def test_of_a_hundred_at_once_one_job_is_made_and_all_learn_its_id(
+async def test_a_hundred_concurrent_requests_create_one_job_and_return_its_id(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     headers = bearer | {"Idempotency-Key": "order-66"}
@@ -43,8 +43,10 @@ async def test_of_a_hundred_at_once_one_job_is_made_and_all_learn_its_id(
     assert await job_count(world) == 1
 
 
-async def test_of_a_hundred_over_two_processes_one_job_is_made(tmp_path: Path, clock: FrozenMinutes) -> None:
-    """Two servers that share a database only, as two processes do."""
+async def test_a_hundred_requests_to_two_processes_create_one_job(
+    tmp_path: Path, clock: FrozenMinutes
+) -> None:
+    """Two servers that share only a database, as two processes do."""
     async with (
         web_world(tmp_path, overrides=Overrides(clock=clock)) as one,
         web_world(tmp_path, overrides=Overrides(clock=clock)) as two,
@@ -70,7 +72,7 @@ async def test_of_a_hundred_over_two_processes_one_job_is_made(tmp_path: Path, c
             assert again.json()["id"] in made
 
 
-async def test_a_replay_is_the_first_answer_byte_for_byte(
+async def test_a_replay_is_the_first_response_byte_for_byte(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     headers = bearer | {"Idempotency-Key": "k"}
@@ -90,14 +92,14 @@ async def test_the_same_key_with_other_bytes_is_a_mismatch(
 ) -> None:
     headers = bearer | {"Idempotency-Key": "k"}
     await http.post("/v1/transcripts", json=BODY, headers=headers)
-    # The raw bytes count: this is the same JSON.
+    # The raw bytes are compared; the JSON is the same.
     other = await http.post(
         "/v1/transcripts", content=b'{ "audio_url": "https://media.example.com/a.mp3" }', headers=headers
     )
     assert (other.status_code, other.json()["error"]) == (409, "idempotency_mismatch")
 
 
-async def test_keys_of_other_accounts_modes_and_addresses_are_other_keys(
+async def test_idempotency_keys_are_scoped_by_account_mode_and_address(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     await world.stores.keys.ensure_account("acct_2", name="Bob", tier="premium")
@@ -141,19 +143,19 @@ async def test_a_refused_request_may_be_corrected_under_its_key(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b"])
-async def test_what_can_not_be_a_key_is_refused(
+async def test_a_malformed_idempotency_key_is_refused(
     http: httpx.AsyncClient, bearer: dict[str, str], key: str
 ) -> None:
     answer = await http.post("/v1/transcripts", json=BODY, headers=bearer | {"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
-async def test_a_process_that_dies_between_job_and_answer_leaves_one_job(
+async def test_a_process_killed_between_job_and_response_leaves_one_job(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     headers = bearer | {"Idempotency-Key": "k"}
     first = await http.post("/v1/transcripts", json=BODY, headers=headers)
-    # As it looks when the process died there, once its claim has run out.
+    # The state after the process was killed there and its claim has expired.
     async with world.database.write() as connection:
         await connection.execute(
             update(idempotency).values(status=None, headers=None, body=None, claim_expires_at=0.0)
@@ -166,7 +168,7 @@ async def test_a_process_that_dies_between_job_and_answer_leaves_one_job(
     assert (third.headers["Idempotent-Replayed"], third.content) == ("true", again.content)
 
 
-async def test_a_process_that_dies_between_claim_and_job_leaves_none_and_the_next_makes_it(
+async def test_after_a_process_killed_between_claim_and_job_the_next_request_creates_the_job(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     headers = bearer | {"Idempotency-Key": "k"}
@@ -181,10 +183,10 @@ async def test_a_process_that_dies_between_claim_and_job_leaves_none_and_the_nex
     assert await job_count(world) == 1
 
 
-async def test_a_commit_without_an_answer_is_not_made_twice(
+async def test_a_job_committed_without_a_response_is_not_created_twice(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
-    """The database takes the job and goes away before it can say so: 503, and the retry finds the job."""
+    """The database commits the job, but the connection is lost: 503, and the retry finds the job."""
     world.store._db = FaultyDatabase.over(world.database, ["lost after", "lost before"])
     headers = bearer | {"Idempotency-Key": "k"}
     first = await http.post("/v1/transcripts", json=BODY, headers=headers)

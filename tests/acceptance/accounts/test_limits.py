@@ -1,4 +1,4 @@
-"""Requests a minute and transcripts under way, over real HTTP."""
+"""Limits of requests per minute and of open transcripts, over real HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 BODY = {"audio_url": "https://media.example.com/a.mp3"}
 
 
-async def test_previews_count_by_the_address_that_a_trusted_proxy_tells(
+async def test_previews_are_counted_by_the_address_from_a_trusted_proxy(
     tmp_path: Path, clock: FrozenMinutes
 ) -> None:
     settings = web_settings(previews_per_minute=2)
@@ -45,7 +45,7 @@ async def test_previews_count_by_the_address_that_a_trusted_proxy_tells(
         assert refused.headers["X-RateLimit-Reset"] == str(int(clock.now) + 60)
         assert (await post("203.0.113.8")).status_code == 202
         assert (await post(None)).status_code == 202
-        # One subscriber has a whole /64.
+        # A subscriber gets a whole /64.
         assert (await post("2001:db8::1")).status_code == 202
         assert (await post("2001:db8::2")).status_code == 202
         assert (await post("2001:db8::3")).status_code == 429
@@ -53,7 +53,7 @@ async def test_previews_count_by_the_address_that_a_trusted_proxy_tells(
         assert (await post("203.0.113.7")).status_code == 202
 
 
-async def test_an_address_that_no_trusted_proxy_tells_is_not_believed(
+async def test_the_forwarded_address_of_an_untrusted_peer_is_ignored(
     tmp_path: Path, clock: FrozenMinutes
 ) -> None:
     settings = web_settings(previews_per_minute=1, trusted_proxies="192.0.2.1")
@@ -92,7 +92,7 @@ async def test_a_tier_has_its_requests_a_minute_and_reading_is_free(
     assert all("X-RateLimit-Limit" not in read.headers for read in reads)
 
 
-async def test_an_account_has_so_many_transcripts_under_way(tmp_path: Path, clock: FrozenMinutes) -> None:
+async def test_an_account_has_a_limit_of_open_transcripts(tmp_path: Path, clock: FrozenMinutes) -> None:
     settings = web_settings(jobs_per_account=2)
     async with (
         web_world(tmp_path, settings, Overrides(clock=clock)) as world,
@@ -111,9 +111,7 @@ async def test_an_account_has_so_many_transcripts_under_way(tmp_path: Path, cloc
         assert fourth.status_code == 202
 
 
-async def test_what_is_refused_for_its_form_is_not_counted(
-    http: httpx.AsyncClient, bearer: dict[str, str]
-) -> None:
+async def test_malformed_requests_are_not_counted(http: httpx.AsyncClient, bearer: dict[str, str]) -> None:
     for _ in range(40):
         assert (await http.post("/v1/transcripts", content=b"{", headers=bearer)).status_code == 400
     assert (await http.post("/v1/transcripts", json=BODY, headers=bearer)).status_code == 202

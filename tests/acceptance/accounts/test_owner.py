@@ -1,4 +1,4 @@
-"""Owners look after their keys, their account and their usage, over real HTTP."""
+"""Owners manage their keys, account and usage over real HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = {"audio_url": "https://media.example.com/a.mp3"}
 
 
 async def complete(world: WebWorld, http: httpx.AsyncClient, headers: dict[str, str], minutes: int) -> str:
-    """Have a job of so many minutes done and return its id."""
+    """Run a job of this many minutes and return its id."""
     made = await http.post("/v1/transcripts", json=BODY, headers=headers)
     job_id: str = made.json()["id"]
     assert await world.worker.start() == job_id
@@ -82,7 +82,7 @@ async def test_a_key_is_made_without_a_body_and_never_stored_with_an_idempotency
         ({"scope": "admin"}, "scope"),
     ],
 )
-async def test_a_wrong_wish_is_refused_by_field(
+async def test_an_invalid_field_is_named(
     http: httpx.AsyncClient, bearer: dict[str, str], body: dict[str, object], field: str
 ) -> None:
     answer = await http.post("/v1/keys", json=body, headers=bearer)
@@ -105,12 +105,12 @@ async def test_a_wrong_wish_is_refused_by_field(
         ("GET", "/v1/usage"),
     ],
 )
-async def test_without_a_key_there_is_nothing_to_see(http: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_account_endpoints_need_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await http.request(method, path)
     assert (answer.status_code, answer.json()["error"]) == (401, "missing_api_key")
 
 
-async def test_a_read_only_key_reads_and_a_test_key_keeps_to_test_keys(
+async def test_a_read_only_key_reads_and_a_test_key_sees_test_keys_only(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     reading, live = await world.keys.create(scope="read_only")
@@ -151,7 +151,7 @@ async def test_usage_by_day_and_by_job_adds_up_and_credits_are_used_first(
         "metered_minutes": 6,
         "audio_seconds": 600.0,
     }
-    assert len(usage["days"]) in {1, 2}  # midnight may pass meanwhile
+    assert len(usage["days"]) in {1, 2}  # the test may run over midnight
     assert [job["id"] for job in usage["jobs"]] == ids[::-1]
     assert [(job["credit_units"], job["metered_minutes"]) for job in usage["jobs"]] == [
         (0, 5),
@@ -191,7 +191,7 @@ async def test_a_wrong_time_or_page_is_refused(
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
-async def test_a_prepaid_account_without_credits_gets_402_and_a_preview_all_the_same(
+async def test_a_prepaid_account_without_credits_gets_402_but_still_previews(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
     await world.accounts.create_account(NewAccountRow("acct_1", "Ann", "premium", "prepaid"), by="operator")

@@ -1,4 +1,4 @@
-"""A key is shown once, and is then nowhere: not in the database, the log, an answer or an address."""
+"""A key is shown once, and never again: not in the database, the log, a response or a URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BODY = {"audio_url": "https://media.invalid/a.mp3"}
 
 @pytest.mark.slow
 def test_no_key_is_left_in_the_data_folder_the_log_or_an_error(tmp_path: Path) -> None:
-    """The whole service as a process of its own, at its most talkative."""
+    """The service as a process of its own, with debug logging."""
     with ServerProcess(tmp_path / "data", {"LOG_LEVEL": "debug"}) as server:
         first = json.loads(server.command("keys", "create", "--json"))["key"]
         secrets = [first]
@@ -45,7 +45,7 @@ def test_no_key_is_left_in_the_data_folder_the_log_or_an_error(tmp_path: Path) -
                 ):
                     answer = ask(method, path, key, json=BODY if method == "POST" else None)
                     answers.append(answer.text + str(answer.headers) + str(answer.url))
-            # What people do by mistake: a key as the password of a URL's user, or where an id belongs.
+            # Common mistakes: a key as the password in a URL, or in place of an id.
             answers.append(http.get("/v1/account", headers={"Authorization": f"Basic {first}"}).text)
         listed = server.command("keys", "list", "--json")
         audited = server.command("account", "audit", "--json")

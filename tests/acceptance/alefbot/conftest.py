@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
-    """The dialect over real services, with a worker that the test plays."""
+    """The AlefBot dialect over real services, with a worker that the test drives."""
     async with web_world(tmp_path) as world:
         yield world
 

@@ -1,4 +1,4 @@
-"""The Python client and the command line send a file to a service elsewhere."""
+"""The Python client and the command line send a file to a remote service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A service elsewhere."""
+    """A remote service."""
     with ServerProcess(tmp_path_factory.mktemp("elsewhere") / "data") as process:
         yield process
 

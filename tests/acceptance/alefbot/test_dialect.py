@@ -78,7 +78,7 @@ async def test_a_test_key_makes_test_keys_only(api: httpx.AsyncClient, world: We
     assert refused.json()["error"]["code"] == "live_key_required"
 
 
-async def test_the_account_tells_plan_and_credits(
+async def test_the_account_shows_plan_and_credits(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     await world.accounts.add_units("acct_owner", 42, reason="a gift", by="operator")
@@ -294,7 +294,7 @@ async def test_pages_are_linked_in_both_directions(
     assert (await page("?cursor=99"))["items"] == []
 
 
-async def test_each_dialect_knows_its_own_jobs_only(
+async def test_each_dialect_finds_only_its_own_jobs(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     ours = await job(api, live)
@@ -313,9 +313,7 @@ async def test_each_dialect_knows_its_own_jobs_only(
     assert [item["id"] for item in listed] == [theirs]
 
 
-async def test_the_first_dialect_takes_uploads_too(
-    api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
-) -> None:
+async def test_v1_accepts_uploads_too(api: httpx.AsyncClient, live: dict[str, str], world: WebWorld) -> None:
     upload_id = await upload(api, live)
 
     made = await api.post(f"{world.url}/v1/transcripts", headers=live, json={"upload_id": upload_id})
@@ -375,7 +373,7 @@ async def test_a_prefix_goes_before_every_path_and_into_every_link(tmp_path: Pat
     assert preflight.headers["access-control-allow-origin"] == "*"
 
 
-async def test_idempotent_requests_make_one_thing(
+async def test_idempotent_requests_create_one_resource(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     headers = live | {"Idempotency-Key": "k1"}

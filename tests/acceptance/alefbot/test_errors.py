@@ -1,4 +1,4 @@
-"""Every code of the published matrix and the uncoded cases, in the order in which they are told."""
+"""Every code of the published matrix, and the cases without one, in their order of precedence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FREE = [
 ]
 
 
-def told(answer: httpx.Response) -> tuple[int, str]:
+def error_of(answer: httpx.Response) -> tuple[int, str]:
     """Return status and code of an error whose body has the published shape."""
     body = answer.json()
     assert list(body) == ["error"], body
@@ -77,7 +77,7 @@ async def test_missing_api_key(api: httpx.AsyncClient) -> None:
         for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
             answer = await api.request(method, path, headers=headers)
 
-            assert told(answer) == (401, "missing_api_key")
+            assert error_of(answer) == (401, "missing_api_key")
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert "x-ratelimit-limit" not in answer.headers
 
@@ -88,7 +88,7 @@ async def test_missing_api_key(api: httpx.AsyncClient) -> None:
 async def test_invalid_api_key(api: httpx.AsyncClient, secret: str) -> None:
     answer = await api.get("/account", headers={"Authorization": f"Bearer {secret}"})
 
-    assert told(answer) == (401, "invalid_api_key")
+    assert error_of(answer) == (401, "invalid_api_key")
 
 
 async def test_invalid_api_key_of_a_revoked_one(api: httpx.AsyncClient, world: WebWorld) -> None:
@@ -96,19 +96,19 @@ async def test_invalid_api_key_of_a_revoked_one(api: httpx.AsyncClient, world: W
     record = (await world.keys.list("acct_owner"))[0]
     await world.keys.revoke(record.id)
 
-    assert told(await api.get("/account", headers=key)) == (401, "invalid_api_key")
+    assert error_of(await api.get("/account", headers=key)) == (401, "invalid_api_key")
 
 
 async def test_invalid_api_key_mode(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     swapped = {"Authorization": live["Authorization"].replace("_live_", "_test_")}
 
-    assert told(await api.get("/account", headers=swapped)) == (401, "invalid_api_key_mode")
+    assert error_of(await api.get("/account", headers=swapped)) == (401, "invalid_api_key_mode")
 
 
 async def test_invalid_api_key_user(api: httpx.AsyncClient, live: dict[str, str], world: WebWorld) -> None:
     await world.accounts.delete_account("acct_owner", by="operator")
 
-    assert told(await api.get("/account", headers=live)) == (401, "invalid_api_key_user")
+    assert error_of(await api.get("/account", headers=live)) == (401, "invalid_api_key_user")
 
 
 @pytest.mark.parametrize("columns", [{"tier": "free"}, {"state": "cancelled"}])
@@ -118,11 +118,11 @@ async def test_plan_downgraded_api_revoked_comes_before_the_scope(
     key = await world.key(await world.account(), scope="read_only")
     await world.change_account("acct_owner", **columns)
 
-    assert told(await api.get("/account", headers=key)) == (403, "plan_downgraded_api_revoked")
-    assert told(await api.post("/uploads", headers=key)) == (403, "plan_downgraded_api_revoked")
+    assert error_of(await api.get("/account", headers=key)) == (403, "plan_downgraded_api_revoked")
+    assert error_of(await api.post("/uploads", headers=key)) == (403, "plan_downgraded_api_revoked")
 
 
-async def test_a_read_only_key_reads_and_writes_nothing(api: httpx.AsyncClient, world: WebWorld) -> None:
+async def test_a_read_only_key_reads_but_does_not_write(api: httpx.AsyncClient, world: WebWorld) -> None:
     key = await world.key(await world.account(), scope="read_only")
 
     assert (await api.get("/transcriptions", headers=key)).status_code == 200
@@ -133,9 +133,9 @@ async def test_a_read_only_key_reads_and_writes_nothing(api: httpx.AsyncClient, 
         ("POST", "/webhooks/test"),
     ]:
         answer = await api.request(method, path, headers=key, content=b"no json")
-        assert told(answer) == (403, "scope_violation_read_only")
+        assert error_of(answer) == (403, "scope_violation_read_only")
         assert "x-ratelimit-limit" not in answer.headers
-    assert told(await api.post("/keys", headers=key)) == (403, "scope_violation")
+    assert error_of(await api.post("/keys", headers=key)) == (403, "scope_violation")
 
 
 # --- how much -----------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ async def test_rate_limit_exceeded_until_the_minute_ends(
         assert answer.headers["x-ratelimit-reset"] == str(reset)
     for method, path in LIMITED:
         answer = await api.request(method, path, headers=key, content=b"no json")
-        assert told(answer) == (429, "rate_limit_exceeded")
+        assert error_of(answer) == (429, "rate_limit_exceeded")
         assert answer.headers["x-ratelimit-remaining"] == "0"
         assert int(answer.headers["retry-after"]) <= 60
     for method, path in FREE:
@@ -202,14 +202,14 @@ async def test_validation_error(
 ) -> None:
     answer = await api.post(path, headers=live, content=content)
 
-    assert told(answer) == (422, "validation_error")
+    assert error_of(answer) == (422, "validation_error")
     problems = answer.json()["error"]["details"].get("errors", [{"field": None}])
     assert problems[0]["field"] == field
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=-1", "status=done", "cursor="])
 async def test_validation_error_of_a_page(api: httpx.AsyncClient, live: dict[str, str], query: str) -> None:
-    assert told(await api.get(f"/transcriptions?{query}", headers=live)) == (422, "validation_error")
+    assert error_of(await api.get(f"/transcriptions?{query}", headers=live)) == (422, "validation_error")
 
 
 @pytest.mark.parametrize("upload_id", ["upl_02f4c48f7fc74ec58cc6", "a%00b", "x" * 300])
@@ -217,7 +217,7 @@ async def test_upload_not_found(api: httpx.AsyncClient, live: dict[str, str], up
     put = await api.put(f"/uploads/{upload_id}/binary", headers=live, content=b"12345")
     post = await api.post("/transcriptions", headers=live, json={"upload_id": "upl_02f4c48f7fc74ec58cc6"})
 
-    assert told(put) == told(post) == (404, "upload_not_found")
+    assert error_of(put) == error_of(post) == (404, "upload_not_found")
 
 
 async def test_upload_not_found_for_another_account(
@@ -229,7 +229,7 @@ async def test_upload_not_found_for_another_account(
     put = await api.put(f"/uploads/{upload_id}/binary", headers=other, content=b"12345")
     post = await api.post("/transcriptions", headers=other, json={"upload_id": upload_id})
 
-    assert told(put) == told(post) == (404, "upload_not_found")
+    assert error_of(put) == error_of(post) == (404, "upload_not_found")
 
 
 async def test_upload_slot_expired_bytes_or_not(
@@ -239,13 +239,13 @@ async def test_upload_slot_expired_bytes_or_not(
         await world.expire(upload_id)
         put = await api.put(f"/uploads/{upload_id}/binary", headers=live, content=b"12345")
         post = await api.post("/transcriptions", headers=live, json={"upload_id": upload_id})
-        assert told(put) == told(post) == (410, "upload_slot_expired")
+        assert error_of(put) == error_of(post) == (410, "upload_slot_expired")
 
 
 async def test_upload_not_available(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     answer = await api.post("/transcriptions", headers=live, json={"upload_id": await slot(api, live)})
 
-    assert told(answer) == (409, "upload_not_available")
+    assert error_of(answer) == (409, "upload_not_available")
 
 
 async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
@@ -256,20 +256,20 @@ async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
 async def test_empty_upload_body(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     path = f"/uploads/{await slot(api, live)}/binary"
 
-    assert told(await api.put(path, headers=live, content=b"")) == (400, "empty_upload_body")
-    assert told(await api.put(path, headers=live, content=in_pieces(b""))) == (400, "empty_upload_body")
+    assert error_of(await api.put(path, headers=live, content=b"")) == (400, "empty_upload_body")
+    assert error_of(await api.put(path, headers=live, content=in_pieces(b""))) == (400, "empty_upload_body")
 
 
 @pytest.mark.parametrize("data", [b"1234", b"123456", b"1" * 200_000])
-async def test_upload_size_mismatch_leaves_what_was_there(
+async def test_upload_size_mismatch_keeps_the_earlier_bytes(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld, data: bytes
 ) -> None:
     upload_id = await filled(api, live)
     path = f"/uploads/{upload_id}/binary"
 
-    assert told(await api.put(path, headers=live, content=data)) == (400, "upload_size_mismatch")
+    assert error_of(await api.put(path, headers=live, content=data)) == (400, "upload_size_mismatch")
     answer = await api.put(path, headers=live, content=in_pieces(data[:1000]))
-    assert told(answer) == (400, "upload_size_mismatch")
+    assert error_of(answer) == (400, "upload_size_mismatch")
 
     stored = [path.read_bytes() for path in world.blobs_dir.rglob("*") if path.is_file()]
     assert stored == [b"12345"]
@@ -287,15 +287,18 @@ async def test_upload_too_large_and_no_room(tmp_path: Path) -> None:
         await slot(api, key, size_bytes=1000)
         no_room = await api.post("/uploads", headers=key, json={**SLOT, "size_bytes": 1000})
 
-    assert told(too_large) == (413, "upload_too_large")
-    assert told(no_room) == (429, "queue_busy")
+    assert error_of(too_large) == (413, "upload_too_large")
+    assert error_of(no_room) == (429, "queue_busy")
     assert "retry-after" in no_room.headers
 
 
 @pytest.mark.parametrize("job_id", [NOBODY, "tr_0123456789012345678901", "x", "a%00b"])
 async def test_job_not_found(api: httpx.AsyncClient, live: dict[str, str], job_id: str) -> None:
-    assert told(await api.get(f"/transcriptions/{job_id}", headers=live)) == (404, "job_not_found")
-    assert told(await api.get(f"/transcriptions/{job_id}/artifact", headers=live)) == (404, "job_not_found")
+    assert error_of(await api.get(f"/transcriptions/{job_id}", headers=live)) == (404, "job_not_found")
+    assert error_of(await api.get(f"/transcriptions/{job_id}/artifact", headers=live)) == (
+        404,
+        "job_not_found",
+    )
 
 
 async def test_job_not_found_for_another_account(
@@ -306,7 +309,7 @@ async def test_job_not_found_for_another_account(
 
     answer = await api.get(f"/transcriptions/{made.json()['job_id']}", headers=other)
 
-    assert told(answer) == (404, "job_not_found")
+    assert error_of(answer) == (404, "job_not_found")
 
 
 @pytest.mark.parametrize("address", ["?format=vtt", "?format=json", "?format=", ".vtt", ".srt?format=pdf"])
@@ -315,7 +318,7 @@ async def test_unsupported_artifact_format_comes_before_the_job(
 ) -> None:
     answer = await api.get(f"/transcriptions/{NOBODY}/artifact{address}", headers=live)
 
-    assert told(answer) == (400, "unsupported_artifact_format")
+    assert error_of(answer) == (400, "unsupported_artifact_format")
 
 
 async def test_translation_unavailable_before_any_work(
@@ -325,7 +328,7 @@ async def test_translation_unavailable_before_any_work(
 
     answer = await api.post("/transcriptions", headers=live, json=body)
 
-    assert told(answer) == (503, "translation_unavailable")
+    assert error_of(answer) == (503, "translation_unavailable")
     assert (await api.get("/transcriptions", headers=live)).json()["total"] == 0
 
 
@@ -337,7 +340,7 @@ async def test_a_payment_that_failed_and_credits_that_are_used_up(
 
     answer = await api.post("/transcriptions", headers=live, json=body)
 
-    assert told(answer) == (402, "insufficient_credits")
+    assert error_of(answer) == (402, "insufficient_credits")
 
 
 # --- webhooks -----------------------------------------------------------------------------------------------
@@ -361,7 +364,7 @@ TARGETS = {
 }
 
 
-async def test_webhook_targets_are_judged_at_once(tmp_path: Path) -> None:
+async def test_webhook_targets_are_checked_at_once(tmp_path: Path) -> None:
     names = {
         "hooks.example": [["93.184.216.34"]],
         "inside.example": [["10.0.0.7"]],
@@ -376,7 +379,7 @@ async def test_webhook_targets_are_judged_at_once(tmp_path: Path) -> None:
         for url, code in TARGETS.items():
             test = await api.post("/webhooks/test", headers=key, json={"webhook_url": url})
             job = await api.post("/transcriptions", headers=key, json=body | {"webhook_url": url})
-            assert told(test) == told(job) == (400, code), url
+            assert error_of(test) == error_of(job) == (400, code), url
         fine = await api.post(
             "/transcriptions", headers=key, json=body | {"webhook_url": "https://hooks.example/x"}
         )
@@ -384,7 +387,7 @@ async def test_webhook_targets_are_judged_at_once(tmp_path: Path) -> None:
     assert fine.status_code == 202
 
 
-async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
+async def test_a_test_event_is_signed_and_its_outcome_returned(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("hooks.example")
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -415,20 +418,20 @@ async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
             key = await world.key(await world.account())
             secret = await world.secret("acct_owner")
             body = {"webhook_url": f"https://hooks.example:{port}/hook"}
-            told_of = [(await api.post("/webhooks/test", headers=key, json=body)).json() for _ in range(3)]
+            results = [(await api.post("/webhooks/test", headers=key, json=body)).json() for _ in range(3)]
 
-    assert [list(answer) for answer in told_of] == [
+    assert [list(answer) for answer in results] == [
         ["ok", "event_id", "delivered", "status_code", "error"]
     ] * 3
-    assert [(answer["ok"], answer["delivered"], answer["status_code"]) for answer in told_of] == [
+    assert [(answer["ok"], answer["delivered"], answer["status_code"]) for answer in results] == [
         (True, True, 204),
         (False, False, 500),
         (False, False, 302),
     ]
-    assert [answer["error"] is None for answer in told_of] == [True, False, False]
+    assert [answer["error"] is None for answer in results] == [True, False, False]
     headers, payload = received[0]
     event = json.loads(payload)
-    assert (event["event_id"], event["event_type"]) == (told_of[0]["event_id"], "transcription.completed")
+    assert (event["event_id"], event["event_type"]) == (results[0]["event_id"], "transcription.completed")
     timestamp = headers["x-alefbot-timestamp"]
     expected = hmac.new(secret.encode(), f"{timestamp}.".encode() + payload, hashlib.sha256).hexdigest()
     assert headers["x-alefbot-signature"] == expected
@@ -438,13 +441,13 @@ async def test_a_test_event_is_signed_and_its_fate_told(tmp_path: Path) -> None:
 # --- around requests ----------------------------------------------------------------------------------------
 
 
-async def test_what_is_not_there_or_not_allowed_has_the_nested_body(
+async def test_unknown_paths_and_methods_have_the_nested_body(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
-    assert told(await api.get("/nothing", headers=live)) == (404, "not_found")
-    assert told(await api.get("", headers=live)) == (404, "not_found")
+    assert error_of(await api.get("/nothing", headers=live)) == (404, "not_found")
+    assert error_of(await api.get("", headers=live)) == (404, "not_found")
     wrong = await api.delete("/account", headers=live)
-    assert told(wrong) == (405, "method_not_allowed")
+    assert error_of(wrong) == (405, "method_not_allowed")
     assert "GET" in wrong.headers["allow"]
     assert "error" in (await api.get(f"{world.url}/v1/nothing")).json()
     assert isinstance((await api.get(f"{world.url}/v1/nothing")).json()["error"], str)
@@ -461,9 +464,7 @@ async def test_head_and_options(api: httpx.AsyncClient, live: dict[str, str]) ->
     assert options.headers["x-request-id"].startswith("req_")
 
 
-async def test_a_page_of_any_site_may_call_it_with_a_key(
-    api: httpx.AsyncClient, live: dict[str, str]
-) -> None:
+async def test_pages_of_any_site_may_call_it_with_a_key(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     preflight = await api.options(
         "/uploads/upl_0/binary",
         headers={
@@ -487,7 +488,7 @@ async def test_a_page_of_any_site_may_call_it_with_a_key(
     assert error.headers["access-control-allow-origin"] == "*"
 
 
-async def test_what_nobody_expected_is_an_internal_error_with_the_nested_body(tmp_path: Path) -> None:
+async def test_an_unexpected_error_has_the_nested_body(tmp_path: Path) -> None:
     async with (
         web_world(tmp_path) as world,
         httpx.AsyncClient(base_url=world.root, trust_env=False) as api,
@@ -497,10 +498,10 @@ async def test_what_nobody_expected_is_an_internal_error_with_the_nested_body(tm
             await connection.exec_driver_sql("DROP TABLE uploads")
         answer = await api.post("/uploads", headers=key, json=SLOT)
 
-    assert told(answer)[0] in {500, 503}
+    assert error_of(answer)[0] in {500, 503}
 
 
-async def test_two_clients_on_one_slot_leave_one_whole_file(
+async def test_two_clients_on_one_slot_leave_one_complete_file(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     size = 3_000_000
@@ -530,7 +531,7 @@ async def test_two_clients_on_one_slot_leave_one_whole_file(
     assert stored == [b"s" * size], "the last complete one wins, whole"
 
 
-async def test_an_upload_that_was_cut_is_sent_again(
+async def test_an_interrupted_upload_can_be_repeated(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     data = b"0123456789" * 100_000
@@ -544,7 +545,10 @@ async def test_an_upload_that_was_cut_is_sent_again(
     with pytest.raises(ConnectionError):
         await api.put(path, headers=live | {"Content-Length": str(len(data))}, content=cut())
     body = {"upload_id": upload_id}
-    assert told(await api.post("/transcriptions", headers=live, json=body)) == (409, "upload_not_available")
+    assert error_of(await api.post("/transcriptions", headers=live, json=body)) == (
+        409,
+        "upload_not_available",
+    )
     whole = await api.put(path, headers=live, content=data)
 
     assert whole.json()["bytes_received"] == len(data)

@@ -1,4 +1,4 @@
-"""What a hostile and a naive client found: the order of checks, HTTP's own rules, bounds of uploads."""
+"""The details of the AlefBot contract: the order of checks, HTTP semantics, bounds of uploads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def upload(api: httpx.AsyncClient, key: dict[str, str], **changes: Any) ->
     return upload_id
 
 
-async def told_job(api: httpx.AsyncClient, world: WebWorld, **changes: Any) -> tuple[str, dict[str, str]]:
+async def finished_job(api: httpx.AsyncClient, world: WebWorld, **changes: Any) -> tuple[str, dict[str, str]]:
     key = await world.key(await world.account("acct_test"), mode="test")
     body = {"upload_id": await upload(api, key, **changes)}
     made = await api.post("/transcriptions", headers=key, json=body)
@@ -52,7 +52,7 @@ async def told_job(api: httpx.AsyncClient, world: WebWorld, **changes: Any) -> t
 # --- the order of checks ------------------------------------------------------------------------------------
 
 
-async def test_the_limit_is_told_before_anything_about_the_body(
+async def test_the_rate_limit_comes_before_errors_of_the_body(
     api: httpx.AsyncClient, live: dict[str, str]
 ) -> None:
     once = live | {"Idempotency-Key": "mine"}
@@ -89,7 +89,7 @@ async def test_every_refusal_but_a_replay_is_counted(api: httpx.AsyncClient, liv
     assert left == [(422, 29), (422, 28), (422, 27), (201, 26), (409, 25), (201, 25)]
 
 
-async def test_too_many_jobs_under_way_are_not_the_minute_s_limit(
+async def test_too_many_open_jobs_are_not_the_rate_limit(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -121,7 +121,7 @@ async def test_a_refused_job_does_not_fix_the_bytes(
 
 
 @pytest.mark.parametrize("state", ["past_due", "disputed"])
-async def test_who_owes_money_makes_no_job_and_keeps_the_rest(
+async def test_an_account_with_a_failed_payment_creates_no_job_but_reads_the_others(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld, state: str
 ) -> None:
     body = {"upload_id": await upload(api, live)}
@@ -129,15 +129,15 @@ async def test_who_owes_money_makes_no_job_and_keeps_the_rest(
     await world.change_account("acct_owner", state=state)
 
     refused = await api.post("/transcriptions", headers=live, json=body)
-    told = await api.post("/transcriptions", headers=test_key, json=body)
+    created = await api.post("/transcriptions", headers=test_key, json=body)
 
     assert code_of(refused) == (402, "billing_failed")
-    assert told.status_code == 200
+    assert created.status_code == 200
     assert (await api.get("/account", headers=live)).json()["status"] == state
     assert (await api.get("/transcriptions", headers=live)).status_code == 200
 
 
-async def test_fifty_posts_with_one_key_make_one_job(
+async def test_fifty_posts_with_one_key_create_one_job(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     body = {"upload_id": await upload(api, live)}
@@ -155,7 +155,7 @@ async def test_fifty_posts_with_one_key_make_one_job(
     assert (await api.get("/transcriptions", headers=live)).json()["total"] == 1
 
 
-async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Path) -> None:
+async def test_a_tier_without_its_engine_is_refused_at_once(tmp_path: Path) -> None:
     overrides = Overrides(
         engines=SpeechEngines(
             FakeRecognizer(), {"premium_quality": FakeRecognizer(failure="Its model is not there.")}
@@ -193,10 +193,10 @@ async def test_a_tier_without_its_engine_is_refused_before_any_work(tmp_path: Pa
         ("image/png", "application/x-subrip"),
     ],
 )
-async def test_the_most_specific_range_says_how_much_a_format_is_liked(
+async def test_the_most_specific_media_range_sets_the_quality(
     api: httpx.AsyncClient, world: WebWorld, accept: str, kind: str
 ) -> None:
-    job_id, key = await told_job(api, world)
+    job_id, key = await finished_job(api, world)
 
     answer = await api.get(f"/transcriptions/{job_id}/artifact", headers=key | {"Accept": accept})
 
@@ -204,7 +204,7 @@ async def test_the_most_specific_range_says_how_much_a_format_is_liked(
 
 
 async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: WebWorld) -> None:
-    job_id, key = await told_job(api, world)
+    job_id, key = await finished_job(api, world)
     path = f"/transcriptions/{job_id}/artifact"
     etag = (await api.get(path, headers=key)).headers["etag"]
 
@@ -219,10 +219,10 @@ async def test_lists_may_come_on_several_lines(api: httpx.AsyncClient, world: We
     ("sent", "status"),
     [("*", 304), ('"no", W/{}', 304), ("{}", 304), ('"{}"', 200), ('"x{}', 200), ("", 200), ("W/", 200)],
 )
-async def test_if_none_match_by_the_letter(
+async def test_if_none_match_follows_the_specification(
     api: httpx.AsyncClient, world: WebWorld, sent: str, status: int
 ) -> None:
-    job_id, key = await told_job(api, world)
+    job_id, key = await finished_job(api, world)
     etag = (await api.get(f"/transcriptions/{job_id}", headers=key)).headers["etag"]
 
     answer = await api.get(f"/transcriptions/{job_id}", headers=key | {"If-None-Match": sent.format(etag)})
@@ -241,10 +241,10 @@ async def test_if_none_match_by_the_letter(
         (" .mp3", None),
     ],
 )
-async def test_an_artifact_is_called_after_its_file_in_any_script(
+async def test_an_artifact_is_named_after_its_file_in_any_script(
     api: httpx.AsyncClient, world: WebWorld, filename: str, shown: str | None
 ) -> None:
-    job_id, key = await told_job(api, world, filename=filename)
+    job_id, key = await finished_job(api, world, filename=filename)
 
     answer = await api.get(f"/transcriptions/{job_id}/artifact.docx", headers=key)
 
@@ -259,7 +259,7 @@ async def test_an_artifact_is_called_after_its_file_in_any_script(
 
 
 @pytest.mark.parametrize("prefix", ["", "/backend"])
-async def test_what_is_no_http_has_an_id_and_the_nested_body(tmp_path: Path, prefix: str) -> None:
+async def test_malformed_http_gets_a_request_id_and_the_nested_body(tmp_path: Path, prefix: str) -> None:
     settings = Settings(_env_file=None, api_prefix=prefix)
     options = web_settings(api_prefix=settings.api_prefix)
     async with web_world(tmp_path, options) as world:
@@ -297,16 +297,14 @@ async def _raw(url: str, request: str) -> str:
 
 
 async def test_a_job_has_one_address(api: httpx.AsyncClient, world: WebWorld) -> None:
-    job_id, key = await told_job(api, world)
+    job_id, key = await finished_job(api, world)
 
     for spelled in (job_id.replace("-", ""), f"{{{job_id}}}", f"urn:uuid:{job_id}"):
         assert code_of(await api.get(f"/transcriptions/{spelled}", headers=key)) == (404, "job_not_found")
     assert (await api.get(f"/transcriptions/{job_id.upper()}", headers=key)).status_code == 200
 
 
-async def test_a_body_that_breaks_http_is_refused_once_and_quietly(
-    live: dict[str, str], world: WebWorld
-) -> None:
+async def test_a_body_that_violates_http_is_refused_once(live: dict[str, str], world: WebWorld) -> None:
     async with httpx.AsyncClient(base_url=world.root, trust_env=False) as api:
         upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
     head = f"PUT /api/v1/uploads/{upload_id}/binary HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
@@ -325,7 +323,7 @@ async def test_a_body_that_breaks_http_is_refused_once_and_quietly(
     assert [path for path in world.blobs_dir.rglob("*") if path.is_file()] == []
 
 
-async def test_a_page_may_read_why_its_method_is_wrong(api: httpx.AsyncClient, live: dict[str, str]) -> None:
+async def test_a_web_page_can_read_the_405(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     origin = {"Origin": "https://app.example"}
     preflight = await api.options("/account", headers=origin | {"Access-Control-Request-Method": "PATCH"})
     answer = await api.patch("/account", headers=live | origin)
@@ -336,7 +334,7 @@ async def test_a_page_may_read_why_its_method_is_wrong(api: httpx.AsyncClient, l
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-async def test_an_unknown_address_names_this_dialect_s_own(
+async def test_an_unknown_path_names_the_paths_of_this_dialect(
     api: httpx.AsyncClient, live: dict[str, str]
 ) -> None:
     answer = await api.get("/nothing", headers=live)
@@ -344,7 +342,7 @@ async def test_an_unknown_address_names_this_dialect_s_own(
     assert "POST /api/v1/transcriptions" in answer.json()["error"]["message"]
 
 
-async def test_before_a_page_beyond_the_end_comes_one_that_has_something(
+async def test_the_page_before_one_beyond_the_end_is_not_empty(
     api: httpx.AsyncClient, live: dict[str, str]
 ) -> None:
     upload_id = await upload(api, live)
@@ -386,7 +384,7 @@ async def test_a_job_is_cancelled_and_then_removed(
 # --- uploads ------------------------------------------------------------------------------------------------
 
 
-async def test_a_form_is_told_from_a_file(api: httpx.AsyncClient, live: dict[str, str]) -> None:
+async def test_a_form_instead_of_a_file_is_refused(api: httpx.AsyncClient, live: dict[str, str]) -> None:
     upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
 
     answer = await api.put(f"/uploads/{upload_id}/binary", headers=live, files={"file": b"12345"})
@@ -395,7 +393,7 @@ async def test_a_form_is_told_from_a_file(api: httpx.AsyncClient, live: dict[str
     assert "is a form" in answer.json()["error"]["message"]
 
 
-async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
+async def test_a_slot_limits_its_concurrent_clients(
     api: httpx.AsyncClient, live: dict[str, str], world: WebWorld
 ) -> None:
     upload_id = (await api.post("/uploads", headers=live, json=SLOT)).json()["upload_id"]
@@ -406,7 +404,7 @@ async def test_a_slot_takes_so_many_clients_at_once_and_no_more(
     for _, writer in connections:
         writer.write(f"{head}Content-Length: 5\r\n\r\n123".encode())
 
-    # All but one wait for the rest of their bodies; whichever came last is answered at once.
+    # All but one wait for the rest of their bodies; the last to arrive is refused at once.
     answers = {asyncio.create_task(reader.readuntil(b"}")): writer for reader, writer in connections}
     (refused,), accepted = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
     assert refused.result().startswith(b"HTTP/1.1 429 ")

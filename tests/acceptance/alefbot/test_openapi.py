@@ -1,4 +1,4 @@
-"""The description holds: whatever a client sends, it gets an answer that `openapi.json` describes."""
+"""Whatever a client sends, `openapi.json` describes the response."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CHECKS = [
-    # A status that is not described fails the first, so a 5xx passes only where it is described.
+    # The first check fails for undocumented statuses, so a 5xx passes only if it is documented.
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
 ]
 EXAMPLES = int(os.environ.get("STENOBIRD_OPENAPI_EXAMPLES", "8"))
-"""For each operation: enough for the kinds of wrong input, short enough for every run."""
+"""Examples per operation: enough for all kinds of invalid input, few enough for every run."""
 AIMED_EXAMPLES = max(2, EXAMPLES // 4)
-"""The same where the ids are of things that exist."""
+"""The same for operations on existing resources."""
 NEVER_WELL = {
-    # Random bytes are never as many as the slot says, and there is no receiver.
+    # Random bytes never have the size of the slot, and there is no receiver.
     ("PUT", "/api/v1/uploads/{upload_id}/binary"),
     ("POST", "/api/v1/webhooks/test"),
 }
@@ -46,16 +46,16 @@ NEVER_WELL = {
 
 @dataclass
 class Things:
-    """A key, and what its account has already."""
+    """A key, and the existing resources of its account."""
 
     headers: dict[str, str]
     ids: dict[str, str]
     """Values of path parameters, by their name, and for `id` by the path before it."""
     statuses: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
-    """What each operation has answered."""
+    """The statuses that each operation has returned."""
 
     def aim(self, case: Any) -> None:
-        """Put ids of things that exist into a case."""
+        """Put the ids of existing resources into a case."""
         for name in case.path_parameters or {}:
             known = self.ids.get(name) or self.ids.get(case.path.partition("/{")[0])
             if known is not None:
@@ -69,13 +69,13 @@ class Things:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A service that counts no requests and has room for every job."""
+    """A service without rate limits, and with room for every job."""
     unlimited = {
         "PREMIUM_REQUESTS_PER_MINUTE": "1000000",
         "PREVIEWS_PER_MINUTE": "1000000",
         "MAX_QUEUED": "1000000",
         "JOBS_PER_ACCOUNT": "1000000",
-        # Jobs of random addresses end at once: nothing is opened.
+        # Jobs for random addresses end at once: no connection is opened.
         "EGRESS_ALLOW": "",
         "EGRESS_PORTS": "1",
     }
@@ -85,7 +85,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def things(server: ServerProcess) -> Things:
-    """A test key: what it makes costs nothing and ends at once, and it can't delete the account."""
+    """A test key: its jobs are free and end at once, and it can't delete the account."""
     headers = {"Authorization": f"Bearer {server.create_key(mode='test')}"}
     with httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, trust_env=False) as api:
         slots = [
@@ -116,10 +116,10 @@ def described(server: ServerProcess) -> Any:
 
 
 @pytest.mark.slow
-def test_every_answer_is_described(described: Any, things: Things) -> None:
-    """The library's own pytest plugin does not know this pytest, so its operations are walked here."""
+def test_every_response_is_documented(described: Any, things: Things) -> None:
+    """The library's pytest plugin does not support this pytest, so the test iterates over operations."""
     operations = [found.ok() for found in described.get_all_operations()]
-    # What removes the things that the others are aimed at comes last.
+    # Operations that delete the resources of the others come last.
     operations.sort(key=lambda operation: operation.method.upper() == "DELETE")
     for operation, mode in itertools.product(operations, GenerationMode):
         _drive(operation, mode, things, EXAMPLES, lambda _case: None)
@@ -127,7 +127,7 @@ def test_every_answer_is_described(described: Any, things: Things) -> None:
             _drive(operation, mode, things, AIMED_EXAMPLES, things.aim)
 
     for (method, path), seen in things.statuses.items():
-        # Else nothing but the refusals would have been looked at.
+        # Otherwise only refusals would have been tested.
         if path.startswith("/api/v1") and (method, path) not in NEVER_WELL:
             assert any(200 <= status < 300 for status in seen), (method, path, sorted(seen))
 
@@ -156,7 +156,7 @@ def _drive(
     try:
         send()
     except Unsatisfiable:
-        # What takes any input has no wrong one.
+        # Operations that accept any input have no invalid input.
         assert mode is GenerationMode.NEGATIVE, operation.label
 
 

@@ -44,7 +44,7 @@ globalThis.document = {
   createElement: () => ({ click() {} }),
 };
 """
-"""What a browser has and Node does not: a chosen file, and a link to click."""
+"""What a browser has and Node does not: a selected file, and a link to click."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def examples(lines: list[str]) -> list[Example]:
 
 
 def indented(python: str) -> str:
-    """Repair 1: give Python its indentation back. Where a block ends can be read off its last statement."""
+    """Repair 1: restore the indentation of Python. The last statement of a block shows where it ends."""
     ends = {
         "with": re.compile(r"\S"),
         "if": re.compile(r"(break|exit\()"),
@@ -106,7 +106,7 @@ def indented(python: str) -> str:
         brackets += sum(line.count(c) for c in "([{") - sum(line.count(c) for c in ")]}")
         if brackets:
             if whole:
-                # The end of a statement that goes on ends the block, if the statement is its last.
+                # The end of a multi-line statement ends the block, if it is the last statement.
                 pending_end = bool(blocks) and blocks[-1].match(line) is not None
             continue
         if whole and line.endswith(":"):
@@ -137,7 +137,7 @@ def resolved(code: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """What the examples are run against: repairs 3 (sizes and ids) and 5 (the webhook target)."""
+    """The values for the examples: repairs 3 (sizes and ids) and 5 (the webhook target)."""
 
     url: str
     key: str
@@ -177,7 +177,7 @@ def place(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory, clips
         upload_id = client.post("/uploads", json=slot).json()["upload_id"]
         client.put(f"/uploads/{upload_id}/binary", content=data).raise_for_status()
         test = client.post("/keys", json={"name": "examples", "mode": "test"}).json()["key"]
-        # A finished job at once: the account's test key makes one of the same upload.
+        # A job that is finished at once: the account's test key creates one from the same upload.
         made = client.post(
             "/transcriptions", json={"upload_id": upload_id}, headers={"Authorization": f"Bearer {test}"}
         )
@@ -231,7 +231,7 @@ def test_a_published_example_succeeds(number: int, place: Place, tmp_path: Path,
 
     shown = f"\n{example.text}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
     assert done.returncode == 0, shown
-    # `.catch(console.error)` ends with 0 all the same.
+    # `.catch(console.error)` still exits with 0.
     assert done.stderr == "", shown
     if "artifact?format=srt" in example.text and "while" in example.text:
         assert "-->" in done.stdout, shown
@@ -263,7 +263,7 @@ def changed(signature: str) -> str:
     return signature[:-1] + ("0" if signature[-1] != "0" else "1")
 
 
-def test_the_published_python_verifier_takes_our_signature_and_no_other(tmp_path: Path) -> None:
+def test_the_published_python_verifier_accepts_only_our_signature(tmp_path: Path) -> None:
     verifier = indented(block(published(), "import hashlib", "const crypto"))
     signature = sign(canonical(EVENT), timestamp=1_800_000_000, secret="whsec_dGVzdA==")
     body = json.loads(canonical(EVENT))
@@ -292,7 +292,7 @@ def test_the_published_python_verifier_takes_our_signature_and_no_other(tmp_path
         ("async function verifyAlefbotSignature", "- Interactive"),
     ],
 )
-def test_the_published_javascript_verifiers_take_our_signature_and_no_other(
+def test_the_published_javascript_verifiers_accept_only_our_signature(
     tmp_path: Path, first: str, before: str
 ) -> None:
     assert NODE is not None

@@ -1,4 +1,4 @@
-"""The dialect on the real service: what is heard, what a large upload costs, how the reference looks."""
+"""The AlefBot dialect on the real service: transcripts, the memory of large uploads, the reference page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ended(api: httpx.Client, job_id: str) -> dict[str, object]:
     return until(end)
 
 
-def test_an_upload_is_heard(api: httpx.Client, clips: Path) -> None:
+def test_an_upload_is_transcribed(api: httpx.Client, clips: Path) -> None:
     upload_id = send(api, "interview.mp3", (clips / "short.mp3").read_bytes())
     job_id = api.post("/transcriptions", json={"upload_id": upload_id}).json()["job_id"]
 
@@ -66,7 +66,7 @@ def test_an_upload_is_heard(api: httpx.Client, clips: Path) -> None:
     assert sum(word in heard for word in spoken[:10]) >= 8, text
 
 
-def test_an_upload_of_the_first_dialect_streams_its_words(
+def test_an_upload_through_v1_streams_its_words(
     api: httpx.Client, server: ServerProcess, clips: Path
 ) -> None:
     upload_id = send(api, "interview.mp3", (clips / "short.mp3").read_bytes())
@@ -83,7 +83,7 @@ def test_an_upload_of_the_first_dialect_streams_its_words(
     assert result["source"]["title"] == "interview"
 
 
-def test_bytes_that_are_no_audio_fail_with_a_reason(api: httpx.Client) -> None:
+def test_bytes_without_audio_fail_with_a_reason(api: httpx.Client) -> None:
     job_id = api.post(
         "/transcriptions", json={"upload_id": send(api, "a.mp3", b"not audio at all. " * 1000)}
     ).json()["job_id"]
@@ -106,7 +106,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def test_a_large_upload_does_not_fill_the_memory(api: httpx.Client, server: ServerProcess) -> None:
-    """Peak RSS is a high-water mark of the whole process, so its growth bounds the upload's."""
+    """Peak RSS is the maximum of the whole process, so its growth bounds the memory of the upload."""
     assert server.process is not None
     send(api, "warm.bin", bytes(MB))
     slot = {"filename": "large.bin", "content_type": "audio/mpeg", "size_bytes": LARGE_BYTES}
@@ -120,7 +120,7 @@ def test_a_large_upload_does_not_fill_the_memory(api: httpx.Client, server: Serv
     assert peak_bytes(server.process.pid) - before <= RSS_GROWTH_BYTES
 
 
-def test_the_reference_page_shows_every_operation_and_asks_nobody_else(server: ServerProcess) -> None:
+def test_the_reference_page_shows_every_operation_and_calls_no_other_site(server: ServerProcess) -> None:
     path = chromium_path()
     if path is None:
         pytest.skip("PAGE NOT TESTED: no Chromium here; install the package chromium")

@@ -1,4 +1,4 @@
-"""`translate_to_hebrew` on the real service: fixture speech, a translation model whose words are known."""
+"""`translate_to_hebrew` on the real service, with fixture speech and a translation model with known words."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def cues(srt: str) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def plain(api: httpx.Client, clips: Path) -> str:
-    """The subtitles of the same clip as it is spoken."""
+    """The subtitles of the same clip in the spoken language."""
     job_id = start(api, clips / "short.mp3", translate_to_hebrew=False)
     assert ended(api, job_id)["analysis"]["language"] == "en"
     return artifact(api, job_id, "srt").text
@@ -120,7 +120,7 @@ def test_a_translator_killed_again_and_again_changes_nothing(
     assert said == [spell(text).split() for _, _, text in cues(plain)]
 
 
-def test_a_test_key_is_told_the_story_in_hebrew(api: httpx.Client, clips: Path) -> None:
+def test_a_test_key_gets_the_sample_text_in_hebrew(api: httpx.Client, clips: Path) -> None:
     key = api.post("/keys", json={"name": "tests", "mode": "test"}).raise_for_status().json()["key"]
     with httpx.Client(base_url=api.base_url, trust_env=False, timeout=60) as tests:
         tests.headers["Authorization"] = f"Bearer {key}"
@@ -132,7 +132,7 @@ def test_a_test_key_is_told_the_story_in_hebrew(api: httpx.Client, clips: Path) 
         assert any("א" <= char <= "ת" for char in artifact(tests, job_id, "srt").text)
 
 
-def test_one_upload_both_ways_answers_with_two_texts(api: httpx.Client, clips: Path) -> None:
+def test_one_upload_can_be_transcribed_and_translated(api: httpx.Client, clips: Path) -> None:
     upload_id = send(api, (clips / "short.mp3").read_bytes())
     texts = []
     for wish in (True, False):
@@ -158,7 +158,7 @@ def test_the_guide(api: httpx.Client, server: ServerProcess, clips: Path, tmp_pa
     assert len(cues((tmp_path / "talk.he.srt").read_text())) >= 3
 
 
-def test_a_model_that_is_not_there_is_refused_before_any_work(tmp_path: Path, clips: Path) -> None:
+def test_a_missing_model_is_refused_at_once(tmp_path: Path, clips: Path) -> None:
     settings = {"TRANSLATION_MODEL": str(tmp_path / "nothing")}
     with (
         ServerProcess(tmp_path / "data", settings) as process,

@@ -1,4 +1,4 @@
-"""The web layer with a worker that the test plays, and the OpenAI SDK pointed at it."""
+"""The web layer with a worker that the test drives, and the OpenAI SDK with its base URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
-    """The real job and upload services, with a worker that the test plays."""
+    """The real job and upload services, with a worker that the test drives."""
     async with web_world(tmp_path) as world:
         yield world
 
@@ -31,7 +31,7 @@ async def api_key(world: WebWorld) -> str:
 
 @pytest.fixture
 async def sdk(world: WebWorld, api_key: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    """The SDK as anybody would use it, but for the address."""
+    """The SDK, unchanged except for its base URL."""
     async with openai.AsyncOpenAI(api_key=api_key, base_url=f"{world.url}/v1", max_retries=0) as client:
         yield client
 

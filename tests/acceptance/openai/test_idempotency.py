@@ -41,7 +41,7 @@ async def jobs(world: WebWorld) -> int:
 
 
 async def heard(world: WebWorld, http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
-    """Send a file with the key, and play the worker for it."""
+    """Send a file with the key, and drive the worker for it."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(work(world, "Hello", " there."))
         return await http.post(PATH, files={"file": FILE}, data=fields, headers=KEY)
@@ -51,7 +51,7 @@ async def test_a_request_that_is_sent_again_gets_the_same_transcript(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
     first = await heard(world, http)
-    # A form's boundary is another one each time.
+    # Each form has a new boundary.
     again = await http.post(PATH, files={"file": FILE}, headers=KEY)
     assert (first.status_code, again.status_code) == (200, 200)
     assert first.json() == again.json()
@@ -73,7 +73,7 @@ async def test_another_request_with_the_same_key_is_refused(world: WebWorld, htt
     assert await jobs(world) == 1
 
 
-async def test_who_hangs_up_finds_the_words_when_they_come_back(
+async def test_a_client_that_disconnects_gets_the_text_when_it_returns(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -91,7 +91,7 @@ async def test_who_hangs_up_finds_the_words_when_they_come_back(
     assert await jobs(world) == 1
 
 
-async def test_a_stream_that_broke_is_read_from_its_start(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+async def test_a_broken_stream_is_read_from_its_start(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async def create() -> Any:
         return await sdk.audio.transcriptions.create(
             model="whisper-1", file=FILE, stream=True, extra_headers=KEY
@@ -114,7 +114,7 @@ async def test_a_stream_that_broke_is_read_from_its_start(world: WebWorld, sdk: 
     assert await jobs(world) == 1
 
 
-async def test_of_many_at_once_one_job_is_made(world: WebWorld, http: httpx.AsyncClient) -> None:
+async def test_many_concurrent_requests_create_one_job(world: WebWorld, http: httpx.AsyncClient) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(work(world, "Hello."))
         sent = [
@@ -128,7 +128,7 @@ async def test_of_many_at_once_one_job_is_made(world: WebWorld, http: httpx.Asyn
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "deleted"])
-async def test_a_job_that_brought_no_words_is_made_anew(
+async def test_a_job_without_a_transcript_is_replaced_by_a_new_one(
     world: WebWorld, http: httpx.AsyncClient, end: str
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -155,7 +155,7 @@ async def test_a_job_that_brought_no_words_is_made_anew(
     assert again.headers["x-transcript-id"] != job_id
 
 
-async def test_a_service_that_stops_leaves_the_job_to_the_next_one(
+async def test_a_stopping_service_leaves_the_job_to_the_next_one(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -168,13 +168,13 @@ async def test_a_service_that_stops_leaves_the_job_to_the_next_one(
     assert not job.cancel_requested
 
 
-async def test_no_words_are_kept_with_the_key(world: WebWorld, http: httpx.AsyncClient) -> None:
+async def test_the_idempotency_key_stores_no_transcript(world: WebWorld, http: httpx.AsyncClient) -> None:
     answer = await heard(world, http)
     async with world.database.read() as connection:
         [row] = (await connection.execute(idempotency.select())).mappings().all()
     assert row["body"] == f'{{"id":"{answer.headers["x-transcript-id"]}"}}'
 
 
-async def test_a_key_that_is_none_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_malformed_api_key_is_refused(http: httpx.AsyncClient) -> None:
     answer = await http.post(PATH, files={"file": FILE}, headers={"Idempotency-Key": "a b"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")

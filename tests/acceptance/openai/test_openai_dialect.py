@@ -49,7 +49,7 @@ async def _work(world: WebWorld, *texts: str) -> str:
 
 
 async def _during(world: WebWorld, request: Awaitable[Any], *texts: str) -> Any:
-    """Send a request, play the worker for it, and return the answer."""
+    """Send a request, drive the worker for it, and return the response."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_work(world, *texts))
         return await request
@@ -64,7 +64,7 @@ async def test_sdk_sends_a_file_and_gets_its_text(world: WebWorld, sdk: openai.A
     assert answer.usage.seconds == 2
 
 
-async def test_job_is_metered_as_any_other_and_keeps_its_origin_and_bytes(
+async def test_a_job_is_metered_and_keeps_its_origin_and_bytes(
     world: WebWorld, sdk: openai.AsyncOpenAI, api_key: str
 ) -> None:
     raw = await _during(
@@ -110,7 +110,7 @@ async def test_verbose_json_has_segments(world: WebWorld, sdk: openai.AsyncOpenA
     assert answer.words is None
 
 
-async def test_verbose_json_has_words_where_asked_for(world: WebWorld, api_key: str) -> None:
+async def test_verbose_json_has_words_when_requested(world: WebWorld, api_key: str) -> None:
     key, _ = await world.keys.create(mode="test")
     request = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
     async with openai.AsyncOpenAI(api_key=key, base_url=f"{world.url}/v1", max_retries=0) as sdk:
@@ -153,7 +153,7 @@ async def test_subtitles_and_text_come_as_strings(
     assert answer.startswith(start)
 
 
-async def test_stream_tells_each_chunk_before_the_next_is_said(
+async def test_stream_sends_each_chunk_before_the_next_is_transcribed(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -181,7 +181,7 @@ async def test_stream_of_a_job_that_fails_raises(world: WebWorld, sdk: openai.As
             await anext(aiter(stream))
 
 
-async def test_file_that_is_no_audio_is_an_unprocessable_entity(
+async def test_a_file_without_audio_is_an_unprocessable_entity(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async def fail() -> None:
@@ -204,7 +204,7 @@ async def test_translation_is_english_by_name(world: WebWorld, sdk: openai.Async
     assert (answer.language, answer.text) == ("english", "Hello.")
 
 
-def test_words_come_without_the_spaces_that_join_them() -> None:
+def test_words_have_no_surrounding_spaces() -> None:
     words = (Word(0.0, 0.5, "Hello", 1.0), Word(0.5, 1.0, " there.", 0.5))
     transcript = Transcript((Segment(0.0, 1.0, "Hello there.", words),), "de", 1.0)
     body, media_type = document(_audio_request(with_segments=True), _job("transcribe"), transcript)
@@ -273,7 +273,7 @@ async def test_language_may_be_a_name_or_a_region(world: WebWorld, http: httpx.A
         assert len(job.options.prompt or "") == 1000
 
 
-async def test_client_that_hangs_up_is_not_billed(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+async def test_a_client_that_disconnects_is_not_billed(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(sdk.audio.transcriptions.create(model="whisper-1", file=FILE))
         job_id = await _started(world)
@@ -287,7 +287,7 @@ async def test_client_that_hangs_up_is_not_billed(world: WebWorld, sdk: openai.A
                 await watch.wait(5.0)
 
 
-async def test_reader_of_a_stream_that_hangs_up_is_not_billed(
+async def test_a_stream_reader_that_disconnects_is_not_billed(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -304,7 +304,7 @@ async def test_reader_of_a_stream_that_hangs_up_is_not_billed(
                 await watch.wait(5.0)
 
 
-async def test_service_that_stops_says_so_and_bills_nothing(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+async def test_a_stopping_service_says_so_and_bills_nothing(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(_refused(sdk))
         job_id = await _started(world)
@@ -322,7 +322,7 @@ async def _refused(sdk: openai.AsyncOpenAI) -> openai.APIStatusError:
     return caught.value
 
 
-async def test_without_a_key_nothing_is_read(world: WebWorld) -> None:
+async def test_share_tokens_are_needed_without_a_key(world: WebWorld) -> None:
     async with openai.AsyncOpenAI(api_key="sb_live_nope", base_url=f"{world.url}/v1", max_retries=0) as sdk:
         with pytest.raises(openai.AuthenticationError) as caught:
             await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
@@ -354,7 +354,7 @@ async def test_read_only_key_is_refused(world: WebWorld) -> None:
         ({"url": "http://127.0.0.1/a"}, None, None),
     ],
 )
-async def test_wrong_wish_is_refused_by_name(
+async def test_an_invalid_field_is_named(
     http: httpx.AsyncClient, data: dict[str, Any], files: Any, param: str | None
 ) -> None:
     answer = await http.post("/v1/audio/transcriptions", data=data, files=files)
@@ -375,7 +375,7 @@ async def test_wrong_wish_is_refused_by_name(
         ("application/x-www-form-urlencoded", b"\xff=%ff&&&"),
     ],
 )
-async def test_body_that_is_no_form_is_refused(
+async def test_a_body_that_is_not_a_form_is_refused(
     http: httpx.AsyncClient, content_type: str, content: bytes
 ) -> None:
     answer = await http.post(
@@ -394,7 +394,7 @@ async def test_body_that_is_no_form_is_refused(
         ("DELETE", "/v1/models/whisper-1", 405),
     ],
 )
-async def test_address_or_method_that_is_not_served_is_refused_in_the_shape_that_sdks_read(
+async def test_unknown_paths_and_methods_have_the_error_shape_of_the_sdks(
     http: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await http.request(method, path)
@@ -404,7 +404,7 @@ async def test_address_or_method_that_is_not_served_is_refused_in_the_shape_that
     assert ("Allow" in answer.headers) == (status == 405)
 
 
-async def test_unexpected_failure_has_the_shape_that_sdks_read() -> None:
+async def test_unexpected_errors_have_the_error_shape_of_the_sdks() -> None:
     app = Starlette()
     app.state.dialects = dialects()
     for path in ("/v1/audio/transcriptions", "/v1/models"):
@@ -414,7 +414,7 @@ async def test_unexpected_failure_has_the_shape_that_sdks_read() -> None:
         assert "request id" in error["message"]
 
 
-async def test_file_without_a_filename_is_told_how_to_have_one(http: httpx.AsyncClient) -> None:
+async def test_a_file_without_a_filename_gets_a_remedy(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/audio/transcriptions", files={"file": (None, bytes(100_000))})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, "file")
@@ -424,7 +424,7 @@ async def test_file_without_a_filename_is_told_how_to_have_one(http: httpx.Async
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", 'a "b" שלום.mp3', "x" * 3000 + ".mp3", " .mp3", "%00.mp3"]
 )
-async def test_odd_file_names_are_only_names(world: WebWorld, sdk: openai.AsyncOpenAI, name: str) -> None:
+async def test_unusual_file_names_are_accepted(world: WebWorld, sdk: openai.AsyncOpenAI, name: str) -> None:
     request = sdk.audio.transcriptions.create(model="whisper-1", file=(name, b"ID3" + bytes(100)))
     assert (await _during(world, request, "Hello.")).text == "Hello."
 
@@ -437,7 +437,7 @@ async def test_link_through_the_sdk_needs_no_file(world: WebWorld, sdk: openai.A
         assert (await _during(world, request, "Hello.")).text == "Hello."
 
 
-async def test_what_has_no_meaning_here_is_passed_over(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+async def test_unknown_parameters_are_ignored(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     request = sdk.audio.transcriptions.create(
         model="gpt-4o-transcribe",
         file=FILE,
@@ -449,7 +449,7 @@ async def test_what_has_no_meaning_here_is_passed_over(world: WebWorld, sdk: ope
     assert (answer.text, answer.logprobs) == ("Hello.", None)
 
 
-async def test_wrong_key_is_told_by_the_list_of_models(world: WebWorld) -> None:
+async def test_the_list_of_models_refuses_an_invalid_key(world: WebWorld) -> None:
     async with openai.AsyncOpenAI(api_key="sk-wrong", base_url=f"{world.url}/v1", max_retries=0) as sdk:
         with pytest.raises(openai.AuthenticationError):
             await sdk.models.list()

@@ -1,4 +1,4 @@
-"""The OpenAI dialect on the real service: what the SDK hears, and what the document promises."""
+"""The OpenAI dialect on the real service: what the SDK receives, and what the document promises."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def live_key(server: ServerProcess) -> str:
 
 @pytest.fixture
 def sdk(server: ServerProcess, live_key: str) -> Iterator[openai.OpenAI]:
-    """The SDK as anybody would use it, but for the address."""
+    """The SDK, unchanged except for its base URL."""
     with openai.OpenAI(api_key=live_key, base_url=f"{server.url}/v1", max_retries=0) as client:
         yield client
 
 
-def test_file_is_heard(sdk: openai.OpenAI) -> None:
+def test_a_file_is_transcribed(sdk: openai.OpenAI) -> None:
     with CLIP_PATH.open("rb") as file:
         answer = sdk.audio.transcriptions.create(model="whisper-1", file=file)
     assert word_error_rate(CLIP_TEXT_PATH.read_text(), answer.text) < 0.2
 
 
-def test_stream_and_verbose_json_say_the_same_with_a_time_for_each_word(
+def test_stream_and_verbose_json_have_the_same_text_with_word_times(
     sdk: openai.OpenAI, server: ServerProcess, live_key: str
 ) -> None:
     stream = sdk.audio.transcriptions.create(model="whisper-1", file=CLIP_PATH, stream=True)
@@ -86,13 +86,13 @@ def test_stream_and_verbose_json_say_the_same_with_a_time_for_each_word(
     assert usage["total"]["billable_minutes"] == usage["total"]["jobs"]
 
 
-def test_file_that_is_no_audio_is_refused(sdk: openai.OpenAI) -> None:
+def test_a_file_without_audio_is_refused(sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         sdk.audio.transcriptions.create(model="whisper-1", file=("a.mp3", b"no audio at all" * 100))
     assert caught.value.code in {"audio_content_type_not_supported", "transcription_failed"}
 
 
-def test_answers_about_a_real_transcript_are_as_documented(server: ServerProcess) -> None:
+def test_responses_for_a_real_transcript_are_as_documented(server: ServerProcess) -> None:
     headers = {"Authorization": f"Bearer {server.create_key(mode='test')}"}
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 

@@ -1,4 +1,4 @@
-"""The real service with the fixture model, and a real Chromium that looks at it."""
+"""The real service with the fixture model, and a real Chromium."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _for_no_browser(request: MediaRequest) -> Resource:
 
 @pytest.fixture(scope="module")
 def media(clips: Path) -> Iterator[MediaServer]:
-    """Media on loopback: a clip of 70 s, also for no browser, three minutes that come slowly, a page."""
+    """Media on loopback: a 70 s clip, also one that browsers may not play, three slow minutes, a page."""
     resources: dict[str, Resource | Handler] = {
         "/clip.mp3": Resource(CLIP_PATH),
         "/slow.mp3": Resource(clips / "long.mp3", bytes_per_second=SLOW_BYTES_PER_SECOND),
@@ -69,14 +69,14 @@ def secret(service: ServerProcess) -> str:
 
 @pytest.fixture
 def guest(browser: Browser, service: ServerProcess) -> Iterator[Visitor]:
-    """Somebody without a key, at a desk."""
+    """A visitor without a key, on a desktop."""
     with visitor(browser, service.url) as one:
         yield one
 
 
 @pytest.fixture
 def owner(guest: Visitor, secret: str) -> Visitor:
-    """Somebody who has entered a key on the landing page."""
+    """A visitor who has entered a key on the home page."""
     guest.open("/")
     guest.use_key(secret)
     return guest

@@ -1,4 +1,4 @@
-"""Takes the pictures of `docs/screenshots`, and those that the pages themselves use.
+"""Takes the screenshots in `docs/screenshots`, and the images that the pages use.
 
 From the repository: python -m tests.acceptance.pages.screenshots
 """
@@ -114,14 +114,14 @@ def _take(one: Visitor, look: str, key: str, media: MediaServer, stripe: FakeStr
 
 
 def take_icons(browser: Browser, service: ServerProcess) -> None:
-    """Take the icon of home screens, and the card that goes with a link to a page."""
+    """Take the home screen icon, and the image of link previews."""
     with visitor(browser, service.url, width=180, height=180) as one:
         one.page.set_content((STATIC_DIR / "favicon.svg").read_text("utf-8"))
         one.page.add_style_tag(content=_ICON_ALONE)
         _save(one.page, STATIC_DIR / "touch-icon.png")
     with visitor(browser, service.url, width=1200, height=630) as one:
         page = one.open("/")
-        # The page's own policy allows no style but the service's; this goes round it.
+        # The page's policy allows only the service's styles; this bypasses it.
         page.evaluate(
             "css => { const sheet = new CSSStyleSheet(); sheet.replaceSync(css);"
             " document.adoptedStyleSheets = [sheet]; }",
@@ -131,7 +131,7 @@ def take_icons(browser: Browser, service: ServerProcess) -> None:
 
 
 def _save(page: Page, path: Path) -> None:
-    """Write what is shown as a picture of few colours, which takes a third of the bytes."""
+    """Write the page as an image with few colours, which is a third as large."""
     with av.open(io.BytesIO(page.screenshot()), "r", format="png_pipe") as picture:
         frame = next(picture.decode(video=0))
     frame.pts, second = 0, Fraction(1)
@@ -156,7 +156,7 @@ def _save(page: Page, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the service, the fake Stripe and a media server, and look at them."""
+    """Run the service, the fake Stripe and a media server, and take the screenshots."""
     path = chromium_path()
     if path is None:
         raise SystemExit("There is no Chromium here; install the package chromium.")

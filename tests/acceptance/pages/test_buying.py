@@ -1,4 +1,4 @@
-"""A key bought in a real browser, from an address to the first whole transcript, against the fake Stripe."""
+"""Buying a key in a real browser, up to the first complete transcript, with the fake Stripe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person's browser is shown when the service itself is broken."""
+"""What a browser shows when the service itself is broken."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 class _NoEvents(MeasuredStreams):
     async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
-        """Yield a sign of life."""
+        """Yield a ping."""
         yield None
 
 
-async def test_what_nobody_expected_is_a_page_for_people_that_tells_nothing_but_its_number() -> None:
+async def test_an_unexpected_error_is_a_page_with_only_its_request_id() -> None:
     async with measured_world(_NoEvents()) as (url, _), httpx.AsyncClient(base_url=url) as http:
         page = await http.post("/", data={"audio_url": "https://example.com/a.mp3"}, headers=BROWSER)
         program = await http.post("/", data={"audio_url": "https://example.com/a.mp3"})

@@ -89,7 +89,7 @@ def test_the_docs_show_the_api_as_it_is_and_read_well_on_a_phone(
         assert page.get_by_role("link", name="Docs", exact=True).get_attribute("aria-current") == "page"
 
 
-def test_the_checker_of_these_tests_finds_what_is_wrong(guest: Visitor) -> None:
+def test_the_schema_checker_of_these_tests_finds_violations(guest: Visitor) -> None:
     guest.page.set_content(
         "<title>x</title><input><p style='width:3000px;color:#ddd;background:#fff'>faint</p>"
     )

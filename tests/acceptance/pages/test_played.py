@@ -1,4 +1,4 @@
-"""A transcript whose every event is a call of the test: errors, hostile text, three hours of lines."""
+"""Transcript pages whose events the test sends: errors, hostile text, three hours of lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINES = 5000
 """Three hours of talk."""
 MAX_NODES = 40_000
 MAX_LAYOUTS = LINES // 25
-"""A page that lays itself out for every line takes minutes to show them all."""
+"""A page with a layout for each line would take minutes to show them all."""
 
 JOB_ERRORS = sorted(
     (error for error in JobError.__subclasses__() if error.__module__ == errors.__name__),
@@ -40,7 +40,7 @@ ANSWERS = (
     errors.StorageUnavailable,
     StenobirdError,
 )
-"""What `POST` may answer to a page."""
+"""Possible errors of the `POST`."""
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 UNBROKEN = "w" * 400
@@ -49,20 +49,20 @@ HEBREW = "שלום וברוכים הבאים"
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedPages]:
-    """One service, played by hand."""
+    """One service, driven by the test."""
     with played_pages(tmp_path_factory.mktemp("played")) as world:
         yield world
 
 
 @pytest.fixture
 def reader(browser: Browser, played: PlayedPages) -> Iterator[Visitor]:
-    """Somebody with a phone and no key, who is asked for nothing."""
+    """A visitor with a phone and without a key."""
     with visitor(browser, played.url, width=360, height=740) as one:
         one.page.on("dialog", lambda dialog: one.complaints.append(f"dialog: {dialog.message}"))
         yield one
 
 
-def test_every_way_to_fail_is_named_with_what_helps(reader: Visitor, played: PlayedPages) -> None:
+def test_every_error_has_a_title_and_a_remedy(reader: Visitor, played: PlayedPages) -> None:
     known = Pages().problems
     for error in JOB_ERRORS:
         job_id = played.begin()
@@ -76,7 +76,7 @@ def test_every_way_to_fail_is_named_with_what_helps(reader: Visitor, played: Pla
         assert reader.overflow_pixels() <= 0
 
 
-def test_every_refusal_of_a_link_is_told_beside_the_field(reader: Visitor) -> None:
+def test_errors_of_a_link_are_shown_next_to_the_field(reader: Visitor) -> None:
     known = Pages().problems
     refusal: dict[str, Any] = {}
 
@@ -89,16 +89,16 @@ def test_every_refusal_of_a_link_is_told_beside_the_field(reader: Visitor) -> No
         refusal.update(status=error.http_status, body=error().body())
         page.get_by_label("Link to anything").fill("https://example.com/episode")
         page.get_by_role("button", name="Transcribe").click()
-        told = page.get_by_role("alert").filter(has_text=known[error.code]["text"] or error().message)
-        told.wait_for()
+        shown = page.get_by_role("alert").filter(has_text=known[error.code]["text"] or error().message)
+        shown.wait_for()
 
         assert page.get_by_label("Link to anything").input_value() == "https://example.com/episode"
         assert page.evaluate("document.activeElement.id") == "audio-url"
         link = known[error.code].get("href")
-        assert [a.get_attribute("href") for a in told.get_by_role("link").all()] == ([link] if link else [])
+        assert [a.get_attribute("href") for a in shown.get_by_role("link").all()] == ([link] if link else [])
 
 
-def test_a_busy_service_is_asked_again_by_the_page(browser: Browser, played: PlayedPages) -> None:
+def test_the_page_retries_while_the_service_is_busy(browser: Browser, played: PlayedPages) -> None:
     with visitor(browser, played.url) as one:
         answers = [errors.QueueBusy(retry_after_seconds=5.0), None]
 
@@ -133,7 +133,7 @@ def test_without_a_connection_the_link_stays_and_the_page_says_so(reader: Visito
     assert page.get_by_role("button", name="Transcribe").is_enabled()
 
 
-def test_why_a_preview_cannot_be_carried_on_is_told_at_its_lock(reader: Visitor, played: PlayedPages) -> None:
+def test_the_lock_says_why_a_preview_cannot_be_continued(reader: Visitor, played: PlayedPages) -> None:
     job_id = played.begin()
     played.say(job_id, "hello and welcome")
     played.complete(job_id)
@@ -184,7 +184,7 @@ def test_text_is_shown_as_text_whatever_is_in_it(
         assert one.overflow_pixels() <= 0
 
 
-def test_without_scripts_a_reader_gets_all_that_needs_no_key(browser: Browser, played: PlayedPages) -> None:
+def test_without_scripts_everything_public_is_readable(browser: Browser, played: PlayedPages) -> None:
     with visitor(browser, played.url, width=360, scripts=False) as one:
         page = one.open("/")
         page.locator("noscript p").wait_for()
@@ -206,7 +206,9 @@ def test_without_scripts_a_reader_gets_all_that_needs_no_key(browser: Browser, p
         page.locator("noscript p", has_text="This page needs scripts").wait_for()
 
 
-def test_three_hours_are_read_followed_and_left_alone(browser: Browser, played: PlayedPages) -> None:
+def test_a_three_hour_transcript_stays_fast_and_follows_the_end(
+    browser: Browser, played: PlayedPages
+) -> None:
     job_id = played.begin()
     played.say(job_id, *(f"line {n} of a long talk about birds that write" for n in range(LINES)))
     with visitor(browser, played.url, height=800) as one:
@@ -218,7 +220,7 @@ def test_three_hours_are_read_followed_and_left_alone(browser: Browser, played: 
         assert 0 < metrics["LayoutCount"] < MAX_LAYOUTS
         assert session.send("Memory.getDOMCounters")["nodes"] < MAX_NODES
 
-        # Whoever comes to a talk under way is shown its end, and stays there.
+        # A visitor who opens a running transcript sees its end, and stays there.
         _wait_in_view(one, LINES - 1)
         played.say(job_id, "the newest line")
         _wait_in_view(one, LINES)
@@ -243,7 +245,7 @@ def test_three_hours_are_read_followed_and_left_alone(browser: Browser, played: 
         played.complete(job_id)
 
 
-def test_a_line_that_arrives_is_said_once(reader: Visitor, played: PlayedPages) -> None:
+def test_screen_readers_read_a_new_line_once(reader: Visitor, played: PlayedPages) -> None:
     job_id = played.begin()
     played.say(job_id, *(f"line {n}" for n in range(8)))
     page = reader.open(f"/t/{job_id}")
@@ -260,10 +262,10 @@ def test_a_line_that_arrives_is_said_once(reader: Visitor, played: PlayedPages) 
     assert page.locator("#job-said").inner_text() == ""
 
 
-def test_a_connection_that_dies_in_silence_is_given_up(reader: Visitor, played: PlayedPages) -> None:
+def test_a_silent_connection_is_replaced(reader: Visitor, played: PlayedPages) -> None:
     job_id = played.begin()
     played.say(job_id, "before the silence")
-    # Time stands still for the page, so that no comment of the service is a sign of life to it.
+    # The page's clock is stopped, so that no ping of the service counts as activity.
     reader.page.clock.install()
     page = reader.open(f"/t/{job_id}")
     page.locator("#job-lines li").wait_for()
@@ -281,7 +283,7 @@ def test_a_connection_that_dies_in_silence_is_given_up(reader: Visitor, played: 
     reader.wait_done()
 
 
-def test_events_are_read_however_the_stream_is_cut(reader: Visitor) -> None:
+def test_events_are_parsed_wherever_the_stream_is_split(reader: Visitor) -> None:
     page = reader.open("/")
     frames = (
         'retry: 2000\n: ping\nid: 1\nevent: status\ndata: {"a": "ä"}\n\n'
@@ -344,9 +346,7 @@ def test_focus_is_never_lost_to_a_control_that_goes_away(browser: Browser, playe
         assert page.evaluate("document.activeElement.id") == "job-share"
 
 
-def test_the_back_button_brings_back_the_place_and_what_was_missed(
-    browser: Browser, played: PlayedPages
-) -> None:
+def test_back_restores_the_position_and_the_missed_lines(browser: Browser, played: PlayedPages) -> None:
     finished, running = played.begin(), played.begin()
     played.say(finished, *(f"line {n}" for n in range(200)))
     played.complete(finished)
@@ -375,9 +375,7 @@ def test_the_back_button_brings_back_the_place_and_what_was_missed(
     played.complete(running)
 
 
-def test_a_link_is_pasted_wherever_one_is_and_a_key_is_added_beside_it(
-    browser: Browser, played: PlayedPages
-) -> None:
+def test_a_link_can_be_pasted_anywhere_and_a_key_added(browser: Browser, played: PlayedPages) -> None:
     with visitor(browser, played.url) as one:
         one.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = one.open("/")
@@ -420,7 +418,7 @@ def test_the_chart_is_drawn_for_the_width_it_has(browser: Browser, played: Playe
         assert steps == [[1, 4], [1, 4], [1, 4], [2, 8], [10, 40], [50, 200], [50000, 200000]]
 
 
-def test_text_twice_as_large_fits(browser: Browser, played: PlayedPages) -> None:
+def test_pages_fit_at_double_text_size(browser: Browser, played: PlayedPages) -> None:
     job_id = played.begin()
     played.find(job_id, title="An episode whose title is not short", podcast="The White Turtle Show")
     played.say(job_id, "hello and welcome back to the white turtle show", UNBROKEN)
@@ -446,7 +444,7 @@ def test_forced_colours_leave_no_text_on_its_own_colour(browser: Browser, played
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_a_link_to_a_transcript_shows_what_it_is_about_and_search_engines_leave_it(
+def test_transcript_pages_have_link_previews_and_are_not_indexed(
     played: PlayedPages,
 ) -> None:
     job_id = played.begin()

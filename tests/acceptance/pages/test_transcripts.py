@@ -1,4 +1,4 @@
-"""A link pasted in a browser: the preview, the lock, the whole transcript, and what one can do with it."""
+"""A link pasted in a browser: the preview, the lock, the complete transcript, and its actions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BESIDE_LINE = """line => {
 }"""
 
 
-def test_a_guest_reads_the_preview_of_the_sample_and_meets_the_lock(guest: Visitor) -> None:
+def test_a_guest_reads_the_preview_of_the_sample_up_to_the_lock(guest: Visitor) -> None:
     page = guest.open("/")
 
     page.get_by_role("button", name="Try the bundled sample").click()
@@ -51,7 +51,7 @@ def test_a_guest_reads_the_preview_of_the_sample_and_meets_the_lock(guest: Visit
     assert guest.foreign_requests() == []
 
 
-def test_a_key_carries_on_from_the_preview_to_the_whole_transcript(
+def test_a_key_continues_the_preview_to_the_complete_transcript(
     guest: Visitor, media: MediaServer, secret: str
 ) -> None:
     page = guest.open("/")
@@ -69,7 +69,7 @@ def test_a_key_carries_on_from_the_preview_to_the_whole_transcript(
     assert page.locator("#job-lock").is_hidden()
 
 
-def test_a_wrong_key_is_refused_where_it_is_entered(guest: Visitor) -> None:
+def test_an_invalid_key_is_refused_in_its_dialog(guest: Visitor) -> None:
     page = guest.open("/")
     page.get_by_role("button", name="Add key").click()
     page.get_by_label("API key", exact=True).fill("sb_live_wrong")
@@ -81,7 +81,7 @@ def test_a_wrong_key_is_refused_where_it_is_entered(guest: Visitor) -> None:
     assert page.evaluate("sessionStorage.length + localStorage.length") == 0
 
 
-def test_a_key_outlives_the_tab_only_if_that_was_asked_for(
+def test_a_key_outlives_the_tab_only_when_remembered(
     browser: Browser, service: ServerProcess, secret: str
 ) -> None:
     for remember in (False, True):
@@ -129,7 +129,7 @@ def test_the_text_is_copied(owner: Visitor, media: MediaServer) -> None:
     assert " ".join(copied.split()) == " ".join(" ".join(owner.lines()).split())
 
 
-def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
+def test_a_pressed_word_is_played_and_no_audio_is_loaded_before(
     owner: Visitor, media: MediaServer, secret: str
 ) -> None:
     owner.transcribe(media.url("/clip.mp3"))
@@ -138,7 +138,7 @@ def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
 
     page = owner.page
     word = _result(page.url, secret)["segments"][5]["words"][2]
-    # Paused where it lands, so that the word under the needle stays the one that was pressed.
+    # Pause after the seek, so that the current word stays the one that was pressed.
     page.evaluate("document.querySelector('#job-audio').addEventListener('seeked', e => e.target.pause())")
     page.locator("#job-lines li").nth(5).scroll_into_view_if_needed()
     page.mouse.click(*page.evaluate(MIDDLE_OF_WORD, [5, 2]))
@@ -155,7 +155,7 @@ def test_a_word_is_heard_when_it_is_pressed_and_nothing_is_fetched_before(
     assert page.evaluate("document.querySelector('#job-audio').currentTime") == pytest.approx(start, abs=0.5)
 
 
-def test_the_line_that_is_heard_comes_into_view(owner: Visitor, media: MediaServer) -> None:
+def test_the_playing_line_is_scrolled_into_view(owner: Visitor, media: MediaServer) -> None:
     page = owner.page
     page.set_viewport_size({"width": 360, "height": 500})
     owner.transcribe(media.url("/clip.mp3"))
@@ -174,9 +174,7 @@ def test_the_line_that_is_heard_comes_into_view(owner: Visitor, media: MediaServ
     )
 
 
-def test_a_source_that_refuses_other_pages_is_linked_instead_of_played(
-    guest: Visitor, media: MediaServer
-) -> None:
+def test_audio_that_other_pages_may_not_play_is_linked(guest: Visitor, media: MediaServer) -> None:
     guest.open("/")
     guest.transcribe(media.url("/guarded.mp3"))
     guest.wait_done()
@@ -191,7 +189,7 @@ def test_a_source_that_refuses_other_pages_is_linked_instead_of_played(
 
 
 @pytest.mark.slow
-def test_a_reload_in_mid_stream_loses_nothing(owner: Visitor, media: MediaServer, secret: str) -> None:
+def test_a_reload_during_the_stream_loses_nothing(owner: Visitor, media: MediaServer, secret: str) -> None:
     owner.transcribe(media.url("/slow.mp3"))
     owner.page.locator("#job-lines li").nth(1).wait_for()
 
@@ -205,7 +203,7 @@ def test_a_reload_in_mid_stream_loses_nothing(owner: Visitor, media: MediaServer
 
 
 @pytest.mark.slow
-def test_a_killed_server_is_waited_for_and_the_text_goes_on(
+def test_the_page_reconnects_after_the_server_was_killed(
     browser: Browser, tmp_path: Path, media: MediaServer
 ) -> None:
     with ServerProcess(tmp_path / "data") as service, visitor(browser, service.url) as one:
@@ -225,7 +223,7 @@ def test_a_killed_server_is_waited_for_and_the_text_goes_on(
         assert after[: len(before)] == before
         assert after == _segments(one.page.url, secret)
         assert one.page.get_by_text("The connection was lost").is_hidden()
-        one.complaints.clear()  # the browser's own words about the refused connection
+        one.complaints.clear()  # the browser's message about the refused connection
 
 
 def test_a_share_link_opens_the_transcript_until_it_is_revoked(
@@ -254,7 +252,7 @@ def test_a_share_link_opens_the_transcript_until_it_is_revoked(
         reader.page.get_by_role("heading", name="There is no such transcript").wait_for()
 
 
-def test_a_transcript_of_an_account_asks_a_stranger_for_the_key(
+def test_the_page_of_an_accounts_transcript_asks_for_the_key(
     owner: Visitor, browser: Browser, service: ServerProcess, media: MediaServer, secret: str
 ) -> None:
     owner.transcribe(media.url("/clip.mp3"))
@@ -271,7 +269,7 @@ def test_a_transcript_of_an_account_asks_a_stranger_for_the_key(
         assert stranger.lines() == owner.lines()
 
 
-def test_a_link_without_audio_says_what_was_tried_and_what_helps(guest: Visitor, media: MediaServer) -> None:
+def test_a_link_without_audio_shows_what_was_tried_and_what_to_do(guest: Visitor, media: MediaServer) -> None:
     guest.open("/")
     guest.transcribe(media.url("/page"))
 
@@ -282,7 +280,7 @@ def test_a_link_without_audio_says_what_was_tried_and_what_helps(guest: Visitor,
     assert guest.page.get_by_role("link", name="Try another link").is_visible()
 
 
-def test_a_link_that_is_refused_at_once_keeps_what_was_typed(guest: Visitor) -> None:
+def test_a_refused_link_stays_in_the_field(guest: Visitor) -> None:
     page = guest.open("/")
     field = page.get_by_label("Link to anything")
     field.fill("ftp://example.com/a.mp3")
@@ -333,7 +331,7 @@ def test_without_scripts_a_preview_is_posted_and_read(service: ServerProcess, me
         page = http.post("/", data={"audio_url": media.url("/clip.mp3")})
         assert page.url.path.startswith("/t/tr_")
         assert '<noscript><meta http-equiv="refresh"' in page.text
-        # Until it has ended; reading the stream to its end is waiting without a clock.
+        # Wait for the end of the job by reading its stream to the end.
         http.get(f"/v1/transcripts/{page.url.path.removeprefix('/t/')}/events")
         page = http.get(page.url.path)
 

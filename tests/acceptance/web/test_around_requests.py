@@ -1,4 +1,4 @@
-"""What every answer has in common: ids, headers, CORS, unknown routes, unexpected errors, health."""
+"""What all responses share: ids, headers, CORS, unknown routes, unexpected errors, health."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_unknown_routes_answer_with_a_flat_body(http: httpx.AsyncClient) -
         ("POST", "/v1/transcripts/tr_1/events", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_a_wrong_method_says_which_are_right(
+async def test_a_wrong_method_gets_the_allowed_ones(
     http: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
     answer = await http.request(method, path)
@@ -99,12 +99,12 @@ async def test_every_answer_has_an_id_and_safe_headers(http: httpx.AsyncClient) 
 @pytest.mark.parametrize(
     ("sent", "kept"), [("abc-123.X_y", True), ("a b", False), ("x" * 129, False), ("é", False)]
 )
-async def test_a_harmless_request_id_is_kept(http: httpx.AsyncClient, sent: str, kept: bool) -> None:  # noqa: FBT001
+async def test_a_safe_request_id_is_used(http: httpx.AsyncClient, sent: str, kept: bool) -> None:  # noqa: FBT001
     answer = await http.get("/healthz", headers=[(b"X-Request-ID", sent.encode())])
     assert (answer.headers["x-request-id"] == sent) is kept
 
 
-async def test_an_unexpected_error_shows_nothing_of_itself() -> None:
+async def test_an_unexpected_error_reveals_no_details() -> None:
     async with measured_world(MeasuredStreams()) as (url, _), httpx.AsyncClient(base_url=url) as http:
         with structlog.testing.capture_logs() as logs:
             answer = await http.post(
@@ -132,7 +132,7 @@ async def test_the_access_log_has_no_secrets(http: httpx.AsyncClient) -> None:
     assert "secret" not in json.dumps(logs, default=str)
 
 
-async def test_healthz_says_what_engine_runs(tmp_path: Path) -> None:
+async def test_healthz_names_the_engine(tmp_path: Path) -> None:
     overrides = Overrides(engines=SpeechEngines(FakeRecognizer()))
     async with web_world(tmp_path, overrides=overrides) as world, httpx.AsyncClient() as http:
         answer = await http.get(f"{world.url}/healthz")
@@ -152,7 +152,7 @@ async def ask(services: Services, path: str) -> httpx.Response:
 
 
 class BrokenStore:
-    """The counts of a job store that fail in a way of the test's choice."""
+    """Job counts that fail in a way the test chooses."""
 
     def __init__(self, error: Exception | None) -> None:
         self._error = error
@@ -169,7 +169,7 @@ def broken_store(error: Exception | None) -> JobStore:
     return cast("JobStore", BrokenStore(error))
 
 
-async def test_readyz_says_why_not() -> None:
+async def test_readyz_gives_the_reasons() -> None:
     async with open_world_services() as opened:
         store = broken_store(StorageUnavailable("The database does not answer."))
         answer = await ask(replace(opened, job_store=store), "/readyz")
@@ -222,7 +222,7 @@ async def send_raw(url: str, data: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_body_that_never_comes_is_not_waited_for() -> None:
+async def test_a_body_that_never_arrives_is_refused() -> None:
     async with open_world_services() as opened:
         services = replace(opened, body_timeout_seconds=0.05)
         server = WebServer(create_app(services), services.settings, services.shutting_down)
@@ -236,7 +236,7 @@ async def test_a_body_that_never_comes_is_not_waited_for() -> None:
     assert b"did not arrive in time" in answer
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(world: WebWorld) -> None:
+async def test_a_client_that_disconnects_during_its_body_is_not_an_error(world: WebWorld) -> None:
     host, _, port = world.url.removeprefix("http://").partition(":")
     with structlog.testing.capture_logs() as logs:
         _, writer = await asyncio.open_connection(host, int(port))
@@ -250,12 +250,12 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(world:
     assert [(row["event"], row["status"]) for row in logs] == [("request", 400)]
 
 
-async def test_a_head_without_end_is_refused(world: WebWorld) -> None:
+async def test_a_request_head_that_is_too_large_is_refused(world: WebWorld) -> None:
     answer = await send_raw(world.url, b"GET / HTTP/1.1\r\nx-endless: " + b"a" * 70_000)
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_a_head_that_never_ends_is_cut_off() -> None:
+async def test_a_slow_request_head_is_cut_off() -> None:
     async with open_world_services() as services:
         server = WebServer(
             create_app(services), services.settings, services.shutting_down, head_timeout_seconds=0.1

@@ -1,4 +1,4 @@
-"""`stenobird.client` against the running server: the whole conversation, over a network that misbehaves."""
+"""`stenobird.client` against the running server, also over an unreliable network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PATIENT = RetryPolicy(max_tries=50, first_delay_seconds=0.01, max_delay_seconds=
 
 
 async def play(world: WebWorld, *texts: str) -> str:
-    """Wait for a job, and work on it to its end."""
+    """Wait for a job, and run it to its end."""
     async with asyncio.timeout(10):
         while not (await world.store.counts()).get("queued"):
             await world.worker.wakeups.wait_job(0.05)
@@ -99,7 +99,7 @@ class SyncCut(httpx.SyncByteStream):
 
 
 class CuttingTransport(httpx.AsyncHTTPTransport):
-    """A network on which no event stream survives its first event."""
+    """A network that cuts every event stream after its first event."""
 
     streams = 0
 
@@ -127,7 +127,7 @@ class SyncCuttingTransport(httpx.HTTPTransport):
 
 
 class BlockingTransport(httpx.AsyncHTTPTransport):
-    """A proxy that lets no event stream through."""
+    """A proxy that blocks event streams."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/events"):
@@ -170,7 +170,7 @@ async def test_the_synchronous_client_does_the_same(world: WebWorld) -> None:
     assert (transcribing.result().mode, transcribing.result().billable_minutes) == ("full", 1)
 
 
-async def test_a_connection_that_breaks_at_every_event_loses_and_repeats_none(world: WebWorld) -> None:
+async def test_a_connection_that_breaks_at_every_event_loses_and_repeats_nothing(world: WebWorld) -> None:
     transport = CuttingTransport()
     events: list[Event] = []
     async with (
@@ -200,7 +200,7 @@ async def test_the_synchronous_client_reconnects_at_every_event_too(world: WebWo
     assert transport.streams == len(expected)
 
 
-async def test_a_restart_of_the_service_is_a_pause_to_the_client(tmp_path: Path) -> None:
+async def test_the_client_waits_through_a_restart_of_the_service(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         settings = web_settings(port=probe.getsockname()[1])
@@ -218,7 +218,7 @@ async def test_a_restart_of_the_service_is_a_pause_to_the_client(tmp_path: Path)
             following = tasks.create_task(collect(client.resume(job_id, events[-1].id or 0)))
             await world.worker.say(job_id, TEXTS[0])
             events.append(await anext(stream))
-            # Both readers hold an open stream now; the server goes away under them.
+            # Both readers have an open stream now; the server shuts down.
             world.server.should_exit = True
             await asyncio.wait_for(world.services.shutting_down.wait(), 5)
             async with web_world(tmp_path, web_settings(port=settings.port)) as second:
@@ -236,7 +236,7 @@ async def collect(events: AsyncIterator[Event]) -> list[Event]:
     return [event async for event in events]
 
 
-async def test_where_streams_are_blocked_the_client_polls(world: WebWorld) -> None:
+async def test_the_client_polls_when_streams_are_blocked(world: WebWorld) -> None:
     events: list[Event] = []
     waits: list[float] = []
 
@@ -284,7 +284,7 @@ async def test_refusals_raise_the_error_of_their_code(world: WebWorld) -> None:
             await client.transcribe(URL, api_key="sb_live_wrong")
 
 
-async def test_a_busy_queue_is_waited_for(tmp_path: Path) -> None:
+async def test_the_client_waits_for_a_full_queue(tmp_path: Path) -> None:
     async with web_world(tmp_path, web_settings(max_queued=1)) as world:
         waits: list[float] = []
 

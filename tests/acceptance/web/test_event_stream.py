@@ -1,4 +1,4 @@
-"""`/events` over real sockets: every way to read a stream, to leave it, and to come back."""
+"""`/events` over real sockets: reading a stream, disconnecting, and resuming."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 Seen = tuple[int, str, str]
 SLOW_READER_PAUSE_SECONDS = 0.02
-"""Sixty of these are four times what the server waits for a reader that takes nothing."""
+"""Sixty of these are four times as long as the server waits for a stalled reader."""
 
 
 async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
@@ -41,7 +41,7 @@ async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
 async def events(
     http: httpx.AsyncClient, job_id: str, after: int | None = None
 ) -> AsyncIterator[AsyncGenerator[Seen, None]]:
-    """Open a stream; yield what an independent SSE parser makes of it."""
+    """Open a stream and yield its events, parsed by an independent SSE parser."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     async with http.stream("GET", f"/v1/transcripts/{job_id}/events", headers=headers) as response:
         assert response.status_code == 200
@@ -84,7 +84,7 @@ async def test_the_frames_are_id_event_data(world: WebWorld, http: httpx.AsyncCl
     assert answer.headers["x-accel-buffering"] == "no"
 
 
-async def test_a_reader_that_comes_back_after_every_event_misses_nothing(
+async def test_a_reader_that_reconnects_after_every_event_misses_nothing(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
     job_id = await create(world, http)
@@ -109,7 +109,7 @@ async def test_a_reader_that_comes_back_after_every_event_misses_nothing(
     assert [reader.result() for reader in readers] == [log] * 3
 
 
-async def test_after_the_last_event_there_is_nothing(world: WebWorld, http: httpx.AsyncClient) -> None:
+async def test_after_the_last_event_the_response_is_204(world: WebWorld, http: httpx.AsyncClient) -> None:
     job_id = await create(world, http)
     await world.worker.complete(job_id)
     last = (await committed(world, job_id))[-1][0]
@@ -117,7 +117,7 @@ async def test_after_the_last_event_there_is_nothing(world: WebWorld, http: http
     assert (answer.status_code, answer.content) == (204, b"")
 
 
-async def test_the_id_may_come_as_a_parameter_and_the_header_counts_more(
+async def test_last_event_id_as_a_parameter_yields_to_the_header(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
     job_id = await create(world, http)
@@ -136,7 +136,7 @@ async def test_the_id_may_come_as_a_parameter_and_the_header_counts_more(
         assert answer.text.count("\nevent: ") == len(log) - first + 1
 
 
-async def test_an_id_that_is_not_ours_is_refused(
+async def test_an_invalid_event_id_is_refused(
     world: WebWorld, http: httpx.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     url = f"/v1/transcripts/{await create(world, http)}/events"
@@ -171,7 +171,7 @@ async def test_a_deleted_job_ends_its_streams(world: WebWorld, http: httpx.Async
 
 
 class Quiet(MeasuredStreams):
-    """One event, then nothing for ever."""
+    """One event, then nothing forever."""
 
     async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
         yield EventRow(after + 1, "status", "{}")
@@ -189,7 +189,7 @@ class Pinging(MeasuredStreams):
 
 
 class Endless(MeasuredStreams):
-    """Large events, as fast as they are taken."""
+    """Large events, as fast as they are read."""
 
     data = '"' + "x" * 50_000 + '"'
 
@@ -212,7 +212,7 @@ class Broken(MeasuredStreams):
         raise StorageUnavailable
 
 
-async def test_pings_are_no_events() -> None:
+async def test_pings_are_not_events() -> None:
     async with measured_world(Pinging()) as (url, services), httpx.AsyncClient(base_url=url) as http:
         async with events(http, MeasuredStreams.job_id) as stream:
             assert [seen async for seen in stream] == [(1, "status", '{"n":1}'), (2, "done", '{"n":2}')]
@@ -236,7 +236,7 @@ async def test_a_silent_job_is_pinged(tmp_path: Path) -> None:
     assert received == "retry: 2000\n: ping\n: ping\n: ping\n"
 
 
-async def test_a_reader_that_leaves_ends_its_stream_at_once() -> None:
+async def test_a_reader_that_disconnects_ends_its_stream_at_once() -> None:
     jobs = Quiet()
     async with measured_world(jobs) as (url, services), httpx.AsyncClient(base_url=url) as http:
         async with events(http, jobs.job_id) as stream:
@@ -250,7 +250,7 @@ async def test_a_reader_that_leaves_ends_its_stream_at_once() -> None:
 
 @asynccontextmanager
 async def narrow_connection(url: str, job_id: str) -> AsyncIterator[socket.socket]:
-    """Ask for a stream over a connection whose receiving end holds a few kilobytes."""
+    """Request a stream over a connection with a receive buffer of a few kilobytes."""
     host, _, port = url.removeprefix("http://").partition(":")
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
@@ -262,14 +262,14 @@ async def narrow_connection(url: str, job_id: str) -> AsyncIterator[socket.socke
         yield connection
 
 
-async def test_a_reader_that_stops_reading_is_dropped_and_costs_bounded_memory() -> None:
+async def test_a_stalled_reader_is_dropped_and_uses_bounded_memory() -> None:
     jobs = Endless()
     settings = web_settings(send_timeout_seconds=0.5)
     async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as stalled:
         async with asyncio.timeout(30):
             await jobs.wait_until_open(1)
             await jobs.wait_until_open(0)
-        # What was taken fits into the kernel's two socket buffers, a few megabytes; no queue grew.
+        # What was sent fits into the kernel's two socket buffers, a few megabytes; no queue grew.
         assert jobs.taken * len(jobs.data) < 16 * 2**20
         with pytest.raises(ConnectionResetError):
             await read_to_the_end(stalled)
@@ -282,7 +282,7 @@ async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
         loop = asyncio.get_running_loop()
         taken: list[int] = []
 
-        # Once nothing more is taken, the kernel's buffers are full and the server waits for the reader.
+        # When the kernel's buffers are full, the server waits for the reader.
         def at_rest() -> bool:
             taken.append(jobs.taken)
             return taken[-20:] == [jobs.taken] * 20
@@ -294,7 +294,7 @@ async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
         assert jobs.open == 1
 
 
-async def test_a_log_that_breaks_ends_the_stream_cleanly_for_a_retry() -> None:
+async def test_an_unreadable_log_ends_the_stream_cleanly_for_a_retry() -> None:
     async with measured_world(Broken()) as (url, _), httpx.AsyncClient(base_url=url) as http:
         for after in (0, 1, 2):
             async with events(http, MeasuredStreams.job_id, after) as stream:
@@ -329,7 +329,7 @@ async def test_a_stream_that_opens_during_shutdown_ends_at_once() -> None:
 
 
 class Broadcast(MeasuredStreams):
-    """Waits for the gun, then ten events."""
+    """Waits for the start signal, then sends ten events."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Share links: whoever has one reads that transcript, until its owner revokes it."""
+"""Share links: anyone with the link reads the transcript, until its owner revokes it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_transcript_has_at_most_twenty_share_links(
     assert answers == [201] * 20 + [400]
 
 
-async def test_share_links_die_with_their_transcript(
+async def test_share_links_end_with_their_transcript(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     job_id = await _completed(world, http, bearer)

@@ -1,4 +1,4 @@
-"""`/v1/transcripts` over HTTP: bodies, codes and headers of every way a request can go."""
+"""`/v1/transcripts` over HTTP: bodies, error codes and headers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_prompt_in_any_script_is_kept(world: WebWorld, http: httpx.Async
     assert job.options.prompt == prompt
 
 
-async def test_json_is_read_whatever_it_is_called(http: httpx.AsyncClient) -> None:
+async def test_json_is_read_whatever_its_content_type(http: httpx.AsyncClient) -> None:
     answer = await http.post(
         "/v1/transcripts",
         content=b'{"audio_url": "https://example.com/a"}',
@@ -138,7 +138,7 @@ async def test_a_revoked_key_is_refused(world: WebWorld, http: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("end", ["", "/events", "/result"])
-async def test_a_job_of_another_account_is_not_there(
+async def test_a_job_of_another_account_is_not_found(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str], end: str
 ) -> None:
     job = await post(http, bearer)
@@ -183,7 +183,7 @@ async def test_without_an_engine_a_job_is_refused_at_once(tmp_path: Path) -> Non
     assert "retry-after" in answer.headers
 
 
-async def test_result_is_not_ready_then_there(world: WebWorld, http: httpx.AsyncClient) -> None:
+async def test_result_is_not_ready_until_the_job_ends(world: WebWorld, http: httpx.AsyncClient) -> None:
     job = await post(http)
     early = await http.get(job["result_url"])
     assert (early.status_code, early.json()["error"]) == (409, "transcript_not_ready")
@@ -248,7 +248,7 @@ async def test_result_as_a_word_document(http: httpx.AsyncClient, finished: str)
     assert Document(io.BytesIO(answer.content)).paragraphs[-1].text == "0:00  Hello & welcome."
 
 
-async def test_result_is_json_where_nothing_else_is_asked_for(
+async def test_result_is_json_by_default(
     http: httpx.AsyncClient, finished: str, subtests: pytest.Subtests
 ) -> None:
     browser = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -268,7 +268,7 @@ async def test_an_unknown_format_is_refused_with_the_known_ones(
 
 
 @pytest.mark.parametrize("end", ["", "/result"])
-async def test_what_has_not_changed_is_not_sent_again(
+async def test_unchanged_documents_are_not_sent_again(
     http: httpx.AsyncClient, finished: str, end: str
 ) -> None:
     first = await http.get(f"/v1/transcripts/{finished}{end}")
@@ -282,7 +282,7 @@ async def test_what_has_not_changed_is_not_sent_again(
 @pytest.mark.parametrize(
     "error", [AudioSourceNotFound(), AudioTooLarge("It is 9 hours long; 6 are allowed.")]
 )
-async def test_a_failed_job_says_the_same_everywhere(
+async def test_a_failed_job_has_the_same_error_everywhere(
     world: WebWorld, http: httpx.AsyncClient, error: AudioSourceNotFound | AudioTooLarge
 ) -> None:
     job = await post(http)
@@ -367,7 +367,7 @@ async def test_links_start_with_the_public_url(tmp_path: Path) -> None:
         ({"Host": "a b"}, None),
     ],
 )
-async def test_links_start_where_the_client_reached_us(
+async def test_links_start_with_the_address_of_the_request(
     world: WebWorld, http: httpx.AsyncClient, headers: dict[str, str], base: str | None
 ) -> None:
     body = await post(http, headers)

@@ -1,4 +1,4 @@
-"""The document that one would send to someone, and the formats by any of their names."""
+"""The Word document, and the names of the artifact formats."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_right_to_left_paragraphs_are_marked_so_that_word_sets_them_that_way() -
     assert runs["שלום לכולם."] is True
 
 
-def test_a_hebrew_document_is_right_to_left_where_it_begins_with_a_foreign_word() -> None:
+def test_a_hebrew_document_that_starts_with_a_foreign_word_is_right_to_left() -> None:
     transcript = Transcript(
         segments=(
             Segment(0.0, 2.0, "Python היא שפה."),
@@ -96,7 +96,7 @@ def test_the_same_transcript_is_the_same_document_at_any_time() -> None:
         assert archive.namelist()[0] == "[Content_Types].xml"
 
 
-def test_facts_stand_on_the_side_of_a_hebrew_title() -> None:
+def test_facts_are_aligned_with_a_hebrew_title() -> None:
     transcript = Transcript((Segment(0.0, 2.0, "שלום."),), "he", 2.0, title="הרצאה")
 
     document = docx.Document(io.BytesIO(FORMATS["docx"].encode(transcript)))
@@ -105,7 +105,7 @@ def test_facts_stand_on_the_side_of_a_hebrew_title() -> None:
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
-def test_lines_of_right_to_left_subtitles_that_begin_otherwise_say_what_they_are(name: FormatName) -> None:
+def test_right_to_left_subtitle_lines_are_marked_where_needed(name: FormatName) -> None:
     transcript = Transcript(
         segments=(
             Segment(0.0, 2.0, "Python היא שפה."),
@@ -142,7 +142,7 @@ def test_the_direction_of_a_paragraph(text: str, language: str | None, expected:
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/html", "text/vtt", "text/plain;q=0", "x" * 9000])
-def test_without_a_name_and_without_an_accept_that_fits_it_is_srt(accept: str) -> None:
+def test_the_default_format_is_srt(accept: str) -> None:
     assert wanted_format(None, None, accept).name == "srt"
 
 
@@ -151,7 +151,7 @@ def test_a_document_can_be_accepted() -> None:
 
 
 @pytest.mark.parametrize("name", ["vtt", "json", "", "SRT2"])
-def test_an_unknown_name_is_refused_wherever_it_stands(name: str) -> None:
+def test_an_unknown_format_is_refused_in_the_query_and_in_the_path(name: str) -> None:
     with pytest.raises(UnsupportedArtifactFormat):
         wanted_format(name, "srt", "*/*")
     with pytest.raises(UnsupportedArtifactFormat):

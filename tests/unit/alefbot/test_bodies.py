@@ -1,4 +1,4 @@
-"""A job's row as the AlefBot dialect shows it."""
+"""Job records as bodies of the AlefBot dialect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def job_body(job: JobRecord, root: str) -> Any:
     return json.loads(Job.of(job, root).encode())
 
 
-def test_the_language_is_the_one_that_is_spoken_also_where_the_text_is_a_translation() -> None:
+def test_the_language_is_the_spoken_one_also_for_a_translation() -> None:
     assert job_body(record(language="en"), "/api/v1")["analysis"] == {"language": "en", "dialect": None}
     translated = record(language="he", extra=JobExtra(translate_to="he", spoken_language="en"))
     assert job_body(translated, "/api/v1")["analysis"]["language"] == "en"

@@ -1,4 +1,4 @@
-"""Which model hears a job, and what a minute of it costs."""
+"""Which model transcribes a job, and what a minute of it costs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_distinct_premium_costs_two_units() -> None:
     assert premium_units(web_settings(model="base", model_standard="turbo", model_premium="turbo")) == 1
 
 
-async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) -> None:
+async def test_a_tier_uses_its_recognizer_at_its_price(tmp_path: Path) -> None:
     async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")
@@ -68,7 +68,7 @@ async def test_a_tier_is_heard_by_its_recognizer_at_its_price(tmp_path: Path) ->
         assert world.recognizer.windows_decoded == 0
 
 
-async def test_a_tier_whose_engine_is_replaced_by_a_lesser_one_costs_nothing(tmp_path: Path) -> None:
+async def test_a_tier_served_by_a_lesser_engine_is_free(tmp_path: Path) -> None:
     async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, SqlJobStore(database))
         premium = FakeRecognizer(model="premium")

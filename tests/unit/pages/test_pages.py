@@ -34,11 +34,11 @@ def _posted(body: bytes) -> Request:
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0:00"), (7.99, "0:07"), (750, "12:30"), (3599.9, "59:59"), (3723, "1:02:03")]
 )
-def test_positions_are_written_as_people_write_them(seconds: float, shown: str) -> None:
+def test_positions_are_formatted_for_people(seconds: float, shown: str) -> None:
     assert clock_time(seconds) == shown
 
 
-def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> None:
+def test_static_urls_contain_a_hash_and_pages_have_nothing_inline() -> None:
     page = Pages().render("problem.html", 404, headers=PAGE_HEADERS, error=TranscriptNotFound())
     text = bytes(page.body).decode()
 
@@ -51,12 +51,12 @@ def test_a_page_names_its_files_by_their_content_and_has_nothing_inline() -> Non
     assert page.headers["content-security-policy"] == PAGE_HEADERS["Content-Security-Policy"]
 
 
-def test_a_page_cannot_name_a_file_that_is_not_there() -> None:
+def test_a_page_cannot_refer_to_a_missing_file() -> None:
     with pytest.raises(FileNotFoundError):
         asset("app/no-such-module.js")
 
 
-def test_what_modules_import_lies_beside_them() -> None:
+def test_imports_of_modules_are_relative() -> None:
     modules = [STATIC_DIR / "app.js", *(STATIC_DIR / "app").glob("*.js")]
 
     imported = {

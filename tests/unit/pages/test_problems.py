@@ -1,4 +1,4 @@
-"""What errors are called on pages."""
+"""The titles and texts of errors on pages."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ OF_JOBS = {code for code, cls in CLASSES.items() if issubclass(cls, JobError)}
 KNOWN = Pages().problems
 
 FOR_PROGRAMS = ("retry_after_seconds", "Authorization", "POST", "audio_url", "events_url", "stenobird doctor")
-"""What no person can do anything with."""
+"""Words that mean nothing to visitors."""
 
 WITH_A_MESSAGE_OF_THEIR_OWN = {"rate_limited", "invalid_request"}
-"""Raised with what was wrong; the default message is for programs."""
+"""Raised with a specific message; the default one is for programs."""
 
 
-def test_every_way_in_which_a_transcript_fails_has_a_name_on_its_page() -> None:
+def test_every_job_error_has_a_title_on_the_page() -> None:
     assert set(KNOWN) >= OF_JOBS
     assert set(KNOWN) - {"offline"} <= set(CLASSES)
 
 
-def test_the_service_knows_best_what_went_wrong_with_a_link() -> None:
+def test_errors_of_links_show_the_message_of_the_service() -> None:
     assert {code for code in OF_JOBS if KNOWN[code]["text"]} == set()
 
 
 @pytest.mark.parametrize("code", sorted(KNOWN))
-def test_what_a_page_says_of_an_error_is_written_for_people(code: str) -> None:
+def test_error_texts_on_pages_are_written_for_people(code: str) -> None:
     known = KNOWN[code]
     text = known["text"] or CLASSES[code]().message
 

@@ -1,4 +1,4 @@
-"""The pictures of the pages in `docs/screenshots`, which `tests/acceptance/pages/screenshots.py` takes."""
+"""The screenshots in `docs/screenshots`, which `tests/acceptance/pages/screenshots.py` takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BYTES = 64 * 1024
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("page", PAGES)
-def test_each_page_has_a_small_picture_of_its_width(page: str, scheme: str, width: int) -> None:
+def test_each_page_has_a_small_screenshot_of_its_width(page: str, scheme: str, width: int) -> None:
     picture = (PICTURES / f"{page}-{width}-{scheme}.png").read_bytes()
 
     assert picture.startswith(b"\x89PNG\r\n")
@@ -23,5 +23,5 @@ def test_each_page_has_a_small_picture_of_its_width(page: str, scheme: str, widt
     assert len(picture) <= MAX_BYTES
 
 
-def test_there_is_no_picture_of_a_page_that_is_gone() -> None:
+def test_there_is_no_screenshot_of_a_removed_page() -> None:
     assert {path.name.split("-")[0] for path in PICTURES.glob("*.png")} == set(PAGES)

@@ -1,4 +1,4 @@
-"""The OpenAI dialect's job lives as long as its connection, however short that is."""
+"""A job of the OpenAI dialect is cancelled when its connection ends, however early."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPE: Scope = {"type": "http", "method": "POST", "headers": []}
 
 
 class Jobs:
-    """One job under way; remembers what was cancelled."""
+    """One running job; records what was cancelled."""
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []

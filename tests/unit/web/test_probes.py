@@ -1,4 +1,4 @@
-"""The probes of a worker, which are all that it answers."""
+"""The HTTP probes of a worker."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def prober() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_a_check_that_breaks_unforeseen_is_an_internal_error_like_any_other() -> None:
+async def test_a_failing_readiness_check_is_an_internal_error() -> None:
     async with prober() as client:
         answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
-async def test_what_a_worker_does_not_serve_is_not_there_in_any_dialect() -> None:
+async def test_other_paths_of_a_worker_are_not_found_in_every_dialect() -> None:
     async with prober() as client:
         assert (await client.get("/v1/transcripts/tr_1")).json()["error"] == "not_found"
         assert (await client.get("/api/v1/transcriptions")).json()["error"]["code"] == "not_found"

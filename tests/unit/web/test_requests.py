@@ -1,4 +1,4 @@
-"""Bodies of requests, before any schema has seen them."""
+"""Reading request bodies, before schema validation."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def falls_silent() -> Message:
     [(hangs_up, "broke off"), (falls_silent, "in time")],
     ids=["hangs up", "falls silent"],
 )
-async def test_a_client_that_goes_away_in_its_body_is_no_internal_error(
+async def test_a_client_that_disconnects_during_its_body_is_not_an_internal_error(
     read: Callable[[Request], Awaitable[Any]], receive: Receive, said: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=said):
         await read(request(receive))
 
 
-def test_nesting_is_no_limit_to_looking_for_what_no_text_has() -> None:
+def test_invalid_characters_are_found_at_any_depth() -> None:
     value: object = "deep"
     for _ in range(10 * sys.getrecursionlimit()):
         value = [{"a": value}]
@@ -68,6 +68,6 @@ def test_a_deeply_nested_body_is_read_or_refused(depth: int) -> None:
 
 
 @pytest.mark.parametrize("text", [r'"\u0000"', r'"\ud800"', r'{"\udfff": 1}', r'[[{"a": ["\u0000"]}]]'])
-def test_what_no_text_has_is_refused_wherever_it_stands(text: str) -> None:
+def test_invalid_characters_are_refused_anywhere(text: str) -> None:
     with pytest.raises(InvalidRequest, match="NUL"):
         json_object(REQUEST, b'{"x": ' + text.encode() + b"}")

@@ -1,4 +1,4 @@
-"""The event stream responder without a server: every way a stream can end, and the bytes of a frame."""
+"""The event stream response without a server: every way a stream can end, and the bytes of a frame."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_an_event_id_is_a_whole_number(text: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "+1", " 1", "1e3", "²", "\u0661", "one", "1" * 16])
-def test_anything_else_is_refused(text: str) -> None:
+def test_any_other_event_id_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_event_id(text)
 
 
 class Reader:
-    """The ASGI side of a reader: takes messages, leaves when told to, stalls when told to."""
+    """The ASGI side of a reader: receives messages, and disconnects or stalls on demand."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -83,7 +83,7 @@ class Reader:
 
 
 class Events:
-    """Two events, then what `then` does; remembers how it was closed."""
+    """Two events, then what `then` does; records how it was closed."""
 
     def __init__(self, then: Any = None) -> None:
         self.then = then
