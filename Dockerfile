@@ -1,16 +1,16 @@
-# Stenobird as an image. `docker build .` makes the variant for CPUs; `--target cuda` the one for NVIDIA GPUs.
-# docs/how-to/containers.md says how to run, upgrade and back up what comes out.
+# The container image. `docker build .` builds the CPU variant, `--target cuda` the one for NVIDIA GPUs.
+# docs/how-to/containers.md explains how to run, upgrade and back it up.
 
-# The Python that the tests run on. A digest can be given as well: --build-arg PYTHON_IMAGE=…@sha256:…
+# The Python version that the tests run on. To pin a digest: --build-arg PYTHON_IMAGE=…@sha256:…
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
-# The CTranslate2 of constraints.txt loads libcublas.so.12 and no cuDNN: a test compares the two.
+# CTranslate2 in constraints.txt loads libcublas.so.12 and no cuDNN; a test checks that this image matches.
 ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
 
 
-# --- what both stages of a variant stand on: Python, tini, the user, and the folders it may write to ----------
+# --- the base of both stages of a variant: Python, tini, the user, and its writable folders --------------------
 
 FROM ${PYTHON_IMAGE} AS cpu-base
-# Without a version, since Debian takes old ones off its mirrors.
+# No version pins, since Debian removes old versions from its mirrors.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates tini \
@@ -18,7 +18,7 @@ RUN apt-get update \
     && groupadd --gid 10001 stenobird \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/stenobird --shell /usr/sbin/nologin \
         stenobird \
-    # A new volume takes owner and mode from the image's folder, those mounted further down too.
+    # A new volume takes owner and mode from the image's folder, also if it is mounted below another volume.
     && install -d -o stenobird -g stenobird -m 0750 \
         /var/lib/stenobird /var/lib/stenobird/huggingface /var/lib/stenobird/uploads
 
@@ -37,11 +37,11 @@ RUN apt-get update \
 # --- the package and its dependencies, wheels only, in a virtual environment ------------------------------------
 
 FROM cpu-base AS cpu-build
-# Names of extras of pyproject.toml, for example "offline" or "mcp".
+# Extras from pyproject.toml, for example "offline" or "mcp".
 ARG EXTRAS=""
 WORKDIR /src
 COPY pyproject.toml constraints.txt tools/container/requirements.py ./
-# The secret is for whoever has a package index of their own; it leaves no trace in the image.
+# The secret configures a private package index; it is not stored in the image.
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/stenobird \
@@ -75,11 +75,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/stenobird/bin/python install --no-deps .
 
 
-# --- what is shipped ----------------------------------------------------------------------------------------------
+# --- the final images ---------------------------------------------------------------------------------------------
 
 FROM cuda-base AS cuda
 COPY --from=cuda-build /opt/stenobird /opt/stenobird
-# Large request bodies pass through TMPDIR, so it is a volume: /tmp is memory where the root is read-only.
+# Large request bodies pass through TMPDIR, so it is a volume: with a read-only root, /tmp is in memory.
 ENV PATH=/opt/stenobird/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -92,9 +92,9 @@ WORKDIR /var/lib/stenobird
 VOLUME ["/var/lib/stenobird", "/var/tmp"]
 EXPOSE 8000
 USER 10001:10001
-# Alive, not ready: a database that is away, or a model still on its way, is no reason to restart this process.
+# Liveness, not readiness: restarting does not help if the database is down or the model still downloads.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["stenobird", "health"]
-# tini, because the kernel keeps SIGTERM from a first process that has no handler yet, and reaps no orphans.
+# tini: the kernel does not deliver SIGTERM to a process 1 without a handler, and nobody else reaps orphans.
 ENTRYPOINT ["/usr/bin/tini", "--", "stenobird"]
 CMD ["serve"]
 ARG VERSION=0.1.0
@@ -106,7 +106,7 @@ LABEL org.opencontainers.image.title="Stenobird (CUDA)" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.created="${CREATED}"
 
-# The last stage is what `docker build .` makes.
+# `docker build .` builds the last stage.
 FROM cpu-base AS cpu
 COPY --from=cpu-build /opt/stenobird /opt/stenobird
 ENV PATH=/opt/stenobird/bin:$PATH \

@@ -4,10 +4,10 @@
 #   curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh
 #   curl -fsSL https://stenobird.com/skills/stenobird-transcribe/install.sh | sh -s -- --uninstall
 #
-# All of it is in functions, and the last line calls them: a download that is cut does nothing.
+# All code is in functions that the last line calls, so a download that is cut off does nothing.
 
 set -u
-# Without this zsh would not split words as every other shell does.
+# Make zsh split words like other shells.
 [ -z "${ZSH_VERSION:-}" ] || emulate sh
 
 source_url="https://stenobird.com/skills/stenobird-transcribe"
@@ -18,11 +18,11 @@ usage() {
 Usage: install.sh [--uninstall] [--to FOLDER]
 
 Installs the skill $skill into the skills folder of each agent found in your home folder:
-Codex, Claude Code, Pi, Hermes, OpenClaw, and the common ~/.agents/skills. Where there is none of them, it
-goes to ~/.agents/skills. Running it again updates the skill.
+Codex, Claude Code, Pi, Hermes, OpenClaw, and the common ~/.agents/skills. If there is none of them, it
+uses ~/.agents/skills. Running it again updates the skill.
 
-  --uninstall   remove the skill again, everywhere
-  --to FOLDER   this skills folder only
+  --uninstall   remove the skill everywhere
+  --to FOLDER   use only this skills folder
 HELP
 }
 
@@ -35,7 +35,7 @@ fail() {
     exit 1
 }
 
-# Prints the skills folder of every agent that this machine has, one a line.
+# Prints the skills folder of every agent on this machine, one per line.
 skill_folders() {
     if [ -n "$only" ]; then
         say "$only"
@@ -70,7 +70,7 @@ download() { # name, where to
         fail "$source_url/$1 could not be downloaded; nothing was installed. Try again later."
 }
 
-# Fills $work/skill with the files that SHA256SUMS names, each checked against it.
+# Downloads the files in SHA256SUMS to $work/skill, and checks each one.
 fetch_skill() {
     download SHA256SUMS "$work/SHA256SUMS"
     [ -s "$work/SHA256SUMS" ] || fail "the list of files is empty; nothing was installed."
@@ -93,19 +93,19 @@ is_ours() {
     [ -f "$1/SKILL.md" ] && grep -q "^name: $skill\$" "$1/SKILL.md"
 }
 
-# Whether the skill in a folder has just the files of $work/skill.
+# Whether the skill in a folder has exactly the files of $work/skill.
 is_current() {
     while read -r expected name; do
         [ -f "$1/$name" ] && [ "$(sha256_of "$1/$name")" = "$expected" ] || return 1
     done <"$work/SHA256SUMS"
 }
 
-# Keeps other installers out of a folder until unlock; fails where nothing can be written.
+# Keeps other installers out of a folder until unlock; fails if the folder is not writable.
 lock() {
     patience=60 misses=0
     until mkdir "$1/.$skill.lock" 2>/dev/null; do
         if [ ! -d "$1/.$skill.lock" ]; then
-            # Another one may have unlocked just now, but not again and again.
+            # Another installer may have unlocked just now, but not repeatedly.
             misses=$((misses + 1))
             [ "$misses" -lt 3 ] || return 1
             continue
@@ -127,7 +127,7 @@ unlock() {
     locked=''
 }
 
-# Removes what a run that was killed left beside the skill; the number in its name is that of the run.
+# Removes leftovers of killed runs; their names contain the process id of the run.
 sweep() {
     for leftover in "$1/.$skill".*; do
         number=${leftover#"$1/.$skill."}
@@ -137,7 +137,7 @@ sweep() {
     done
 }
 
-# Puts the skill into a skills folder: written beside its place, then renamed into it.
+# Installs the skill into a skills folder: written next to its place, then renamed.
 install_into() {
     target=$1/$skill
     if [ -L "$target" ]; then
@@ -187,7 +187,7 @@ uninstall_from() {
     elif [ ! -e "$target" ]; then
         say "not there: $target"
     elif is_ours "$target"; then
-        # Away in one step, so that nothing is left half removed.
+        # Rename first, so that nothing is left half removed.
         away=$1/.$skill.$$.away
         mv "$target" "$away" && rm -rf "$away" && say "removed: $target"
     else
@@ -195,7 +195,7 @@ uninstall_from() {
     fi
 }
 
-# Does something to a skills folder while no other installer does.
+# Runs a function on a skills folder while holding its lock.
 carefully() { # what, folder
     lock "$2" || return 1
     sweep "$2"
@@ -206,7 +206,7 @@ carefully() { # what, folder
 }
 
 clean_up() {
-    # An old version that was moved aside goes back if the new one did not get there.
+    # Restore the old version if the new one could not be installed.
     if [ -n "$old" ] && [ -d "$old" ]; then
         if [ -e "$target" ]; then rm -rf "$old"; else mv "$old" "$target"; fi
     fi

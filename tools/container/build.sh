@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the image with whichever engine works here: Docker, Podman or Buildah.
+# Build the image with Docker, Podman or Buildah, whichever is available.
 #
 #   tools/container/build.sh [cpu|cuda] [more arguments for the build]
 #
@@ -20,7 +20,7 @@ case $variant in
         ;;
 esac
 
-# The client alone builds nothing; only Docker's own format has health checks.
+# Docker may be installed without a running daemon. Only Docker's image format has health checks.
 if docker info >/dev/null 2>&1; then
     set -- docker build "$@"
 elif command -v podman >/dev/null 2>&1; then

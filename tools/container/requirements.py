@@ -1,6 +1,6 @@
-"""Print what pyproject.toml needs, and what the extras named as arguments need, one requirement a line.
+"""Print the requirements of pyproject.toml and of the extras named as arguments, one per line.
 
-The image installs these before the sources are copied, so that a change of the code leaves that layer alone.
+The image installs them before the sources are copied, so that code changes keep that layer.
 """
 
 import sys

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Turns a link into text with Stenobird: prints the words as they come and saves the transcript.
-# Needs a POSIX shell, curl, and what every system has beside them (awk, sed, od).
+# Transcribes a link with Stenobird: prints the words as they arrive and saves the transcript.
+# Needs a POSIX shell, curl, awk, sed and od.
 
 set -u
-# Without this zsh would not split words as every other shell does.
+# Make zsh split words like other shells.
 [ -z "${ZSH_VERSION:-}" ] || emulate sh
 
 usage() {
@@ -11,24 +11,24 @@ usage() {
 Usage: transcribe.sh [options] URL
        transcribe.sh [options] --resume ID
 
-Prints the words of any public link with audio behind it as they are heard, and saves the transcript.
-Without STENOBIRD_API_KEY it is a free preview of 15 seconds.
+Transcribes the audio behind any public link: prints the words as they arrive, and saves the transcript.
+Without STENOBIRD_API_KEY you get a free preview of 15 seconds.
 
   -o, --output FILE    where to save (default: stenobird-<id>.<format> in this folder); - prints the
-                       transcript at the end, in place of the words as they come
+                       transcript at the end instead of the words as they arrive
   -f, --format FORMAT  txt, srt, vtt, json or docx (default: txt)
-  -l, --language CODE  what is spoken, such as en (default: detected)
+  -l, --language CODE  spoken language, such as en (default: detected)
   -p, --prompt TEXT    names and terms that are likely to be spoken
-      --translate      write English, whatever is spoken
-      --words          times for each word, in json
-      --resume ID      come back to a transcript that was started before
+      --translate      translate to English
+      --words          add word timestamps to json
+      --resume ID      continue with a transcript that was started before
   -q, --quiet          print only the words
-  -h, --help           this text
+  -h, --help           show this text
 
 Environment:
   STENOBIRD_API_KEY    key for whole transcripts
   STENOBIRD_API_URL    the service (default: https://stenobird.com)
-  STENOBIRD_ATTEMPTS   tries in a row that may bring nothing before giving up (default: 30)
+  STENOBIRD_ATTEMPTS   attempts in a row without progress before giving up (default: 30)
 
 Exit status: 0 transcript or preview saved, 1 the transcript failed, 2 wrong usage, 3 the service can't be
 reached, 4 the service refused the request, 5 the service stayed too busy, 130 interrupted.
@@ -112,7 +112,7 @@ json_string() {
         END { if (NR == 0) printf "\""; printf "\"" }'
 }
 
-# Runs a command that a signal to this shell alone ends at once; without this it would be waited for.
+# Runs a command that a signal to this shell ends at once; otherwise the shell would wait for it.
 patiently() {
     "$@" &
     child=$!
@@ -127,7 +127,7 @@ call() {
     exec curl -sS --connect-timeout 15 -K "$work/curlrc" -D "$work/head" "$@" 2>"$work/curl"
 }
 
-# Prints a header of the last answer, without its name.
+# Prints the value of a header of the last response.
 header() {
     LC_ALL=C awk -v name="$1:" '
         /^HTTP\// { value = "" }
@@ -150,7 +150,7 @@ error_text() {
     printf '%s%s' "$message" "${code:+ ($code)}"
 }
 
-# Waits as long as an answer asks, else a little longer at each try; gives up after too many.
+# Waits as long as the response asks, or a little longer at each attempt; gives up after too many.
 wait_before_retry() { # try, how many there may be, file with an answer, exit status and reason for giving up
     [ "$1" -lt "$2" ] || fail "$4" "$5"
     pause=$(json_field retry_after_seconds <"$3" 2>/dev/null | sed 's/[^0-9].*//')
@@ -178,7 +178,7 @@ request_body() {
 
 create() {
     request_body >"$work/request"
-    # A request that is sent again after a broken connection must not make a second transcript.
+    # A request repeated after a broken connection must not create a second transcript.
     once=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     try=0
     while :; do
@@ -189,7 +189,7 @@ create() {
             -H "Idempotency-Key: $once" --data-binary "@$work/request" "$api/v1/transcripts"
         broken=$?
         answered=$(http_status)
-        # An answer that broke off says nothing, whatever its first line.
+        # Ignore a response that broke off, whatever its status.
         [ "$broken" = 0 ] || answered=0
         case $answered in
             2??)
@@ -209,7 +209,7 @@ create() {
             0 | 5??)
                 reason=$(sed -n '1s/^curl: //p' "$work/curl")
                 [ "$answered" = 0 ] || reason=$(error_text "$work/answer")
-                # Nothing is under way yet that would be worth a long wait.
+                # No transcript is running yet, so don't wait long.
                 limit=$attempts
                 [ "$limit" -le 6 ] || limit=6
                 [ "$try" -ge "$limit" ] || note "Trying again: $reason"
@@ -220,7 +220,7 @@ create() {
     done
 }
 
-# Reads one event stream from standard input. Each event counts once it is whole; its id is noted then.
+# Reads one event stream from standard input. An event counts, and its id is stored, once it is complete.
 read_events() {
     event='' data='' event_id=''
     while IFS= read -r line || [ -n "$line" ]; do
@@ -238,7 +238,7 @@ read_events() {
 }
 
 take_event() {
-    # Something in between may answer a reconnect from the start.
+    # A proxy may answer a reconnect from the start of the stream.
     case $event_id$last_id in
         *[!0-9]*) ;;
         *) [ -z "$event_id" ] || [ "$event_id" -gt "${last_id:-0}" ] || return ;;
@@ -250,9 +250,9 @@ take_event() {
             [ -z "$text" ] || [ -s "$work/spoke" ] || note "$text"
             ;;
         transcript)
-            # The dot keeps line feeds at the end, which $( ) would drop.
+            # The dot keeps trailing line feeds, which $( ) would drop.
             text=$(printf '%s' "$data" | json_field text && printf .)
-            # Nobody may be reading any more, as after "| head".
+            # The reader may be gone, as after "| head".
             [ "$output" = - ] || [ -s "$work/unread" ] || printf '%s' "${text%.}" 2>/dev/null ||
                 echo 1 >"$work/unread"
             echo 1 >"$work/spoke"
@@ -270,7 +270,7 @@ take_event() {
     printf '%s' "$event_id" >"$work/last_id"
 }
 
-# Puts what the events said and the prompt of the shell on lines of their own.
+# Ends the current line, so that messages and the shell's prompt start on a new one.
 end_line() {
     if [ -s "$work/spoke" ] && [ "$output" != - ] && [ ! -s "$work/unread" ]; then
         echo 2>/dev/null || echo 1 >"$work/unread"
@@ -286,7 +286,7 @@ follow() {
         : >"$work/head"
         : >"$work/refusal"
         last_id=$(cat "$work/last_id")
-        # A stream sends a comment every 15 seconds; one that is silent for a minute is dead.
+        # A stream sends a comment every 15 seconds; after a minute of silence it is dead.
         call -N --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
             ${last_id:+-H "Last-Event-ID: $last_id"} "$api/v1/transcripts/$id/events" >"$work/events" &
         source=$!
@@ -318,7 +318,7 @@ follow() {
     done
 }
 
-# Refuses, before anything is paid for, what could not be saved afterwards.
+# Checks that the output can be saved before anything is billed.
 check_output() {
     case $output in
         - | '') ;;
@@ -367,7 +367,7 @@ save() {
     note "Saved $output"
 }
 
-# Writes the file whole or not at all. What is no ordinary file, such as a link or a pipe, stays what it is.
+# Writes the file completely or not at all. Links, pipes and other special files stay what they are.
 put_in_place() (
     umask "$mask"
     if [ -L "$output" ] || { [ -e "$output" ] && [ ! -f "$output" ]; }; then
@@ -443,7 +443,7 @@ main() {
 
     mask=$(umask)
     umask 077
-    # Words that nobody reads any more must not end what saves the transcript.
+    # A reader that goes away must not stop the script from saving the transcript.
     trap '' PIPE
     trap clean_up EXIT
     trap interrupted INT TERM HUP
@@ -453,7 +453,7 @@ main() {
         case $STENOBIRD_API_KEY in
             *[!A-Za-z0-9_-]*) fail 4 "STENOBIRD_API_KEY has characters that no key has; check it" ;;
         esac
-        # Not with printf, which is a program of its own in some shells: its arguments are seen by all.
+        # Not with printf: in some shells it is an external program, whose arguments others can see.
         cat >"$work/curlrc" <<CURLRC
 header = "Authorization: Bearer $STENOBIRD_API_KEY"
 CURLRC
