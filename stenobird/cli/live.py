@@ -34,13 +34,13 @@ class LiveTranscript:
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[heard]}"),
+            TextColumn("{task.fields[position]}"),
             console=self._console,
             transient=True,
             # Without a terminal, the bar would only leave empty lines.
             disable=quiet or not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("waiting", total=None, heard="")
+        self._task = self._progress.add_task("waiting", total=None, position="")
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -49,7 +49,7 @@ class LiveTranscript:
                 self._show_status(event)
             case TranscriptEvent():
                 self._line(f"[dim]{clock(event.start)}[/dim] ", event.text.strip())
-                self._progress.update(self._task, completed=event.end, heard=clock(event.end))
+                self._progress.update(self._task, completed=event.end, position=clock(event.end))
             case PreviewLockedEvent():
                 self._line("[yellow]preview ended[/yellow] ", f"{event.message} {event.upgrade_url}")
             case ErrorEvent():
@@ -63,7 +63,9 @@ class LiveTranscript:
         if event.audio_seconds_total:
             self._progress.update(self._task, total=event.audio_seconds_total)
         if event.audio_seconds is not None:
-            self._progress.update(self._task, completed=event.audio_seconds, heard=clock(event.audio_seconds))
+            self._progress.update(
+                self._task, completed=event.audio_seconds, position=clock(event.audio_seconds)
+            )
         if event.message:
             self._line(f"[dim]{event.stage}[/dim] ", event.message)
         if event.stage == "source_resolved" and event.source:
