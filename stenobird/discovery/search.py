@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
+from stenobird.discovery.parsing.lenient import decode_xml
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.egress.client import PLAIN_GET, RequestOptions
 from stenobird.errors import (
@@ -430,7 +431,7 @@ class Search:
             return None
         finally:
             await self.drop(response)
-        targets = _playlist_urls(body.decode("utf-8", "replace"), response.final_url)
+        targets = _playlist_urls(decode_xml(body, ""), response.final_url)
         if len(targets) != 1:
             what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
             self.not_media.append((lead.url, what))

@@ -11,7 +11,7 @@ import posixpath
 import re
 from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urldefrag, urljoin, urlsplit
 
 AUDIO_EXTENSIONS: Final = frozenset(
     {"mp3", "m4a", "m4b", "aac", "ogg", "oga", "opus", "wav", "flac"}
@@ -39,6 +39,9 @@ _SESSION_KEYS: Final = re.compile(
 )
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
 """No valid address contains it."""
+_STRIPPED: Final = "".join(map(chr, range(0x21)))
+_ENCODED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
+_TO_REPAIR = re.compile(rf"{_ENCODED.pattern}|:///")
 _HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)
 
 
@@ -73,27 +76,37 @@ def urldefrag_safe(url: str) -> tuple[str, str]:
 def absolute(base: str, reference: str) -> str | None:
     """Resolve a reference found in a document; `None` if the result is not an http(s) URL.
 
-    Spaces around it are dropped and spaces inside are percent-encoded, as browsers do. An ampersand that a
+    It is repaired as browsers do (WHATWG URL): controls and spaces around it, tabs and line breaks are
+    dropped, other spaces and controls percent-encoded, and backslashes read as slashes. An ampersand that a
     template has escaped once too often is restored; nothing else is unescaped.
     """
-    reference = re.sub(r"[\t\r\n]", "", reference.strip(" \t\r\n\f\x00"))
+    reference = re.sub(r"[\t\r\n]", "", reference.strip(_STRIPPED))
     if "&" in reference:
         reference = _ESCAPED_AMPERSAND.sub("&", reference)
+    if _TO_REPAIR.search(reference):
+        reference = _repaired(reference)
     if not reference or len(reference) > 8192:
         return None
     # Most references need no parsing, which halves the time for a page of links.
     if "/." not in reference:
         if _PLAIN_ABSOLUTE.match(reference):
-            return reference.replace(" ", "%20")
+            return reference
         if reference[0] == "/" and reference[1:2] != "/" and (start := _plain_origin(base)):
-            return start + reference.replace(" ", "%20")
+            return start + reference
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
         usable = parts.scheme.lower() in {"http", "https"} and bool((parts.hostname or "").strip("."))
     except ValueError:
         return None
-    return url.replace(" ", "%20") if usable else None
+    return url if usable else None
+
+
+def _repaired(reference: str) -> str:
+    path = re.match(r"[^?#]*", reference)
+    end = path.end() if path else 0
+    address = re.sub(r"^(https?:)/{3,}", r"\1//", re.sub(r"\\/?", "/", reference[:end]), flags=re.IGNORECASE)
+    return _ENCODED.sub(lambda match: quote(match[0], safe="", errors="replace"), address + reference[end:])
 
 
 def origin_of(url: str) -> str:

@@ -13,7 +13,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpcore
 
@@ -259,7 +259,8 @@ class EgressClient:
             # urljoin drops tabs and line breaks, so the policy would not see them.
             if any(ord(character) < 0x20 for character in location):
                 raise InvalidURL("It contains a control character.")  # noqa: TRY301  # one exit for all refusals
-            absolute = _resolve(exchange.url, location.strip(" ").replace(" ", "%20"))
+            encoded = "".join(quote(char) if char.isspace() else char for char in location.strip(" "))
+            absolute = _resolve(exchange.url, encoded)
             target = self.policy.check_url(absolute).for_request()
         except (InvalidURL, ValueError) as exc:
             reason = exc.message if isinstance(exc, InvalidURL) else "It is malformed."

@@ -2,7 +2,8 @@
 
 lxml parses them, because podcasts need what feedparser drops: `podcast:alternateEnclosure`,
 `podcast:liveItem` (which is no item), `xml:base`, and the part of a broken feed before the error. A feed in
-which lxml finds no items goes to feedparser, which knows outdated dialects.
+which lxml finds no audio goes to feedparser, which knows outdated dialects and reads broken markup in another
+way.
 """
 
 from __future__ import annotations
@@ -80,9 +81,15 @@ def read_feed(body: bytes, *, url: str, content_type: str) -> FeedFacts | None:
         return _read_json_feed(text, url)
     root = _parse(text)
     feed = _read_tree(root, url) if root is not None and _is_feed_root(root) else None
-    if (feed is None or not feed.episodes) and len(body) <= MAX_FEEDPARSER_BYTES:
-        feed = _read_with_feedparser(body, url) or feed
+    if (feed is None or not _has_audio(feed)) and len(body) <= MAX_FEEDPARSER_BYTES:
+        second = _read_with_feedparser(body, url)
+        if second is not None and (feed is None or not feed.episodes or _has_audio(second)):
+            return second
     return feed
+
+
+def _has_audio(feed: FeedFacts) -> bool:
+    return any(episode.enclosures for episode in feed.episodes)
 
 
 def _parser(*, recover: bool) -> etree.XMLParser:
@@ -162,7 +169,7 @@ def _verbatim(element: Any | None) -> str | None:
     Unlike a title, it must not be unescaped again: `&timestamp=` holds `&times`.
     """
     text = "" if element is None else "".join(element.itertext())
-    return " ".join(text.split())[:MAX_URL_CHARACTERS] or None
+    return text.strip()[:MAX_URL_CHARACTERS] or None
 
 
 def _clean(text: object) -> str | None:
@@ -440,8 +447,10 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
     episodes: list[FeedEpisode] = []
     for entry in parsed.entries[:MAX_EPISODES]:
         found = _Enclosures(url)
-        for row in [*entry.get("enclosures", []), *entry.get("media_content", [])]:
+        for row in entry.get("enclosures", []):
             found.add("enclosure", row.get("href") or row.get("url"), row.get("type"))
+        for row in entry.get("media_content", []):
+            _add_media_content(found, row)
         episodes.append(
             FeedEpisode(
                 title=_clean(entry.get("title")),

@@ -125,3 +125,65 @@ async def test_guid_with_parameters_is_found_by_the_fragment(searcher: Any) -> N
     audio = "https://cdn.example/1.mp3"
     web = Web(audio, feed=rss(items))
     assert await searcher.media_url_in(web, f"{FEED}#{guid}1") == audio
+
+
+@pytest.mark.parametrize(
+    ("written", "requested"),
+    [
+        ("https://cdn.example/Mein\u00a0Titel.mp3", "https://cdn.example/Mein%C2%A0Titel.mp3"),
+        ("https://cdn.example/a\u3000b\u2003c d.mp3", "https://cdn.example/a%E3%80%80b%E2%80%83c%20d.mp3"),
+        ("https:\\\\cdn.example\\shows\\a.mp3", "https://cdn.example/shows/a.mp3"),
+        ("https:///cdn.example/shows/a.mp3", "https://cdn.example/shows/a.mp3"),
+        ("\n\t https://cdn.example/sho\nws/\ta.mp3 \n", "https://cdn.example/shows/a.mp3"),
+        ("https://cdn.example/a.mp3?path=c:\\b", "https://cdn.example/a.mp3?path=c:%5Cb"),
+        ("https://cdn.example/\u00fcber uns.mp3", "https://cdn.example/\u00fcber%20uns.mp3"),
+    ],
+    ids=["nbsp", "spaces", "backslashes", "slashes", "line-breaks", "query", "unencoded"],
+)
+@pytest.mark.parametrize("kind", ["feed", "page"])
+async def test_address_is_repaired_as_browsers_do(
+    searcher: Any, kind: str, written: str, requested: str
+) -> None:
+    # Attributes are normalised by XML parsers, so the feed has the address as text.
+    document = (
+        rss(f"<enclosure><![CDATA[{written}]]></enclosure>")
+        if kind == "feed"
+        else f"<meta property='og:title' content='The otter tale'><audio src='{escape(written)}'></audio>"
+    )
+    assert await chosen(searcher, kind, document, requested) == requested
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "<enclosure url=https://cdn.example/a.mp3 length=1 type=audio/mpeg />",
+        "<enclosure type='audio/mpeg' url=https://cdn.example/a.mp3></enclosure>",
+        "<enclosure url=https://cdn.example/a.mp3>",
+    ],
+)
+async def test_feed_with_unquoted_attributes_is_read(searcher: Any, item: str) -> None:
+    assert (
+        await chosen(searcher, "feed", rss(item), "https://cdn.example/a.mp3") == "https://cdn.example/a.mp3"
+    )
+
+
+async def test_pictures_of_a_blog_feed_are_no_audio(searcher: Any) -> None:
+    picture = '<media:content url="https://i.example/w/12" medium="image"/>'
+    assert (await chosen(searcher, "feed", rss(picture), "https://i.example/w/12")).startswith("audio_")
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "\ufeff#EXTM3U\nhttps://cdn.example/talk.mp3\n".encode(),
+        "#EXTM3U\r\n#EXTINF:7,Talk\r\nhttps://cdn.example/talk.mp3\r\n".encode("utf-16"),
+        "\ufeff[playlist]\nFile1=https://cdn.example/talk.mp3\nNumberOfEntries=1\n".encode(),
+        "\ufeffhttps://cdn.example/talk.mp3\n".encode(),
+    ],
+    ids=["m3u", "utf-16", "pls", "bare"],
+)
+async def test_playlist_may_start_with_a_byte_order_mark(searcher: Any, playlist: bytes) -> None:
+    url, audio = "https://x.example/list.m3u", "https://cdn.example/talk.mp3"
+    web = Web(audio)
+    web[url] = Served(playlist, "audio/x-mpegurl")
+    assert await searcher.media_url_in(web, url) == audio
