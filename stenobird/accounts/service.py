@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
 from stenobird.cursors import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest, LiveKeyRequired
-from stenobird.ports import NewAccountRow
+from stenobird.ports import NewAccount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -87,7 +87,7 @@ class AccountService:
             raise InvalidRequest(f"The name must have 1 to {MAX_NAME_CHARS} characters.")
         if email is not None and "@" not in email.strip("@"):
             raise InvalidRequest(f"{email} is not an e-mail address.")
-        new = NewAccountRow(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
+        new = NewAccount(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
         return await self._store.create_account(new, by=OPERATOR)
 
     async def get(self, account_id: str) -> AccountRecord:

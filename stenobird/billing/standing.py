@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from stenobird.errors import StorageUnavailable
-from stenobird.ports.billing import ACCOUNT_DELETED, NewAccount
+from stenobird.ports import NewAccount
+from stenobird.ports.billing import ACCOUNT_DELETED
 
 if TYPE_CHECKING:
     from stenobird.ports import Clock

@@ -58,13 +58,13 @@ class AccountRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class NewAccountRow:
+class NewAccount:
     """An account to create."""
 
     id: str
     name: str
     tier: Tier
-    billing: AccountBilling
+    billing: AccountBilling = "metered"
     email: str | None = None
 
 
@@ -156,7 +156,7 @@ class AccountStore(Protocol):
     async def standing(self, account_id: str) -> AccountStanding | None:
         """Return the account's standing as last committed; `None` if it was deleted."""
 
-    async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
+    async def create_account(self, account: NewAccount, *, by: str) -> AccountRecord:
         """Store the account. Raises `InvalidRequest` when its id is taken."""
 
     async def get(self, account_id: str) -> AccountRecord | None:

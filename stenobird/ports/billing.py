@@ -39,7 +39,7 @@ from stenobird.errors import BillingUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.ports.accounts import AccountState, Tier
+    from stenobird.ports.accounts import AccountState, NewAccount, Tier
     from stenobird.ports.keys import NewKey
 
 MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
@@ -144,15 +144,6 @@ class StoredEvent:
     object_id: str | None
     customer_id: str | None
     attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NewAccount:
-    """The account that a paid checkout creates, unless it exists already."""
-
-    id: str
-    name: str
-    tier: Tier
 
 
 class BillingStore(Protocol):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import AccountBilling, NewAccountRow, NewKey, Tier
+    from stenobird.ports import AccountBilling, NewAccount, NewKey, Tier
     from stenobird.storage.engine import Database
 
 DELETED_NAME: Final = "deleted"
@@ -67,7 +67,7 @@ class SqlAccountStore(AccountStore):
         return AccountStanding(account_id, row["tier"], row["state"], row["billing"], units)
 
     @override
-    async def create_account(self, account: NewAccountRow, *, by: str) -> AccountRecord:
+    async def create_account(self, account: NewAccount, *, by: str) -> AccountRecord:
         try:
             async with self._db.write() as connection:
                 made = await connection.execute(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import AccountState, NewKey
-    from stenobird.ports.billing import NewAccount, PaidCheckout
+    from stenobird.ports import AccountState, NewAccount, NewKey
+    from stenobird.ports.billing import PaidCheckout
 
 MAX_ACCOUNTS_BY_EMAIL: Final = 10
 MAX_RECOVERIES_AN_HOUR: Final = 3

@@ -12,7 +12,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_messages
-from stenobird.ports import NewAccountRow, NewJob, RecognitionOptions
+from stenobird.ports import NewAccount, NewJob, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.storage.job_store import SqlJobStore
@@ -154,7 +154,7 @@ async def webhook_world(
     database, with its `clock`.
     """
     accounts = SqlAccountStore(database)
-    await accounts.create_account(NewAccountRow(OWNER, OWNER, "premium", "operator"), by="operator")
+    await accounts.create_account(NewAccount(OWNER, OWNER, "premium", "operator"), by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
         # The rows are dated by the database's clock, and receivers check the time of a signature.

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from stenobird.errors import InvalidRequest, RateLimited
-from stenobird.ports import NewAccountRow, NewEvent, NewJob, NewKey, RecognitionOptions
+from stenobird.ports import NewAccount, NewEvent, NewJob, NewKey, RecognitionOptions
 from stenobird.storage.account_store import SqlAccountStore, SqlKeyStore
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
 from stenobird.storage.job_store import SqlJobStore
@@ -32,7 +32,7 @@ def accounts(database: Database) -> SqlAccountStore:
 
 
 async def make(accounts: SqlAccountStore, account_id: str = "acct_1") -> None:
-    new = NewAccountRow(account_id, "Ann", "premium", "operator", "ann@example.com")
+    new = NewAccount(account_id, "Ann", "premium", "operator", "ann@example.com")
     await accounts.create_account(new, by="operator")
 
 

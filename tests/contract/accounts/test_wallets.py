@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from stenobird.errors import InsufficientCredits
-from stenobird.ports import JobChange, NewAccountRow, NewEvent, NewJob, RecognitionOptions, UsageRow
+from stenobird.ports import JobChange, NewAccount, NewEvent, NewJob, RecognitionOptions, UsageRow
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries, wallets
@@ -39,7 +39,7 @@ def jobs(database: Database) -> SqlJobStore:
 
 async def an_account(accounts: SqlAccountStore, billing: AccountBilling, units: int = 0) -> str:
     account_id = f"acct_{billing}_{units}"
-    await accounts.create_account(NewAccountRow(account_id, "Ann", "premium", billing), by="operator")
+    await accounts.create_account(NewAccount(account_id, "Ann", "premium", billing), by="operator")
     if units:
         await accounts.add_units(account_id, units, reason="gift", by="operator")
     return account_id
@@ -187,7 +187,7 @@ async def test_the_books_balance_whatever_happens(
         number = await connection.scalar(select(func.count()).select_from(usage)) or 0
     account_id = "acct_books"
     if await accounts.get(account_id) is None:
-        await accounts.create_account(NewAccountRow(account_id, "Ann", "premium", "metered"), by="operator")
+        await accounts.create_account(NewAccount(account_id, "Ann", "premium", "metered"), by="operator")
     for step, amount in steps:
         if step == "add":
             await accounts.add_units(account_id, amount, reason="gift", by="operator")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.accounts import keys
-from stenobird.ports import NewKey
-from stenobird.ports.billing import Checkout, NewAccount, PaidCheckout, StoredEvent
+from stenobird.ports import NewAccount, NewKey
+from stenobird.ports.billing import Checkout, PaidCheckout, StoredEvent
 from tests.support.billing_world import BillingWorld, billing_world
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
-from stenobird.ports import NewAccountRow
+from stenobird.ports import NewAccount
 from stenobird.storage.account_store import SqlAccountStore
 from stenobird.storage.job_store import SqlJobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries
@@ -40,7 +40,7 @@ async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
 
 async def give(world: JobWorld, billing: AccountBilling, units: int) -> SqlAccountStore:
     accounts = SqlAccountStore(world.database)
-    new = NewAccountRow(PAYER.account_id, "Ann", "premium", billing)
+    new = NewAccount(PAYER.account_id, "Ann", "premium", billing)
     await accounts.create_account(new, by="operator")
     await accounts.add_units(PAYER.account_id, units, reason="gift", by="operator")
     return accounts

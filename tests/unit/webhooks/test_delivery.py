@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
-from stenobird.ports import NewAccountRow
+from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
@@ -214,7 +214,7 @@ async def test_a_delivery_that_breaks_in_a_way_nobody_foresaw_fails_alone(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     broken = BrokenSecrets.broken
-    await world.accounts.create_account(NewAccountRow(broken, broken, "premium", "operator"), by="operator")
+    await world.accounts.create_account(NewAccount(broken, broken, "premium", "operator"), by="operator")
     await world.end_job(server.url(), account_id=broken)
     await world.end_job(server.url())
     secrets = BrokenSecrets(world.database, new_secret)
@@ -422,7 +422,7 @@ async def test_two_workers_send_each_event_once(
 
 async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, server: RawServer) -> None:
     await world.accounts.create_account(
-        NewAccountRow("acct_other", "other", "premium", "operator"), by="operator"
+        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
     )
     for _ in range(10):
         await world.end_job(server.url())
@@ -436,7 +436,7 @@ async def test_a_receiver_that_does_not_answer_holds_up_no_other(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     await world.accounts.create_account(
-        NewAccountRow("acct_other", "other", "premium", "operator"), by="operator"
+        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
     )
     stuck = asyncio.Event()
 
