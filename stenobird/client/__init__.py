@@ -11,7 +11,6 @@ those of `stenobird.errors`, so `except AudioSourceNotFound` means the same here
 from __future__ import annotations
 
 from stenobird.client.clients import AsyncStenobirdClient, StenobirdClient
-from stenobird.client.failures import ServiceError, ServiceUnreachable
 from stenobird.client.flow import RetryPolicy, TranscriptOptions
 from stenobird.client.model import (
     DoneEvent,
@@ -20,6 +19,8 @@ from stenobird.client.model import (
     Job,
     PreviewLockedEvent,
     Result,
+    ServiceError,
+    ServiceUnreachable,
     StatusEvent,
     TranscriptEvent,
 )

@@ -16,8 +16,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from stenobird.client.failures import ServiceError, error_from_body, unreachable
-from stenobird.client.model import DoneEvent, Event, Job, Result, parse_event
+from stenobird.client.model import (
+    DoneEvent,
+    Event,
+    Job,
+    Result,
+    ServiceError,
+    error_from_body,
+    parse_event,
+    unreachable,
+)
 from stenobird.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:

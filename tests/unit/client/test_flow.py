@@ -19,8 +19,7 @@ from stenobird.client import (
     StenobirdClient,
     TranscriptOptions,
 )
-from stenobird.client.failures import error_from_body
-from stenobird.client.model import Result
+from stenobird.client.model import Result, error_from_body
 
 if TYPE_CHECKING:
     from pathlib import Path
