@@ -23,22 +23,22 @@ def utc_text(seconds: float, timespec: str = "milliseconds") -> str:
 Timestamp: TypeAlias = Annotated[
     float, PlainSerializer(utc_text), WithJsonSchema({"format": "date-time", "type": "string"})
 ]
-"""Epoch seconds, as records hold them; written with `utc_text`."""
+"""Epoch seconds, as in records; written with `utc_text`."""
 
 Number: TypeAlias = Annotated[int | float, WithJsonSchema({"type": "number"})]
-"""A number that is written as it is: 2 as `2`, not as `2.0`."""
+"""A number that keeps its form: 2 is written as `2`, not as `2.0`."""
 
 Omittable: TypeAlias = Annotated[_T | None, Field(exclude_if=lambda value: value is None)]
-"""A field that is left out of the body where it is `None`; other optional fields are written as null."""
+"""A field that is left out of a body while it is `None`. Other optional fields are written as null."""
 
 
 def example(fields: Mapping[str, Any]) -> ConfigDict:
-    """Return the configuration of a model whose schema shows this example."""
+    """Return the configuration of a model with this example in its schema."""
     return ConfigDict(json_schema_extra={"examples": [dict(fields)]})
 
 
 class Body(BaseModel):
-    """A response body. It can be made from any object that has attributes of the same names."""
+    """A response body. `model_validate` makes it from any object with attributes of the same names."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True, serialize_by_alias=True)
 
@@ -48,13 +48,13 @@ class Body(BaseModel):
 
 
 class RequestBody(BaseModel):
-    """A request body. Fields that it does not have are ignored, and types are not converted."""
+    """A request body. Unknown fields are ignored, and types are not converted."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     @classmethod
     def parse(cls, body: object) -> Self:
-        """Return the request that a decoded JSON body is. Raises `InvalidRequest`, which names the field."""
+        """Return the request in a decoded JSON body. Raises `InvalidRequest`, which names the wrong field."""
         try:
             return cls.model_validate(body)
         except ValidationError as exc:

@@ -216,14 +216,14 @@ class UsageBody(Body):
 
 
 def parse_date(value: str | None, field: str) -> date | None:
-    """Return the date that a client wrote, `None` if it wrote none. Raises `InvalidRequest`."""
+    """Return the date in a query parameter, `None` if it is empty. Raises `InvalidRequest`."""
     if not value:
         return None
     try:
         day = date.fromisoformat(value)
     except ValueError:
         day = date.min
-    # Outside of these years there is no usage, and the arithmetic of dates overflows.
+    # There is no usage outside these years, and date arithmetic could overflow.
     if not 2000 <= day.year <= 9000:
         raise InvalidRequest(
             f'"{field}" must be a date of this century, as in 2026-01-31.', details={"field": field}
@@ -232,5 +232,5 @@ def parse_date(value: str | None, field: str) -> date | None:
 
 
 def midnight(day: date) -> float:
-    """Return when the day begins, UTC, in epoch seconds."""
+    """Return the start of the day, UTC, in epoch seconds."""
     return datetime.combine(day, time(), UTC).timestamp()

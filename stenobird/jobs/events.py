@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from stenobird.ports import EventRow, JobRecord
 
 POLL_SECONDS = 2
-"""`retry_after_seconds` of a job that is under way."""
+"""`retry_after_seconds` of a running job."""
 
 TERMINAL: frozenset[JobStatus] = frozenset({"completed", "preview_complete", "failed", "cancelled"})
 RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
 
 
 class EventData(BaseModel):
-    """The data of one kind of event; `event` is the name of that kind."""
+    """The data of an event; `event` is its name in the stream."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     event: ClassVar[str]
 
-    def encode(self, *, chunk_index: int | None = None) -> NewEvent:
-        """Return the event as it is committed and sent."""
+    def new_event(self, *, chunk_index: int | None = None) -> NewEvent:
+        """Return the event with the bytes that are committed and sent."""
         return NewEvent(self.event, self.model_dump_json(exclude_none=True), chunk_index)
 
 
@@ -131,11 +131,17 @@ class DoneEvent(EventData):
     warning: str | None = None
 
 
-EVENTS: Final = (StatusEvent, TranscriptEvent, PreviewLockedEvent, ErrorEvent, DoneEvent)
+EVENTS: Final[tuple[type[EventData], ...]] = (
+    StatusEvent,
+    TranscriptEvent,
+    PreviewLockedEvent,
+    ErrorEvent,
+    DoneEvent,
+)
 
 
 class JobEvents:
-    """Makes the events of one job; `base_url` is where its client reached the service, without a slash."""
+    """Makes the events of one job. `base_url` is the address its client used, without a slash at the end."""
 
     def __init__(self, job_id: str, base_url: str) -> None:
         self.job_id = job_id
@@ -167,7 +173,7 @@ class JobEvents:
             message=message,
             source=dict(source) if source is not None else None,
             progress=progress,
-        ).encode()
+        ).new_event()
 
     def transcript(self, segment: Segment, chunk_index: int, *, language: str | None) -> NewEvent:
         """Return a `transcript` event; pass `language` with the first chunk only."""
@@ -179,15 +185,15 @@ class JobEvents:
             end=segment.end,
             language=language,
             words=segment.words or None,
-        ).encode(chunk_index=chunk_index)
+        ).new_event(chunk_index=chunk_index)
 
     def preview_locked(self) -> NewEvent:
         """Return the `preview_locked` event."""
-        return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").encode()
+        return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").new_event()
 
     def error(self, body: Mapping[str, Any]) -> NewEvent:
         """Return the `error` event for a flat error body."""
-        return ErrorEvent(id=self.job_id, **body).encode()
+        return ErrorEvent(id=self.job_id, **body).new_event()
 
     def done(
         self,
@@ -206,7 +212,7 @@ class JobEvents:
             error=error,
             billable_minutes=billable_minutes,
             warning=warning,
-        ).encode()
+        ).new_event()
 
 
 def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_URL_CHARS: Final = 8192
 MAX_PROMPT_CHARS: Final = 1000
-"""About as much as the 223 tokens that Whisper reads of a prompt."""
+"""About 223 tokens, which is how much of a prompt Whisper reads."""
 
 _LANGUAGE_CODES: Final = (
     # Whisper's own: ISO 639-1, but for haw, jw and yue.
@@ -30,7 +30,7 @@ _LANGUAGE_CODES: Final = (
 )
 LANGUAGES: Final = frozenset(_LANGUAGE_CODES.split())
 _LANGUAGE_ALIASES: Final = {"jv": "jw", "nb": "no", "iw": "he", "in": "id"}
-"""Codes that clients send for languages that Whisper knows under another."""
+"""Codes that clients send for languages to which Whisper gives other codes."""
 
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
@@ -213,7 +213,7 @@ class TranscriptStatus(Body):
 
     @classmethod
     def of(cls, job: JobRecord) -> Self:
-        """Return the status of a job. `retry_after_seconds` is 0 once nothing more will come."""
+        """Return the status of a job. `retry_after_seconds` is 0 when the job has ended."""
         links = JobEvents(job.id, job.base_url)
         fields = {
             "id": job.id,

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from stenobird import __version__
 from stenobird.bodies import Body, example
 from stenobird.web.metrics import CONTENT_TYPE
-from stenobird.web.openapi.operation import TEXT, Answer, Operation, json_of
+from stenobird.web.openapi.operation import SERVICE, TEXT, Answer, Operation, json_of
 from stenobird.web.representations import json_response
 from stenobird.web.requests import services_of
 from stenobird.web.routing import Endpoint
@@ -45,10 +45,7 @@ class ReadyBody(Body):
     checks: dict[str, Any]  # published, and always empty
 
 
-_TAG: Final = "Service"
-
-
-@Operation(_TAG, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)})
+@Operation(SERVICE, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)})
 async def healthz(request: Request) -> Response:
     """Return the health from memory, without using the database or an engine."""
     services = services_of(request)
@@ -59,7 +56,7 @@ async def healthz(request: Request) -> Response:
 
 
 @Operation(
-    _TAG,
+    SERVICE,
     "ready",
     "Should requests be sent here",
     {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
@@ -79,7 +76,7 @@ async def readyz(request: Request) -> Response:
     return json_response(body, 503 if reasons else 200)
 
 
-@Operation(_TAG, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)})
+@Operation(SERVICE, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)})
 async def metrics(request: Request) -> Response:
     """Return the metrics. Without the database, the job gauges are left out."""
     services = services_of(request)
@@ -92,7 +89,7 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
-@Operation(_TAG, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))})
+@Operation(SERVICE, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))})
 async def openapi(request: Request) -> Response:
     """Return the document."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}

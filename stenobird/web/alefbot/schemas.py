@@ -32,7 +32,7 @@ _STATES: Final[Mapping[JobStatus, JobState]] = {
 STATUSES: Final[Mapping[str, JobStatus]] = {
     state: status for status, state in _STATES.items() if status != "preview_complete"
 }
-"""The status that each state filters a list by."""
+"""The job status that `?status=` filters by."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -111,7 +111,7 @@ class TestWebhook(RequestBody):
 
 
 def parse_body(model: type[_Model], value: object) -> _Model:
-    """Return the request that a decoded JSON body is. Raises `ValidationFailed` that names the fields."""
+    """Return the request in a decoded JSON body. Raises `ValidationFailed`, which names the wrong fields."""
     try:
         return model.model_validate(value)
     except ValidationError as exc:

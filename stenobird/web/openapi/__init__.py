@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the schemas that check requests and write answers.
+"""The OpenAPI document, derived from the endpoints and from the models that read and write bodies.
 
-`document` puts it together, of the operations of the dialects.
+`operation` describes one handler, as a decorator; `document` puts the descriptions together.
 """

@@ -12,6 +12,7 @@ from typing_extensions import override
 from stenobird import __version__
 from stenobird.bodies import RequestBody
 from stenobird.errors import InvalidAPIKey, MissingAPIKey, StorageUnavailable
+from stenobird.web.openapi.operation import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from stenobird.web.routing import Dialect, Endpoint
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
-"""The server that the document names where it is not served by one."""
-SERVICE: Final = "Service"
-"""The tag of what is served without a database."""
+"""The server named in a document that no server returns: the one in the repository."""
 
 _DESCRIPTION: Final = """\
 URL in, events out: send any public link with audio behind it, and read the words as Server-Sent Events that
@@ -86,8 +85,8 @@ def openapi_document(
 ) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of this version, with `server_url` as its server.
 
-    `apis` are the endpoints with the dialect that renders their errors. The order of everything is fixed, so
-    equal versions make equal bytes.
+    `apis` are the endpoints with the dialect that renders their errors, `webhooks` the requests that the
+    service sends. The order of everything is fixed, so a version always makes the same bytes.
     """
     paths: dict[str, dict[str, Any]] = {}
     schemas: dict[str, _Schemas] = {"": _Schemas("")}
@@ -172,7 +171,7 @@ def _headers(*names: str) -> dict[str, Any]:
 
 
 def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
-    """Return the error responses by status: what is checked first, then what the handler raises."""
+    """Return the error responses by status, in the order in which the errors are checked."""
     doc = endpoint.operation
     assert doc is not None
     kinds = [
@@ -210,7 +209,7 @@ def _code(error: str | Mapping[str, Any]) -> str:
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Sorts the keys of schemas, but leaves fields in their order, in examples too."""
+    """Sorts the keys of schemas, but keeps the order of fields, also in examples."""
 
     @override
     def sort(self, value: Any, parent_key: str | None = None) -> Any:
@@ -255,6 +254,6 @@ class _Schemas:
         _, found = models_json_schema(inputs, ref_template=template, schema_generator=_SchemaGenerator)
         names = {model.__name__: name for model, name in self._models.items()}
         schemas: dict[str, Any] = found["$defs"]
-        # Two models of one name get longer names, and the references would lead nowhere.
-        assert names.keys() <= schemas.keys(), f"two models are called {names.keys() - schemas.keys()}"
+        # Pydantic gives two models of the same name longer names, which no reference has.
+        assert names.keys() <= schemas.keys(), f"two models have the name {names.keys() - schemas.keys()}"
         return {f"{self._prefix}{names.get(name, name)}": schema for name, schema in sorted(schemas.items())}

@@ -35,8 +35,8 @@ class Answer:
 class Operation:
     """What the OpenAPI document says of an endpoint. It decorates the handler.
 
-    `errors` are the endpoint's own. The document adds those of the dialect, of the API key and its scope.
-    `needs_key` marks an endpoint whose key is optional, but whose handler has no use for requests without.
+    `errors` are those of the handler. The document adds those of the dialect, of the API key and its scope.
+    `needs_key` marks a handler that refuses requests without a key, although its endpoint doesn't.
     """
 
     tag: str
@@ -79,7 +79,7 @@ def header(name: str, description: str, schema: Mapping[str, Any] | None = None)
 
 
 def page_of(rows: str, maximum: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the query parameters of a list that is read page by page."""
+    """Return the query parameters of a list with pages; `rows` describes `limit`."""
     return (
         query("limit", rows, {"type": "integer", "minimum": 1, "maximum": maximum}),
         query("cursor", "next_cursor of the page before."),
@@ -90,6 +90,8 @@ def _parameter(row: dict[str, Any], description: str, schema: Mapping[str, Any] 
     return {**row, "schema": schema or {"type": "string"}, "description": description}
 
 
+SERVICE: Final = "Service"
+"""The tag of endpoints that work without the database."""
 TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 """Plain text as content."""
 IDEMPOTENCY_KEY: Final = {"$ref": "#/components/parameters/IdempotencyKey"}
@@ -107,7 +109,7 @@ JOB_ERRORS: Final = (
     errors.AudioTooLarge,
     errors.TranscriptionFailed,
 )
-"""What ends a transcript, found out after `POST`."""
+"""The errors that end a job after it was created."""
 CREATE_ERRORS: Final = (
     errors.InvalidRequest,
     errors.InvalidURL,
@@ -118,4 +120,4 @@ CREATE_ERRORS: Final = (
     errors.RateLimited,
     errors.EngineUnavailable,
 )
-"""Why a transcript is not created."""
+"""The errors that every request for a transcript can get."""

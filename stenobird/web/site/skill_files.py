@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import stenobird
 from stenobird.errors import NotFound
-from stenobird.web.openapi.operation import TEXT, Answer, Operation, path
+from stenobird.web.openapi.operation import SERVICE, TEXT, Answer, Operation, path
 from stenobird.web.requests import base_url_of
 from stenobird.web.routing import Endpoint
 
@@ -60,7 +60,7 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
 
 
 @Operation(
-    "Service",
+    SERVICE,
     "skillFile",
     "A file of the agent skill",
     {
@@ -81,7 +81,7 @@ async def skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
-@Operation("Service", "llms", "How agents use this", {200: Answer("Text.", TEXT)})
+@Operation(SERVICE, "llms", "How agents use this", {200: Answer("Text.", TEXT)})
 async def llms(request: Request) -> Response:
     """Return `llms.txt`."""
     text = _source(LLMS_FILE).replace(PUBLIC_ADDRESS, _address(request))

@@ -41,7 +41,6 @@ MAX_USAGE_PAGE: Final = 1000
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
-
 _TAG: Final = "Account"
 _DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
 _KEY_ID: Final = path("id", "Id of the key.")

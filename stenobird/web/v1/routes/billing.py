@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 MAX_WEBHOOK_BYTES = 512 * 1024
 """Stripe's own limit for an event is lower."""
 
-
 _TAG: Final = "Billing"
 _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
 

@@ -77,9 +77,6 @@ MAX_PAGE: Final = 100
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
-
-# --- the OpenAPI document -----------------------------------------------------------------------------------
-
 _TAG: Final = "Transcripts"
 _ID: Final = path("id", "Id of the transcript, tr_…")
 _SHARE_PATH: Final = "/v1/transcripts/{id}/share"
@@ -135,6 +132,9 @@ def _result_content() -> dict[str, Any]:
         elif entry.name != "json":
             content[media_type] = {"schema": {"type": "string"}}
     return content
+
+
+# --- transcripts -------------------------------------------------------------------------------------------
 
 
 @Operation(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
 
-
 _TAG: Final = "Account"
 
 
