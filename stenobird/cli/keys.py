@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenobird.bodies import utc_text
 from stenobird.bootstrap import open_storage
 from stenobird.cli.output import print_table
 from stenobird.config import Settings
@@ -119,5 +119,5 @@ def _public(record: KeyRecord) -> dict[str, Any]:
         "scope": record.scope,
         "last_four_chars": record.last_four_chars,
         "is_valid": record.is_valid,
-        "created_at": datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": utc_text(record.created_at, "seconds"),
     }
