@@ -1,4 +1,4 @@
-"""What commands print: tables that can be cut and read, keys that can be captured, files that are whole."""
+"""The output of commands: tables, keys, files and messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _printed(**environment: str) -> str:
     return CliRunner().invoke(command, env={"COLUMNS": "40", **environment}).stdout
 
 
-def test_table_in_a_pipe_is_a_line_a_row_with_tabs_between() -> None:
+def test_a_table_in_a_pipe_is_tab_separated() -> None:
     lines = [line.split("\t") for line in _printed().splitlines()]
     assert lines == [
         ["id", "name", "note"],
@@ -49,7 +49,7 @@ def test_table_in_a_pipe_is_a_line_a_row_with_tabs_between() -> None:
     ]
 
 
-def test_table_on_a_narrow_terminal_cuts_nothing_off() -> None:
+def test_a_table_on_a_narrow_terminal_is_not_truncated() -> None:
     printed = _printed(TTY_COMPATIBLE="1", NO_COLOR="1")
     assert all(each in printed for each in IDS)
     assert "…" not in printed
@@ -57,7 +57,7 @@ def test_table_on_a_narrow_terminal_cuts_nothing_off() -> None:
     assert printed.count("long") == 9
 
 
-def test_resolve_prints_what_it_found_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resolve_prints_untrusted_text_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     url = "https://example.com/[a]/x.mp3"
     rejected = Candidate("https://example.com/[/b].mp3", "page.link", rejected="a [trailer] :bell:")
     _show(
@@ -80,7 +80,7 @@ def test_resolve_prints_what_it_found_as_it_is(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_words_of_a_transcript_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_of_a_transcript_are_shown_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     said = {"id": "tr_1", "text": " at 5:100:3 \x1b[2J[/b]", "chunk_index": 0, "start": 61.0, "end": 62.0}
     with LiveTranscript() as live:
         live.show(parse_event("transcript", 1, said))
@@ -89,7 +89,7 @@ def test_words_of_a_transcript_are_shown_as_they_are(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
-def test_doctor_looks_for_a_free_port_on_addresses_of_both_kinds(host: str) -> None:
+def test_doctor_checks_ports_on_ipv4_and_ipv6(host: str) -> None:
     if ":" in host and not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
 
@@ -105,7 +105,7 @@ def _run(data_dir: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, env={"STENOBIRD_DATA_DIR": str(data_dir)})
 
 
-def test_key_alone_is_on_standard_output_when_it_is_made_and_rotated(data_dir: Path) -> None:
+def test_only_the_key_goes_to_standard_output(data_dir: Path) -> None:
     made = _run(data_dir, "keys", "create")
     assert made.stdout.startswith("sb_live_")
     assert made.stdout.split() == [made.stdout.strip()]
@@ -119,18 +119,18 @@ def test_key_alone_is_on_standard_output_when_it_is_made_and_rotated(data_dir: P
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])
-def test_key_that_is_not_there_is_told_with_the_command_that_lists_them(data_dir: Path, command: str) -> None:
+def test_an_unknown_key_id_names_the_command_that_lists_them(data_dir: Path, command: str) -> None:
     ran = _run(data_dir, "keys", command, "nope")
     assert (ran.exit_code, ran.stdout) == (1, "")
     assert ran.stderr == ('key_not_found: There is no valid key nope. "stenobird keys list" shows the ids.\n')
 
 
-def test_command_with_a_slip_of_the_pen_is_told_the_right_one(data_dir: Path) -> None:
+def test_a_misspelled_command_suggests_the_closest_one(data_dir: Path) -> None:
     assert "Did you mean 'transcribe'?" in _run(data_dir, "transcibe").stderr
     assert "Did you mean" not in _run(data_dir, "xyzzy").stderr
 
 
-def test_doctor_says_last_what_needs_an_eye(tmp_path: Path) -> None:
+def test_doctor_prints_problems_last(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = _run(tmp_path / "file" / "data", "doctor")
     assert ran.exit_code == 1
@@ -144,9 +144,7 @@ def test_doctor_says_last_what_needs_an_eye(tmp_path: Path) -> None:
 # --- transcribe -o ------------------------------------------------------------------------------------------
 
 
-def test_file_that_could_not_be_saved_is_refused_before_anything_is_heard(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_an_output_that_can_not_be_written_is_refused_before_the_job(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_bytes(b"ID3")
     ran = _run(data_dir, "transcribe", "-o", str(tmp_path / "nowhere" / "it"), str(tmp_path / "a.mp3"))
     assert ran.exit_code == 1
@@ -157,7 +155,7 @@ def test_file_that_could_not_be_saved_is_refused_before_anything_is_heard(
         _check_output(tmp_path / "nowhere" / "it")
 
 
-def test_document_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_document_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     output = tmp_path / "it"
     output.write_text("old")
     with pytest.raises(TypeError):
@@ -168,7 +166,7 @@ def test_document_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert output.read_text() == "new"
 
 
-def test_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
     _write_whole(tmp_path / "link", b"new")
@@ -180,7 +178,7 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_proxy_of_the_environment_is_not_asked_for_this_machine(
+async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -192,7 +190,7 @@ async def test_proxy_of_the_environment_is_not_asked_for_this_machine(
 
 
 @pytest.mark.anyio
-async def test_doctor_knows_the_service_that_has_its_port(tmp_path: Path) -> None:
+async def test_doctor_recognizes_the_service_on_its_port(tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     async with web_world(tmp_path / "world") as world:
         (tmp_path / SERVER_FILE).write_text(json.dumps({"url": world.url}))

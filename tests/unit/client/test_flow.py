@@ -80,7 +80,7 @@ def test_retries_of_a_post_share_key_and_bytes() -> None:
     assert len(service.waits) == 3
 
 
-def test_two_calls_have_two_keys_unless_told_otherwise() -> None:
+def test_two_calls_have_two_keys_by_default() -> None:
     service = Service(*(httpx.Response(202, json=STATUS) for _ in range(4)))
     with service.client() as client:
         client.create("https://example.com")
@@ -93,7 +93,7 @@ def test_two_calls_have_two_keys_unless_told_otherwise() -> None:
     assert keys[2:] == ["mine", "mine"]
 
 
-def test_only_the_options_that_were_chosen_are_sent() -> None:
+def test_only_chosen_options_are_sent() -> None:
     service = Service(httpx.Response(202, json=STATUS))
     with service.client() as client:
         client.create("https://example.com", TranscriptOptions(language="he", preview_id="tr_0"))
@@ -104,7 +104,7 @@ def test_only_the_options_that_were_chosen_are_sent() -> None:
     }
 
 
-def test_patience_ends() -> None:
+def test_retries_end_with_the_policy() -> None:
     service = Service(*(httpx.ConnectError("refused") for _ in range(4)))
     with service.client(RetryPolicy(max_tries=4)) as client, pytest.raises(ServiceUnreachable) as raised:
         client.create("https://example.com")
@@ -112,7 +112,7 @@ def test_patience_ends() -> None:
     assert [0.25 * 2**n <= wait <= 0.5 * 2**n for n, wait in enumerate(service.waits)] == [True] * 3
 
 
-def test_the_wait_that_the_service_asks_for_is_kept() -> None:
+def test_the_delay_of_the_service_is_respected() -> None:
     busy = {"error": "queue_busy", "message": "The queue is full.", "retry_after_seconds": 7}
     limited = {"error": "rate_limited", "message": "Too many requests."}
     service = Service(
@@ -125,7 +125,7 @@ def test_the_wait_that_the_service_asks_for_is_kept() -> None:
     assert service.waits == [7, 31]
 
 
-def test_a_busy_queue_is_not_waited_for_without_end() -> None:
+def test_waiting_for_a_busy_queue_ends() -> None:
     busy = {"error": "queue_busy", "message": "The queue is full.", "retry_after_seconds": 1}
     service = Service(*(httpx.Response(429, json=busy) for _ in range(3)))
     with service.client(RetryPolicy(max_busy_tries=3)) as client, pytest.raises(errors.QueueBusy):
@@ -141,7 +141,7 @@ def test_a_refusal_is_final(status: int) -> None:
     assert service.waits == []
 
 
-def test_a_result_that_is_not_ready_is_waited_for() -> None:
+def test_a_result_is_awaited_until_it_is_ready() -> None:
     early = {"error": "transcript_not_ready", "message": "Wait.", "retry_after_seconds": 2}
     body = {"id": "tr_1", "status": "completed", "mode": "full", "text": "Hi.", "segments": []}
     service = Service(
@@ -152,7 +152,7 @@ def test_a_result_that_is_not_ready_is_waited_for() -> None:
     assert service.waits == [2, 2]
 
 
-def test_events_that_were_seen_are_not_shown_again() -> None:
+def test_events_are_emitted_once() -> None:
     one, two = event(1, "status", status="queued"), event(2, "status", status="transcribing")
     service = Service(stream(one, two), stream(one, two, DONE))
     with service.client() as client:
@@ -162,7 +162,7 @@ def test_events_that_were_seen_are_not_shown_again() -> None:
     assert service.requests[1].headers["last-event-id"] == "2"
 
 
-def test_an_event_cut_in_the_middle_is_read_again_whole() -> None:
+def test_a_truncated_event_is_read_again() -> None:
     whole = event(1, "transcript", text="Hello.", chunk_index=0)
     service = Service(stream(whole[:-20]), stream(whole, DONE))
     with service.client() as client:
@@ -170,7 +170,7 @@ def test_an_event_cut_in_the_middle_is_read_again_whole() -> None:
     assert "last-event-id" not in service.requests[1].headers
 
 
-def test_comments_and_unknown_events_do_no_harm() -> None:
+def test_comments_and_unknown_events_are_accepted() -> None:
     service = Service(
         stream(b"retry: 1\n\n", event(1, "status"), b": ping\n\n", event(2, "confetti", colour="red"), DONE)
     )
@@ -181,7 +181,7 @@ def test_comments_and_unknown_events_do_no_harm() -> None:
     assert seen[1].data["colour"] == "red"
 
 
-def test_streams_that_bring_nothing_end_in_polling_and_the_events_still_come() -> None:
+def test_streams_without_events_lead_to_polling() -> None:
     done = STATUS | {"status": "completed", "terminal": True, "result_ready": True}
     running = STATUS | {"status": "transcribing", "stage": "transcribing", "retry_after_seconds": 2}
     service = Service(
@@ -199,7 +199,7 @@ def test_streams_that_bring_nothing_end_in_polling_and_the_events_still_come() -
     assert service.waits[2:] == [2, 2]
 
 
-def test_a_network_that_stays_away_ends_a_stream_with_where_to_resume() -> None:
+def test_a_lost_network_ends_a_stream_with_the_id_to_resume_from() -> None:
     service = Service(stream(event(4, "status")), *(httpx.ConnectError("no") for _ in range(3)))
     with service.client(RetryPolicy(max_tries=3)) as client, pytest.raises(ServiceUnreachable) as raised:
         list(client.resume("tr_1", 3))
@@ -209,13 +209,13 @@ def test_a_network_that_stays_away_ends_a_stream_with_where_to_resume() -> None:
 @pytest.mark.parametrize(
     "content", [b"id: x\ndata: {}\n\n", b"data: {}\n\n", b"id: 1\ndata: not json\n\n"], ids=str
 )
-def test_a_stream_of_something_else_is_refused(content: bytes) -> None:
+def test_a_stream_of_another_service_is_refused(content: bytes) -> None:
     service = Service(stream(content))
     with service.client() as client, pytest.raises(ServiceError, match="Check the address"):
         list(client.resume("tr_1"))
 
 
-def test_an_answer_of_something_else_is_refused() -> None:
+def test_a_response_of_another_service_is_refused() -> None:
     for answer in (httpx.Response(200, html="<p>Welcome</p>"), httpx.Response(404, html="<p>Nowhere</p>")):
         with Service(answer).client() as client, pytest.raises(ServiceError, match="Check"):
             client.status("tr_1")
@@ -239,13 +239,13 @@ def test_the_error_of_a_newer_service_keeps_its_code() -> None:
         errors.AudioTooLarge,
     ],
 )
-def test_an_error_body_becomes_the_error_it_was(cls: type[errors.StenobirdError]) -> None:
+def test_an_error_body_becomes_its_exception(cls: type[errors.StenobirdError]) -> None:
     error = cls(details={"detail": 1}, retry_after_seconds=3)
     assert type(error_from_body(error.body(), cls.http_status)) is cls
     assert error_from_body(error.body(), cls.http_status).body() == error.body()
 
 
-def test_trimmed_segments_join_to_the_text_again() -> None:
+def test_trimmed_segments_join_to_the_text() -> None:
     texts = ["Hello", " there.", "今日は", "鳥", "  Twice.", " Twice."]
     rows = [{"id": n, "start": n, "end": n + 1, "text": text.strip()} for n, text in enumerate(texts)]
     body = {"id": "tr_1", "status": "completed", "text": "".join(texts), "segments": rows}
@@ -258,7 +258,7 @@ SLOT = httpx.Response(201, json={"upload_id": "upl_1", "upload_url": "/back/end/
 NOT_THERE = httpx.Response(404, json={"error": "not_found", "message": "There is nothing at this address."})
 
 
-def test_a_file_finds_its_way_below_a_prefix(tmp_path: Path) -> None:
+def test_uploads_work_below_a_prefix(tmp_path: Path) -> None:
     file = tmp_path / "a.mp3"
     file.write_bytes(b"12345")
     known = ["/v1/transcripts", "//elsewhere/api/v1/uploads", "/back/end/api/v1/uploads"]
@@ -291,13 +291,13 @@ def test_a_service_without_uploads_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://a", "http://", "http://a:b", "//a"])
-def test_address_that_is_none_is_refused_at_once(address: str) -> None:
+def test_an_invalid_address_is_refused_at_once(address: str) -> None:
     for make in (StenobirdClient, AsyncStenobirdClient):
         with pytest.raises(errors.InvalidRequest, match="is no address of a service"):
             make(address)
 
 
-def test_key_may_end_with_the_line_feed_of_its_file_and_with_nothing_else() -> None:
+def test_a_key_may_end_with_a_line_feed_only() -> None:
     service = Service(httpx.Response(202, json=STATUS))
     with service.client(api_key="sb_live_a\n") as client:
         client.create("https://example.com/a")
@@ -307,13 +307,13 @@ def test_key_may_end_with_the_line_feed_of_its_file_and_with_nothing_else() -> N
             StenobirdClient(api_key=key)
 
 
-def test_idempotency_key_that_no_header_takes_is_refused_in_words() -> None:
+def test_an_idempotency_key_that_is_not_a_header_value_is_refused() -> None:
     with Service().client() as client, pytest.raises(errors.InvalidRequest, match="idempotency_key"):
         client.create("https://example.com/a", TranscriptOptions(idempotency_key="a\nb"))
 
 
 @pytest.mark.parametrize("body", [{"ok": True}, {"status": "x"}, {"id": "tr_1", "segments": [{}]}])
-def test_answer_that_lacks_what_ours_have_is_no_surprise(body: dict[str, Any]) -> None:
+def test_an_incomplete_response_is_a_service_error(body: dict[str, Any]) -> None:
     answer = httpx.Response(200, json=body)
     with Service(answer, answer, answer).client() as client:
         for call in (client.create, client.status, client.result):
@@ -324,19 +324,19 @@ def test_answer_that_lacks_what_ours_have_is_no_surprise(body: dict[str, Any]) -
 @pytest.mark.parametrize(
     "frame", ["event: status\ndata: [1]", "event: transcript\ndata: {}", "event: done\ndata: 1"]
 )
-def test_event_that_is_none_of_ours_is_no_surprise(frame: str) -> None:
+def test_an_invalid_event_is_a_service_error(frame: str) -> None:
     answer = stream(f"id: 1\n{frame}\n\n".encode())
     with Service(answer).client() as client, pytest.raises(ServiceError):
         list(client.resume("tr_1"))
 
 
-def test_redirect_is_told_with_where_it_leads() -> None:
+def test_a_redirect_error_names_its_target() -> None:
     moved = httpx.Response(308, headers={"Location": "https://new.example/v1/transcripts"})
     with Service(moved).client() as client, pytest.raises(ServiceError, match=r"https://new\.example/"):
         client.create("https://example.com/a")
 
 
-def test_wait_that_is_longer_than_patience_is_the_callers_to_decide() -> None:
+def test_a_wait_beyond_the_policy_raises_the_error() -> None:
     service = Service(httpx.Response(503, headers={"Retry-After": "86400"}))
     with service.client() as client, pytest.raises(errors.StenobirdError) as caught:
         client.status("tr_1")
@@ -344,7 +344,7 @@ def test_wait_that_is_longer_than_patience_is_the_callers_to_decide() -> None:
     assert service.waits == []
 
 
-def test_wait_of_less_than_nothing_is_none() -> None:
+def test_a_negative_wait_is_ignored() -> None:
     busy = {"error": "queue_busy", "message": "", "retry_after_seconds": -5}
     service = Service(httpx.Response(429, json=busy), httpx.Response(202, json=STATUS))
     with service.client() as client:
@@ -352,7 +352,7 @@ def test_wait_of_less_than_nothing_is_none() -> None:
     assert all(seconds > 0 for seconds in service.waits)
 
 
-def test_what_the_network_said_is_in_the_message() -> None:
+def test_the_network_error_is_in_the_message() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Name or service not known")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_no_secret_of_ours_is_passed_on() -> None:
+def test_secrets_are_not_passed_to_children() -> None:
     ours = {"STENOBIRD_DATABASE_URL": "postgresql://…", "AWS_SECRET_ACCESS_KEY": "s", "PATH": "/bin"}
     seen = host_environment(ours)
     assert set(seen) & set(ours) == {"PATH"}

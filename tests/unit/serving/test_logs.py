@@ -1,4 +1,4 @@
-"""What the log says, and what it never says."""
+"""The format and the content of log lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ValueError:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_a_traceback_shows_no_variables_since_keys_are_among_them(log_format: str) -> None:
+def test_a_traceback_shows_no_local_variables(log_format: str) -> None:
     command = [sys.executable, "-c", BROKEN_REQUEST, log_format]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     assert "nobody foresaw this" in said

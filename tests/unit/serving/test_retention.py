@@ -1,4 +1,4 @@
-"""What is past its retention goes, each kind by itself."""
+"""Retention removes each kind independently."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("failure", [StorageUnavailable(), PermissionError("no")], ids=["away", "broken"])
-async def test_one_kind_that_can_not_be_removed_keeps_no_other_waiting(
-    tmp_path: Path, failure: Exception
-) -> None:
+async def test_a_failed_removal_does_not_delay_the_others(tmp_path: Path, failure: Exception) -> None:
     done: dict[str, Any] = {}
 
     def removal(name: str) -> Callable[..., Awaitable[object]]:
