@@ -20,6 +20,7 @@ import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stenobird.discovery import urls
@@ -44,6 +45,7 @@ from stenobird.sources import Candidate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stenobird.discovery.feeds.episodes import Match
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.platforms import PlatformRung
@@ -54,6 +56,10 @@ if TYPE_CHECKING:
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
 MAX_REFRESHES: Final = 2
+MAX_FEED_PAGES: Final = 4
+"""Older pages of a feed that are searched for an episode."""
+MAX_MOVES: Final = 2
+"""New addresses of a feed that are followed."""
 MAX_CANDIDATES: Final = 10
 """Rejected candidates that an error lists."""
 SEARCH_SECONDS: Final = 180.0
@@ -257,11 +263,8 @@ class _Climb:
                 what = "data (JSON)" if kind == "json" else "no audio, page or feed"
                 search.not_media.append((document.final_url, f"it is {what}"))
             return None
-        if not feed.episodes and feed.moved_to and feed.moved_to != search.url:
-            feed = await self._read_feed(feed.moved_to) or feed
-        self._tried_feeds.add(urls.for_request(search.url))
-        match = await asyncio.to_thread(choice.choose_named, feed, search.url, now=self._now)
-        return self._unless_clip(await choice.open_episode(search, feed, match, None, None))
+        self._tried_feeds.add(_feed_key(search.url))
+        return await self._from_episode(feed, partial(choice.choose_named, url=search.url))
 
     async def _read_feed(self, url: str) -> FeedFacts | None:
         try:
@@ -357,21 +360,58 @@ class _Climb:
         self, lead: FeedLead, page_url: str | None, page: PageFacts | None = None
     ) -> FoundAudio | None:
         """Look the episode up in a feed. Only a show's own page may stand for its newest episode."""
-        key = urls.for_request(urls.normalised(lead.url))
+        key = _feed_key(lead.url)
         if key in self._tried_feeds:
             return None
         self._tried_feeds.add(key)
         feed = await self._read_feed(lead.url)
         if feed is None:
             return None
-        # Matching takes 0.1 to 1 s for a feed of 5,000 items: too long for the event loop.
-        match = await asyncio.to_thread(choice.choose, feed, lead, now=self._now)
-        unmatched = match.episode is None and not lead.newest
-        if unmatched and page is not None and choice.is_show_page(page, feed, self._search.url):
-            match = choice.choose(feed, replace(lead, newest=True), now=self._now)
-        return self._unless_clip(
-            await choice.open_episode(self._search, feed, match, lead.technique, page_url)
+        return await self._from_episode(
+            feed, partial(choice.choose, lead=lead, page=page), technique=lead.technique, page_url=page_url
         )
+
+    async def _from_episode(
+        self,
+        feed: FeedFacts,
+        find: Callable[..., Match],
+        *,
+        technique: str | None = None,
+        page_url: str | None = None,
+    ) -> FoundAudio | None:
+        """Open the episode that `find` chooses in the feed, in its older pages, or at its new address."""
+        for _ in range(1 + MAX_MOVES):
+            moved_to = feed.moved_to if _feed_key(feed.moved_to or "") not in self._tried_feeds else None
+            if feed.episodes or not moved_to:
+                page, match = await self._match(feed, find)
+                result = await choice.open_episode(self._search, page, match, technique, page_url)
+                found = self._unless_clip(result)
+                if found is not None:
+                    return found
+            if not moved_to:
+                return None
+            self._tried_feeds.add(_feed_key(moved_to))
+            moved = await self._read_feed(moved_to)
+            if moved is None:
+                return None
+            feed = moved
+        return None
+
+    async def _match(self, feed: FeedFacts, find: Callable[..., Match]) -> tuple[FeedFacts, Match]:
+        """Return the chosen episode and the page of the feed that has it, else the first page."""
+        # Matching takes 0.1 to 1 s for a feed of 5,000 items: too long for the event loop.
+        first = await asyncio.to_thread(find, feed, now=self._now)
+        page, match = feed, first
+        for _ in range(MAX_FEED_PAGES):
+            # A page without audio is a blog's, and several episodes that fit are ambiguous on every page.
+            playable = any(episode.enclosures for episode in page.episodes)
+            if match.episode is not None or match.is_ambiguous or not playable or page.next_page is None:
+                break
+            older = await self._read_feed(page.next_page)
+            if older is None:
+                break
+            page, match = older, await asyncio.to_thread(find, older, now=self._now)
+        return (page, match) if match.episode is not None else (feed, first)
 
     # --- players --------------------------------------------------------------------------------------------
 
@@ -457,6 +497,10 @@ class _Climb:
             if answer is None or answer.failure is None:
                 await search.report(rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found."))
         return None
+
+
+def _feed_key(url: str) -> str:
+    return urls.for_request(urls.normalised(url))
 
 
 def _lead_of(page: PageFacts, candidate: Candidate) -> MediaLead:

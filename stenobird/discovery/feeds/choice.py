@@ -34,23 +34,26 @@ _HOW: Final = {
 }
 
 
-def choose(feed: FeedFacts, lead: FeedLead, *, now: datetime) -> Match:
-    """Return the episode that a lead means."""
-    if lead.newest:
-        newest = episodes.newest(feed, now=now)
-        return Match(newest, "newest" if newest else "empty")
-    return episodes.match(feed, lead.wanted)
+def choose(feed: FeedFacts, *, lead: FeedLead, page: PageFacts | None, now: datetime) -> Match:
+    """Return the episode that a lead means; the newest if `page`, which links to the feed, is the show's."""
+    found = None if lead.newest else episodes.match(feed, lead.wanted)
+    is_shows = found is not None and found.episode is None and page is not None and is_show_page(page, feed)
+    return found if found is not None and not is_shows else _newest(feed, now)
 
 
-def choose_named(feed: FeedFacts, url: str, *, now: datetime) -> Match:
+def _newest(feed: FeedFacts, now: datetime) -> Match:
+    newest = episodes.newest(feed, now=now)
+    return Match(newest, "newest" if newest else "empty")
+
+
+def choose_named(feed: FeedFacts, *, url: str, now: datetime) -> Match:
     """Return the episode that a feed's own URL means: the one that it names, else the newest."""
     names, binding = episodes.names_in(url)
     if names:
         found = episodes.named(feed, names)
         if found.episode is not None or binding:
             return found
-    newest = episodes.newest(feed, now=now)
-    return Match(newest, "newest" if newest else "empty")
+    return _newest(feed, now)
 
 
 async def open_episode(
@@ -93,7 +96,7 @@ def _why_not(feed: FeedFacts, how: str) -> str:
     return f"has {playable} episodes, none of which is the one asked for"
 
 
-def is_show_page(page: PageFacts, feed: FeedFacts, submitted_url: str) -> bool:
+def is_show_page(page: PageFacts, feed: FeedFacts) -> bool:
     """Return whether a page stands for the whole show, so that its newest episode is meant.
 
     It must be the feed's own home page (or the front page of a site with its show's feed) and no episode's
@@ -103,7 +106,7 @@ def is_show_page(page: PageFacts, feed: FeedFacts, submitted_url: str) -> bool:
     playable = sum(1 for episode in latest if episode.enclosures)
     if not latest or playable < _PODCAST_SHARE * len(latest):
         return False
-    pages = {urls.page_key(url) for url in (submitted_url, page.final_url, page.canonical or submitted_url)}
+    pages = {urls.page_key(url) for url in (page.url, page.final_url, page.canonical or page.url)}
     if feed.link and urls.page_key(feed.link) in pages:
         return True
     titled = episodes.plain(page.title) == episodes.plain(feed.title) != ""

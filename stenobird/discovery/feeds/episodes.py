@@ -38,6 +38,11 @@ class Match:
     episode: FeedEpisode | None
     how: str
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether several episodes fit equally well."""
+        return self.how.startswith("ambiguous")
+
 
 # --- newest -------------------------------------------------------------------------------------------------
 
@@ -45,17 +50,25 @@ class Match:
 def newest(feed: FeedFacts, *, now: datetime) -> FeedEpisode | None:
     """Return the playable episode with the latest possible date, else the first in the document.
 
-    A date later than a day from now is impossible (a typo, a placeholder) and counts as missing.
+    An episode without a readable date has that of its older neighbour in the document. A date later than a
+    day from now is impossible (a typo, a placeholder), and its episode is never the newest.
     """
     playable = [episode for episode in feed.episodes if episode.enclosures]
-    dated = []
-    for episode in playable:
-        moment = lenient.parse_date(episode.published)
-        if moment is not None and (moment - now).total_seconds() <= 24 * 3600:
-            dated.append((moment, -episode.position, episode))
-    if dated:
-        return max(dated, key=lambda row: row[:2])[2]
-    return playable[0] if playable else None
+    moments = [lenient.parse_date(episode.published) for episode in playable]
+    possible = [moment for moment in moments if moment and (moment - now).total_seconds() <= 24 * 3600]
+    if not possible:
+        return playable[0] if playable else None
+    newest_first = possible[0] >= possible[-1]
+    rows = list(zip(playable, moments, strict=True))
+    ranked: list[tuple[datetime, int, FeedEpisode]] = []
+    older: datetime | None = None
+    for episode, moment in reversed(rows) if newest_first else rows:
+        if moment is None and older is not None:
+            ranked.append((older, -episode.position if newest_first else episode.position, episode))
+        elif moment is not None and (moment - now).total_seconds() <= 24 * 3600:
+            ranked.append((moment, -episode.position, episode))
+            older = moment
+    return max(ranked, key=lambda row: row[:2])[2]
 
 
 # --- named by the feed URL's own fragment or query ----------------------------------------------------------

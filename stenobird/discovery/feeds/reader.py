@@ -83,7 +83,9 @@ def read_feed(body: bytes, *, url: str, content_type: str) -> FeedFacts | None:
     feed = _read_tree(root, url) if root is not None and _is_feed_root(root) else None
     if (feed is None or not _has_audio(feed)) and len(body) <= MAX_FEEDPARSER_BYTES:
         second = _read_with_feedparser(body, url)
-        if second is not None and (feed is None or not feed.episodes or _has_audio(second)):
+        if second is not None and (
+            feed is None or _has_audio(second) or len(second.episodes) > len(feed.episodes)
+        ):
             return second
     return feed
 
@@ -191,8 +193,11 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     channel = next(root.iter("{*}channel"), root)
     base = _base_of(channel, _base_of(root, url))
     head: dict[str, Any] = {}
+    next_page = None
     for name, child in islice(_children(channel), MAX_HEAD_ELEMENTS):
         if name in {"link", "atom:link"} and not _is_site_link(child):
+            if child.get("rel") in {"next", "prev-archive"}:
+                next_page = next_page or urls.absolute(base, child.get("href") or "")
             continue
         head.setdefault(name, child)
     link_element = head.get("link", head.get("atom:link"))
@@ -209,6 +214,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
         link=urls.absolute(base, link) if link else None,
         episodes=tuple(episodes),
         moved_to=urls.absolute(base, _verbatim(head.get("itunes:new-feed-url")) or ""),
+        next_page=next_page,
     )
 
 
@@ -409,12 +415,13 @@ def _read_json_feed(text: str, url: str) -> FeedFacts | None:
         for position, item in enumerate(items[:MAX_EPISODES] if isinstance(items, list) else [])
         if isinstance(item, dict)
     ]
-    home = data.get("home_page_url")
+    home, next_page = data.get("home_page_url"), data.get("next_url")
     return FeedFacts(
         url=url,
         title=_clean(data.get("title")),
         link=urls.absolute(url, home) if isinstance(home, str) else None,
         episodes=tuple(episodes),
+        next_page=urls.absolute(url, next_page) if isinstance(next_page, str) else None,
     )
 
 

@@ -173,6 +173,8 @@ class FeedFacts:
     link: str | None
     episodes: tuple[FeedEpisode, ...]
     moved_to: str | None = None
+    next_page: str | None = None
+    """The page with older episodes (RFC 5005): `rel=next` or `rel=prev-archive`."""
 
 
 @dataclass(frozen=True, slots=True)

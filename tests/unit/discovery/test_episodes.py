@@ -142,6 +142,26 @@ def test_of_equal_dates_the_first_in_the_document_is_the_newest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dates", "newest"),
+    [
+        ((None, "2026-05-01", "2026-04-01"), 0),
+        (("2026-05-01", None, "2026-04-01"), 0),
+        (("2026-04-01", "2026-05-01", None), 2),
+        (("2026-04-01", None, "2026-05-01"), 2),
+        (("2099-01-01", None, "2026-05-01"), 1),
+        ((None, None, None), 0),
+    ],
+)
+def test_episode_without_a_date_keeps_its_place_in_the_document(
+    dates: tuple[str | None, ...], newest: int
+) -> None:
+    feed = a_feed(*(an_episode(i, str(i), published=date or "") for i, date in enumerate(dates)))
+    found = episodes.newest(feed, now=NOW)
+    assert found is not None
+    assert found.position == newest
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("https://f.example/rss", ((), False)),

@@ -247,7 +247,7 @@ class RecordingExecutor(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Note what `asyncio.to_thread` hands over: `partial(context.run, function, ...)`."""
         if isinstance(fn, functools.partial):
-            self.asked.append(fn.args[0].__name__)
+            self.asked.append(getattr(fn.args[0], "func", fn.args[0]).__name__)
         return super().submit(fn, *args, **kwargs)
 
 
