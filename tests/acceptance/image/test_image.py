@@ -77,20 +77,20 @@ def volume() -> Iterator[str]:
         engine("volume", "rm", "--force", name)
 
 
-def test_the_demo_hears_every_word() -> None:
+def test_the_demo_transcribes_every_word() -> None:
     done = engine("run", "--rm", *HARDENED, IMAGE, "demo")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == CLIP_TEXT_PATH.read_text().split()
 
 
-def test_it_says_who_it_is_and_runs_as_nobody_special() -> None:
+def test_it_has_labels_and_runs_without_privileges() -> None:
     config = json.loads(engine("image", "inspect", IMAGE).stdout)[0]["Config"]
     assert config["User"] == "10001:10001"
     assert config["Healthcheck"]["Test"] == ["CMD", "stenobird", "health"]
     assert config["Labels"]["org.opencontainers.image.version"]
 
 
-def test_a_service_drains_and_its_volume_goes_on(volume: str, package: str) -> None:
+def test_a_service_drains_and_its_volume_is_reusable(volume: str, package: str) -> None:
     with running(volume, package) as name:
         made = engine("exec", name, "stenobird", "keys", "create", "--json")
         assert made.returncode == 0, made.stderr

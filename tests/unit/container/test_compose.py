@@ -54,14 +54,14 @@ def test_it_follows_the_compose_specification(name: str) -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_a_misspelt_key_would_be_found(tmp_path: Path) -> None:
+def test_a_misspelt_key_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "compose.yaml"
     path.write_text("services: {web: {image: stenobird, stop_grace: 45s}}")
     assert "stop_grace" in schema_check(path).stdout
 
 
 @each(SERVICES)
-def test_it_is_kept_small(service: dict[str, Any]) -> None:
+def test_it_has_limits_and_no_privileges(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -71,38 +71,38 @@ def test_it_is_kept_small(service: dict[str, Any]) -> None:
 
 
 @each(SERVICES)
-def test_it_comes_back_and_says_how_it_is(service: dict[str, Any]) -> None:
+def test_it_restarts_and_has_a_health_check(service: dict[str, Any]) -> None:
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["healthcheck"].keys() >= {"interval", "timeout", "retries", "start_period"}
 
 
 @each(SERVICES)
-def test_its_image_is_no_moving_target(service: dict[str, Any]) -> None:
+def test_its_image_is_pinned(service: dict[str, Any]) -> None:
     image = service["image"]
     assert re.fullmatch(r"[a-z]+(?:/[a-z]+)?:\d[\w.-]+|\$\{(CPU|CUDA)_IMAGE:-stenobird:(cpu|cuda)\}", image)
 
 
 @each(SERVICES)
-def test_it_waits_for_what_it_needs(service: dict[str, Any]) -> None:
+def test_it_waits_for_its_dependencies(service: dict[str, Any]) -> None:
     conditions = [need["condition"] for need in service.get("depends_on", {}).values()]
     assert set(conditions) <= {"service_healthy"}
 
 
 @each(OURS)
-def test_a_drain_is_not_cut_short(service: dict[str, Any]) -> None:
+def test_the_stop_timeout_is_longer_than_the_drain(service: dict[str, Any]) -> None:
     grace = int(re.fullmatch(r"(\d+)s", service["stop_grace_period"])[1])  # type: ignore[index]
     # Stopping the children and closing the database come after the drain.
     assert grace >= Settings.model_fields["grace_seconds"].default + 15
 
 
-def test_the_proxy_outlives_the_drain_behind_it() -> None:
+def test_the_proxy_stops_after_the_web_processes() -> None:
     services = load("compose.scale.yaml")["services"]
     assert int(services["proxy"]["stop_grace_period"][:-1]) > int(services["web"]["stop_grace_period"][:-1])
 
 
 @each(OURS)
-def test_what_it_runs_is_a_command(service: dict[str, Any]) -> None:
+def test_its_command_exists(service: dict[str, Any]) -> None:
     for arguments in (service.get("command", ["serve"]), service["healthcheck"]["test"][2:]):
         result = CliRunner().invoke(main, [*arguments, "--help"])
         assert result.exit_code == 0, result.output
@@ -110,7 +110,7 @@ def test_what_it_runs_is_a_command(service: dict[str, Any]) -> None:
 
 
 @each(OURS)
-def test_what_it_writes_to_is_a_volume_that_the_image_prepares(service: dict[str, Any]) -> None:
+def test_its_writable_paths_are_volumes_of_the_image(service: dict[str, Any]) -> None:
     dockerfile = parse_dockerfile((ROOT / "Dockerfile").read_text(encoding="utf-8"))
     target = service["build"]["target"]
     prepared = dockerfile.stage(f"{target}-base").one("RUN").split()
@@ -137,7 +137,7 @@ def test_spools_are_not_shared_and_uploads_are() -> None:
         assert f"uploads:{DATA}/uploads" in services[name]["volumes"]
 
 
-def test_the_database_can_be_reached_from_nowhere_else() -> None:
+def test_only_stenobird_can_reach_the_database() -> None:
     document = load("compose.scale.yaml")
     assert document["networks"]["back"]["internal"] is True
     for name in ("postgres", "valkey"):
@@ -165,7 +165,7 @@ def settings_among(names: set[str]) -> set[str]:
     return {name.removeprefix("STENOBIRD_").lower() for name in names if name.startswith("STENOBIRD_")}
 
 
-def test_every_setting_in_the_example_exists_and_has_a_value_that_is_taken() -> None:
+def test_every_setting_in_the_example_exists_and_is_valid() -> None:
     values = {name.removeprefix("STENOBIRD_").lower(): value for name, value in example().items() if value}
     ours = {name: values[name] for name in settings_among(set(example())) if name in values}
     assert settings_among(set(example())) <= set(Settings.model_fields)
@@ -204,7 +204,7 @@ def test_the_password_makes_the_database_url() -> None:
 @pytest.mark.skipif(
     shutil.which("caddy") is None, reason="THE CADDYFILE IS NOT CHECKED: caddy is not installed"
 )
-def test_caddy_takes_its_file() -> None:
+def test_caddy_accepts_its_file() -> None:
     result = subprocess.run(
         ["caddy", "validate", "--adapter", "caddyfile", "--config", ROOT / "deploy/Caddyfile"],
         capture_output=True,

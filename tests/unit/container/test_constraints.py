@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).parents[3]
 
 
-def test_every_pin_takes_the_oldest_python_that_the_package_takes() -> None:
+def test_every_pin_supports_the_oldest_supported_python() -> None:
     """Debian 12 has Python 3.11.2; a pin that wants a later patch version stops an installation there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     floor = re.fullmatch(r">=(\d+\.\d+)", project["requires-python"])

@@ -53,13 +53,13 @@ def lint(dockerfile: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_hadolint
-def test_the_linter_has_nothing_to_say() -> None:
+def test_the_linter_finds_nothing() -> None:
     result = lint((ROOT / "Dockerfile").read_text(encoding="utf-8"))
     assert (result.returncode, result.stdout) == (0, "")
 
 
 @needs_hadolint
-def test_the_linter_would_say_something() -> None:
+def test_the_linter_finds_an_unpinned_base() -> None:
     assert "DL3007" in lint("FROM python:latest\n").stdout
 
 
@@ -68,17 +68,17 @@ def test_bases_are_pinned_to_a_patch_version(dockerfile: Dockerfile, argument: s
     assert re.fullmatch(r"[a-z]+(?:/[a-z]+)?:\d+\.\d+\.\d+-[\w.-]+", dockerfile.arguments[argument])
 
 
-def test_the_default_is_the_variant_for_cpus(dockerfile: Dockerfile) -> None:
+def test_the_default_is_the_cpu_variant(dockerfile: Dockerfile) -> None:
     assert dockerfile.stages[-1].name == "cpu"
 
 
-def test_python_is_one_that_the_package_takes(dockerfile: Dockerfile) -> None:
+def test_the_package_supports_its_python(dockerfile: Dockerfile) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = re.findall(r"python:([\d.]+)-", dockerfile.arguments["PYTHON_IMAGE"])[0]
     assert version in SpecifierSet(project["requires-python"])
 
 
-def test_cuda_is_the_version_that_the_engine_loads(dockerfile: Dockerfile) -> None:
+def test_cuda_is_the_version_that_ctranslate2_loads(dockerfile: Dockerfile) -> None:
     spec = importlib.util.find_spec("ctranslate2")
     assert spec is not None
     assert spec.origin is not None
@@ -97,7 +97,7 @@ def test_cuda_is_the_version_that_the_engine_loads(dockerfile: Dockerfile) -> No
     assert uses_cudnn == ("-cudnn-" in base)
 
 
-def test_what_is_copied_exists_and_reaches_the_builder(
+def test_copied_files_exist_and_are_sent_to_the_builder(
     dockerfile: Dockerfile, ignored_but: list[str]
 ) -> None:
     copied = [
@@ -112,7 +112,7 @@ def test_what_is_copied_exists_and_reaches_the_builder(
     assert sorted({source.removeprefix("./") for source in copied}) == sorted(ignored_but)
 
 
-def test_no_secret_and_no_history_reaches_the_builder(ignored_but: list[str]) -> None:
+def test_no_secret_and_no_history_is_sent_to_the_builder(ignored_but: list[str]) -> None:
     assert not {".env", ".git", "data"} & {rule.split("/")[0] for rule in ignored_but}
 
 
@@ -132,7 +132,7 @@ def test_it_runs_as_a_fixed_user_that_owns_its_volumes(dockerfile: Dockerfile, v
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_it_starts_are_commands_without_a_shell(dockerfile: Dockerfile, variant: str) -> None:
+def test_it_starts_commands_without_a_shell(dockerfile: Dockerfile, variant: str) -> None:
     final = dockerfile.stage(variant)
     entrypoint = json.loads(final.one("ENTRYPOINT"))
     assert entrypoint == ["/usr/bin/tini", "--", "stenobird"]
@@ -145,7 +145,7 @@ def test_what_it_starts_are_commands_without_a_shell(dockerfile: Dockerfile, var
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_it_sets_are_settings(dockerfile: Dockerfile, variant: str) -> None:
+def test_its_environment_contains_only_known_settings(dockerfile: Dockerfile, variant: str) -> None:
     environment = dockerfile.stage(variant).environment
     ours = {name.removeprefix("STENOBIRD_").lower() for name in environment if name.startswith("STENOBIRD_")}
     assert ours <= set(Settings.model_fields)
@@ -154,7 +154,7 @@ def test_what_it_sets_are_settings(dockerfile: Dockerfile, variant: str) -> None
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_it_takes_wheels_only_and_ships_no_compiler(dockerfile: Dockerfile, variant: str) -> None:
+def test_it_installs_only_wheels_and_ships_no_compiler(dockerfile: Dockerfile, variant: str) -> None:
     build, shipped = dockerfile.stage(f"{variant}-build"), dockerfile.stage(f"{variant}-base").one("RUN")
     installs = [line for line in build.all("RUN") if " install " in line and "pip --python" in line]
     assert ["--only-binary=:all:" in line for line in installs] == [True, False]
@@ -181,13 +181,13 @@ def test_the_variants_differ_in_their_base_only(dockerfile: Dockerfile) -> None:
         assert normal(kind) == normal(kind.replace("cpu", "cuda"))
 
 
-def test_the_version_is_the_package_s(dockerfile: Dockerfile) -> None:
+def test_its_version_is_the_one_of_the_package(dockerfile: Dockerfile) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for variant in VARIANTS:
         assert f"VERSION={version}" in dockerfile.stage(variant).all("ARG")
 
 
-def test_requirements_are_those_of_pyproject_with_the_extras_named() -> None:
+def test_requirements_are_those_of_pyproject_and_of_named_extras() -> None:
     def printed(*extras: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, ROOT / "tools/container/requirements.py", *extras],

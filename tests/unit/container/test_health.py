@@ -45,14 +45,14 @@ ALIVE = (200, b'{"status": "ok"}')
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_alive_is_zero(host: str) -> None:
+def test_a_live_service_exits_with_0(host: str) -> None:
     with answering({"/healthz": ALIVE}) as port:
         environment = {"STENOBIRD_HOST": host, "STENOBIRD_PORT": str(port)}
         result = CliRunner().invoke(main, ["health"], env=environment)
     assert (result.exit_code, result.output) == (0, '{"status": "ok"}\n')
 
 
-def test_alive_but_not_ready_is_zero_unless_readiness_is_asked_for() -> None:
+def test_an_unready_service_exits_with_0_unless_readiness_is_requested() -> None:
     reasons = b'{"ready": false, "reasons": ["The speech engine is loading"]}'
     with answering({"/healthz": ALIVE, "/readyz": (503, reasons)}) as port:
         alive = CliRunner().invoke(main, ["health", "--port", str(port)])
@@ -61,14 +61,14 @@ def test_alive_but_not_ready_is_zero_unless_readiness_is_asked_for() -> None:
     assert (ready.exit_code, "speech engine is loading" in ready.output) == (1, True)
 
 
-def test_nobody_there_is_one() -> None:
+def test_no_service_exits_with_1() -> None:
     port = free_port()
     result = CliRunner().invoke(main, ["health", "--port", str(port)])
     assert result.exit_code == 1
     assert f"Nothing answers on 127.0.0.1:{port}" in result.output
 
 
-def test_somebody_else_is_named() -> None:
+def test_another_service_on_the_port_is_reported() -> None:
     with answering({"/healthz": (404, b"<html>")}) as port:
         result = CliRunner().invoke(main, ["health", "--port", str(port)])
     assert (result.exit_code, result.output) == (1, "The server that answers there is not Stenobird.\n")
