@@ -18,6 +18,7 @@ from stenobird.demo import MODEL_DIR
 from stenobird.storage.account_store import SqlKeyStore
 from stenobird.storage.engine import open_database, sqlite_url
 from tests.support.databases import run_apart
+from tests.support.forked import ForkedProcess, run_command
 from tests.support.free_port import accepts_connections, free_port
 from tests.support.until import until
 
@@ -43,7 +44,7 @@ class ServerProcess:
     settings: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ("serve",)
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | ForkedProcess | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
     python: str | Path = sys.executable
 
@@ -70,14 +71,8 @@ class ServerProcess:
 
     def command(self, *arguments: str, timeout_seconds: float = 60.0) -> str:
         """Run `stenobird …` with the same settings and return its standard output."""
-        done = subprocess.run(
-            [self.python, "-m", "stenobird", *arguments],
-            env=self.environment,
-            cwd=self.data_dir,
-            capture_output=True,
-            text=True,
-            timeout=timeout_seconds,
-            check=False,
+        done = run_command(
+            *arguments, env=self.environment, cwd=self.data_dir, timeout_seconds=timeout_seconds
         )
         if done.returncode != 0:
             raise RuntimeError(f"stenobird {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
@@ -96,16 +91,22 @@ class ServerProcess:
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return when it answers `/readyz` with 200."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.python, "-m", "stenobird", *self.arguments],
-                env=self.environment,
-                cwd=self.data_dir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+        log_path = self.data_dir / "server.log"
+        if self.python == sys.executable:
+            self.process = ForkedProcess.start(
+                self.arguments, env=self.environment, cwd=self.data_dir, stdout=log_path, stderr=log_path
             )
+        else:
+            with log_path.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [self.python, "-m", "stenobird", *self.arguments],
+                    env=self.environment,
+                    cwd=self.data_dir,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
         if wait:
             self.wait_ready()
 

@@ -33,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = int(os.environ.get("STENOBIRD_OPENAPI_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("STENOBIRD_OPENAPI_EXAMPLES", "5"))
 """Examples per operation: enough for all kinds of invalid input, few enough for every run."""
 AIMED_EXAMPLES = max(2, EXAMPLES // 4)
 """The same for operations on existing resources."""

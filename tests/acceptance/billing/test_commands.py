@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +13,10 @@ from stenobird.clock import SystemClock
 from tests.support.billing_world import billing_world
 from tests.support.databases import migrated_sqlite
 from tests.support.fake_stripe import FakeStripe, running_stripe
+from tests.support.forked import run_command
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -27,16 +27,7 @@ async def command(folder: Path, fake: FakeStripe | None, *arguments: str) -> sub
     settings = {"STENOBIRD_DATA_DIR": str(folder)}
     if fake is not None:
         settings |= {"STENOBIRD_STRIPE_SECRET_KEY": fake.secret_key, "STENOBIRD_STRIPE_API_BASE": fake.url}
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "stenobird", "billing", *arguments],
-        env=kept | settings,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return await asyncio.to_thread(run_command, "billing", *arguments, env=kept | settings, cwd=folder)
 
 
 async def test_setting_up_prints_the_settings_and_finds_them_again(tmp_path: Path) -> None:

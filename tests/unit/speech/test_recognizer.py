@@ -79,7 +79,7 @@ async def test_a_clip_is_recognized_as_well_as_by_plain_faster_whisper(
 async def test_a_resume_at_any_checkpoint_gives_the_text_of_the_undisturbed_run(
     fixture_model: Path, clips: Path, clip: str
 ) -> None:
-    pcm = decode_clip(clips / f"{clip}.mp3")
+    pcm = decode_clip(clips / f"{clip}.mp3")[: 100 * SAMPLE_RATE]
     async with open_fixture(fixture_model) as recognizer:
         undisturbed = await transcribed(recognizer, blocks(pcm))
         assert len(undisturbed) >= 3
