@@ -1,4 +1,4 @@
-"""The only wiring: settings in, open services out, everything closed in reverse order on every way out.
+"""The only wiring: settings in, open services out. Everything is closed in reverse order, however it ends.
 
 No other module knows which implementation is behind a port.
 """
@@ -61,10 +61,10 @@ _log = structlog.get_logger("stenobird")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """Implementations to use instead of those that the settings choose; `None`: those of the settings.
+    """Implementations to use instead of those that the settings choose; `None` means the settings' choice.
 
-    Whoever passes one has opened it and closes it. `resolver` and `tls` are those of every connection to an
-    address that a client chose. Engines and a translator may be given to a process without a worker, too.
+    The caller opens and closes what it passes. Discovery and webhooks use `resolver`, webhooks use `tls`. A
+    process without a worker may have `engines` and a `translator`, too, to check requests with.
     """
 
     clock: Clock | None = None
@@ -84,7 +84,7 @@ NO_OVERRIDES = Overrides()
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The database and the folders of this machine, open; no engine, no network."""
+    """The open database and spool folder of this machine, and the services that need nothing else."""
 
     stores: Stores
     spool: SpoolFolder
@@ -94,9 +94,9 @@ class Storage:
 
 @asynccontextmanager
 async def open_storage(settings: Settings, stores: Stores | None = None) -> AsyncIterator[Storage]:
-    """Open the database, migrated, for a command that needs neither engine nor network.
+    """Open the database and what needs no engine and no network. Safe next to a running service.
 
-    Safe beside a running service.
+    `stores` are used if given; else they are opened, migrated, and closed at the end.
     """
     async with AsyncExitStack() as stack:
         if stores is None:
@@ -116,10 +116,10 @@ async def open_storage(settings: Settings, stores: Stores | None = None) -> Asyn
 async def open_services(
     settings: Settings, *, with_worker: bool = True, overrides: Overrides = NO_OVERRIDES
 ) -> AsyncIterator[Services]:
-    """Open everything that `settings` ask for. No job runs until `Services.worker` does.
+    """Open a whole service, and close it in reverse order. Jobs run when `Services.worker` does.
 
-    On SQLite the data folder's lock is held, so the leases of an earlier process end at once. Raises
-    `ConfigurationError` for what an operator must change.
+    With SQLite it holds the data folder's lock, so the leases of an earlier process end at once. Raises
+    `ConfigurationError` for settings that an operator must change.
     """
     embedded = settings.database_url is None
     if embedded and not with_worker:
