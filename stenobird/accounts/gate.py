@@ -14,7 +14,6 @@ docs/decisions/0030-unpaid-accounts.md. Test jobs and previews are free and alwa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.errors import InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.ports import AccountStanding, Caller, Mode, Tier
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Limits of an admitted job: how many open jobs its account may have, including this one."""
-
-    max_open_jobs: int | None = None
 
 
 class JobGate:
@@ -51,14 +43,14 @@ class JobGate:
         self._open_jobs = dict(open_jobs or {})
         self._checks = tuple(checks)
 
-    async def __call__(self, caller: Caller, mode: Mode) -> Admission:
-        """Return the limits of the job.
+    async def __call__(self, caller: Caller, mode: Mode) -> int | None:
+        """Return how many open jobs the account may have, including this one; `None` for no limit.
 
         Raises the errors of the checks, `InsufficientCredits` for a prepaid account without credits, and
         `InvalidAPIKeyUser` if the account was deleted.
         """
         if mode != "full":
-            return Admission()
+            return None
         for check in self._checks:
             await check(caller, mode)
         standing = await self._standing(caller.account_id)
@@ -69,7 +61,7 @@ class JobGate:
                 "The account has no credits left. Add credits, then try again.",
                 details={"available_units": standing.available_units},
             )
-        return Admission(self._open_jobs.get(standing.tier))
+        return self._open_jobs.get(standing.tier)
 
 
 def check_plan(standing: AccountStanding) -> None:

@@ -13,7 +13,8 @@ from stenobird.errors import InvalidRequest
 from stenobird.ports import KeyMode, KeyScope
 
 if TYPE_CHECKING:
-    from stenobird.accounts.service import AccountView, Usage
+    from stenobird.accounts.service import Usage
+    from stenobird.ports import AccountRecord, WalletRecord
 
 
 _KEY: Final = {
@@ -118,9 +119,8 @@ class AccountBody(Body):
     created_at: Timestamp
 
     @classmethod
-    def of(cls, view: AccountView) -> Self:
+    def of(cls, account: AccountRecord, wallet: WalletRecord) -> Self:
         """Return the body of an account with its wallet."""
-        account = view.account
         return cls(
             id=account.id,
             name=account.name,
@@ -128,7 +128,7 @@ class AccountBody(Body):
             tier=account.tier,
             state=account.state,
             billing=account.billing,
-            credits=view.wallet,
+            credits=wallet,
             created_at=account.created_at,
         )
 

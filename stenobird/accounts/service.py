@@ -33,14 +33,6 @@ PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class AccountView:
-    """An account with its wallet."""
-
-    account: AccountRecord
-    wallet: WalletRecord
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """The ledger of a period: all days, and one page of jobs, newest first."""
 
@@ -151,10 +143,10 @@ class AccountService:
 
     # --- by the owner -----------------------------------------------------------------------------------
 
-    async def own_view(self, caller: Caller) -> AccountView:
+    async def own_view(self, caller: Caller) -> tuple[AccountRecord, WalletRecord]:
         """Return the caller's account and wallet."""
         account = await self.get(caller.account_id)
-        return AccountView(account, await self._store.wallet(caller.account_id, limit=0))
+        return account, await self._store.wallet(caller.account_id, limit=0)
 
     async def own_delete(self, caller: Caller) -> int:
         """Delete the caller's account, see `delete`. Raises `ReadOnlyKey`, `LiveKeyRequired`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,38 +25,34 @@ LONGEST_DELAY_SECONDS: Final = 1800.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class MeteringOptions:
-    """`batch` rows are claimed at a time; `at_once` requests run concurrently."""
-
-    batch: int = 50
-    at_once: int = 8
-    lease_seconds: float = 300.0
-
-
 class Metering:
-    """Sends due ledger rows and settles those in doubt. Any number of workers may run concurrently."""
+    """Sends due ledger rows and settles those in doubt. Any number of workers may run concurrently.
+
+    `batch` rows are claimed at a time; `at_once` requests run concurrently.
+    """
 
     def __init__(
         self,
         store: BillingStore,
         gateway: BillingGateway,
         clock: Clock,
-        options: MeteringOptions | None = None,
+        *,
+        batch: int = 50,
+        at_once: int = 8,
+        lease_seconds: float = 300.0,
     ) -> None:
         self._store = store
         self._gateway = gateway
         self._clock = clock
-        self._options = options or MeteringOptions()
+        self._batch, self._at_once, self._lease_seconds = batch, at_once, lease_seconds
 
     async def step(self) -> int:
         """Handle one batch of due rows; return how many there were. Raises `StorageUnavailable`.
 
         If it is cancelled halfway, the claimed rows stay `unknown` and are due again when their lease ends.
         """
-        options = self._options
         rows = await self._store.claim_usage(
-            now=self._clock.time(), lease_seconds=options.lease_seconds, limit=options.batch
+            now=self._clock.time(), lease_seconds=self._lease_seconds, limit=self._batch
         )
         in_time = []
         for row in rows:
@@ -91,7 +86,7 @@ class Metering:
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(self._options.at_once, len(rows))):
+                for _ in range(min(self._at_once, len(rows))):
                     tasks.create_task(send_some())
         finally:
             await self._store.settle_usage(sent, "sent", now=self._clock.time())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stenobird.billing.standing import BillingStanding
     from stenobird.ports import Caller, Clock
-    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Mailer, StartedCheckout
+    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Mailer
 
 CLAIM_SECONDS: Final = 600.0
 """How long a claim stays valid: from the button to the key."""
@@ -89,11 +89,12 @@ class BillingService:
 
     async def start_checkout(
         self, email: str, *, base_url: str, browser: str | None = None, caller: Caller | None = None
-    ) -> StartedCheckout:
+    ) -> tuple[str, str]:
         """Start a Checkout Session for a new account, or for the caller's account to subscribe again.
 
-        `browser` is the secret cookie of the browser that started it; only that browser will see the key.
-        Raises `GatewayError`, and `InvalidRequest` for an account that has a subscription.
+        Returns the session's id and the URL where the buyer pays. `browser` is the secret cookie of the
+        browser that started it; only that browser will see the key. Raises `GatewayError`, and
+        `InvalidRequest` for an account that has a subscription.
         """
         gateway = self._opened()
         account = None
@@ -104,7 +105,7 @@ class BillingService:
                     "This account has a subscription. Manage it with POST /v1/billing/portal, or leave the "
                     "API key out to buy another account."
                 )
-        started = await gateway.start_checkout(
+        session_id, url = await gateway.start_checkout(
             CheckoutRequest(
                 success_url=f"{base_url}/success?checkout_session_id={{CHECKOUT_SESSION_ID}}",
                 cancel_url=f"{base_url}/pricing",
@@ -116,7 +117,7 @@ class BillingService:
         )
         await self._store.begin_checkout(
             Checkout(
-                id=started.id,
+                id=session_id,
                 account_id=account.id if account is not None else None,
                 email=email,
                 renewal=account is not None,
@@ -126,7 +127,7 @@ class BillingService:
                 key_id=None,
             )
         )
-        return started
+        return session_id, url
 
     async def look(self, session_id: str, browser: str | None) -> SuccessState:
         """Return the state of a Checkout Session for its page, from Stripe. Changes nothing for the buyer."""

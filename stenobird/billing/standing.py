@@ -47,8 +47,8 @@ class BillingStanding:
             await self._note_meter_errors(event)
         elif event.type.startswith("charge.dispute.") and event.object_id is not None:
             dispute = await self._gateway.dispute(event.object_id)
-            if dispute is not None and dispute.customer_id is not None:
-                account = await self._store.account_of_customer(dispute.customer_id)
+            if dispute is not None and dispute[1] is not None:
+                account = await self._store.account_of_customer(dispute[1])
                 if account is not None:
                     await self.refresh(account, dispute_id=event.object_id)
         elif event.customer_id is not None:
@@ -97,7 +97,7 @@ class BillingStanding:
             disputes = []
             for known in dict.fromkeys([*account.disputes, *([dispute_id] if dispute_id else [])]):
                 dispute = await self._gateway.dispute(known)
-                if dispute is not None and dispute.outcome != "won":
+                if dispute is not None and dispute[0] != "won":
                     disputes.append(known)
             state = subscription.state if subscription is not None else "cancelled"
             stored = await self._store.apply_state(

@@ -20,7 +20,6 @@ from typing_extensions import override
 from stenobird.errors import InvalidSignature
 from stenobird.ports.billing import (
     BillingGateway,
-    DisputeStatus,
     GatewayError,
     MeterErrors,
     NotDone,
@@ -28,7 +27,6 @@ from stenobird.ports.billing import (
     PaidCheckout,
     Refused,
     SetUp,
-    StartedCheckout,
     StoredEvent,
     SubscriptionStatus,
 )
@@ -117,7 +115,7 @@ class StripeGateway(BillingGateway):
         self._meter_id: str | None = None
 
     @override
-    async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
+    async def start_checkout(self, request: CheckoutRequest) -> tuple[str, str]:
         if self._options.price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
         params: dict[str, Any] = {
@@ -142,7 +140,7 @@ class StripeGateway(BillingGateway):
             )
         if session.url is None:
             raise OutcomeUnknown
-        return StartedCheckout(session.id, session.url)
+        return session.id, session.url
 
     @override
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
@@ -199,7 +197,7 @@ class StripeGateway(BillingGateway):
             )
 
     @override
-    async def dispute(self, dispute_id: str) -> DisputeStatus | None:
+    async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
         with _translate_errors("look at a dispute", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.disputes.retrieve_async(
@@ -215,7 +213,7 @@ class StripeGateway(BillingGateway):
         elif dispute.status == "lost":
             outcome = "lost"
         customer = getattr(dispute.charge, "customer", None)
-        return DisputeStatus(outcome, _id(customer) if customer is not None else None)
+        return outcome, _id(customer) if customer is not None else None
 
     @override
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:

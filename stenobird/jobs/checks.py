@@ -10,7 +10,6 @@ from stenobird.errors import EngineUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.accounts.gate import Admission
     from stenobird.ports import Caller, Mode, RecognitionOptions, WebhookTargets
     from stenobird.speech import SpeechEngines
 
@@ -30,7 +29,7 @@ class RequestChecks:
     url: Callable[[str], str]
     webhook_targets: WebhookTargets
     engines: SpeechEngines | None = None
-    account: Callable[[Caller, Mode], Awaitable[Admission | None]] | None = None
+    account: Callable[[Caller, Mode], Awaitable[int | None]] | None = None
 
     async def admit(
         self, caller: Caller | None, mode: Mode, options: RecognitionOptions, tier: str | None = None
@@ -40,11 +39,11 @@ class RequestChecks:
         Raises, in this order: what `account` raises, what `SpeechEngines.check` raises, `EngineUnavailable`.
         A test job needs no engine.
         """
-        admission = None
+        max_open_jobs = None
         if caller is not None and self.account is not None:
-            admission = await self.account(caller, mode)
+            max_open_jobs = await self.account(caller, mode)
         if mode != "test" and self.engines is not None:
             self.engines.check(options)
             if (refusal := self.engines.refusal(mode, tier)) is not None:
                 raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
-        return admission.max_open_jobs if admission is not None else None
+        return max_open_jobs

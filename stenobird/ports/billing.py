@@ -282,14 +282,6 @@ class CheckoutRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class StartedCheckout:
-    """An open Checkout Session; `url` is where the buyer pays."""
-
-    id: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
 class MeterEvent:
     """Minutes of one job. Stripe counts events with the same identifier within a day once."""
 
@@ -312,14 +304,6 @@ class MeterErrors:
 
 
 DisputeOutcome: TypeAlias = Literal["open", "won", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class DisputeStatus:
-    """The current state of a dispute, and the customer who paid."""
-
-    outcome: DisputeOutcome
-    customer_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +330,8 @@ class SetUp:
 class BillingGateway(Protocol):
     """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
 
-    async def start_checkout(self, request: CheckoutRequest) -> StartedCheckout:
-        """Create a subscription Checkout Session with the weekly metered price."""
+    async def start_checkout(self, request: CheckoutRequest) -> tuple[str, str]:
+        """Create a subscription Checkout Session with the weekly metered price; return its id and URL."""
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
         """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
@@ -358,8 +342,8 @@ class BillingGateway(Protocol):
     async def end_subscription(self, subscription_id: str) -> None:
         """Cancel the subscription at the end of its week, so that its usage is still charged. Idempotent."""
 
-    async def dispute(self, dispute_id: str) -> DisputeStatus | None:
-        """Return the current dispute, or `None` if it does not exist."""
+    async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
+        """Return the current outcome of a dispute and the customer who paid; `None` if it does not exist."""
 
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
         """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""

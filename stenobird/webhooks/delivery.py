@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -36,18 +35,14 @@ DISABLED: Final = "The receiver answered 410, so this URL receives no more event
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryOptions:
-    """At most `at_once` POSTs run concurrently, `per_account` of them for one account.
-
-    It takes eight accounts with unresponsive receivers to delay the others, and then for at most ten seconds.
-    The lease is longer than an attempt with its two commits. An idle poll costs one index lookup.
-    """
-
-    at_once: int = 32
-    per_account: int = 4
-    lease_seconds: float = 60.0
-    poll_seconds: float = 0.5
+AT_ONCE: Final = 32
+"""POSTs that run concurrently."""
+PER_ACCOUNT: Final = 4
+"""POSTs for one account. Eight accounts with unresponsive receivers can delay the others by ten seconds."""
+LEASE_SECONDS: Final = 60.0
+"""Longer than an attempt with its two commits."""
+POLL_SECONDS: Final = 0.5
+"""An idle poll costs one index lookup."""
 
 
 class WebhookDeliverer:
@@ -60,14 +55,12 @@ class WebhookDeliverer:
         client: EgressClient,
         clock: Clock,
         *,
-        options: DeliveryOptions | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._client = client
         self._clock = clock
-        self._options = options or DeliveryOptions()
         self._chance = chance
         self._sending: dict[str, str] = {}
         self._freed = asyncio.Event()
@@ -102,16 +95,15 @@ class WebhookDeliverer:
 
     async def _take(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Claim due deliveries for the free slots; return their attempts as coroutines."""
-        options = self._options
-        free = options.at_once - len(self._sending)
+        free = AT_ONCE - len(self._sending)
         if free <= 0:
             return []
         # Measured from before the claim, so that it ends before the lease.
-        until = self._clock.monotonic() + options.lease_seconds - POST_SECONDS
+        until = self._clock.monotonic() + LEASE_SECONDS - POST_SECONDS
         claimed = await self._store.claim(
-            lease_seconds=options.lease_seconds,
+            lease_seconds=LEASE_SECONDS,
             limit=free,
-            per_account=options.per_account,
+            per_account=PER_ACCOUNT,
             busy=Counter(self._sending.values()),
         )
         # A process that was suspended for a minute may claim what it is still sending; skip that.
@@ -123,7 +115,7 @@ class WebhookDeliverer:
         """Return after the poll interval, or when a slot becomes free."""
         async with asyncio.TaskGroup() as waits:
             either = (
-                waits.create_task(self._clock.sleep(self._options.poll_seconds)),
+                waits.create_task(self._clock.sleep(POLL_SECONDS)),
                 waits.create_task(self._freed.wait()),
             )
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

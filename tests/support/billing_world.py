@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from stenobird.billing import open_billing
 from stenobird.billing.gate import AccountGate
-from stenobird.billing.metering import Metering, MeteringOptions
+from stenobird.billing.metering import Metering
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,
@@ -140,13 +140,13 @@ class BillingWorld:
 
     def metering(self, **options: Any) -> Metering:
         """Return a metering of its own, as another process would have."""
-        return Metering(self.store, self.gateway, self.clock, MeteringOptions(**options))
+        return Metering(self.store, self.gateway, self.clock, **options)
 
     async def bought(self, email: str = "buyer@example.com") -> BillingAccount:
         """Return an account that a checkout made."""
-        started = await self.service.start_checkout(email, base_url=BASE)
-        self.fake.complete_checkout(started.id)
-        checkout = await self.standing.complete(started.id)
+        session_id, _ = await self.service.start_checkout(email, base_url=BASE)
+        self.fake.complete_checkout(session_id)
+        checkout = await self.standing.complete(session_id)
         assert checkout is not None
         assert checkout.account_id is not None
         account = await self.store.account(checkout.account_id)

@@ -74,8 +74,8 @@ async def buy(request: Request) -> Response:
         return _pricing(request, 400, problem="This is not an e-mail address.", email=email)
     await limit_request(request, services_of(request).limits, None)
     browser = browser_of(request)
-    started = await billing.start_checkout(wanted.email, base_url=base_url_of(request), browser=browser)
-    response = RedirectResponse(started.url, 303, _NO_STORE)
+    _, url = await billing.start_checkout(wanted.email, base_url=base_url_of(request), browser=browser)
+    response = RedirectResponse(url, 303, _NO_STORE)
     remember_browser(request, response, browser)
     return response
 

@@ -53,15 +53,16 @@ async def test_setting_up_twice_makes_nothing_new(sandbox: StripeSandbox) -> Non
 async def test_a_checkout_starts_with_a_link_and_is_unpaid(
     sandbox: StripeSandbox,
 ) -> None:
-    started = await sandbox.gateway.start_checkout(checkout_request())
-    assert started.id.startswith("cs_")
-    assert started.url.startswith("http")
-    assert await sandbox.gateway.paid_checkout(started.id) is None
+    session_id, url = await sandbox.gateway.start_checkout(checkout_request())
+    assert session_id.startswith("cs_")
+    assert url.startswith("http")
+    assert await sandbox.gateway.paid_checkout(session_id) is None
 
 
 async def test_the_same_request_sent_twice_is_one_checkout(sandbox: StripeSandbox) -> None:
     same = checkout_request()
-    assert (await sandbox.gateway.start_checkout(same)).id == (await sandbox.gateway.start_checkout(same)).id
+    first, _ = await sandbox.gateway.start_checkout(same)
+    assert (await sandbox.gateway.start_checkout(same))[0] == first
 
 
 async def test_what_does_not_exist_is_none(sandbox: StripeSandbox) -> None:

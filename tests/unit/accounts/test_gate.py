@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.accounts.gate import Admission, JobGate, check_plan
+from stenobird.accounts.gate import JobGate, check_plan
 from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
 from stenobird.ports import AccountStanding, Caller
 
@@ -46,7 +46,7 @@ async def refuse(_caller: Caller, _mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["preview", "test"])
 async def test_what_is_free_is_not_asked_about(mode: Mode) -> None:
     standings = Standings()
-    assert await JobGate(standings.standing, checks=[refuse])(CALLER, mode) == Admission()
+    assert await JobGate(standings.standing, checks=[refuse])(CALLER, mode) is None
     assert standings.asked == 0
 
 
@@ -60,7 +60,7 @@ async def test_an_objection_comes_before_the_credits() -> None:
 async def test_a_prepaid_account_needs_a_credit(units: int, admitted: bool) -> None:  # noqa: FBT001
     gate = JobGate(Standings({"acct_1": standing(billing="prepaid", units=units)}).standing)
     if admitted:
-        assert await gate(CALLER, "full") == Admission()
+        assert await gate(CALLER, "full") is None
         return
     with pytest.raises(InsufficientCredits) as refused:
         await gate(CALLER, "full")
@@ -75,7 +75,7 @@ async def test_other_accounts_need_none(billing: AccountBilling) -> None:
 async def test_the_bound_on_jobs_under_way_goes_by_the_tier_as_it_is_now() -> None:
     standings = Standings({"acct_1": standing(tier="platinum")})
     gate = JobGate(standings.standing, open_jobs={"premium": 5, "platinum": 10})
-    assert await gate(CALLER, "full") == Admission(10)
+    assert await gate(CALLER, "full") == 10
 
 
 async def test_an_account_deleted_after_its_key_was_checked_is_refused() -> None:

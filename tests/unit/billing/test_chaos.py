@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from stenobird.billing.metering import Metering, MeteringOptions
+from stenobird.billing.metering import Metering
 from stenobird.billing.standing import BillingStanding, job_of
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import StorageUnavailable
@@ -80,9 +80,7 @@ class Process:
 
     def __init__(self, world: BillingWorld, dice: random.Random) -> None:
         self.store = MortalStore(world.database)
-        metering = Metering(
-            self.store, world.gateway, world.clock, MeteringOptions(batch=BATCH, at_once=4, lease_seconds=60)
-        )
+        metering = Metering(self.store, world.gateway, world.clock, batch=BATCH, at_once=4, lease_seconds=60)
         standing = BillingStanding(self.store, world.gateway, world.clock)
         self.worker = BillingWorker(self.store, standing, metering, world.clock)
         self.requests_left = dice.randint(1, 3 * BATCH)

@@ -99,8 +99,8 @@ async def test_an_event_that_comes_many_times_at_once_is_stored_once(world: Bill
 async def test_a_completed_checkout_makes_its_account_though_the_buyer_never_returns(
     world: BillingWorld,
 ) -> None:
-    started = await world.service.start_checkout("buyer@example.com", base_url=BASE)
-    world.fake.complete_checkout(started.id, email="Buyer@Example.com")
+    session_id, _ = await world.service.start_checkout("buyer@example.com", base_url=BASE)
+    world.fake.complete_checkout(session_id, email="Buyer@Example.com")
     await world.hear()
     [account] = await world.store.accounts_by_email("buyer@example.com")
     assert (account.email, account.tier, account.state) == ("Buyer@Example.com", "premium", "active")
@@ -108,9 +108,9 @@ async def test_a_completed_checkout_makes_its_account_though_the_buyer_never_ret
 
 
 async def test_webhooks_and_the_page_at_once_make_one_account(world: BillingWorld) -> None:
-    started = await world.service.start_checkout("buyer@example.com", base_url=BASE)
-    world.fake.complete_checkout(started.id)
-    await asyncio.gather(*(world.standing.complete(started.id) for _ in range(10)))
+    session_id, _ = await world.service.start_checkout("buyer@example.com", base_url=BASE)
+    world.fake.complete_checkout(session_id)
+    await asyncio.gather(*(world.standing.complete(session_id) for _ in range(10)))
     await world.hear()
     assert len(await world.store.accounts_by_email("buyer@example.com")) == 1
 

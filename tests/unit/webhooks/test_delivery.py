@@ -16,7 +16,7 @@ from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.testing import FakeClock
-from stenobird.webhooks.delivery import DeliveryOptions, WebhookDeliverer
+from stenobird.webhooks.delivery import LEASE_SECONDS, PER_ACCOUNT, WebhookDeliverer
 from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
 from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.service import OVERLAP_SECONDS
@@ -273,7 +273,7 @@ async def test_a_crash_between_the_post_and_its_commit_repeats_the_same_event(
 
     deliverer = world.deliverer()
     assert await deliverer.step() == 0
-    world.clock.advance(DeliveryOptions().lease_seconds)
+    world.clock.advance(LEASE_SECONDS)
     assert await deliverer.step() == 1
     one, two = receiver.requests
     assert one.headers["webhook-id"] == two.headers["webhook-id"]
@@ -316,7 +316,7 @@ async def test_a_worker_that_ends_in_mid_post_leaves_the_event_to_another(
         worker.cancel()
         await asyncio.wait([worker])
         assert (await world.only()).state == "sending"
-        world.clock.advance(DeliveryOptions().lease_seconds)
+        world.clock.advance(LEASE_SECONDS)
         await world.deliverer().step()
         ids = {request.headers["webhook-id"] for request in server.requests}
     assert ids == {(await world.only()).event_id}
@@ -360,7 +360,7 @@ async def test_a_worker_whose_lease_is_nearly_over_sends_nothing(
 
     class Slow(SqlWebhookSecrets):
         async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
-            world.clock.advance(DeliveryOptions().lease_seconds - POST_SECONDS + 1)
+            world.clock.advance(LEASE_SECONDS - POST_SECONDS + 1)
             return await super().signing_secrets(account_id, mode=mode, now=now)
 
     slow = WebhookDeliverer(
@@ -454,7 +454,7 @@ async def test_a_receiver_that_does_not_answer_holds_up_no_other(
                 await world.end_job(server.url(), account_id="acct_other")
             while len(receiver.accepted) < 3:  # noqa: ASYNC110  # the receiver has no event to wait for
                 await asyncio.sleep(0)
-        assert len(silent.requests) <= DeliveryOptions().per_account
+        assert len(silent.requests) <= PER_ACCOUNT
         worker.cancel()
         await asyncio.wait([worker])
     assert sorted(receiver.accepted) == sorted(row.event_id for row in await world.log("acct_other"))

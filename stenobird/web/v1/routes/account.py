@@ -50,7 +50,7 @@ _DATE: Final = {"type": "string", "format": "date"}
 @Operation(_TAG, "getAccount", "Look at your account", {200: Answer("It.", AccountBody)})
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
-    return json_response(AccountBody.of(await services_of(request).accounts.own_view(caller)))
+    return json_response(AccountBody.of(*await services_of(request).accounts.own_view(caller)))
 
 
 @Operation(

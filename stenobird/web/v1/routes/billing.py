@@ -67,10 +67,10 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
     wanted = EmailRequest.parse(await read_json_object(request, field="email"))
     # Only our own pages keep the cookie. For any other client the key must not depend on it.
     browser = browser_of(request) if request.headers.get("sec-fetch-site") == "same-origin" else None
-    started = await billing.start_checkout(
+    session_id, url = await billing.start_checkout(
         wanted.email, base_url=base_url_of(request), browser=browser, caller=caller
     )
-    response = json_response(CheckoutStarted(checkout_url=started.url, checkout_session_id=started.id))
+    response = json_response(CheckoutStarted(checkout_url=url, checkout_session_id=session_id))
     if browser is not None:
         remember_browser(request, response, browser)
     return response
