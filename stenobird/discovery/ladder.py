@@ -290,10 +290,10 @@ class _Climb:
         search.wanted = search.wanted.merged(page.episode)
         if not generic:
             return await self._from_feed_links(page, limit=MAX_FEEDS)
-        found = await self._from_candidates(page)
+        found = await self._from_refresh(page) or await self._from_candidates(page)
         if found is not None:
             return found
-        frames = player_frames(page.iframes, page.final_url, self._is_known)
+        frames = player_frames(page.iframes, page.final_url, self._is_known) + page.configurations
         known = tuple(frame for frame in frames if self._is_known(frame))
         # The player of a known platform is more certain than a feed link, which may be the blog's feed.
         if len(known) == 1:
@@ -308,12 +308,26 @@ class _Climb:
         """Return the submitted page, or the one to which it redirects if it has neither audio nor feeds."""
         page = await self._read_page(None)
         for _ in range(MAX_REFRESHES):
-            if page is not None and page.refresh and not page.candidates and not page.feeds:
-                page = await self._read_page(page.refresh) or page
+            if page is None or not _is_redirect(page) or urls.is_audio_url(page.refresh or ""):
+                break
+            page = await self._read_page(page.refresh) or page
         return page
 
-    async def _read_page(self, url: str | None) -> PageFacts | None:
+    async def _from_refresh(self, page: PageFacts) -> FoundAudio | None:
+        """Open the target of a page's redirect as media: it is no page."""
+        if not page.refresh or not _is_redirect(page):
+            return None
+        lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", title=page.title)
+        found = await self._open(lead, page.final_url)
+        if found is not None:
+            await self._search.report("resolving_page", "found", f"{lead.technique}: {lead.reason}.")
+        return found
+
+    async def _read_page(self, url: str | None, *, configures: PageFacts | None = None) -> PageFacts | None:
+        """Return the page at `url`, or the configuration there of a player on the page `configures`."""
         try:
+            if configures is not None and url is not None:
+                return await self._search.player_configuration(url, configures.title)
             return await self._search.page(url)
         except EgressError as exc:
             await self._search.report("resolving_page", "failed", exc.message)
@@ -460,7 +474,7 @@ class _Climb:
             # If a platform refuses for good (music, encrypted), its player's page is no use either.
             if found is not None or answer.final or isinstance(answer.failure, JobError):
                 return found
-        player = await self._read_page(url)
+        player = await self._read_page(url, configures=page if url in page.configurations else None)
         if player is None or not player.accepted:
             return None
         for candidate in player.candidates[: player.accepted][:2]:
@@ -501,6 +515,10 @@ class _Climb:
 
 def _feed_key(url: str) -> str:
     return urls.for_request(urls.normalised(url))
+
+
+def _is_redirect(page: PageFacts) -> bool:
+    return bool(page.refresh) and not page.candidates and not page.feeds
 
 
 def _lead_of(page: PageFacts, candidate: Candidate) -> MediaLead:
@@ -601,7 +619,9 @@ def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> s
         return f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
     if page is not None and page.outcome == "ambiguous":
         count = len(page.candidates)
-        return f"The page has several audio files, and none stands out ({count} were looked at)."
+        listed = "; ".join(_short(one.url) for one in page.candidates[:3])
+        more = f" and {count - 3} more" if count > 3 else ""
+        return f"The page has {count} audio files, and none stands out: {listed}{more}."
     if not rejected:
         return "No audio was found behind this URL."
     shown = "; ".join(f"{_short(one.url)}: {one.rejected}" for one in rejected[:3])

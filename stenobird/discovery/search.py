@@ -10,6 +10,8 @@ dead is tried again without its tracking prefixes; a playlist (m3u, pls, xspf, a
 from __future__ import annotations
 
 import asyncio
+import codecs
+import html
 import json
 import re
 from dataclasses import dataclass, replace
@@ -239,6 +241,21 @@ class Search:
             document = await self._page_document(target)
             self._pages[key] = await self._read_page(document, with_state=key[1]) if document else None
         return self._pages[key]
+
+    async def player_configuration(self, url: str, title: str | None) -> PageFacts | None:
+        """Return the audio in the JSON of a player on a page of this title, as a page's facts.
+
+        `None` if it is neither JSON nor a page. Raises `EgressError`.
+        """
+        document = await self.fetch(url)
+        if document.status >= 400:
+            return None
+        if _kind(document) == "json":
+            head = f"<title>{html.escape(title or '')}</title>".encode()
+            script = document.body.removeprefix(codecs.BOM_UTF8).replace(b"<", b"\\u003c")
+            headers = {"content-type": "text/html; charset=utf-8"}
+            document = replace(document, headers=headers, body=head + b"<script>" + script + b"</script>")
+        return await self._read_page(document, with_state=False)
 
     async def _page_document(self, target: str) -> Document | None:
         if target == urls.for_request(self.url):

@@ -241,6 +241,8 @@ class _File:
     identified: bool = False
     best: Finding = field(init=False)
     variant: str = ""
+    stem: str = ""
+    """The address without its extension: ep1.mp3 and ep1.m4a in one folder are one recording."""
     place: str = ""
     """Host and name, if the name identifies an episode: /stream/ep-12.mp3 and /download/ep-12.mp3 are one
     file, but /book-1/01.mp3 and /book-2/01.mp3 are not."""
@@ -322,6 +324,8 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in page.tokens)
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
+    if urls.is_audio_url(file.best.url):
+        file.stem = re.sub(r"\.\w{2,5}(?=$|[?#])", "", file.best.url)
     if re.search(r"[a-z][-_]?\d", file.variant):
         file.place = f"{urls.host_of(file.best.url)} {urls.file_name(file.best.url)}"
     file.groups = frozenset(finding.group for finding in group if finding.group is not None)
@@ -369,6 +373,8 @@ def _format_rank(url: str) -> int:
 
 def _same_audio(first: _File, second: _File) -> bool:
     """Return whether two files are formats or bit rates of one recording."""
+    if first.stem and first.stem == second.stem:
+        return True
     if first.groups & second.groups or (first.variant == second.variant and len(first.variant) > 4):
         return True
     return bool(first.place) and first.place == second.place
@@ -393,8 +399,8 @@ def _tied(files: Sequence[_File]) -> list[_File]:
     ]
     # A file in a list is the page's only if its title or address says so, and no other file's address does:
     # "Introducing the Show" on the page of the show has all words of its title, but is a different episode.
-    told = best.titled or (best.identified and not any(peer.identified for peer in peers))
-    return [best, *peers] if len(peers) >= MANY - 1 and not told else []
+    stands_out = best.titled or (best.identified and not any(peer.identified for peer in peers))
+    return [best, *peers] if len(peers) >= MANY - 1 and not stands_out else []
 
 
 def _stand_ins(best: _File, others: Sequence[_File]) -> list[_File]:

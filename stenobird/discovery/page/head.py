@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.page.json_ld import JSONLDFacts
 
 MAX_LINKS: Final = 800
+MAX_SCRIPT_CHARACTERS: Final = 256 * 1024
 
 _SCRIPT_PLAYER_HOSTS: Final = ("buzzsprout.com", "podigee.io", "podigee.com", "spreaker.com", "megaphone.fm")
 _FEED_TYPES: Final = (
@@ -93,6 +94,7 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFa
         canonical=canonical,
         links=links,
         iframes=_iframes(tree, base, page, structured),
+        configurations=_configurations(tree, base),
         feeds=_feeds(elements, links, structured, url),
         oembed=tuple(oembed[:3]),
         is_episode=structured.is_episode or not (urls.is_home(url) or structured.is_show or is_list),
@@ -260,6 +262,30 @@ def _script_player(script: Any, base: str) -> str | None:
     return address if re.search(r"\d{4,}|/embed\b", address) else None
 
 
+_CONFIGURED = re.compile(
+    r"podlovePlayer(?:Cache)?\s*\(\s*[^,;]{1,200},\s*[\"']([^\"'\s]{1,2000})[\"']"
+    r"|(?:config(?:uration)?|playlist|episode|player)(?:_?(?:ur[li]|json|file|src))?[\"']?\s*[:=]\s*"
+    r"[\"']([^\"'\s]{1,2000}\.json(?:\?[^\"'\s]{0,500})?)[\"']",
+    re.IGNORECASE,
+)
+
+
+def _configurations(tree: Any, base: str) -> tuple[str, ...]:
+    """Return addresses of JSON for players: Podigee's `data-configuration`, Podlove's argument, `*.json`."""
+    written: list[str] = []
+    for element in islice(tree.iter("script", "div", "audio", "video", "section"), 2000):
+        for name in ("data-configuration", "data-config", "data-config-url", "data-player-config"):
+            value = element.get(name) or ""
+            # Inline JSON and names of variables occur as well.
+            if ("/" in value or value.endswith(".json")) and value[0] not in "{[":
+                written.append(value)
+        if element.tag == "script" and not element.get("src"):
+            text = (element.text or "").replace("\\/", "/")[:MAX_SCRIPT_CHARACTERS]
+            written += [match[1] or match[2] for match in islice(_CONFIGURED.finditer(text), 3)]
+    found = dict.fromkeys(address for value in written if (address := urls.absolute(base, value)))
+    return tuple(address for address in found if not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS))[:3]
+
+
 def _is_beside(element: Any) -> bool:
     node = element
     for _ in range(30):
@@ -280,7 +306,7 @@ def _refresh(tree: Any, base: str) -> str | None:
             continue
         content = meta.get("content") or ""
         match = re.match(
-            r"\s*(\d{1,3})(?:\.\d*)?\s*[;,]\s*url\s*=\s*[\"']?([^\"'>]+)", content, re.IGNORECASE
+            r"\s*(\d{1,3})(?:\.\d*)?\s*[;,]\s*(?:url\s*=)?\s*[\"']?([^\"'>]+)", content, re.IGNORECASE
         )
         if match and int(match[1]) <= 5:
             return urls.absolute(base, match[2])

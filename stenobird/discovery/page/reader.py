@@ -233,7 +233,7 @@ class _PageReader:
             elif tag == "a" and name == "download":
                 # The file's name says audio, the address need not.
                 self._from_link(element, element.get("href") or "", named=True)
-            elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _is_preview_meta(element):
+            elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _names_no_audio(element):
                 continue
             elif name.startswith("on"):
                 self._from_mentions(
@@ -335,8 +335,9 @@ class _PageReader:
             )
 
 
-def _is_preview_meta(element: Any) -> bool:
-    return element.tag == "meta" and "preview" in f"{element.get('property')} {element.get('name')}"
+def _names_no_audio(element: Any) -> bool:
+    names = f"{element.get('property')} {element.get('name')}"
+    return element.tag == "meta" and ("preview" in names or element.get("http-equiv") is not None)
 
 
 def _title_words(head: PageFacts) -> set[str]:

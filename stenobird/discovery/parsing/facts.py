@@ -86,6 +86,8 @@ class PageFacts:
     meta: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_META)
     links: tuple[Link, ...] = ()
     iframes: tuple[str, ...] = ()
+    configurations: tuple[str, ...] = ()
+    """Addresses of JSON with which players on the page are configured."""
     feeds: tuple[str, ...] = ()
     oembed: tuple[str, ...] = ()
     json_ld: tuple[Mapping[str, Any], ...] = ()

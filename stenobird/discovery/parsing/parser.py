@@ -149,7 +149,7 @@ def page_from(row: dict[str, Any]) -> PageFacts:
     facts["links"] = tuple(Link(**link) for link in row["links"])
     facts["candidates"] = tuple(Candidate(**candidate) for candidate in row["candidates"])
     facts["videos"] = tuple(Candidate(**candidate) for candidate in row["videos"])
-    for name in ("iframes", "feeds", "oembed", "json_ld"):
+    for name in ("iframes", "configurations", "feeds", "oembed", "json_ld"):
         facts[name] = tuple(row[name])
     return PageFacts(**facts)
 

@@ -1,0 +1,127 @@
+"""Pages whose audio is elsewhere: behind a redirect, in a player's configuration, in two formats."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stenobird.errors import AudioSourceNotFound
+from tests.support.documents import Served, mp3_bytes
+
+pytestmark = pytest.mark.anyio
+
+PAGE = "https://x.example/garden-hour-1"
+AUDIO = "https://x.example/1.mp3"
+SOUND = Served(mp3_bytes(), "audio/mpeg", ranges=True)
+HEAD = "<title>Garden hour 1</title><h1>Garden hour 1</h1>"
+
+
+def web(page: str, **documents: Served) -> dict[str, Served]:
+    return {
+        PAGE: Served(f"<!doctype html><html><head>{page}".encode()),
+        **{f"https://x.example/{name}": document for name, document in documents.items()},
+    }
+
+
+def played(*urls: str, title: str = "Garden hour 1") -> Served:
+    episodes = [{"title": title, "media": {url.rpartition(".")[2]: url}} for url in urls]
+    document: object = {"options": {"theme": "default"}, "episode": episodes[0]}
+    if len(episodes) > 1:
+        document = {"playlist": episodes}
+    return Served(json.dumps(document).encode(), "application/json")
+
+
+REFRESHES = {
+    "meta": '<meta http-equiv="refresh" content="0; url=1.mp3">Your download starts.',
+    "no-url": '<meta http-equiv=refresh content="0;1.mp3">',
+    "quoted": "<meta http-equiv='Refresh' content='2; URL=\"/1.mp3\"'>",
+    "script": '<script>location.href = "/1.mp3"</script>',
+}
+
+
+@pytest.mark.parametrize("page", REFRESHES.values(), ids=REFRESHES)
+async def test_redirect_of_a_page_may_lead_to_the_audio(searcher: Any, page: str) -> None:
+    documents = web(page) | {AUDIO: SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert [request.url for request in searcher.web.asked] == [PAGE, AUDIO]
+
+
+async def test_redirect_may_lead_to_audio_without_an_extension(searcher: Any) -> None:
+    documents = web('<meta http-equiv="refresh" content="0; url=/get?id=1">')
+    documents["https://x.example/get?id=1"] = SOUND
+    assert await searcher.media_url_in(documents, PAGE) == "https://x.example/get?id=1"
+
+
+CONFIGURED = {
+    "podigee": f'{HEAD}<script src="https://p.example/p.js" data-configuration="/player.json"></script>',
+    "element": f'{HEAD}<div class="player" data-config-url="https://x.example/player.json"></div>',
+    "podlove": f"{HEAD}<div id=p></div><script>podlovePlayer('#p', '/player.json', '/theme')</script>",
+    "option": f'{HEAD}<script>setup({{"playlist": "https:\\/\\/x.example\\/player.json"}})</script>',
+}
+
+
+@pytest.mark.parametrize("page", CONFIGURED.values(), ids=CONFIGURED)
+async def test_configuration_of_a_player_is_followed(searcher: Any, page: str) -> None:
+    documents = web(page, **{"player.json": played(AUDIO), "player.json2": played(AUDIO)}) | {AUDIO: SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert len(searcher.web.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        played(
+            "https://x.example/1.mp3", "https://x.example/7.mp3", "https://x.example/8.mp3", title="Another"
+        ),
+        Served(b"{}", "application/json"),
+        Served(b"gone", status=404),
+        Served(b"not json", "application/json"),
+    ],
+    ids=["several", "empty", "gone", "broken"],
+)
+async def test_configuration_that_names_no_single_audio_gives_none(
+    searcher: Any, configuration: Served
+) -> None:
+    documents = web(CONFIGURED["podigee"], **{"player.json": configuration}) | {AUDIO: SOUND}
+    with pytest.raises(AudioSourceNotFound):
+        await searcher.media_url_in(documents, PAGE)
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<a href="/1.mp3">Download mp3</a> <a href="/1.m4a">Download m4a</a>',
+        '<audio src="/1.mp3"></audio><audio src="/1.m4a"></audio>',
+        '<audio src="/1.m4a"></audio><p><audio src="/1.mp3"></audio></p>',
+        '<a href="/1.ogg?v=2" download>ogg</a> <a href="/1.mp3?v=2" download>mp3</a>',
+    ],
+)
+async def test_one_episode_in_two_formats_is_not_ambiguous(searcher: Any, markup: str) -> None:
+    documents = web(HEAD + markup) | {
+        f"https://x.example/1.{ending}": SOUND for ending in ("mp3", "m4a", "ogg?v=2", "mp3?v=2")
+    }
+    assert (await searcher.media_url_in(documents, PAGE)).startswith(AUDIO)
+
+
+async def test_files_of_two_episodes_stay_ambiguous_and_are_listed(searcher: Any) -> None:
+    page = HEAD + "".join(f'<audio src="/{name}.mp3"></audio>' for name in "abcd")
+    with pytest.raises(AudioSourceNotFound) as caught:
+        await searcher.media_url_in(web(page), PAGE)
+    assert "4 audio files" in caught.value.message
+    assert "https://x.example/a.mp3; https://x.example/b.mp3" in caught.value.message
+    assert [row["url"] for row in caught.value.details["candidates"]] == [
+        f"https://x.example/{name}.mp3" for name in "abcd"
+    ]
+
+
+@pytest.mark.parametrize("dead", ["/old.mp3", "/new.mp3"])
+async def test_head_addresses_that_disagree_are_tried_in_turn(searcher: Any, dead: str) -> None:
+    page = (
+        f"{HEAD}<meta property='og:audio' content='/old.mp3'>"
+        "<meta property='og:audio:secure_url' content='/new.mp3'>"
+    )
+    alive = {"/old.mp3": "/new.mp3", "/new.mp3": "/old.mp3"}[dead]
+    documents = web(page) | {f"https://x.example{alive}": SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == f"https://x.example{alive}"
