@@ -115,7 +115,7 @@ class Visitor:
         ]
 
     def foreign_requests(self) -> list[str]:
-        """Return the requests that went to anybody but the service."""
+        """Return the requests that went to other servers than the service."""
         own = (self.base_url + "/", f"blob:{self.base_url}/", "data:")
         return [url for url in self.requested if not url.startswith(own)]
 

@@ -1,4 +1,4 @@
-"""A server that nothing may ever reach: it counts who does."""
+"""A server that must never be reached: it counts connections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Canary:
 
 @asynccontextmanager
 async def open_canary(host: str = "127.0.0.1") -> AsyncIterator[Canary]:
-    """Yield a canary on a free port of a loopback address; it answers one byte to whoever connects."""
+    """Yield a canary on a free port of a loopback address; it answers each connection with one byte."""
     canary = Canary(host, 0)
     async with loopback_server(canary._count, host=host) as canary.port:  # the same module
         yield canary

@@ -1,4 +1,4 @@
-"""An upstream proxy on loopback behind which any host name can live, with certificates of its own authority.
+"""An upstream proxy on loopback that serves any host name, with certificates of its own authority.
 
 Point `EGRESS_PROXY` at `ConnectProxy.url` and `SSL_CERT_FILE` at what `write_ca` wrote, and
 `https://media.example/…` is served by a plain HTTP server on 127.0.0.1. Needs the `dev` extra (trustme).

@@ -117,5 +117,5 @@ class DocumentWeb:
 
     @property
     def left_open(self) -> list[DocumentResponse]:
-        """Return the responses that nobody has closed."""
+        """Return the responses that are still open."""
         return [response for response in self.responses if not response.closed]

@@ -6,7 +6,7 @@ silent. Parameters that the library's own parameter classes don't name are refus
 * An `Idempotency-Key` repeats the first answer, a 500 included; with other content it is refused.
 * A meter event whose identifier was seen within 24 hours is refused with 400 and no code, only a message:
   "An event already exists with identifier …" (observed; the reference speaks of uniqueness alone).
-* A meter event for an unknown customer is accepted, and told later by a thin event.
+* A meter event for an unknown customer is accepted, and reported later by a thin event.
 * Summaries want whole minutes, and count what was accepted.
 """
 
@@ -403,7 +403,7 @@ class FakeStripe:
             "payload": params["payload"],
             "timestamp": timestamp,
         }
-        # Whether the customer exists is found out later, which nobody waits for.
+        # Stripe checks the customer later, and callers do not wait for it.
         if params["payload"].get("stripe_customer_id") in self.objects:
             self.meter_events.append(event)
         else:

@@ -1,4 +1,4 @@
-"""Databases and stores that break at a chosen moment, for the tests of what survives it."""
+"""Databases and stores that break at a chosen moment, for tests of recovery."""
 
 from __future__ import annotations
 

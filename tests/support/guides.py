@@ -7,7 +7,7 @@ A fence says what its block is, in the words after the language:
     ```text output                    what the block before it prints; `…` stands for anything
     ```ini stenobird.service          a file, which a test takes by this name
 
-Blocks of a language that somebody could run must be `run` or `manual`; see `untagged`.
+Blocks in a language that can be run must be `run` or `manual`; see `untagged`.
 """
 
 from __future__ import annotations

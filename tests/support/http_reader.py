@@ -1,4 +1,4 @@
-"""A plain reader of the API for tests: raw requests, raw events, none of the client's kindness."""
+"""A plain reader of the API for tests: raw requests and events, without the client's retries and checks."""
 
 from __future__ import annotations
 

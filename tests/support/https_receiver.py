@@ -47,7 +47,7 @@ class HTTPSReceiver:
     """Answers every POST with `status` and `headers`, which a test may change. Use as a context manager.
 
     With `forward_to` it is the https in front of a plain receiver, whose answers it gives. While `go_on` is
-    cleared, whoever asks waits. `down` and `up` close and open the port, which stays the same.
+    cleared, requests wait. `down` and `up` close and open the port, which stays the same.
     `most_at_once` is how many POSTs of one event there were at the same time, at most.
     """
 
@@ -91,7 +91,7 @@ class HTTPSReceiver:
             return self._at(path)
 
     def wait_asked(self, count: int = 1) -> list[str]:
-        """Return the event ids that somebody asked with, once there are `count`."""
+        """Return the event ids of all requests, answered or not, once there are `count`."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.asked) >= count, WAIT_SECONDS)
             return list(self.asked)
@@ -151,7 +151,7 @@ class HTTPSReceiver:
             self._under_way[event_id] -= 1
             self.received.append(Received(handler.path, headers, body, status))
             self._changed.notify_all()
-        # Whoever asked may have been killed meanwhile.
+        # The client may have been killed meanwhile.
         with suppress(OSError):
             handler.send_response(status)
             for name, value in self.headers.items():

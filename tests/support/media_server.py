@@ -95,7 +95,7 @@ class MediaServer:
 
     async def __aenter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", self.port))
-        # Accepted sockets inherit it; the kernel would otherwise swallow megabytes that nobody asked for.
+        # Accepted sockets inherit it; the kernel would otherwise buffer megabytes ahead of the client.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._server = await asyncio.start_server(self._serve, sock=listener, limit=_MAX_HEAD_BYTES)
         self.port = listener.getsockname()[1]
@@ -258,7 +258,7 @@ class ThreadedMediaServer:
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as exc:  # noqa: BLE001  # shown by whoever waits for the start
+        except BaseException as exc:  # noqa: BLE001  # raised where the start is awaited
             self._failure = exc
         finally:
             self._started.set()

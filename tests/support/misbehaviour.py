@@ -1,4 +1,4 @@
-"""What a model host of a test does when it is told to: see `obey`."""
+"""Ways in which a test can make a model host misbehave: see `obey`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def obey(words: list[str]) -> None:
-    """Misbehave as told; other words mean nothing.
+    """Carry out the commands among these words; other words mean nothing.
 
     hang               never return
     crash              end the process with SIGSEGV
@@ -24,7 +24,7 @@ def obey(words: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
             threading.Event().wait()  # the signal may take another thread
         case ["raise"]:
-            raise RuntimeError("as told")
+            raise RuntimeError("as commanded")
         case ["gate", pipe]:
             Path(pipe).read_bytes()
         case ["once", path, *what]:

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that answers with the very bytes a test writes, right or wrong."""
+"""An HTTP server on loopback that answers with exactly the bytes a test writes, valid or not."""
 
 from __future__ import annotations
 

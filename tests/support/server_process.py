@@ -1,4 +1,4 @@
-"""The real service as a process of its own, for tests that kill it, starve it and watch it from outside."""
+"""The real service as a process of its own, for tests that kill it, limit it and observe it from outside."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ServerProcess:
         return (self.data_dir / "server.log").read_text(errors="replace")
 
     def kill(self) -> None:
-        """Kill the process as a power cut would: SIGKILL, nothing of it gets to say goodbye."""
+        """Kill the process with SIGKILL, as a power cut would: nothing in it can clean up."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

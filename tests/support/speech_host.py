@@ -1,4 +1,4 @@
-"""A speech host that does as it is told by the prompt, for tests of what surrounds the host.
+"""A speech host that follows commands in the prompt, for tests of the code around the host.
 
 Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
 A prompt makes a window misbehave, see `misbehaviour.obey`.
@@ -89,7 +89,7 @@ def find_loud(pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run as `stenobird.speech.host_child` runs; `replicas` and `device` of the `load` request are obeyed."""
+    """Run as `stenobird.speech.host_child` runs; `replicas` and `device` of the `load` request are used."""
     channel = join_parent(arguments)
     frame = channel.receive()
     if frame is not None:

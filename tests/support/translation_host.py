@@ -1,4 +1,4 @@
-"""A translation host that does as the texts tell it, for tests of what surrounds the host.
+"""A translation host that follows commands in the texts, for tests of the code around the host.
 
 It spells as the model of `translation_model` does, and a text that `misbehaviour.obey` understands makes its
 window misbehave.

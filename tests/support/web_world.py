@@ -322,11 +322,11 @@ class MeasuredStreams(JobService):
         )
 
     def check(self, *_args: Any, **_options: Any) -> Any:
-        """Fail in a way that nobody expects."""
+        """Fail with an unexpected error."""
         raise RuntimeError("secret internals")
 
     async def create(self, *_args: Any, **_options: Any) -> JobRecord:
-        """Fail in a way that nobody expects."""
+        """Fail with an unexpected error."""
         raise RuntimeError("secret internals")
 
 

@@ -100,7 +100,7 @@ class WebhookWorld:
         self.made += 1
         job_id = f"tr_{self.made}"
         events = JobEvents(job_id, "http://test")
-        wish = NewJob(
+        new = NewJob(
             job_id,
             mode,
             "https://example.com/a.mp3",
@@ -110,7 +110,7 @@ class WebhookWorld:
             origin=origin,
             webhook_url=url,
         )
-        job = await self.jobs.create(wish, events.status("queued", "validating_url"), max_queued=1000)
+        job = await self.jobs.create(new, events.status("queued", "validating_url"), max_queued=1000)
         await self.jobs.request_cancel(
             job_id, [events.done("cancelled")], outbox=end_messages(job, "cancelled")
         )

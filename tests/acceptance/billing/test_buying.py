@@ -74,7 +74,7 @@ async def test_a_person_buys_and_sees_a_key_that_works_and_sees_it_once(shop: An
     assert (answer.status_code, answer.json()["mode"]) == (202, "full")
 
 
-async def test_a_program_gets_a_link_and_whoever_finishes_it_gets_the_key(shop: Any) -> None:
+async def test_a_program_gets_a_link_and_its_completion_gives_the_key(shop: Any) -> None:
     async with shop.browser() as program, shop.browser() as browser:
         answer = await program.post("/v1/billing/checkout", json={"email": "buyer@example.com"})
         assert (answer.status_code, sorted(answer.json())) == (200, ["checkout_session_id", "checkout_url"])
@@ -234,7 +234,7 @@ async def test_names_from_outside_are_escaped_on_the_page(shop: Any) -> None:
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-async def test_while_stripe_is_away_people_and_programs_are_told_so(shop: Any) -> None:
+async def test_an_unreachable_stripe_is_reported_to_people_and_programs(shop: Any) -> None:
     shop.world.fake.fault = lambda _method, _path: "429"
     async with shop.browser() as browser:
         answer = await browser.post("/v1/billing/checkout", json={"email": "buyer@example.com"})
@@ -407,7 +407,7 @@ async def test_a_mailed_link_ends_after_an_hour_and_three_are_sent_an_hour(shop:
         assert await shop.world.service.send_recovery("buyer@example.com") == 1
 
 
-async def test_nobody_learns_who_has_an_account(shop: Any) -> None:
+async def test_answers_do_not_reveal_who_has_an_account(shop: Any) -> None:
     async with shop.browser() as browser:
         await bought_key(shop, browser)
         known = await browser.post("/v1/billing/recover", json={"email": "buyer@example.com"})

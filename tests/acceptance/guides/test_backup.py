@@ -35,7 +35,7 @@ def section(guide: list[Block], first: str, last: str) -> list[Block]:
     return guide[starts.index(True) : ends.index(True)]
 
 
-def test_a_backup_of_a_running_job_is_restored_elsewhere_and_the_job_goes_on(
+def test_a_backup_of_a_running_job_is_restored_elsewhere_and_the_job_continues(
     guide: list[Block], tmp_path: Path, clips: Path
 ) -> None:
     old = ServerProcess(tmp_path / "old")

@@ -120,7 +120,7 @@ def test_an_upload_of_thirty_megabytes_passes(proxy: ReverseProxy, api_key: str)
     assert put.is_success, put.text
 
 
-def test_clients_are_told_apart_whatever_they_say_of_themselves(
+def test_clients_are_distinguished_by_address_whatever_headers_they_send(
     proxy: ReverseProxy, server: ServerProcess
 ) -> None:
     """Loopback has many addresses; only 127.0.0.1, the proxy's, is trusted."""

@@ -104,7 +104,7 @@ def test_units_are_units(docs: Path, tmp_path: Path, guide: str, name: str) -> N
     assert (done.returncode, complaints) == (0, [])
 
 
-def test_a_slip_in_a_unit_is_noticed(tmp_path: Path) -> None:
+def test_a_mistake_in_a_unit_file_is_noticed(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("UNITS NOT VERIFIED: install the package systemd")
     unit = tmp_path / "slip.service"

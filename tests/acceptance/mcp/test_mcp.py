@@ -212,7 +212,7 @@ async def _cancelled(session: ClientSession, note: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["end of input", signal.SIGTERM, signal.SIGINT])
-async def test_nothing_but_the_protocol_is_on_standard_output_and_it_ends_when_told(
+async def test_standard_output_holds_only_the_protocol_and_the_server_ends_on_request(
     world: WebWorld, how: Any
 ) -> None:
     environment = {"PATH": os.environ["PATH"], "STENOBIRD_API_URL": world.url, "NO_PROXY": "*"}

@@ -108,7 +108,7 @@ BUSY = _http("429 Too Many Requests", b"<html>slow down</html>", "Retry-After: 7
         pytest.param([CREATED, _http("502 X", b"<html>"), DONE, RESULT], ["1"], id="a bad gateway"),
     ],
 )
-async def test_service_that_stumbles_is_waited_for_as_long_as_it_asks(
+async def test_retry_after_of_a_failing_service_is_respected(
     shell: Any, tmp_path: Path, answers: list[bytes], slept: list[str]
 ) -> None:
     notes = _quick_sleep(tmp_path, shell)
@@ -133,7 +133,7 @@ async def test_service_that_stumbles_is_waited_for_as_long_as_it_asks(
         (_http("200 OK", b"<html>sign in to this network</html>"), (3, "does not look like a Stenobird")),
     ],
 )
-async def test_refusal_is_told_in_words(shell: Any, answer: bytes, expected: tuple[int, str]) -> None:
+async def test_a_refusal_is_printed_in_words(shell: Any, answer: bytes, expected: tuple[int, str]) -> None:
     async with Scripted([answer]).running() as service:
         shell.environment["STENOBIRD_API_URL"] = service.url
         ran = await shell(SCRIPT, URL)

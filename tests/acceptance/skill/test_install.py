@@ -312,9 +312,7 @@ async def test_wrong_usage_does_nothing(world: WebWorld, shell: Any, arguments: 
     assert (ran.status, shell.tree()) == (1, [])
 
 
-async def test_machine_without_a_checksum_program_is_told_so(
-    world: WebWorld, shell: Any, tmp_path: Path
-) -> None:
+async def test_a_missing_checksum_program_is_reported(world: WebWorld, shell: Any, tmp_path: Path) -> None:
     for name in ("curl", "mktemp", "mkdir", "dirname", "grep", "cut", "rm", "chmod", "cat", "sh"):
         _program(tmp_path / "tools", name, f'exec {shutil.which(name)} "$@"')
     shell.environment["PATH"] = str(tmp_path / "tools")

@@ -86,7 +86,7 @@ def test_server_killed_at_twenty_random_moments_of_one_job(
 
 @pytest.mark.parametrize("child", ["host_child", "decoder_child"])
 @pytest.mark.slow
-def test_child_killed_in_mid_job_goes_unnoticed(
+def test_killing_a_child_mid_job_changes_nothing(
     child: str,
     server: ServerProcess,
     api_key: str,
@@ -114,7 +114,7 @@ def test_child_killed_in_mid_job_goes_unnoticed(
 
 
 @pytest.mark.slow
-def test_sigterm_drains_and_the_next_process_goes_on(
+def test_sigterm_drains_and_the_next_process_continues(
     server: ServerProcess, api_key: str, media: MediaServer, spoken: Callable[[float], tuple[Path, str]]
 ) -> None:
     path, _ = spoken(240.0)

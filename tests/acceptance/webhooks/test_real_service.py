@@ -120,7 +120,7 @@ def alefbot_accepts(request: Received, secret: str) -> bool:
 # --- what arrives -------------------------------------------------------------------------------------------
 
 
-def test_a_job_of_v1_that_completes_is_told(service: Service, receiver: HTTPSReceiver, clips: Path) -> None:
+def test_a_completed_v1_job_is_delivered(service: Service, receiver: HTTPSReceiver, clips: Path) -> None:
     with ThreadedMediaServer({"/short.mp3": Resource(clips / "short.mp3")}) as media:
         body = {"audio_url": media.url("/short.mp3"), "webhook_url": receiver.url("/v1")}
         made = service.live.post("/v1/transcripts", json=body).json()
@@ -145,7 +145,7 @@ def test_a_job_of_v1_that_completes_is_told(service: Service, receiver: HTTPSRec
     )
 
 
-def test_a_job_of_the_second_dialect_is_told_with_both_signatures(
+def test_a_completed_alefbot_job_is_delivered_with_both_signatures(
     service: Service, receiver: HTTPSReceiver, clips: Path
 ) -> None:
     upload_id = service.upload(service.live, (clips / "short.mp3").read_bytes())
@@ -162,7 +162,7 @@ def test_a_job_of_the_second_dialect_is_told_with_both_signatures(
     assert service.live.get(f"/api/v1/transcriptions/{job_id}").json()["status"] == "completed"
 
 
-def test_a_job_that_fails_is_told(service: Service, receiver: HTTPSReceiver) -> None:
+def test_a_failed_job_is_delivered(service: Service, receiver: HTTPSReceiver) -> None:
     with ThreadedMediaServer({}) as media:
         body = {"audio_url": media.url("/missing.mp3"), "webhook_url": receiver.url("/failed")}
         made = service.live.post("/v1/transcripts", json=body).json()

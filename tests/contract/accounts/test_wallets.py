@@ -76,7 +76,7 @@ async def count(database: Database, table: Table) -> int:
         return await connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-async def test_the_wallet_pays_first_and_stripe_is_told_of_the_rest(
+async def test_the_wallet_pays_first_and_the_rest_is_metered(
     database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
 ) -> None:
     account_id = await an_account(accounts, "metered", 5)
@@ -106,7 +106,7 @@ async def test_the_operators_own_use_is_in_the_ledger_and_on_no_bill(
     assert (await accounts.wallet(account_id)).units == 5
 
 
-async def test_a_prepaid_account_that_has_too_little_is_told_when_the_length_is_known(
+async def test_a_prepaid_job_beyond_the_balance_is_refused_once_its_length_is_known(
     database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
 ) -> None:
     account_id = await an_account(accounts, "prepaid", 5)

@@ -94,7 +94,7 @@ async def test_a_server_that_stops_answering_counts_as_away_until_it_does(redis_
         assert wakeups.connected
 
 
-async def test_bytes_that_nobody_of_ours_sent_do_no_harm(redis_url: str) -> None:
+async def test_foreign_messages_on_the_channel_are_ignored(redis_url: str) -> None:
     async with (
         asyncio.timeout(SOON),
         Redis.from_url(redis_url) as stranger,

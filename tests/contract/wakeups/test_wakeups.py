@@ -37,7 +37,7 @@ async def test_a_burst_wakes_at_least_once_and_comes_to_rest(wakeups: Wakeups) -
         assert more <= 4
 
 
-async def test_every_watcher_of_a_job_is_told_and_no_other(wakeups: Wakeups) -> None:
+async def test_an_event_wakes_every_watcher_of_its_job_and_no_other(wakeups: Wakeups) -> None:
     async with wakeups.watch("tr_1") as one, wakeups.watch("tr_1") as two, wakeups.watch("tr_2") as other:
         async with asyncio.TaskGroup() as group:
             waits = [group.create_task(watch.wait(SOON)) for watch in (one, two)]
@@ -65,7 +65,7 @@ async def test_a_waiting_worker_is_woken(wakeups: Wakeups) -> None:
         await async_until(notified)
 
 
-async def test_a_job_notified_while_nobody_waits_is_found_by_the_next_wait() -> None:
+async def test_a_job_notified_before_the_wait_ends_the_wait_at_once() -> None:
     wakeups = LocalWakeups()
     await wakeups.notify_job()
     async with asyncio.timeout(SOON):
@@ -77,7 +77,7 @@ async def test_waiting_for_a_job_ends_with_its_timeout(wakeups: Wakeups) -> None
         await wakeups.wait_job(0.01)
 
 
-async def test_nothing_is_kept_of_jobs_that_nobody_watches() -> None:
+async def test_jobs_without_watchers_use_no_memory() -> None:
     wakeups = LocalWakeups()
     async with wakeups.watch("tr_1"), wakeups.watch("tr_1"):
         pass

@@ -85,7 +85,7 @@ async def test_a_key_made_without_an_account_is_the_operators(service: KeyServic
     assert (second.mode, second.scope) == ("test", "read_only")
 
 
-async def test_no_header_is_nobody(service: KeyService) -> None:
+async def test_a_request_without_a_header_is_anonymous(service: KeyService) -> None:
     assert await service.authenticate(None) is None
 
 

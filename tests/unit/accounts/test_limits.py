@@ -101,7 +101,7 @@ def test_a_client_is_its_ipv4_address_or_its_ipv6_network(address: str | None, n
     assert client_network(address) == network
 
 
-async def test_memory_is_bounded_and_the_bound_refuses_nobody(limits: RequestLimits) -> None:
+async def test_memory_is_bounded_and_no_request_is_refused_at_the_bound(limits: RequestLimits) -> None:
     storage = limits._local
     storage.storage.update({f"LIMITER/{number}": 1 for number in range(MAX_COUNTERS)})
     assert (await limits.check_request(None, "203.0.113.7")).allowed

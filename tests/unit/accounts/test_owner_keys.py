@@ -51,7 +51,7 @@ async def test_a_new_key_works_and_belongs_to_the_account_that_made_it(service: 
     assert [key.id for key in await service.own_list(caller)] == [caller.api_key_id, record.id]
 
 
-async def test_a_read_only_key_looks_and_changes_nothing(service: KeyService) -> None:
+async def test_a_read_only_key_reads_and_changes_nothing(service: KeyService) -> None:
     caller = await a_caller(service, scope="read_only")
     assert len(await service.own_list(caller)) == 1
     with pytest.raises(ReadOnlyKey):

@@ -65,7 +65,7 @@ async def test_whatever_goes_wrong_once_the_job_is_counted_once(world: BillingWo
     assert (await world.states(), world.fake.minutes()) == ({job: "sent"}, 5)
 
 
-async def test_a_500_is_not_asked_again_with_the_key_whose_answer_stripe_would_repeat(
+async def test_a_500_is_retried_with_a_new_idempotency_key(
     world: BillingWorld,
 ) -> None:
     account = await world.bought()
@@ -132,7 +132,7 @@ async def test_what_could_not_be_reported_for_weeks_is_charged_in_the_week_that_
     assert all(int(world.clock.time()) // 60 - minute < 30 for minute in minutes)
 
 
-async def test_a_customer_that_stripe_deleted_is_told_of_later_and_reaches_the_ledger(
+async def test_a_deleted_customer_is_reported_later_and_reaches_the_ledger(
     world: BillingWorld,
 ) -> None:
     account = await world.bought()

@@ -47,7 +47,7 @@ class SurprisingStore(SqlBillingStore):
         self.settled.set()
 
 
-async def test_a_step_that_breaks_in_a_way_nobody_foresaw_is_followed_by_another(world: BillingWorld) -> None:
+async def test_an_unexpected_error_in_a_step_does_not_stop_the_worker(world: BillingWorld) -> None:
     account = await world.bought()
     [job] = await world.use(account, [5])
     store = SurprisingStore(world.database)
@@ -67,7 +67,7 @@ async def test_an_address_that_no_header_can_hold_is_a_mail_that_could_not_be_se
         await mailer.send("someone@example.com\nBcc: all@example.com", "Subject", "Text")
 
 
-async def test_a_mail_that_breaks_in_a_way_nobody_foresaw_is_followed_by_the_next(
+async def test_an_unexpected_error_in_a_mail_does_not_stop_the_next(
     world: BillingWorld,
 ) -> None:
     account = await world.bought()

@@ -37,7 +37,7 @@ def urls_of(*findings: Finding, page: PageWords = PAGE) -> tuple[str, list[str]]
         ("https://x.example/a'+Math.random()+'.mp3", "script"),
     ],
 )
-def test_what_can_be_nobodys_audio_is_rejected_with_its_reason(url: str, reason: str) -> None:
+def test_what_cannot_be_audio_is_rejected_with_its_reason(url: str, reason: str) -> None:
     assert reason in (rejection(url) or "")
 
 

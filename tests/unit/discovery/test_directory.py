@@ -167,7 +167,7 @@ async def test_the_same_name_goes_before_a_name_with_a_subtitle(directory: Podca
         (b'{"results": 3}', None),
     ],
 )
-async def test_a_directory_that_fails_is_told_from_one_without_an_answer(
+async def test_a_failing_directory_differs_from_an_empty_answer(
     directory: PodcastDirectory, answer: object, retry: int | None
 ) -> None:
     with pytest.raises(DirectoryLookupFailed) as caught:

@@ -104,7 +104,7 @@ def test_nearly_equal_title_needs_date_or_length() -> None:
     assert chosen(feed, EpisodeFacts(title=title, published="2024-06-01", duration_seconds=900))[0] is None
 
 
-def test_duplicates_are_told_apart_by_date_then_length_else_refused() -> None:
+def test_duplicates_are_distinguished_by_date_then_length_else_refused() -> None:
     feed = a_feed(
         an_episode(0, "News", published="2024-05-03T06:00:00Z", duration=300),
         an_episode(1, "News", published="2024-05-02T06:00:00Z", duration=400),

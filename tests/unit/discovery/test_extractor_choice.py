@@ -54,7 +54,7 @@ def test_only_a_few_formats_are_handed_on() -> None:
     assert len(chosen(*[form(f"https://cdn.example/{number}") for number in range(50)])) == LEADS
 
 
-def test_a_playlist_of_segments_is_told_apart() -> None:
+def test_a_playlist_of_segments_is_recognised() -> None:
     assert [lead.kind for lead in choose(read_extraction(info(HLS, VIDEO)))] == ["hls", "file"]
 
 
@@ -69,7 +69,7 @@ def test_a_playlist_of_segments_is_told_apart() -> None:
         ([form(format_note="Preview")], {}, "sample"),
     ],
 )
-def test_what_can_not_be_heard_is_refused_with_the_reason(
+def test_formats_that_cannot_be_transcribed_are_refused_with_the_reason(
     formats: list[dict[str, object]], fields: dict[str, object], words: str
 ) -> None:
     with pytest.raises(UnsupportedURL, match=words):

@@ -288,7 +288,7 @@ async def test_page_that_sends_its_reader_on_is_followed_twice(searcher: Any, fi
     )
 
 
-async def test_script_of_a_page_with_text_sends_nobody_anywhere(searcher: Any) -> None:
+async def test_a_script_redirect_on_a_page_with_text_is_not_followed(searcher: Any) -> None:
     page = f"<p>{'Words to read. ' * 30}</p><script>location = '/second'</script>"
     assert await found(searcher, page, **{"https://x.example/second": f"<audio src={AUDIO}>"}) is None
 
@@ -348,7 +348,7 @@ async def test_recording_is_not_taken_for_a_live_stream(searcher: Any, url: str)
         "https://stream.example.org/jazz-fm-128.mp3",
     ],
 )
-async def test_stream_of_a_station_is_refused_whoever_names_it(searcher: Any, url: str) -> None:
+async def test_a_station_stream_is_refused_from_every_source(searcher: Any, url: str) -> None:
     page = f"<title>Radio Otter</title><h1>Radio Otter</h1><audio src='{url}'></audio>"
     assert await found(searcher, page) is None
 

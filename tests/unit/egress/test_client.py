@@ -175,7 +175,7 @@ async def test_status_is_never_raised(client: EgressClient) -> None:
     assert (document.status, document.body) == (500, b"no")
 
 
-async def test_post_sends_its_body_and_follows_nothing_where_told_so(client: EgressClient) -> None:
+async def test_a_post_with_redirects_off_sends_its_body_and_follows_none(client: EgressClient) -> None:
     async with open_server(always(answer(307, b"", {"Location": "/other"}))) as server:
         document = await fetch(
             client,
@@ -484,7 +484,7 @@ async def test_part_of_a_compressed_answer_is_refused(client: EgressClient) -> N
 # --- ways to fail -------------------------------------------------------------------------------------------
 
 
-async def test_server_that_closed_a_kept_connection_is_asked_again(client: EgressClient) -> None:
+async def test_a_request_on_a_closed_kept_connection_is_retried(client: EgressClient) -> None:
     async def one_each(request: RawRequest, stream: SocketStream) -> None:
         del request
         if len(server.requests) == 2:
@@ -498,7 +498,7 @@ async def test_server_that_closed_a_kept_connection_is_asked_again(client: Egres
         assert (len(server.requests), server.connections) == (3, 2)
 
 
-async def test_server_that_closes_a_new_connection_is_not_asked_again(client: EgressClient) -> None:
+async def test_a_request_on_a_closed_new_connection_is_not_retried(client: EgressClient) -> None:
     async def never(request: RawRequest, stream: SocketStream) -> None:
         del request
         await stream.aclose()

@@ -194,7 +194,7 @@ async def test_requests_are_bounded(proxy: EgressProxy, headers: str, status: in
     assert said.startswith(f"HTTP/1.1 {status} ".encode())
 
 
-async def test_nobody_without_the_token_is_served(proxy: EgressProxy, canary: Canary) -> None:
+async def test_requests_without_the_token_are_refused(proxy: EgressProxy, canary: Canary) -> None:
     good = authorization(proxy)
     wrong = base64.b64encode(b"tr_1:wrong").decode()
     unknown = base64.b64encode(b"tr_2:wrong").decode()

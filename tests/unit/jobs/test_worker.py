@@ -112,7 +112,7 @@ async def test_stop_requested_before_run_loop_starts_is_not_lost(world: JobWorld
     assert (await world.job(job.id)).status == "queued"
 
 
-async def test_stop_drains_and_another_worker_goes_on(world: JobWorld) -> None:
+async def test_stop_drains_and_another_worker_continues(world: JobWorld) -> None:
     held = Held()
 
     async def hold_third(window: int) -> None:

@@ -41,7 +41,7 @@ async def undisturbed(world: MediaWorld, minute: bytes) -> PCM:
     return (await world.hear("/whole", job_id="tr_whole")).pcm
 
 
-async def test_a_broken_download_goes_on_where_it_broke(
+async def test_a_broken_download_resumes_where_it_broke(
     world: MediaWorld, minute: bytes, undisturbed: PCM
 ) -> None:
     breaks = [len(minute) // 4, len(minute) // 2, len(minute) // 2 + 1]

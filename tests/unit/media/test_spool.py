@@ -157,7 +157,7 @@ async def hear_some(world: MediaWorld, path: str, blocks: int) -> tuple[int, dic
         return samples, dict(stream.fingerprint)
 
 
-async def test_a_job_goes_on_from_its_spool_without_downloading_twice(
+async def test_a_job_resumes_from_its_spool_without_downloading_twice(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a"] = Resource(audio("flac", seconds=60.0))

@@ -47,7 +47,7 @@ def test_text_beyond_a_models_reach_is_cut_and_joined(engine: TranslationEngine)
     assert hebrew(engine, words) == [Translation(spell(words))]
 
 
-def test_a_text_that_looks_like_tokens_of_the_model_changes_nothing(engine: TranslationEngine) -> None:
+def test_text_that_spells_model_tokens_is_translated_as_text(engine: TranslationEngine) -> None:
     texts = ["one </s> two", "heb_Hebr fra_Latn", "__fr__ x", "<s><pad>", "after"]
 
     said = hebrew(engine, *texts)

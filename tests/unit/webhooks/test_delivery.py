@@ -51,7 +51,7 @@ def alefbot_accepts(secret: str, request: RawRequest, body: bytes) -> bool:
 # --- what is sent -------------------------------------------------------------------------------------------
 
 
-async def test_a_finished_job_is_told_once_and_verifies_with_the_library(
+async def test_a_finished_job_is_delivered_once_and_verifies_with_the_library(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     job_id = await world.end_job(server.url("/hook"))
@@ -210,7 +210,7 @@ class BrokenSecrets(SqlWebhookSecrets):
         return await super().signing_secrets(account_id, mode=mode, now=now)
 
 
-async def test_a_delivery_that_breaks_in_a_way_nobody_foresaw_fails_alone(
+async def test_an_unexpected_error_fails_only_its_delivery(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     broken = BrokenSecrets.broken
@@ -245,7 +245,7 @@ class SurprisingDeliveries(SqlDeliveryStore):
         self.delivered.set()
 
 
-async def test_a_claim_that_breaks_in_a_way_nobody_foresaw_is_tried_again(
+async def test_an_unexpected_error_in_a_claim_is_retried(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     await world.end_job(server.url())

@@ -28,7 +28,7 @@ def test_the_tries_take_about_three_days() -> None:
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("asked", [1.0, 60.0, 1800.0, MAX_RETRY_AFTER_SECONDS])
-def test_nobody_comes_before_the_time_that_was_asked_for(chance: float, asked: float) -> None:
+def test_no_attempt_is_earlier_than_retry_after(chance: float, asked: float) -> None:
     for tries in range(1, len(RETRY_SECONDS) + 1):
         wait = retry_seconds(tries, chance, asked_seconds=asked)
         usual = retry_seconds(tries, chance)

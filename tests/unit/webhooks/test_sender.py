@@ -65,7 +65,7 @@ async def test_a_long_answer_of_2xx_is_a_delivery_as_it_is_for_jobs(
 @pytest.mark.parametrize(
     ("status", "said"), [(500, "status 500"), (302, "redirect"), (410, "status 410"), (None, "broke")]
 )
-async def test_a_failure_is_told_and_disables_nothing(
+async def test_a_failure_is_reported_and_disables_nothing(
     world: WebhookWorld, server: RawServer, receiver: Receiver, status: int | None, said: str
 ) -> None:
     receiver.status = status
