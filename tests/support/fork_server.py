@@ -1,7 +1,8 @@
 """A program that has imported Stenobird, and forks for each command: see `tests.support.forked`.
 
 It reads a JSON object a line: `{"argv", "env", "cwd", "stdout", "stderr"}` starts a process and answers with
-its id, `{"poll": id}` answers with its exit status (negative for a signal) or null. It ends with its input.
+its id, `{"poll": id}` answers with its exit status (negative for a signal) or null. At the end of its input
+it kills what still runs, and ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +19,7 @@ MODULES = ("stenobird.cli.serve", "stenobird.cli.keys", "alembic.command", "alem
 
 def serve() -> list[str] | None:
     """Answer requests; return the arguments of the command in each child, and `None` at the end."""
+    running: set[int] = set()
     ended: dict[int, int] = {}
     for line in sys.stdin.buffer:
         request: dict[str, Any] = json.loads(line)
@@ -25,6 +28,7 @@ def serve() -> list[str] | None:
             if pid not in ended:
                 found, status = os.waitpid(pid, os.WNOHANG)
                 if found:
+                    running.remove(pid)
                     ended[pid] = os.waitstatus_to_exitcode(status)
             answer = ended.get(pid)
         else:
@@ -33,7 +37,10 @@ def serve() -> list[str] | None:
                 become(request)
                 arguments: list[str] = request["argv"]
                 return arguments
+            running.add(answer)
         print(json.dumps(answer), flush=True)  # noqa: T201  # the protocol
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
     return None
 
 
