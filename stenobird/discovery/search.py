@@ -47,6 +47,9 @@ FEED_BYTES: Final = 24 * 1024**2
 """A longer feed is read up to here: nearly all feeds list the newest episodes first."""
 PREVIEW_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS: Final = 45.0
+RETRY_SECONDS: Final = 10.0
+"""The longest wait for a server that answers 429, 502, 503 or 504."""
+_RANGE_REFUSED: Final = frozenset({400, 403, 416, 501})
 MAX_DOCUMENTS: Final = 16
 """Documents that one search may fetch besides the submitted URL and the media itself."""
 MAX_MEDIA_TRIES: Final = 8
@@ -195,7 +198,9 @@ class Search:
             )
         response = await self._client.open(
             urls.for_request(url),
-            RequestOptions(method=method, headers=headers, content=content, decode=True),
+            RequestOptions(
+                method=method, headers=headers, content=content, decode=True, retry_seconds=RETRY_SECONDS
+            ),
         )
         try:
             document = await _document(url, response, max_bytes)
@@ -369,14 +374,16 @@ class Search:
 
     async def _open(self, url: str, headers: Mapping[str, str], *, referer: str | None) -> Opened:
         byte_range = (0, PREVIEW_BYTES - 1 if self.preview else None)
-        options = RequestOptions(headers=headers, byte_range=byte_range, referer=referer)
+        options = RequestOptions(
+            headers=headers, byte_range=byte_range, referer=referer, retry_seconds=RETRY_SECONDS
+        )
         response = await self._client.open(urls.for_request(url), options)
-        if response.status == 416 and response.total_bytes != 0:
-            # The file is not empty, so the server can't serve ranges at all.
+        empty = response.status == 416 and response.total_bytes == 0
+        if response.status in _RANGE_REFUSED and not empty:
+            # The server may refuse ranges. After a 403, the client has already tried as a browser.
             await response.aclose()
-            response = await self._client.open(
-                urls.for_request(url), RequestOptions(headers=headers, referer=referer)
-            )
+            options = replace(options, byte_range=None, browser_retry=response.status != 403)
+            response = await self._client.open(urls.for_request(url), options)
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):

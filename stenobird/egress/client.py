@@ -12,6 +12,7 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urljoin
 
@@ -29,7 +30,7 @@ from stenobird.egress.transport import body_blocks, make_dialer, make_pool, tran
 from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL, ResponseBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from stenobird.egress.addresses import Resolver
     from stenobird.egress.policy import EgressPolicy, PublicURL
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "RequestOptions"]
 
 MAX_REDIRECTS = 10
+MAX_TRIES = 3
+"""How often a request is sent whose server is busy, if `retry_seconds` allows it."""
 MAX_HEADERS = 256
 MAX_COOKIES = 32
 MAX_COOKIE_BYTES = 4096
@@ -48,6 +51,7 @@ BROWSER_USER_AGENT = (
 )
 """Sent with the retry after a 403 or 406: several CDNs refuse clients that don't look like a browser."""
 
+_BUSY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SENT_ANYWHERE = frozenset(
     {"accept", "accept-language", "content-type", "if-range", "range", "referer", "user-agent"}
@@ -87,6 +91,8 @@ class RequestOptions:
     referer: str | None = None
     decode: bool = False
     browser_retry: bool = True
+    retry_seconds: float = 0.0
+    """What the waits before repeating a GET after 429, 502, 503 or 504 may add up to."""
     follow_redirects: bool = True
     limits: FetchLimits = MEDIA_LIMITS
 
@@ -173,6 +179,7 @@ class EgressClient:
         ssl_context: ssl.SSLContext | None = None,
         max_connections: int = 64,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.policy = policy
         self._own_resolver = SystemResolver() if resolver is None else None
@@ -182,6 +189,7 @@ class EgressClient:
         )
         self._pool = make_pool(self.dialer, tls, max_connections=max_connections)
         self._monotonic = monotonic
+        self._sleep = sleep
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,15 +211,28 @@ class EgressClient:
         limits = options.limits
         sent = _headers(options)
         deadline = None if limits.total_seconds is None else self._monotonic() + limits.total_seconds
-        first_try = _Exchange(self._check(url), options.method.upper(), sent, options.content, deadline)
-        response = await self._follow(first_try, options)
-        if response.status in {403, 406} and options.browser_retry and first_try.method == "GET":
+        method = options.method.upper()
+
+        async def send(headers: dict[str, str]) -> EgressResponse:
+            exchange = _Exchange(self._check(url), method, dict(headers), options.content, deadline)
+            return await self._follow(exchange, options)
+
+        response = await send(sent)
+        left_seconds = options.retry_seconds if method == "GET" else 0.0
+        for number in range(1, MAX_TRIES):
+            wait_seconds = _retry_after(response) or float(number)
+            if response.status not in _BUSY or wait_seconds > left_seconds:
+                break
+            left_seconds -= wait_seconds
+            await response.aclose()
+            await self._sleep(wait_seconds)
+            response = await send(sent)
+        if response.status in {403, 406} and options.browser_retry and method == "GET":
             await response.aclose()
             as_browser = sent | {"user-agent": BROWSER_USER_AGENT, "accept-language": "en,*;q=0.5"}
             if options.referer is not None:
                 as_browser.setdefault("referer", options.referer)
-            second_try = _Exchange(self._check(url), "GET", as_browser, options.content, deadline)
-            response = await self._follow(second_try, options)
+            response = await send(as_browser)
         return response
 
     def _check(self, url: str) -> PublicURL:
@@ -246,6 +267,7 @@ class EgressClient:
                     response,
                     exchange.url,
                     redirects=tuple(hops),
+                    byte_range=options.byte_range,
                     limits=options.limits,
                     deadline=exchange.deadline,
                     monotonic=self._monotonic,
@@ -353,6 +375,19 @@ def _headers(options: RequestOptions) -> dict[str, str]:
         if options.if_range is not None:
             sent["if-range"] = options.if_range
     return sent
+
+
+def _retry_after(response: EgressResponse) -> float | None:
+    """Return the seconds after which the server wants the request again, `None` if it does not say."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        # The difference to the server's own clock, which may be wrong.
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(response.headers.get("date", ""))
+        return max(0.0, wait.total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def _location(response: httpcore.Response) -> str | None:

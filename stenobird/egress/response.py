@@ -61,6 +61,7 @@ class EgressResponse:
         url: PublicURL,
         *,
         redirects: tuple[tuple[str, int], ...],
+        byte_range: tuple[int, int | None] | None,
         limits: FetchLimits,
         deadline: float | None,
         monotonic: Callable[[], float],
@@ -87,7 +88,7 @@ class EgressResponse:
         self._announced_bytes = int(length) if length.isascii() and length.isdigit() else None
         self.offset: int = 0
         self.total_bytes: int | None = None
-        self._read_extent()
+        self._read_extent(byte_range)
 
     def __repr__(self) -> str:
         return f"<EgressResponse {self.status} {self.final_url}>"
@@ -242,12 +243,12 @@ class EgressResponse:
             "Send a smaller file."
         )
 
-    def _read_extent(self) -> None:
+    def _read_extent(self, byte_range: tuple[int, int | None] | None) -> None:
         if self.status in {206, 416}:
             extent = _CONTENT_RANGE.fullmatch(self.headers.get("content-range", ""))
             if extent is None or (extent[1] is None) == (self.status == 206):
                 if self.status == 206:
-                    raise ResponseBroken(f"{self._host} sent a part of the file without saying which.")
+                    self._guess_extent(byte_range)
                 return
             self.offset = int(extent[1] or 0)
             self.total_bytes = None if extent[3] == "*" else int(extent[3])
@@ -259,6 +260,13 @@ class EgressResponse:
             self.total_bytes = self._announced_bytes
         if self._decoder is not None:
             self.total_bytes = None
+
+    def _guess_extent(self, byte_range: tuple[int, int | None] | None) -> None:
+        """Take a part without a `Content-Range` for the requested one, if that is the file's beginning."""
+        multipart = self.headers.get("content-type", "").lower().startswith("multipart/")
+        if byte_range is None or byte_range[0] or multipart or self._decoder is not None:
+            raise ResponseBroken(f"{self._host} sent a part of the file without saying which.")
+        self.total_bytes = self._announced_bytes if byte_range[1] is None else None
 
 
 def joined_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -39,6 +39,11 @@ ATTEMPT_SECONDS = 3.0
 
 MAX_ATTEMPTS = 6
 _MAX_CONNECT_ANSWER_BYTES = 16 * 1024
+_MAX_HEAD_BYTES = 128 * 1024
+"""More than httpcore's own limit, so that httpcore reports it."""
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 
 # The error of httpcore or the system, the `EgressError` that a caller gets, and its message about `{host}`.
@@ -243,18 +248,74 @@ Dialer: TypeAlias = DirectDialer | ProxyDialer
 """Opens TCP connections to addresses that the policy allows."""
 
 
-class GuardedStream(httpcore.AsyncNetworkStream):
-    """A stream that is also closed if its TLS handshake is cancelled."""
+def repaired_head(head: bytes) -> bytes:
+    """Return a response's head as browsers read it, where httpcore would refuse it.
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    Lines without a valid name are dropped, spaces before the colon are removed, and a repeated
+    `Transfer-Encoding: chunked` counts once. A connection with such a head is not used again, so that nothing
+    after the response can be taken for the next one.
+    """
+    status, *lines = re.split(rb"\r?\n", head.rstrip(b"\r\n"))
+    kept: list[bytes] = []
+    chunked = False
+    dropped = False
+    for line in lines:
+        if line[:1] in {b" ", b"\t"}:
+            if kept and not dropped:
+                kept.append(line)
+            continue
+        name, colon, value = line.partition(b":")
+        name = name.rstrip(b" \t")
+        is_chunked = (name.lower(), value.strip().lower()) == (b"transfer-encoding", b"chunked")
+        dropped = not colon or _TOKEN.fullmatch(name) is None or (is_chunked and chunked)
+        chunked = chunked or is_chunked
+        if not dropped:
+            kept.append(name + colon + value)
+    if kept == lines:
+        return head
+    return b"\r\n".join([status, *kept, b"Connection: close", b"", b""])
+
+
+class GuardedStream(httpcore.AsyncNetworkStream):
+    """A stream that is also closed if its TLS handshake is cancelled.
+
+    With `repairs_heads`, HTTP/1.1 is spoken on it: after each request, the head of the response is read whole
+    and passed through `repaired_head`. Informational responses (1xx) are dropped.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, *, repairs_heads: bool = False) -> None:
         self._stream = stream
+        self._repairs_heads = repairs_heads
+        self._awaits_head = False
+        self._read_ahead = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return up to `max_bytes` bytes, none at the end."""
+        if self._awaits_head:
+            self._read_ahead = await self._read_head(max_bytes, timeout)
+            self._awaits_head = False
+        if self._read_ahead:
+            block, self._read_ahead = self._read_ahead[:max_bytes], self._read_ahead[max_bytes:]
+            return block
         return await self._stream.read(max_bytes, timeout)
+
+    async def _read_head(self, max_bytes: int, timeout: float | None) -> bytes:
+        data = b""
+        while True:
+            end = _HEAD_END.search(data)
+            if end is not None and not _INFORMATIONAL.match(data):
+                return repaired_head(data[: end.end()]) + data[end.end() :]
+            if end is not None:
+                data = data[end.end() :]
+                continue
+            block = await self._stream.read(max_bytes, timeout)
+            data += block
+            if not block or len(data) > _MAX_HEAD_BYTES:
+                return data  # httpcore reports what is wrong
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send the bytes."""
+        self._awaits_head = self._repairs_heads
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -266,7 +327,8 @@ class GuardedStream(httpcore.AsyncNetworkStream):
     ) -> httpcore.AsyncNetworkStream:
         """Return the stream under TLS."""
         try:
-            return GuardedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+            secure = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            return GuardedStream(secure, repairs_heads=self._repairs_heads)
         except BaseException:
             await _close(self._stream)
             raise
@@ -291,7 +353,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002  # the same
     ) -> httpcore.AsyncNetworkStream:
         """Return a stream to the host, opened by the dialer."""
-        return GuardedStream(await self._dialer.connect(host, port, seconds=timeout or 10.0))
+        stream = await self._dialer.connect(host, port, seconds=timeout or 10.0)
+        return GuardedStream(stream, repairs_heads=True)
 
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts, of which httpcore makes only one."""
