@@ -3,9 +3,9 @@
     with StenobirdClient("https://stenobird.example", api_key=key) as client:
         result = client.transcribe("https://example.com/episode", on_event=print)
 
-The protocol is implemented once, without I/O, in `flow`; the two clients perform its steps. Errors are
-those of `stenobird.errors`, so `except AudioSourceNotFound` means the same here as on the server;
-`ServiceUnreachable` and `ServiceError` exist in the client only.
+The protocol is implemented once, in `flow`; the two clients do its I/O. Errors are those of
+`stenobird.errors`, so `except AudioSourceNotFound` means the same here as on the server; `ServiceUnreachable`
+and `ServiceError` exist in the client only.
 """
 
 from __future__ import annotations

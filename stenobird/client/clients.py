@@ -1,40 +1,36 @@
-"""The two clients: they perform the steps of the flows with httpx, and translate its errors."""
+"""The two clients: they do the I/O of the client's protocol with httpx."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
 import re
 import time
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import httpx
-from httpx_sse import EventSource, SSEError
+from httpx_sse import EventSource
+from typing_extensions import override
 
 from stenobird import __version__
-from stenobird.client import flow as flows
-from stenobird.client.flow import Emit, Failed, Frame, Next, Open, Opened, Reply, RetryPolicy, Send, Sleep
+from stenobird.client.flow import Call, RetryPolicy
 from stenobird.errors import InvalidAPIKey, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
     from httpx_sse import ServerSentEvent
 
-    from stenobird.client.flow import Answer, Flow, Step, TranscriptOptions
+    from stenobird.client.flow import TranscriptOptions
     from stenobird.client.model import Event, Job, Result
 
 T = TypeVar("T")
 
 PIECE_BYTES = 256 * 1024
 """Bytes per read while a file is sent."""
-
-_STREAM_ENDED = Failed("the event stream ended")
 
 
 class StenobirdClient:
@@ -71,11 +67,11 @@ class StenobirdClient:
 
     def upload(self, file: Path) -> str:
         """Upload a file; return a value to pass as `audio_url`. Needs an API key."""
-        return self._finish(flows.upload(file, self._policy))
+        return _run(self._call().upload(file))
 
     def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
         """Create a transcript, and return without waiting for it."""
-        return self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
+        return _run(self._call().create(audio_url, options))
 
     def transcribe(
         self,
@@ -89,77 +85,69 @@ class StenobirdClient:
 
         Raises the job's error if it failed. Ctrl-C leaves the job running; `resume` continues with its id.
         """
-        flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
-        return self._finish(flow, on_event=on_event, api_key=api_key)
+        with self._call(api_key) as call:
+            return _run(call.transcribe(audio_url, options, on_event))
 
     def stream(
         self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
     ) -> Iterator[Event]:
         """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
-        return self._iterate(
-            flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
-        )
+        return self._iterate(api_key, lambda call: call.stream(audio_url, options))
 
     def resume(self, job_id: str, last_event_id: int = 0) -> Iterator[Event]:
         """Yield the events of a job after `last_event_id`, up to `done`."""
-        return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
+        return self._iterate(None, lambda call: call.follow(job_id, last_event_id))
 
     def status(self, job_id: str) -> Job:
         """Return a job's state."""
-        return self._finish(flows.status(job_id, self._policy))
+        return _run(self._call().status(job_id))
 
     def result(self, job_id: str) -> Result:
         """Return a job's transcript; wait until it is ready."""
-        return self._finish(flows.result(job_id, self._policy))
+        return _run(self._call().result(job_id))
 
     def document(self, job_id: str, format_name: str) -> bytes:
         """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
-        return self._finish(flows.document(job_id, format_name, self._policy))
+        return _run(self._call().document(job_id, format_name))
 
     def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
-        return self._finish(flows.cancel(job_id, self._policy))
+        return _run(self._call().cancel(job_id))
 
-    def _finish(
-        self, flow: Flow[T], *, on_event: Callable[[Event], None] | None = None, api_key: str | None = None
-    ) -> T:
-        with _Connection(self._http, self._sleep, api_key) as connection:
-            answer: Answer = None
-            while True:
-                try:
-                    step = flow.send(answer)
-                except StopIteration as end:
-                    value: T = end.value
-                    return value
-                if isinstance(step, Emit):
-                    answer = None
-                    if on_event is not None:
-                        on_event(step.event)
-                else:
-                    answer = connection.perform(step)
+    def _call(self, api_key: str | None = None) -> _SyncCall:
+        return _SyncCall(self._policy, self._http, self._sleep, api_key)
 
-    def _iterate(self, flow: Flow[None], api_key: str | None) -> Generator[Event, None, None]:
-        with _Connection(self._http, self._sleep, api_key) as connection:
-            answer: Answer = None
-            while True:
-                try:
-                    step = flow.send(answer)
-                except StopIteration:
-                    return
-                if isinstance(step, Emit):
-                    answer = None
-                    yield step.event
-                else:
-                    answer = connection.perform(step)
+    def _iterate(
+        self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
+    ) -> Generator[Event, None, None]:
+        with self._call(api_key) as call:
+            events = start(call)
+            try:
+                while (event := _run(anext(events, None))) is not None:
+                    yield event
+            finally:
+                _run(events.aclose())
 
 
-class _Connection:
-    """Performs the steps of one flow. Owns the open event stream."""
+def _run(call: Awaitable[T]) -> T:
+    """Run a coroutine of a `_SyncCall`, which never suspends, to its end."""
+    try:
+        next(iter(call.__await__()))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    raise RuntimeError("A synchronous call was suspended.")
 
-    def __init__(self, http: httpx.Client, sleep: Callable[[float], None], api_key: str | None) -> None:
+
+class _SyncCall(Call):
+    """Does the I/O of one call while the caller's thread waits."""
+
+    def __init__(
+        self, policy: RetryPolicy, http: httpx.Client, sleep: Callable[[float], None], api_key: str | None
+    ) -> None:
+        super().__init__(policy, _authorization(api_key))
         self._http = http
         self._sleep = sleep
-        self._headers = _authorization(api_key)
         self._open = ExitStack()
         self._events: Iterator[ServerSentEvent] = iter(())
 
@@ -171,36 +159,34 @@ class _Connection:
     ) -> None:
         self._open.close()
 
-    def perform(self, step: Step) -> Answer:
-        try:
-            match step:
-                case Send(file=Path() as file):
-                    with file.open("rb") as content:
-                        request = _request(step, self._headers)
-                        return _reply(self._http.request(**request, content=_pieces(content)))
-                case Send():
-                    return _reply(self._http.request(**_request(step, self._headers)))
-                case Open():
-                    return self._open_stream(step)
-                case Next():
-                    event = next(self._events, None)
-                    return _STREAM_ENDED if event is None else _frame(event)
-                case Sleep():
-                    self._sleep(step.seconds)
-        except (httpx.TransportError, httpx.DecodingError, SSEError) as error:
-            return _failed(error)
-        return None
+    @override
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | Path | None
+    ) -> httpx.Response:
+        if not isinstance(content, Path):
+            return self._http.request(method, path, headers=headers, content=content)
+        with content.open("rb") as opened:
+            return self._http.request(method, path, headers=headers, content=_pieces(opened))
 
-    def _open_stream(self, step: Open) -> Answer:
+    @override
+    async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
         self._open.close()
-        request = self._http.stream("GET", step.path, headers={**self._headers, **step.headers})
+        request = self._http.stream("GET", path, headers={**self._headers, **headers})
         response = self._open.enter_context(request)
         if not _is_event_stream(response):
             response.read()
             self._open.close()
-            return _reply(response)
+            return response
         self._events = EventSource(response).iter_sse()
-        return Opened()
+        return None
+
+    @override
+    async def next_event(self) -> ServerSentEvent | None:
+        return next(self._events, None)
+
+    @override
+    async def sleep(self, seconds: float) -> None:
+        self._sleep(seconds)
 
 
 class AsyncStenobirdClient:
@@ -237,11 +223,11 @@ class AsyncStenobirdClient:
 
     async def upload(self, file: Path) -> str:
         """Upload a file; return a value to pass as `audio_url`. Needs an API key."""
-        return await self._finish(flows.upload(file, self._policy))
+        return await self._call().upload(file)
 
     async def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
         """Create a transcript, and return without waiting for it."""
-        return await self._finish(flows.create(audio_url, options or flows.TranscriptOptions(), self._policy))
+        return await self._call().create(audio_url, options)
 
     async def transcribe(
         self,
@@ -252,86 +238,61 @@ class AsyncStenobirdClient:
         on_event: Callable[[Event], Awaitable[None] | None] | None = None,
     ) -> Result:
         """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives."""
-        flow = flows.transcribe(audio_url, options or flows.TranscriptOptions(), self._policy)
-        return await self._finish(flow, on_event=on_event, api_key=api_key)
+        async with self._call(api_key) as call:
+            return await call.transcribe(audio_url, options, on_event)
 
     def stream(
         self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
-        return self._iterate(
-            flows.stream(audio_url, options or flows.TranscriptOptions(), self._policy), api_key
-        )
+        return self._iterate(api_key, lambda call: call.stream(audio_url, options))
 
     def resume(self, job_id: str, last_event_id: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of a job after `last_event_id`, up to `done`."""
-        return self._iterate(flows.follow(job_id, last_event_id, self._policy), None)
+        return self._iterate(None, lambda call: call.follow(job_id, last_event_id))
 
     async def status(self, job_id: str) -> Job:
         """Return a job's state."""
-        return await self._finish(flows.status(job_id, self._policy))
+        return await self._call().status(job_id)
 
     async def result(self, job_id: str) -> Result:
         """Return a job's transcript; wait until it is ready."""
-        return await self._finish(flows.result(job_id, self._policy))
+        return await self._call().result(job_id)
 
     async def document(self, job_id: str, format_name: str) -> bytes:
         """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
-        return await self._finish(flows.document(job_id, format_name, self._policy))
+        return await self._call().document(job_id, format_name)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
-        return await self._finish(flows.cancel(job_id, self._policy))
+        return await self._call().cancel(job_id)
 
-    async def _finish(
-        self,
-        flow: Flow[T],
-        *,
-        on_event: Callable[[Event], Awaitable[None] | None] | None = None,
-        api_key: str | None = None,
-    ) -> T:
-        async with _AsyncConnection(self._http, self._sleep, api_key) as connection:
-            answer: Answer = None
-            while True:
-                try:
-                    step = flow.send(answer)
-                except StopIteration as end:
-                    value: T = end.value
-                    return value
-                if isinstance(step, Emit):
-                    answer = None
-                    handled = on_event(step.event) if on_event is not None else None
-                    if inspect.isawaitable(handled):
-                        await handled
-                else:
-                    answer = await connection.perform(step)
+    def _call(self, api_key: str | None = None) -> _AsyncCall:
+        return _AsyncCall(self._policy, self._http, self._sleep, api_key)
 
-    async def _iterate(self, flow: Flow[None], api_key: str | None) -> AsyncGenerator[Event, None]:
-        async with _AsyncConnection(self._http, self._sleep, api_key) as connection:
-            answer: Answer = None
-            while True:
-                try:
-                    step = flow.send(answer)
-                except StopIteration:
-                    return
-                if isinstance(step, Emit):
-                    answer = None
-                    yield step.event
-                else:
-                    answer = await connection.perform(step)
+    async def _iterate(
+        self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
+    ) -> AsyncGenerator[Event, None]:
+        async with self._call(api_key) as call, aclosing(start(call)) as events:
+            async for event in events:
+                yield event
 
 
-class _AsyncConnection:
-    """`_Connection` for asyncio."""
+class _AsyncCall(Call):
+    """Does the I/O of one call on the event loop."""
 
     def __init__(
-        self, http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[None]], api_key: str | None
+        self,
+        policy: RetryPolicy,
+        http: httpx.AsyncClient,
+        sleep: Callable[[float], Awaitable[None]],
+        api_key: str | None,
     ) -> None:
+        super().__init__(policy, _authorization(api_key))
         self._http = http
         self._sleep = sleep
-        self._headers = _authorization(api_key)
         self._open = AsyncExitStack()
-        self._events: AsyncIterator[ServerSentEvent] | None = None
+        self._events: AsyncGenerator[ServerSentEvent, None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -341,40 +302,36 @@ class _AsyncConnection:
     ) -> None:
         await self._open.aclose()
 
-    async def perform(self, step: Step) -> Answer:
-        try:
-            match step:
-                case Send(file=Path() as file):
-                    with await asyncio.to_thread(file.open, "rb") as content:
-                        request = _request(step, self._headers)
-                        answer = await self._http.request(**request, content=_pieces_later(content))
-                    return _reply(answer)
-                case Send():
-                    return _reply(await self._http.request(**_request(step, self._headers)))
-                case Open():
-                    return await self._open_stream(step)
-                case Next():
-                    assert self._events is not None
-                    event = await anext(self._events, None)
-                    return _STREAM_ENDED if event is None else _frame(event)
-                case Sleep():
-                    await self._sleep(step.seconds)
-        except (httpx.TransportError, httpx.DecodingError, SSEError) as error:
-            return _failed(error)
-        return None
+    @override
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | Path | None
+    ) -> httpx.Response:
+        if not isinstance(content, Path):
+            return await self._http.request(method, path, headers=headers, content=content)
+        with await asyncio.to_thread(content.open, "rb") as opened:
+            return await self._http.request(method, path, headers=headers, content=_pieces_later(opened))
 
-    async def _open_stream(self, step: Open) -> Answer:
+    @override
+    async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
         await self._open.aclose()
-        request = self._http.stream("GET", step.path, headers={**self._headers, **step.headers})
+        request = self._http.stream("GET", path, headers={**self._headers, **headers})
         response = await self._open.enter_async_context(request)
         if not _is_event_stream(response):
             await response.aread()
             await self._open.aclose()
-            return _reply(response)
-        events = EventSource(response).aiter_sse()
-        self._open.push_async_callback(events.aclose)
-        self._events = events
-        return Opened()
+            return response
+        self._events = EventSource(response).aiter_sse()
+        self._open.push_async_callback(self._events.aclose)
+        return None
+
+    @override
+    async def next_event(self) -> ServerSentEvent | None:
+        assert self._events is not None
+        return await anext(self._events, None)
+
+    @override
+    async def sleep(self, seconds: float) -> None:
+        await self._sleep(seconds)
 
 
 def _http_options(base_url: str, api_key: str | None, policy: RetryPolicy) -> dict[str, Any]:
@@ -409,21 +366,6 @@ def _authorization(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _request(step: Send, headers: dict[str, str]) -> dict[str, Any]:
-    request: dict[str, Any] = {
-        "method": step.method,
-        "url": step.path,
-        "headers": {**headers, **step.headers},
-    }
-    if step.body is not None:
-        # The bytes of a retry are those of the first try: an Idempotency-Key stands for one body.
-        request["content"] = json.dumps(dict(step.body), ensure_ascii=False).encode()
-        request["headers"]["Content-Type"] = "application/json"
-    if step.file is not None:
-        request["headers"]["Content-Length"] = str(step.file.stat().st_size)
-    return request
-
-
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     while piece := file.read(PIECE_BYTES):
         yield piece
@@ -434,17 +376,5 @@ async def _pieces_later(file: BinaryIO) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def _reply(response: httpx.Response) -> Reply:
-    return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
-
-
-def _frame(event: ServerSentEvent) -> Frame:
-    return Frame(event.event, event.id, event.data)
-
-
 def _is_event_stream(response: httpx.Response) -> bool:
     return response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", "")
-
-
-def _failed(error: Exception) -> Failed:
-    return Failed(f"{type(error).__name__}: {error}".rstrip(": "))

@@ -1,20 +1,25 @@
-"""The client's protocol without I/O: generators that yield steps and receive their results.
+"""The client's protocol, over the I/O of a subclass of `Call`.
 
-A client performs each step (`Send`, `Open`, `Next`, `Sleep`, `Emit`) and sends its result into the generator.
-All waits and retries are decided here, so the synchronous and the asynchronous client cannot differ.
+All waits and retries are decided here, so the synchronous and the asynchronous client cannot differ. The
+coroutines of a `Call` whose I/O is synchronous never suspend, so they need no event loop.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import mimetypes
 import random
 import re
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from abc import ABC, abstractmethod
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
+
+import httpx
+from httpx_sse import SSEError
 
 from stenobird.client.model import (
     DoneEvent,
@@ -29,7 +34,10 @@ from stenobird.client.model import (
 from stenobird.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
+
+    from httpx_sse import ServerSentEvent
 
     from stenobird.errors import StenobirdError
 
@@ -38,6 +46,7 @@ T = TypeVar("T")
 UPLOADS_PATH = "/api/v1/uploads"
 UPLOAD_PREFIX = "upload:"
 
+CONNECTION_ERRORS = (httpx.TransportError, httpx.DecodingError, SSEError)
 _RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"transcript_not_ready", "idempotency_in_progress"})
 
@@ -97,231 +106,261 @@ class TranscriptOptions:
         return source | {k: v for k, v in fields.items() if v is not None}
 
 
-# --- steps and answers --------------------------------------------------------------------------------------
+class Call(ABC):
+    """One call of a client. Subclasses do the I/O, which may raise `CONNECTION_ERRORS`."""
 
+    def __init__(self, policy: RetryPolicy, headers: Mapping[str, str]) -> None:
+        self._policy = policy
+        self._headers = headers
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request. Results: `Reply`, `Failed`. The bytes of `file`, if any, are the body."""
+    @abstractmethod
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | Path | None
+    ) -> httpx.Response:
+        """Send a request and read its response. A path as `content` stands for the file's bytes."""
 
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    file: Path | None = None
+    @abstractmethod
+    async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
+        """Open an event stream, and close the last one; return the response if it is not a stream."""
 
+    @abstractmethod
+    async def next_event(self) -> ServerSentEvent | None:
+        """Read the open stream; `None` when it ended."""
 
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Open a stream, and close the last one. Results: `Opened`, `Reply` (not a stream), `Failed`."""
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
 
-    path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    async def create(self, audio_url: str, options: TranscriptOptions | None) -> Job:
+        """Create a transcript. Retries share an `Idempotency-Key`, so that they create one job."""
+        options = options or TranscriptOptions()
+        key = options.idempotency_key or uuid.uuid4().hex
+        if not re.fullmatch(r"[\x21-\x7e]+", key):
+            raise InvalidRequest(
+                "The idempotency_key goes into a header: use letters, digits and signs of ASCII."
+            )
+        body, headers = options.body(audio_url), {"Idempotency-Key": key}
+        return _read(Job.from_body, _object(await self._exchange("POST", "/v1/transcripts", body, headers)))
 
+    async def upload(self, file: Path) -> str:
+        """Upload a file; return a value to pass as `audio_url`. Needs an API key.
 
-@dataclass(frozen=True, slots=True)
-class Next:
-    """Read the open stream. Results: `Frame`; `Failed` when it ended, broke or was silent for too long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait. Result: `None`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Pass an event to the caller. Result: `None`."""
-
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete response. Header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The stream is open."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """An event as received."""
-
-    event: str
-    id: str
-    data: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The connection failed."""
-
-    reason: str
-
-
-Step: TypeAlias = Send | Open | Next | Sleep | Emit
-Answer: TypeAlias = Reply | Opened | Frame | Failed | None
-Flow: TypeAlias = Generator[Step, Answer, T]
-
-
-# --- the flows ----------------------------------------------------------------------------------------------
-
-
-def create(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Job]:
-    """Create a transcript. Retries share an `Idempotency-Key`, so that they create one job."""
-    key = options.idempotency_key or uuid.uuid4().hex
-    if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise InvalidRequest(
-            "The idempotency_key goes into a header: use letters, digits and signs of ASCII."
+        When the connection breaks, the file is sent again from the start.
+        """
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}  # noqa: ASYNC240  # as fast as it gets
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        try:
+            made = await self._exchange("POST", UPLOADS_PATH, body, headers)
+        except NotFound as exc:
+            if (path := await self._uploads_path()) is None:
+                raise ServiceError("This service takes no files. Send the URL of the audio.") from exc
+            made = await self._exchange("POST", path, body, headers)
+        address, upload_id = _read(
+            lambda slot: (str(slot["upload_url"]), str(slot["upload_id"])), _object(made)
         )
-    request = Send("POST", "/v1/transcripts", options.body(audio_url), {"Idempotency-Key": key})
-    return _read(Job.from_body, _object((yield from _exchange(request, policy))))
+        await self._exchange("PUT", address, file=file)
+        return f"{UPLOAD_PREFIX}{upload_id}"
 
+    async def _uploads_path(self) -> str | None:
+        """Look up the path of uploads, since the operator may have configured a prefix."""
+        paths = _object(await self._exchange("GET", "/openapi.json")).get("paths")
+        known = paths if isinstance(paths, dict) else {}
+        return next(
+            (path for path in known if re.fullmatch(r"/[^/].*" + re.escape(UPLOADS_PATH), path)), None
+        )
 
-def upload(file: Path, policy: RetryPolicy) -> Flow[str]:
-    """Upload a file; return a value to pass as `audio_url`. Needs an API key.
+    async def status(self, job_id: str) -> Job:
+        """Fetch a transcript's state."""
+        return _read(Job.from_body, _object(await self._exchange("GET", _path(job_id))))
 
-    When the connection breaks, the file is sent again from the start.
-    """
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
-    try:
-        made = yield from _exchange(Send("POST", UPLOADS_PATH, body, headers), policy)
-    except NotFound as exc:
-        if (path := (yield from _uploads_path(policy))) is None:
-            raise ServiceError("This service takes no files. Send the URL of the audio.") from exc
-        made = yield from _exchange(Send("POST", path, body, headers), policy)
-    address, upload_id = _read(lambda slot: (str(slot["upload_url"]), str(slot["upload_id"])), _object(made))
-    yield from _exchange(Send("PUT", address, file=file), policy)
-    return f"{UPLOAD_PREFIX}{upload_id}"
+    async def cancel(self, job_id: str) -> Job | None:
+        """Cancel an unfinished transcript and return its state; delete a finished one and return `None`."""
+        response = await self._exchange("DELETE", _path(job_id))
+        return None if response.status_code == 204 else _read(Job.from_body, _object(response))
 
+    async def result(self, job_id: str) -> Result:
+        """Fetch the result; wait until it is ready. Raises the job's error if it failed."""
+        return _read(Result.from_body, _object(await self._exchange("GET", _path(job_id) + "/result")))
 
-def _uploads_path(policy: RetryPolicy) -> Flow[str | None]:
-    """Look up the path of uploads, since the operator may have configured a prefix."""
-    reply = yield from _exchange(Send("GET", "/openapi.json"), policy)
-    paths = _object(reply).get("paths")
-    known = paths if isinstance(paths, dict) else {}
-    return next((path for path in known if re.fullmatch(r"/[^/].*" + re.escape(UPLOADS_PATH), path)), None)
+    async def document(self, job_id: str, name: str) -> bytes:
+        """Fetch the result in a format: json, txt, srt, vtt or docx."""
+        path = f"{_path(job_id)}/result?format={quote(name, safe='')}"
+        return (await self._exchange("GET", path)).content
 
+    async def transcribe(
+        self,
+        audio_url: str,
+        options: TranscriptOptions | None,
+        on_event: Callable[[Event], Awaitable[None] | None] | None,
+    ) -> Result:
+        """Create, follow, fetch. Raises the job's error if it failed."""
+        job = await self.create(audio_url, options)
+        async with aclosing(self.follow(job.id, 0)) as events:
+            async for event in events:
+                handled = on_event(event) if on_event is not None else None
+                if inspect.isawaitable(handled):
+                    await handled
+        return await self.result(job.id)
 
-def status(job_id: str, policy: RetryPolicy) -> Flow[Job]:
-    """Fetch a transcript's state."""
-    return _read(Job.from_body, _object((yield from _exchange(Send("GET", _path(job_id)), policy))))
+    async def stream(self, audio_url: str, options: TranscriptOptions | None) -> AsyncGenerator[Event, None]:
+        """Create and follow."""
+        job = await self.create(audio_url, options)
+        async with aclosing(self.follow(job.id, 0)) as events:
+            async for event in events:
+                yield event
 
+    async def follow(self, job_id: str, last_event_id: int) -> AsyncGenerator[Event, None]:
+        """Yield every event after `last_event_id`, once and in order, up to `done`; reconnect as needed.
 
-def cancel(job_id: str, policy: RetryPolicy) -> Flow[Job | None]:
-    """Cancel an unfinished transcript and return its state; delete a finished one and return `None`."""
-    reply = yield from _exchange(Send("DELETE", _path(job_id)), policy)
-    return None if reply.status == 204 else _read(Job.from_body, _object(reply))
-
-
-def result(job_id: str, policy: RetryPolicy) -> Flow[Result]:
-    """Fetch the result; wait until it is ready. Raises the job's error if it failed."""
-    reply = yield from _exchange(Send("GET", _path(job_id) + "/result"), policy)
-    return _read(Result.from_body, _object(reply))
-
-
-def document(job_id: str, name: str, policy: RetryPolicy) -> Flow[bytes]:
-    """Fetch the result in a format: json, txt, srt, vtt or docx."""
-    path = f"{_path(job_id)}/result?format={quote(name, safe='')}"
-    return (yield from _exchange(Send("GET", path), policy)).content
-
-
-def transcribe(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[Result]:
-    """Create, follow, fetch. Raises the job's error if it failed."""
-    job = yield from create(audio_url, options, policy)
-    yield from follow(job.id, 0, policy)
-    return (yield from result(job.id, policy))
-
-
-def stream(audio_url: str, options: TranscriptOptions, policy: RetryPolicy) -> Flow[None]:
-    """Create and follow."""
-    job = yield from create(audio_url, options, policy)
-    yield from follow(job.id, 0, policy)
-
-
-def follow(job_id: str, last_event_id: int, policy: RetryPolicy) -> Flow[None]:
-    """Emit every event after `last_event_id`, once and in order, up to `done`; reconnect as needed.
-
-    If no stream arrives, because a proxy buffers them for example, poll the state; the text then comes at
-    the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
-    """
-    reader = _Reader(job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
-    failures = fruitless = 0
-    while True:
-        outcome = yield from reader.read()
-        if outcome == "done":
-            return
-        if outcome == "progress":
-            failures = fruitless = 0
-        elif outcome == "fruitless":
-            failures, fruitless = 0, fruitless + 1
-            if fruitless >= policy.stream_tries:
-                yield from _poll(reader, policy)
+        If no stream arrives, because a proxy buffers them for example, poll the state; the text then comes
+        at the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
+        """
+        policy = self._policy
+        reader = _Reader(self, job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
+        failures = fruitless = 0
+        while True:
+            async with aclosing(reader.read()) as events:
+                async for event in events:
+                    yield event
+            if reader.outcome == "done":
                 return
-        else:
-            failures += 1
-            if failures >= policy.max_tries:
-                raise unreachable(outcome, last_event_id=reader.last_event_id)
-        asked = min(reader.retry_after_seconds or 0.0, policy.max_wait_seconds)
-        yield Sleep(asked if asked > 0 else policy.delay_seconds(failures + fruitless or 1))
+            if reader.outcome == "progress":
+                failures = fruitless = 0
+            elif reader.outcome == "fruitless":
+                failures, fruitless = 0, fruitless + 1
+                if fruitless >= policy.stream_tries:
+                    async with aclosing(self._poll(reader)) as events:
+                        async for event in events:
+                            yield event
+                    return
+            else:
+                failures += 1
+                if failures >= policy.max_tries:
+                    raise unreachable(reader.outcome, last_event_id=reader.last_event_id)
+            asked = min(reader.retry_after_seconds or 0.0, policy.max_wait_seconds)
+            await self.sleep(asked if asked > 0 else policy.delay_seconds(failures + fruitless or 1))
+
+    async def _poll(self, reader: _Reader) -> AsyncGenerator[Event, None]:
+        """Poll until the job ends; then read the events, or build them from the result if that fails."""
+        shown = ("", "")
+        while True:
+            job = await self.status(reader.job_id)
+            if job.terminal:
+                break
+            seen = (job.status, str(job.body.get("stage", "")))
+            if seen != shown:
+                shown = seen
+                yield parse_event("status", None, job.body)
+            await self.sleep(min(job.retry_after_seconds, self._policy.max_wait_seconds))
+        async with aclosing(reader.read()) as events:
+            async for event in events:
+                yield event
+        if reader.outcome == "done":
+            return
+        if job.result_ready and reader.chunks is not None:
+            found = await self.result(reader.job_id)
+            for index, segment in enumerate(found.transcript.segments[reader.chunks :], reader.chunks):
+                row = {"id": job.id, "chunk_index": index, "text": segment.text}
+                times = {"start": segment.start, "end": segment.end}
+                yield parse_event("transcript", None, row | times)
+        if job.status == "failed":
+            yield parse_event("error", None, job.body)
+        yield parse_event("done", None, job.body)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> httpx.Response:
+        """Send until the request succeeds, fails permanently, or the policy's limits are reached."""
+        headers = {**self._headers, **(headers or {})}
+        content: bytes | Path | None = file
+        if file is not None:
+            headers["Content-Length"] = str(file.stat().st_size)  # noqa: ASYNC240  # likewise
+        elif body is not None:
+            # The bytes of a retry are those of the first try: an Idempotency-Key stands for one body.
+            content = json.dumps(dict(body), ensure_ascii=False).encode()
+            headers["Content-Type"] = "application/json"
+        failures = waits = 0
+        while True:
+            try:
+                response = await self.request(method, path, headers, content)
+            except CONNECTION_ERRORS as broken:
+                error: StenobirdError = unreachable(_reason(broken))
+            else:
+                if response.status_code < 300:
+                    return response
+                error = _temporary_error(response)
+            if error.code in {"queue_busy", *_RETRIED_CODES}:
+                waits += 1
+                exhausted = waits >= self._policy.max_busy_tries
+            else:
+                failures += 1
+                exhausted = failures >= self._policy.max_tries
+            asked = error.retry_after_seconds or 0.0
+            if exhausted or asked > self._policy.max_wait_seconds:
+                raise error
+            await self.sleep(asked if asked > 0 else self._policy.delay_seconds(failures or 1))
 
 
 class _Reader:
     """Reads the event streams of one job, and keeps the last event id."""
 
-    def __init__(self, job_id: str, last_event_id: int, chunks: int | None) -> None:
+    def __init__(self, call: Call, job_id: str, last_event_id: int, chunks: int | None) -> None:
+        self._call = call
         self.job_id = job_id
         self.last_event_id = last_event_id
         self.chunks = chunks
-        """Transcript events emitted so far; `None` if an earlier reader may have received some."""
+        """Transcript events read so far; `None` if an earlier reader may have received some."""
         self.retry_after_seconds: float | None = None
+        self.outcome = ""
+        """How the last stream ended: "done", "progress", "fruitless" (no new event), or a failure."""
 
-    def read(self) -> Flow[str]:
-        """Read one stream; return "done", "progress", "fruitless" (no new event), or a failure."""
+    async def read(self) -> AsyncGenerator[Event, None]:
+        """Yield the new events of one stream; then `outcome` says how it ended."""
         self.retry_after_seconds = None
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_event_id:
             headers["Last-Event-ID"] = str(self.last_event_id)
-        opened = yield Open(f"{_path(self.job_id)}/events", headers)
-        if isinstance(opened, Failed):
-            return opened.reason
-        if isinstance(opened, Reply):
-            return self._without_stream(opened)
-        outcome = "fruitless"
-        while isinstance(frame := (yield Next()), Frame):
+        try:
+            response = await self._call.open_events(f"{_path(self.job_id)}/events", headers)
+        except CONNECTION_ERRORS as broken:
+            self.outcome = _reason(broken)
+            return
+        if response is not None:
+            self.outcome = self._without_stream(response)
+            return
+        self.outcome = "fruitless"
+        while (frame := await self._next_frame()) is not None:
             event = self._new_event(frame)
             if event is None:
                 continue
-            yield Emit(event)
-            if isinstance(event, DoneEvent):
-                return "done"
-            outcome = "progress"
-        return outcome
+            self.outcome = "done" if isinstance(event, DoneEvent) else "progress"
+            yield event
+            if self.outcome == "done":
+                return
 
-    def _without_stream(self, reply: Reply) -> str:
-        if reply.status == 204:
+    async def _next_frame(self) -> ServerSentEvent | None:
+        """Return the next event as received; `None` when the stream ended, broke or stayed silent."""
+        try:
+            return await self._call.next_event()
+        except CONNECTION_ERRORS:
+            return None
+
+    def _without_stream(self, response: httpx.Response) -> str:
+        if response.status_code == 204:
             return "done"
-        if reply.status < 400:
+        if response.status_code < 400:
             return "fruitless"
-        error = _error(reply)
-        if not _may_retry(reply, error):
-            raise error
-        self.retry_after_seconds = error.retry_after_seconds
+        self.retry_after_seconds = _temporary_error(response).retry_after_seconds
         return "fruitless"
 
-    def _new_event(self, frame: Frame) -> Event | None:
-        """Return the event of a frame, or `None` if it has none or it was emitted before."""
+    def _new_event(self, frame: ServerSentEvent) -> Event | None:
+        """Return the event of a frame, or `None` if it has none or it was read before."""
         if not frame.data:
             return None  # some parsers turn a comment into an empty event
         try:
@@ -338,78 +377,32 @@ class _Reader:
         return event
 
 
-def _poll(reader: _Reader, policy: RetryPolicy) -> Flow[None]:
-    """Poll until the job ends; then read the events, or build them from the result if that fails."""
-    shown = ("", "")
-    while True:
-        job = yield from status(reader.job_id, policy)
-        if job.terminal:
-            break
-        seen = (job.status, str(job.body.get("stage", "")))
-        if seen != shown:
-            shown = seen
-            yield Emit(parse_event("status", None, job.body))
-        yield Sleep(min(job.retry_after_seconds, policy.max_wait_seconds))
-    if (yield from reader.read()) == "done":
-        return
-    if job.result_ready and reader.chunks is not None:
-        found = yield from result(reader.job_id, policy)
-        for index, segment in enumerate(found.transcript.segments[reader.chunks :], reader.chunks):
-            row = {"id": job.id, "chunk_index": index, "text": segment.text}
-            times = {"start": segment.start, "end": segment.end}
-            yield Emit(parse_event("transcript", None, row | times))
-    if job.status == "failed":
-        yield Emit(parse_event("error", None, job.body))
-    yield Emit(parse_event("done", None, job.body))
+def _temporary_error(response: httpx.Response) -> StenobirdError:
+    """Return the error of a response after which a retry may help; raise any other error."""
+    if response.status_code < 400:
+        target = response.headers.get("location", "another address")
+        raise ServiceError(f"The service sends us on to {target}. Use the address that it has now.")
+    error = _error(response)
+    if response.status_code not in _RETRIED_STATUSES and error.code not in _RETRIED_CODES:
+        raise error
+    return error
 
 
-def _exchange(request: Send, policy: RetryPolicy) -> Flow[Reply]:
-    """Send until the request succeeds, fails permanently, or the policy's limits are reached."""
-    failures = waits = 0
-    while True:
-        answer = yield request
-        if isinstance(answer, Reply):
-            if answer.status < 300:
-                return answer
-            if answer.status < 400:
-                raise ServiceError(
-                    f"The service sends us on to {answer.headers.get('location', 'another address')}. "
-                    "Use the address that it has now."
-                )
-            error = _error(answer)
-            if not _may_retry(answer, error):
-                raise error
-        else:
-            error = unreachable(answer.reason if isinstance(answer, Failed) else "")
-        if error.code in {"queue_busy", *_RETRIED_CODES}:
-            waits += 1
-            exhausted = waits >= policy.max_busy_tries
-        else:
-            failures += 1
-            exhausted = failures >= policy.max_tries
-        asked = error.retry_after_seconds or 0.0
-        if exhausted or asked > policy.max_wait_seconds:
-            raise error
-        yield Sleep(asked if asked > 0 else policy.delay_seconds(failures or 1))
-
-
-def _may_retry(reply: Reply, error: StenobirdError) -> bool:
-    return reply.status in _RETRIED_STATUSES or error.code in _RETRIED_CODES
-
-
-def _error(reply: Reply) -> StenobirdError:
-    retry_after = reply.headers.get("retry-after", "")
+def _error(response: httpx.Response) -> StenobirdError:
+    retry_after = response.headers.get("retry-after", "")
     waiting = float(retry_after) if retry_after.isdigit() else None
     try:
-        body = json.loads(reply.content)
+        body = json.loads(response.content)
     except ValueError:
         body = None
     if isinstance(body, dict) and isinstance(nested := body.get("error"), dict):
         # The AlefBot dialect, to which uploads belong, nests its errors.
         body = {"error": nested.get("code"), "message": nested.get("message")}
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
-        body = {"message": f"The service answered with HTTP status {reply.status}. Check its address."}
-    return error_from_body(body, reply.status, retry_after_seconds=waiting)
+        body = {
+            "message": f"The service answered with HTTP status {response.status_code}. Check its address."
+        }
+    return error_from_body(body, response.status_code, retry_after_seconds=waiting)
 
 
 def _read(reader: Callable[[dict[str, Any]], T], body: dict[str, Any]) -> T:
@@ -419,9 +412,9 @@ def _read(reader: Callable[[dict[str, Any]], T], body: dict[str, Any]) -> T:
         raise ServiceError("The answer is not one of Stenobird's. Check the address of the service.") from exc
 
 
-def _object(reply: Reply) -> dict[str, Any]:
+def _object(response: httpx.Response) -> dict[str, Any]:
     try:
-        body = json.loads(reply.content)
+        body = json.loads(response.content)
     except ValueError:
         body = None
     if not isinstance(body, dict):
@@ -431,3 +424,7 @@ def _object(reply: Reply) -> dict[str, Any]:
 
 def _path(job_id: str) -> str:
     return f"/v1/transcripts/{quote(job_id, safe='')}"
+
+
+def _reason(broken: Exception) -> str:
+    return f"{type(broken).__name__}: {broken}".rstrip(": ")
