@@ -22,11 +22,11 @@ from stenobird.billing.gate import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.discovery.finder import open_finder
 from stenobird.errors import ConfigurationError
-from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import RunContext
 from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.sharing import ShareService
+from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder

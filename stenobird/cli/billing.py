@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stenobird.billing import open_billing
-from stenobird.billing.reconcile import Comparison, compare
+from stenobird.billing.metering import Comparison, compare
 from stenobird.billing.standing import BillingStanding
 from stenobird.bootstrap import open_storage
 from stenobird.cli.output import print_table

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from stenobird.formats.cues import srt, vtt
 from stenobird.formats.docx import docx
 from stenobird.formats.plain import json, paragraphs, txt
-from stenobird.formats.subtitles import srt, vtt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

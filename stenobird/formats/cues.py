@@ -1,10 +1,11 @@
-# ruff: noqa: RUF001  # the punctuation of other scripts is the point
 """Cuts a transcript into readable subtitle cues: at most two lines of 42 columns and seven seconds.
 
 The limits are those of the usual style guides for timed text. A segment that fits becomes one cue with the
 segment's times. A longer one is cut at the ends of sentences and clauses, at the times of its words; without
 words, time is divided by the width of the text.
 """
+
+# ruff: noqa: RUF001  # the punctuation of other scripts is the point
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from stenobird.formats.direction import marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -236,3 +239,38 @@ def _join(tokens: Sequence[_Token]) -> str:
     return "".join(
         token.text if index == 0 or token.glued else f" {token.text}" for index, token in enumerate(tokens)
     )
+
+
+_VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def srt(transcript: Transcript) -> str:
+    """Return SubRip: numbered cues, a comma before the milliseconds, LF; empty if there was no speech.
+
+    SubRip has no escapes, so "-->" in the text, which players would read as a timing line, becomes "→".
+    """
+    return "".join(
+        f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
+        f"{_text(cue, transcript).replace('-->', '→')}\n\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    )
+
+
+def vtt(transcript: Transcript) -> str:
+    """Return WebVTT (W3C): a header and numbered cues; `&`, `<` and `>` are escaped."""
+    return "WEBVTT\n\n" + "".join(
+        f"{number}\n{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}\n"
+        f"{_text(cue, transcript).translate(_VTT_ESCAPES)}\n\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    )
+
+
+def _text(cue: Cue, transcript: Transcript) -> str:
+    return "\n".join(marked(line, transcript.language) for line in cue.lines)
+
+
+def _timestamp(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{rest:03d}"

@@ -30,8 +30,7 @@ from stenobird.ports import JobExtra, NewJob, UploadedFile
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from stenobird.jobs.checks import RequestChecks
-    from stenobird.jobs.spec import JobSpec
+    from stenobird.jobs.spec import JobSpec, RequestChecks
     from stenobird.ports import (
         AccountStore,
         Caller,

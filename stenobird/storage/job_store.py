@@ -1,4 +1,4 @@
-"""Jobs and their event log in SQL: `ports.JobStore` for SQLite and PostgreSQL.
+"""Jobs, their event log and share links in SQL: `ports.JobStore` and `ShareStore`, SQLite and PostgreSQL.
 
 Every write of a worker has its lease token in the WHERE; if no row matches, the job belongs to another
 worker. Each such write also stores a `commit_id` in the job's row. After a COMMIT without an answer, the row
@@ -16,10 +16,10 @@ from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
-from stenobird.ports import Claim, EventRow, JobChange, JobStore, Lease, ResumePoint
+from stenobird.ports import Claim, EventRow, JobChange, JobStore, Lease, ResumePoint, ShareStore
 from stenobird.storage import rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
-from stenobird.storage.schema import db_now, events, jobs, outbox
+from stenobird.storage.schema import db_now, events, jobs, outbox, shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -496,3 +496,44 @@ async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxR
                 attempts=0,
             )
         )
+
+
+class SqlShareStore(ShareStore):
+    """Share tokens on a `Database`. Needs no closing of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @override
+    async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
+        async with self._db.write() as connection:
+            # Locking the job's row keeps two concurrent requests from both taking the last place.
+            found = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
+            made = await connection.scalar(select(func.count()).where(shares.c.job_id == job_id))
+            if found is None or (made or 0) >= max_links:
+                return False
+            await connection.execute(
+                insert(shares).values(token_hash=token_hash, job_id=job_id, created_at=db_now())
+            )
+            return True
+
+    @override
+    async def opens(self, token_hash: str) -> str | None:
+        async with self._db.read() as connection:
+            job_id: str | None = await connection.scalar(
+                select(shares.c.job_id).where(shares.c.token_hash == token_hash)
+            )
+            return job_id
+
+    @override
+    async def count(self, job_id: str) -> int:
+        async with self._db.read() as connection:
+            return await connection.scalar(select(func.count()).where(shares.c.job_id == job_id)) or 0
+
+    @override
+    async def revoke(self, job_id: str) -> int:
+        async with self._db.write() as connection:
+            gone = await connection.execute(
+                delete(shares).where(shares.c.job_id == job_id).returning(shares.c.token_hash)
+            )
+            return len(gone.all())

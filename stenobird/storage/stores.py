@@ -12,9 +12,8 @@ from stenobird.storage.billing_store import SqlBillingStore
 from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import SqlIdempotencyStore
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import SqlJobStore, SqlShareStore
 from stenobird.storage.schema import db_now
-from stenobird.storage.share_store import SqlShareStore
 from stenobird.storage.upload_store import SqlUploadStore
 from stenobird.storage.usage_store import SqlUsageStore
 

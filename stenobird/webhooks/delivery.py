@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from stenobird.errors import EgressError, StorageUnavailable
-from stenobird.webhooks.message import event_body, event_headers
 from stenobird.webhooks.post import POST_SECONDS, post_event
 from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 from stenobird.webhooks.schemas import WebhookEvent
+from stenobird.webhooks.signature import event_body, event_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.errors import DestinationForbidden, EgressError, WebhookTargetForbidden
-from stenobird.webhooks.message import ALEFBOT_ORIGIN, event_body, event_headers
 from stenobird.webhooks.post import post_event
 from stenobird.webhooks.schemas import WebhookEvent
+from stenobird.webhooks.signature import ALEFBOT_ORIGIN, event_body, event_headers
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient

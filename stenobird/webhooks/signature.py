@@ -1,4 +1,7 @@
-"""The signature of the AlefBot dialect: HMAC-SHA256 of `timestamp.body`, with the body as canonical JSON."""
+"""A webhook event on the wire: its body, the same at every attempt, and the headers that sign it.
+
+The signature of the AlefBot dialect is the HMAC-SHA256 of `timestamp.body`, with the body as canonical JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,28 @@ import base64
 import hashlib
 import hmac
 import json
-import secrets
+from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Final
+
+from standardwebhooks.webhooks import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stenobird.ports.webhooks import SigningSecrets
+    from stenobird.webhooks.schemas import WebhookEvent
+
 TIMESTAMP_HEADER: Final = "X-AlefBot-Timestamp"
 SIGNATURE_HEADER: Final = "X-AlefBot-Signature"
 SECRET_BYTES: Final = 32
+ALEFBOT_ORIGIN: Final = "alefbot"
+"""Origin of jobs whose events also carry the AlefBot dialect's signature."""
 
 
 def new_secret() -> str:
     """Return a new signing secret, in the form of Standard Webhooks."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return "whsec_" + base64.b64encode(token_bytes(SECRET_BYTES)).decode()
 
 
 def canonical(body: Mapping[str, str | int | bool | None]) -> bytes:
@@ -40,10 +51,28 @@ def sign(payload: bytes, *, timestamp: int, secret: str) -> str:
     return hmac.new(secret.encode(), f"{timestamp}.".encode() + payload, hashlib.sha256).hexdigest()
 
 
-def headers(payload: bytes, *, timestamp: int, secret: str) -> dict[str, str]:
-    """Return the headers of a signed message."""
-    return {
+def event_body(event: WebhookEvent) -> bytes:
+    """Return the bytes that are signed and sent."""
+    return canonical(event.model_dump(mode="json"))
+
+
+def event_headers(
+    payload: bytes, *, event_id: str, origin: str, timestamp: int, secrets: SigningSecrets
+) -> dict[str, str]:
+    """Return the headers of an event: Standard Webhooks (standardwebhooks.com), and AlefBot's for its jobs.
+
+    Standard Webhooks has one signature per secret; a receiver needs to know one of them. AlefBot's header
+    holds one signature, made with the current secret.
+    """
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    signatures = [Webhook(secret).sign(event_id, moment, payload.decode()) for secret in secrets.all]
+    sent = {
         "Content-Type": "application/json",
-        TIMESTAMP_HEADER: str(timestamp),
-        SIGNATURE_HEADER: sign(payload, timestamp=timestamp, secret=secret),
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signatures),
     }
+    if origin == ALEFBOT_ORIGIN:
+        sent[TIMESTAMP_HEADER] = str(timestamp)
+        sent[SIGNATURE_HEADER] = sign(payload, timestamp=timestamp, secret=secrets.current)
+    return sent

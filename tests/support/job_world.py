@@ -10,11 +10,11 @@ from sqlalchemy import select, update
 from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
-from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import JobRun, RunContext
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.ports import Caller
 from stenobird.speech import SpeechEngines

@@ -23,13 +23,13 @@ from stenobird.errors import (
 from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
-from stenobird.web.openai.errors import OpenAIError, render
 from stenobird.web.openai.requests import read_audio_request
 from stenobird.web.openai.schemas import (
     DONE_FRAME,
     AudioForm,
     Deltas,
     LinkedAudio,
+    OpenAIError,
     OpenAIModel,
     OpenAIModels,
     OpenAITranscription,
@@ -37,6 +37,7 @@ from stenobird.web.openai.schemas import (
     TextDone,
     document,
     frame,
+    render,
 )
 from stenobird.web.openapi.operation import (
     CREATE_ERRORS,

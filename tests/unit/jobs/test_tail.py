@@ -11,8 +11,8 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
-from stenobird.jobs.checks import RequestChecks
 from stenobird.jobs.service import JobService, ServiceOptions
+from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
 from stenobird.ports import EventRow, JobRecord, JobStore, RecognitionOptions
 from stenobird.testing import FakeOpener, spoken
