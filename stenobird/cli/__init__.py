@@ -25,6 +25,7 @@ COMMANDS = {
     "credits": ("account:credits_", "Add credits to an account's wallet, and show the wallet."),
     "billing": ("billing:billing", "Set up Stripe, and compare its bills with the ledger."),
     "openapi": ("openapi:openapi", "Print the OpenAPI document of this version."),
+    "models": ("models:models", "List, download and check speech models."),
     "mcp": ("mcp:mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": ("doctor:doctor", "Check settings, folders, database and engine."),
     "health": ("health:health", "Check whether the service on this machine is alive."),

@@ -206,14 +206,16 @@ def _engine(settings: Settings) -> Finding:
         message = "The bundled fixture model: it knows 178 words; for the demo and tests only."
         return Finding(name, files.name, "machine", "warning", message)
     if files is not None:
-        return Finding(name, f"whisper {files.name}", "machine", "ok", f"On disk in {files.folder}.")
+        message = f"On disk in {files.folder}, from {files.source}."
+        return Finding(name, f"whisper {files.name}", "machine", "ok", message)
     fallback = "; until then pocketsphinx serves previews" if offline and settings.engine == "auto" else ""
     return Finding(
         name,
         f"whisper {settings.model}",
         "machine",
         "warning",
-        f"The model is not on disk yet; it is downloaded from the hub when the service starts{fallback}.",
+        "The model is not on disk yet; it is downloaded when the service starts, from the hub or else from "
+        f"the package index (see stenobird models list){fallback}.",
     )
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 MAX_REPLICAS = 16
 """Replicas share the weights but each needs its own activations, some 200 MB for `base`."""
 
-_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"})
+_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH"})
 _PASSED_ON_PREFIXES = (
-    *("LC_", "HF_", "CUDA_", "NVIDIA_", "CT2_"),
+    *("LC_", "XDG_C", "HF_", "PIP_", "CUDA_", "NVIDIA_", "CT2_"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
@@ -23,9 +23,9 @@ _PASSED_ON_PREFIXES = (
 def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the part of `environment` that a model host may see, plus one thread a library.
 
-    The hub's variables and proxies stay: model downloads are the operator's own connections. Everything else
-    is left out, our settings and allocator tunables among it. ONNX Runtime's official builds report to
-    Microsoft from the moment they are imported, under an identifier that they keep in HOME; only
+    The variables of the hub, of pip and of proxies stay: model downloads are the operator's own connections.
+    Everything else is left out, our settings and allocator tunables among it. ONNX Runtime's official builds
+    report to Microsoft from the moment they are imported, under an identifier that they keep in HOME; only
     `ORT_DISABLE_TELEMETRY` prevents all of it.
     """
     kept = {

@@ -6,7 +6,6 @@ Runs in model hosts, so that hub traffic neither blocks the service's event loop
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ _DISK_ERRORS = frozenset(
 class ModelUnavailable(Exception):
     """The model can't be loaded or downloaded; the message states the remedy.
 
-    `offline` says that only the hub can't be reached, `retry` that a later try may succeed.
+    `offline` says that it could not be had from any source, `retry` that a later try may succeed.
     """
 
     def __init__(self, message: str, *, offline: bool = False, retry: bool = False) -> None:
@@ -54,6 +53,11 @@ class ModelNeeds:
     missing: Callable[[Path], Sequence[str]]
     setting: str
     instead: str = ""
+
+
+def models_folder(cache_dir: str | None) -> Path:
+    """Return the folder of models from elsewhere than the hub, in the folder that holds the hub's cache."""
+    return Path(cache_dir or huggingface_hub.constants.HF_HOME) / "stenobird"
 
 
 def find_cached(repo_id: str, cache_dir: str | None, needs: ModelNeeds) -> Path | None:
@@ -129,15 +133,15 @@ def _snapshot(repo_id: str, cache_dir: str | None, needs: ModelNeeds, **options:
 
 
 def progress_bar(progress: Progress) -> Any:
-    """Return a progress bar for the terminal that also reports the bytes; without a terminal only reports.
+    """Return a progress bar that shows nothing and reports the bytes.
 
-    The hub's client shows two bars of bytes, received and written; what is further along is reported.
+    The hub's client has two bars of bytes, received and written; what is further along is reported.
     """
     reported = (0, 0)
 
     class Bar(tqdm):  # type: ignore[misc]  # tqdm comes without types
         def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
-            options["disable"] = not sys.stderr.isatty()
+            options["disable"] = True
             self._counts_bytes = options.get("unit") == "B"
             self._done = int(options.get("initial", 0))
             super().__init__(iterable, **options)

@@ -1,15 +1,21 @@
-"""Which model to load and where its files are: a folder, the Hugging Face cache, or a download."""
+"""Which model to load and where its files are: a folder, a cache, or a download.
+
+A download is tried from the hub, or the mirror that HF_ENDPOINT names, then, for models of the catalogue,
+from the Python package index.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faster_whisper.utils import _MODELS, available_models
 
-from stenobird.inference.hub import ModelNeeds, ModelUnavailable, fetch, find_cached
+from stenobird.inference import package_index
+from stenobird.inference.hub import ModelNeeds, ModelUnavailable, fetch, find_cached, models_folder
+from stenobird.speech.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from stenobird.inference.hub import Progress
@@ -17,7 +23,8 @@ if TYPE_CHECKING:
 FIXTURE_NAME = "stenobird-fixture"
 """The model name in results of the bundled 178-word test model."""
 
-AUTO_MODELS = {"cpu": "base", "cuda": "large-v3-turbo"}
+AUTO_MODELS = {"cpu": ("base",), "cuda": ("large-v3-turbo", "base")}
+"""What `auto` tries in order. The package index has no large-v3-turbo: without a hub, a GPU runs base."""
 _FIXTURE_FOLDER = Path(__file__).resolve().parents[1] / "demo" / "model"
 
 
@@ -40,23 +47,46 @@ class ModelFiles:
     folder: Path
     name: str
     fixture: bool = False
+    source: str = field(default="a folder", compare=False)
 
 
 def resolve(model: str, *, device: str, cache_dir: str | None, progress: Progress) -> ModelFiles:
     """Return the model's files, downloading them if they are not on disk. Raises `ModelUnavailable`."""
-    name, place = _locate(model, device)
-    if isinstance(place, Path):
-        return _from_folder(place)
-    return ModelFiles(fetch(place, cache_dir, _NEEDS, progress), name)
+    failures: list[ModelUnavailable] = []
+    for name in _names(model, device):
+        files = _find(name, cache_dir)
+        if files is not None:
+            return files
+        try:
+            return ModelFiles(fetch(_repository(name), cache_dir, _NEEDS, progress), name, source="the hub")
+        except ModelUnavailable as exc:
+            failures.append(exc)
+        if name in CATALOGUE:
+            try:
+                package_index.fetch(CATALOGUE[name], models_folder(cache_dir), progress)
+            except ModelUnavailable as exc:
+                failures.append(exc)
+            files = _find(name, cache_dir)
+            if files is not None:
+                return files
+    if len(failures) == 1:
+        raise failures[0]
+    raise ModelUnavailable(
+        " ".join(str(failure) for failure in failures),
+        offline=all(failure.offline for failure in failures),
+        retry=any(failure.retry for failure in failures),
+    )
 
 
 def find_on_disk(model: str, *, device: str, cache_dir: str | None = None) -> ModelFiles | None:
     """Return the model's files if nothing has to be downloaded, else `None`. Raises `ModelUnavailable`."""
-    name, place = _locate(model, device)
-    if isinstance(place, Path):
-        return _from_folder(place)
-    folder = find_cached(place, cache_dir, _NEEDS)
-    return None if folder is None else ModelFiles(folder, name)
+    found = (_find(name, cache_dir) for name in _names(model, device))
+    return next((files for files in found if files is not None), None)
+
+
+def known_names() -> list[str]:
+    """Return the names that stand for a repository on the hub."""
+    return available_models()
 
 
 def translates(name: str) -> bool:
@@ -67,19 +97,33 @@ def translates(name: str) -> bool:
     return re.search(r"turbo|distil", name, re.IGNORECASE) is None
 
 
-def _locate(model: str, device: str) -> tuple[str, Path | str]:
-    """Return the model's name, and its folder or its repository on the hub."""
-    name = AUTO_MODELS[device] if model == "auto" else model
+def _names(model: str, device: str) -> tuple[str, ...]:
+    return AUTO_MODELS[device] if model == "auto" else (model,)
+
+
+def _find(name: str, cache_dir: str | None) -> ModelFiles | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return name, folder.resolve()
-    repo_id = name if name.count("/") == 1 else _MODELS.get(name)
+        return _from_folder(folder.resolve())
+    cached = find_cached(_repository(name), cache_dir, _NEEDS)
+    if cached is not None:
+        return ModelFiles(cached, name, source="the hub")
+    packaged = CATALOGUE.get(name)
+    placed = None if packaged is None else package_index.find(packaged, models_folder(cache_dir))
+    if packaged is None or placed is None:
+        return None
+    return ModelFiles(placed, name, source=f"the package index ({', '.join(packaged.packages)})")
+
+
+def _repository(name: str) -> str:
+    """Return the repository on the hub."""
+    repo_id: str | None = name if name.count("/") == 1 else _MODELS.get(name)
     if repo_id is None:
         raise ModelUnavailable(
             f'There is no model "{name}": set STENOBIRD_MODEL to a folder that holds a CTranslate2 Whisper '
             f"model, to a Hugging Face repository (owner/name), or to one of {', '.join(available_models())}."
         )
-    return name, repo_id
+    return repo_id
 
 
 def _from_folder(folder: Path) -> ModelFiles:

@@ -54,7 +54,10 @@ Options of `stenobird serve` can override `HOST`, `PORT` and `DATA_DIR`.
 _FOREIGN: Final = (
     ("`HF_HOME`", "folder for downloaded models; unset: the default of the Hugging Face client"),
     ("`HF_TOKEN`", "a token for private models on the hub"),
-    ("`HF_HUB_OFFLINE`", "`1`: don't contact the hub, use models on disk"),
+    ("`HF_ENDPOINT`", "URL of a mirror of the hub; unset: https://huggingface.co"),
+    ("`HF_HUB_OFFLINE`", "`1`: don't contact the hub, use models on disk or from the package index"),
+    ("`PIP_INDEX_URL`, …", "pip's own variables and files: which package index has `tiny.en` and `base`"),
+    ("`PIP_NO_INDEX`", "`1`: don't download models from the package index"),
     ("`CUDA_VISIBLE_DEVICES`", "GPUs that the speech host can use"),
     ("`SSL_CERT_FILE`", "certificate authorities for outgoing requests; unset: the system's"),
     (

@@ -21,8 +21,10 @@ def find(model: str, cache: Path, *, device: str = "cpu") -> ModelFiles:
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub is out of reach, as HF_HUB_OFFLINE makes it for a whole process."""
+    """Hub and package index are out of reach, as HF_HUB_OFFLINE and PIP_NO_INDEX make them for a process."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
 
 
 def cached(cache: Path, repository: str) -> Path:
@@ -72,7 +74,7 @@ def test_auto_suits_the_device_and_is_found_in_the_cache(tmp_path: Path, device:
         "cuda": cached(tmp_path, "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
     }
 
-    assert find("auto", tmp_path, device=device) == ModelFiles(snapshots[device], AUTO_MODELS[device])
+    assert find("auto", tmp_path, device=device) == ModelFiles(snapshots[device], AUTO_MODELS[device][0])
 
 
 def test_a_repository_is_found_in_the_cache(tmp_path: Path) -> None:
