@@ -29,7 +29,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 
 ##@ Try it
 
-demo: $(VENV)/.installed-demo  ## Transcribe a bundled clip with the real service; no model, no network
+demo: $(VENV)/.installed-demo  ## Transcribe a bundled recording with the real service; downloads a model (70 MB)
 	@$(BIN)/stenobird demo
 
 serve: $(VENV)/.installed-offline  ## Run the service on http://127.0.0.1:8000; downloads a Whisper model on first use

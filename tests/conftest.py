@@ -39,3 +39,15 @@ def fixture_model() -> Path:
     import stenobird.demo  # noqa: PLC0415  # the package is looked up only when a test needs it
 
     return Path(stenobird.demo.__file__).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> Path:
+    """The folder of tiny.en, a real model, downloaded once into the user's cache."""
+    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # loads the engine's libraries
+    from stenobird.speech.models import resolve  # noqa: PLC0415
+
+    try:
+        return resolve("tiny.en", device="cpu", cache_dir=None, progress=lambda *_: None).folder
+    except ModelUnavailable as error:
+        pytest.skip(f"NOT TESTED WITH A REAL MODEL: {error}")

@@ -17,7 +17,7 @@ from stenobird import __version__
 COMMANDS = {
     "serve": ("serve:serve", "Run the service: API, pages and worker in one process."),
     "worker": ("serve:worker", "Run a worker alone, on a shared PostgreSQL."),
-    "demo": ("demo:demo", "Transcribe a bundled clip through the real service."),
+    "demo": ("demo:demo", "Transcribe a bundled recording through the real service."),
     "transcribe": ("transcribe:transcribe", "Turn a link or a file into text."),
     "resolve": ("resolve:resolve", "Show what would be transcribed for a URL, and why."),
     "keys": ("keys:keys", "Create, list, rotate and revoke API keys."),

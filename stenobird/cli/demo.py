@@ -1,4 +1,4 @@
-"""`stenobird demo`: transcribe a bundled clip with the real service, and show the events."""
+"""`stenobird demo`: transcribe a bundled recording with the real service, and show the events."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from rich.console import Console
 
 from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client, local_service, serve_file
+from stenobird.cli.models import fetch_model
 from stenobird.config import Settings
-from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR
+from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR, TALK_PATH, TALK_TEXT_PATH
 from stenobird.demo.wer import word_error_rate
 from stenobird.logs import configure_logging
 
+MODEL = "tiny.en"
 CLIP_URL_PATH = "/episodes/clip.mp3"
 LINE_BYTES_PER_SECOND = 96 * 1024
-"""Pace of the clip's download, slow enough that words arrive before it has ended."""
+"""Pace of the recording's download, slow enough that words arrive before it has ended."""
 
 
 @click.command()
@@ -28,17 +30,20 @@ LINE_BYTES_PER_SECOND = 96 * 1024
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the database and the transcript; default: a new temporary folder.",
 )
-def demo(data_dir: Path | None) -> None:
-    """Serve a bundled clip, post its URL to the real service, and show the events as they arrive.
+@click.option("--fixture", is_flag=True, help="Use the bundled test model and its clip; download nothing.")
+def demo(data_dir: Path | None, *, fixture: bool) -> None:
+    """Serve a bundled recording, post its URL to the real service, and show the events as they arrive.
 
     It uses the real path: HTTP, the egress guard (with loopback allowed for the demo), the decoder child and
-    faster-whisper. Only the model is a fixture, which knows 178 words; nothing is downloaded.
+    faster-whisper. The first run downloads the model tiny.en, 70 MB. Where that fails, a bundled test model
+    transcribes a clip of its own: it knows 178 words.
     """
-    folder = data_dir or Path(tempfile.mkdtemp(prefix="stenobird-demo-"))
+    progress = Console(stderr=True)
+    model = None if fixture else _download(progress)
     settings = Settings(
-        data_dir=folder,
+        data_dir=data_dir or Path(tempfile.mkdtemp(prefix="stenobird-demo-")),
         engine="whisper",
-        model=str(MODEL_DIR),
+        model=str(MODEL_DIR) if model is None else str(model),
         device="cpu",
         egress_allow=(ipaddress.ip_network("127.0.0.1/32"),),
         egress_ports=None,
@@ -47,12 +52,25 @@ def demo(data_dir: Path | None) -> None:
         log_level="warning",
     )
     configure_logging(settings)
-    asyncio.run(_demo(settings, Console(stderr=True), Console()))
+    recording, text = (CLIP_PATH, CLIP_TEXT_PATH) if model is None else (TALK_PATH, TALK_TEXT_PATH)
+    asyncio.run(_demo(settings, recording, text.read_text(), progress))
 
 
-async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
-    with serve_file(CLIP_PATH, CLIP_URL_PATH, bytes_per_second=LINE_BYTES_PER_SECOND) as url:
-        progress.print("Starting the service with the fixture model (178 words, for demos and tests only)")
+def _download(progress: Console) -> Path | None:
+    """Return the folder of the model, or `None` if it can't be had, after saying why."""
+    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # loads the engine's libraries
+
+    try:
+        return fetch_model(MODEL).folder
+    except ModelUnavailable as error:
+        progress.print(f"There is no real model for the demo: {error}", style="yellow", markup=False)
+        return None
+
+
+async def _demo(settings: Settings, recording: Path, text: str, progress: Console) -> None:
+    with serve_file(recording, CLIP_URL_PATH, bytes_per_second=LINE_BYTES_PER_SECOND) as url:
+        name = "the fixture model (178 words, for demos and tests only)"
+        progress.print(f"Starting the service with {name if recording == CLIP_PATH else MODEL}")
         async with local_service(settings, key_name="demo") as (service_url, api_key):
             progress.print(f"POST {service_url}/v1/transcripts", highlight=False)
             progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
@@ -64,9 +82,9 @@ async def _demo(settings: Settings, progress: Console, screen: Console) -> None:
                     path = settings.data_dir / f"transcript.{format_name}"
                     path.write_bytes(await client.document(result.id, format_name))
                     stored[format_name] = path
-    errors = word_error_rate(CLIP_TEXT_PATH.read_text(), result.text)
+    errors = word_error_rate(text, result.text)
     progress.print()
-    screen.print(stored["txt"].read_text().strip(), highlight=False, soft_wrap=True)
+    Console().print(stored["txt"].read_text().strip(), highlight=False, soft_wrap=True)
     progress.print()
     progress.print(
         f"{result.transcript.duration_seconds:.0f} s of audio, word error rate {errors:.1%}, "

@@ -86,7 +86,7 @@ def find_on_disk(model: str, *, device: str, cache_dir: str | None = None) -> Mo
 
 def known_names() -> list[str]:
     """Return the names that stand for a repository on the hub."""
-    return available_models()
+    return list(available_models())
 
 
 def translates(name: str) -> bool:

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from stenobird.demo import CLIP_PATH, MODEL_DIR
+from stenobird.demo import CLIP_PATH, MODEL_DIR, TALK_PATH
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.web.errors import error_response
@@ -37,6 +37,7 @@ from stenobird.web.site.templating import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from starlette.types import ExceptionHandler, Scope
 
@@ -155,9 +156,10 @@ async def favicon(_request: Request) -> Response:
 
 async def sample(request: Request) -> Response:
     """Return the bundled clip, on services that offer it."""
-    if not _offers_sample(services_of(request).settings):
+    clip = _sample_clip(services_of(request).settings)
+    if clip is None:
         raise NotFound
-    return FileResponse(CLIP_PATH, media_type="audio/mpeg", headers=_FOR_A_DAY)
+    return FileResponse(clip, media_type="audio/mpeg", headers=_FOR_A_DAY)
 
 
 class HashedFiles(StaticFiles):
@@ -248,17 +250,27 @@ def service_context(request: Request) -> dict[str, Any]:
 def _home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
     settings = services_of(request).settings
     shared = service_context(request)
-    sample = f"{shared['base_url']}{SAMPLE_PATH}" if _offers_sample(settings) else None
+    sample = f"{shared['base_url']}{SAMPLE_PATH}" if _sample_clip(settings) else None
+    demo_model = settings.model == str(MODEL_DIR)
     status = error.http_status if error is not None else 200
     return templates().render(
-        "home.html", status, headers=PLAYER_HEADERS, sample=sample, error=error, audio_url=audio_url, **shared
+        "home.html",
+        status,
+        headers=PLAYER_HEADERS,
+        sample=sample,
+        demo_model=demo_model,
+        error=error,
+        audio_url=audio_url,
+        **shared,
     )
 
 
-def _offers_sample(settings: Settings) -> bool:
-    """Return whether this service can transcribe its bundled clip: with its model, fetched from itself."""
+def _sample_clip(settings: Settings) -> Path | None:
+    """Return the clip for the model, on a service that may fetch it from itself; else `None`."""
     loopback = any(network.is_loopback for network in settings.egress_allow)
-    return settings.model == str(MODEL_DIR) and loopback and settings.egress_ports is None
+    if not loopback or settings.egress_ports is not None:
+        return None
+    return CLIP_PATH if settings.model == str(MODEL_DIR) else TALK_PATH
 
 
 def _excerpt(segments: Sequence[Segment]) -> str:

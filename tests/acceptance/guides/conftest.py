@@ -75,8 +75,8 @@ def values(server: ServerProcess, media: MediaServer) -> Mapping[str, str]:
         "http://127.0.0.1:8000": server.url,
         "localhost:8000": f"127.0.0.1:{server.port}",
         "https://example.com/episode": media.url("/episode"),
-        # make would install the package once more; this is what its target runs.
-        "make demo": "stenobird demo",
+        # make would install the package once more; this is what its target runs, here without a download.
+        "make demo": "stenobird demo --fixture",
     }
 
 

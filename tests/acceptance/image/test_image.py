@@ -78,7 +78,7 @@ def volume() -> Iterator[str]:
 
 
 def test_the_demo_transcribes_every_word() -> None:
-    done = engine("run", "--rm", *HARDENED, IMAGE, "demo")
+    done = engine("run", "--rm", *HARDENED, IMAGE, "demo", "--fixture")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == CLIP_TEXT_PATH.read_text().split()
 

