@@ -42,11 +42,15 @@ _log = structlog.get_logger("stenobird.web.sse")
 
 
 def encode_event(row: EventRow) -> bytes:
-    """Return the frame of an event: `id`, `event`, and one `data` field for each line of its data."""
+    """Return the frame of an event: `event`, one `data` field for each line of its data, then `id`.
+
+    `id` comes last because some clients store it as soon as they read it: after a cut in mid-frame they
+    would resume behind an event that they never saw.
+    """
     data = row.data
     if "\n" in data or "\r" in data:
         data = "\ndata: ".join(data.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-    return f"id: {row.seq}\nevent: {row.event}\ndata: {data}\n\n".encode()
+    return f"event: {row.event}\ndata: {data}\nid: {row.seq}\n\n".encode()
 
 
 def parse_event_id(value: str) -> int:

@@ -70,14 +70,14 @@ async def test_events_come_as_they_are_committed(world: WebWorld, http: httpx.As
         assert [event async for _, event, _ in stream] == ["preview_locked", "done"]
 
 
-async def test_the_frames_are_id_event_data(world: WebWorld, http: httpx.AsyncClient) -> None:
+async def test_the_frames_are_event_data_id(world: WebWorld, http: httpx.AsyncClient) -> None:
     job_id = await create(world, http)
     await world.worker.say(job_id, "Zwei Wörter\u2028und שלום.")
     await world.worker.complete(job_id)
     answer = await http.get(f"/v1/transcripts/{job_id}/events")
     rows = await committed(world, job_id)
     assert answer.text == "retry: 2000\n" + "".join(
-        f"id: {seq}\nevent: {event}\ndata: {data}\n\n" for seq, event, data in rows
+        f"event: {event}\ndata: {data}\nid: {seq}\n\n" for seq, event, data in rows
     )
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"
@@ -132,7 +132,7 @@ async def test_last_event_id_as_a_parameter_yields_to_the_header(
         ("", {"Last-Event-ID": "0"}, 1),
     ):
         answer = await http.get(url + query, headers=headers)
-        assert answer.text.split("\n")[1] == f"id: {first}"
+        assert answer.text.split("\n")[3] == f"id: {first}"
         assert answer.text.count("\nevent: ") == len(log) - first + 1
 
 

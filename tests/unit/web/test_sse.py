@@ -34,7 +34,7 @@ def test_an_independent_parser_reads_back_what_was_encoded(seq: int, event: str,
 
 def test_the_frame_of_an_event() -> None:
     assert encode_event(EventRow(7, "done", '{"id":"tr_1"}')) == (
-        b'id: 7\nevent: done\ndata: {"id":"tr_1"}\n\n'
+        b'event: done\ndata: {"id":"tr_1"}\nid: 7\n\n'
     )
 
 

@@ -106,7 +106,7 @@ def _stream_example() -> str:
         8: made.preview_locked(),
         9: made.done("preview_complete"),
     }
-    frames = [f"id: {seq}\nevent: {row.event}\ndata: {row.data}\n\n" for seq, row in events.items()]
+    frames = [f"event: {row.event}\ndata: {row.data}\nid: {seq}\n\n" for seq, row in events.items()]
     return "".join(["retry: 2000\n", *frames])
 
 
