@@ -21,25 +21,17 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from stenobird.discovery import urls
 from stenobird.discovery.feeds import choice
+from stenobird.discovery.outcome import failure, gone, refusal
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import unescape_attribute
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
-from stenobird.errors import (
-    AudioContentTypeNotSupported,
-    AudioSourceNotFound,
-    AudioSourceUnreachable,
-    AudioUnreachable,
-    DestinationForbidden,
-    EgressError,
-    JobError,
-    UnsupportedURL,
-)
+from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
@@ -60,10 +52,7 @@ MAX_FEED_PAGES: Final = 4
 """Older pages of a feed that are searched for an episode."""
 MAX_MOVES: Final = 2
 """New addresses of a feed that are followed."""
-MAX_CANDIDATES: Final = 10
-"""Rejected candidates that an error lists."""
 SEARCH_SECONDS: Final = 180.0
-_LOGIN: Final = frozenset({401, 402, 403, 407})
 _NOTHING: Final[dict[Stage, str]] = {
     "resolving_directory": "The podcast directory lists nothing that fits.",
     "resolving_extractor": "No extractor finds audio at this URL.",
@@ -154,7 +143,7 @@ class _Climb:
             return found
         if self._clip is not None and not self._clip.is_sample:
             return self._clip.found
-        raise _failure(search, self._errors, self._page, self._clip)
+        raise failure(search, self._errors, self._page, self._clip)
 
     # --- rungs and leads ------------------------------------------------------------------------------------
 
@@ -224,14 +213,14 @@ class _Climb:
         try:
             response, sniffed = await search.open_first()
         except EgressError as exc:
-            self._errors.append(_refusal(search.url, exc))
+            self._errors.append(refusal(search.url, exc))
             await search.report("resolving_direct", "failed", exc.message)
             return None
         status, kind = response.status, sniffed.kind
         if status >= 400 and not (status == 416 and kind == "empty"):
             # The directory may know a site that refuses this client, and the extractor may get in.
             self._may_be_elsewhere = status in {401, 403, 429, 503}
-            error = _refusal(search.url, status)
+            error = refusal(search.url, status)
             self._errors.append(error)
             await search.report("resolving_direct", "failed", error.message)
             return None
@@ -283,7 +272,7 @@ class _Climb:
             return None
         if urls.is_gone_home(search.url, page.final_url):
             self._may_be_elsewhere = False
-            self._errors.append(_gone(search.url))
+            self._errors.append(gone(search.url))
             await search.report("resolving_page", "failed", self._errors[-1].message)
             return None
         self._page = page
@@ -534,108 +523,3 @@ def _lead_of(page: PageFacts, candidate: Candidate) -> MediaLead:
         published=episode.published,
         duration_seconds=episode.duration_seconds,
     )
-
-
-# --- the error when no audio was found ----------------------------------------------------------------------
-
-
-def _refusal(url: str, reason: EgressError | int) -> JobError:
-    """Return the error for a submitted URL that could not be opened, or answered with an error status.
-
-    A URL that ends like audio is taken for the media itself (`audio_unreachable`), any other for a page or
-    feed that leads to it (`audio_source_unreachable`).
-    """
-    host = urls.host_of(url) or url
-    if isinstance(reason, DestinationForbidden):
-        return UnsupportedURL(f"{host} is not opened: {reason.message} Send a public URL.")
-    if isinstance(reason, int) and reason in _LOGIN:
-        return UnsupportedURL(
-            f"{host} does not show this to the public (status {reason}). Send a URL that opens without login,"
-            " or the direct audio URL."
-        )
-    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
-    if urls.is_audio_url(url):
-        return AudioUnreachable(f"The audio at {host} could not be opened. {what} {_remedy(reason)}")
-    return AudioSourceUnreachable(
-        f"{host} could not be opened. {what} {_remedy(reason)} You can also send the direct audio URL."
-    )
-
-
-def _gone(url: str) -> JobError:
-    """Return the error for a URL that named something and now redirects to its site's front page."""
-    return AudioSourceNotFound(
-        f"{urls.host_of(url)} redirects this URL to its front page: the recording is no longer there. Send"
-        " the direct audio URL, or the podcast's feed with the episode's guid after a #."
-    )
-
-
-def _remedy(reason: EgressError | int) -> str:
-    if reason in {404, 410}:
-        return "It was moved or taken away: check the URL."
-    if isinstance(reason, int) and (reason >= 500 or reason in {408, 425, 429}):
-        return "Try again later."
-    return "Check that the URL opens in a browser, then try again."
-
-
-def _failure(  # noqa: PLR0911  # one reason a branch, the most specific first
-    search: Search, errors: Sequence[JobError], page: PageFacts | None, clip: Clip | None
-) -> JobError:
-    """Return the error that explains best why no audio was found."""
-    if errors and page is None and not search.unreachable:
-        return errors[0]
-    if page is not None and page.login and not page.accepted:
-        return UnsupportedURL("The page asks for a login. Send a URL that opens without login.")
-    unsupported = next((error for error in errors if isinstance(error, UnsupportedURL)), None)
-    if unsupported is not None:
-        return unsupported
-    if page is None and search.not_media and not search.unreachable:
-        url, what = search.not_media[0]
-        return AudioContentTypeNotSupported(
-            f"{urls.host_of(url)} sent no audio that can be decoded: {what}. Send mp3, m4a, ogg, opus, webm,"
-            " flac or wav."
-        )
-    if search.unreachable:
-        url, what = search.unreachable[0]
-        return AudioUnreachable(
-            f"The audio was found, but {urls.host_of(url)} did not deliver it. {what} Check that it opens"
-            " without login, then try again.",
-            details=_details(search.rejected),
-        )
-    if search.forbidden:
-        url, what = search.forbidden[0]
-        return UnsupportedURL(f"The audio's address is not opened: {what} Send a public URL.")
-    if errors:
-        return errors[0]
-    return AudioSourceNotFound(
-        f"{_explanation(search, page, clip)} Send the direct audio URL, or the podcast's feed with the"
-        " episode's guid after a #.",
-        details=_details(search.rejected),
-    )
-
-
-def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> str:
-    rejected = search.rejected
-    if clip is not None:
-        return f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
-    if page is not None and page.outcome == "ambiguous":
-        count = len(page.candidates)
-        listed = "; ".join(_short(one.url) for one in page.candidates[:3])
-        more = f" and {count - 3} more" if count > 3 else ""
-        return f"The page has {count} audio files, and none stands out: {listed}{more}."
-    if not rejected:
-        return "No audio was found behind this URL."
-    shown = "; ".join(f"{_short(one.url)}: {one.rejected}" for one in rejected[:3])
-    more = f" and {len(rejected) - 3} more" if len(rejected) > 3 else ""
-    return f"No audio was found behind this URL. Looked at and rejected: {shown}{more}."
-
-
-def _short(url: str) -> str:
-    return url if len(url) <= 80 else f"{url[:60]}…{url[-19:]}"
-
-
-def _details(rejected: Sequence[Candidate]) -> dict[str, Any]:
-    rows = [
-        {"url": one.url, "technique": one.technique, "score": one.score, "reason": one.rejected}
-        for one in rejected[:MAX_CANDIDATES]
-    ]
-    return {"candidates": [{name: value for name, value in row.items() if value is not None} for row in rows]}

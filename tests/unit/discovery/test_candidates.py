@@ -55,11 +55,11 @@ def test_what_cannot_be_audio_is_rejected_with_its_reason(url: str, reason: str)
         "https://x.example/audio/42/stream.mp3",
     ],
 )
-def test_what_only_sounds_like_that_is_not_rejected(url: str) -> None:
+def test_similar_names_are_not_rejected(url: str) -> None:
     assert rejection(url) is None
 
 
-def test_places_are_trusted_in_their_order() -> None:
+def test_findings_are_ranked_by_where_they_were_found() -> None:
     names = ["json_ld", "og_audio", "audio_element", "attribute"]
     findings = [Finding(f"https://c.example/{name}-of-it.mp3", f"page.{name}") for name in reversed(names)]
     choice = choose(findings, PageWords())
@@ -68,7 +68,7 @@ def test_places_are_trusted_in_their_order() -> None:
     ]
 
 
-def test_state_counts_only_where_nothing_better_is_found() -> None:
+def test_inline_state_counts_only_if_nothing_better_is_found() -> None:
     state = Finding("https://c.example/in-the-state-of-it.mp3", "page.inline_state")
     player = Finding("https://c.example/in-the-player.mp3", "page.audio_element")
     assert urls_of(state, player) == ("found", [player.url])
@@ -82,7 +82,7 @@ def test_bare_link_needs_text_or_title() -> None:
     assert urls_of(Finding(bare.url, "page.link", context="The weaver of Arran"))[0] == "found"
 
 
-def test_two_different_files_of_equal_standing_are_ambiguous() -> None:
+def test_two_different_files_with_equal_scores_are_ambiguous() -> None:
     pair = [
         Finding(f"https://c.example/{name}.mp3", "page.audio_element")
         for name in ("first-half", "second-half")
@@ -110,14 +110,14 @@ def test_one_of_a_list_is_chosen_by_its_title_or_by_the_pages_id_only() -> None:
     assert urls_of(trailer, *others) == ("ambiguous", [])
 
 
-def test_what_stands_beside_or_reads_the_article_aloud_is_not_enough() -> None:
+def test_audio_in_an_aside_or_a_narration_is_not_enough() -> None:
     url = "https://c.example/the-file-itself.mp3"
     assert urls_of(Finding(url, "page.audio_element", aside=True))[0] == "none"
     assert urls_of(Finding(url, "page.audio_element", narration=True))[0] == "none"
     assert urls_of(Finding("https://c.example/tts/the-file-itself.mp3", "page.audio_element"))[0] == "none"
 
 
-def test_neighbour_in_a_list_never_stands_in_for_a_dead_file() -> None:
+def test_another_file_of_a_list_never_replaces_a_dead_one() -> None:
     page = PageWords(title={"weaver", "arran"})
     files = [
         Finding(f"https://c.example/{number}.mp3", "page.attribute", context=title)
@@ -126,12 +126,12 @@ def test_neighbour_in_a_list_never_stands_in_for_a_dead_file() -> None:
     assert urls_of(*files, page=page) == ("found", [files[0].url])
 
 
-def test_words_of_scripts_without_blanks_are_their_pairs() -> None:
+def test_words_of_cjk_text_are_pairs_of_characters() -> None:
     assert words_of("雨の音") == {"雨の", "の音"}
     assert words_of("The weaver of Arran, episode 12") == {"weaver", "arran", "12"}
 
 
-def test_a_file_beside_the_page_is_no_station_whatever_the_port() -> None:
+def test_a_file_on_the_pages_own_server_is_no_station() -> None:
     url = "http://intranet.example:8080/weekly.mp3"
     assert rejection(url, origin="http://intranet.example:8080") is None
     assert rejection(url, origin="http://intranet.example") == "a live stream"

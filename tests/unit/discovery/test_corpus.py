@@ -47,7 +47,7 @@ class CorpusWeb(dict[str, Served]):
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-async def test_corpus_document_gives_its_one_right_answer(searcher: Any, case: dict[str, Any]) -> None:
+async def test_corpus_document_leads_to_its_audio(searcher: Any, case: dict[str, Any]) -> None:
     directory = PodcastDirectory(FakeClock())
     searcher.rungs = {"platforms": platform_rules(directory), "directory": DirectoryRung(directory)}
     expected = case["expected"]

@@ -73,7 +73,9 @@ def _place(url: str) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-async def test_corpus_document_gives_the_same_answer_over_https(searcher: Any, case: dict[str, Any]) -> None:
+async def test_corpus_document_leads_to_the_same_audio_over_https(
+    searcher: Any, case: dict[str, Any]
+) -> None:
     site = CorpusSite(case)
     verdicts: list[Verdict] = []
 

@@ -122,7 +122,7 @@ def directory(clock: FakeClock) -> PodcastDirectory:
         ("!!!", "???", False),
     ],
 )
-async def test_a_show_is_known_by_its_whole_name_in_any_script(
+async def test_a_show_is_found_by_its_whole_name_in_any_script(
     directory: PodcastDirectory,
     name: str,
     listed: str,
@@ -132,13 +132,13 @@ async def test_a_show_is_known_by_its_whole_name_in_any_script(
     assert bool(found) is fits
 
 
-async def test_the_first_hit_of_a_search_is_no_answer(directory: PodcastDirectory) -> None:
+async def test_the_first_search_result_with_another_name_is_ignored(directory: PodcastDirectory) -> None:
     hits = results(show("Other", "https://feeds.example/x"), show("My Show", "https://feeds.example/y"))
     found = await directory.find_shows(Search(answers={"My Show": hits}), "My Show")
     assert [one.feed_url for one in found] == ["https://feeds.example/y"]
 
 
-async def test_the_same_name_goes_before_a_name_with_a_subtitle(directory: PodcastDirectory) -> None:
+async def test_the_same_name_is_preferred_to_a_name_with_a_subtitle(directory: PodcastDirectory) -> None:
     hits = results(
         show("My Show: Extra", "https://feeds.example/x"),
         show("My Show", "https://feeds.example/y"),
@@ -167,7 +167,7 @@ async def test_the_same_name_goes_before_a_name_with_a_subtitle(directory: Podca
         (b'{"results": 3}', None),
     ],
 )
-async def test_a_failing_directory_differs_from_an_empty_answer(
+async def test_a_failing_directory_differs_from_an_empty_result(
     directory: PodcastDirectory, answer: object, retry: int | None
 ) -> None:
     with pytest.raises(DirectoryLookupFailed) as caught:
@@ -196,14 +196,14 @@ async def test_an_unreachable_directory_says_why(directory: PodcastDirectory) ->
         {"wrapperType": "podcastEpisode", "trackTimeMillis": 10**30},
     ],
 )
-async def test_odd_rows_are_read_as_far_as_they_go(
+async def test_malformed_rows_are_read_as_far_as_possible(
     directory: PodcastDirectory, row: dict[str, object]
 ) -> None:
     found = await directory.lookup(Search(answers={"1": results(row)}), "1")
     assert found is None or (found.feed_url is None and all(one.url is None for one in found.episodes))
 
 
-async def test_an_answer_is_remembered_for_a_while(directory: PodcastDirectory, clock: FakeClock) -> None:
+async def test_a_response_is_cached_for_a_while(directory: PodcastDirectory, clock: FakeClock) -> None:
     search = Search(answers={"1": results(show("My Show"))})
     for _ in range(3):
         await directory.lookup(search, "1")
@@ -213,7 +213,7 @@ async def test_an_answer_is_remembered_for_a_while(directory: PodcastDirectory, 
     assert len(search.asked) == 2
 
 
-async def test_only_so_many_answers_are_remembered(directory: PodcastDirectory) -> None:
+async def test_the_number_of_cached_responses_is_bounded(directory: PodcastDirectory) -> None:
     search = Search(answers={str(number): results(show("S")) for number in range(CACHED + 1)})
     for number in (*range(CACHED), 0, CACHED):
         await directory.lookup(search, str(number))
@@ -224,7 +224,7 @@ async def test_only_so_many_answers_are_remembered(directory: PodcastDirectory) 
     assert len(search.asked) == CACHED + 2
 
 
-async def test_a_failure_is_not_remembered(directory: PodcastDirectory) -> None:
+async def test_a_failure_is_not_cached(directory: PodcastDirectory) -> None:
     search = Search(answers={"1": 503})
     with pytest.raises(DirectoryLookupFailed):
         await directory.lookup(search, "1")
@@ -232,7 +232,7 @@ async def test_a_failure_is_not_remembered(directory: PodcastDirectory) -> None:
     assert await directory.lookup(search, "1") is not None
 
 
-async def test_another_directory_of_the_same_form_can_be_used(clock: FakeClock) -> None:
+async def test_another_base_url_can_be_used(clock: FakeClock) -> None:
     search = Search(answers={"1": NOTHING})
     await PodcastDirectory(clock, base_url="https://directory.example/api/").lookup(search, "1", country="us")
     assert search.asked[0].startswith("https://directory.example/api/lookup?id=1&")
@@ -320,7 +320,7 @@ async def test_two_listed_episodes_of_one_title_are_left_to_the_feed(directory: 
     ],
     ids=["an article", "no show", "no title"],
 )
-async def test_the_directory_is_not_asked_without_a_reason(
+async def test_the_directory_is_not_queried_without_a_reason(
     directory: PodcastDirectory, page: str, wanted: EpisodeFacts
 ) -> None:
     search = Search(page, {}, wanted)
@@ -328,7 +328,7 @@ async def test_the_directory_is_not_asked_without_a_reason(
     assert search.asked == []
 
 
-async def test_nothing_that_fits_is_no_answer(directory: PodcastDirectory) -> None:
+async def test_no_match_gives_none(directory: PodcastDirectory) -> None:
     answers = {
         "My Show The episode": results(episode("Another", "My Show")),
         "My Show": results(show("Not My Show")),

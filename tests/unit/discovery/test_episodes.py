@@ -104,7 +104,7 @@ def test_nearly_equal_title_needs_date_or_length() -> None:
     assert chosen(feed, EpisodeFacts(title=title, published="2024-06-01", duration_seconds=900))[0] is None
 
 
-def test_duplicates_are_distinguished_by_date_then_length_else_refused() -> None:
+def test_duplicate_titles_are_told_apart_by_date_then_length_or_refused() -> None:
     feed = a_feed(
         an_episode(0, "News", published="2024-05-03T06:00:00Z", duration=300),
         an_episode(1, "News", published="2024-05-02T06:00:00Z", duration=400),
@@ -186,7 +186,7 @@ def test_name_may_be_the_end_of_a_guid_or_a_number() -> None:
     assert episodes.named(feed, ["9999"]).episode is None
 
 
-def test_the_work_for_a_feed_without_a_match_grows_with_its_episodes_only() -> None:
+def test_matching_takes_time_linear_in_the_number_of_episodes() -> None:
     words = [f"wörd{number}" for number in range(400)]
     items = [
         an_episode(

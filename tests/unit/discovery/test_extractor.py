@@ -128,7 +128,7 @@ def children() -> set[str]:
 # --- what it finds -----------------------------------------------------------------------------------------
 
 
-async def test_a_site_that_it_knows_names_the_file(world: World) -> None:
+async def test_a_supported_site_gives_the_file(world: World) -> None:
     world.site.pages["/GLT9749789991"] = PLAYER_PAGE.encode()
     found = await world.extractor().extract([PLAYER])
     assert found is not None
@@ -149,12 +149,12 @@ async def test_a_manifest_is_read_through_the_proxy(world: World) -> None:
     }
 
 
-async def test_an_unknown_site_is_passed_over_without_a_request(world: World) -> None:
+async def test_an_unsupported_site_is_skipped_without_a_request(world: World) -> None:
     assert await world.extractor().extract(["https://news.example/article.html"]) is None
     assert world.site.asked == []
 
 
-async def test_the_first_address_that_has_an_extractor_is_taken(world: World) -> None:
+async def test_the_first_supported_address_is_used(world: World) -> None:
     world.site.pages["/GLT9749789991"] = PLAYER_PAGE.encode()
     found = await world.extractor().extract(["https://news.example/article.html", PLAYER])
     assert found is not None
@@ -180,7 +180,7 @@ class _Recorder(Extractor):
         self.asked.append(list(urls))
 
 
-async def test_the_only_audio_player_of_a_page_is_asked_for_videos_are_not() -> None:
+async def test_only_the_single_audio_player_of_a_page_is_extracted() -> None:
     player = "https://w.soundcloud.com/player/?url=https%3A//api.soundcloud.com/tracks/1"
     recorder = _Recorder()
     page = "https://blog.example/post"
@@ -192,12 +192,12 @@ async def test_the_only_audio_player_of_a_page_is_asked_for_videos_are_not() -> 
 # --- what it says when there is nothing --------------------------------------------------------------------
 
 
-async def test_a_page_that_has_gone_is_said_to_be_gone(world: World) -> None:
+async def test_a_missing_page_is_reported_as_missing(world: World) -> None:
     with pytest.raises(AudioSourceNotFound, match="no recording"):
         await world.extractor().extract([PLAYER])
 
 
-async def test_a_page_that_the_extractor_no_longer_understands_tells_how_to_update(world: World) -> None:
+async def test_a_page_that_the_extractor_can_not_read_says_how_to_update(world: World) -> None:
     world.site.pages["/GLT9749789991"] = b"<html>a new layout</html>"
     with pytest.raises(ExtractorUnavailable, match="pip install -U yt-dlp"):
         await world.extractor().extract([PLAYER])
@@ -211,7 +211,7 @@ async def test_without_yt_dlp_it_says_what_to_do(world: World, tmp_path: Path) -
         await world.extractor(python=str(bare)).extract([PLAYER])
 
 
-async def test_an_interpreter_that_can_not_start_is_no_crash(world: World) -> None:
+async def test_an_interpreter_that_can_not_start_is_an_error(world: World) -> None:
     with pytest.raises(ExtractorUnavailable, match="could not be started"):
         await world.extractor(python="/nonexistent/python").extract([PLAYER])
 
@@ -314,7 +314,7 @@ runpy.run_path({str(CHILD)!r}, run_name="__main__")
     assert json.loads(ran.stdout) == {"outcome": "unsuitable"}
 
 
-async def test_the_child_sees_no_environment_of_ours(
+async def test_the_child_does_not_inherit_the_environment(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STENOBIRD_DATABASE_URL", "secret")
@@ -333,7 +333,7 @@ async def test_the_child_sees_no_environment_of_ours(
 # --- bounds ------------------------------------------------------------------------------------------------
 
 
-async def test_at_the_deadline_the_child_is_killed(world: World) -> None:
+async def test_the_child_is_killed_at_the_deadline(world: World) -> None:
     world.site.silent.add("/GLT9749789991")
     before = children()
     limits = ExtractorLimits(wall_seconds=2.0)
@@ -342,7 +342,7 @@ async def test_at_the_deadline_the_child_is_killed(world: World) -> None:
     assert children() <= before
 
 
-async def test_cancelled_it_leaves_no_child(world: World) -> None:
+async def test_a_cancelled_extraction_leaves_no_child(world: World) -> None:
     world.site.silent.add("/GLT9749789991")
     before = children()
     async with asyncio.TaskGroup() as group:
@@ -366,7 +366,7 @@ async def test_a_child_that_needs_more_memory_than_allowed_ends_with_an_error(wo
         await world.extractor(limits=limits).extract([PLAYER])
 
 
-async def test_a_child_that_spins_ends_at_its_limit_of_cpu_time(world: World) -> None:
+async def test_a_busy_child_ends_at_its_cpu_limit(world: World) -> None:
     with pytest.raises(ExtractorUnavailable, match="exit status -"):
         await world.extractor(limits=ExtractorLimits(cpu_seconds=0)).extract([PLAYER])
 
@@ -378,7 +378,7 @@ async def test_a_page_without_end_is_cut_off_by_the_proxys_cap(world: World) -> 
         await world.extractor(limits=limits).extract([PLAYER])
 
 
-async def test_the_proxy_url_is_worth_nothing_afterwards(world: World) -> None:
+async def test_the_proxy_url_is_revoked_afterwards(world: World) -> None:
     class Noting:
         def __init__(self, proxy: EgressProxy) -> None:
             self.proxy = proxy
@@ -471,7 +471,7 @@ def test_a_request_of_another_parent_is_not_served(tmp_path: Path) -> None:
         ("nightly", None, "unknown"),
     ],
 )
-def test_a_version_tells_its_age(version: str, age_days: int | None, verdict: str) -> None:
+def test_the_age_follows_from_the_version(version: str, age_days: int | None, verdict: str) -> None:
     status = status_of(version, date(2026, 10, 26))
     assert (status.age_days, status.verdict) == (age_days, verdict)
     assert ("pip install -U yt-dlp" in status.advice) == (verdict in {"aging", "stale"})

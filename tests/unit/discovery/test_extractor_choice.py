@@ -50,7 +50,7 @@ def test_the_best_format_for_listening_comes_first(formats: list[dict[str, objec
     assert chosen(*reversed(formats))[0] == best
 
 
-def test_only_a_few_formats_are_handed_on() -> None:
+def test_only_a_few_formats_are_returned() -> None:
     assert len(chosen(*[form(f"https://cdn.example/{number}") for number in range(50)])) == LEADS
 
 
@@ -90,12 +90,12 @@ def test_formats_that_cannot_be_transcribed_are_refused_with_the_reason(
     ],
     ids=["none", "silent", "storyboard", "dash", "rtmp", "file", "ftp", "socket"],
 )
-def test_what_can_not_be_fetched_over_http_is_no_source(formats: list[dict[str, object]]) -> None:
+def test_formats_that_can_not_be_fetched_over_http_are_ignored(formats: list[dict[str, object]]) -> None:
     with pytest.raises(AudioSourceNotFound):
         chosen(*formats)
 
 
-def test_what_the_server_asks_for_is_handed_on_and_nothing_else() -> None:
+def test_only_the_headers_that_the_server_requires_are_returned() -> None:
     headers = {"Referer": "https://site.example/", "User-Agent": "UA/1", "X-Trick": "a\r\nHost: evil"}
     (lead,) = choose(read_extraction(info(form(headers=headers))))
     assert dict(lead.headers) == {"referer": "https://site.example/", "user-agent": "UA/1"}
@@ -119,6 +119,6 @@ def test_the_lead_says_what_is_known_about_the_recording() -> None:
         {"timestamp": 1e30, "upload_date": "20261399x", "formats": [form(url="")]},
     ],
 )
-def test_a_malformed_answer_is_an_error_of_ours_not_a_crash(answer: dict[str, Any]) -> None:
+def test_a_malformed_result_is_an_error_with_a_remedy(answer: dict[str, Any]) -> None:
     with pytest.raises((AudioSourceNotFound, ExtractorUnavailable)):
         choose(read_extraction(answer))

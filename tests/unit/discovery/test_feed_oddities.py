@@ -131,7 +131,7 @@ async def test_declared_encodings_are_read(searcher: Any, encoding: str) -> None
     assert "Выдры" in " ".join(verdict.message for verdict in searcher.verdicts)
 
 
-async def test_encoding_that_lies_costs_a_letter_not_the_feed(searcher: Any) -> None:
+async def test_wrong_declared_encoding_does_not_lose_the_feed(searcher: Any) -> None:
     feed = rss(ENCLOSURE).replace('"1.0"?', '"1.0" encoding="utf-8"?').replace("Otters", "Été")
     assert await found(searcher, feed.encode("latin-1")) == AUDIO
 
@@ -149,5 +149,5 @@ async def test_encoding_that_lies_costs_a_letter_not_the_feed(searcher: Any) -> 
     ],
     ids=range(7),
 )
-async def test_what_holds_no_audio_gives_none(searcher: Any, feed: str, content_type: str) -> None:
+async def test_documents_without_audio_give_none(searcher: Any, feed: str, content_type: str) -> None:
     assert await found(searcher, feed, content_type) is None

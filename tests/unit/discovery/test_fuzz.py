@@ -232,7 +232,7 @@ def test_any_text_is_a_title_a_date_or_a_script(text: str, show: str) -> None:
     body=st.one_of(st.binary(max_size=1500), pages()),
     content_type=st.sampled_from(["text/html", "audio/mpeg", ""]),
 )
-async def test_any_answer_ends_the_search_with_audio_or_a_job_error(
+async def test_any_response_ends_the_search_with_audio_or_a_job_error(
     searcher: Any, body: bytes, content_type: str
 ) -> None:
     web = {URL: Served(body, content_type), "https://c.example/e-1.mp3": Served(mp3_bytes(), "audio/mpeg")}

@@ -51,7 +51,7 @@ async def test_direct_link_costs_one_request_and_hands_over_the_open_response(
     assert searcher.web.left_open == []
 
 
-async def test_preview_asks_for_64_kib_only(searcher: Any, mp3: bytes) -> None:
+async def test_preview_requests_64_kib_only(searcher: Any, mp3: bytes) -> None:
     found = await searcher.find({"https://cdn.example/a.mp3": mp3}, "https://cdn.example/a.mp3", preview=True)
     assert [asked.byte_range for asked in searcher.web.asked] == [(0, 65535)]
     await found.opened.aclose()
@@ -80,7 +80,7 @@ async def test_feed_gives_the_newest_or_the_named_episode(
     assert searcher.web.left_open == []
 
 
-async def test_feed_query_that_names_an_episode_is_obeyed_or_refused(searcher: Any, mp3: bytes) -> None:
+async def test_feed_query_that_names_an_episode_is_followed_or_refused(searcher: Any, mp3: bytes) -> None:
     feed = Served(FEED.encode(), "text/xml")
     web = {"https://f.example/rss?guid=w-1": feed, "https://cdn.example/old.mp3": mp3}
     assert await searcher.media_url(web, "https://f.example/rss?guid=w-1") == "https://cdn.example/old.mp3"
@@ -136,7 +136,7 @@ async def test_submitted_url_that_gives_no_audio_has_its_own_code(
     ],
     ids=["404", "410", "503", "429", "400", "silent"],
 )
-async def test_address_that_ends_like_audio_is_media_any_other_leads_to_it(
+async def test_url_that_ends_like_audio_is_media_and_any_other_is_a_source(
     searcher: Any, name: str, error: type[JobError], served: Served, remedy: str
 ) -> None:
     url = f"https://x.example/{name}"
@@ -251,7 +251,7 @@ class RecordingExecutor(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
-async def test_looking_through_a_large_feed_leaves_the_event_loop_alone(searcher: Any) -> None:
+async def test_matching_a_large_feed_does_not_block_the_event_loop(searcher: Any) -> None:
     items = "".join(
         f"<item><title>wörd{number}</title><guid>{number}</guid>"
         "<pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate>"
@@ -277,7 +277,7 @@ async def test_looking_through_a_large_feed_leaves_the_event_loop_alone(searcher
 
 
 @pytest.mark.parametrize("how", ["redirect", "refresh"])
-async def test_front_page_is_no_answer_for_an_episode_that_is_gone(
+async def test_front_page_does_not_stand_for_an_episode_that_is_gone(
     searcher: Any, mp3: bytes, how: str
 ) -> None:
     moved = (

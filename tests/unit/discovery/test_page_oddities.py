@@ -90,7 +90,7 @@ def structured(data: object) -> str:
     ],
     ids=range(10),
 )
-async def test_media_of_an_episode_need_no_audio_ending(searcher: Any, data: object) -> None:
+async def test_media_of_an_episode_needs_no_audio_extension(searcher: Any, data: object) -> None:
     assert await found(searcher, structured(data)) == NAMELESS
 
 
@@ -105,9 +105,7 @@ async def test_media_of_an_episode_need_no_audio_ending(searcher: Any, data: obj
     ],
     ids=range(4),
 )
-async def test_what_nothing_calls_an_episodes_audio_needs_an_audio_ending(
-    searcher: Any, data: object
-) -> None:
+async def test_other_audio_needs_an_audio_extension(searcher: Any, data: object) -> None:
     assert await found(searcher, structured(data)) is None
 
 
@@ -166,7 +164,7 @@ TEXT = json.dumps(EPISODE | {"associatedMedia": MEDIA})
         "cdata",
     ],
 )
-async def test_broken_json_ld_is_mended_or_searched_as_text(searcher: Any, text: str) -> None:
+async def test_broken_json_ld_is_repaired_or_searched_as_text(searcher: Any, text: str) -> None:
     assert await found(searcher, structured(text)) == AUDIO
 
 
@@ -236,7 +234,7 @@ async def test_markup_is_read_as_browsers_read_it(searcher: Any, markup: str) ->
     ],
     ids=range(7),
 )
-async def test_element_that_says_audio_needs_no_audio_ending(searcher: Any, markup: str) -> None:
+async def test_element_marked_as_audio_needs_no_audio_extension(searcher: Any, markup: str) -> None:
     assert await found(searcher, f"<title>The otter tale</title><h1>The otter tale</h1>{markup}") == NAMELESS
 
 
@@ -258,7 +256,7 @@ async def test_formats_of_one_player_are_tried_mp3_first(searcher: Any) -> None:
     ],
     ids=["utf-16", "unknown charset", "xhtml"],
 )
-async def test_encoding_is_found_out(searcher: Any, page: bytes, content_type: str) -> None:
+async def test_encoding_is_detected(searcher: Any, page: bytes, content_type: str) -> None:
     assert await found(searcher, page, content_type=content_type) == AUDIO
 
 
@@ -278,7 +276,7 @@ async def test_chinese_page_declared_as_its_smaller_encoding_is_read(searcher: A
         "<p>Please wait</p><script>setTimeout(function(){ location.replace('/second') }, 10)</script>",
     ],
 )
-async def test_page_that_sends_its_reader_on_is_followed_twice(searcher: Any, first: str) -> None:
+async def test_redirects_of_pages_are_followed_twice(searcher: Any, first: str) -> None:
     second = '<meta http-equiv="refresh" content="1;URL=\'/third\'">'
     more = {"https://x.example/second": second, "https://x.example/third": f"<audio src={AUDIO}></audio>"}
     assert await found(searcher, first, **more) == AUDIO

@@ -59,7 +59,7 @@ ID3_OF_200_KIB = b"ID3\x04\x00\x00" + bytes([0, 12, 64, 0]) + b"APIC" + bytes(40
         (bytes(range(128, 256)) * 20, "application/octet-stream", ("other", "unknown")),
     ],
 )
-def test_bytes_decide_and_the_header_where_they_are_silent(
+def test_bytes_decide_and_the_header_only_if_they_are_unknown(
     head: bytes, content_type: str, expected: tuple[str, str]
 ) -> None:
     verdict = sniff(head, {"content-type": content_type}, complete=True)

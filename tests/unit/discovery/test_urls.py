@@ -113,5 +113,5 @@ def test_query_that_selects_the_page_stays_in_its_key() -> None:
         ("", None),
     ],
 )
-def test_references_resolve_to_http_or_to_nothing(reference: str, expected: str | None) -> None:
+def test_references_resolve_to_http_or_none(reference: str, expected: str | None) -> None:
     assert urls.absolute("https://x.example/dir/page", reference) == expected

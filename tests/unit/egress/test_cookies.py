@@ -44,7 +44,7 @@ async def test_cookie_wall_that_redirects_to_itself_is_passed(client: EgressClie
 
 
 @pytest.mark.anyio
-async def test_wall_that_never_opens_is_a_circle(client: EgressClient) -> None:
+async def test_cookie_wall_that_never_opens_is_a_redirect_loop(client: EgressClient) -> None:
     async def handle(request: RawRequest, stream: SocketStream) -> None:
         await stream.send(answer(302, b"", {"Location": request.target, "Set-Cookie": "seen=yes"}))
 
@@ -95,7 +95,7 @@ def test_secure_cookie_is_set_and_sent_over_https_only() -> None:
         ("a=x; Expires=Thu, 01 Jan 2037 00:00:00 GMT", "a=x"),
     ],
 )
-def test_cookie_is_taken_back_as_servers_do(taken_back: str, left: str | None) -> None:
+def test_cookie_is_deleted_as_servers_do(taken_back: str, left: str | None) -> None:
     assert jar("a=1", taken_back).header(HERE, None) == left
 
 
@@ -108,7 +108,7 @@ def test_port_is_part_of_the_host_unless_it_is_the_schemes_own() -> None:
 @pytest.mark.parametrize(
     "broken", ["", "=1", "no pair", "a b=1", "a=1\r\nHost: x", "a=\x00", "é=1", f"a={'x' * 5000}", ";a=1"]
 )
-def test_what_is_no_cookie_is_left_out(broken: str) -> None:
+def test_malformed_cookies_are_ignored(broken: str) -> None:
     assert jar(broken).header(HERE, None) is None
 
 

@@ -37,7 +37,7 @@ def test_the_vendor_still_has_the_errors_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("kind", VENDOR_ERRORS)
-def test_every_vendor_error_has_a_meaning(kind: type[Exception]) -> None:
+def test_every_vendor_error_is_translated(kind: type[Exception]) -> None:
     meaning = translate(kind("detail of the vendor"), "cdn.test")
     assert isinstance(meaning, EgressError)
     assert "detail of the vendor" not in meaning.message
@@ -55,13 +55,13 @@ def test_every_vendor_error_has_a_meaning(kind: type[Exception]) -> None:
         (httpcore.ConnectError(ssl.SSLError("alert")), ConnectFailed),
     ],
 )
-def test_system_errors_have_a_meaning(exc: Exception, kind: type[EgressError]) -> None:
+def test_system_errors_are_translated(exc: Exception, kind: type[EgressError]) -> None:
     meaning = translate(exc, "cdn.test")
     assert type(meaning) is kind
     assert meaning.message.startswith("cdn.test ")
 
 
-def test_errors_of_ours_pass_unchanged_and_bugs_are_not_hidden() -> None:
+def test_egress_errors_and_bugs_pass_unchanged() -> None:
     ours = DestinationForbidden("no")
     with pytest.raises(DestinationForbidden) as caught, translated("cdn.test"):
         raise ours

@@ -45,7 +45,7 @@ async def test_announced_ten_terabytes_are_refused_before_they_are_read(client: 
                 await response.read(1000)
 
 
-async def test_content_length_with_more_digits_than_sense_is_an_error(client: EgressClient) -> None:
+async def test_content_length_with_too_many_digits_is_an_error(client: EgressClient) -> None:
     async def absurd(request: RawRequest, stream: SocketStream) -> None:
         del request
         await stream.send(answer(200, b"x", {"Content-Length": "9" * 5000}))
@@ -174,7 +174,7 @@ async def test_drip_below_the_minimum_rate_ends_the_download(
             await drain(response)
 
 
-async def test_slow_reader_is_not_held_against_the_server(
+async def test_slow_reader_does_not_count_as_a_slow_server(
     policy: EgressPolicy, resolver: FakeResolver
 ) -> None:
     now = 0.0

@@ -75,7 +75,7 @@ async def test_rebound_name_is_refused_when_a_download_resumes(policy: EgressPol
             await client.open(url, RequestOptions(byte_range=(1, None), if_range='"v1"'))
 
 
-async def test_redirect_to_a_name_that_rebinds_is_judged_at_its_hop(
+async def test_redirect_to_a_name_that_rebinds_is_checked_at_its_hop(
     policy: EgressPolicy, canary: Canary
 ) -> None:
     resolver = FakeResolver({"public.test": [[PUBLIC]], "rebind.test": [[PRIVATE]]})

@@ -168,7 +168,7 @@ FORBIDDEN_NAMES = [
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_NAMES)
-def test_name_that_means_something_inside_only_is_refused(host: str) -> None:
+def test_internal_name_is_refused(host: str) -> None:
     with pytest.raises(InvalidURL):
         POLICY.check_url(f"http://{host}/")
 
@@ -294,7 +294,7 @@ def test_internal_names_pass_where_a_private_network_is_allowed_and_localhost_do
         policy.check_url("http://localhost/")
 
 
-def test_allowed_translation_block_is_judged_by_the_address_behind_it() -> None:
+def test_allowed_translation_block_is_checked_by_the_address_behind_it() -> None:
     policy = EgressPolicy(networks("64:ff9b::/96", "2002::/16", "::/96", "2001::/32"))
     assert policy.allows_address(ipaddress.ip_address("64:ff9b::8.8.8.8"))
     assert policy.allows_address(ipaddress.ip_address("2002:808:808::1"))
@@ -347,7 +347,9 @@ def test_no_text_makes_the_check_raise_anything_but_invalid_url(text: str) -> No
 
 
 @given(st.ip_addresses())
-def test_literal_and_answer_are_judged_alike(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_literal_and_resolved_address_are_checked_alike(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     host = f"[{address}]" if address.version == 6 else str(address)
     try:
         POLICY.check_url(f"http://{host}/")
@@ -369,7 +371,7 @@ TRICKS = [
         max_size=8,
     ).map("".join)
 )
-def test_no_combination_of_known_tricks_leads_inside(host: str) -> None:
+def test_no_combination_of_known_tricks_reaches_an_internal_address(host: str) -> None:
     try:
         url = POLICY.check_url(f"http://{host}/")
     except InvalidURL:

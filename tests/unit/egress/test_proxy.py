@@ -97,7 +97,7 @@ async def test_plain_http_is_forwarded_with_its_body_and_its_answer(proxy: Egres
             assert not {"proxy-authorization", "proxy-connection"} & request.headers.keys()
 
 
-async def test_redirects_are_the_childs_own_business_and_judged_when_it_follows(proxy: EgressProxy) -> None:
+async def test_redirects_are_passed_on_and_checked_when_the_child_follows(proxy: EgressProxy) -> None:
     async with open_server(echo) as server, child(proxy) as browser:
         moved = await browser.get(server.url("/moved"))
         assert (moved.status_code, moved.headers["location"]) == (302, "http://127.0.0.2/")

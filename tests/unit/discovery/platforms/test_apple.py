@@ -53,7 +53,7 @@ async def test_the_directory_lists_the_episode_by_its_id(world: Any, itunes: Any
     assert asked.search.asked == [lookup("de")]
 
 
-async def test_another_storefront_is_asked_when_the_first_is_stale(world: Any, itunes: Any) -> None:
+async def test_another_storefront_is_queried_if_the_first_is_stale(world: Any, itunes: Any) -> None:
     asked = await world.ask(URL, {lookup("de"): itunes({"trackId": 1}), lookup("us"): itunes({})})
     assert asked.media == ["https://cdn.example/one.mp3"]
 
@@ -85,7 +85,7 @@ async def test_an_older_episode_is_looked_up_in_the_feed_by_its_title(
     assert chosen.enclosures[0].url == "https://cdn.example/0.mp3"
 
 
-async def test_the_pages_own_data_are_read_for_this_very_episode(
+async def test_the_pages_own_data_are_read_for_this_episode(
     world: Any, itunes: Any, page: Any, script: Any
 ) -> None:
     data = server_data(
@@ -99,7 +99,7 @@ async def test_the_pages_own_data_are_read_for_this_very_episode(
     assert asked.wanted.guid == "guid-1000500000001"
 
 
-async def test_other_episodes_in_the_pages_data_are_not_believed(
+async def test_other_episodes_in_the_pages_data_are_ignored(
     world: Any, itunes: Any, page: Any, script: Any
 ) -> None:
     own = page(body=script("serialized-server-data", server_data(("1", "https://cdn.example/other.mp3"))))
@@ -108,7 +108,7 @@ async def test_other_episodes_in_the_pages_data_are_not_believed(
     assert asked.media == []
 
 
-async def test_a_busy_directory_does_not_matter_when_the_page_knows(
+async def test_a_busy_directory_does_not_matter_if_the_page_has_the_episode(
     world: Any, page: Any, script: Any
 ) -> None:
     data = server_data(("1000500000001", "https://cdn.example/own.mp3"))
@@ -118,7 +118,7 @@ async def test_a_busy_directory_does_not_matter_when_the_page_knows(
 
 
 @pytest.mark.parametrize("failure", [403, 429, 500, {"errorMessage": "x"}, "<html>not json</html>"])
-async def test_a_failing_directory_says_so_when_nothing_else_helps(
+async def test_a_failing_directory_is_the_error_if_nothing_else_helps(
     world: Any, page: Any, failure: object
 ) -> None:
     with pytest.raises(DirectoryLookupFailed, match="directory"):

@@ -87,7 +87,7 @@ class TestCastbox:
         asked = await world.ask(self.URL, {self.API: {"data": data}})
         assert asked.media == ["https://cdn.example/a.mp3"]
 
-    async def test_another_episode_is_not_believed(self, world: Any, page: Any) -> None:
+    async def test_another_episode_is_ignored(self, world: Any, page: Any) -> None:
         data = {"eid": 1, "url": "https://cdn.example/other.mp3"}
         asked = await world.ask(self.URL, {self.API: {"data": data}, self.URL: page()})
         assert asked.media == []

@@ -70,9 +70,7 @@ OTHER = "11111111-2222-3333-4444-555555555555"
         ),
     ],
 )
-async def test_where_the_file_lies_follows_from_the_id_without_any_request(
-    world: Any, url: str, media: list[str]
-) -> None:
+async def test_the_file_follows_from_the_id_without_a_request(world: Any, url: str, media: list[str]) -> None:
     asked = await world.ask(url)
     assert asked.media == media
     assert asked.search.asked == []
@@ -178,7 +176,7 @@ class TestSimplecast:
         assert parse_qs(content.decode()) == {"url": ["https://the-show.simplecast.com/episodes/the-episode"]}
         assert asked.media[0] == "https://cdn.simplecast.com/audio/default.mp3"
 
-    async def test_another_episode_is_not_believed(self, world: Any) -> None:
+    async def test_another_episode_is_ignored(self, world: Any) -> None:
         asked = await world.ask(
             f"https://player.simplecast.com/{OTHER}",
             {f"https://api.simplecast.com/episodes/{OTHER}": self.ANSWER},
@@ -230,7 +228,7 @@ class TestIHeart:
         asked = await world.ask(self.URL, {self.API: {"episode": episode}})
         assert asked.media == ["https://chtbl.com/track/1/cdn.example/x.mp3"]
 
-    async def test_another_episode_is_not_believed(self, world: Any) -> None:
+    async def test_another_episode_is_ignored(self, world: Any) -> None:
         asked = await world.ask(
             self.URL, {self.API: {"episode": {"id": 1, "mediaUrl": "https://cdn.example/wrong.mp3"}}}
         )
@@ -396,7 +394,9 @@ class TestSoundCloud:
         ("https://the-show.podigee.io/12-the-episode", "https://the-show.podigee.io/feed/mp3"),
     ],
 )
-async def test_the_feed_stands_behind_the_pages_own_audio(world: Any, page: Any, url: str, feed: str) -> None:
+async def test_the_feed_is_the_fallback_for_the_pages_own_audio(
+    world: Any, page: Any, url: str, feed: str
+) -> None:
     own = page('<meta property="og:audio" content="https://cdn.example/one.mp3">')
     asked = await world.ask(url, {url: own})
     assert asked.media == ["https://cdn.example/one.mp3"]
@@ -406,7 +406,7 @@ async def test_the_feed_stands_behind_the_pages_own_audio(world: Any, page: Any,
     assert (changed.media, changed.feeds) == ([], [(feed, False)])
 
 
-async def test_ausha_takes_the_only_audio_link_and_guesses_none_of_several(world: Any, page: Any) -> None:
+async def test_ausha_uses_the_only_audio_link_and_none_of_several(world: Any, page: Any) -> None:
     url = "https://podcast.ausha.co/the-show/the-episode"
     one, two = (f'<a href="https://audio.ausha.co/{key}.mp3?t=1">Download</a>' for key in "ab")
     assert (await world.ask(url, {url: page(body=one)})).media == ["https://audio.ausha.co/a.mp3?t=1"]

@@ -20,7 +20,7 @@ EXAMPLES = [(platform, url) for platform in PLATFORMS for url in platform.exampl
 
 
 @pytest.mark.parametrize(("platform", "url"), EXAMPLES, ids=[url for _, url in EXAMPLES])
-def test_an_example_is_known_to_its_own_entry_first(platform: Platform, url: str) -> None:
+def test_an_example_matches_its_own_entry_first(platform: Platform, url: str) -> None:
     assert next(one for one in PLATFORMS if one.route(url)) is platform
 
 
@@ -50,7 +50,7 @@ def test_every_route_has_an_example(platform: Platform) -> None:
         "",
     ],
 )
-def test_look_alikes_are_not_known(url: str) -> None:
+def test_similar_hosts_do_not_match(url: str) -> None:
     assert not any(platform.route(url) for platform in PLATFORMS)
 
 

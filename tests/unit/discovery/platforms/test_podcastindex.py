@@ -40,7 +40,7 @@ async def test_an_episode_is_looked_up_with_a_signed_request(keyed_world: Any) -
     }
 
 
-async def test_another_episode_is_not_believed(keyed_world: Any) -> None:
+async def test_another_episode_is_ignored(keyed_world: Any) -> None:
     other = {"id": 1, "enclosureUrl": "https://cdn.example/other.mp3"}
     asked = await keyed_world(key()).ask(URL, {API: {"episode": other}})
     assert asked.found is None

@@ -76,7 +76,7 @@ async def test_an_older_apple_episode_is_found_in_the_feed_by_its_title(
     assert await web.media_url(documents, APPLE) == "https://cdn.example/one.mp3"
 
 
-async def test_an_episode_that_its_feed_has_dropped_is_not_answered_with_the_newest(
+async def test_an_episode_missing_in_its_feed_is_not_replaced_by_the_newest(
     web: Any, mp3: bytes, itunes: Any
 ) -> None:
     newest = itunes({"trackId": 1, "trackName": "Newest", "episodeUrl": "https://cdn.example/newest.mp3"})
@@ -92,7 +92,7 @@ async def test_an_episode_that_its_feed_has_dropped_is_not_answered_with_the_new
     assert "https://cdn.example/newest.mp3" not in [asked.url for asked in web.web.asked]
 
 
-async def test_a_busy_directory_is_what_the_client_hears_when_nothing_else_was_found(web: Any) -> None:
+async def test_a_busy_directory_is_the_error_if_nothing_else_was_found(web: Any) -> None:
     documents = {f"{LOOKUP}&country=de": Served(status=429), APPLE: "<title>x</title>"}
     with pytest.raises(DirectoryLookupFailed):
         await web.media_url(documents, APPLE)
@@ -126,7 +126,7 @@ async def test_spotify_leads_through_the_directory_to_the_publishers_file(
 
 
 @pytest.mark.parametrize("url", [SPOTIFY, SPOTIFY.replace("episode", "track")])
-async def test_the_clip_of_what_spotify_keeps_to_itself_is_not_the_answer(
+async def test_the_clip_of_an_exclusive_spotify_episode_is_not_used(
     web: Any, mp3: bytes, script: Any, url: str
 ) -> None:
     documents = {url: CLIP_PAGE, EMBED: spotify(script), SEARCH: as_json({"results": []}), CLIP: mp3}
@@ -192,7 +192,7 @@ async def test_an_article_that_links_a_podcast_is_not_that_podcasts_newest_episo
 
 
 @pytest.mark.parametrize("directory", [Served(status=503), as_json({"results": []})], ids=["down", "empty"])
-async def test_clip_of_an_unknown_host_is_not_believed_when_the_directory_fails(
+async def test_clip_of_an_unknown_host_is_not_used_if_the_directory_fails(
     web: Any, mp3: bytes, script: Any, directory: Served
 ) -> None:
     clip = "https://clips.example/the-episode-abc.mp3"
