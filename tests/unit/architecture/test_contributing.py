@@ -104,7 +104,7 @@ def test_an_example_is_formatted_and_passes_the_linter(example: Block, copy: Pat
 def test_the_platform_passes_the_tests_of_all_platforms(copy: Path) -> None:
     tests = "tests/unit/discovery/platforms/test_platforms.py"
     passed = run(copy, "-m", "pytest", "-p", "no:cacheprovider", "-v", tests, "-k", "example")
-    assert "test_an_example_is_known_to_its_own_entry_first[https://examplecast.com/e/123] PASSED" in passed
+    assert "test_an_example_matches_its_own_entry_first[https://examplecast.com/e/123] PASSED" in passed
 
 
 def test_the_route_is_registered_and_described(copy: Path) -> None:
