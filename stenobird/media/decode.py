@@ -92,6 +92,7 @@ class Ended:
 
     samples: int
     corrupt_packets: int
+    cut_off: bool
     note: str | None
 
 
@@ -113,7 +114,7 @@ async def take_decoder(
     It is the `spare` one, if there is one that can be used. A file that is complete on disk is read in place,
     by a child of its own. Raises `OSError`.
     """
-    job = {"skip": skip, "stop": stop, "most": most}
+    job = {"skip": skip, "stop": stop, "most": most, "stitched": intake.stitched}
     path = intake.complete_path()
     child = spare.take() if path is None and spare is not None else None
     if child is None:
@@ -268,7 +269,7 @@ _FOUND = {
     "duration_seconds": (float, int, type(None)),
     "duration_exact": bool,
 }
-_ENDED = {"samples": int, "corrupt_packets": int, "note": (str, type(None))}
+_ENDED = {"samples": int, "corrupt_packets": int, "cut_off": bool, "note": (str, type(None))}
 _REFUSED = {"kind": str, "message": str}
 
 

@@ -15,7 +15,7 @@ Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payloa
     I  JSON: container, codec, duration_seconds, duration_exact
     P  position (u64), then s16 samples: at most a second of PCM; position is the highest byte offset read
     H  position (u64): still working, on samples that are skipped
-    E  JSON: the end: samples (from the start of the audio), corrupt_packets, note
+    E  JSON: the end: samples (from the start of the audio), corrupt_packets, cut_off, note
     X  JSON: kind, message: nothing can be decoded; see `Refusal`
 
 A regular file as fd 0 is read in place, and R and S are never sent.
@@ -34,6 +34,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stenobird.children.confine import confine, limit
+from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
+from stenobird.media.pipes import READ_BYTES, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
 from stenobird.media.recognition import (
     Refusal,
     index_comes_late,
@@ -47,13 +49,11 @@ if TYPE_CHECKING:
 
     from stenobird.media.recognition import Source
 
-SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = SAMPLE_RATE
 BLOCK_BYTES = 2 * BLOCK_SAMPLES
-READ_BYTES = 32 * 1024
 HEARTBEAT_SAMPLES = 60 * SAMPLE_RATE
 MAX_FAILURES_IN_A_ROW = 1000
-LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+MAX_PARTS = 100_000
 
 HEADER = struct.Struct("<cI")
 READ_REQUEST = struct.Struct("<QI")
@@ -81,6 +81,7 @@ SEEKABLE = frozenset({"caf"})
 STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "wav"})
 STITCHED = 1.2
+CUT_OFF_SECONDS = 2.0
 
 
 class RegularFile:
@@ -110,45 +111,6 @@ class RemoteFile:
         send(b"S", bytes([wait]))
         (length,) = SIZE_REPLY.unpack(receive(SIZE_REPLY.size))
         return length if length >= 0 else None
-
-
-class Pipe:
-    """What FFmpeg reads: the source from `base` on, forward only."""
-
-    def __init__(self, source: Source, base: int) -> None:
-        self._source = source
-        self._base = base
-        self._offset = 0
-        self.highest = 0
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, nothing at the end."""
-        data = self._source.read_at(self._base + self._offset, min(size, READ_BYTES))
-        self._offset += len(data)
-        self.highest = max(self.highest, self._base + self._offset)
-        return data
-
-
-class SeekablePipe(Pipe):
-    """The same with seeking, for containers whose index may stand at the end."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, as files do. Raises `OSError` for places that don't exist."""
-        if whence == os.SEEK_CUR:
-            offset += self._offset
-        elif whence == os.SEEK_END:
-            size = self._source.size(wait=True)
-            if size is None:
-                raise OSError("the length is not known")
-            offset += size - self._base
-        if offset < 0:
-            raise OSError("before the start")
-        self._offset = offset
-        return offset
-
-    def tell(self) -> int:
-        """Return the offset of the next read."""
-        return self._offset
 
 
 def send(kind: bytes, payload: bytes) -> None:
@@ -191,8 +153,8 @@ def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
 class Output:
     """Counts samples from the start of the audio, and sends the wanted ones in blocks of a second."""
 
-    def __init__(self, pipe: Pipe, *, skip: int, stop: int | None, most: int) -> None:
-        self._pipe = pipe
+    def __init__(self, *, skip: int, stop: int | None, most: int) -> None:
+        self.pipe: Pipe | None = None
         self._skip = skip
         self._stop = stop
         self._most = most
@@ -213,49 +175,67 @@ class Output:
         self._block += pcm[2 * skipped :]
         if skipped and self.samples - self._beat >= HEARTBEAT_SAMPLES:
             self._beat = self.samples
-            send(b"H", POSITION.pack(self._pipe.highest))
+            send(b"H", POSITION.pack(self._position()))
         while len(self._block) >= BLOCK_BYTES:
             self._send(BLOCK_BYTES)
         return self._stop is not None and self.samples >= self._stop
+
+    @property
+    def room(self) -> int:
+        """How many samples may still come."""
+        return self._most - self.samples
 
     def flush(self) -> None:
         """Send what is left."""
         if self._block:
             self._send(len(self._block))
 
+    def _position(self) -> int:
+        return self.pipe.highest if self.pipe is not None else 0
+
     def _send(self, size: int) -> None:
-        send(b"P", POSITION.pack(self._pipe.highest) + self._block[:size])
+        send(b"P", POSITION.pack(self._position()) + self._block[:size])
         del self._block[:size]
 
 
 class Decoder:
     """Frames of one audio track, brought to 16 kHz mono whatever they change to on the way.
 
-    Timestamps are ignored: the position of a sample is the number of samples before it. Stitched
-    programmes jump in time, and a jump must neither drop nor invent audio.
+    The position of a sample is the number of samples before it, with silence where `timeline` has a gap.
     """
 
-    def __init__(self, av: Any, container: Any, stream: Any) -> None:
+    def __init__(
+        self,
+        av: Any,
+        container: Any,
+        stream: Any,
+        timeline: Timeline | None = None,
+        output: Output | None = None,
+    ) -> None:
         self._av = av
         self._container = container
         self._stream = stream
-        self._resampler: Any = None
+        self._timeline = timeline
+        self._output = output
+        self._mono: Mono | None = None
         self._shape: tuple[Any, ...] = ()
         self.corrupt_packets = 0
         self.note: str | None = None
+        self.furthest_seconds = 0.0
 
     def pcm(self) -> Iterator[memoryview]:
         """Yield s16 samples until the track ends or is too damaged to go on."""
+        for frame in self._frames():
+            if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
+                raise ValueError(f"a sample rate of {frame.sample_rate}")
+            if self._timeline is not None and self._output is not None:
+                yield from self._silence(self._timeline.gap_samples(frame, self._output.room))
+            yield from self._resample(frame)
+        yield from self._drain()
+
+    def _frames(self) -> Iterator[Any]:
         failures = 0
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.FFmpegError as exc:
-                self.note = f"the container broke off: {exc.strerror}"
-                break
-            if packet is None:
-                break
+        for packet in self._packets():
             try:
                 frames = packet.decode()
             except self._av.FFmpegError:
@@ -264,35 +244,49 @@ class Decoder:
                 failures += 1
                 if failures > MAX_FAILURES_IN_A_ROW:
                     self.note = "most of it is damaged"
-                    break
+                    return
                 continue
             if frames:
                 failures = 0
-            for frame in frames:
-                yield from self._resample(frame)
-        yield from self._drain()
+            yield from frames
+
+    def _packets(self) -> Iterator[Any]:
+        packets = self._container.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._av.FFmpegError as exc:
+                self.note = f"the container broke off: {exc.strerror}"
+                return
+            if packet is None:
+                return
+            if packet.pts is not None and packet.time_base is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self.furthest_seconds = max(self.furthest_seconds, end)
+            if packet.stream_index == self._stream.index:
+                yield packet
+
+    def _silence(self, samples: int) -> Iterator[memoryview]:
+        if samples:
+            yield from self._drain()
+        while samples > 0:
+            size = min(samples, BLOCK_SAMPLES)
+            samples -= size
+            yield memoryview(bytes(2 * size))
 
     def _resample(self, frame: Any) -> Iterator[memoryview]:
-        if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
-            raise ValueError(f"a sample rate of {frame.sample_rate}")
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:
+        if self._mono is None or shape != self._shape:
             yield from self._drain()
-            self._resampler = self._av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._mono = Mono(self._av, frame.layout)
             self._shape = shape
         frame.pts = None
-        yield from self._planes(self._resampler.resample(frame))
+        yield from self._mono.feed(frame)
 
     def _drain(self) -> Iterator[memoryview]:
-        if self._resampler is not None:
-            yield from self._planes(self._resampler.resample(None))
-            self._resampler = None
-
-    @staticmethod
-    def _planes(frames: list[Any]) -> Iterator[memoryview]:
-        for frame in frames:
-            if frame is not None and frame.samples:  # a resampler with nothing to do "flushes" a None
-                yield memoryview(frame.planes[0])[: 2 * frame.samples]
+        if self._mono is not None:
+            yield from self._mono.feed(None)
+            self._mono = None
 
 
 def refuse_open(*_arguments: object) -> NoReturn:
@@ -306,25 +300,25 @@ def duration(
     """Return the length that the container states, or an estimate from its bit rate, and which it is."""
     bit_rate = stream.codec_context.bit_rate or container.bit_rate
     estimate = size * 8 / float(bit_rate) if demuxer in ESTIMATED and size and bit_rate else None
+    exact = demuxer in STATES_DURATION
     stated = None
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         stated = float(stream.duration * stream.time_base)
     elif container.duration is not None and container.duration > 0:
         stated = float(container.duration / 1_000_000)
+        # It may be that of the picture, or of another language.
+        exact = exact and len(container.streams) == 1
     if demuxer == "mp3":
         # FFmpeg prefers an estimate, which does not show whether anything is missing.
         stated = header_seconds
     # In a programme stitched from several files, the first one's header states its own length only.
     if stated is None or (estimate is not None and estimate > STITCHED * stated):
         return estimate, False
-    return stated, demuxer in STATES_DURATION
+    return stated, exact
 
 
-def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
-    """Decode the job, up to and including the end message. Raises `Refusal`."""
-    demuxer, base = recognise(source)
-    late = demuxer in SEEKABLE or (demuxer == "mov" and index_comes_late(source, base))
-    pipe = (SeekablePipe if late else Pipe)(source, base)
+def open_container(av: Any, pipe: Pipe, demuxer: str) -> tuple[Any, Any]:
+    """Open what `pipe` holds; return the container and its audio track. Raises `Refusal`."""
     options = {
         "protocol_whitelist": "none",
         "format_whitelist": demuxer,
@@ -346,7 +340,8 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
     except (av.FFmpegError, ValueError, OSError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise Refusal("broken", f"it is damaged or cut off ({reason})") from exc
-    stream = container.streams.best("audio")
+    # Where the audio starts late, FFmpeg has not seen enough of it to call it the best.
+    stream = container.streams.best("audio") or next(iter(container.streams.audio), None)
     if stream is None:
         raise Refusal("no_audio", "it has no audio track")
     context = stream.codec_context
@@ -358,29 +353,92 @@ def decode(av: Any, source: Source, job: dict[str, Any]) -> None:
         raise Refusal("broken", f"it states a sample rate of {context.sample_rate} Hz")
     context.thread_count = 1
     for other in container.streams:
-        if other.index != stream.index and hasattr(other, "discard"):
+        # Matroska states one length for all tracks, so the others show whether the file is cut off.
+        if other.index != stream.index and hasattr(other, "discard") and demuxer != "matroska":
             other.discard = DISCARD_ALL
-    size = source.size(wait=False)
-    header_seconds = mpeg_stated_seconds(read_fully(source, base, 128)) if demuxer == "mp3" else None
-    seconds, exact = duration(container, stream, demuxer, size and size - base, header_seconds)
-    info = {
-        "container": demuxer,
-        "codec": context.codec.canonical_name,
-        "duration_seconds": seconds,
-        "duration_exact": exact,
-    }
-    send(b"I", json.dumps(info).encode())
-    output = Output(pipe, skip=job["skip"], stop=job["stop"], most=job["most"])
-    decoder = Decoder(av, container, stream)
-    try:
-        for pcm in decoder.pcm():
-            if output.write(pcm):
+    return container, stream
+
+
+def open_pipe(source: Source, demuxer: str, base: int, header: bytes) -> Pipe:
+    """Return what the demuxer reads, from `base` on; `header` comes first."""
+    if demuxer in SEEKABLE or (demuxer == "mov" and index_comes_late(source, base)):
+        return SeekablePipe(source, base)
+    if demuxer == "wav":
+        return WavPipe(source, base, header)
+    kinds = {"mp3": UntaggedPipe, "aac": UntaggedPipe, "ogg": OggPipe}
+    return kinds.get(demuxer, Pipe)(source, base)
+
+
+class Job:
+    """The parts of one file, decoded one after the other into one output."""
+
+    def __init__(self, av: Any, source: Source, options: dict[str, Any]) -> None:
+        self._av = av
+        self._source = source
+        self._stitched = options["stitched"]
+        self._output = Output(skip=options["skip"], stop=options["stop"], most=options["most"])
+        self._corrupt_packets = 0
+        self._note: str | None = None
+        self._cut_off = False
+
+    def run(self) -> None:
+        """Decode everything, up to and including the end message. Raises `Refusal`."""
+        demuxer, base = recognise(self._source)
+        pipe = open_pipe(self._source, demuxer, base, b"")
+        container, stream = open_container(self._av, pipe, demuxer)
+        size = self._source.size(wait=False)
+        stated = mpeg_stated_seconds(read_fully(self._source, base, 128)) if demuxer == "mp3" else None
+        seconds, exact = duration(container, stream, demuxer, size and size - base, stated)
+        info = {
+            "container": demuxer,
+            "codec": stream.codec_context.codec.canonical_name,
+            "duration_seconds": seconds,
+            "duration_exact": exact,
+        }
+        send(b"I", json.dumps(info).encode())
+        following = self._decode(pipe, container, stream, demuxer)
+        for _ in range(MAX_PARTS):
+            if following is None:
                 break
-    except (av.FFmpegError, ValueError) as exc:
-        decoder.note = f"decoding broke off: {exc}"
-    output.flush()
-    end = {"samples": output.samples, "corrupt_packets": decoder.corrupt_packets, "note": decoder.note}
-    send(b"E", json.dumps(end).encode())
+            container.close()
+            base, header = following
+            try:
+                pipe = open_pipe(self._source, demuxer, base, header)
+                container, stream = open_container(self._av, pipe, demuxer)
+            except Refusal as exc:
+                self._note = str(exc)
+                break
+            following = self._decode(pipe, container, stream, demuxer)
+        self._output.flush()
+        end = {
+            "samples": self._output.samples,
+            "corrupt_packets": self._corrupt_packets,
+            "cut_off": self._cut_off,
+            "note": self._note,
+        }
+        send(b"E", json.dumps(end).encode())
+
+    def _decode(self, pipe: Pipe, container: Any, stream: Any, demuxer: str) -> tuple[int, bytes] | None:
+        """Decode one part; return the next one, see `Pipe.next_part`."""
+        self._output.pipe = pipe
+        timeline = Timeline(container, stream, demuxer, stitched=self._stitched)
+        decoder = Decoder(self._av, container, stream, timeline, self._output)
+        stopped = False
+        try:
+            for pcm in decoder.pcm():
+                if stopped := self._output.write(pcm):
+                    break
+        except (self._av.FFmpegError, ValueError) as exc:
+            decoder.note = f"decoding broke off: {exc}"
+        self._corrupt_packets += decoder.corrupt_packets
+        self._note = decoder.note
+        if stopped:
+            return None
+        if demuxer == "matroska" and container.duration:
+            # It states the length of its longest track only.
+            seconds = container.duration / 1_000_000
+            self._cut_off = seconds - decoder.furthest_seconds > max(CUT_OFF_SECONDS, seconds / 50)
+        return pipe.next_part()
 
 
 def rehearse(av: Any) -> None:
@@ -418,7 +476,7 @@ def main() -> NoReturn:
             (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
             job = json.loads(receive(length))
         try:
-            decode(av, source, job)
+            Job(av, source, job).run()
         except MemoryError as exc:
             raise Refusal("broken", "decoding it takes more memory than allowed") from exc
     except Refusal as exc:

@@ -114,6 +114,8 @@ class PlaylistIntake(Intake):
     disk ends with a whole part, so a resume fetches none of them twice.
     """
 
+    stitched = True
+
     def __init__(
         self,
         spool: Spool,

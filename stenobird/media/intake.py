@@ -149,6 +149,9 @@ class Intake(ABC):
     `run` and `read` may go on at the same time. Offsets are those of the file.
     """
 
+    stitched = False
+    """Whether the file was joined from parts, whose timestamps may jump from one to the next."""
+
     def __init__(self, spool: Spool, terms: IntakeTerms) -> None:
         self._spool = spool
         self._terms = terms

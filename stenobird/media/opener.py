@@ -341,7 +341,7 @@ class MediaStream:
         claim = (
             self._found.duration_seconds if self._found is not None and self._found.duration_exact else None
         )
-        if (
+        if end.cut_off or (
             claim is not None
             and math.isfinite(claim)
             and claim - seconds > max(SHORT_SECONDS, SHORT_SHARE * claim)

@@ -52,15 +52,25 @@ def read_fully(source: Source, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def tag_bytes(head: bytes) -> int:
+    """Return the length of the ID3, APE or ID3v1 tag that starts with these 32 bytes, 0 if none does."""
+    if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) <= 0x7F:
+        length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+        return 10 + length + (10 if head[5] & 0x10 else 0)
+    if head[:8] == b"APETAGEX" and len(head) >= 24:
+        is_header = bool(head[23] & 0x20)
+        return 32 + (int.from_bytes(head[12:16], "little") if is_header else 0)
+    return 128 if head[:3] == b"TAG" else 0
+
+
 def past_id3(source: Source) -> int:
     """Return where the audio starts. Tags are skipped unread: cover art is megabytes of hostile input."""
     offset = 0
     for _ in range(MAX_ID3_TAGS):
         head = read_fully(source, offset, 10)
-        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 0x7F:
+        if head[:3] != b"ID3" or not (length := tag_bytes(head)):
             break
-        length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-        offset += 10 + length + (10 if head[5] & 0x10 else 0)
+        offset += length
     return offset
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import brotli  # type: ignore[import-untyped]
 import pytest
 
-from stenobird.media.recognition import mpeg_frame_bytes
+from stenobird.media.recognition import adts_frame_bytes, mpeg_frame_bytes, past_id3
+from tests.support.audio import Encoding, encode, pitches
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of
 
@@ -53,6 +54,42 @@ def rf64(wav: bytes) -> bytes:
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + layout + b"data\xff\xff\xff\xff" + samples
 
 
+def ape(size: int) -> bytes:
+    """Return an APE tag full of what looks like MPEG frames, with a header and a footer."""
+    items = b"\xff\xfb\x90\x64" * (size // 4)
+    ends = (
+        struct.pack("<8sIIII8x", b"APETAGEX", 2000, len(items) + 32, 1, flags)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    header, footer = ends
+    return header + items + footer
+
+
+def tagged_inside(frames: bytes, tag: bytes) -> bytes:
+    """Put a tag before three of the frames."""
+    measure = mpeg_frame_bytes if mpeg_frame_bytes(frames[:4]) or frames[:3] == b"ID3" else adts_frame_bytes
+    at = past_id3(Held(frames))
+    parts = [frames[:at]]
+    for number in range(100):
+        length = measure(frames[at : at + 6])
+        parts += [tag if number in {30, 60, 61} else b"", frames[at : at + length]]
+        at += length
+    return b"".join([*parts, frames[at:]])
+
+
+class Held:
+    """A source of bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+    def size(self, *, wait: bool) -> int:
+        return len(self._data)
+
+
 ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "a picture of 3 MB": ("mp3", lambda mp3: id3(3_000_000) + mp3),
     "two tags": ("mp3", lambda mp3: id3(5_000) + id3(4_000) + mp3),
@@ -65,6 +102,13 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "more than 4 GB by its header": ("wav", rf64),
     "no end by its header": ("wav", lambda wav: stated(wav, 0xFFFFFFFF, 0xFFFFFFFF)),
     "no length by its header": ("wav", lambda wav: stated(wav, 0, 0)),
+    "too small a length by its header": ("wav", lambda wav: stated(wav, len(wav) - 8, 100_001)),
+    "a length of nothing but the first block": ("wav-16k-mono", lambda wav: stated(wav, 36 + 512, 512)),
+    "a chunk behind the samples": ("wav", lambda wav: wav + b"LIST\x04\0\0\0INFO"),
+    "tags between mp3 frames": ("mp3", lambda mp3: tagged_inside(mp3, id3(200_000))),
+    "APE tags between mp3 frames": ("mp3", lambda mp3: tagged_inside(mp3, ape(30_000))),
+    "an ID3v1 tag between mp3 frames": ("mp3", lambda mp3: tagged_inside(mp3, b"TAG" + bytes(125))),
+    "tags between AAC frames": ("aac", lambda aac: tagged_inside(aac, id3(70_000))),
 }
 
 
@@ -85,6 +129,28 @@ async def test_files_joined_end_to_end_are_decoded_to_the_last(
     heard = await world.hear("/a")
     assert len(heard.pcm) / 16_000 == pytest.approx(9.0, abs=0.2)
     assert heard.duration_seconds == len(heard.pcm) / 16_000
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Encoding("libopus", "ogg"), Encoding("libopus", "ogg", layout="mono")),
+        (Encoding("libopus", "ogg", layout="mono"), Encoding("libopus", "ogg", rate=16_000)),
+        (Encoding("flac", "ogg", rate=44_100), Encoding("flac", "ogg", rate=16_000, layout="mono")),
+        (Encoding("libopus", "ogg"), Encoding("flac", "ogg")),
+        (Encoding("pcm_s16le", "wav"), Encoding("pcm_s16le", "wav", rate=16_000, layout="mono")),
+    ],
+    ids=lambda how: f"{how.codec}-{how.rate}-{how.layout}",
+)
+async def test_joined_files_of_different_shapes_are_decoded_to_the_last(
+    first: Encoding, second: Encoding, world: MediaWorld
+) -> None:
+    world.server.resources["/a"] = Resource(encode(first, 4) + encode(second, 5) + encode(first, 3))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(12.0, abs=0.2)
+    assert heard.warning is None
+    expected = [*range(300, 700, 100), *range(300, 800, 100), *range(300, 600, 100)]
+    assert [round(pitch, -1) for pitch in pitches(heard.pcm)] == [pytest.approx(p, abs=20) for p in expected]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""What FFmpeg reads from: the file, without the tags inside it, and one part of a joined file at a time.
+
+Run in the decoder child. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from stenobird.media.recognition import adts_frame_bytes, mpeg_frame_bytes, read_fully, tag_bytes
+
+if TYPE_CHECKING:
+    from stenobird.media.recognition import Source
+
+READ_BYTES = 32 * 1024
+MAX_TAG_MARKS = 16
+OGG_HEADER = struct.Struct("<4sBBqIIIB")
+OGG_FIRST_PAGE = 2
+WAV_SAMPLES = frozenset({1, 3, 6, 7, 0xFFFE})
+"""Formats in which each sample stands for itself: PCM, float, A-law, mu-law, extensible."""
+WAV_MARKS = frozenset({b"RIFF", b"RF64", b"BW64"})
+MAX_CHUNKS = 64
+
+
+class Pipe:
+    """The source from `base` on, forward only."""
+
+    def __init__(self, source: Source, base: int) -> None:
+        self._source = source
+        self._base = base
+        self._offset = 0
+        self.highest = base
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, nothing at the end."""
+        data = self._source.read_at(self._base + self._offset, min(size, READ_BYTES))
+        self._offset += len(data)
+        self.highest = max(self.highest, self._base + self._offset)
+        return data
+
+    def next_part(self) -> tuple[int, bytes] | None:
+        """Once this part is read: where the next one starts, and a header to put before it."""
+        return None
+
+
+class SeekablePipe(Pipe):
+    """The same with seeking, for containers whose index may stand at the end."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move, as files do. Raises `OSError` for places that don't exist."""
+        if whence == os.SEEK_CUR:
+            offset += self._offset
+        elif whence == os.SEEK_END:
+            size = self._source.size(wait=True)
+            if size is None:
+                raise OSError("the length is not known")
+            offset += size - self._base
+        if offset < 0:
+            raise OSError("before the start")
+        self._offset = offset
+        return offset
+
+    def tell(self) -> int:
+        """Return the offset of the next read."""
+        return self._offset
+
+
+class UntaggedPipe(Pipe):
+    """MPEG frames without the tags between them: advertisements are stitched in with their covers.
+
+    A tag is skipped only where another tag, a frame or the end follows: chance finds don't pass that.
+    """
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, without tags."""
+        while True:
+            data = self._source.read_at(self._base + self._offset, min(size, READ_BYTES))
+            start = self._base + self._offset
+            at, skipped = self._first_tag(start, data)
+            if at > 0 or not skipped:
+                self._offset += at
+                self.highest = max(self.highest, self._base + self._offset)
+                return data[:at]
+            self._offset += skipped
+
+    def _first_tag(self, start: int, data: bytes) -> tuple[int, int]:
+        """Return how many bytes precede the first tag in `data`, and the length of that tag."""
+        marks = sorted(at for mark in (b"ID3", b"APETAGEX", b"TAG") for at in _places(data, mark))
+        for at in marks:
+            length = tag_bytes(read_fully(self._source, start + at, 32))
+            if length and self._audio_follows(start + at + length):
+                return at, length
+        # A mark may lie across the end of what was read.
+        kept = next((n for n in range(min(7, len(data) - 1), 0, -1) if _begins_mark(data[-n:])), 0)
+        return len(data) - kept, 0
+
+    def _audio_follows(self, offset: int) -> bool:
+        head = read_fully(self._source, offset, 32)
+        return len(head) < 4 or any(
+            measure(head) for measure in (mpeg_frame_bytes, adts_frame_bytes, tag_bytes)
+        )
+
+
+def _places(data: bytes, mark: bytes) -> list[int]:
+    places: list[int] = []
+    at = data.find(mark)
+    while at >= 0 and len(places) < MAX_TAG_MARKS:
+        places.append(at)
+        at = data.find(mark, at + 1)
+    return places
+
+
+def _begins_mark(end: bytes) -> bool:
+    return any(mark.startswith(end) for mark in (b"ID3", b"APETAGEX", b"TAG"))
+
+
+class OggPipe(Pipe):
+    """One link of a chained Ogg file: the next link may have other tracks, rates and channels."""
+
+    def __init__(self, source: Source, base: int) -> None:
+        super().__init__(source, base)
+        self._page_end = base
+        self._in_data = False
+        self._next: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, nothing where the next link starts."""
+        at = self._base + self._offset
+        if self._next is None and at >= self._page_end:
+            self._enter_page(at)
+        if self._next == at:
+            return b""
+        return super().read(min(size, self._page_end - at) if at < self._page_end else size)
+
+    def next_part(self) -> tuple[int, bytes] | None:
+        """Return the next link."""
+        return None if self._next is None else (self._next, b"")
+
+    def _enter_page(self, at: int) -> None:
+        head = read_fully(self._source, at, OGG_HEADER.size)
+        if len(head) < OGG_HEADER.size or head[:4] != b"OggS":
+            self._page_end = at  # damaged: the demuxer looks for the next page, and so does the next read
+            data = self._source.read_at(at, READ_BYTES)
+            found = data.find(b"OggS", 1)
+            self._page_end = at + (found if found > 0 else max(1, len(data) - 3))
+            return
+        first = bool(head[5] & OGG_FIRST_PAGE)
+        if first and self._in_data:
+            self._next = at
+            return
+        self._in_data = self._in_data or not first
+        lengths = read_fully(self._source, at + OGG_HEADER.size, head[-1])
+        self._page_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
+
+
+class WavPipe(Pipe):
+    """The samples that a WAV header states. Recorders that lose power leave a length that is too small."""
+
+    def __init__(self, source: Source, base: int, header: bytes = b"") -> None:
+        super().__init__(source, base)
+        self._header = header
+        self._format = b""
+        self._end: int | None = None
+        if header:
+            return
+        at = base + 12
+        for _ in range(MAX_CHUNKS):
+            head = read_fully(source, at, 8)
+            length = int.from_bytes(head[4:8], "little")
+            if len(head) < 8 or head[:4] == b"data":
+                # FFmpeg reads to the end of the file for these, and finds the length of RF64 elsewhere.
+                if length not in {0, 0xFFFFFFFF}:
+                    self._end = at + 8 + length
+                    self._start = at + 8
+                return
+            if head[:4] == b"fmt ":
+                self._format = read_fully(source, at + 8, min(length, 64))
+            at += 8 + length + length % 2
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes of the header and the samples."""
+        if self._header:
+            data, self._header = self._header[:size], self._header[size:]
+            return data
+        if self._end is not None:
+            size = min(size, self._end - self._base - self._offset)
+        return super().read(size) if size > 0 else b""
+
+    def next_part(self) -> tuple[int, bytes] | None:
+        """Return where samples go on behind the stated end; chunks of other kinds may follow there too."""
+        if self._end is None or len(self._format) < 16:
+            return None
+        at = self._behind_chunks(self._end + (self._end - self._start) % 2)
+        size = self._source.size(wait=True)
+        if size is None or read_fully(self._source, at, 4) in WAV_MARKS:
+            return None if size is None else (at, b"")
+        kind, _channels, _rate, bytes_per_second, align = struct.unpack("<HHIIH", self._format[:14])
+        after_chunks = at > self._end + 1
+        if after_chunks or kind not in WAV_SAMPLES or not align or size - at < bytes_per_second // 10:
+            return None
+        at = self._start + (self._end - self._start) // align * align
+        form = struct.pack("<4sI", b"fmt ", len(self._format)) + self._format
+        return at, b"RIFF\xff\xff\xff\xffWAVE" + form + b"data\xff\xff\xff\xff"
+
+    def _behind_chunks(self, at: int) -> int:
+        """Return where the chunks that start at `at` end: they have names, and lie within the file."""
+        for _ in range(MAX_CHUNKS):
+            head = read_fully(self._source, at, 8)
+            end = at + 8 + int.from_bytes(head[4:8], "little")
+            size = self._source.size(wait=True)
+            named = len(head) == 8 and head[:4].strip().isalnum() and head[:4] not in WAV_MARKS
+            if not named or size is None or end > size:
+                break
+            at = end + end % 2
+        return at
