@@ -33,6 +33,36 @@ def run_demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[st
     return done
 
 
+def run_models(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stenobird", "models", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_verify_finds_a_damaged_file(tiny_en: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "stenobird" / "tiny.en"
+    copy.mkdir(parents=True)
+    for file in tiny_en.iterdir():
+        (copy / file.name).symlink_to(file.resolve())
+    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+
+    whole = run_models("verify", "tiny.en", **offline)
+    config = (copy / "config.json").read_bytes()
+    (copy / "config.json").unlink()
+    (copy / "config.json").write_bytes(config[::-1])
+    damaged = run_models("verify", "tiny.en", **offline)
+    listed = run_models("list", **offline)
+
+    assert (whole.returncode, whole.stdout.startswith("tiny.en: whole, in ")) == (0, True), whole.stderr
+    assert damaged.returncode == 1
+    assert f"config.json in {copy} differ from the catalogue. Delete that folder" in damaged.stdout
+    assert f"tiny.en\t78 MB\thub, package index\t{copy}" in listed.stdout
+
+
 def test_the_demo_transcribes_real_speech(tiny_en: Path, tmp_path: Path) -> None:
     done = run_demo(tmp_path)
 

@@ -77,6 +77,12 @@ def test_auto_suits_the_device_and_is_found_in_the_cache(tmp_path: Path, device:
     assert find("auto", tmp_path, device=device) == ModelFiles(snapshots[device], AUTO_MODELS[device][0])
 
 
+def test_a_gpu_whose_model_no_source_has_runs_base(tmp_path: Path) -> None:
+    snapshot = cached(tmp_path, "Systran/faster-whisper-base")
+
+    assert find("auto", tmp_path, device="cuda") == ModelFiles(snapshot, "base")
+
+
 def test_a_repository_is_found_in_the_cache(tmp_path: Path) -> None:
     snapshot = cached(tmp_path, "someone/something")
 
