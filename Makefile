@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve dev test check format reference bench clean doctor image
+.PHONY: help demo serve dev test check format reference bench bench-words clean doctor image
 
 # A line `##@ Title` starts a group; the text behind a target's `##` is its line.
 help:  ## Show this list
 	@echo 'Stenobird: URL in, events out. Each target installs what it needs into $(VENV) first.'
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nNew here? Start with "make demo"; README.md goes on from there.\n'
 
 $(BIN)/python:
@@ -58,6 +58,9 @@ reference: $(VENV)/.installed-dev  ## Write docs/reference, openapi.json and the
 
 bench: $(VENV)/.installed-dev  ## Measure speed and memory against plain faster-whisper (some 20 minutes)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-words: $(VENV)/.installed-dev  ## Compare texts with plain faster-whisper's; BENCH_ARGS="--folder DIR --model base"
+	@$(BIN)/python -m tests.bench.words $(BENCH_ARGS)
 
 clean:  ## Remove the venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

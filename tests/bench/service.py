@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from tests.support.media_server import MediaServer
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRun:
-    """One job, from its POST to its `done`; or several at once, from the first POST to the last `done`."""
+    """One job, from its POST to its `done`; or several at once, from the first POST to the last `done`.
+
+    `first_words_seconds` are from the POST to the first `transcript` of each job; without one, to the end.
+    """
 
     wall_seconds: float
     cpu_seconds: float
     texts: tuple[str, ...]
+    first_words_seconds: tuple[float, ...] = ()
 
     @property
     def cpu_share(self) -> float:
@@ -36,16 +41,17 @@ class ServiceRun:
 
 
 class Service:
-    """`stenobird serve` with an empty data folder, a key, and the fixture model loaded and warm."""
+    """`stenobird serve` with an empty data folder, a key, and a warm model, the fixture by default."""
 
-    def __init__(self, warm_up: Path) -> None:
+    def __init__(self, warm_up: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self._warm_up = warm_up
+        self._settings = dict(settings or {})
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-bench-"))
-            self._server = stack.enter_context(ServerProcess(Path(folder)))
+            self._server = stack.enter_context(ServerProcess(Path(folder), settings=self._settings))
             key = self._server.create_key()
             self._client = stack.enter_context(StenobirdClient(self._server.url, api_key=key))
             with served([self._warm_up]) as (_, [url]):
@@ -68,20 +74,23 @@ class Service:
         """Transcribe all URLs at once. Raises the job's error, or `RuntimeError`, when one fails."""
         with ThreadPoolExecutor(len(urls)) as executor:
             watch = Stopwatch.start(self.pid)
-            texts = tuple(executor.map(self._transcribe, urls))
-            return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts)
+            texts, first = zip(*executor.map(self._transcribe, urls), strict=True)
+            return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts, first)
 
-    def _transcribe(self, url: str) -> str:
+    def _transcribe(self, url: str) -> tuple[str, float]:
+        begun = time.monotonic()
         texts = []
+        first = 0.0
         for event in self._client.stream(url):
             match event:
                 case TranscriptEvent():
+                    first = first or time.monotonic() - begun
                     texts.append(event.text)
                 case ErrorEvent():
                     raise event.error
                 case DoneEvent() if event.status != "completed":
                     raise RuntimeError(f"the job ended as {event.status}")
-        return "".join(texts)
+        return "".join(texts), first or time.monotonic() - begun
 
     def first_transcript(self, url: str) -> tuple[TranscriptEvent, ServiceRun]:
         """Return the first transcript event of a job and what it took from the POST; cancel the job."""
