@@ -148,19 +148,16 @@ class KeyService:
         if key is None:
             raise InvalidAPIKey
         found = await self._store.find_key(key.key_hash)
-        if found is None or not hmac.compare_digest(found.key_hash, key.key_hash) or not found.key.is_valid:
+        if found is None:
             raise InvalidAPIKey
-        if found.key.mode != key.mode:
+        record, key_hash, account = found
+        if not hmac.compare_digest(key_hash, key.key_hash) or not record.is_valid:
+            raise InvalidAPIKey
+        if record.mode != key.mode:
             raise InvalidAPIKeyMode
-        if found.account is None:
+        if account is None:
             raise InvalidAPIKeyUser
-        return Caller(
-            account_id=found.account.id,
-            api_key_id=found.key.id,
-            mode=found.key.mode,
-            scope=found.key.scope,
-            tier=found.account.tier,
-        )
+        return Caller(account.id, record.id, record.mode, record.scope, account.tier)
 
     async def _own(self, caller: Caller, key_id: str) -> KeyRecord:
         record = await self._store.get_key(key_id)

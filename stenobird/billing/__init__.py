@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stenobird.billing.mail import SMTPMailer
 from stenobird.billing.metering import Metering
-from stenobird.billing.service import BillingService, Recovery
+from stenobird.billing.service import BillingService
 from stenobird.billing.standing import BillingStanding
 from stenobird.billing.worker import BillingWorker
 
@@ -53,10 +53,9 @@ async def open_billing(
 
     if mailer is None and settings.smtp_url is not None:
         mailer = SMTPMailer.of(settings.smtp_url.get_secret_value(), settings.smtp_from)
-    recovery = None
-    if mailer is not None and settings.public_url is not None:
+    if settings.public_url is None:
         # Without a configured address, a forged Host header could point the mailed link elsewhere.
-        recovery = Recovery(mailer, settings.public_url)
+        mailer = None
     secrets = settings.stripe_webhook_secret
     options = StripeOptions(
         secret_key=settings.stripe_secret_key.get_secret_value(),
@@ -72,7 +71,13 @@ async def open_billing(
         standing = BillingStanding(store, gateway, clock)
         wake = asyncio.Event()
         service = BillingService(
-            store, clock, gateway=gateway, standing=standing, recovery=recovery, wake=wake.set
+            store,
+            clock,
+            gateway=gateway,
+            standing=standing,
+            mailer=mailer,
+            public_url=settings.public_url or "",
+            wake=wake.set,
         )
         worker = BillingWorker(
             store,
@@ -80,6 +85,6 @@ async def open_billing(
             Metering(store, gateway, clock),
             clock,
             wake=wake,
-            mails=service.send_recoveries if recovery is not None else None,
+            mails=service.send_recoveries if mailer is not None else None,
         )
         yield Billing(service, gateway, standing, worker)

@@ -13,7 +13,7 @@ import structlog
 
 from stenobird.billing.standing import attempt_key
 from stenobird.errors import StorageUnavailable
-from stenobird.ports.billing import DEDUPE_SECONDS, MeterEvent, NotDone, OutcomeUnknown, Refused
+from stenobird.ports.billing import DEDUPE_SECONDS, NotDone, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -100,15 +100,14 @@ class Metering:
     async def _send(self, row: MeterRow, sent: list[str]) -> NotDone | None:
         """Send one row and add its job to `sent` on success. Return a refusal that applies to all rows."""
         assert row.customer_id is not None
-        event = MeterEvent(
-            identifier=row.identifier,
-            customer_id=row.customer_id,
-            minutes=row.minutes,
-            timestamp=row.timestamp,
-            idempotency_key=attempt_key(row.identifier, row.attempts),
-        )
         try:
-            await self._gateway.send_meter_event(event)
+            await self._gateway.send_meter_event(
+                identifier=row.identifier,
+                customer_id=row.customer_id,
+                minutes=row.minutes,
+                timestamp=row.timestamp,
+                idempotency_key=attempt_key(row.identifier, row.attempts),
+            )
         except OutcomeUnknown as error:
             await self._delay(row, error, certain=False)
         except NotDone as error:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
@@ -22,7 +21,7 @@ from stenobird.errors import (
     StorageUnavailable,
 )
 from stenobird.ports import NewKey
-from stenobird.ports.billing import Checkout, CheckoutRequest, GatewayError
+from stenobird.ports.billing import Checkout, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,19 +41,12 @@ _log = structlog.get_logger(__name__)
 SuccessState: TypeAlias = Literal["unknown", "waiting", "other_browser", "ready", "shown", "renewed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """How to mail links for lost keys. `public_url` is our configured address, never taken from a request."""
-
-    mailer: Mailer
-    public_url: str
-
-
 class BillingService:
     """Billing over a store and an optional gateway; without a gateway, buying raises `BillingUnavailable`.
 
     Only `redeem` and `recover_key` return a key; it is neither stored nor logged. `wake` wakes the worker
-    after a webhook.
+    after a webhook. Links for lost keys lead to our configured `public_url`, never to an address taken from a
+    request; without a `mailer`, keys can't be recovered.
     """
 
     def __init__(
@@ -64,14 +56,16 @@ class BillingService:
         *,
         gateway: BillingGateway | None = None,
         standing: BillingStanding | None = None,
-        recovery: Recovery | None = None,
+        mailer: Mailer | None = None,
+        public_url: str = "",
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._gateway = gateway
         self._standing = standing
-        self._recovery = recovery
+        self._mailer = mailer
+        self._public_url = public_url
         self._wake = wake
         self._lost: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING_MAILS)
 
@@ -83,7 +77,7 @@ class BillingService:
     @property
     def can_recover(self) -> bool:
         """Whether lost keys can be recovered by mail."""
-        return self._recovery is not None
+        return self._mailer is not None
 
     # --- buying -----------------------------------------------------------------------------------------
 
@@ -106,14 +100,12 @@ class BillingService:
                     "API key out to buy another account."
                 )
         session_id, url = await gateway.start_checkout(
-            CheckoutRequest(
-                success_url=f"{base_url}/success?checkout_session_id={{CHECKOUT_SESSION_ID}}",
-                cancel_url=f"{base_url}/pricing",
-                idempotency_key=f"checkout.{secrets.token_hex(16)}",
-                email=email,
-                customer_id=account.customer_id if account is not None else None,
-                account_id=account.id if account is not None else None,
-            )
+            success_url=f"{base_url}/success?checkout_session_id={{CHECKOUT_SESSION_ID}}",
+            cancel_url=f"{base_url}/pricing",
+            idempotency_key=f"checkout.{secrets.token_hex(16)}",
+            email=email,
+            customer_id=account.customer_id if account is not None else None,
+            account_id=account.id if account is not None else None,
         )
         await self._store.begin_checkout(
             Checkout(
@@ -228,7 +220,7 @@ class BillingService:
         Neither the answer nor its timing reveals whether there is such an account. Raises `QueueBusy` when
         `MAX_WAITING_MAILS` are queued.
         """
-        if self._recovery is None:
+        if self._mailer is None:
             raise BillingUnavailable(
                 "This service does not recover keys by mail. Ask its operator for a new one. Operators: run "
                 "stenobird billing remint, or set STENOBIRD_SMTP_URL and STENOBIRD_PUBLIC_URL."
@@ -254,7 +246,7 @@ class BillingService:
 
         The mail goes to the address that Stripe verified. An account gets at most three links an hour.
         """
-        assert self._recovery is not None
+        assert self._mailer is not None
         links = []
         to = email
         for account in await self._store.accounts_by_email(email):
@@ -268,9 +260,9 @@ class BillingService:
             if allowed:
                 # The account's spelling of the address; the request may differ in letter case.
                 to = account.email
-                links.append(f"Account {account.id}:\n{self._recovery.public_url}/recover?token={token}\n")
+                links.append(f"Account {account.id}:\n{self._public_url}/recover?token={token}\n")
         if links:
-            await self._recovery.mailer.send(to, "Your new Stenobird API key", _MAIL + "\n".join(links))
+            await self._mailer.send(to, "Your new Stenobird API key", _MAIL + "\n".join(links))
         return len(links)
 
     async def recover_key(self, token: str) -> str | None:

@@ -115,16 +115,16 @@ class BillingStanding:
         raise StorageUnavailable("Too many concurrent changes to the account. The update will be retried.")
 
     async def _note_meter_errors(self, event: StoredEvent) -> None:
-        errors = await self._gateway.meter_errors(event.id)
+        count, codes, samples = await self._gateway.meter_errors(event.id)
         marked = await self._store.note_meter_errors(
-            {job_of(key): code for key, code in errors.samples},
-            detail={"event": event.id, "error_count": errors.error_count, "codes": dict(errors.codes)},
+            {job_of(key): code for key, code in samples},
+            detail={"event": event.id, "error_count": count, "codes": dict(codes)},
         )
         _log.error(
             "meter_events_not_counted",
             remedy="stenobird billing reconcile",
-            errors=errors.error_count,
-            codes=dict(errors.codes),
+            errors=count,
+            codes=dict(codes),
             marked=marked,
         )
 

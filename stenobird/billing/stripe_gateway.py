@@ -21,7 +21,6 @@ from stenobird.errors import InvalidSignature
 from stenobird.ports.billing import (
     BillingGateway,
     GatewayError,
-    MeterErrors,
     NotDone,
     OutcomeUnknown,
     PaidCheckout,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from stenobird.ports import AccountState
-    from stenobird.ports.billing import CheckoutRequest, DisputeOutcome, MeterEvent
+    from stenobird.ports.billing import DisputeOutcome
 
 API_VERSION: Final = "2026-10-28.endive"
 """Pinned: the shapes below are those of this version, even if the library's default changes."""
@@ -115,28 +114,37 @@ class StripeGateway(BillingGateway):
         self._meter_id: str | None = None
 
     @override
-    async def start_checkout(self, request: CheckoutRequest) -> tuple[str, str]:
+    async def start_checkout(
+        self,
+        *,
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str,
+        email: str | None = None,
+        customer_id: str | None = None,
+        account_id: str | None = None,
+    ) -> tuple[str, str]:
         if self._options.price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
         params: dict[str, Any] = {
             "mode": "subscription",
             # A metered price has no quantity.
             "line_items": [{"price": self._options.price_id}],
-            "success_url": request.success_url,
-            "cancel_url": request.cancel_url,
+            "success_url": success_url,
+            "cancel_url": cancel_url,
             "metadata": {"service": "stenobird"},
             "subscription_data": {"metadata": {"service": "stenobird"}},
         }
-        if request.customer_id is not None:
-            params["customer"] = request.customer_id
+        if customer_id is not None:
+            params["customer"] = customer_id
         else:
-            params["customer_email"] = request.email
-        if request.account_id is not None:
-            params["client_reference_id"] = request.account_id
+            params["customer_email"] = email
+        if account_id is not None:
+            params["client_reference_id"] = account_id
         with _translate_errors("start a checkout"):
             session = await self._client.v1.checkout.sessions.create_async(
                 cast("Any", params),
-                {"idempotency_key": request.idempotency_key, "max_network_retries": NETWORK_RETRIES},
+                {"idempotency_key": idempotency_key, "max_network_retries": NETWORK_RETRIES},
             )
         if session.url is None:
             raise OutcomeUnknown
@@ -227,20 +235,22 @@ class StripeGateway(BillingGateway):
         return session.url
 
     @override
-    async def send_meter_event(self, event: MeterEvent) -> None:
+    async def send_meter_event(
+        self, *, identifier: str, customer_id: str, minutes: int, timestamp: int, idempotency_key: str
+    ) -> None:
         try:
             with _translate_errors("send a meter event"):
                 await self._client.v1.billing.meter_events.create_async(
                     {
                         "event_name": self._options.meter_event_name,
-                        "identifier": event.identifier,
-                        "timestamp": event.timestamp,
+                        "identifier": identifier,
+                        "timestamp": timestamp,
                         "payload": {
-                            "stripe_customer_id": event.customer_id,
-                            "value": str(event.minutes),
+                            "stripe_customer_id": customer_id,
+                            "value": str(minutes),
                         },
                     },
-                    {"idempotency_key": event.idempotency_key},
+                    {"idempotency_key": idempotency_key},
                 )
         except Refused as refused:
             if not _is_duplicate(refused.__cause__):
@@ -261,7 +271,7 @@ class StripeGateway(BillingGateway):
         return round(total)
 
     @override
-    async def meter_errors(self, event_id: str) -> MeterErrors:
+    async def meter_errors(self, event_id: str) -> tuple[int, dict[str, int], list[tuple[str, str]]]:
         with _translate_errors("read a report of meter errors"):
             event = await self._client.v2.core.events.retrieve_async(
                 event_id, options={"max_network_retries": NETWORK_RETRIES}
@@ -275,7 +285,7 @@ class StripeGateway(BillingGateway):
                 identifier = sample.get("request", {}).get("identifier")
                 if identifier:
                     samples.append((identifier, kind["code"]))
-        return MeterErrors(reason.get("error_count", 0), codes, samples)
+        return reason.get("error_count", 0), codes, samples
 
     @override
     async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:

@@ -167,11 +167,11 @@ async def _transcribe(request: TranscribeRequest, settings: Settings, live: Live
     outcome = Outcome()
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
-        target = await _open_target(request, settings, stack)
+        api, api_key, source = await _open_target(request, settings, stack)
         make = local_client if request.api is None else AsyncStenobirdClient
-        client = await stack.enter_async_context(make(target.api, api_key=target.api_key))
+        client = await stack.enter_async_context(make(api, api_key=api_key))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(client, target, request, live, outcome))
+            following = tasks.create_task(_follow(client, source, request, live, outcome))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
             outcome.interrupted = not following.done()
@@ -180,23 +180,16 @@ async def _transcribe(request: TranscribeRequest, settings: Settings, live: Live
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The service that transcribes, a key for it, and the URL of the audio as the service sees it.
+async def _open_target(
+    request: TranscribeRequest, settings: Settings, stack: AsyncExitStack
+) -> tuple[str, str | None, str | Path | None]:
+    """Return the service that transcribes, a key for it, and the URL of the audio as the service sees it.
 
-    A `file` is uploaded first.
+    Instead of the URL, a file that has to be uploaded first.
     """
-
-    api: str
-    api_key: str | None
-    audio_url: str | None
-    file: Path | None = None
-
-
-async def _open_target(request: TranscribeRequest, settings: Settings, stack: AsyncExitStack) -> Target:
     file = _file(request.source)
     if request.api is not None:
-        return Target(request.api, request.api_key, request.source if file is None else None, file)
+        return request.api, request.api_key, request.source if file is None else file
     audio_url = request.source
     if file is not None:
         path = "/" + quote(file.name)
@@ -208,14 +201,14 @@ async def _open_target(request: TranscribeRequest, settings: Settings, stack: As
     running = running_service(settings)
     if running is not None and file is None:
         key = await stack.enter_async_context(_borrowed_key(settings))
-        return Target(running, key, audio_url)
+        return running, key, audio_url
     if running is not None:
         # The running service must not read from loopback, so a file gets its own service.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-"))
         settings = settings.model_copy(update={"data_dir": Path(folder), "database_url": None})
     opening = local_service(settings, key_name="stenobird transcribe")
     api, api_key = await stack.enter_async_context(opening)
-    return Target(api, api_key, audio_url)
+    return api, api_key, audio_url
 
 
 def _file(source: str | None) -> Path | None:
@@ -239,7 +232,7 @@ async def _borrowed_key(settings: Settings) -> AsyncIterator[str]:
 
 async def _follow(
     client: AsyncStenobirdClient,
-    target: Target,
+    source: str | Path | None,
     request: TranscribeRequest,
     live: LiveTranscript,
     outcome: Outcome,
@@ -249,9 +242,8 @@ async def _follow(
         if request.resume is not None:
             outcome.job_id = request.resume
         else:
-            source = target.audio_url
-            if target.file is not None:
-                source = await client.upload(target.file)
+            if isinstance(source, Path):
+                source = await client.upload(source)
             assert source is not None
             outcome.job_id = (await client.create(source, request.options)).id
         async with aclosing(client.resume(outcome.job_id)) as events:

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-class NullObserver(JobObserver):
-    """An observer that records nothing."""
-
-
 class LeasedJob:
     """A claimed job as its worker writes it, and logs it.
 

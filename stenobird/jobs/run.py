@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
-from stenobird.jobs.leased import LeasedJob, NullObserver
+from stenobird.jobs.leased import LeasedJob
 from stenobird.jobs.pipeline import Engines, RunOptions, TranscriptionPipeline
 from stenobird.jobs.sandbox import canned_transcript
+from stenobird.ports import JobObserver
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from stenobird.ports import Claim, Clock, JobObserver, JobStore, Wakeups, Watch
+    from stenobird.ports import Claim, Clock, JobStore, Wakeups, Watch
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
 
@@ -44,7 +45,7 @@ class RunContext:
     engines: Engines
     clock: Clock
     options: RunOptions = field(default_factory=RunOptions)
-    observer: JobObserver = field(default_factory=NullObserver)
+    observer: JobObserver = field(default_factory=JobObserver)
 
 
 class JobRun:

@@ -59,7 +59,7 @@ from stenobird.ports.jobs import (
     UploadedFile,
     UsageRow,
 )
-from stenobird.ports.keys import FoundKey, KeyRecord, KeyStore, NewKey
+from stenobird.ports.keys import KeyRecord, KeyStore, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
 from stenobird.ports.translation import Translation, Translator
 from stenobird.ports.uploads import BlobInfo, BlobStore, NewUpload, UploadRecord, UploadStore
@@ -88,7 +88,6 @@ __all__ = [
     "Clock",
     "EventRow",
     "FoundAudio",
-    "FoundKey",
     "IdempotencyClaim",
     "IdempotencyStore",
     "JobChange",

@@ -269,40 +269,6 @@ class Refused(GatewayError):
     retryable = False
 
 
-@dataclass(frozen=True, slots=True)
-class CheckoutRequest:
-    """A Checkout Session to create, for a new customer with this e-mail or an existing customer."""
-
-    success_url: str
-    cancel_url: str
-    idempotency_key: str
-    email: str | None = None
-    customer_id: str | None = None
-    account_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MeterEvent:
-    """Minutes of one job. Stripe counts events with the same identifier within a day once."""
-
-    identifier: str
-    customer_id: str
-    minutes: int
-    timestamp: int
-    idempotency_key: str
-    """Differs between attempts, because Stripe replays a 500 for the same idempotency key."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeterErrors:
-    """Meter events that Stripe accepted and then could not count."""
-
-    error_count: int
-    codes: Mapping[str, int]
-    samples: Sequence[tuple[str, str]]
-    """Idempotency keys and codes of some of them."""
-
-
 DisputeOutcome: TypeAlias = Literal["open", "won", "lost"]
 
 
@@ -330,8 +296,20 @@ class SetUp:
 class BillingGateway(Protocol):
     """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
 
-    async def start_checkout(self, request: CheckoutRequest) -> tuple[str, str]:
-        """Create a subscription Checkout Session with the weekly metered price; return its id and URL."""
+    async def start_checkout(
+        self,
+        *,
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str,
+        email: str | None = None,
+        customer_id: str | None = None,
+        account_id: str | None = None,
+    ) -> tuple[str, str]:
+        """Create a subscription Checkout Session with the weekly metered price; return its id and URL.
+
+        It is for a new customer with this e-mail address or for an existing customer.
+        """
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
         """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
@@ -348,14 +326,24 @@ class BillingGateway(Protocol):
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
         """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
 
-    async def send_meter_event(self, event: MeterEvent) -> None:
-        """Report minutes. Also succeeds if an event with this identifier exists."""
+    async def send_meter_event(
+        self, *, identifier: str, customer_id: str, minutes: int, timestamp: int, idempotency_key: str
+    ) -> None:
+        """Report a job's minutes. Stripe counts events with the same identifier within a day once.
+
+        Also succeeds if an event with this identifier exists. The idempotency key differs between attempts,
+        because Stripe replays a 500 for the same key.
+        """
 
     async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
         """Return the minutes counted for a customer in `[since, until)`; both must be multiples of 60."""
 
-    async def meter_errors(self, event_id: str) -> MeterErrors:
-        """Return the errors that a `v1.billing.meter.error_report_triggered` event reports."""
+    async def meter_errors(self, event_id: str) -> tuple[int, Mapping[str, int], Sequence[tuple[str, str]]]:
+        """Return what a `v1.billing.meter.error_report_triggered` event says of meter events.
+
+        That is how many Stripe accepted and then could not count, how many by code, and the idempotency keys
+        and codes of some of them.
+        """
 
     async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
         """Create whichever of meter, product, weekly metered price and portal configuration is missing."""

@@ -331,8 +331,8 @@ class ShareStore(Protocol):
         """Delete every token of the job; return how many."""
 
 
-class JobObserver(Protocol):
-    """Receives what was committed, for metrics. It must not raise."""
+class JobObserver:
+    """Receives what was committed, for metrics. It must not raise; this one records nothing."""
 
     def audio_transcribed(self, seconds: float) -> None:
         """Count audio that a checkpoint has just accounted for."""

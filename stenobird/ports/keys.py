@@ -41,15 +41,6 @@ class KeyRecord:
         return self.revoked_at is None
 
 
-@dataclass(frozen=True, slots=True)
-class FoundKey:
-    """A key found by its hash. `account` is `None` when the account was deleted."""
-
-    key: KeyRecord
-    key_hash: str
-    account: AccountRecord | None
-
-
 class KeyStore(Protocol):
     """API keys and their accounts. Every method is one transaction; changes leave an audit row.
 
@@ -64,8 +55,8 @@ class KeyStore(Protocol):
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
         """Store a key. Raises `InvalidRequest` if its account is missing or has `max_valid` valid keys."""
 
-    async def find_key(self, key_hash: str) -> FoundKey | None:
-        """Return the key with this hash, revoked or not."""
+    async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
+        """Return the key with this hash, revoked or not, its stored hash, and its account unless deleted."""
 
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""

@@ -15,7 +15,6 @@ from stenobird.ports import (
     AccountStanding,
     AccountStore,
     AuditEntry,
-    FoundKey,
     KeyRecord,
     KeyStore,
     WalletEntry,
@@ -333,7 +332,7 @@ class SqlKeyStore(KeyStore):
             return record
 
     @override
-    async def find_key(self, key_hash: str) -> FoundKey | None:
+    async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
         async with self._db.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.key_hash == key_hash))
             row = found.mappings().one_or_none()
@@ -343,9 +342,7 @@ class SqlKeyStore(KeyStore):
                 select(accounts).where(accounts.c.id == row["account_id"], accounts.c.deleted_at.is_(None))
             )
             account = owner.mappings().one_or_none()
-        return FoundKey(
-            _key(row), row["key_hash"], account_from_row(account) if account is not None else None
-        )
+        return _key(row), row["key_hash"], account_from_row(account) if account is not None else None
 
     @override
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, func, or_, select
+from sqlalchemy import Integer, and_, case, func, literal_column, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 from typing_extensions import override
@@ -24,41 +24,28 @@ DAY_SECONDS: Final = 86_400
 _METERED = func.coalesce(usage.c.metered_minutes, usage.c.minutes - usage.c.credit_units)
 
 
-class _epoch_day(FunctionElement[int]):  # noqa: N801  # reads as the SQL function it stands for
-    """Whole days since the epoch, UTC. Written per dialect, because the two round casts differently."""
+class _floor(FunctionElement[int]):  # noqa: N801  # reads as the SQL function it stands for
+    """The whole part of a positive number. Written per dialect, because the two round casts differently."""
 
     type = Integer()
     inherit_cache = True
 
 
-@compiles(_epoch_day, "sqlite")
-def _sqlite_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} / {DAY_SECONDS}.0 AS INTEGER)"
+@compiles(_floor, "sqlite")
+def _sqlite_floor(element: _floor, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
 
 
-@compiles(_epoch_day, "postgresql")
-def _postgresql_day(element: _epoch_day, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(floor({compiler.process(element.clauses, **options)} / {DAY_SECONDS}.0) AS integer)"
+@compiles(_floor, "postgresql")
+def _postgresql_floor(element: _floor, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS integer)"
 
 
-class _billable_minutes(FunctionElement[int]):  # noqa: N801  # likewise
-    """What `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
-
-    type = Integer()
-    inherit_cache = True
-
-
-@compiles(_billable_minutes, "sqlite")
-def _sqlite_minutes(element: _billable_minutes, compiler: SQLCompiler, **options: Any) -> str:
-    return f"MAX(1, CAST({compiler.process(element.clauses, **options)} / 60.0 AS INTEGER))"
-
-
-@compiles(_billable_minutes, "postgresql")
-def _postgresql_minutes(element: _billable_minutes, compiler: SQLCompiler, **options: Any) -> str:
-    return f"GREATEST(1, CAST(floor({compiler.process(element.clauses, **options)} / 60.0) AS integer))"
-
-
-_MINUTES = _billable_minutes(usage.c.audio_seconds)
+_DAY = _floor(usage.c.created_at / literal_column(f"{DAY_SECONDS}.0"))
+"""Whole days since the epoch, UTC. PostgreSQL can't group by an expression with a bound value."""
+_WHOLE_MINUTES = _floor(usage.c.audio_seconds / 60.0)
+_MINUTES = case((_WHOLE_MINUTES < 1, 1), else_=_WHOLE_MINUTES)
+"""What `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
 _UNITS = usage.c.minutes
 """The column was named when a minute was always one unit; a minute of a larger model is more."""
 
@@ -71,7 +58,7 @@ class SqlUsageStore(UsageStore):
 
     @override
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
-        day = _epoch_day(usage.c.created_at).label("day")
+        day = _DAY.label("day")
         query = (
             select(
                 day,

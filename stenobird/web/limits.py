@@ -60,23 +60,20 @@ class RateLimitState:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Requests per minute: previews by client address, API keys by the tier of their account."""
-
-    previews: int = 30
-    premium: int = 30
-    platinum: int = 60
-
-
 class RequestLimits:
-    """Counts requests. One instance serves all requests of a process; close it when they have ended."""
+    """Counts requests. One instance serves all requests of a process; close it when they have ended.
 
-    def __init__(self, storage: Storage, clock: Clock, rates: Rates | None = None) -> None:
+    Limits are requests per minute: previews by client address, API keys by the tier of their account.
+    """
+
+    def __init__(
+        self, storage: Storage, clock: Clock, *, previews: int = 30, premium: int = 30, platinum: int = 60
+    ) -> None:
         self._storage = storage
         self._local = storage if isinstance(storage, MemoryStorage) else MemoryStorage()
         self._clock = clock
-        self._rates = rates or Rates()
+        self._previews = previews
+        self._by_tier = {"premium": premium, "platinum": platinum}
         self._outage_logged_at = float("-inf")
 
     async def aclose(self) -> None:
@@ -109,10 +106,8 @@ class RequestLimits:
     ) -> RateLimitState:
         """Count one request: for the caller's account, or for the address where there is no caller."""
         if caller is None:
-            return await self.check("preview", client_network(address), self._rates.previews, cost=cost)
-        per_minute = {"premium": self._rates.premium, "platinum": self._rates.platinum}.get(
-            caller.tier, self._rates.previews
-        )
+            return await self.check("preview", client_network(address), self._previews, cost=cost)
+        per_minute = self._by_tier.get(caller.tier, self._previews)
         return await self.check("account", caller.account_id, per_minute, cost=cost)
 
     def error(self, state: RateLimitState) -> RateLimited:
@@ -171,12 +166,13 @@ def headers_of(request: Request) -> Mapping[str, str]:
 @asynccontextmanager
 async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[RequestLimits]:
     """Open the counters that the settings select. Raises `ConfigurationError` for an invalid Redis URL."""
-    rates = Rates(
+    limits = RequestLimits(
+        _storage(settings),
+        clock,
         previews=settings.previews_per_minute,
         premium=settings.premium_requests_per_minute,
         platinum=settings.platinum_requests_per_minute,
     )
-    limits = RequestLimits(_storage(settings), clock, rates)
     try:
         yield limits
     finally:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from typing_extensions import override
+
+from stenobird.ports import JobObserver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +19,7 @@ _FIRST_TRANSCRIPT_SECONDS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Metrics:
+class Metrics(JobObserver):
     """Metrics of one process. Labels have few values by design: route templates, never paths or ids."""
 
     def __init__(self) -> None:
@@ -55,12 +58,12 @@ class Metrics:
         if seconds is not None:
             self._request_seconds.labels(route).observe(seconds)
 
+    @override
     def audio_transcribed(self, seconds: float) -> None:
-        """Count audio whose transcript is committed."""
         self._audio_seconds.inc(seconds)
 
+    @override
     def first_transcript(self, seconds: float) -> None:
-        """Record the time from a job's creation to its first `transcript` event."""
         self._first_transcript.observe(seconds)
 
     def render(self, job_counts: Mapping[str, int] | None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,42 +12,9 @@ if TYPE_CHECKING:
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A parameter, or a property of a JSON body."""
-
-    name: str
-    where: str
-    kind: str
-    required: bool
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path. `anchor` is its id on the page."""
-
-    anchor: str
-    method: str
-    path: str
-    summary: str
-    description: str
-    fields: tuple[Field, ...]
-    responses: tuple[tuple[str, str], ...]
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The operations of one tag."""
-
-    name: str
-    operations: tuple[Operation, ...]
-
-
-def operation_groups(document: Mapping[str, Any]) -> list[Group]:
-    """Return the operations of an OpenAPI 3.1 document by their first tag; [] for an empty one."""
-    groups: dict[str, list[Operation]] = {}
+def operation_groups(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the operations of an OpenAPI 3.1 document by their first tag, as docs.html reads them."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for path, item in document.get("paths", {}).items():
         for method in METHODS:
             row = item.get(method)
@@ -56,23 +22,24 @@ def operation_groups(document: Mapping[str, Any]) -> list[Group]:
                 continue
             tag = (row.get("tags") or ["API"])[0]
             groups.setdefault(tag, []).append(_operation(document, path, method, item, row))
-    return [Group(name, tuple(operations)) for name, operations in groups.items()]
+    return groups
 
 
 def _operation(
     document: Mapping[str, Any], path: str, method: str, item: Mapping[str, Any], row: Mapping[str, Any]
-) -> Operation:
+) -> dict[str, Any]:
+    """Return one method of one path. `anchor` is its id on the page."""
     parameters = [
         _resolve(document, one) for one in [*item.get("parameters", ()), *row.get("parameters", ())]
     ]
     fields = [
-        Field(
-            one["name"],
-            one["in"],
-            _kind(_resolve(document, one.get("schema", {}))),
-            bool(one.get("required")),
-            one.get("description", ""),
-        )
+        {
+            "name": one["name"],
+            "where": one["in"],
+            "kind": _kind(_resolve(document, one.get("schema", {}))),
+            "required": bool(one.get("required")),
+            "description": one.get("description", ""),
+        }
         for one in parameters
     ]
     content = _resolve(document, row.get("requestBody", {})).get("content", {})
@@ -82,21 +49,22 @@ def _operation(
     for name, given in schema.get("properties", {}).items():
         one = _resolve(document, given)
         text = given.get("description") or one.get("description", "")
-        fields.append(Field(name, "body", _kind(one), name in required, text))
-    responses = tuple(
-        (status, _resolve(document, answer).get("description", ""))
+        field = {"name": name, "where": "body", "kind": _kind(one), "required": name in required}
+        fields.append(field | {"description": text})
+    responses = {
+        status: _resolve(document, answer).get("description", "")
         for status, answer in row.get("responses", {}).items()
-    )
-    return Operation(
-        anchor=re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-"),
-        method=method.upper(),
-        path=path,
-        summary=row.get("summary", ""),
-        description=row.get("description", ""),
-        fields=tuple(fields),
-        responses=responses,
-        example=_example(body),
-    )
+    }
+    return {
+        "anchor": re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-"),
+        "method": method.upper(),
+        "path": path,
+        "summary": row.get("summary", ""),
+        "description": row.get("description", ""),
+        "fields": fields,
+        "responses": responses,
+        "example": _example(body),
+    }
 
 
 def _resolve(document: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -102,7 +102,7 @@ async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
     assert await accounts.list_accounts() == []
     found = await keys.find_key("hash of key_1")
     assert found is not None
-    assert found.account is None
+    assert found[2] is None
     with pytest.raises(InvalidRequest):
         await keys.add_key(a_key("key_2"))
     days = await SqlUsageStore(database).usage_by_day("acct_1", since=0.0, until=2e9)

@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
 from stenobird.errors import BillingUnavailable
-from stenobird.ports.billing import CheckoutRequest, MeterEvent, NotDone, OutcomeUnknown, Refused
+from stenobird.ports.billing import NotDone, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
     from tests.support.billing_world import StripeSandbox
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def checkout_request(**changes: Any) -> CheckoutRequest:
+def checkout_request(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "success_url": "https://stenobird.test/success?checkout_session_id={CHECKOUT_SESSION_ID}",
         "cancel_url": "https://stenobird.test/pricing",
         "idempotency_key": secrets.token_hex(12),
         "email": "buyer@example.com",
     }
-    return CheckoutRequest(**{**values, **changes})
+    return values | changes
 
 
-def an_event(sandbox: StripeSandbox, **changes: Any) -> MeterEvent:
+def an_event(sandbox: StripeSandbox, **changes: Any) -> dict[str, Any]:
     identifier = f"tr_{secrets.token_hex(8)}"
     values: dict[str, Any] = {
         "identifier": identifier,
@@ -36,7 +36,7 @@ def an_event(sandbox: StripeSandbox, **changes: Any) -> MeterEvent:
         "timestamp": sandbox.minute + 10,
         "idempotency_key": f"{identifier}.a1",
     }
-    return MeterEvent(**{**values, **changes})
+    return values | changes
 
 
 async def test_setting_up_twice_makes_nothing_new(sandbox: StripeSandbox) -> None:
@@ -53,7 +53,7 @@ async def test_setting_up_twice_makes_nothing_new(sandbox: StripeSandbox) -> Non
 async def test_a_checkout_starts_with_a_link_and_is_unpaid(
     sandbox: StripeSandbox,
 ) -> None:
-    session_id, url = await sandbox.gateway.start_checkout(checkout_request())
+    session_id, url = await sandbox.gateway.start_checkout(**checkout_request())
     assert session_id.startswith("cs_")
     assert url.startswith("http")
     assert await sandbox.gateway.paid_checkout(session_id) is None
@@ -61,8 +61,8 @@ async def test_a_checkout_starts_with_a_link_and_is_unpaid(
 
 async def test_the_same_request_sent_twice_is_one_checkout(sandbox: StripeSandbox) -> None:
     same = checkout_request()
-    first, _ = await sandbox.gateway.start_checkout(same)
-    assert (await sandbox.gateway.start_checkout(same))[0] == first
+    first, _ = await sandbox.gateway.start_checkout(**same)
+    assert (await sandbox.gateway.start_checkout(**same))[0] == first
 
 
 async def test_what_does_not_exist_is_none(sandbox: StripeSandbox) -> None:
@@ -84,16 +84,16 @@ async def test_a_customer_gets_a_link_to_their_own_page(sandbox: StripeSandbox) 
 
 async def test_a_meter_event_repeated_under_another_key_is_taken_as_sent(sandbox: StripeSandbox) -> None:
     event = an_event(sandbox)
-    await sandbox.gateway.send_meter_event(event)
-    await sandbox.gateway.send_meter_event(event)
+    await sandbox.gateway.send_meter_event(**event)
+    await sandbox.gateway.send_meter_event(**event)
     await sandbox.gateway.send_meter_event(
-        an_event(sandbox, identifier=event.identifier, idempotency_key=f"{event.identifier}.a2")
+        **an_event(sandbox, identifier=event["identifier"], idempotency_key=f"{event['identifier']}.a2")
     )
 
 
 async def test_a_meter_event_that_is_too_old_is_refused(sandbox: StripeSandbox) -> None:
     with pytest.raises(Refused):
-        await sandbox.gateway.send_meter_event(an_event(sandbox, timestamp=sandbox.minute - 40 * 86_400))
+        await sandbox.gateway.send_meter_event(**an_event(sandbox, timestamp=sandbox.minute - 40 * 86_400))
 
 
 async def test_a_customer_without_events_has_no_minutes(sandbox: StripeSandbox) -> None:
@@ -118,7 +118,7 @@ async def test_a_wrong_key_raises_not_done_without_the_key_in_it(
     )
     async with open_stripe(options) as gateway:
         with pytest.raises(NotDone) as caught:
-            await gateway.start_checkout(checkout_request())
+            await gateway.start_checkout(**checkout_request())
     assert key not in f"{caught.value!r} {caught.value.body()} {options!r}"
 
 
@@ -133,6 +133,12 @@ async def test_a_service_that_is_not_there_leaves_the_outcome_open() -> None:
     )
     async with open_stripe(options) as gateway:
         with pytest.raises(OutcomeUnknown) as caught:
-            await gateway.send_meter_event(MeterEvent("tr_1", "cus_1", 1, 1_800_000_000, "tr_1.a1"))
+            await gateway.send_meter_event(
+                identifier="tr_1",
+                customer_id="cus_1",
+                minutes=1,
+                timestamp=1_800_000_000,
+                idempotency_key="tr_1.a1",
+            )
     assert isinstance(caught.value, BillingUnavailable)
     assert caught.value.http_status == 503

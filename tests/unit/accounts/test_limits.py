@@ -12,7 +12,7 @@ from stenobird.config import Settings
 from stenobird.errors import ConfigurationError
 from stenobird.ports import Caller
 from stenobird.testing import FakeClock
-from stenobird.web.limits import MAX_COUNTERS, Rates, RequestLimits, client_network, open_limits
+from stenobird.web.limits import MAX_COUNTERS, RequestLimits, client_network, open_limits
 from tests.support.free_port import free_port
 from tests.support.redis_server import redis_available, running_redis
 
@@ -35,7 +35,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def limits(clock: FakeClock) -> AsyncIterator[RequestLimits]:
-    limits = RequestLimits(MemoryStorage(), clock, Rates(previews=2, premium=3, platinum=5))
+    limits = RequestLimits(MemoryStorage(), clock, previews=2, premium=3, platinum=5)
     yield limits
     await limits.aclose()
 

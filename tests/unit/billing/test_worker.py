@@ -9,7 +9,7 @@ import pytest
 
 from stenobird.billing.mail import SMTPMailer
 from stenobird.billing.metering import Metering
-from stenobird.billing.service import BillingService, Recovery
+from stenobird.billing.service import BillingService
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import BillingUnavailable
 from stenobird.storage.billing_store import SqlBillingStore
@@ -83,8 +83,7 @@ async def test_an_unexpected_error_in_a_mail_does_not_stop_the_next(
                 raise KeyError("unforeseen")
             sent.set()
 
-    recovery = Recovery(Mailer(), "https://stenobird.test")
-    service = BillingService(world.store, world.clock, recovery=recovery)
+    service = BillingService(world.store, world.clock, mailer=Mailer(), public_url="https://stenobird.test")
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         mails = tasks.create_task(service.send_recoveries())
         service.ask_recovery(account.email)

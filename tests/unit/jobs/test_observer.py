@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from typing_extensions import override
 
 from stenobird.jobs.run import JobRun
+from stenobird.ports import JobObserver
 
 if TYPE_CHECKING:
     from tests.support.job_world import JobWorld
@@ -15,16 +17,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-class Notes:
+class Notes(JobObserver):
     """Records what it gets."""
 
     def __init__(self) -> None:
         self.audio_seconds = 0.0
         self.first_transcripts: list[float] = []
 
+    @override
     def audio_transcribed(self, seconds: float) -> None:
         self.audio_seconds += seconds
 
+    @override
     def first_transcript(self, seconds: float) -> None:
         self.first_transcripts.append(seconds)
 
