@@ -143,8 +143,8 @@ class Metering:
         since = row.timestamp - row.timestamp % 60
         window = {"since": since, "until": since + 60}
         ledger = await self._store.ledger_minutes(customer_id, **window)
-        known_at = [doubt.attempted_at + DEDUPE_SECONDS for doubt in ledger.unknown]
-        settled_at = max([ledger.last_sent_at, *known_at])
+        sent, last_sent_at, unknown = ledger
+        settled_at = max([last_sent_at, *(doubt.attempted_at + DEDUPE_SECONDS for doubt in unknown)])
         if settled_at + SUMMARY_LAG_SECONDS > now:
             await self._store.delay_usage(
                 row,
@@ -161,8 +161,8 @@ class Metering:
         if await self._store.ledger_minutes(customer_id, **window) != ledger:
             # Another worker changed rows of this minute meanwhile, so the two readings don't belong together.
             return
-        counted = total - ledger.sent
-        found = counted_rows(ledger.unknown, counted)
+        counted = total - sent
+        found = counted_rows(unknown, counted)
         if sum(doubt.minutes for doubt in found) != counted:
             _log.error(
                 "ledger_and_meter_differ",
@@ -170,10 +170,10 @@ class Metering:
                 customer=customer_id,
                 minute=since,
                 stripe_minutes=total,
-                ledger_minutes=ledger.sent + sum(doubt.minutes for doubt in found),
+                ledger_minutes=sent + sum(doubt.minutes for doubt in found),
             )
         there = [doubt.job_id for doubt in found]
-        missing = [doubt.job_id for doubt in ledger.unknown if doubt.job_id not in there]
+        missing = [doubt.job_id for doubt in unknown if doubt.job_id not in there]
         await self._store.settle_usage(there, "sent", now=now)
         await self._store.renew_usage(missing, until=now)
 
@@ -226,13 +226,13 @@ async def compare(
     while accounts := await store.paying_accounts(after=after, limit=PAGE):
         for account in accounts:
             assert account.customer_id is not None
-            ledger = await store.ledger_minutes(account.customer_id, since=start, until=end)
+            sent, _, unknown = await store.ledger_minutes(account.customer_id, since=start, until=end)
             counted = await gateway.meter_minutes(account.customer_id, since=start, until=end)
             yield Comparison(
                 account_id=account.id,
                 customer_id=account.customer_id,
-                ledger_minutes=ledger.sent,
-                in_doubt_minutes=sum(row.minutes for row in ledger.unknown),
+                ledger_minutes=sent,
+                in_doubt_minutes=sum(row.minutes for row in unknown),
                 stripe_minutes=counted,
             )
         after = accounts[-1].id

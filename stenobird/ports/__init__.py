@@ -62,7 +62,7 @@ from stenobird.ports.jobs import (
 from stenobird.ports.keys import KeyRecord, KeyStore, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
 from stenobird.ports.translation import Translation, Translator
-from stenobird.ports.uploads import BlobInfo, BlobStore, NewUpload, UploadRecord, UploadStore
+from stenobird.ports.uploads import BlobStore, NewUpload, UploadRecord, UploadStore
 from stenobird.ports.wakeups import Wakeups, Watch
 from stenobird.ports.webhooks import WebhookTargets
 
@@ -80,7 +80,6 @@ __all__ = [
     "AudioRequest",
     "AudioStream",
     "AuditEntry",
-    "BlobInfo",
     "BlobStore",
     "Caller",
     "CarryPoint",

@@ -116,17 +116,6 @@ class MeterRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerMinutes:
-    """Metered minutes of one customer within a period: known to be at Stripe, and in doubt."""
-
-    sent: int
-    last_sent_at: float
-    """When the newest sent row was settled; 0.0 if there is none."""
-    unknown: Sequence[DoubtfulRow]
-    """The rows in doubt, ordered by job id."""
-
-
-@dataclass(frozen=True, slots=True)
 class DoubtfulRow:
     """A row that Stripe may or may not have counted."""
 
@@ -238,8 +227,14 @@ class BillingStore(Protocol):
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
         """Make rows that Stripe has not counted pending again, with new identifiers."""
 
-    async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
-        """Return a customer's metered minutes with timestamps in `[since, until)`."""
+    async def ledger_minutes(
+        self, customer_id: str, *, since: int, until: int
+    ) -> tuple[int, float, Sequence[DoubtfulRow]]:
+        """Return a customer's metered minutes with timestamps in `[since, until)`.
+
+        That is how many are known to be at Stripe, when the newest of their rows was settled (0.0 if there is
+        none), and the rows in doubt, ordered by job id.
+        """
 
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:
         """Mark the rows of these jobs as rejected with their codes; return how many rows changed."""

@@ -73,15 +73,6 @@ class UploadStore(Protocol):
         """Delete slots without bytes that expired at least that long ago; return how many."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlobInfo:
-    """A stored blob: its key, its size, and when it was written (epoch seconds)."""
-
-    key: str
-    size_bytes: int
-    written_at: float
-
-
 class BlobStore(Protocol):
     """Blobs by key. Writes are atomic: a blob is complete or absent.
 
@@ -100,5 +91,5 @@ class BlobStore(Protocol):
     async def delete(self, key: str) -> None:
         """Delete the blob, if it exists."""
 
-    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
-        """Yield the blobs whose keys begin with `prefix` and a slash."""
+    def list(self, prefix: str) -> AsyncIterator[tuple[str, int, float]]:
+        """Yield key, size (bytes) and time (epoch seconds) of the blobs below `prefix` and a slash."""

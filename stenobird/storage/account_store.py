@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
@@ -21,6 +22,7 @@ from stenobird.ports import (
     WalletRecord,
 )
 from stenobird.storage import wallet
+from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
     accounts,
     api_keys,
@@ -70,16 +72,7 @@ class SqlAccountStore(AccountStore):
         try:
             async with self._db.write() as connection:
                 made = await connection.execute(
-                    insert(accounts)
-                    .values(
-                        id=account.id,
-                        name=account.name,
-                        email=account.email,
-                        tier=account.tier,
-                        billing=account.billing,
-                        created_at=db_now(),
-                    )
-                    .returning(accounts)
+                    insert(accounts).values(**asdict(account), created_at=db_now()).returning(accounts)
                 )
                 await record_audit(
                     connection, account.id, "account.created", account.id, by=by, tier=account.tier
@@ -201,16 +194,7 @@ class SqlAccountStore(AccountStore):
 
 def account_from_row(row: RowMapping) -> AccountRecord:
     """Return the account of a row."""
-    return AccountRecord(
-        id=row["id"],
-        name=row["name"],
-        tier=row["tier"],
-        created_at=row["created_at"],
-        email=row["email"],
-        state=row["state"],
-        billing=row["billing"],
-        deleted_at=row["deleted_at"],
-    )
+    return from_row(AccountRecord, row)
 
 
 async def _row(
@@ -234,24 +218,13 @@ async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -
         .order_by(wallet_entries.c.created_at.desc(), wallet_entries.c.id)
         .limit(limit)
     )
-    entries = tuple(
-        WalletEntry(row["id"], row["units"], row["reason"], row["job_id"], row["created_at"])
-        for row in found.mappings()
-    )
+    entries = tuple(from_row(WalletEntry, row) for row in found.mappings())
     return WalletRecord(units or 0, reserved or 0, entries)
 
 
 def _audit_entry(row: RowMapping) -> AuditEntry:
     detail = dict(row["detail"])
-    return AuditEntry(
-        id=row["id"],
-        account_id=row["account_id"],
-        action=row["action"],
-        subject=row["subject"],
-        by=detail.pop("by", None),
-        detail=detail,
-        created_at=row["created_at"],
-    )
+    return from_row(AuditEntry, row, by=detail.pop("by", None), detail=detail)
 
 
 async def record_audit(
@@ -401,30 +374,10 @@ class SqlKeyStore(KeyStore):
 async def insert_key(connection: AsyncConnection, key: NewKey) -> KeyRecord:
     """Insert the row of a new key."""
     added = await connection.execute(
-        insert(api_keys)
-        .values(
-            id=key.id,
-            account_id=key.account_id,
-            name=key.name,
-            key_hash=key.key_hash,
-            mode=key.mode,
-            scope=key.scope,
-            last_four_chars=key.last_four_chars,
-            created_at=db_now(),
-        )
-        .returning(api_keys)
+        insert(api_keys).values(**asdict(key), created_at=db_now()).returning(api_keys)
     )
     return _key(added.mappings().one())
 
 
 def _key(row: RowMapping) -> KeyRecord:
-    return KeyRecord(
-        id=row["id"],
-        account_id=row["account_id"],
-        name=row["name"],
-        mode=row["mode"],
-        scope=row["scope"],
-        last_four_chars=row["last_four_chars"],
-        created_at=row["created_at"],
-        revoked_at=row["revoked_at"],
-    )
+    return from_row(KeyRecord, row)

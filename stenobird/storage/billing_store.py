@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
@@ -11,6 +11,7 @@ from typing_extensions import override
 from stenobird.ports.billing import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
 from stenobird.storage.account_store import insert_key, record_audit
 from stenobird.storage.metering_store import SqlMeteringStore
+from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
     accounts,
     checkouts,
@@ -131,16 +132,7 @@ class SqlBillingStore(SqlMeteringStore):
     @override
     async def begin_checkout(self, checkout: Checkout) -> None:
         async with self._db.write() as connection:
-            await connection.execute(
-                insert(checkouts).values(
-                    id=checkout.id,
-                    account_id=checkout.account_id,
-                    email=checkout.email,
-                    renewal=checkout.renewal,
-                    browser_hash=checkout.browser_hash,
-                    created_at=checkout.created_at,
-                )
-            )
+            await connection.execute(insert(checkouts).values(**asdict(checkout)))
 
     @override
     async def checkout(self, session_id: str) -> Checkout | None:
@@ -345,28 +337,16 @@ async def _add_key(connection: AsyncConnection, account_id: str, key: NewKey) ->
 
 
 def _account(row: RowMapping) -> BillingAccount:
-    return BillingAccount(
-        id=row["id"],
-        email=row["email"],
-        tier=row["tier"],
-        state=row["state"],
+    return from_row(
+        BillingAccount,
+        row,
         customer_id=row["stripe_customer_id"],
         subscription_id=row["stripe_subscription_id"],
         anchor_at=row["billing_anchor_at"],
-        spending_cap_minutes=row["spending_cap_minutes"],
         disputes=tuple(row["stripe_disputes"] or ()),
         version=row["billing_version"],
     )
 
 
 def _checkout(row: RowMapping) -> Checkout:
-    return Checkout(
-        id=row["id"],
-        account_id=row["account_id"],
-        email=row["email"],
-        renewal=row["renewal"],
-        browser_hash=row["browser_hash"],
-        created_at=row["created_at"],
-        completed_at=row["completed_at"],
-        key_id=row["key_id"],
-    )
+    return from_row(Checkout, row)

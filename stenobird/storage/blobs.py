@@ -12,7 +12,7 @@ from obstore.store import LocalStore, S3Store
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.ports import BlobInfo, BlobStore
+from stenobird.ports import BlobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -91,11 +91,11 @@ class ObjectBlobStore(BlobStore):
             return
 
     @override
-    async def list(self, prefix: str) -> AsyncGenerator[BlobInfo]:
+    async def list(self, prefix: str) -> AsyncGenerator[tuple[str, int, float]]:
         with _translated():
             async for page in obstore.list(self._store, prefix, chunk_size=500):
                 for entry in page:
-                    yield BlobInfo(entry["path"], entry["size"], entry["last_modified"].timestamp())
+                    yield entry["path"], entry["size"], entry["last_modified"].timestamp()
 
 
 class _Aborted(Exception):  # raised into the library only

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select
 from typing_extensions import override
 
 from stenobird.ports.webhooks import DeliveryRecord, DeliveryStore, DueDelivery, SecretStore, SigningSecrets
+from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
 if TYPE_CHECKING:
@@ -282,16 +283,14 @@ def _mode(row: RowMapping) -> KeyMode:
 
 
 def _due(row: RowMapping) -> DueDelivery:
-    return DueDelivery(
-        id=row["id"],
+    return from_row(
+        DueDelivery,
+        row,
         event_id=_event_id(row["id"]),
         event_type=_text(row, "event_type"),
-        account_id=row["account_id"],
-        job_id=row["job_id"],
         origin=_text(row, "origin"),
         status=_text(row, "status"),
         url=_text(row, "url"),
-        created_at=row["created_at"],
         attempt=row["attempts"] + 1,
         tries=row["tries"] + 1,
         mode=_mode(row),
@@ -299,20 +298,13 @@ def _due(row: RowMapping) -> DueDelivery:
 
 
 def _record(row: RowMapping) -> DeliveryRecord:
-    return DeliveryRecord(
-        id=row["id"],
+    return from_row(
+        DeliveryRecord,
+        row,
         event_id=_event_id(row["id"]),
         event_type=_text(row, "event_type"),
-        job_id=row["job_id"],
         url=_text(row, "url"),
-        state=row["state"],
-        attempts=row["attempts"],
-        status_code=row["status_code"],
-        error=row["error"],
-        created_at=row["created_at"],
-        attempted_at=row["attempted_at"],
         next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
-        settled_at=row["settled_at"],
         mode=_mode(row),
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import String, bindparam, cast, func, literal, select, update
 from typing_extensions import override
 
-from stenobird.ports.billing import LATE_SECONDS, BillingStore, DoubtfulRow, LedgerMinutes, MeterRow
+from stenobird.ports.billing import LATE_SECONDS, BillingStore, DoubtfulRow, MeterRow
 from stenobird.storage.account_store import record_audit
 from stenobird.storage.schema import accounts, usage
 
@@ -151,7 +151,9 @@ class SqlMeteringStore(BillingStore):
             )
 
     @override
-    async def ledger_minutes(self, customer_id: str, *, since: int, until: int) -> LedgerMinutes:
+    async def ledger_minutes(
+        self, customer_id: str, *, since: int, until: int
+    ) -> tuple[int, float, list[DoubtfulRow]]:
         here = (
             usage.c.account_id.in_(
                 select(accounts.c.id).where(accounts.c.stripe_customer_id == customer_id).scalar_subquery()
@@ -170,7 +172,7 @@ class SqlMeteringStore(BillingStore):
         async with self._db.read() as connection:
             total, last_sent_at = (await connection.execute(sent)).one()
             doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
-        return LedgerMinutes(int(total), last_sent_at or 0.0, doubtful)
+        return int(total), last_sent_at or 0.0, doubtful
 
     @override
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:

@@ -1,10 +1,10 @@
-"""Converts jobs to rows and back: the only module that knows the columns of a job."""
+"""Converts records to rows and back: the only module that knows the columns of a job."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stenobird.ports import (
     SAMPLE_RATE,
@@ -20,9 +20,12 @@ from stenobird.sources import AudioSource, Candidate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from _typeshed import DataclassInstance
     from sqlalchemy.engine import RowMapping
 
     from stenobird.ports import JobChange, NewJob
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _SOURCE_FIELDS = [
     one.name for one in fields(AudioSource) if one.name not in {"request_headers", "candidates"}
@@ -42,6 +45,12 @@ _PLAIN_CHANGES = (
 )
 _PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments")
 _NO_EXTRA = JobExtra()
+
+
+def from_row(record: type[T], row: RowMapping, **given: Any) -> T:
+    """Return a record whose fields are columns of the same name, except for those given."""
+    columns = {one.name: row[one.name] for one in fields(record) if one.name not in given}
+    return record(**columns, **given)
 
 
 def source_to_json(source: AudioSource) -> dict[str, Any]:

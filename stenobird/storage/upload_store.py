@@ -10,6 +10,7 @@ from typing_extensions import override
 from stenobird.errors import QueueBusy
 from stenobird.ports import UploadRecord, UploadStore
 from stenobird.storage.engine import QUEUE_LOCK
+from stenobird.storage.rows import from_row
 from stenobird.storage.schema import db_now, jobs, uploads
 
 if TYPE_CHECKING:
@@ -136,15 +137,4 @@ class SqlUploadStore(UploadStore):
 
 
 def _record(row: RowMapping) -> UploadRecord:
-    return UploadRecord(
-        id=row["id"],
-        account_id=row["account_id"],
-        filename=row["filename"],
-        content_type=row["content_type"],
-        size_bytes=row["size_bytes"],
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        expired=bool(row["expired"]),
-        blob_key=row["blob_key"],
-        used_at=row["used_at"],
-    )
+    return from_row(UploadRecord, row, expired=bool(row["expired"]))

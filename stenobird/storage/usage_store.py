@@ -11,6 +11,7 @@ from sqlalchemy.sql.expression import FunctionElement
 from typing_extensions import override
 
 from stenobird.ports import UsageRecord, UsageStore, UsageSum
+from stenobird.storage.rows import from_row
 from stenobird.storage.schema import usage
 
 if TYPE_CHECKING:
@@ -108,24 +109,22 @@ class SqlUsageStore(UsageStore):
                 )
             )
         query = (
-            select(usage, _METERED.label("metered"), _MINUTES.label("billable"))
+            select(
+                usage.c.job_id,
+                _MINUTES.label("minutes"),
+                _UNITS.label("units"),
+                usage.c.credit_units,
+                _METERED.label("metered_minutes"),
+                usage.c.audio_seconds,
+                usage.c.created_at,
+            )
             .where(*where)
             .order_by(usage.c.created_at.desc(), usage.c.job_id.desc())
             .limit(limit)
         )
         async with self._db.read() as connection:
-            return [
-                UsageRecord(
-                    job_id=row["job_id"],
-                    minutes=row["billable"],
-                    units=row["minutes"],
-                    credit_units=row["credit_units"],
-                    metered_minutes=row["metered"],
-                    audio_seconds=row["audio_seconds"],
-                    created_at=row["created_at"],
-                )
-                for row in (await connection.execute(query)).mappings()
-            ]
+            found = await connection.execute(query)
+            return [from_row(UsageRecord, row) for row in found.mappings()]
 
 
 def _within(account_id: str, since: float, until: float) -> list[ColumnElement[bool]]:

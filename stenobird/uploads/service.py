@@ -212,10 +212,10 @@ class UploadService:
             page.clear()
             return len(orphans)
 
-        async for blob in self._blobs.list(BLOB_PREFIX):
-            if self._clock.time() - blob.written_at < ORPHAN_SECONDS:
+        async for key, _, written_at in self._blobs.list(BLOB_PREFIX):
+            if self._clock.time() - written_at < ORPHAN_SECONDS:
                 continue
-            page.append(blob.key)
+            page.append(key)
             if len(page) == SWEEP_PAGE:
                 swept += await delete_orphans()
         return swept + (await delete_orphans() if page else 0)

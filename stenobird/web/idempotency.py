@@ -22,8 +22,8 @@ import hashlib
 import json
 import re
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import structlog
 from starlette.responses import Response
@@ -51,18 +51,13 @@ _KEPT_HEADERS: Final = ("content-type", "location", "cache-control", "retry-afte
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
 class Idempotency:
     """Runs requests at most once per key. One instance serves all requests of a process."""
 
     def __init__(self, store: IdempotencyStore) -> None:
         self._store = store
-        self._turns: dict[str, _Turn] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """The locks of the requests under way, by the hash of their key's scope."""
 
     async def purge(self) -> None:
         """Remove what is past its time."""
@@ -147,22 +142,16 @@ class Idempotency:
 
     @asynccontextmanager
     async def _turn(self, scope_hash: str) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(scope_hash, _Turn())
-        turn.users += 1
+        lock = self._turns.setdefault(scope_hash, asyncio.Lock())
         try:
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await turn.lock.acquire()
-            except TimeoutError as exc:
-                raise IdempotencyInProgress(retry_after_seconds=RETRY_SECONDS) from exc
-            try:
-                yield
-            finally:
-                turn.lock.release()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await lock.acquire()
+        except TimeoutError as exc:
+            raise IdempotencyInProgress(retry_after_seconds=RETRY_SECONDS) from exc
+        try:
+            yield
         finally:
-            turn.users -= 1
-            if turn.users == 0:
-                del self._turns[scope_hash]
+            lock.release()
 
 
 async def limited_once(

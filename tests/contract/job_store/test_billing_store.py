@@ -117,7 +117,9 @@ async def test_the_ledger_of_a_minute_tells_what_is_sent_and_what_is_in_doubt(wo
     now = minute + 200.0
     await world.store.claim_usage(now=now, lease_seconds=10, limit=50)
     await world.store.settle_usage([first], "sent", now=now + 1)
-    ledger = await world.store.ledger_minutes(account.customer_id, since=minute, until=minute + 60)
-    assert ledger.last_sent_at == now + 1
-    assert [row.job_id for row in ledger.unknown] == [second]
-    assert ledger.sent + ledger.unknown[0].minutes == 7
+    sent, last_sent_at, unknown = await world.store.ledger_minutes(
+        account.customer_id, since=minute, until=minute + 60
+    )
+    assert last_sent_at == now + 1
+    assert [row.job_id for row in unknown] == [second]
+    assert sent + unknown[0].minutes == 7

@@ -68,7 +68,7 @@ class World:
             )
 
     async def keys(self) -> list[str]:
-        return [blob.key async for blob in self.blobs.list("uploads")]
+        return [key async for key, _, _ in self.blobs.list("uploads")]
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
