@@ -12,6 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from stenobird.containers import format_of, transport_stream_start
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,19 +43,6 @@ _PLAYLIST_TYPE = re.compile(
     re.IGNORECASE,
 )
 
-_MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"OggS", "ogg"),
-    (b"fLaC", "flac"),
-    (b"\x1a\x45\xdf\xa3", "webm"),
-    (b"#!AMR", "amr"),
-    (b"caff\x00", "caf"),
-    (b"wvpk", "wavpack"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"MAC ", "ape"),
-    (b".snd", "au"),
-    (b"FLV\x01", "flv"),
-    (b"riff\x2e\x91\xcf\x11", "w64"),
-)
 _NOT_MEDIA: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
@@ -71,7 +60,7 @@ _NOT_MEDIA: Final[tuple[tuple[bytes, str], ...]] = (
     (b"wOFF", "font"),
     (b"wOF2", "font"),
 )
-_FTYP_IMAGES: Final = (b"avif", b"heic", b"heix", b"mif1")
+_FTYP_IMAGES: Final = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
 
 _BIT_RATES: Final[dict[tuple[int, int], tuple[int, ...]]] = {
     (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -112,26 +101,20 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
     return Sniffed("other", "unknown", sure=complete)
 
 
-def _by_magic(  # noqa: C901, PLR0911  # a table of formats: one line each reads best
+def _by_magic(  # noqa: PLR0911  # a table of formats: one line each reads best
     body: bytes, headers: Mapping[str, str], *, complete: bool
 ) -> Sniffed | None:
     for magic, name in _NOT_MEDIA:
         if body.startswith(magic):
             return Sniffed("other", name)
-    for magic, name in _MAGIC:
-        if body.startswith(magic):
-            return Sniffed("media", name)
-    if body[:4] in {b"RIFF", b"RF64"}:
-        wave = body[8:12] == b"WAVE"
-        return Sniffed("media", "wav") if wave else Sniffed("other", "riff")
-    if body[:4] == b"FORM" and body[8:12] in {b"AIFF", b"AIFC"}:
-        return Sniffed("media", "aiff")
-    if body[4:8] in {b"ftyp", b"moov", b"styp"} or (body[4:8] == b"mdat" and body[:4] != b"\x00\x00\x00\x00"):
-        image = body[8:12] in _FTYP_IMAGES
-        return Sniffed("other", "image") if image else Sniffed("media", "mp4")
+    if (known := format_of(body)) is not None:
+        image = known.name == "mp4" and body[4:12] in _FTYP_IMAGES
+        return Sniffed("other", "image") if image else Sniffed("media", known.name)
+    if body[:4] == b"RIFF":
+        return Sniffed("other", "riff")
     if body[:3] == b"ID3" and len(body) >= 10:
         return _after_id3(body)
-    if len(body) > 376 and body[0] == body[188] == body[376] == 0x47:
+    if transport_stream_start(body) is not None:
         return Sniffed("media", "mpegts")
     if body[:2] in {
         b"\xff\xfb",

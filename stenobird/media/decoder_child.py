@@ -67,7 +67,7 @@ DISCARD_ALL = 48
 # decoded.
 AUDIO_DECODERS = (
     "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,adpcm_yamaha,alac,amrnb,"
-    "amrwb,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
+    "amrwb,dca,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
     "libvorbis,mp1,mp1float,mp2,mp2float,mp3,mp3float,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
     "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,"
     "pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,"
@@ -76,10 +76,20 @@ AUDIO_DECODERS = (
 )
 
 # Probing that reads far delays the first word; a transport stream needs more to find its tracks.
-PROBE_BYTES = {"mpegts": 1 << 20, "asf": 1 << 18, "mov": 1 << 17, "matroska": 1 << 17}
+PROBE_BYTES = {
+    "mpegts": 1 << 20,
+    "mpeg": 1 << 20,
+    "avi": 1 << 18,
+    "flv": 1 << 17,
+    "asf": 1 << 18,
+    "mov": 1 << 17,
+    "matroska": 1 << 17,
+}
+PROBE_MICROSECONDS = {"mpeg": 10_000_000}
+"""A program stream has no list of its tracks."""
 SEEKABLE = frozenset({"caf"})
 STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
-ESTIMATED = frozenset({"mp3", "aac", "ac3", "wav"})
+ESTIMATED = frozenset({"mp3", "aac", "ac3", "eac3", "wav"})
 STITCHED = 1.2
 CUT_OFF_SECONDS = 2.0
 
@@ -324,7 +334,7 @@ def open_container(av: Any, pipe: Pipe, demuxer: str) -> tuple[Any, Any]:
         "format_whitelist": demuxer,
         "codec_whitelist": AUDIO_DECODERS,
         "probesize": str(PROBE_BYTES.get(demuxer, READ_BYTES)),
-        "analyzeduration": "2000000",
+        "analyzeduration": str(PROBE_MICROSECONDS.get(demuxer, 2_000_000)),
         "max_streams": "64",
     }
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from stenobird.containers import format_of, transport_stream_start
+
 HEAD_BYTES = 64 * 1024
 MAX_ID3_TAGS = 8
 MAX_ATOMS = 64
@@ -17,8 +19,6 @@ NOT_MEDIA = (
     b"#EXTM3U", b"[playlist]", b"[Reference]", b"<", b"{", b"PK\x03\x04", b"%PDF", b"GIF8", b"\xff\xd8\xff",
     b"\x89PNG", b"7z\xbc\xaf", b"v=0", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"ffconcat", b"WEBVTT",
 )  # fmt: skip
-
-MOV_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"})
 
 
 class Refusal(Exception):
@@ -142,32 +142,6 @@ def frames_start(head: bytes, *, whole: bool) -> tuple[str, int] | None:
     return None
 
 
-def transport_stream_start(head: bytes) -> int | None:
-    """Return the offset of the first packet of an MPEG transport stream."""
-    for stride in (188, 192, 204):
-        for at in range(stride):
-            marks = head[at : at + 5 * stride : stride]
-            if len(marks) >= 3 and not marks.strip(b"\x47"):
-                return at
-    return None
-
-
-MAGIC = (
-    (0, b"fLaC", "flac"),
-    (0, b"OggS", "ogg"),
-    (0, b"\x1a\x45\xdf\xa3", "matroska"),
-    (0, b"#!AMR", "amr"),
-    (0, b"caff", "caf"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (0, b".snd", "au"),
-    (0, b"wvpk", "wv"),
-    (0, b"riff\x2e\x91\xcf\x11", "w64"),
-    (8, b"WAVE", "wav"),
-    (8, b"AIFF", "aiff"),
-    (8, b"AIFC", "aiff"),
-)
-
-
 def recognise(source: Source) -> tuple[str, int]:
     """Return the demuxer for the bytes and the offset it starts at; raise `Refusal` if they are not media."""
     tagged = past_id3(source)
@@ -175,21 +149,18 @@ def recognise(source: Source) -> tuple[str, int]:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x00 \t\r\n")
     if text.startswith(NOT_MEDIA) or start[257:262] == b"ustar":
         raise Refusal("not_media", "it is a page, a picture, a playlist or an archive")
-    if start[4:8] in MOV_ATOMS:
-        return "mov", tagged
     padding = len(start) - len(start.lstrip(b"\x00"))
-    base, start = tagged + padding, start[padding:]
-    for at, magic, name in MAGIC:
-        if start[at : at + len(magic)] == magic:
-            return name, base
+    # An mp4 and an MPEG program stream start with NULs of their own.
+    for base in (tagged, tagged + padding):
+        if (known := format_of(start[base - tagged :])) is not None:
+            return known.demuxer, base
+    base = tagged + padding
     head = read_fully(source, base, HEAD_BYTES)
     # Before the frames, because a transport stream holds such frames too.
     if (at_packet := transport_stream_start(head)) is not None:
         return "mpegts", base + at_packet
     if (found := frames_start(head, whole=len(head) < HEAD_BYTES)) is not None:
         return found[0], base + found[1]
-    if head[:2] == b"\x0b\x77":
-        return "ac3", base
     raise Refusal("not_media", "its bytes are not those of any known audio format")
 
 

@@ -59,6 +59,13 @@ FORMATS: Mapping[str, Encoding] = {
     "au": Encoding("pcm_s16be", "au"),
     "ogg-flac": Encoding("flac", "ogg"),
     "mp4-mp3": Encoding("libmp3lame", "mp4"),
+    "m2ts": Encoding("ac3", "mpegts", video="mpeg4", options={"mpegts_m2ts_mode": "1"}),
+    "flv": Encoding("libmp3lame", "flv", rate=44_100),
+    "flv-video": Encoding("aac", "flv", video="flv"),
+    "avi": Encoding("libmp3lame", "avi", video="mpeg4"),
+    "avi-pcm": Encoding("pcm_s16le", "avi"),
+    "mpeg-ps": Encoding("mp2", "mpeg"),
+    "vob": Encoding("ac3", "vob", video="mpeg2video", bit_rate=192_000),
     "mpegts-mp3": Encoding("libmp3lame", "mpegts"),
 }
 

@@ -54,6 +54,16 @@ def rf64(wav: bytes) -> bytes:
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + layout + b"data\xff\xff\xff\xff" + samples
 
 
+def opened_by(mov: bytes, atom: bytes, size: int) -> bytes:
+    """Put an atom in the place of `ftyp`, with the same offsets behind it: the index has them all."""
+    length = int.from_bytes(mov[:4], "big")
+    rest = mov[length:]
+    moved = struct.pack(">I", length) + atom + bytes(length - 8) + rest
+    if size < length:
+        return moved
+    return moved if atom == b"wide" else struct.pack(">I", length) + atom + b"\xff" * (length - 8) + rest
+
+
 def ape(size: int) -> bytes:
     """Return an APE tag full of what looks like MPEG frames, with a header and a footer."""
     items = b"\xff\xfb\x90\x64" * (size // 4)
@@ -100,6 +110,13 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "line breaks before": ("mp3", lambda mp3: b"\r\n\r\n" + mp3),
     "a damaged head": ("mp3", lambda mp3: bytes([7, 1, 99, 200, 3]) * 400 + mp3[3000:]),
     "more than 4 GB by its header": ("wav", rf64),
+    "more than 4 GB by its header, for broadcasts": (
+        "wav",
+        lambda wav: rf64(wav).replace(b"RF64", b"BW64", 1),
+    ),
+    "QuickTime that starts with wide": ("mov-alac", lambda mov: opened_by(mov, b"wide", 0)),
+    "QuickTime that starts with skip": ("mov-alac", lambda mov: opened_by(mov, b"skip", 2000)),
+    "QuickTime that starts with free": ("m4a", lambda mov: opened_by(mov, b"free", 30)),
     "no end by its header": ("wav", lambda wav: stated(wav, 0xFFFFFFFF, 0xFFFFFFFF)),
     "no length by its header": ("wav", lambda wav: stated(wav, 0, 0)),
     "too small a length by its header": ("wav", lambda wav: stated(wav, len(wav) - 8, 100_001)),
