@@ -81,14 +81,20 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 def fetch_model(name: str) -> ModelFiles:
-    """Return a model's files, showing the progress of a download on stderr. Raises `ModelUnavailable`."""
+    """Return a model's files, showing the progress of a download on stderr. Raises `ModelUnavailable`.
+
+    Without a terminal, a download is one line.
+    """
     from stenobird.speech.models import resolve  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"Downloading {name}", total=None, visible=False)
 
         def show(done: int, wanted: int) -> None:
+            if not console.is_terminal and bar.tasks[task].total is None:
+                console.print(f"Downloading {name}, {wanted / 1e6:.0f} MB", highlight=False)
             bar.update(task, completed=done, total=wanted, visible=True)
 
         return resolve(name, device="cpu", cache_dir=None, progress=show)
