@@ -21,7 +21,7 @@ class Segment:
 
     `start` and `end` are seconds from the start of the audio. `text` keeps the leading space that the model
     wrote, except in the first segment, so that `"".join` of all texts is the transcript's text. `words` is
-    empty unless word timestamps were requested.
+    empty unless word timestamps were requested. `language` is an ISO 639-1 code.
     """
 
     start: float
@@ -31,6 +31,7 @@ class Segment:
     avg_logprob: float | None = None
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -22,12 +22,21 @@ class RecognitionOptions:
     task: Literal["transcribe", "translate"] = "transcribe"
 
 
+_FIRST_FIELDS = 5
+"""Fields of a checkpoint that every version has stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechCheckpoint:
     """The state of recognition after a committed window, from which it can continue without a difference.
 
-    `next_sample` is the first sample not yet accounted for. `language_scores` are summed log-probabilities
-    while the language is open; `language` is set once it is pinned. JSON-safe through `to_json`.
+    `next_sample` is the first sample not yet accounted for. `language` is the one being spoken, once that is
+    clear; while it is not, `language_scores` are summed log-probabilities. `language_rival` is another
+    language that the last window seemed to be in. `language_seconds` is the speech in each language so far.
+
+    Inside a block of audio, `block_samples` is how much of it is left, `speech` are its runs of speech in
+    samples from `next_sample`, and `context` is the end of its text. `prefix` are the model's tokens of text
+    that was committed early from the window at `next_sample`. JSON-safe through `to_json`.
     """
 
     window_index: int = 0
@@ -35,34 +44,32 @@ class SpeechCheckpoint:
     language: str | None = None
     language_scores: Mapping[str, float] = field(default_factory=dict)
     speech_seconds: float = 0.0
+    language_rival: str | None = None
+    language_seconds: Mapping[str, float] = field(default_factory=dict)
+    block_samples: int = 0
+    speech: tuple[tuple[int, int], ...] = ()
+    context: str = ""
+    prefix: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object that `from_json` reads back."""
-        return {
-            "window_index": self.window_index,
-            "next_sample": self.next_sample,
-            "language": self.language,
-            "language_scores": dict(self.language_scores),
-            "speech_seconds": self.speech_seconds,
-        }
+        """Return a JSON object that `from_json` reads back; newer fields only if they are set."""
+        optional = {field.name for field in fields(self)[_FIRST_FIELDS:]}
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> SpeechCheckpoint:
-        """Read what `to_json` wrote."""
-        return cls(
-            window_index=int(row["window_index"]),
-            next_sample=int(row["next_sample"]),
-            language=row["language"],
-            language_scores={str(k): float(v) for k, v in row["language_scores"].items()},
-            speech_seconds=float(row["speech_seconds"]),
-        )
+        """Read what `to_json` wrote; older rows lack the fields about blocks."""
+        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        speech = tuple((int(start), int(end)) for start, end in row.get("speech", ()))
+        return cls(**{**known, "speech": speech, "prefix": tuple(row.get("prefix", ()))})
 
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
     """The result of one window. `checkpoint` is the state after it; `segments` may be empty (silence).
 
-    `language` is the pinned or best guess so far. Segment texts keep the model's leading spaces.
+    `language` is the one spoken most so far, or the best guess. Segment texts keep the model's leading
+    spaces.
     """
 
     segments: tuple[Segment, ...]

@@ -1,12 +1,14 @@
 """One window in, its segments out: a single pass of Whisper on faster-whisper's parts.
 
 `WhisperModel.transcribe` encodes a window once for each stretch it re-seeks, and `BatchedInferencePipeline`
-has no fallback and no no-speech check; this decoder encodes once, checks, and goes back only for speech that
-the text does not cover.
+has no fallback and no no-speech check. This decoder encodes once, checks, and says where the next window
+begins: where the text that it keeps ends.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,18 +19,19 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.language import LanguageState, follow
 from stenobird.speech.protocol import DecodedWindow
 from stenobird.speech.segments import (
-    HANDOVER_FROM,
     REST_SPEECH_SECONDS,
     Piece,
-    add_evidence,
     compression_ratio,
-    hand_over,
+    group_sentences,
     is_spoken,
-    likeliest,
     overlap,
+    pause_near,
+    settled_tokens,
     split_at_timestamps,
+    whole_pieces,
 )
 from stenobird.speech.windows import quietest
 from stenobird.transcript import Segment, Word
@@ -38,14 +41,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.speech.protocol import WindowRequest
+    from stenobird.speech.windows import Span
 
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 TOKENS_AT_LEAST = 20
 TOKENS_A_SECOND = 12.0
-MAX_PASSES = 3
-"""Passes over one window; speech that the third does not cover is left out."""
+EARLY_TOKENS = 28
+"""What the first, short generation of a job may write."""
+EARLY_MIN_LOGPROB = -0.8
+KEPT_ENCODINGS = 4
+"""Encoded windows that are kept from their early request to their full one."""
+RESUME_NEAR_SECONDS = (-0.2, 0.05)
+"""Without a pause, the next window starts where it is quietest between these, counted from the end of the
+text: the model's times are accurate to about a tenth of a second."""
 
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
 _MAX_LENGTH = 448
@@ -82,6 +92,8 @@ class _Draft:
     piece: Piece
     text: str
     generation: _Generation
+    known: bool = False
+    """Whether an earlier result has it already."""
     words: tuple[Word, ...] = ()
 
 
@@ -89,7 +101,8 @@ class WhisperDecoder:
     """A loaded model. `decode` may be called from as many threads as there are replicas.
 
     On CPU each replica has one thread and the replicas share the weights; on CUDA one call takes a batch.
-    The same request gives the same answer on CPU, whatever else is being decoded.
+    A window that is alone on CPU is encoded by an instance with a thread for each replica, which gives the
+    same bits. So the same request gives the same answer on CPU, whatever else is being decoded.
     """
 
     def __init__(
@@ -103,6 +116,18 @@ class WhisperDecoder:
             num_workers=replicas,
             local_files_only=True,
         )
+        self._wide: WhisperModel | None = None
+        if device == "cpu" and replicas > 1:
+            self._wide = WhisperModel(
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                cpu_threads=replicas,
+                local_files_only=True,
+            )
+        self._busy = 0
+        self._lock = threading.Lock()
+        self._encodings: dict[bytes, Encoded] = {}
         self._beam_size = beam_size
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._suppressed: list[int] = list(get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1]))
@@ -119,20 +144,44 @@ class WhisperDecoder:
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         """Decode a batch; one result a request, in order. Raises `RuntimeError` from CTranslate2."""
-        encoded = self._encode([request.pcm for request in requests])
-        scores = self._language_scores(encoded, requests)
+        with self._lock:
+            self._busy += 1
+        try:
+            encoded = self._encode_all(requests)
+        finally:
+            with self._lock:
+                self._busy -= 1
+        languages = self._follow_languages(encoded, requests)
         tokenizers = [
-            self._tokenizer(request.language or likeliest(sums)[0], request.task)
-            for request, sums in zip(requests, scores, strict=True)
+            self._tokenizer(language, request.task)
+            for request, (language, _) in zip(requests, languages, strict=True)
         ]
         generations = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
             one = _rows(encoded, [i]) if generations[i].weak or request.word_timestamps else encoded
-            window = self._window(one, request, tokenizers[i], generations[i])
-            language = request.language or likeliest(scores[i])[0]
-            decoded.append(replace(window, language=language, language_scores=scores[i]))
+            decode = self._early if request.early else self._window
+            window = decode(one, request, tokenizers[i], generations[i])
+            language, state = languages[i]
+            segments = tuple(replace(segment, language=language) for segment in window.segments)
+            decoded.append(replace(window, segments=segments, language=language, language_state=state))
         return decoded
+
+    def _encode_all(self, requests: Sequence[WindowRequest]) -> Encoded:
+        if len(requests) > 1:
+            return self._encode([request.pcm for request in requests])
+        (request,) = requests
+        key = hashlib.blake2b(request.pcm.tobytes(), digest_size=16).digest()
+        with self._lock:
+            encoded = self._encodings.pop(key, None)
+        if encoded is None:
+            encoded = self._encode([request.pcm])
+        if request.early:
+            with self._lock:
+                self._encodings[key] = encoded
+                while len(self._encodings) > KEPT_ENCODINGS:
+                    del self._encodings[next(iter(self._encodings))]
+        return encoded
 
     def _encode(self, regions: Sequence[np.ndarray[Any, np.dtype[np.int16]]]) -> Encoded:
         """Return the encoder's output. The PCM is padded, not the features: zero features are not silence."""
@@ -141,18 +190,24 @@ class WhisperDecoder:
             audio = np.zeros(_WINDOW_SAMPLES, np.float32)
             audio[: len(pcm)] = pcm[:_WINDOW_SAMPLES] / np.float32(32768.0)
             features.append(self._model.feature_extractor(audio, padding=0))
-        return self._model.encode(np.stack(features))
+        alone = self._wide is not None and self._busy == 1
+        return (self._wide if alone and self._wide else self._model).encode(np.stack(features))
 
-    def _language_scores(self, encoded: Encoded, requests: Sequence[WindowRequest]) -> list[dict[str, float]]:
+    def _follow_languages(
+        self, encoded: Encoded, requests: Sequence[WindowRequest]
+    ) -> list[tuple[str, LanguageState]]:
         if all(request.language is not None for request in requests):
-            return [{} for _ in requests]
+            return [(request.language or "", LanguageState()) for request in requests]
         found = self._model.model.detect_language(encoded)
-        return [
-            {}
-            if request.language is not None
-            else add_evidence(request.language_scores, {token[2:-2]: p for token, p in rows})
-            for request, rows in zip(requests, found, strict=True)
-        ]
+        languages = []
+        for request, rows in zip(requests, found, strict=True):
+            if request.language is not None:
+                languages.append((request.language, LanguageState()))
+                continue
+            seconds = sum(end - start for start, end in request.speech) / SAMPLE_RATE
+            probabilities = {token[2:-2]: probability for token, probability in rows}
+            languages.append(follow(request.language_state, probabilities, seconds))
+        return languages
 
     def _tokenizer(self, language: str, task: str) -> Tokenizer:
         key = (language, task)
@@ -164,20 +219,20 @@ class WhisperDecoder:
         return self._tokenizers[key]
 
     def _prompt(self, request: WindowRequest, tokenizer: Tokenizer) -> list[int]:
-        prompt = (request.prompt or "").strip()
-        previous = tokenizer.encode(" " + prompt) if prompt else []
-        return list(self._model.get_prompt(tokenizer, previous))
+        before = " ".join(filter(None, ((request.prompt or "").strip(), request.context.strip())))
+        previous = tokenizer.encode(" " + before) if before else []
+        return [*self._model.get_prompt(tokenizer, previous), *request.prefix]
 
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
     ) -> list[_Generation]:
         """Decode in batches of windows whose prompts have the same length, as CTranslate2 requires."""
         prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
-        by_length: dict[int, list[int]] = {}
-        for i, prompt in enumerate(prompts):
-            by_length.setdefault(len(prompt), []).append(i)
+        alike: dict[tuple[int, bool], list[int]] = {}
+        for i, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
+            alike.setdefault((len(prompt), request.early), []).append(i)
         generations: dict[int, _Generation] = {}
-        for rows in by_length.values():
+        for rows in alike.values():
             found = self._generate_batch(
                 encoded if len(rows) == len(prompts) else _rows(encoded, rows),
                 [requests[i] for i in rows],
@@ -196,7 +251,7 @@ class WhisperDecoder:
         **constraints: float,
     ) -> list[_Generation]:
         seconds = max(len(request.pcm) for request in requests) / SAMPLE_RATE
-        budget = TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
+        budget = EARLY_TOKENS if requests[0].early else TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
         results = self._model.model.generate(
             encoded,
             prompts,
@@ -210,9 +265,9 @@ class WhisperDecoder:
             **constraints,
         )
         generations = []
-        for result, tokenizer in zip(results, tokenizers, strict=True):
-            tokens = result.sequences_ids[0]
-            text = tokenizer.decode(tokens).strip()
+        for result, request, tokenizer in zip(results, requests, tokenizers, strict=True):
+            tokens = result.sequences_ids[0]  # starts with the prefix
+            text = tokenizer.decode(tokens[len(request.prefix) :]).strip()
             # The score is the mean over the tokens without the end token; Whisper counts that one too.
             logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
             generations.append(
@@ -225,8 +280,12 @@ class WhisperDecoder:
     ) -> _Generation:
         """Decode a doubtful window once more, without repetitions, and return the better of the two.
 
-        Nothing is sampled, so that a resumed run gives the text of an undisturbed one.
+        The text before it goes first, which may be what misled the model. Nothing is sampled, so that a
+        resumed run gives the text of an undisturbed one.
         """
+        if first.weak and request.context:
+            request = replace(request, context="")
+            first = self._generate(encoded, [request], [tokenizer])[0]
         if not first.weak or first.silent:
             return first
         second = self._generate_batch(
@@ -239,46 +298,62 @@ class WhisperDecoder:
         )[0]
         return max(first, second, key=lambda h: (h.compression_ratio <= MAX_COMPRESSION_RATIO, h.avg_logprob))
 
+    def _early(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
+    ) -> DecodedWindow:
+        """Return the first sentences of a window that more text would not change, and their tokens."""
+        speech = _seconds(request.speech)
+        count = settled_tokens(
+            generation.tokens,
+            timestamp_begin=tokenizer.timestamp_begin,
+            eot=tokenizer.eot,
+            decode=tokenizer.decode,
+            speech=speech,
+        )
+        sure = generation.avg_logprob > EARLY_MIN_LOGPROB and len(generation.tokens) >= EARLY_TOKENS - 2
+        if not count or not sure:
+            return DecodedWindow((), "")
+        generation = replace(generation, tokens=generation.tokens[:count])
+        drafts = self._drafts(encoded, request, tokenizer, generation)
+        if not all(is_spoken(d.piece.start, d.piece.end, speech) for d in drafts):
+            return DecodedWindow((), "")
+        return DecodedWindow(_segments(drafts, request, None), "", prefix=generation.tokens)
+
     def _window(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
     ) -> DecodedWindow:
-        speech = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in request.speech]
+        speech = _seconds(request.speech)
         duration = len(request.pcm) / SAMPLE_RATE
-        drafts: list[_Draft] = []
-        offset = 0.0
-        for passes in range(1, MAX_PASSES + 1):
-            rest = _from(request, offset)
-            generation = self._retried(encoded, rest, tokenizer, generation)
-            found = [] if generation.silent else self._drafts(encoded, rest, tokenizer, generation)
-            covered = max((draft.piece.end for draft in found if draft.piece.closed), default=0.0)
-            uncovered = overlap(offset + covered, duration, speech) >= REST_SPEECH_SECONDS
-            left = request.unfinished_tail and offset + covered >= HANDOVER_FROM * duration
-            again = uncovered and covered > 0 and passes < MAX_PASSES and not left
-            if again:
-                found = [draft for draft in found if draft.piece.closed]
-            drafts += [_shifted(draft, offset) for draft in found]
-            if not again:
-                break
-            offset += covered
-            rest = _from(request, offset)
-            encoded = self._encode([rest.pcm])
-            generation = self._generate(encoded, [rest], [tokenizer])[0]
-        drafts = [d for d in drafts if is_spoken(d.piece.start, d.piece.end, speech)]
+        generation = self._retried(encoded, request, tokenizer, generation)
+        if generation.silent:
+            generation = replace(generation, tokens=request.prefix)
+        drafts = [
+            draft
+            for draft in self._drafts(encoded, request, tokenizer, generation)
+            if draft.known or is_spoken(draft.piece.start, draft.piece.end, speech)
+        ]
         resume = None
         if request.unfinished_tail:
-            kept, seconds = hand_over([draft.piece for draft in drafts], duration=duration, speech=speech)
-            drafts = drafts[:kept]
-            resume = None if seconds is None else _gap_near(request, seconds)
-        return DecodedWindow(_segments(drafts, request, resume), "", {}, resume)
+            kept = whole_pieces([(d.piece, d.text) for d in drafts], duration=duration)
+            if kept:
+                drafts = drafts[:kept]
+                resume = _resume_sample(request, drafts[-1].piece.end)
+        elif drafts and drafts[-1].piece.closed:
+            end = drafts[-1].piece.end
+            if overlap(end, duration, speech) >= REST_SPEECH_SECONDS:  # the model stopped early
+                resume = _resume_sample(request, end)
+        return DecodedWindow(_segments(drafts, request, resume), "", resume_sample=resume)
 
     def _drafts(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
     ) -> list[_Draft]:
         duration = len(request.pcm) / SAMPLE_RATE
-        pieces = split_at_timestamps(
-            generation.tokens, timestamp_begin=tokenizer.timestamp_begin, eot=tokenizer.eot, duration=duration
-        )
-        drafts = [_Draft(piece, tokenizer.decode(piece.tokens), generation) for piece in pieces]
+        marks = {"timestamp_begin": tokenizer.timestamp_begin, "eot": tokenizer.eot, "duration": duration}
+        known = len(split_at_timestamps(request.prefix, **marks))
+        drafts = [
+            _Draft(piece, tokenizer.decode(piece.tokens), generation, known=i < known)
+            for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
+        ]
         drafts = [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
         if drafts and request.word_timestamps:
             self._add_words(encoded, tokenizer, drafts, duration)
@@ -319,42 +394,40 @@ def _rows(encoded: Encoded, indices: Sequence[int]) -> Encoded:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[list(indices)]))
 
 
-def _from(request: WindowRequest, offset: float) -> WindowRequest:
-    return replace(request, pcm=request.pcm[round(offset * SAMPLE_RATE) :]) if offset else request
+def _seconds(speech: Sequence[Span]) -> list[tuple[float, float]]:
+    return [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in speech]
 
 
-def _shifted(draft: _Draft, offset: float) -> _Draft:
-    piece = replace(draft.piece, start=draft.piece.start + offset, end=draft.piece.end + offset)
-    words = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in draft.words)
-    return _Draft(piece, draft.text, draft.generation, words)
-
-
-def _gap_near(request: WindowRequest, seconds: float) -> int:
-    """Return the sample of the source between two segments.
-
-    The model's times are accurate to about a tenth of a second, so the quietest place near by is taken.
-    """
-    middle = round(seconds * SAMPLE_RATE)
-    reach = SAMPLE_RATE * 3 // 20
-    first, last = max(0, middle - reach), min(middle + reach, len(request.pcm))
-    return request.start_sample + quietest(request.pcm, first, last)
+def _resume_sample(request: WindowRequest, seconds: float) -> int:
+    """Return the sample of the source at which the window after a kept segment begins."""
+    pause = pause_near(seconds, _seconds(request.speech))
+    if pause is not None:
+        return request.start_sample + round((pause[0] + pause[1]) / 2 * SAMPLE_RATE)
+    first, last = (round((seconds + offset) * SAMPLE_RATE) for offset in RESUME_NEAR_SECONDS)
+    return request.start_sample + quietest(request.pcm, max(0, first), min(last, len(request.pcm)))
 
 
 def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) -> tuple[Segment, ...]:
-    """Return the drafts in seconds of the source: in order, not overlapping, within the region."""
+    """Return the new drafts as sentences with times of the source, in order and within the region."""
     offset = request.start_sample / SAMPLE_RATE
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
-    next_starts = [*(offset + draft.piece.start for draft in drafts[1:]), last]
+    floor = offset + max((draft.piece.end for draft in drafts if draft.known), default=0.0)
+    drafts = [draft for draft in drafts if not draft.known]
+    groups = group_sentences(
+        [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts], _seconds(request.speech)
+    )
     segments = []
-    floor = offset
-    for draft, next_start in zip(drafts, next_starts, strict=False):  # one more when there are none
-        start = _clamp(offset + draft.piece.start, floor, last)
-        end = _clamp(offset + draft.piece.end, start, max(start, min(next_start, last)))
+    for first, after in groups:
+        group = drafts[first:after]
+        limit = offset + drafts[after].piece.start if after < len(drafts) else last
+        start = _clamp(offset + group[0].piece.start, floor, last)
+        end = _clamp(offset + group[-1].piece.end, start, max(start, min(limit, last)))
+        generation = group[0].generation
         segments.append(
             Segment(
                 start=start,
                 end=end,
-                text=draft.text,
+                text="".join(draft.text for draft in group),
                 words=tuple(
                     replace(
                         word,
@@ -362,11 +435,12 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                         end=_clamp(offset + word.end, start, end),
                         probability=round(word.probability, 4),
                     )
+                    for draft in group
                     for word in draft.words
                 ),
-                avg_logprob=round(draft.generation.avg_logprob, 4),
-                no_speech_prob=round(draft.generation.no_speech_prob, 4),
-                compression_ratio=round(draft.generation.compression_ratio, 4),
+                avg_logprob=round(generation.avg_logprob, 4),
+                no_speech_prob=round(generation.no_speech_prob, 4),
+                compression_ratio=round(generation.compression_ratio, 4),
             )
         )
         floor = end

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from stenobird.speech.language import LanguageState
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -53,19 +54,24 @@ class WindowRequest:
     """One window to decode.
 
     `pcm` is the region to decode, at most 30 s; `start_sample` is where it begins in the source. `speech` are
-    the runs of speech in it, in samples from its first. `language` is `None` while it is open; then
-    `language_scores` are the sums so far. With `unfinished_tail` the region ends in running speech, and the
-    segment that it cuts off is left to the next window.
+    the runs of speech in it, in samples from its first. `language` is `None` where it has to be detected;
+    then `language_state` is what is known from the windows before. `context` is the text before the region.
+    An `early` request returns only first sentences that are certain; `prefix` are the tokens it returned.
+    With `unfinished_tail` the region ends in running speech, and the segment that it cuts off is left to the
+    next window.
     """
 
     pcm: PCM
     start_sample: int
     speech: tuple[Span, ...]
     language: str | None
-    language_scores: Mapping[str, float] = field(default_factory=dict)
+    language_state: LanguageState = field(default_factory=LanguageState)
     prompt: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     word_timestamps: bool = False
+    context: str = ""
+    prefix: tuple[int, ...] = ()
+    early: bool = False
     unfinished_tail: bool = False
 
     def to_frame(self) -> tuple[Header, bytes]:
@@ -78,6 +84,8 @@ class WindowRequest:
         """Read what `to_frame` wrote."""
         row = {name: header[name] for name in _REQUEST_FIELDS}
         row["speech"] = tuple((start, end) for start, end in row["speech"])
+        row["language_state"] = LanguageState(*row["language_state"])
+        row["prefix"] = tuple(row["prefix"])
         return cls(pcm=np.frombuffer(payload, np.int16), **row)
 
 
@@ -88,15 +96,16 @@ _REQUEST_FIELDS = tuple(field.name for field in fields(WindowRequest) if field.n
 class DecodedWindow:
     """The text of one window, in seconds of the source.
 
-    `language` is the one it was decoded in and `language_scores` the sums with this window's evidence (empty
-    when the language was given). `resume_sample` is where the next window must begin because the last
-    segment was unfinished, in samples of the source; `None` when it begins at the cut.
+    `language` is the one it was decoded in and `language_state` what is known after it. `resume_sample` is
+    where the next window must begin, in samples of the source: where the text ends. It is `None` when it
+    begins at the region's end. `prefix` are the tokens of an early request's segments.
     """
 
     segments: tuple[Segment, ...]
     language: str
-    language_scores: Mapping[str, float] = field(default_factory=dict)
+    language_state: LanguageState = field(default_factory=LanguageState)
     resume_sample: int | None = None
+    prefix: tuple[int, ...] = ()
 
     def to_header(self, request_id: int) -> Header:
         """Return the header of the `decoded` answer."""
@@ -111,8 +120,9 @@ class DecodedWindow:
                 for row in header["segments"]
             ),
             language=header["language"],
-            language_scores=header["language_scores"],
+            language_state=LanguageState(*header["language_state"]),
             resume_sample=header["resume_sample"],
+            prefix=tuple(header["prefix"]),
         )
 
 

@@ -1,46 +1,60 @@
-"""The recognizer: PCM in, windows of text out, in order, several of a job in flight at once.
+"""The recognizer: PCM in, windows of text out, in order, several blocks of a job in flight at once.
 
-A job's session is two loops. The planning loop pulls audio, has the host find speech in it, cuts windows and
-sends them to be decoded. The committing loop takes the decoded windows in order and moves the checkpoint.
-Planning waits for a decode in two cases only: while the language is open, and after a cut in running speech,
-when the decoder decides where the next window begins.
+A job's session is two loops and a task a block. The planning loop pulls audio, has the host find speech in
+it and divides it into blocks. Each block's task decodes its windows one after the other. The committing loop
+takes the windows in the order of the audio and moves the checkpoint. A block is decoded in the language that
+was last spoken; in the rare case that the block before it ends in another one, it is decoded again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from stenobird.errors import EngineUnavailable, InvalidRequest, StenobirdError
-from stenobird.ports import SpeechCheckpoint, WindowResult
+from stenobird.ports import SAMPLE_RATE, SpeechCheckpoint, WindowResult
+from stenobird.speech.language import LanguageState, likeliest
 from stenobird.speech.pool import HOST_COMMAND, SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
-from stenobird.speech.segments import is_settled, likeliest
-from stenobird.speech.windows import FRAME_SAMPLES, Cut, CutRules, WindowCutter
+from stenobird.speech.windows import (
+    FRAME_SAMPLES,
+    Block,
+    BlockFinder,
+    Window,
+    WindowRules,
+    next_window,
+    speech_seconds,
+)
+from stenobird.transcript import Segment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from stenobird.ports import PCM, Clock, Lane, RecognitionOptions
+    from stenobird.speech.windows import Span
 
 _CALL_SAMPLES = 8 * FRAME_SAMPLES
-"""Voice activity is requested in multiples of this, counted from the cut, so that it does not depend on how
-the audio arrived."""
+"""Voice activity is requested in multiples of this, counted from the start of the block, so that it does not
+depend on how the audio arrived."""
 _EAGER_SAMPLES = 4 * _CALL_SAMPLES
-"""The audio of one voice-activity request while windows are short: a second."""
+"""The least audio of one voice-activity request: a second."""
 _PATIENT_SAMPLES = 16 * _CALL_SAMPLES
-"""The same while windows are long: four seconds."""
-_EAGER_TARGET_SECONDS = 12.0
+"""The most: four seconds."""
+_EARLY_SECONDS = 10.0
+"""A job's first window is answered in two parts when it is longer."""
+_CONTEXT_CHARACTERS = 300
+_LEAST_STEP_SAMPLES = SAMPLE_RATE // 10
+"""Where a window would advance by less, the next one starts at its end."""
 
 
 class _Buffer:
     """Audio that is not accounted for yet, from sample `start` of the source on.
 
-    Holds at most a window and its lookahead, about a minute.
+    Holds at most a block and what was pulled past its end.
     """
 
     def __init__(self, audio: AsyncIterator[PCM], start: int) -> None:
@@ -77,19 +91,24 @@ class _Buffer:
         self.start = sample
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A window on its way: its plan, its text and the checkpoint after it.
+@dataclass(slots=True, eq=False)
+class _Planned:
+    """A block from sample `start` of the source on, on its way.
 
-    `decoded` is `None` where there was nothing to decode.
+    `content` follows when its end is known; `None` if an error of the audio comes first. `outcomes` are its
+    windows with their checkpoints as if it were the first block, then an error or `None`.
     """
 
     start: int
-    cut: Cut
-    decoded: asyncio.Future[DecodedWindow | None]
-    settled: asyncio.Future[SpeechCheckpoint]
+    entry: SpeechCheckpoint
+    """The language to start in; in the first block also its text so far."""
+    content: asyncio.Future[tuple[Block, PCM] | None]
+    early: asyncio.Task[DecodedWindow] | None = None
+    task: asyncio.Task[None] | None = None
+    outcomes: asyncio.Queue[_Outcome | Exception | None] = field(default_factory=asyncio.Queue)
 
 
+_Outcome: TypeAlias = tuple[tuple[Segment, ...], SpeechCheckpoint]
 _Result: TypeAlias = WindowResult | BaseException | None
 """A window, the error that ends the session, or `None` at the end of the audio."""
 
@@ -99,17 +118,21 @@ class _Session:
     """One call of `transcribe`, carried out by a task that the recognizer owns."""
 
     pool: SpeechPool
-    rules: CutRules
+    info: EngineInfo
+    rules: WindowRules
     job_id: str
     lane: Lane
     options: RecognitionOptions
+    fixed_language: str | None
     checkpoint: SpeechCheckpoint
     buffer: _Buffer
     slots: asyncio.Semaphore
-    """Windows that may be planned and not yet taken by the consumer."""
-    results: asyncio.Queue[_Result] = field(default_factory=asyncio.Queue)
-    pending: asyncio.Queue[_Pending | None] = field(default_factory=asyncio.Queue)
-    planned: int = 0
+    """Blocks that may be planned and not yet taken by the consumer."""
+    results: asyncio.Queue[tuple[_Result, bool]] = field(default_factory=asyncio.Queue)
+    """Each with whether it is the last of its block."""
+    pending: asyncio.Queue[_Planned | None] = field(default_factory=asyncio.Queue)
+    waiting: list[_Planned] = field(default_factory=list)
+    """Blocks that wait for the language."""
 
     async def run(self) -> None:
         """Work until the audio ends, an error, or cancellation; the last result is an error or `None`."""
@@ -117,7 +140,7 @@ class _Session:
         try:
             error: Exception | None = None
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._commit())
+                tasks.create_task(self._commit(tasks))
                 try:
                     await self._plan(tasks)
                 except Exception as exc:  # noqa: BLE001  # raised by the consumer, after the windows so far
@@ -127,134 +150,244 @@ class _Session:
         except BaseExceptionGroup as group:
             end = _first_leaf(group)
         finally:
-            self.results.put_nowait(end)
+            self.results.put_nowait((end, False))
 
     # --- planning ---------------------------------------------------------------------------------------
 
     async def _plan(self, tasks: asyncio.TaskGroup) -> None:
-        speech_seconds = self.checkpoint.speech_seconds
-        settled_language = self.checkpoint.language
-        while (cut := await self._next_cut(speech_seconds)) is not None:
-            await self.slots.acquire()
-            loop = asyncio.get_running_loop()
-            window = _Pending(self.buffer.start, cut, loop.create_future(), loop.create_future())
-            request = self._request(cut, settled_language)
-            if request is None:
-                window.decoded.set_result(None)
-            else:
-                urgent = self.lane == "preview" or self.planned == 0
-                self.planned += 1
-                tasks.create_task(self._decode(window, request, urgent=urgent))
-            self.pending.put_nowait(window)
-            speech_seconds = _rounded(speech_seconds + cut.speech_seconds)
-            end = window.start + cut.samples
-            if request is not None and (cut.reason == "level" or settled_language is None):
-                after = await window.settled
-                end, speech_seconds, settled_language = (
-                    after.next_sample,
-                    after.speech_seconds,
-                    after.language,
-                )
-            self.buffer.drop_before(end)
-
-    async def _next_cut(self, speech_seconds: float) -> Cut | None:
-        """Return where the window ends that begins at the buffer's start; `None` when there is no audio."""
-        target = self.rules.target_seconds(speech_seconds)
-        wanted = _EAGER_SAMPLES if target <= _EAGER_TARGET_SECONDS else _PATIENT_SAMPLES
-        cutter = WindowCutter(target_seconds=target, rules=self.rules)
-        scanned, state = 0, b""
+        entry = self.checkpoint
+        first_words = entry.speech_seconds == 0 and not entry.prefix
         while True:
-            await self.buffer.fill(scanned + wanted)
-            ready = min(len(self.buffer) - scanned, _PATIENT_SAMPLES)
-            ready -= ready % _CALL_SAMPLES
-            if ready == 0:  # the audio has ended
-                tail = self.buffer[scanned:]
-                if len(tail):
-                    probabilities, state = await self.pool.find_speech(self.job_id, tail, state)
-                    closed = any(cutter.push(float(p)) for p in probabilities)
-                    if closed:
-                        break
-                return cutter.finish(len(self.buffer)) if len(self.buffer) else None
-            block = self.buffer[scanned : scanned + ready]
-            probabilities, state = await self.pool.find_speech(self.job_id, block, state)
-            if any(cutter.push(float(p)) for p in probabilities):
-                break
-            scanned += ready
-        return cutter.cut(self.buffer[:])
+            await self.slots.acquire()
+            content = asyncio.get_running_loop().create_future()
+            planned = _Planned(self.buffer.start, entry, content)
+            try:
+                if entry.block_samples:
+                    await self.buffer.fill(entry.block_samples)
+                    block = Block(min(entry.block_samples, len(self.buffer)), entry.speech)
+                else:
+                    block = await self._find_block(tasks, planned, first_words=first_words)
+            except BaseException:
+                content.set_result(None)
+                raise
+            if not block.samples:
+                return
+            content.set_result((block, self.buffer[: block.samples].copy()))
+            self.buffer.drop_before(planned.start + block.samples)
+            first_words = first_words and not block.speech
+            if planned.early is None:
+                self._announce(tasks, planned)
+            entry = SpeechCheckpoint()
 
-    def _request(self, cut: Cut, language: str | None) -> WindowRequest | None:
-        if cut.region is None:
-            return None
-        start, end = cut.region
+    async def _find_block(self, tasks: asyncio.TaskGroup, planned: _Planned, *, first_words: bool) -> Block:
+        """Return the block that begins at the buffer's start, without samples when there is no audio.
+
+        With `first_words`, its first window is sent and announced as soon as it is known.
+        """
+        finder = BlockFinder(self.rules)
+        sent = not first_words
+        scanned, state, ended = 0, b"", False
+        while not ended:
+            await self.buffer.fill(scanned + _EAGER_SAMPLES)
+            ready = min(len(self.buffer) - scanned, _PATIENT_SAMPLES)
+            whole = ready - ready % _CALL_SAMPLES
+            ready = whole or ready  # less than one call at the end of the audio
+            if not ready:
+                break
+            pcm = self.buffer[scanned : scanned + ready]
+            probabilities, state = await self.pool.find_speech(self.job_id, pcm, state)
+            scanned += ready
+            for probability in probabilities:
+                ended = finder.push(float(probability))
+                if ended:
+                    break
+                if not sent and (window := finder.first_window()) is not None:
+                    self._send_early(tasks, planned, window)
+                    sent = True
+        block = finder.block(self.buffer[:]) if ended else finder.finish(len(self.buffer))
+        if not sent and (window := next_window(block, self.rules)) is not None:
+            self._send_early(tasks, planned, window)
+        return block
+
+    def _send_early(self, tasks: asyncio.TaskGroup, planned: _Planned, window: Window) -> None:
+        """Ask for the first words of a window that is long enough."""
+        if self.info.engine == "whisper" and window.end - window.start > _EARLY_SECONDS * SAMPLE_RATE:
+            request = self._request(self.buffer[:], planned.start, window, SpeechCheckpoint())
+            planned.early = tasks.create_task(self._decode_early(replace(request, early=True)))
+            self._announce(tasks, planned)
+
+    def _announce(self, tasks: asyncio.TaskGroup, planned: _Planned) -> None:
+        self.waiting.append(planned)
+        self.pending.put_nowait(planned)
+        if self.checkpoint.language is not None:
+            self._start_waiting(tasks)
+
+    async def _decode_early(self, request: WindowRequest) -> DecodedWindow:
+        try:
+            return await self.pool.decode(self.job_id, request, urgent=True)
+        except StenobirdError:  # the whole window may work
+            return DecodedWindow((), "")
+
+    def _start_waiting(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the blocks that wait for the language, in the one that is spoken now."""
+        for planned in self.waiting:
+            self._start(tasks, planned, self.checkpoint)
+        self.waiting.clear()
+
+    def _start(self, tasks: asyncio.TaskGroup, planned: _Planned, spoken: SpeechCheckpoint) -> None:
+        planned.entry = replace(
+            planned.entry,
+            language=spoken.language,
+            language_scores=spoken.language_scores,
+            language_rival=planned.entry.language_rival,
+        )
+        planned.outcomes = asyncio.Queue()
+        planned.task = tasks.create_task(self._transcribe(planned))
+
+    async def _transcribe(self, planned: _Planned) -> None:
+        """Decode a block, window by window."""
+        # Errors travel through the queue, so that the windows before this one are still delivered.
+        outcomes = planned.outcomes
+        try:
+            await self._decode_windows(planned, outcomes)
+        except StenobirdError as exc:
+            outcomes.put_nowait(exc)
+        else:
+            outcomes.put_nowait(None)
+
+    async def _decode_windows(
+        self, planned: _Planned, outcomes: asyncio.Queue[_Outcome | Exception | None]
+    ) -> None:
+        before = replace(planned.entry, window_index=0, speech_seconds=0.0, language_seconds={})
+        if planned.early is not None and (early := await planned.early).segments:
+            # The window itself is still to come, so everything else stays as it was.
+            before = replace(
+                before, window_index=1, language_seconds={early.language: 0.0}, prefix=early.prefix
+            )
+            outcomes.put_nowait((early.segments, before))
+        if (content := await planned.content) is None:
+            return
+        block, pcm = content
+        position = 0
+        while position < block.samples:
+            window = next_window(block, self.rules, position)
+            decoded, end = None, block.samples
+            if window is not None:
+                request = self._request(pcm, planned.start, window, before)
+                urgent = self.lane == "preview" or (planned.early is not None and position == 0)
+                decoded = await self.pool.decode(self.job_id, request, urgent=urgent)
+                end = _window_end(window, decoded, block, planned.start, position)
+            before = _advance(before, block, planned.start, (position, end), decoded)
+            position = end
+            outcomes.put_nowait((decoded.segments if decoded is not None else (), before))
+
+    def _request(self, pcm: PCM, start: int, window: Window, before: SpeechCheckpoint) -> WindowRequest:
         return WindowRequest(
-            pcm=self.buffer[start:end],
-            start_sample=self.buffer.start + start,
-            speech=tuple((a - start, b - start) for a, b in cut.speech),
-            language=language,
-            language_scores={} if language else self.checkpoint.language_scores,
+            pcm=pcm[window.start : window.end],
+            start_sample=start + window.start,
+            speech=window.speech,
+            language=self.fixed_language,
+            language_state=LanguageState(before.language, before.language_scores, before.language_rival),
             prompt=self.options.prompt,
             task=self.options.task,
             word_timestamps=self.options.word_timestamps,
-            unfinished_tail=cut.reason == "level",
+            # The bundled test model has never seen text before its window.
+            context="" if self.info.fixture else before.context,
+            prefix=before.prefix,
+            unfinished_tail=not window.final,
         )
-
-    async def _decode(self, window: _Pending, request: WindowRequest, *, urgent: bool) -> None:
-        # Errors travel through the future, so that the windows before this one are still delivered.
-        try:
-            window.decoded.set_result(await self.pool.decode(self.job_id, request, urgent=urgent))
-        except StenobirdError as exc:
-            window.decoded.set_exception(exc)
-            window.decoded.exception()  # marks it as retrieved: an earlier window may end the session
 
     # --- committing -------------------------------------------------------------------------------------
 
-    async def _commit(self) -> None:
-        while (window := await self.pending.get()) is not None:
-            decoded = await window.decoded
-            self.checkpoint = _advance(self.checkpoint, window.start, window.cut, decoded)
-            window.settled.set_result(self.checkpoint)
-            info = self.pool.info
-            assert info is not None
-            self.results.put_nowait(
-                WindowResult(
-                    segments=decoded.segments if decoded is not None else (),
+    async def _commit(self, tasks: asyncio.TaskGroup) -> None:
+        while (planned := await self.pending.get()) is not None:
+            base = self.checkpoint
+            if planned in self.waiting:
+                self.waiting.remove(planned)
+                self._start(tasks, planned, base)
+            elif planned.task is not None and planned.entry.language != base.language:
+                planned.task.cancel()
+                self._start(tasks, planned, base)
+            while (outcome := await planned.outcomes.get()) is not None:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                segments, relative = outcome
+                self.checkpoint = _joined(base, relative)
+                result = WindowResult(
+                    segments=segments,
                     checkpoint=self.checkpoint,
-                    language=self.checkpoint.language or _guess(self.checkpoint),
-                    engine=info.engine,
-                    model=info.model,
+                    language=_spoken_most(self.checkpoint),
+                    engine=self.info.engine,
+                    model=self.info.model,
                 )
-            )
+                self.results.put_nowait((result, not relative.block_samples and not relative.prefix))
+                if self.checkpoint.language is not None:
+                    self._start_waiting(tasks)
+
+
+def _window_end(window: Window, decoded: DecodedWindow, block: Block, origin: int, position: int) -> int:
+    """Return the sample of the block at which the next window begins."""
+    end = block.samples if window.final else window.end
+    if decoded.resume_sample is not None:
+        resume = decoded.resume_sample - origin
+        if resume > position + _LEAST_STEP_SAMPLES:
+            end = min(resume, end)
+    return end
 
 
 def _advance(
-    checkpoint: SpeechCheckpoint, start: int, cut: Cut, decoded: DecodedWindow | None
+    before: SpeechCheckpoint, block: Block, origin: int, span: Span, decoded: DecodedWindow | None
 ) -> SpeechCheckpoint:
-    """Return the checkpoint after a window, from the one before it, the cut and the decoded text alone."""
-    end = start + cut.samples
-    if decoded is not None and decoded.resume_sample is not None:
-        end = decoded.resume_sample
-    speech_seconds = _rounded(checkpoint.speech_seconds + cut.speech_seconds_before(end - start))
-    language, scores = checkpoint.language, dict(checkpoint.language_scores)
-    if language is None and decoded is not None:
-        scores = dict(decoded.language_scores)
-        if is_settled(scores, speech_seconds):
-            language, scores = likeliest(scores)[0], {}
-    return SpeechCheckpoint(
-        window_index=checkpoint.window_index + 1,
-        next_sample=end,
-        language=language,
+    """Return the checkpoint after a window of a block: from the one before it and the text alone."""
+    start, end = span
+    rest = block.after(end)
+    seconds = speech_seconds(block.after(start).speech, end - start)
+    after = replace(
+        before,
+        window_index=before.window_index + 1,
+        next_sample=origin + end,
+        speech_seconds=round(before.speech_seconds + seconds, 3),
+        block_samples=rest.samples,
+        speech=rest.speech if rest.samples else (),
+        prefix=(),
+    )
+    if decoded is None:
+        return replace(after, context=after.context if rest.samples else "")
+    language, scores, rival = decoded.language_state
+    text = before.context + "".join(segment.text for segment in decoded.segments)
+    totals = dict(before.language_seconds)
+    totals[decoded.language] = round(totals.get(decoded.language, 0.0) + seconds, 3)
+    return replace(
+        after,
+        language=language or before.language,
         language_scores=scores,
-        speech_seconds=speech_seconds,
+        language_rival=rival if rest.samples else None,
+        language_seconds=totals,
+        context=text[-_CONTEXT_CHARACTERS:] if rest.samples else "",
     )
 
 
-def _rounded(seconds: float) -> float:
-    # Targets depend on this sum, so plan and checkpoint must agree to the last bit.
-    return round(seconds, 3)
+def _joined(base: SpeechCheckpoint, relative: SpeechCheckpoint) -> SpeechCheckpoint:
+    """Return a checkpoint of a block that counts from the start of the audio."""
+    totals = dict(base.language_seconds)
+    for language, seconds in relative.language_seconds.items():
+        totals[language] = round(totals.get(language, 0.0) + seconds, 3)
+    return replace(
+        relative,
+        window_index=base.window_index + relative.window_index,
+        speech_seconds=round(base.speech_seconds + relative.speech_seconds, 3),
+        language_seconds=totals,
+    )
+
+
+def _spoken_most(checkpoint: SpeechCheckpoint) -> str | None:
+    totals = checkpoint.language_seconds
+    return max(totals, key=lambda name: (totals[name], name)) if totals else _guess(checkpoint)
 
 
 def _guess(checkpoint: SpeechCheckpoint) -> str | None:
-    return likeliest(checkpoint.language_scores)[0] if checkpoint.language_scores else None
+    scores = checkpoint.language_scores
+    return checkpoint.language or (likeliest(scores)[0] if scores else None)
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -274,7 +407,7 @@ class WhisperRecognizer:
         self._pool = pool
         self._tasks = tasks
         self._sessions: set[asyncio.Task[None]] = set()
-        self._rules = CutRules()
+        self._rules = WindowRules()
         self.engine: str = settings.engine
         self.model: str = settings.model
         pool.on_loaded = self._adopt
@@ -299,34 +432,37 @@ class WhisperRecognizer:
         """Yield one result a window, in order, as `ports.SpeechRecognizer` promises.
 
         Waits for the engine first. Raises `InvalidRequest` before any work when the engine does not know the
-        language. The audio is pulled by a task of the recognizer, at most a window ahead of what is planned;
-        twice as many windows as replicas may be planned and not yet taken from here. An error of the audio is
-        raised after the windows before it.
+        language. The audio is pulled by a task of the recognizer, a block at most ahead of what is planned;
+        as many blocks as replicas, and at least two, may be planned and not yet taken from here. An error of
+        the audio is raised after the windows before it.
         """
         info = await self.loaded()
         self.check(options)
-        if options.language is not None or len(info.languages) == 1:
-            pinned = options.language or info.languages[0]
-            checkpoint = SpeechCheckpoint(
-                checkpoint.window_index, checkpoint.next_sample, pinned, {}, checkpoint.speech_seconds
-            )
+        fixed = options.language or (info.languages[0] if len(info.languages) == 1 else None)
+        if fixed is not None:
+            checkpoint = replace(checkpoint, language=fixed, language_scores={}, language_rival=None)
         session = _Session(
             pool=self._pool,
+            info=info,
             rules=self._rules,
             job_id=job_id,
             lane=lane,
             options=options,
+            fixed_language=fixed,
             checkpoint=checkpoint,
             buffer=_Buffer(aiter(audio), checkpoint.next_sample),
-            slots=asyncio.Semaphore(2 * info.parallel),
+            slots=asyncio.Semaphore(max(2, info.parallel)),
         )
         task = self._tasks.create_task(session.run())
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
         try:
-            while isinstance(result := await session.results.get(), WindowResult):
-                session.slots.release()
+            result, last_of_block = await session.results.get()
+            while isinstance(result, WindowResult):
+                if last_of_block:
+                    session.slots.release()
                 yield result
+                result, last_of_block = await session.results.get()
             if result is not None:
                 raise result
         finally:

@@ -1,18 +1,18 @@
-"""From Whisper's output to segments and a language.
+"""From Whisper's output to segments.
 
-Tokens are split at timestamps, and hallucinations left out. Evidence for the language is summed over windows
-until it is enough to pin one.
+Tokens are split at timestamps, hallucinations left out, and what is left joined to sentences.
 """
 
 from __future__ import annotations
 
-import math
+import re
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
@@ -27,11 +27,29 @@ TAIL_SECONDS = 0.5
 """A segment that ends so close to a cut in running speech was cut off by it."""
 
 HANDOVER_FROM = 0.4
-"""Segments in this first part of a window are never left to the next: every window makes progress."""
+"""A window ends at a sentence end in the part after this; before it, too much would be decoded twice."""
 
-PINNED_PROBABILITY = 0.8
-PINNED_SPEECH_SECONDS = 12.0
-_LEAST_PROBABILITY = 1e-10
+KEPT_FROM = 0.2
+"""A window whose last whole segment ends before this part keeps all it has: every window makes progress."""
+
+SENTENCE_SECONDS = 30.0
+"""Segments are joined to a sentence up to this length."""
+
+FEW_WORDS = 2
+ALONE_PAUSE_SECONDS = 1.0
+"""One or two words stay a segment of their own only between pauses of this length."""
+
+EARLY_TOKENS_AFTER = 6
+"""Early text is followed by more tokens than this."""
+EARLY_PAUSE_SECONDS = 0.3
+
+NEAR_SECONDS = 0.3
+"""Whisper's times are accurate to about this."""
+
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of scripts that put no spaces between words: about two make one."""
+
+_SENTENCE_END = re.compile(r"[.!?…。！？؟۔।]+[\"'”’»)\]]*$")  # noqa: RUF001  # full stops of other scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,45 +107,108 @@ def is_spoken(start: float, end: float, speech: Sequence[tuple[float, float]]) -
     return overlap(start, end, speech) >= min(MIN_SPEECH_OVERLAP_SECONDS, (end - start) / 2)
 
 
-def hand_over(
-    pieces: Sequence[Piece], *, duration: float, speech: Sequence[tuple[float, float]]
-) -> tuple[int, float | None]:
-    """Decide what a window that was cut in running speech leaves to the next one.
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence may end with this text."""
+    return _SENTENCE_END.search(text.rstrip()[-16:]) is not None
 
-    Returns how many pieces it keeps and the second at which the next window should begin; `None` if that is
-    the cut. The last piece is left to it when the cut broke it off, and so is speech that the model did not
-    reach.
+
+def pause_near(seconds: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Return the gap between runs of speech at a time or close to it, the longest if there are several."""
+    gaps = [(a, b) for (_, a), (b, _) in pairwise(speech) if a - NEAR_SECONDS <= seconds <= b + NEAR_SECONDS]
+    return max(gaps, key=lambda gap: gap[1] - gap[0]) if gaps else None
+
+
+def whole_pieces(pieces: Sequence[tuple[Piece, str]], *, duration: float) -> int:
+    """Return how many pieces a window keeps that ends in running speech, each with its text.
+
+    The piece that the window's end broke off is left to the next window, which starts where the last kept one
+    ends: at a sentence end if there is one in the later part, so that no sentence is cut in two. Zero means
+    that nothing can be left and the window keeps everything.
     """
-    kept = len(pieces)
-    if not pieces:
-        return kept, None
-    last = pieces[-1]
-    if not last.closed or last.end >= duration - TAIL_SECONDS:
-        if kept > 1 and last.start >= HANDOVER_FROM * duration:
-            return kept - 1, (pieces[-2].end + last.start) / 2
-    elif last.end >= HANDOVER_FROM * duration and overlap(last.end, duration, speech) >= REST_SPEECH_SECONDS:
-        return kept, last.end
-    return kept, None
+
+    def broken_off(piece: Piece) -> bool:
+        return not piece.closed or piece.end >= duration - TAIL_SECONDS
+
+    whole = len(pieces)
+    while whole and broken_off(pieces[whole - 1][0]):
+        whole -= 1
+    for kept in range(whole, 0, -1):
+        piece, text = pieces[kept - 1]
+        if piece.end < HANDOVER_FROM * duration:
+            break
+        if ends_sentence(text):
+            return kept
+    return whole if whole and pieces[whole - 1][0].end >= KEPT_FROM * duration else 0
 
 
-def add_evidence(scores: Mapping[str, float], probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Add one window's log-probabilities to the sums of the windows before it.
+def group_sentences(
+    pieces: Sequence[tuple[float, float, str]], speech: Sequence[tuple[float, float]]
+) -> list[tuple[int, int]]:
+    """Return which consecutive pieces, given as start, end and text, make up each segment: `[first, last)`.
 
-    Sums are rounded so that a checkpoint's JSON carries them exactly and shortly.
+    A segment ends with a sentence, or where the next piece would make it too long. Text without any full stop
+    keeps Whisper's segments. One or two words are joined to a neighbour unless pauses surround them.
     """
-    return {
-        language: round(scores.get(language, 0.0) + math.log(max(probability, _LEAST_PROBABILITY)), 4)
-        for language, probability in probabilities.items()
-    }
+    punctuated = any(ends_sentence(text) for _, _, text in pieces)
+    groups: list[tuple[int, int]] = []
+    first = 0
+    for i, (_, _, text) in enumerate(pieces):
+        too_long = i + 1 < len(pieces) and pieces[i + 1][1] - pieces[first][0] > SENTENCE_SECONDS
+        if not punctuated or ends_sentence(text) or too_long or i + 1 == len(pieces):
+            groups.append((first, i + 1))
+            first = i + 1
+    return _without_lone_words(groups, pieces, speech)
 
 
-def likeliest(scores: Mapping[str, float]) -> tuple[str, float]:
-    """Return the language with the highest sum, and its probability given all sums."""
-    language = max(scores, key=lambda name: (scores[name], name))
-    total = sum(math.exp(score - scores[language]) for score in scores.values())
-    return language, 1.0 / total
+def _without_lone_words(
+    groups: list[tuple[int, int]],
+    pieces: Sequence[tuple[float, float, str]],
+    speech: Sequence[tuple[float, float]],
+) -> list[tuple[int, int]]:
+    def pause_before(group: tuple[int, int]) -> float:
+        gap = pause_near(pieces[group[0]][0], speech)
+        return gap[1] - gap[0] if gap else 0.0
+
+    joined: list[tuple[int, int]] = []
+    for group in groups:
+        if joined:
+            last = joined[-1]
+            few = min(_words(pieces, last), _words(pieces, group)) <= FEW_WORDS
+            seconds = pieces[group[1] - 1][1] - pieces[last[0]][0]
+            if few and pause_before(group) < ALONE_PAUSE_SECONDS and seconds <= SENTENCE_SECONDS:
+                joined[-1] = (last[0], group[1])
+                continue
+        joined.append(group)
+    return joined
 
 
-def is_settled(scores: Mapping[str, float], speech_seconds: float) -> bool:
-    """Whether the likeliest language may be pinned."""
-    return likeliest(scores)[1] >= PINNED_PROBABILITY or speech_seconds >= PINNED_SPEECH_SECONDS
+def _words(pieces: Sequence[tuple[float, float, str]], group: tuple[int, int]) -> int:
+    text = "".join(text for _, _, text in pieces[slice(*group)])
+    return max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
+
+
+def settled_tokens(
+    tokens: Sequence[int],
+    *,
+    timestamp_begin: int,
+    eot: int,
+    decode: Callable[[list[int]], str],
+    speech: Sequence[tuple[float, float]],
+) -> int:
+    """Return how many tokens at the start of a window's text would stay if the model went on writing.
+
+    They end with a segment that closes a sentence, or stands before a pause in text without any full stop,
+    and that more text follows.
+    """
+    punctuated = any(token < eot and ends_sentence(decode([token])) for token in tokens)
+    settled, text = 0, list[int]()
+    for i, token in enumerate(tokens[: -EARLY_TOKENS_AFTER - 1]):
+        if token < eot:
+            text.append(token)
+        elif token >= timestamp_begin and text and tokens[i - 1] < eot:
+            pause = pause_near((token - timestamp_begin) * TIMESTAMP_SECONDS, speech)
+            pausing = not punctuated and pause is not None and pause[1] - pause[0] >= EARLY_PAUSE_SECONDS
+            said = decode(text)
+            if (ends_sentence(said) or pausing) and len(said.split()) > FEW_WORDS:
+                settled = i + 1
+    return settled

@@ -1,128 +1,157 @@
-"""Where to cut audio into windows: pure rules over voice-activity probabilities, one frame at a time.
+"""Where to divide audio into blocks and windows: pure rules over voice-activity probabilities.
 
-A window depends only on the audio from its first sample on and on how much speech came before it, so the
-windows after a resume are the windows of an undisturbed run. Sample positions here count from the first
-sample of the window.
+A block is about a minute of audio that ends in a pause. It is transcribed on its own, so blocks run in
+parallel. Inside a block each window starts where the text of the one before it ended. Both depend on the
+audio alone, never on how it arrived. Sample positions count from the first sample of the block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stenobird.ports import PCM
 
 FRAME_SAMPLES = 512
 """Samples of one voice-activity probability: 32 ms."""
 
 MAX_REGION_SECONDS = 30.0
-"""What Whisper decodes at once. The longest target with its padding and a frame is shorter."""
+"""What Whisper decodes at once. The longest window with its padding is shorter."""
 
 Span: TypeAlias = tuple[int, int]
 """Samples `[start, end)`."""
 
-CutReason: TypeAlias = Literal["pause", "level", "silence", "end"]
-
 
 @dataclass(frozen=True, slots=True)
-class CutRules:
-    """The numbers of the cut. Probabilities follow Silero's hysteresis; the rest is seconds.
-
-    `ramp` gives the target length for the seconds of speech so far: the first window is short so that text
-    comes early, later ones are long so that the encoder's fixed 30 seconds are well used.
-    """
+class WindowRules:
+    """The numbers of blocks and windows. Probabilities follow Silero's hysteresis; the rest is seconds."""
 
     speech_probability: float = 0.5
     silence_probability: float = 0.35
     merge_seconds: float = 0.1
     """Shorter dips do not end a run of speech."""
     min_speech_seconds: float = 0.25
-    """Shorter runs do not start a window."""
+    """Shorter runs do not start the speech of a block."""
     pad_seconds: float = 0.3
-    ramp: tuple[tuple[float, float], ...] = ((0.0, 6.0), (2.0, 12.0), (8.0, 20.0), (16.0, 28.0))
-    pause_zone: float = 0.4
-    """The last part of the target in which a pause is looked for."""
-    pauses_seconds: tuple[float, ...] = (0.3, 0.15)
-    """A pause of the first length is preferred, then one of the next."""
+    """Kept before the first and after the last speech of a window."""
+    window_seconds: float = 29.0
+    block_seconds: tuple[float, float] = (45.0, 75.0)
+    """A block ends in the longest pause between these, counted from its first speech."""
+    level_seconds: float = 90.0
+    """Without any pause until here, the block ends where it is quietest in the last three seconds."""
     level_zone_seconds: float = 3.0
     closing_silence_seconds: float = 3.0
+    """So much silence ends a block at once."""
     idle_seconds: float = 30.0
     """After so much audio without speech, the checkpoint moves on."""
     holdback_seconds: float = 0.5
-    """Silence left to the next window when this one closes in silence, for its padding."""
-
-    def target_seconds(self, speech_seconds: float) -> float:
-        """Return the length, from the first speech on, that a window aims at."""
-        return max(target for seconds, target in self.ramp if speech_seconds >= seconds)
+    """Silence left to the next block when this one ends in silence, for its padding."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """One window: `samples` long, closed for `reason`.
-
-    `region` is what to decode (`None`: no speech) and `speech` the runs of speech in it. A `level` cut
-    fell into running speech: the segment it leaves unfinished belongs to the next window.
-    """
+class Block:
+    """`samples` of audio with its runs of speech, in order; none when nothing needs decoding."""
 
     samples: int
-    reason: CutReason
-    region: Span | None
     speech: tuple[Span, ...]
 
-    @property
-    def speech_seconds(self) -> float:
-        """Seconds of speech in the window."""
-        return sum(end - start for start, end in self.speech) / SAMPLE_RATE
-
-    def speech_seconds_before(self, sample: int) -> float:
-        """Return the seconds of speech before a position, for a window that ends early."""
-        return sum(max(0, min(end, sample) - start) for start, end in self.speech) / SAMPLE_RATE
+    def after(self, position: int) -> Block:
+        """Return the rest of the block from a position on."""
+        rest = tuple((max(0, a - position), b - position) for a, b in self.speech if b > position)
+        return Block(self.samples - position, rest)
 
 
-class WindowCutter:
-    """Finds the end of one window. Call `push` with a probability a frame until it returns true, then `cut`.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to decode at once: samples `[start, end)` of the block and the runs of speech in them.
+
+    `speech` counts from `start`. After a `final` window no speech is left in the block; any other one ends
+    in or before speech.
+    """
+
+    start: int
+    end: int
+    speech: tuple[Span, ...]
+    final: bool
+
+
+def next_window(block: Block, rules: WindowRules, position: int = 0) -> Window | None:
+    """Return the window after a position of the block, `None` when there is no speech left to decode."""
+    negligible = _samples(rules.merge_seconds)
+    runs = [(max(a, position), b) for a, b in block.speech if b > position + negligible]
+    if sum(b - a for a, b in runs) < 2 * negligible:
+        return None
+    pad = _samples(rules.pad_seconds)
+    start = max(position, runs[0][0] - pad)
+    limit = min(start + _samples(rules.window_seconds), block.samples)
+    inside = [(a, min(b, limit)) for a, b in runs if a < limit]
+    end = min(limit, inside[-1][1] + pad)
+    return Window(start, end, tuple((a - start, b - start) for a, b in inside), final=runs[-1][1] <= limit)
+
+
+class BlockFinder:
+    """Finds the end of one block. Call `push` with a probability a frame until it returns true, then `block`.
 
     Every frame is decided on its own, so the result does not depend on how the frames were grouped.
     """
 
-    def __init__(self, *, target_seconds: float, rules: CutRules) -> None:
+    def __init__(self, rules: WindowRules) -> None:
         self._rules = rules
-        self._target = _samples(target_seconds)
         self._frames = 0
         self._runs: list[Span] = []
         self._run_start: int | None = None
         self._quiet_from: int | None = None
         self._first: int | None = None
-        self._reason: CutReason | None = None
+        self._end: int | None = None
+        self._level = False
 
     def push(self, probability: float) -> bool:
-        """Take the next frame; return whether the window is closed."""
+        """Take the next frame; return whether the block has ended."""
         start = self._frames * FRAME_SAMPLES
         self._frames += 1
         self._track(probability, start)
-        self._reason = self._decide(start + FRAME_SAMPLES)
-        return self._reason is not None
+        now = start + FRAME_SAMPLES
+        if self._first is None:
+            if self._run_start is None and now >= _samples(self._rules.idle_seconds):
+                self._end = now - _samples(self._rules.holdback_seconds)
+        else:
+            self._end = self._end_after_speech(now)
+            self._level = now - self._first >= _samples(self._rules.level_seconds)
+        return self._end is not None or self._level
 
-    def cut(self, pcm: PCM) -> Cut:
-        """Return the window after `push` said `True`. `pcm` starts at its first sample and covers it."""
+    def block(self, pcm: PCM) -> Block:
+        """Return the block after `push` returned true. `pcm` starts at its first sample and covers it."""
         now = min(self._frames * FRAME_SAMPLES, len(pcm))  # the last frame of the audio may be padded
-        if self._reason == "silence":
-            return self._close(now - _samples(self._rules.holdback_seconds), "silence")
-        pause = self._best_pause(now)
-        if pause is not None:
-            return self._close((pause[0] + pause[1]) // 2, "pause")
-        assert self._first is not None
-        zone = max(now - _samples(self._rules.level_zone_seconds), self._zone_start())
-        return self._close(quietest(pcm, zone, now), "level")
+        if self._end is not None:
+            return self.finish(min(self._end, now))
+        return self.finish(quietest(pcm, now - _samples(self._rules.level_zone_seconds), now))
 
-    def finish(self, samples: int) -> Cut:
-        """Return the last window, which ends with the audio after `samples`."""
-        return self._close(samples, "end")
+    def finish(self, samples: int) -> Block:
+        """Return the block that ends after `samples`, where the audio ends."""
+        runs = list(self._runs)
+        if self._first is not None and self._run_start is not None:
+            now = self._frames * FRAME_SAMPLES
+            runs.append((self._run_start, now if self._quiet_from is None else self._quiet_from))
+        return Block(samples, tuple((a, min(b, samples)) for a, b in runs if a < samples))
+
+    def first_window(self) -> Window | None:
+        """Return the first window as soon as later audio can't change it, before the block has ended.
+
+        Whether it is final is not known yet.
+        """
+        now = self._frames * FRAME_SAMPLES
+        rules = self._rules
+        seconds = rules.pad_seconds + rules.window_seconds + 2 * rules.merge_seconds
+        if self._first is None or now - self._first < _samples(seconds):
+            return None
+        return next_window(self.finish(now), rules)
 
     def _track(self, probability: float, start: int) -> None:
         rules, end = self._rules, start + FRAME_SAMPLES
@@ -142,45 +171,22 @@ class WindowCutter:
             if run_end - self._run_start >= _samples(rules.min_speech_seconds):
                 self._first = self._run_start
 
-    def _decide(self, now: int) -> CutReason | None:
+    def _end_after_speech(self, now: int) -> int | None:
         rules = self._rules
-        if self._first is None:
-            idle = self._run_start is None and now >= _samples(rules.idle_seconds)
-            return "silence" if idle else None
-        if self._run_start is None and now - self._runs[-1][1] >= _samples(rules.closing_silence_seconds):
-            return "silence"
-        # `cut` makes it a `level` cut if there is no pause.
-        return "pause" if now - self._first >= self._target else None
-
-    def _zone_start(self) -> int:
         assert self._first is not None
-        return self._first + round(self._target * (1 - self._rules.pause_zone))
-
-    def _best_pause(self, now: int) -> Span | None:
-        if not self._runs:
+        pausing = self._run_start is None
+        if pausing and now - self._runs[-1][1] >= _samples(rules.closing_silence_seconds):
+            return now - _samples(rules.holdback_seconds)
+        least, most = (self._first + _samples(seconds) for seconds in rules.block_seconds)
+        if now < most:
             return None
         ends = [end for _, end in self._runs]
-        starts = [start for start, _ in self._runs[1:]]
-        starts.append(now if self._run_start is None else self._run_start)
-        zone = self._zone_start()
-        pauses = [p for p in zip(ends, starts, strict=True) if (p[0] + p[1]) // 2 >= zone]
-        for seconds in self._rules.pauses_seconds:
-            long = [p for p in pauses if p[1] - p[0] >= _samples(seconds)]
-            if long:
-                return max(long, key=lambda p: (p[1] - p[0], p[0]))
-        return None
-
-    def _close(self, samples: int, reason: CutReason) -> Cut:
-        if self._first is None:
-            return Cut(samples, reason, None, ())
-        runs = list(self._runs)
-        if self._run_start is not None:
-            now = self._frames * FRAME_SAMPLES
-            runs.append((self._run_start, now if self._quiet_from is None else self._quiet_from))
-        speech = tuple((start, min(end, samples)) for start, end in runs if start < samples)
-        pad = _samples(self._rules.pad_seconds)
-        end = samples if reason == "level" else min(samples, speech[-1][1] + pad)
-        return Cut(samples, reason, (max(0, self._first - pad), end), speech)
+        starts = [start for start, _ in self._runs[1:]] + [now if pausing else self._run_start or now]
+        pauses = [(a, b) for a, b in zip(ends, starts, strict=False) if (a + b) // 2 >= least]
+        if not pauses:
+            return None
+        start, end = max(pauses, key=lambda pause: pause[1] - pause[0])
+        return (start + end) // 2
 
 
 def quietest(pcm: PCM, start: int, end: int) -> int:
@@ -194,6 +200,11 @@ def quietest(pcm: PCM, start: int, end: int) -> int:
     energies = sums[positions + width] - sums[positions]
     last = len(energies) - 1 - int(np.argmin(energies[::-1]))
     return start + int(positions[last]) + width // 2
+
+
+def speech_seconds(speech: Sequence[Span], end: int) -> float:
+    """Return the seconds of speech before a sample."""
+    return sum(max(0, min(b, end) - a) for a, b in speech) / SAMPLE_RATE
 
 
 def _samples(seconds: float) -> int:

@@ -16,8 +16,8 @@ import numpy as np
 from stenobird.inference.child import join_parent
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.host_child import Host
+from stenobird.speech.language import follow
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
-from stenobird.speech.segments import add_evidence, likeliest
 from stenobird.speech.windows import FRAME_SAMPLES
 from stenobird.transcript import Segment
 from tests.support.misbehaviour import obey
@@ -71,11 +71,13 @@ class ObedientDecoder:
     def _decode(self, request: WindowRequest) -> DecodedWindow:
         number = next(self._count)
         obey((request.prompt or "").split())
-        scores = {} if request.language else add_evidence(request.language_scores, EVIDENCE)
         start = request.start_sample / SAMPLE_RATE
         segment = Segment(start, start + len(request.pcm) / SAMPLE_RATE, f" {number}")
-        language = request.language or likeliest(scores)[0]
-        return DecodedWindow((segment,), language, scores)
+        if request.language is not None:
+            return DecodedWindow((segment,), request.language)
+        seconds = sum(end - start for start, end in request.speech) / SAMPLE_RATE
+        language, state = follow(request.language_state, EVIDENCE, seconds)
+        return DecodedWindow((segment,), language, state)
 
 
 def find_loud(pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:

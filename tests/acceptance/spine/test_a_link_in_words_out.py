@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def test_the_log_has_the_story_of_the_job(
     assert {row["level"] for row in lines()} == {"info"}
 
 
-def test_words_arrive_within_the_first_twentieth_of_a_slow_download(
+def test_words_arrive_within_the_first_tenth_of_a_slow_download(
     reader: EventReader, media: MediaServer, ten_minutes: tuple[Path, str]
 ) -> None:
     path, text = ten_minutes
@@ -97,7 +98,7 @@ def test_words_arrive_within_the_first_twentieth_of_a_slow_download(
             if len(heard) >= 3:
                 break
 
-    assert media.sent_bytes["/slow.mp3"] <= path.stat().st_size * 0.05
+    assert media.sent_bytes["/slow.mp3"] <= path.stat().st_size * 0.1
     assert heard[:3] == words(text)[:3]
     assert reader.http.delete(f"/v1/transcripts/{job['id']}").status_code == 202
 
@@ -153,7 +154,9 @@ def test_healthz_answers_while_windows_decode(
     media.resources["/ten.mp3"] = Resource(ten_minutes[0])
     jobs = [reader.create(media.url("/ten.mp3")) for _ in range(2)]
     for job in jobs:
-        next(event for event in reader.events(job["id"]) if event.event == "transcript")
+        # The first texts come before the first block is known, the fifth when windows are being decoded.
+        texts = (event for event in reader.events(job["id"]) if event.event == "transcript")
+        assert len(list(itertools.islice(texts, 5))) == 5
 
     with httpx.Client(base_url=server.url, trust_env=False) as http:
         in_flight = [http.get("/healthz").json()["engine"]["windows_in_flight"] for _ in range(100)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,7 +97,9 @@ async def test_a_resume_gives_the_rest(recognizer: SpeechRecognizer, pcm: PCM) -
     )
 
     if recognizer.engine == "fake":  # its texts are a count of windows
-        assert [w.checkpoint for w in rest] == [w.checkpoint for w in windows[1:]]
+        assert [replace(w.checkpoint, context="") for w in rest] == [
+            replace(w.checkpoint, context="") for w in windows[1:]
+        ]
     else:
         assert rest == windows[1:]
 

@@ -5,7 +5,11 @@ import math
 
 import pytest
 
-from stenobird.speech.segments import add_evidence, is_settled, likeliest
+from stenobird.speech.language import LanguageState, add_evidence, follow, likeliest
+
+ENGLISH = {"en": 0.9, "de": 0.1}
+GERMAN = {"en": 0.1, "de": 0.9}
+GERMAN_FOR_CERTAIN = {"en": 0.01, "de": 0.99}
 
 
 def test_evidence_of_windows_adds_up() -> None:
@@ -27,14 +31,49 @@ def test_scores_survive_json_to_the_last_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "speech_seconds", "settled"),
+    ("probabilities", "seconds", "settled"),
     [
-        ({"en": math.log(0.81), "de": math.log(0.19)}, 1.0, True),
-        ({"en": math.log(0.79), "de": math.log(0.21)}, 1.0, False),
-        ({"en": math.log(0.51), "de": math.log(0.49)}, 12.0, True),
+        ({"en": 0.81, "de": 0.19}, 8.0, True),
+        ({"en": 0.79, "de": 0.21}, 8.0, False),
+        ({"en": 0.95, "de": 0.05}, 1.0, False),  # a greeting, or noise
+        ({"en": 0.51, "de": 0.49}, 12.0, True),
     ],
 )
-def test_language_is_pinned_by_probability_or_by_time(
-    scores: dict[str, float], speech_seconds: float, *, settled: bool
+def test_language_is_settled_by_probability_or_by_much_speech(
+    probabilities: dict[str, float], seconds: float, *, settled: bool
 ) -> None:
-    assert is_settled(scores, speech_seconds) is settled
+    language, state = follow(LanguageState(), probabilities, seconds)
+
+    assert language == "en"
+    assert state.language == ("en" if settled else None)
+    assert bool(state.scores) is not settled
+
+
+def test_speech_counts_for_more_than_opening_noise() -> None:
+    _, state = follow(LanguageState(), GERMAN_FOR_CERTAIN, 0.5)
+    language, state = follow(state, ENGLISH, 20.0)
+
+    assert (language, state) == ("en", LanguageState("en"))
+
+
+def test_language_changes_when_another_is_certain_twice_in_a_row() -> None:
+    language, state = follow(LanguageState("en"), GERMAN, 10.0)
+    assert (language, state) == ("en", LanguageState("en", {}, "de"))
+    language, state = follow(state, GERMAN, 10.0)
+    assert (language, state) == ("de", LanguageState("de"))
+
+
+def test_a_single_doubtful_window_changes_nothing() -> None:
+    _, state = follow(LanguageState("en"), GERMAN, 10.0)
+    _, state = follow(state, ENGLISH, 10.0)
+
+    assert follow(state, GERMAN, 10.0)[0] == "en"
+
+
+def test_a_long_window_that_is_certain_changes_the_language_at_once() -> None:
+    assert follow(LanguageState("en"), GERMAN_FOR_CERTAIN, 20.0) == ("de", LanguageState("de"))
+    assert follow(LanguageState("en"), GERMAN_FOR_CERTAIN, 3.0)[0] == "en"
+
+
+def test_a_word_of_another_language_counts_for_nothing() -> None:
+    assert follow(LanguageState("en", {}, "de"), GERMAN_FOR_CERTAIN, 1.0)[0] == "en"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stenobird.inference.frames import MAX_PAYLOAD_BYTES, PREFIX, lengths, pack
+from stenobird.speech.language import LanguageState
 from stenobird.speech.protocol import DecodedWindow, WindowRequest
 from stenobird.transcript import Segment, Word
 
@@ -16,10 +17,13 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         start_sample=16_000,
         speech=((0, 300), (400, 900)),
         language=None,
-        language_scores={"en": -0.25},
+        language_state=LanguageState(None, {"en": -0.25}, None),
         prompt="Zoë",
         task="translate",
         word_timestamps=True,
+        context=" before it.",
+        prefix=(50363, 17),
+        early=True,
         unfinished_tail=True,
     )
     header, payload = request.to_frame()
@@ -33,14 +37,17 @@ def test_a_request_arrives_as_it_was_sent() -> None:
     assert np.array_equal(arrived.pcm, request.pcm)
     assert arrived.to_frame()[0] | {"speech": ()} == header | {"speech": ()}
     assert arrived.speech == request.speech
+    assert arrived.language_state == request.language_state
+    assert arrived.prefix == request.prefix
 
 
 def test_an_answer_arrives_as_it_was_sent() -> None:
     window = DecodedWindow(
         (Segment(1.0, 2.5, " hello", (Word(1.0, 1.5, " hello", 0.9),), -0.2, 0.01, 1.1),),
         "en",
-        {"en": -0.1},
+        LanguageState("en", {}, "de"),
         40_000,
+        (50363, 17),
     )
 
     assert DecodedWindow.from_header(json.loads(json.dumps(window.to_header(1)))) == window

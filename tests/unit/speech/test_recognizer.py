@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,7 @@ async def test_a_resume_at_any_checkpoint_gives_the_text_of_the_undisturbed_run(
     fixture_model: Path, clips: Path, clip: str
 ) -> None:
     pcm = decode_clip(clips / f"{clip}.mp3")[: 100 * SAMPLE_RATE]
+    pcm = np.tile(pcm, 3) if clip == "short" else pcm
     async with open_fixture(fixture_model) as recognizer:
         undisturbed = await transcribed(recognizer, blocks(pcm))
         assert len(undisturbed) >= 3
@@ -172,7 +174,7 @@ async def test_silence_moves_the_checkpoint_without_decoding() -> None:
 
 
 async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume() -> None:
-    pcm = np.concatenate([tone(5.5), silence(0.5)] * 6)
+    pcm = np.concatenate([tone(8), silence(4), *[tone(5.5), silence(0.5)] * 6])
     async with open_fake() as recognizer:
         windows = await transcribed(recognizer, blocks(pcm))
         scores = [window.checkpoint.language_scores for window in windows]
@@ -185,7 +187,10 @@ async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume()
         assert {window.language for window in windows} == {"en"}
         checkpoint = windows[0].checkpoint
         rest = await transcribed(recognizer, blocks(pcm, start=checkpoint.next_sample), checkpoint=checkpoint)
-        assert [w.checkpoint for w in rest] == [w.checkpoint for w in windows[1:]]
+        # The text of the fake counts its windows.
+        assert [replace(w.checkpoint, context="") for w in rest] == [
+            replace(w.checkpoint, context="") for w in windows[1:]
+        ]
 
 
 async def test_a_given_language_is_pinned_at_once() -> None:
@@ -196,7 +201,7 @@ async def test_a_given_language_is_pinned_at_once() -> None:
 
 
 async def test_a_window_that_cannot_be_decoded_fails_after_the_windows_before_it(tmp_path: Path) -> None:
-    pcm = np.concatenate([tone(5.5), silence(0.5)] * 6)
+    pcm = np.concatenate([tone(5.5), silence(0.5)] * 12)
     async with open_fake() as recognizer:
         with pytest.raises(TranscriptionFailed):
             await transcribed(recognizer, blocks(pcm), options=RecognitionOptions("en", prompt="raise"))

@@ -5,10 +5,13 @@ import pytest
 from stenobird.speech.segments import (
     Piece,
     compression_ratio,
-    hand_over,
+    ends_sentence,
+    group_sentences,
     is_spoken,
     overlap,
+    settled_tokens,
     split_at_timestamps,
+    whole_pieces,
 )
 
 EOT, T0 = 100, 200
@@ -72,30 +75,87 @@ def test_overlap_counts_each_span() -> None:
     assert overlap(0.5, 3.5, [(0.0, 1.0), (2.0, 3.0), (3.2, 9.0)]) == pytest.approx(1.8)
 
 
-FIRST, SECOND = Piece(0.2, 8.0, (1,)), Piece(8.4, 15.0, (2,))
-ALL_SPEECH = [(0.0, 20.0)]
+def piece(start: float, end: float, text: str, *, closed: bool = True) -> tuple[Piece, str]:
+    return Piece(start, end, (1,), closed), text
 
 
 @pytest.mark.parametrize(
-    ("pieces", "kept", "resume"),
+    ("pieces", "kept"),
     [
-        ([], 0, None),
-        ([Piece(0.2, 20.0, (1,), closed=False)], 1, None),  # nothing would be left of the window
-        ([FIRST, SECOND, Piece(15.2, 20.0, (3,), closed=False)], 2, 15.1),
-        ([FIRST, SECOND, Piece(15.2, 19.8, (3,))], 2, 15.1),  # closed, but at the cut
-        ([FIRST, SECOND], 2, 15.0),  # the model stopped early: the next window hears the rest
-        ([Piece(0.2, 5.0, (1,))], 1, None),  # too early to leave; another pass has decoded the rest
-        ([Piece(0.2, 7.0, (1,)), Piece(7.2, 20.0, (2,), closed=False)], 2, None),
+        ([], 0),
+        ([piece(0.2, 20.0, " no end", closed=False)], 0),  # nothing can be left
+        ([piece(0.2, 8.0, " one,"), piece(8.4, 15.0, " two"), piece(15.2, 20.0, " th", closed=False)], 2),
+        ([piece(0.2, 8.0, " one,"), piece(8.4, 15.0, " two"), piece(15.2, 19.8, " three")], 2),
+        ([piece(0.2, 8.4, " One."), piece(8.4, 15.0, " Two"), piece(15.2, 19.0, " is")], 1),
+        ([piece(0.2, 5.0, " One."), piece(5.4, 15.0, " Two"), piece(15.2, 20.0, " is")], 2),  # too early
+        ([piece(0.2, 3.0, " One."), piece(3.4, 20.0, " two", closed=False)], 0),  # far too early
+        ([piece(0.2, 8.0, " One?”"), piece(8.4, 15.0, " Two.”"), piece(15.2, 20.0, " Three.")], 2),
     ],
 )
-def test_a_cut_in_running_speech_leaves_to_the_next_window_what_it_broke_off(
-    pieces: list[Piece], kept: int, resume: float | None
+def test_a_window_in_running_speech_keeps_what_ends_before_its_end(
+    pieces: list[tuple[Piece, str]], kept: int
 ) -> None:
-    number, seconds = hand_over(pieces, duration=20.0, speech=ALL_SPEECH)
-
-    assert number == kept
-    assert seconds == pytest.approx(resume)
+    assert whole_pieces(pieces, duration=20.0) == kept
 
 
-def test_silence_before_the_cut_is_not_left_to_the_next_window() -> None:
-    assert hand_over([FIRST, SECOND], duration=20.0, speech=[(0.0, 15.3)]) == (2, None)
+@pytest.mark.parametrize("text", [" Yes.", " “Yes.”", " 是的。", " हाँ।", " What?!", " Wait…"])
+def test_sentences_end_in_every_script(text: str) -> None:
+    assert ends_sentence(text)
+
+
+@pytest.mark.parametrize("text", [" Yes", " yes,", " 3.5", " said:"])
+def test_other_text_ends_no_sentence(text: str) -> None:
+    assert not ends_sentence(text)
+
+
+SPEECH = [(0.0, 4.0), (6.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "groups"),
+    [
+        ([], []),
+        ([(0, 2, " Ask not"), (2, 4, " what you can do."), (6, 9, " Ask me something.")], [(0, 2), (2, 3)]),
+        ([(0, 2, " no full stop"), (2, 4, " in this text")], [(0, 1), (1, 2)]),
+        ([(0, 2, " no full stop"), (2, 4, " here")], [(0, 2)]),  # a word alone
+        ([(6, 9, " That was all of it."), (9, 9.5, " Thanks.")], [(0, 2)]),
+        ([(0, 4, " That was all of it."), (6, 6.5, " Thanks.")], [(0, 1), (1, 2)]),  # after a pause
+        ([(0, 4, " 今天天气很好。"), (6, 9, " 我们去公园吧。")], [(0, 1), (1, 2)]),
+    ],
+)
+def test_segments_are_sentences(
+    pieces: list[tuple[float, float, str]], groups: list[tuple[int, int]]
+) -> None:
+    assert group_sentences(pieces, SPEECH) == groups
+
+
+def test_a_sentence_of_more_than_30_seconds_is_divided() -> None:
+    pieces = [(0.0, 12.0, " a b c"), (12.0, 24.0, " d e f"), (24.0, 36.0, " g h i.")]
+
+    assert group_sentences(pieces, [(0.0, 36.0)]) == [(0, 2), (2, 3)]
+
+
+WORDS = {1: " one", 2: " two", 3: " three", 4: ".", 5: " four"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settled"),
+    [
+        ([at(0), 1, 2, 3, 4, at(2), at(2), 1, 2, 3, 5, 1, 2], 6),
+        ([at(0), 1, 2, 3, 4, at(2), at(2), 1, 2, 3], 0),  # too little follows
+        ([at(0), 1, 2, 3, at(2), at(2), 1, 2, 3, 4, 1, 2], 0),  # not the end of a sentence
+        ([at(0), 1, 2, 3, at(4), at(6), 1, 2, 3, 5, 1, 2], 5),  # no full stop anywhere, but a pause
+        ([at(0), 1, 2, 3, at(2), at(2), 1, 2, 3, 5, 1, 2], 0),
+        ([at(0), 1, 4, at(2), at(2), 1, 2, 3, 5, 1, 2], 0),  # a word alone
+    ],
+)
+def test_early_text_ends_with_a_sentence_that_more_text_follows(tokens: list[int], settled: int) -> None:
+    found = settled_tokens(
+        tokens,
+        timestamp_begin=T0,
+        eot=EOT,
+        decode=lambda ids: "".join(WORDS[i] for i in ids),
+        speech=SPEECH,
+    )
+
+    assert found == settled

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,13 @@ from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.windows import (
     FRAME_SAMPLES,
     MAX_REGION_SECONDS,
-    Cut,
-    CutRules,
-    WindowCutter,
+    Block,
+    BlockFinder,
+    Window,
+    WindowRules,
+    next_window,
     quietest,
+    speech_seconds,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import PCM
 
-RULES = CutRules()
+RULES = WindowRules()
 FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE
 
 
@@ -32,28 +36,38 @@ def frames(*runs: tuple[float, float]) -> list[float]:
     return [p for p, seconds in runs for _ in range(round(seconds / FRAME_SECONDS))]
 
 
-def first_cut(probabilities: Sequence[float], *, target: float = 6.0, pcm: PCM | None = None) -> Cut | None:
-    cutter = WindowCutter(target_seconds=target, rules=RULES)
+def first_block(probabilities: Sequence[float], *, pcm: PCM | None = None) -> Block | None:
+    finder = BlockFinder(RULES)
     samples = pcm if pcm is not None else np.zeros(len(probabilities) * FRAME_SAMPLES, np.int16)
-    return cutter.cut(samples) if any(cutter.push(p) for p in probabilities) else None
+    return finder.block(samples) if any(finder.push(p) for p in probabilities) else None
 
 
-def all_cuts(probabilities: Sequence[float]) -> list[tuple[float, Cut]]:
-    """Cut a whole stream; return each window with its target. Windows may start within a frame."""
+def all_blocks(probabilities: Sequence[float]) -> list[Block]:
+    """Divide a whole stream. Blocks may start within a frame."""
     samples = len(probabilities) * FRAME_SAMPLES
     pcm = np.zeros(samples, np.int16)
-    cuts = []
-    start, seconds = 0, 0.0
+    blocks = []
+    start = 0
     while start < samples:
-        target = RULES.target_seconds(seconds)
-        cutter = WindowCutter(target_seconds=target, rules=RULES)
-        rest = probabilities[start // FRAME_SAMPLES :]
-        closed = any(cutter.push(p) for p in rest)
-        cut = cutter.cut(pcm[start:]) if closed else cutter.finish(samples - start)
-        cuts.append((target, cut))
-        seconds += cut.speech_seconds
-        start += cut.samples
-    return cuts
+        finder = BlockFinder(RULES)
+        ended = any(finder.push(p) for p in probabilities[start // FRAME_SAMPLES :])
+        blocks.append(finder.block(pcm[start:]) if ended else finder.finish(samples - start))
+        start += blocks[-1].samples
+    return blocks
+
+
+def all_windows(block: Block) -> list[Window]:
+    """Divide a block as if no window left anything to the next."""
+    windows = []
+    position = 0
+    while (window := next_window(block, RULES, position)) is not None:
+        windows.append(window)
+        position = window.end
+    return windows
+
+
+def seconds(samples: int) -> float:
+    return samples / SAMPLE_RATE
 
 
 streams = st.lists(
@@ -65,122 +79,145 @@ streams = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(streams)
-def test_windows_tile_the_audio(probabilities: list[float]) -> None:
-    cuts = all_cuts(probabilities)
+def test_blocks_tile_the_audio(probabilities: list[float]) -> None:
+    blocks = all_blocks(probabilities)
 
-    assert sum(cut.samples for _, cut in cuts) == len(probabilities) * FRAME_SAMPLES
-    assert all(cut.samples > 0 for _, cut in cuts)
+    assert sum(block.samples for block in blocks) == len(probabilities) * FRAME_SAMPLES
+    for block in blocks:
+        assert block.samples > 0
+        limit = RULES.level_seconds if block.speech else 0
+        lead_in = block.speech[0][0] if block.speech else 0
+        assert block.samples - lead_in <= (limit + RULES.idle_seconds + 1) * SAMPLE_RATE
+        for (a, b), (c, _) in itertools.pairwise([*block.speech, (block.samples, block.samples)]):
+            assert 0 <= a < b <= c
 
 
 @settings(max_examples=60, deadline=None)
 @given(streams)
-def test_regions_fit_into_what_whisper_decodes_and_keep_to_the_ramp(probabilities: list[float]) -> None:
-    for target, cut in all_cuts(probabilities):
-        if cut.region is None:
-            assert cut.speech == ()
-            assert cut.samples <= (RULES.idle_seconds + 1) * SAMPLE_RATE
-            continue
-        start, end = cut.region
-        assert 0 <= start < end <= cut.samples
-        assert end - start <= MAX_REGION_SECONDS * SAMPLE_RATE
-        from_first_speech = cut.speech[0][0]
-        assert cut.speech[-1][1] - from_first_speech <= (target + FRAME_SECONDS) * SAMPLE_RATE
-        for (a, b), (c, _) in itertools.pairwise([*cut.speech, (end, end)]):
-            assert start <= a < b <= c
+def test_windows_hold_all_speech_and_fit_into_what_whisper_decodes(probabilities: list[float]) -> None:
+    for block in all_blocks(probabilities):
+        position = 0
+        for window in all_windows(block):
+            assert position <= window.start < window.end <= block.samples
+            assert window.end - window.start <= MAX_REGION_SECONDS * SAMPLE_RATE
+            assert speech_seconds(block.after(position).speech, window.start - position) == 0
+            for (a, b), (c, _) in itertools.pairwise([*window.speech, (window.end - window.start,) * 2]):
+                assert 0 <= a < b <= c
+            position = window.end
+        assert speech_seconds(block.after(position).speech, block.samples) <= 0.3
 
 
-def test_the_ramp_follows_the_speech_so_far() -> None:
-    assert [RULES.target_seconds(seconds) for seconds in (0, 1.9, 2, 7.9, 8, 16, 3600)] == [
-        6.0,
-        6.0,
-        12.0,
-        12.0,
-        20.0,
-        28.0,
-        28.0,
-    ]
+@settings(max_examples=60, deadline=None)
+@given(streams)
+def test_the_first_window_is_the_same_before_its_block_has_ended(probabilities: list[float]) -> None:
+    finder = BlockFinder(RULES)
+    early = None
+    ended = False
+    for probability in probabilities:
+        ended = finder.push(probability)
+        if ended:
+            break
+        early = early or finder.first_window()
+    pcm = np.zeros(len(probabilities) * FRAME_SAMPLES, np.int16)
+    block = finder.block(pcm) if ended else finder.finish(len(pcm))
+
+    if early is not None:
+        window = next_window(block, RULES)
+        assert window is not None
+        assert replace(early, final=window.final) == window
 
 
-def test_cut_falls_into_the_middle_of_the_longest_pause_of_the_zone() -> None:
-    speech = frames((1, 2.0), (0, 1.0), (1, 1.5), (0, 0.32), (1, 0.5), (0, 0.48), (1, 3.0))
+def test_a_block_ends_in_the_longest_pause_after_45_seconds() -> None:
+    block = first_block(frames((1, 20), (0, 2), (1, 28), (0, 0.5), (1, 5), (0, 0.96), (1, 30)))
 
-    cut = first_cut(speech)
-
-    assert cut is not None
-    assert cut.reason == "pause"
-    start = round(5.3 / FRAME_SECONDS) * FRAME_SAMPLES
-    assert abs(cut.samples - (start + 0.24 * SAMPLE_RATE)) <= 2 * FRAME_SAMPLES
+    assert block is not None
+    assert seconds(block.samples) == pytest.approx(55.98, abs=0.1)
+    assert [seconds(b - a) for a, b in block.speech] == pytest.approx([20, 28, 5], abs=0.1)
 
 
-def test_a_short_pause_is_taken_when_there_is_no_longer_one() -> None:
-    cut = first_cut(frames((1, 4.5), (0, 0.192), (1, 3.0)))
+def test_a_block_without_a_pause_ends_where_it_is_quietest() -> None:
+    pcm = np.full(92 * SAMPLE_RATE, 3000, np.int16)
+    pcm[round(88.50 * SAMPLE_RATE) : round(88.54 * SAMPLE_RATE)] = 10
 
-    assert cut is not None
-    assert cut.reason == "pause"
-    assert 4.4 < cut.samples / SAMPLE_RATE < 4.8
+    block = first_block(frames((1, 91.0)), pcm=pcm)
 
-
-def test_running_speech_is_cut_where_it_is_quietest() -> None:
-    pcm = np.full(8 * SAMPLE_RATE, 3000, np.int16)
-    pcm[round(4.50 * SAMPLE_RATE) : round(4.54 * SAMPLE_RATE)] = 10
-
-    cut = first_cut(frames((1, 8.0)), pcm=pcm)
-
-    assert cut is not None
-    assert cut.reason == "level"
-    assert 4.50 < cut.samples / SAMPLE_RATE < 4.54
-    assert cut.region is not None
-    assert cut.region[1] == cut.samples
+    assert block is not None
+    assert 88.50 < seconds(block.samples) < 88.54
 
 
-def test_three_seconds_of_silence_close_a_window_and_leave_padding_to_the_next() -> None:
-    cut = first_cut(frames((0, 1.0), (1, 1.0), (0, 4.0)))
+def test_three_seconds_of_silence_end_a_block_and_leave_padding_to_the_next() -> None:
+    block = first_block(frames((0, 1.0), (1, 1.0), (0, 4.0)))
 
-    assert cut is not None
-    assert cut.reason == "silence"
-    assert cut.samples / SAMPLE_RATE == pytest.approx(4.5, abs=0.1)
-    assert cut.region is not None
-    assert np.array(cut.region) / SAMPLE_RATE == pytest.approx([0.7, 2.3], abs=0.05)
+    assert block is not None
+    assert seconds(block.samples) == pytest.approx(4.5, abs=0.1)
+    (window,) = all_windows(block)
+    assert [seconds(window.start), seconds(window.end)] == pytest.approx([0.7, 2.3], abs=0.05)
+    assert window.final
 
 
 def test_silence_moves_on_without_anything_to_decode() -> None:
-    cut = first_cut(frames((0, 31.0)))
+    block = first_block(frames((0, 31.0)))
 
-    assert cut is not None
-    assert (cut.reason, cut.region, cut.speech) == ("silence", None, ())
-    assert cut.samples / SAMPLE_RATE == pytest.approx(29.5, abs=0.1)
+    assert block is not None
+    assert block.speech == ()
+    assert seconds(block.samples) == pytest.approx(29.5, abs=0.1)
+    assert all_windows(block) == []
+
+
+def test_only_the_last_window_of_a_block_is_final() -> None:
+    block = Block(60 * SAMPLE_RATE, ((0, 40 * SAMPLE_RATE), (41 * SAMPLE_RATE, 50 * SAMPLE_RATE)))
+
+    windows = all_windows(block)
+
+    assert [(seconds(w.start), seconds(w.end), w.final) for w in windows] == [
+        (0.0, 29.0, False),
+        (29.0, 50.3, True),
+    ]
+
+
+def test_a_window_that_ends_in_a_pause_before_more_speech_is_not_final() -> None:
+    block = Block(60 * SAMPLE_RATE, ((0, 28 * SAMPLE_RATE), (30 * SAMPLE_RATE, 50 * SAMPLE_RATE)))
+
+    window = next_window(block, RULES)
+
+    assert window is not None
+    assert (seconds(window.end), window.final) == (28.3, False)
+
+
+def test_the_rest_of_a_block_has_the_windows_of_the_block() -> None:
+    block = Block(60 * SAMPLE_RATE, ((0, 28 * SAMPLE_RATE), (30 * SAMPLE_RATE, 50 * SAMPLE_RATE)))
+    position = 25 * SAMPLE_RATE
+
+    whole, rest = next_window(block, RULES, position), next_window(block.after(position), RULES)
+
+    assert whole is not None
+    assert rest is not None
+    assert rest == Window(whole.start - position, whole.end - position, whole.speech, whole.final)
 
 
 def test_a_click_is_not_speech() -> None:
-    cutter = WindowCutter(target_seconds=6, rules=RULES)
+    finder = BlockFinder(RULES)
 
-    assert not any(cutter.push(p) for p in frames((0, 1.0), (1, 0.2), (0, 2.0)))
-    assert cutter.finish(3 * SAMPLE_RATE).region is None
+    assert not any(finder.push(p) for p in frames((0, 1.0), (1, 0.2), (0, 2.0)))
+    assert finder.finish(3 * SAMPLE_RATE).speech == ()
 
 
 def test_a_dip_below_the_speech_threshold_does_not_end_a_run() -> None:
-    cutter = WindowCutter(target_seconds=6, rules=RULES)
+    finder = BlockFinder(RULES)
 
     assert not any(
-        cutter.push(p) for p in frames((0.6, 1.0), (0.4, 0.5), (0.6, 1.0), (0.0, 0.064), (0.6, 1.0))
+        finder.push(p) for p in frames((0.6, 1.0), (0.4, 0.5), (0.6, 1.0), (0.0, 0.064), (0.6, 1.0))
     )
-    assert len(cutter.finish(4 * SAMPLE_RATE).speech) == 1
+    assert len(finder.finish(4 * SAMPLE_RATE).speech) == 1
 
 
-def test_a_last_frame_that_is_filled_up_never_moves_a_cut_behind_the_audio() -> None:
-    cutter = WindowCutter(target_seconds=6, rules=RULES)
-    probabilities = frames((1, 6.016))
-    assert any(cutter.push(p) for p in probabilities)
+def test_a_last_frame_that_is_filled_up_never_moves_an_end_behind_the_audio() -> None:
+    finder = BlockFinder(RULES)
+    probabilities = frames((1, 90.016))
+    assert any(finder.push(p) for p in probabilities)
     pcm = np.full(len(probabilities) * FRAME_SAMPLES - 500, 100, np.int16)
 
-    assert cutter.cut(pcm).samples <= len(pcm)
-
-
-def test_speech_before_a_position_is_counted_for_a_window_that_ends_early() -> None:
-    cut = Cut(100_000, "level", (0, 100_000), ((0, 16_000), (32_000, 64_000)))
-
-    assert cut.speech_seconds == 3.0
-    assert cut.speech_seconds_before(40_000) == 1.5
+    assert finder.block(pcm).samples <= len(pcm)
 
 
 def test_quietest_prefers_the_later_of_equals() -> None:
