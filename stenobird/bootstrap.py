@@ -18,7 +18,7 @@ from stenobird.accounts.gate import JobGate, open_job_limits
 from stenobird.accounts.key_service import KeyService
 from stenobird.accounts.service import AccountService
 from stenobird.billing import open_billing
-from stenobird.billing.gate import AccountGate
+from stenobird.billing.standing import AccountGate
 from stenobird.clock import SystemClock
 from stenobird.discovery.finder import open_finder
 from stenobird.errors import ConfigurationError

@@ -7,8 +7,8 @@
     cancelled    402 billing_failed; /api/v1: 403                 /v1 open; /api/v1: 403
                  plan_downgraded_api_revoked                      plan_downgraded_api_revoked
 
-`billing.gate` checks state and cap, as the first of the checks here. Whatever the account's state, paid
-transcripts stay readable, keys can be revoked and the account can be deleted; see
+`billing.standing.AccountGate` checks state and cap, as the first of the checks here. Whatever the account's
+state, paid transcripts stay readable, keys can be revoked and the account can be deleted; see
 docs/decisions/0030-unpaid-accounts.md. Test jobs and previews are free and always pass.
 """
 

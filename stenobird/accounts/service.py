@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
-from stenobird.cursors import read_cursor, write_cursor
+from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest, LiveKeyRequired
 from stenobird.ports import NewAccount
 

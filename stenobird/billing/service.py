@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import structlog
 
 from stenobird.accounts import keys
-from stenobird.billing.gate import week_start
 from stenobird.billing.schemas import BillingView
+from stenobird.billing.standing import week_start
 from stenobird.errors import (
     BillingUnavailable,
     InvalidRequest,

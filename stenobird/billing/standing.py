@@ -1,4 +1,6 @@
-"""Handles webhook events by fetching the current state from Stripe and storing it.
+"""The billing state of accounts: follows Stripe's, and keeps accounts that don't pay from new paid jobs.
+
+A webhook event is handled by fetching the current state from Stripe and storing it.
 
 Only the ids in an event's body are used, so duplicates and the order of arrival make no difference. The
 version of the account's row keeps an older answer from replacing a newer one.
@@ -12,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from stenobird.errors import StorageUnavailable
+from stenobird.errors import BillingFailed, StorageUnavailable
 from stenobird.ports import NewAccount
-from stenobird.ports.billing import ACCOUNT_DELETED
+from stenobird.ports.billing import ACCOUNT_DELETED, WEEK_SECONDS
 
 if TYPE_CHECKING:
-    from stenobird.ports import Clock
+    from stenobird.ports import AccountState, Caller, Clock, Mode
     from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Checkout, StoredEvent
 
 REFRESH_ATTEMPTS: Final = 5
@@ -137,3 +139,60 @@ def attempt_key(identifier: str, attempt: int) -> str:
 def job_of(key: str) -> str:
     """Return the job id in a meter event's identifier or idempotency key; job ids contain no dot."""
     return key.partition(".")[0]
+
+
+_REASONS: Final[dict[AccountState, str]] = {
+    "past_due": (
+        "The last payment for this account failed. Update the payment method through POST "
+        "/v1/billing/portal, then try again."
+    ),
+    "cancelled": (
+        "The subscription of this account has ended. Subscribe again with POST /v1/billing/checkout and this "
+        "account's API key, then try again."
+    ),
+    "disputed": (
+        "A payment of this account is disputed. It can start new transcripts once the dispute is settled. "
+        "Contact the operator of this service."
+    ),
+}
+
+
+class AccountGate:
+    """Raises `BillingFailed` for an account that may not start a full job now.
+
+    A cap counts the metered minutes of the billing week plus one minute for every running job. Jobs that
+    start at the same moment, and jobs longer than a minute, can take an account over its cap.
+    """
+
+    def __init__(self, store: BillingStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def __call__(self, caller: Caller, mode: Mode) -> None:
+        """Check the caller's account. Previews and test jobs are free, so they always pass."""
+        if mode != "full":
+            return
+        account = await self._store.account(caller.account_id)
+        if account is None:
+            return
+        if account.state != "active":
+            raise BillingFailed(_REASONS[account.state], details={"account_state": account.state})
+        cap = account.spending_cap_minutes
+        if cap is None:
+            return
+        since = week_start(account, self._clock.time())
+        minutes, under_way = await self._store.week_minutes(account.id, since=since)
+        if minutes + under_way >= cap:
+            raise BillingFailed(
+                f"This account has reached its own spending cap of {cap} minutes a billing week. Raise or "
+                "remove it with PUT /v1/billing/spending-cap, or wait for the next billing week.",
+                details={"account_state": account.state, "spending_cap_minutes": cap},
+                retry_after_seconds=max(1, int(since + WEEK_SECONDS - self._clock.time())),
+            )
+
+
+def week_start(account: BillingAccount, now: float) -> float:
+    """Return when the account's billing week began; without a subscription, seven days ago."""
+    if account.anchor_at is None:
+        return now - WEEK_SECONDS
+    return now - (now - account.anchor_at) % WEEK_SECONDS

@@ -1,7 +1,7 @@
 """The ports of the service: Protocols between features and their implementations, and the records they use.
 
-One module per feature. Each port has one contract suite under `tests/contract`
-that every implementation passes.
+One module per feature. Each port has one contract suite under `tests/contract` that every implementation
+passes. What is imported here is what the package exports.
 """
 
 from stenobird.ports.accounts import (
@@ -65,74 +65,3 @@ from stenobird.ports.translation import Translation, Translator
 from stenobird.ports.uploads import BlobStore, NewUpload, UploadRecord, UploadStore
 from stenobird.ports.wakeups import Wakeups, Watch
 from stenobird.ports.webhooks import WebhookTargets
-
-__all__ = [
-    "PCM",
-    "SAMPLE_RATE",
-    "AccountBilling",
-    "AccountRecord",
-    "AccountStanding",
-    "AccountState",
-    "AccountStore",
-    "AudioFinder",
-    "AudioLimits",
-    "AudioOpener",
-    "AudioRequest",
-    "AudioStream",
-    "AuditEntry",
-    "BlobStore",
-    "Caller",
-    "CarryPoint",
-    "Claim",
-    "Clock",
-    "EventRow",
-    "FoundAudio",
-    "IdempotencyClaim",
-    "IdempotencyStore",
-    "JobChange",
-    "JobExtra",
-    "JobObserver",
-    "JobPage",
-    "JobRecord",
-    "JobStatus",
-    "JobStore",
-    "KeyMode",
-    "KeyRecord",
-    "KeyScope",
-    "KeyStore",
-    "Lane",
-    "Lease",
-    "MediaOrigin",
-    "Mode",
-    "NewAccount",
-    "NewEvent",
-    "NewJob",
-    "NewKey",
-    "NewUpload",
-    "OpenedMedia",
-    "Origin",
-    "OutboxRow",
-    "RecognitionOptions",
-    "ResumePoint",
-    "ShareStore",
-    "SpeechCheckpoint",
-    "SpeechRecognizer",
-    "StoredAnswer",
-    "Tier",
-    "Translation",
-    "Translator",
-    "UploadRecord",
-    "UploadStore",
-    "UploadedFile",
-    "UsageRecord",
-    "UsageRow",
-    "UsageStore",
-    "UsageSum",
-    "VerdictSink",
-    "Wakeups",
-    "WalletEntry",
-    "WalletRecord",
-    "Watch",
-    "WebhookTargets",
-    "WindowResult",
-]

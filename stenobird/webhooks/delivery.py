@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from stenobird.errors import EgressError, StorageUnavailable
-from stenobird.webhooks.post import POST_SECONDS, post_event
 from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 from stenobird.webhooks.schemas import WebhookEvent
+from stenobird.webhooks.sender import POST_SECONDS, post_event
 from stenobird.webhooks.signature import event_body, event_headers
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
     from stenobird.ports.webhooks import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
-    from stenobird.webhooks.post import Answer
+    from stenobird.webhooks.sender import Answer
 
 UNEXPECTED_ERROR: Final = (
     "The event could not be sent. The operator of this service finds the reason in its log."

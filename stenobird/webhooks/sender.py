@@ -1,17 +1,20 @@
-"""Sends one signed test event at once, so that an account can test its receiver."""
+"""Sends signed events: the POST of any event, and a test event with which an account tests its receiver."""
 
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from stenobird.egress.client import FetchLimits, RequestOptions
 from stenobird.errors import DestinationForbidden, EgressError, WebhookTargetForbidden
-from stenobird.webhooks.post import post_event
 from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.signature import ALEFBOT_ORIGIN, event_body, event_headers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock, KeyMode, WebhookTargets
     from stenobird.ports.webhooks import SecretStore
@@ -69,3 +72,58 @@ class WebhookSender:
         except EgressError as exc:
             return TestDelivery(event_id, None, exc.message)
         return TestDelivery(event_id, answer.status, answer.problem)
+
+
+ANSWER_BYTES: Final = 1024
+POST_SECONDS: Final = 10.0
+"""How long a receiver may take, including the DNS lookup."""
+LIMITS: Final = FetchLimits(
+    connect_seconds=5.0,
+    headers_seconds=POST_SECONDS,
+    idle_seconds=POST_SECONDS,
+    total_seconds=POST_SECONDS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A receiver's answer. `retry_after` is the raw header."""
+
+    status: int
+    retry_after: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the delivery failed, worded for the account; `None` for 2xx, the only success."""
+        if 200 <= self.status < 300:
+            return None
+        if 300 <= self.status < 400:
+            return (
+                f"The receiver answered with a redirect ({self.status}), which is not followed. "
+                "Give the final URL."
+            )
+        return (
+            f"The receiver answered with status {self.status}. It must answer 2xx within {POST_SECONDS:g} s."
+        )
+
+
+async def post_event(client: EgressClient, url: str, payload: bytes, headers: Mapping[str, str]) -> Answer:
+    """Send the event and return the answer; at most 1 KiB of its body is read, and dropped.
+
+    Redirects are not followed, because their targets were not checked. Raises `EgressError`.
+    """
+    response = await client.open(
+        url,
+        RequestOptions(
+            method="POST",
+            content=payload,
+            headers=headers,
+            browser_retry=False,
+            follow_redirects=False,
+            limits=LIMITS,
+        ),
+    )
+    async with response:
+        with suppress(EgressError):
+            await response.read(ANSWER_BYTES)
+        return Answer(response.status, response.headers.get("retry-after"))

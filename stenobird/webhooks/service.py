@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stenobird.cursors import read_cursor, write_cursor
+from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import DeliveryNotFound
 
 if TYPE_CHECKING:

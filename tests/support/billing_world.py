@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from sqlalchemy import insert, select
 
 from stenobird.billing import open_billing
-from stenobird.billing.gate import AccountGate
 from stenobird.billing.metering import Metering
+from stenobird.billing.standing import AccountGate
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,

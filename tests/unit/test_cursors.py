@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.cursors import read_cursor, write_cursor
+from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird import errors
-from stenobird.web.alefbot.errors import OWN_CODES, ScopeViolation
+from stenobird.web.alefbot.schemas import OWN_CODES, ScopeViolation
 from tools.reference.markdown import generated, table, text
 
 if TYPE_CHECKING:

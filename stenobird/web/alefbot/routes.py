@@ -17,9 +17,16 @@ from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech import premium_units
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.errors import API_PATH, ScopeViolation, dialect_root, new_request_id, render
 from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format
-from stenobird.web.alefbot.schemas import STATUSES, parse_body
+from stenobird.web.alefbot.schemas import (
+    API_PATH,
+    STATUSES,
+    ScopeViolation,
+    dialect_root,
+    new_request_id,
+    parse_body,
+    render,
+)
 from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
 from stenobird.web.representations import attachment, field_values, json_response, revalidated
 from stenobird.web.requests import (

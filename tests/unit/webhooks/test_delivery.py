@@ -17,8 +17,8 @@ from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import LEASE_SECONDS, PER_ACCOUNT, WebhookDeliverer
-from stenobird.webhooks.post import ANSWER_BYTES, POST_SECONDS
 from stenobird.webhooks.schemas import WebhookEvent
+from stenobird.webhooks.sender import ANSWER_BYTES, POST_SECONDS
 from stenobird.webhooks.service import OVERLAP_SECONDS
 from stenobird.webhooks.signature import new_secret
 from tests.support.canary import open_canary

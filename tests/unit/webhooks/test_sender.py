@@ -8,8 +8,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
-from stenobird.webhooks.post import ANSWER_BYTES
-from stenobird.webhooks.sender import WebhookSender
+from stenobird.webhooks.sender import ANSWER_BYTES, WebhookSender
 from tests.support.webhook_world import OWNER, Receiver, WebhookWorld
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
-from stenobird.cursors import read_cursor, write_cursor
+from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import (
     IdempotencyInProgress,
     IdempotencyMismatch,
