@@ -220,7 +220,7 @@ class EgressClient:
         response = await send(sent)
         left_seconds = options.retry_seconds if method == "GET" else 0.0
         for number in range(1, MAX_TRIES):
-            wait_seconds = _retry_after(response) or float(number)
+            wait_seconds = retry_after_seconds(response.headers) or float(number)
             if response.status not in _BUSY or wait_seconds > left_seconds:
                 break
             left_seconds -= wait_seconds
@@ -377,14 +377,14 @@ def _headers(options: RequestOptions) -> dict[str, str]:
     return sent
 
 
-def _retry_after(response: EgressResponse) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Return the seconds after which the server wants the request again, `None` if it does not say."""
-    value = response.headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
         # The difference to the server's own clock, which may be wrong.
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(response.headers.get("date", ""))
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
         return max(0.0, wait.total_seconds())
     except (ValueError, TypeError):
         return None

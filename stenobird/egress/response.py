@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)\s*/\s*(\d{1,18}|\*)\s*", re.IGNORECASE)
 
 
+class UnknownPart(ResponseBroken):
+    """A part of a file that can't be placed or read alone. Without a range, the server may send all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
     """Limits on the time and size of one exchange.
@@ -253,7 +257,7 @@ class EgressResponse:
             self.offset = int(extent[1] or 0)
             self.total_bytes = None if extent[3] == "*" else int(extent[3])
             if self._decoder is not None and self.offset:
-                raise ResponseBroken(
+                raise UnknownPart(
                     f"{self._host} sent a part of a compressed file, which can't be read alone."
                 )
         else:
@@ -265,7 +269,7 @@ class EgressResponse:
         """Take a part without a `Content-Range` for the requested one, if that is the file's beginning."""
         multipart = self.headers.get("content-type", "").lower().startswith("multipart/")
         if byte_range is None or byte_range[0] or multipart or self._decoder is not None:
-            raise ResponseBroken(f"{self._host} sent a part of the file without saying which.")
+            raise UnknownPart(f"{self._host} sent a part of the file without saying which.")
         self.total_bytes = self._announced_bytes if byte_range[1] is None else None
 
 

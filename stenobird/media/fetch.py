@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stenobird.egress.client import retry_after_seconds
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 PROGRESS_BYTES = 64 * 1024
 BARREN_ANSWERS = 3
 """After so many answers in a row that resume at the right place but hold nothing new, there is no more."""
+
+MAX_RETRY_AFTER_SECONDS = 120.0
+PREVIEW_RETRY_AFTER_SECONDS = 10.0
+"""A longer `Retry-After` is cut to this."""
 
 FIRST_BLOCK_BYTES = 64 * 1024
 MIN_BLOCK_BYTES = 32 * 1024
@@ -153,6 +158,7 @@ class Download(Intake):
             try:
                 await step()
             except (SourceChanged, UnusableStatus, EgressError) as exc:
+                wanted_seconds = exc.retry_after_seconds if isinstance(exc, UnusableStatus) else None
                 front = self.front
                 barren = self._body is not None and 0 < front == self._answer_start_front <= self._position
                 self._barren_answers = self._barren_answers + 1 if barren else 0
@@ -170,7 +176,8 @@ class Download(Intake):
             delay = next(self._delays, None)
             if delay is None:
                 raise reason
-            await self._clock.sleep(delay)
+            most = PREVIEW_RETRY_AFTER_SECONDS if self._on_demand else MAX_RETRY_AFTER_SECONDS
+            await self._clock.sleep(max(delay, min(wanted_seconds or 0.0, most)))
 
     async def _recover(self, problem: SourceChanged | UnusableStatus | EgressError) -> JobError:
         """Prepare for another try; return the error for the last one, or raise it if no try would help."""
@@ -237,6 +244,8 @@ class Download(Intake):
         position, end, total = self._position, self._answer_end, self.total_bytes
         progressed = self.front > self._answer_start_front
         complete = self.front >= total if total is not None else end is None
+        if total is None and not progressed and self.front == position == end:
+            complete = True  # nothing follows, by an answer that does not state the length of the file
         if not complete and (not progressed or (end is not None and position < end)):
             raise ResponseBroken(f"The answer ended at byte {position} of {total or 'an unknown number'}.")
         await self.aclose()
@@ -264,6 +273,8 @@ class Download(Intake):
         self._answer_end = answer.total_bytes
         if answer.status == 206 and (extent := _CONTENT_RANGE.match(answer.headers.get("content-range", ""))):
             self._answer_end = int(extent[1]) + 1
+        elif answer.status == 206 and answer.total_bytes is None and self._on_demand:
+            self._answer_end = 0  # it is a part, so it does not end where the file ends
         self._body = answer.body()
 
     async def _judge_416(self, answer: OpenedMedia, front: int) -> None:
@@ -293,7 +304,7 @@ class Download(Intake):
     def _accept(self, answer: OpenedMedia) -> None:
         """Check an answer against the limits and against what is known of the file; note what is new."""
         if answer.status not in WITH_AUDIO:
-            raise UnusableStatus(answer.status)
+            raise UnusableStatus(answer.status, retry_after_seconds(answer.headers))
         facts, headers, total = self._spool.facts, answer.headers, answer.total_bytes
         if total is not None and total > self._limits.max_bytes:
             raise AudioTooLarge(

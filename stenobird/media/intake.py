@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stenobird.egress.client import RequestOptions
+from stenobird.egress.response import UnknownPart
 from stenobird.errors import (
     AudioTooLarge,
     AudioUnreachable,
@@ -38,6 +39,8 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WITH_AUDIO = frozenset({200, 203, 206})
 """Statuses of answers whose body is the file; 203 is 200 from behind a proxy that touched the headers."""
 
+_RANGE_REFUSED = frozenset({400, 403, 501})
+
 HASH_BLOCK_BYTES = 256 * 1024
 
 LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
@@ -52,16 +55,27 @@ class HTTPOrigin:
     async def open(
         self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
     ) -> OpenedMedia:
-        """Send a GET with the headers that the source's server expects."""
-        return await self._client.open(
-            url,
-            RequestOptions(
-                headers=source.request_headers,
-                byte_range=(first, last),
-                if_range=if_range,
-                referer=source.page_url,
-            ),
+        """Send a GET with the headers that the source's server expects.
+
+        Where the server refuses ranges, or does not say which part it sent, the whole file is requested.
+        """
+        options = RequestOptions(
+            headers=source.request_headers,
+            byte_range=(first, last),
+            if_range=if_range,
+            referer=source.page_url,
         )
+        whole = replace(options, byte_range=None, if_range=None)
+        try:
+            answer = await self._client.open(url, options)
+        except UnknownPart:
+            return await self._client.open(url, whole)
+        beyond = answer.status == 416 and first == 0 and answer.total_bytes != 0
+        if answer.status not in _RANGE_REFUSED and not beyond:
+            return answer
+        await answer.aclose()
+        # After a 403, the client has already tried as a browser.
+        return await self._client.open(url, replace(whole, browser_retry=answer.status != 403))
 
 
 class SourceChanged(AudioUnreachable):
@@ -80,14 +94,15 @@ class SourceChanged(AudioUnreachable):
 class UnusableStatus(Exception):
     """The server answered with a status whose body is not the file."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, retry_after_seconds: float | None = None) -> None:
         super().__init__(status)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
     @property
     def final(self) -> bool:
         """Whether another try would get the same answer."""
-        return self.status < 500 and self.status not in {408, 425, 429}
+        return self.status == 501 or (self.status < 500 and self.status not in {408, 425, 429})
 
     def as_job_error(self) -> AudioUnreachable:
         """Return what it means for a job."""

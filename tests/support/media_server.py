@@ -42,13 +42,16 @@ class Resource:
     `body` is bytes or a file. `breaks_at` holds offsets at which the connection is reset, each used once; at
     `stalls_at` the answer stops without an end, at `pauses_at` until `go_on` is set. `declared_bytes`
     replaces the true length in the headers; `chunked` leaves it out. `endless` repeats the body forever.
-    `bytes_per_second` paces answers.
+    `bytes_per_second` paces answers. Requests with a range get `range_status`, if set, and else a 206 with
+    `extent` as its `Content-Range`, if set.
     """
 
     body: bytes | Path = b""
     content_type: str = "audio/mpeg"
     etag: str | None = '"1"'
     ranges: bool = True
+    range_status: int | None = None
+    extent: str | None = "bytes {first}-{last}/{size}"
     status: int = 200
     redirect_to: str | None = None
     bytes_per_second: float | None = None
@@ -164,14 +167,19 @@ class MediaServer:
         wanted = _RANGE.fullmatch(request.headers.get("range", ""))
         condition = request.headers.get("if-range")
         until_close = resource.chunked or resource.endless
-        if resource.ranges and status == 200 and not until_close:
+        if wanted is not None and resource.range_status is not None:
+            status, start, end = resource.range_status, 0, 0
+        elif resource.ranges and status == 200 and not until_close:
             lines.append("Accept-Ranges: bytes")
             if wanted is not None and (condition is None or condition == resource.etag):
                 start, end = int(wanted[1]), min(int(wanted[2]) + 1 if wanted[2] else size, size)
                 status = 206 if start < size else 416
                 start, end = (start, end) if start < size else (0, 0)
-                extent = f"{start}-{end - 1}" if status == 206 else "*"
-                lines.append(f"Content-Range: bytes {extent}/{resource.declared_bytes or size}")
+                total = resource.declared_bytes or size
+                extent = f"bytes */{total}" if status == 416 else resource.extent
+                if extent is not None:
+                    extent = extent.format(first=start, last=end - 1, size=total)
+                    lines.append(f"Content-Range: {extent}")
         if resource.etag is not None:
             lines.append(f"ETag: {resource.etag}")
         if not until_close:

@@ -339,3 +339,69 @@ async def test_a_stream_that_is_never_read_closes_without_a_trace(world: MediaWo
     world.server.resources["/a"] = Resource(minute, stalls_at=1000)
     async with world.opener.open(world.request("/a")) as stream:
         assert stream.duration_seconds is None
+
+
+@pytest.mark.parametrize("stop_seconds", [None, 15.0], ids=["full", "preview"])
+@pytest.mark.parametrize("status", [400, 403, 416, 501])
+async def test_a_server_that_refuses_ranges_is_asked_for_the_whole_file(
+    status: int, stop_seconds: float | None, world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    world.server.resources["/a"] = Resource(minute, range_status=status)
+    heard = await world.hear("/a", limits=limits_of(stop_seconds=stop_seconds))
+    np.testing.assert_array_equal(heard.pcm, undisturbed[: len(heard.pcm)])
+    assert len(heard.pcm) == (len(undisturbed) if stop_seconds is None else 15 * 16_000)
+    assert heard.warning is None
+    assert not world.clock.slept
+
+
+@pytest.mark.parametrize("status", [400, 403, 501])
+async def test_a_resume_whose_range_is_refused_reads_again_and_compares(
+    status: int, world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    half = len(minute) // 2
+    world.server.resources["/a"] = lambda request: (
+        Resource(minute, breaks_at=[half]) if request.number == 1 else Resource(minute, range_status=status)
+    )
+    heard = await world.hear("/a")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+    assert heard.warning is None
+
+
+EXTENTS = {
+    "no length": "bytes {first}-{last}/*",
+    "none": None,
+    "another unit": "octets {first}-{last}/{size}",
+    "nonsense": "{first}",
+}
+
+
+@pytest.mark.parametrize("stop_seconds", [None, 15.0], ids=["full", "preview"])
+@pytest.mark.parametrize("extent", EXTENTS.values(), ids=EXTENTS)
+async def test_a_part_that_does_not_say_which_is_used_or_replaced_by_the_whole(
+    extent: str | None, stop_seconds: float | None, world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    half = len(minute) // 2
+    resource = Resource(minute, extent=extent, breaks_at=[half] if stop_seconds is None else [])
+    world.server.resources["/a"] = resource
+    heard = await world.hear("/a", limits=limits_of(stop_seconds=stop_seconds))
+    np.testing.assert_array_equal(heard.pcm, undisturbed[: len(heard.pcm)])
+    assert len(heard.pcm) == (len(undisturbed) if stop_seconds is None else 15 * 16_000)
+    assert heard.warning is None
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "slept"),
+    [(429, "7", 7), (503, "90", 90), (503, "86400", 120), (502, "soon", 1)],
+)
+async def test_a_busy_server_is_asked_again_when_it_says_within_bounds(
+    status: int, retry_after: str, slept: float, world: MediaWorld, minute: bytes
+) -> None:
+    answers = {
+        1: Resource(minute, breaks_at=[len(minute) // 2]),
+        2: Resource(status=status, headers={"Retry-After": retry_after}),
+    }
+    world.server.resources["/a"] = lambda request: answers.get(request.number, Resource(minute))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) == 60 * 16_000
+    assert heard.warning is None
+    assert max(world.clock.slept) == slept
