@@ -129,6 +129,12 @@ class InvalidRequest(RequestError):
     http_status = 400
 
 
+class CompressedRequest(InvalidRequest):
+    """The request body is compressed. Send it without Content-Encoding."""
+
+    http_status = 415
+
+
 class InvalidURL(RequestError):
     """The URL is not a public http or https address. Send one that any browser could open."""
 

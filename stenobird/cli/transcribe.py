@@ -188,11 +188,11 @@ async def _open_target(
     Instead of the URL, a file that has to be uploaded first.
     """
     file = _file(request.source)
+    audio_url = escaped(request.source)
     if request.api is not None:
-        return request.api, request.api_key, request.source if file is None else file
-    audio_url = request.source
+        return request.api, request.api_key, audio_url if file is None else file
     if file is not None:
-        path = "/" + quote(file.name)
+        path = "/" + quote(os.fsencode(file.name))
         audio_url = stack.enter_context(serve_file(file, path))
         loopback = ipaddress.ip_network("127.0.0.1/32")
         settings = settings.model_copy(
@@ -209,6 +209,13 @@ async def _open_target(
     opening = local_service(settings, key_name="stenobird transcribe")
     api, api_key = await stack.enter_async_context(opening)
     return api, api_key, audio_url
+
+
+def escaped(url: str | None) -> str | None:
+    """Percent-encode what is not UTF-8 in an argument: Python keeps it as half surrogate pairs."""
+    if url is None:
+        return None
+    return "".join(f"%{ord(sign) - 0xDC00:02X}" if "\udc80" <= sign <= "\udcff" else sign for sign in url)
 
 
 def _file(source: str | None) -> Path | None:

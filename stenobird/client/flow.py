@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import mimetypes
+import os
 import random
 import re
 import uuid
@@ -148,7 +149,9 @@ class Call(ABC):
         When the connection breaks, the file is sent again from the start.
         """
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        body = {"filename": file.name, "content_type": kind, "size_bytes": file.stat().st_size}  # noqa: ASYNC240  # as fast as it gets
+        name = os.fsencode(file.name).decode(errors="replace")
+        size_bytes = file.stat().st_size  # noqa: ASYNC240  # as fast as it gets
+        body = {"filename": name, "content_type": kind, "size_bytes": size_bytes}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         try:
             made = await self._exchange("POST", UPLOADS_PATH, body, headers)

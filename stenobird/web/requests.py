@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
-from stenobird.errors import InvalidRequest, TranscriptNotFound
+from stenobird.errors import CompressedRequest, InvalidRequest, TranscriptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -124,8 +124,10 @@ async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
 async def read_json_body(request: Request, *, instead: str = "Send a smaller one.") -> bytes:
     """Return the raw body, of at most 64 KiB; `instead` says what to send where it is larger.
 
-    Raises `InvalidRequest`.
+    Raises `InvalidRequest`; `CompressedRequest` for a body with a `Content-Encoding`.
     """
+    if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+        raise CompressedRequest
     return await read_body(
         request, MAX_JSON_BYTES, f"The request body is larger than {MAX_JSON_BYTES} bytes. {instead}"
     )
@@ -139,6 +141,7 @@ async def read_json_object(request: Request, *, field: str | None = None) -> dic
 def json_object(request: Request, body: bytes, *, field: str | None = None) -> dict[str, Any]:
     """Return the JSON object in the body, nested however deeply. Raises `InvalidRequest`.
 
+    A byte order mark before it is skipped, as RFC 8259 allows.
     `field` is one that messages name as an example. The `Content-Type` is not checked: a body that parses as
     a JSON object was meant as one.
     """
@@ -146,7 +149,7 @@ def json_object(request: Request, body: bytes, *, field: str | None = None) -> d
     if not body:
         raise InvalidRequest(f"The request has no body. Send {wanted}.")
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         sent_as = request.headers.get("content-type", "").partition(";")[0].strip()
         hint = "" if sent_as in {"", "application/json"} else f' It was sent as "{sent_as[:80]}".'

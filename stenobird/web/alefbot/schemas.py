@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
 from stenobird.errors import (
+    CompressedRequest,
     InvalidAPIKeyMode,
     InvalidAPIKeyUser,
     InvalidRequest,
@@ -395,5 +396,7 @@ def render(error: StenobirdError, request_id: str | None, *, root: str) -> tuple
     if error.retry_after_seconds is not None:
         details["retry_after_seconds"] = error.retry_after_seconds
     code, status = OWN_CODES.get(type(error), (error.code, error.http_status))
+    if isinstance(error, CompressedRequest):
+        code = ValidationFailed.code
     detail = ErrorDetail(code=code, message=error.message, request_id=request_id, details=details)
     return status, ErrorBody(error=detail)

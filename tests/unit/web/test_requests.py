@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.requests import Request
 
-from stenobird.errors import InvalidRequest
+from stenobird.errors import CompressedRequest, InvalidRequest
+from stenobird.web.alefbot.schemas import render
 from stenobird.web.requests import _texts, json_object, read_json_body
 from stenobird.web.site.templating import read_form
 
@@ -71,3 +72,35 @@ def test_a_deeply_nested_body_is_read_or_refused(depth: int) -> None:
 def test_invalid_characters_are_refused_anywhere(text: str) -> None:
     with pytest.raises(InvalidRequest, match="NUL"):
         json_object(REQUEST, b'{"x": ' + text.encode() + b"}")
+
+
+@pytest.mark.parametrize(
+    "mark", [b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"], ids=["none", "mark", "mark and line break"]
+)
+def test_a_byte_order_mark_before_json_is_skipped(mark: bytes) -> None:
+    assert json_object(REQUEST, mark + b'{"audio_url": "https://a.example/x"}') == {
+        "audio_url": "https://a.example/x"
+    }
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe{\0}\0", b"\xef\xbb{}", b"{}\xef\xbb\xbf"])
+def test_other_marks_are_not_json(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        json_object(REQUEST, body)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"deflate", b"GZIP, identity"])
+async def test_a_compressed_body_is_refused_before_it_is_read(coding: bytes) -> None:
+    compressed = Request(
+        {"type": "http", "method": "POST", "headers": [(b"content-encoding", coding)]}, hangs_up
+    )
+    with pytest.raises(CompressedRequest) as caught:
+        await read_json_body(compressed)
+    assert (caught.value.code, caught.value.http_status) == ("invalid_request", 415)
+
+
+def test_a_compressed_body_is_a_validation_error_of_the_alefbot_dialect() -> None:
+    status, body = render(CompressedRequest(), "req_1", root="/api/v1")
+    assert status == 415
+    assert '"validation_error"' in body.model_dump_json()
