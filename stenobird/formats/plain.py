@@ -82,6 +82,8 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
         "end": segment.end,
         "text": segment.text,
     }
+    if segment.language is not None:
+        row["language"] = segment.language
     if segment.words:
         row["words"] = [
             {"start": word.start, "end": word.end, "text": word.text, "probability": word.probability}

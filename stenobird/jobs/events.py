@@ -176,14 +176,14 @@ class JobEvents:
         ).new_event()
 
     def transcript(self, segment: Segment, chunk_index: int, *, language: str | None) -> NewEvent:
-        """Return a `transcript` event; pass `language` with the first chunk only."""
+        """Return a `transcript` event; pass the job's `language` with the first chunk only."""
         return TranscriptEvent(
             id=self.job_id,
             text=segment.text,
             chunk_index=chunk_index,
             start=segment.start,
             end=segment.end,
-            language=language,
+            language=language or segment.language,
             words=segment.words or None,
         ).new_event(chunk_index=chunk_index)
 
@@ -232,4 +232,6 @@ def read_segment(data: Mapping[str, Any]) -> Segment:
         Word(word["start"], word["end"], word["text"], word["probability"])
         for word in data.get("words") or ()
     )
-    return Segment(start=data["start"], end=data["end"], text=data["text"], words=words)
+    return Segment(
+        start=data["start"], end=data["end"], text=data["text"], words=words, language=data.get("language")
+    )

@@ -85,4 +85,4 @@ class JobTranslation:
 
 def _translated(segment: Segment, text: str) -> Segment:
     # Texts are joined without a separator, and not every source language puts spaces between words.
-    return replace(segment, text=f" {text}", words=())
+    return replace(segment, text=f" {text}", words=(), language=None)

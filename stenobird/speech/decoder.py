@@ -26,6 +26,7 @@ from stenobird.speech.segments import (
     Piece,
     compression_ratio,
     group_sentences,
+    is_invented,
     is_spoken,
     overlap,
     pause_near,
@@ -330,7 +331,7 @@ class WhisperDecoder:
         drafts = [
             draft
             for draft in self._drafts(encoded, request, tokenizer, generation)
-            if draft.known or is_spoken(draft.piece.start, draft.piece.end, speech)
+            if draft.known or _is_said(draft, speech, tokenizer.language_code)
         ]
         resume = None
         if request.unfinished_tail:
@@ -392,6 +393,17 @@ def _rows(encoded: Encoded, indices: Sequence[int]) -> Encoded:
         return encoded
     host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[list(indices)]))
+
+
+def _is_said(draft: _Draft, speech: Sequence[tuple[float, float]], language: str) -> bool:
+    start, end = draft.piece.start, draft.piece.end
+    return is_spoken(start, end, speech) and not is_invented(
+        draft.text,
+        language,
+        avg_logprob=draft.generation.avg_logprob,
+        no_speech_prob=draft.generation.no_speech_prob,
+        speech_seconds=overlap(start, end, speech),
+    )
 
 
 def _seconds(speech: Sequence[Span]) -> list[tuple[float, float]]:

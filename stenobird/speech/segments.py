@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
@@ -34,6 +34,31 @@ KEPT_FROM = 0.2
 
 SENTENCE_SECONDS = 30.0
 """Segments are joined to a sentence up to this length."""
+
+INVENTED_LOGPROB = -0.8
+INVENTED_NO_SPEECH = 0.4
+INVENTED_SPEECH_SECONDS = 0.6
+INVENTED_SIGNS = 3
+"""So many signs of the four in `is_invented` make a segment an invention."""
+
+INVENTED_PHRASES: Mapping[str, frozenset[str]] = {
+    "de": frozenset({"vielen dank", "untertitel der amara org community", "untertitelung des zdf 2020"}),
+    "en": frozenset(
+        {"thank you", "thank you very much", "thanks for watching", "thank you for watching", "you", "bye"}
+    ),
+    "es": frozenset(
+        {"gracias", "gracias por ver el video", "subtítulos realizados por la comunidad de amara org"}
+    ),
+    "fr": frozenset({"merci", "sous titres réalisés par la communauté d amara org", "sous titrage st 501"}),
+    "it": frozenset({"grazie", "sottotitoli creati dalla comunità amara org"}),
+    "ja": frozenset({"ご視聴ありがとうございました", "ありがとうございました"}),
+    "ko": frozenset({"감사합니다", "시청해주셔서 감사합니다"}),
+    "nl": frozenset({"bedankt", "ondertitels ingediend door de amara org gemeenschap"}),
+    "pt": frozenset({"obrigado", "legendas pela comunidade amara org"}),
+    "ru": frozenset({"продолжение следует", "спасибо"}),
+    "zh": frozenset({"谢谢", "谢谢大家", "谢谢观看"}),
+}
+"""What Whisper writes most often where nothing was said."""
 
 FEW_WORDS = 2
 ALONE_PAUSE_SECONDS = 1.0
@@ -105,6 +130,23 @@ def is_spoken(start: float, end: float, speech: Sequence[tuple[float, float]]) -
     A segment that is itself short needs speech under half of it.
     """
     return overlap(start, end, speech) >= min(MIN_SPEECH_OVERLAP_SECONDS, (end - start) / 2)
+
+
+def is_invented(
+    text: str, language: str, *, avg_logprob: float, no_speech_prob: float, speech_seconds: float
+) -> bool:
+    """Whether a segment was probably not said: doubtful text, a doubtful window, hardly any speech under it.
+
+    A phrase that Whisper is known to invent is one more sign, never enough alone.
+    """
+    phrase = " ".join(re.findall(r"\w+", text.lower()))
+    signs = (
+        avg_logprob < INVENTED_LOGPROB,
+        no_speech_prob > INVENTED_NO_SPEECH,
+        speech_seconds < INVENTED_SPEECH_SECONDS,
+        phrase in INVENTED_PHRASES.get(language, ()),
+    )
+    return sum(signs) >= INVENTED_SIGNS
 
 
 def ends_sentence(text: str) -> bool:

@@ -7,6 +7,7 @@ from stenobird.speech.segments import (
     compression_ratio,
     ends_sentence,
     group_sentences,
+    is_invented,
     is_spoken,
     overlap,
     settled_tokens,
@@ -159,3 +160,24 @@ def test_early_text_ends_with_a_sentence_that_more_text_follows(tokens: list[int
     )
 
     assert found == settled
+
+
+@pytest.mark.parametrize(
+    ("text", "avg_logprob", "no_speech_prob", "speech_seconds", "invented"),
+    [
+        (" Thank you.", -1.1, 0.46, 0.4, True),
+        (" Thank you.", -0.3, 0.02, 1.2, False),  # said
+        (" Thank you.", -0.9, 0.02, 1.2, False),  # said indistinctly
+        (" Thank you.", -0.3, 0.02, 0.4, False),  # said quickly
+        (" Mm, so it is.", -1.1, 0.8, 0.4, True),  # no phrase of the list, but all else speaks against it
+        (" We shall never surrender.", -1.1, 0.1, 2.4, False),
+    ],
+)
+def test_text_is_an_invention_only_on_several_signs(
+    text: str, avg_logprob: float, no_speech_prob: float, speech_seconds: float, *, invented: bool
+) -> None:
+    found = is_invented(
+        text, "en", avg_logprob=avg_logprob, no_speech_prob=no_speech_prob, speech_seconds=speech_seconds
+    )
+
+    assert found is invented
