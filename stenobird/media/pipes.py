@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 32 * 1024
 MAX_TAG_MARKS = 16
+ID3_VERSIONS = frozenset({b"\x02\x00", b"\x03\x00", b"\x04\x00"})
 OGG_HEADER = struct.Struct("<4sBBqIIIB")
 OGG_FIRST_PAGE = 2
 WAV_SAMPLES = frozenset({1, 3, 6, 7, 0xFFFE})
@@ -89,7 +90,10 @@ class UntaggedPipe(Pipe):
         """Return how many bytes precede the first tag in `data`, and the length of that tag."""
         marks = sorted(at for mark in (b"ID3", b"APETAGEX", b"TAG") for at in _places(data, mark))
         for at in marks:
-            length = tag_bytes(read_fully(self._source, start + at, 32))
+            head = read_fully(self._source, start + at, 32)
+            length = tag_bytes(head)
+            if head[:3] == b"ID3" and head[3:5] not in ID3_VERSIONS:
+                continue
             if length and self._audio_follows(start + at + length):
                 return at, length
         # A mark may lie across the end of what was read.
@@ -97,10 +101,10 @@ class UntaggedPipe(Pipe):
         return len(data) - kept, 0
 
     def _audio_follows(self, offset: int) -> bool:
-        head = read_fully(self._source, offset, 32)
-        return len(head) < 4 or any(
-            measure(head) for measure in (mpeg_frame_bytes, adts_frame_bytes, tag_bytes)
-        )
+        # One byte earlier, because a tag that ends behind the end of the file is a chance find.
+        head = read_fully(self._source, offset - 1, 33)
+        measures = (mpeg_frame_bytes, adts_frame_bytes, tag_bytes)
+        return 0 < len(head) < 5 or any(measure(head[1:]) for measure in measures)
 
 
 def _places(data: bytes, mark: bytes) -> list[int]:

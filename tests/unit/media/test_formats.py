@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.media_world import MediaWorld
+
+DATA = Path(__file__).parents[2] / "data"
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +44,11 @@ async def test_a_stream_starts_at_the_exact_sample_that_was_asked_for(
     rest = await world.hear("/a", job_id="tr_2", start_sample=50_001)
     np.testing.assert_array_equal(rest.pcm, whole.pcm[50_001:])
     assert rest.duration_seconds == whole.duration_seconds
+
+
+async def test_dts_is_decoded_whole(world: MediaWorld) -> None:
+    """Decode a second of a voice from a file: no encoder for this format is at hand."""
+    world.server.resources["/a"] = Resource(DATA / "voice.dts")
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(1.0, abs=0.1)
+    assert heard.warning is None

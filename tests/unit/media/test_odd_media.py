@@ -138,6 +138,15 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
     assert heard.warning is None
 
 
+async def test_what_looks_like_a_tag_longer_than_the_file_hides_no_audio(
+    world: MediaWorld, audio: Audio
+) -> None:
+    tag = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"
+    world.server.resources["/a"] = Resource(tagged_inside(audio("mp3"), tag))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
+
+
 @pytest.mark.parametrize("name", ["opus", "mp3", "ogg-flac"])
 async def test_files_joined_end_to_end_are_decoded_to_the_last(
     name: str, world: MediaWorld, audio: Audio
