@@ -160,7 +160,8 @@ class WhisperDecoder:
         generations = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
-            one = _rows(encoded, [i]) if generations[i].weak or request.word_timestamps else encoded
+            again = generations[i].weak or request.word_timestamps or request.unfinished_tail
+            one = _rows(encoded, [i]) if again else encoded
             decode = self._early if request.early else self._window
             window = decode(one, request, tokenizers[i], generations[i])
             language, state = languages[i]
@@ -336,6 +337,11 @@ class WhisperDecoder:
         resume = None
         if request.unfinished_tail:
             kept = whole_pieces([(d.piece, d.text) for d in drafts], duration=duration)
+            if not kept and drafts and request.context:
+                # Text before the window can lead the model to write it as one piece without any times.
+                request = replace(request, context="")
+                again = self._generate(encoded, [request], [tokenizer])[0]
+                return self._window(encoded, request, tokenizer, again)
             if kept:
                 drafts = drafts[:kept]
                 resume = _resume_sample(request, drafts[-1].piece.end)
