@@ -61,6 +61,8 @@ text: the model's times are accurate to about a tenth of a second."""
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
 _MAX_LENGTH = 448
 _PREPEND = "\"'“¿([{-"
+_ENCODED_FRAMES_A_SECOND = 50
+_ALIGNMENT_PAD_SECONDS = 0.2
 _APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  # faster-whisper's defaults
 
 Encoded: TypeAlias = Any
@@ -369,17 +371,35 @@ class WhisperDecoder:
     def _add_words(
         self, encoded: Encoded, tokenizer: Tokenizer, drafts: list[_Draft], duration: float
     ) -> None:
-        rows: list[dict[str, Any]] = [
-            {"seek": 0, "start": d.piece.start, "end": d.piece.end, "tokens": list(d.piece.tokens)}
-            for d in drafts
-        ]
-        frames = int(duration * self._model.frames_per_second)
-        self._model.add_word_timestamps(
-            [rows], tokenizer, encoded, frames, _PREPEND, _APPEND, last_speech_timestamp=0.0
-        )
-        for draft, row in zip(drafts, rows, strict=True):
+        """Align each segment's words with the part of the encoder's output that it covers.
+
+        The whole window would do for a complete text, but the first words of a window are decoded alone, and
+        would be stretched over all of it.
+        """
+        host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
+        frames = np.array(host)  # shape (1, 1500, width), 50 a second
+        for draft in drafts:
+            piece = draft.piece
+            first = max(0, int((piece.start - _ALIGNMENT_PAD_SECONDS) * _ENCODED_FRAMES_A_SECOND))
+            last = int((min(piece.end + _ALIGNMENT_PAD_SECONDS, duration)) * _ENCODED_FRAMES_A_SECOND) + 1
+            part = ctranslate2.StorageView.from_array(np.ascontiguousarray(frames[:, first:last]))
+            offset = first / _ENCODED_FRAMES_A_SECOND
+            row: dict[str, Any] = {
+                "seek": 0,
+                "start": piece.start - offset,
+                "end": piece.end - offset,
+                "tokens": list(piece.tokens),
+            }
+            self._model.add_word_timestamps(
+                [[row]], tokenizer, part, 2 * part.shape[1], _PREPEND, _APPEND, last_speech_timestamp=0.0
+            )
             draft.words = tuple(
-                Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
+                Word(
+                    float(word["start"]) + offset,
+                    float(word["end"]) + offset,
+                    word["word"],
+                    float(word["probability"]),
+                )
                 for word in row.get("words", ())
             )
 
