@@ -74,7 +74,9 @@ async def main(translation_model: str) -> None:
         }
         await parser.page(b"<p>text", url="https://example.com/")
         (pids["parser"],) = children() - {*pids.values()}
-        decoder = await start_decoder(DecoderLimits(), {"skip": 0, "stop": None, "most": 1})
+        decoder = await start_decoder(
+            DecoderLimits(), {"skip": 0, "stop": None, "most": 1, "stitched": False}
+        )
         await decoder.reader.readexactly(1)  # it asks for the first bytes
         pids["decoder"] = decoder.pid
         tasks.create_task(extractor.extract(["https://player.megaphone.fm/GLT9749789991"]))
