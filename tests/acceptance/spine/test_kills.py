@@ -103,7 +103,8 @@ def test_killing_a_child_mid_job_changes_nothing(
         job_id = reader.create(media.url("/paced.mp3"))["id"]
         for event in reader.events(job_id):
             seen.append(event)
-            if event.event == "transcript" and kills < 3 and event.body["chunk_index"] >= 5 * (kills + 1):
+            # Two windows or more apart: a decoder that ends twice at one sample is blamed on the audio.
+            if event.event == "transcript" and kills < 3 and event.body["chunk_index"] >= 18 * (kills + 1):
                 victims = [pid for pid, line in server.children() if child in line]
                 for pid in victims:
                     os.kill(pid, signal.SIGKILL)
