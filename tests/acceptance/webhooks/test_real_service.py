@@ -300,7 +300,7 @@ def test_what_was_public_at_the_post_and_is_not_at_the_delivery_is_not_reached(
     finally:
         receiver.down()
         receiver.up()
-    assert receiver.asked == []
+    assert row["event_id"] not in receiver.asked
 
 
 @pytest.mark.skipif(not postgresql_available(), reason="PostgreSQL's server is not installed")
