@@ -1,4 +1,4 @@
-"""How a model host starts, in the host itself: its limits, its allocator, and its channel to the service."""
+"""How a model host runs, in the host itself: its limits, its allocator, its channel, and how it loads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from stenobird.inference.frames import Channel
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stenobird.inference.frames import Header
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _LARGEST_INT = 2**31 - 1
 _REPORT_SECONDS = 1.0
@@ -25,6 +27,49 @@ MEMORY_BYTES = 2 * 1024**3
 """What a worker may take besides the weights: libraries, activations, the allocator's spare room."""
 WEIGHT_COPIES = 5
 """An int8 model that is computed in float32 takes four times its file, and the file is read beside it."""
+
+
+def run_host(
+    arguments: Sequence[str],
+    load: Callable[[Header, Channel], Callable[[], None]],
+    *,
+    model: str,
+    settings: str,
+) -> None:
+    """Run the host `HOST PARENT_PID` until the parent has gone.
+
+    `load` loads what the `load` request names and returns what answers the others. Its errors are reported:
+    as they are if they are `ModelUnavailable`, else with `model`, what is loaded, and `settings`, the start
+    of the names of the settings that chose it.
+    """
+    channel = join_parent(arguments)
+    tune_allocator()
+    frame = channel.receive()
+    if frame is not None:
+        from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # after `tune_allocator`
+
+        wanted, failure, retry = frame[0], "", False
+        try:
+            serve = load(wanted, channel)
+        except ModelUnavailable as exc:
+            failure, retry = str(exc), exc.retry
+        except Exception as exc:  # noqa: BLE001  # CTranslate2 and tokenizers raise bare ones for broken files
+            failure = (
+                f"The {model} {wanted['model']} can't be loaded on {wanted['device']} "
+                f"({wanted['compute_type']}): {exc}. Check {settings}MODEL, {settings}DEVICE and "
+                f"{settings}COMPUTE_TYPE."
+            )
+        if failure:
+            channel.send({"type": "failed", "message": failure, "retry": retry})
+        else:
+            serve()
+    # Threads may be deep inside native code; there is nothing to save.
+    os._exit(0)
+
+
+def error_answer(request_id: int, exc: Exception) -> Header:
+    """Return the answer to a request that failed. No request may end the host, whatever it raises."""
+    return {"type": "error", "id": request_id, "message": f"{type(exc).__name__}: {exc}"}
 
 
 def join_parent(arguments: Sequence[str]) -> Channel:

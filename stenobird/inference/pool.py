@@ -46,29 +46,6 @@ MAX_BACKOFF_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How many requests a ready host takes: `parallel` that it works on, and `ahead` that wait in it.
-
-    With `errors_last`, a host that has failed a request may fail all that follow, as on CUDA, where a failed
-    kernel breaks the process's context: it is ended, and the request tried again on a new one.
-    """
-
-    parallel: int
-    ahead: int
-    errors_last: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PoolMessages:
-    """The names of a pool's host and requests in its messages, and the errors it raises."""
-
-    host: str
-    request: str
-    unavailable: type[StenobirdError]
-    failed: type[StenobirdError]
-
-
 @dataclass(slots=True, eq=False, repr=False)
 class Ticket:
     """One request until it is answered. Its future is cancelled when its caller gives up.
@@ -94,15 +71,19 @@ class Ticket:
 class HostPool(ABC):
     """Sends the requests of all jobs to one model host. Nothing is answered unless `run` is running.
 
-    The host holds as many requests as its `Capacity` says; the others wait here, in `FairLanes`. The caller
-    bounds how many of a job may wait.
+    The host holds as many requests as `_adopt` says; the others wait here, in `FairLanes`. The caller bounds
+    how many of a job may wait. `load` is the request that a new host gets first.
     """
 
-    messages: ClassVar[PoolMessages]
+    host: ClassVar[str]
+    """What messages call the host."""
+    unavailable: ClassVar[type[StenobirdError]]
+    failed: ClassVar[type[StenobirdError]]
 
-    def __init__(self, command: Sequence[str], *, clock: Clock, timeout_seconds: float) -> None:
+    def __init__(self, command: Sequence[str], load: Header, *, clock: Clock, timeout_seconds: float) -> None:
         self._clock = clock
         self._command = tuple(command)
+        self._load = {**load, "type": "load"}
         self._timeout_seconds = timeout_seconds
         self._ids = itertools.count(1)
         self._lanes: FairLanes[Ticket] = FairLanes()
@@ -112,7 +93,8 @@ class HostPool(ABC):
         self._work = asyncio.Event()
         self._decided = asyncio.Event()
         self._host: ChildProcess | None = None
-        self._capacity = Capacity(0, 0)
+        self._most_in_flight = 0
+        self._errors_last = False
         self._loaded = False
         self._failure: str | None = None
         self._state = "starting"
@@ -125,12 +107,13 @@ class HostPool(ABC):
         """Whether the pool itself killed the host, so that the requests in it are not to blame."""
 
     @abstractmethod
-    def _load_request(self) -> Header:
-        """Return the `load` frame for a new host."""
+    def _adopt(self, info: Header) -> tuple[int, bool]:
+        """Take over what a ready host says of its model; may set `_state` and `_message`.
 
-    @abstractmethod
-    def _adopt(self, header: Header) -> Capacity:
-        """Take over the `ready` frame of a host; may set `_state` and `_message`."""
+        Return how many requests it takes, and whether errors last: whether a host that has failed a request
+        may fail all that follow, as on CUDA, where a failed kernel breaks the process's context. It is then
+        ended, and the request tried again on a new one.
+        """
 
     # --- for jobs ---------------------------------------------------------------------------------------
 
@@ -140,10 +123,10 @@ class HostPool(ABC):
         return self._loaded
 
     async def wait_ready(self) -> None:
-        """Return once a host has loaded its model. Raises `messages.unavailable` when none can."""
+        """Return once a host has loaded its model. Raises `unavailable` when none can."""
         await self._decided.wait()
         if self._failure is not None:
-            raise self.messages.unavailable(self._failure)
+            raise self.unavailable(self._failure)
 
     async def request(
         self,
@@ -157,11 +140,11 @@ class HostPool(ABC):
         """Return the host's answer to a request, which is given an `id`.
 
         Cancelling gives up its place; a host that has begun it finishes it, and the answer is dropped. Raises
-        `messages.failed` when it ends two hosts or fails twice, `messages.unavailable` when no host can be
+        `failed` when it ends two hosts or fails twice, `unavailable` when no host can be
         started.
         """
         if self._failure is not None:
-            raise self.messages.unavailable(self._failure)
+            raise self.unavailable(self._failure)
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
         ticket = Ticket(number, job_id, urgent, light, {**header, "id": number}, payload, answer)
@@ -185,8 +168,8 @@ class HostPool(ABC):
             "message": self._message,
             "progress": self._progress,
             "restarts": self._restarts,
-            f"{self.messages.request}s_waiting": len(self._lanes) + len(self._suspects),
-            f"{self.messages.request}s_in_flight": sum(not t.light for t in self._in_flight.values()),
+            "windows_waiting": len(self._lanes) + len(self._suspects),
+            "windows_in_flight": sum(not t.light for t in self._in_flight.values()),
             "host_pid": self._host.pid if self._host is not None else None,
         }
 
@@ -216,9 +199,7 @@ class HostPool(ABC):
             try:
                 retry = await self._run_host()
             except OSError as exc:
-                self._fail(
-                    f"The {self.messages.host} can't be started: {exc}. Check memory and process limits."
-                )
+                self._fail(f"The {self.host} can't be started: {exc}. Check memory and process limits.")
                 retry = True
             finally:
                 self._host, self._loaded = None, False
@@ -230,13 +211,13 @@ class HostPool(ABC):
     async def _run_host(self) -> bool:
         """Run one host to its end; return whether to start another."""
         if self._failure is None:
-            self._state, self._message = "starting", f"Starting the {self.messages.host}."
+            self._state, self._message = "starting", f"Starting the {self.host}."
         self._stuck = False
         retry = True
         starting = ChildProcess.start(self._command, environment=host_environment(os.environ), stderr=None)
         async with aclosing(await starting) as host:
             self._host = host
-            await write_frame(host.writer, self._load_request())
+            await write_frame(host.writer, self._load)
             async with asyncio.TaskGroup() as tasks:
                 feeders: list[asyncio.Task[None]] = []
                 try:
@@ -268,7 +249,7 @@ class HostPool(ABC):
     def _on_ready(self, header: Header) -> None:
         self._loaded, self._failure, self._progress, self._failed_starts = True, None, None, 0
         self._state, self._message = "ready", ""
-        self._capacity = self._adopt(header)
+        self._most_in_flight, self._errors_last = self._adopt(header["info"])
         self._decided.set()
         self._work.set()
 
@@ -294,7 +275,7 @@ class HostPool(ABC):
         self._log(ticket).warning("model_request_error", reason=header["message"])
         ticket.blame += 1
         self._try_again(ticket, header["message"])
-        if self._capacity.errors_last and self._host is not None:
+        if self._errors_last and self._host is not None:
             self._stuck = True
             self._host.kill()
 
@@ -306,19 +287,19 @@ class HostPool(ABC):
             done, wanted = header["done"], header["wanted"]
             self._progress = done / wanted if wanted else 0.0
             self._message = f"Downloading the model: {done / 1e6:.0f} of {wanted / 1e6:.0f} MB."
-            _log.info("model_downloading", host=self.messages.host, done_bytes=done, wanted_bytes=wanted)
+            _log.info("model_downloading", host=self.host, done_bytes=done, wanted_bytes=wanted)
 
     def _fail(self, message: str) -> None:
         """Fail every waiting request, because there is no model."""
         self._failure, self._state, self._message, self._progress = message, "failed", message, None
-        _log.error("model_unavailable", host=self.messages.host, reason=message)
+        _log.error("model_unavailable", host=self.host, reason=message)
         self._decided.set()
         waiting = [*self._lanes.drain(), *self._suspects, *self._light, *self._in_flight.values()]
         self._suspects.clear()
         self._light.clear()
         self._in_flight.clear()
         for ticket in waiting:
-            _reject(ticket, self.messages.unavailable(message))
+            _reject(ticket, self.unavailable(message))
 
     # --- sending ----------------------------------------------------------------------------------------
 
@@ -341,8 +322,7 @@ class HostPool(ABC):
             return None
         if self._suspects:
             return None if heavy else self._suspects.popleft()
-        limit = self._capacity.parallel + self._capacity.ahead
-        return self._lanes.pop() if len(heavy) < limit else None
+        return self._lanes.pop() if len(heavy) < self._most_in_flight else None
 
     async def _watch(self, host: ChildProcess) -> None:
         """Kill the host when a request takes too long: CTranslate2 can't be cancelled."""
@@ -375,16 +355,16 @@ class HostPool(ABC):
             self._failed_starts += 1
             if self._failed_starts >= FAILED_AFTER_STARTS:
                 self._fail(
-                    f"The {self.messages.host} ended {self._failed_starts} times while it started "
+                    f"The {self.host} ended {self._failed_starts} times while it started "
                     f"(status {status}). See its messages in the log; most often it lacks memory."
                 )
             return
-        _log.error("model_host_ended", host=self.messages.host, exit_status=status, requests=len(tickets))
-        self._state, self._message = "starting", f"Restarting the {self.messages.host}."
+        _log.error("model_host_ended", host=self.host, exit_status=status, requests=len(tickets))
+        self._state, self._message = "starting", f"Restarting the {self.host}."
         for ticket in tickets:
             if not self._stuck:
                 self._blame(ticket, status)
-            self._try_again(ticket, f"the {self.messages.host} ended with status {status}")
+            self._try_again(ticket, f"the {self.host} ended with status {status}")
 
     def _blame(self, ticket: Ticket, status: int) -> None:
         if not ticket.begun or ticket.light:
@@ -402,7 +382,7 @@ class HostPool(ABC):
         ticket.deadline, ticket.begun = math.inf, False
         if ticket.blame >= MAX_BLAME:
             self._log(ticket).error("model_request_failed", attempts=ticket.blame, reason=reason)
-            _reject(ticket, self.messages.failed())
+            _reject(ticket, self.failed())
         elif ticket.light:
             self._light.appendleft(ticket)
         elif ticket.suspect:
@@ -411,7 +391,7 @@ class HostPool(ABC):
             self._lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
 
     def _log(self, ticket: Ticket) -> Any:
-        return _log.bind(job_id=ticket.job_id, host=self.messages.host, request=self.messages.request)
+        return _log.bind(job_id=ticket.job_id, host=self.host)
 
     def _backoff(self) -> float:
         """Return the seconds to wait before the next start: none the first time, then ever more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import structlog
 
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
 from stenobird.inference.host import MAX_REPLICAS, usable_cpus
-from stenobird.inference.pool import Capacity, HostPool, PoolMessages
+from stenobird.inference.pool import HostPool
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 
 if TYPE_CHECKING:
@@ -35,19 +36,21 @@ class SpeechPool(HostPool):
     window that ends two hosts, or fails twice, fails with `TranscriptionFailed`.
     """
 
-    messages: ClassVar[PoolMessages] = PoolMessages(
-        host="speech host",
-        request="window",
-        unavailable=EngineUnavailable,
-        failed=TranscriptionFailed,
-    )
+    host: ClassVar = "speech host"
+    unavailable: ClassVar = EngineUnavailable
+    failed: ClassVar = TranscriptionFailed
 
     def __init__(
         self, settings: SpeechSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
     ) -> None:
-        super().__init__(host_command, clock=clock, timeout_seconds=settings.window_timeout_seconds)
         self._settings = settings
         self._replicas = settings.replicas or min(usable_cpus(), MAX_REPLICAS)
+        super().__init__(
+            host_command,
+            asdict(settings) | {"replicas": self._replicas},
+            clock=clock,
+            timeout_seconds=settings.window_timeout_seconds,
+        )
         self.info: EngineInfo | None = None
         """What the last host had loaded; `None` until the first has."""
         self.on_loaded: Callable[[EngineInfo], None] = lambda _: None
@@ -85,25 +88,22 @@ class SpeechPool(HostPool):
             **self.host_status(),
         }
 
-    def _load_request(self) -> Header:
-        return self._settings.to_load(self._replicas)
-
-    def _adopt(self, header: Header) -> Capacity:
-        self.info = info = EngineInfo.from_header(header)
-        if info.degraded is not None:
-            self._state, self._message = "degraded", info.degraded
-        if info.fixture:
+    def _adopt(self, info: Header) -> tuple[int, bool]:
+        self.info = engine = EngineInfo(**{**info, "languages": tuple(info["languages"])})
+        if engine.degraded is not None:
+            self._state, self._message = "degraded", engine.degraded
+        if engine.fixture:
             self._message = "This is the bundled test model: it knows 178 words and is no speech model."
         _log.log(
-            logging.INFO if info.degraded is None else logging.ERROR,
+            logging.INFO if engine.degraded is None else logging.ERROR,
             "speech_engine_ready",
             state=self._state,
-            engine=info.engine,
-            model=info.model,
-            device=info.device,
-            compute_type=info.compute_type,
-            replicas=info.replicas,
+            engine=engine.engine,
+            model=engine.model,
+            device=engine.device,
+            compute_type=engine.compute_type,
+            replicas=engine.replicas,
             message=self._message,
         )
-        self.on_loaded(info)
-        return Capacity(info.parallel, info.parallel // info.replicas, errors_last=info.device == "cuda")
+        self.on_loaded(engine)
+        return engine.parallel + engine.parallel // engine.replicas, engine.device == "cuda"

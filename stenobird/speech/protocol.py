@@ -16,7 +16,6 @@ from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from stenobird.inference.frames import Header
     from stenobird.ports import PCM
@@ -40,13 +39,8 @@ class SpeechSettings:
     compute_type: str = "auto"
     replicas: int | None = None
     window_timeout_seconds: float = 120.0
-    cache_dir: Path | None = None
+    cache_dir: str | None = None
     beam_size: int = 5
-
-    def to_load(self, replicas: int) -> Header:
-        """Return the `load` request."""
-        cache_dir = None if self.cache_dir is None else str(self.cache_dir)
-        return asdict(self) | {"type": "load", "replicas": replicas, "cache_dir": cache_dir}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +139,3 @@ class EngineInfo:
     fixture: bool = False
     degraded: str | None = None
     translates: bool = True
-
-    @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> EngineInfo:
-        """Read the `ready` frame."""
-        return cls(**{**header["info"], "languages": tuple(header["info"]["languages"])})

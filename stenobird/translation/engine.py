@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from stenobird.translation.protocol import TranslationRequest
-
 MAX_SOURCE_TOKENS: Final = 200
 """Longer sentences are cut; both models were trained on shorter ones."""
 TARGET_TOKENS_AT_LEAST: Final = 32
@@ -66,17 +64,19 @@ class TranslationEngine:
         """The type that CTranslate2 computes in, given what was asked for and what this device has."""
         return str(self._model.compute_type)
 
-    def translate(self, request: TranslationRequest) -> list[Translation]:
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         """Translate each text, sentence by sentence. Raises `RuntimeError` from CTranslate2.
+
+        Languages are Whisper's codes.
 
         A text of which one sentence has no usable translation, even after a second try without repetitions,
         is returned as it is: half a segment in another language would mislead more than all of it.
         """
-        cut = [list(self._pieces(text)) if has_letters(text) else [] for text in request.texts]
-        attempts = iter(self._attempts([piece for parts in cut for piece in parts], request))
-        joint = "" if request.target in WRITTEN_WITHOUT_SPACES else " "
+        cut = [list(self._pieces(text)) if has_letters(text) else [] for text in texts]
+        attempts = iter(self._attempts([piece for parts in cut for piece in parts], source, target))
+        joint = "" if target in WRITTEN_WITHOUT_SPACES else " "
         translations = []
-        for text, parts in zip(request.texts, cut, strict=True):
+        for text, parts in zip(texts, cut, strict=True):
             done = [next(attempts) for _ in parts]
             if not parts:
                 translations.append(Translation(text.strip()))
@@ -92,13 +92,14 @@ class TranslationEngine:
     def _encode(self, text: str) -> list[str]:
         return [token for token in self._tokens.encode(text) if token not in self._never_from_text]
 
-    def _attempts(self, parts: Sequence[str], request: TranslationRequest) -> list[_Attempt]:
-        attempts = self._attempt(parts, request)
+    def _attempts(self, parts: Sequence[str], source: str, target: str) -> list[_Attempt]:
+        attempts = self._attempt(parts, source, target)
         doubtful = [index for index, (_, usable) in enumerate(attempts) if not usable]
         if doubtful:
             again = self._attempt(
                 [parts[index] for index in doubtful],
-                request,
+                source,
+                target,
                 no_repeat_ngram_size=3,
                 repetition_penalty=1.2,
             )
@@ -107,17 +108,16 @@ class TranslationEngine:
         return attempts
 
     def _attempt(
-        self, parts: Sequence[str], request: TranslationRequest, **constraints: float
+        self, parts: Sequence[str], source: str, target: str, **constraints: float
     ) -> list[_Attempt]:
         if not parts:
             return []
         encoded = [self._encode(part) for part in parts]
-        source, target = self._languages[request.source], self._languages[request.target]
         ending = [_EOS] if self._ends_source else []
         longest = max(map(len, encoded))
         results = self._model.translate_batch(
-            [[source, *tokens, *ending] for tokens in encoded],
-            target_prefix=[[target]] * len(encoded),
+            [[self._languages[source], *tokens, *ending] for tokens in encoded],
+            target_prefix=[[self._languages[target]]] * len(encoded),
             beam_size=BEAM_SIZE,
             max_batch_size=self._batch_tokens,
             batch_type="tokens",
@@ -128,7 +128,7 @@ class TranslationEngine:
         )
         attempts = []
         for part, tokens, result in zip(parts, encoded, results, strict=True):
-            written = [token for token in result.hypotheses[0] if token != target]
+            written = [token for token in result.hypotheses[0] if token != self._languages[target]]
             ended = bool(written) and written[-1] == _EOS
             kept = [token for token in written if token not in _SPECIAL]
             text = self._tokens.decode(kept).strip()

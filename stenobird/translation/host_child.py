@@ -1,24 +1,15 @@
-"""The translation host: the child process in which a translation model runs.
+"""The translation host: the child process in which a translation model runs, one request after the other.
 
-It answers requests as `protocol` describes, on a socket it inherits, one after the other, and dies with its
-parent. The allocator is set up before anything large is imported, hence the imports inside functions.
+The request is `translate`, the answer `translated`. The allocator is set up before anything large is
+imported, hence the imports inside functions.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stenobird.inference.child import (
-    choose_device,
-    download_report,
-    join_parent,
-    limit_memory,
-    tune_allocator,
-)
-from stenobird.translation.protocol import TranslationRequest, TranslatorInfo, translated_header
+from stenobird.inference.child import choose_device, download_report, error_answer, limit_memory, run_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,29 +18,12 @@ if TYPE_CHECKING:
     from stenobird.ports import Translation
 
 
-Translate: TypeAlias = "Callable[[TranslationRequest], Sequence[Translation]]"
-"""A loaded model: translates a window's texts, one translation a text, in order."""
+Translate: TypeAlias = "Callable[[Sequence[str], str, str], Sequence[Translation]]"
+"""A loaded model: translates texts from a language to another, one translation a text, in order."""
 
 
-def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, TranslatorInfo] | None:
-    """Load what the `load` request asks for; on failure report it to the parent and return `None`."""
-    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
-
-    try:
-        return _load(load, channel)
-    except ModelUnavailable as exc:
-        channel.send({"type": "failed", "message": str(exc), "retry": exc.retry})
-    except Exception as exc:  # noqa: BLE001  # CTranslate2 and tokenizers raise bare ones for broken files
-        message = (
-            f"The translation model {load['model']} can't be loaded on {load['device']} "
-            f"({load['compute_type']}): {exc}. Check STENOBIRD_TRANSLATION_MODEL, "
-            "STENOBIRD_TRANSLATION_DEVICE and STENOBIRD_TRANSLATION_COMPUTE_TYPE."
-        )
-        channel.send({"type": "failed", "message": message, "retry": False})
-    return None
-
-
-def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, TranslatorInfo]:
+def load_model(load: Mapping[str, Any], channel: Channel) -> Callable[[], None]:
+    """Load what the `load` request asks for, and return what answers with it."""
     from stenobird.translation.engine import TranslationEngine  # noqa: PLC0415
     from stenobird.translation.models import resolve  # noqa: PLC0415
 
@@ -59,42 +33,30 @@ def _load(load: Mapping[str, Any], channel: Channel) -> tuple[Translate, Transla
     if device == "cpu":
         limit_memory((folder / "model.bin").stat().st_size)
     engine = TranslationEngine(folder, device=device, compute_type=compute_type, threads=load["threads"])
-    return engine.translate, TranslatorInfo(
-        model=load["model"] if load["model"].count("/") == 1 else folder.name,
-        device=device,
-        compute_type=engine.compute_type,
-        threads=load["threads"],
-        languages=engine.languages,
-    )
+    info = {
+        "model": load["model"] if load["model"].count("/") == 1 else folder.name,
+        "device": device,
+        "compute_type": engine.compute_type,
+        "threads": load["threads"],
+        "languages": engine.languages,
+    }
+    return lambda: serve(channel, engine.translate, info)
 
 
-def serve(channel: Channel, translate: Translate, info: TranslatorInfo) -> None:
-    """Answer until the parent has gone."""
-    channel.send({"type": "ready", "info": asdict(info)})
+def serve(channel: Channel, translate: Translate, info: Header) -> None:
+    """Answer until the parent has gone. `info` describes the model."""
+    channel.send({"type": "ready", "info": info})
     while (frame := channel.receive()) is not None:
         header, _ = frame
         channel.send({"type": "started", "id": header["id"]})
-        channel.send(_answer(translate, header))
-
-
-def _answer(translate: Translate, header: Header) -> Header:
-    try:
-        return translated_header(header["id"], translate(TranslationRequest.from_header(header)))
-    except Exception as exc:  # noqa: BLE001  # a text must not end the host, whatever it raises
-        return {"type": "error", "id": header["id"], "message": f"{type(exc).__name__}: {exc}"}
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Run the host: `host_child PARENT_PID`."""
-    channel = join_parent(arguments)
-    tune_allocator()
-    frame = channel.receive()
-    if frame is not None:
-        loaded = load_model(frame[0], channel)
-        if loaded is not None:
-            serve(channel, *loaded)
-    os._exit(0)
+        try:
+            done = translate(header["texts"], header["source"], header["target"])
+        except Exception as exc:  # noqa: BLE001  # see `error_answer`
+            channel.send(error_answer(header["id"], exc))
+        else:
+            rows = [[one.text, one.translated] for one in done]
+            channel.send({"type": "translated", "id": header["id"], "translations": rows})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_host(sys.argv[1:], load_model, model="translation model", settings="STENOBIRD_TRANSLATION_")

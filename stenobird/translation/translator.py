@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import structlog
 
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.host import usable_cpus
-from stenobird.inference.pool import Capacity, HostPool, PoolMessages
-from stenobird.translation.protocol import (
-    TranslationRequest,
-    TranslationSettings,
-    TranslatorInfo,
-    read_translated,
-)
+from stenobird.inference.pool import HostPool
+from stenobird.ports import Translation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.config import Settings
     from stenobird.inference.frames import Header
-    from stenobird.ports import Clock, Translation
+    from stenobird.ports import Clock
 
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "stenobird.translation.host_child")
 MAX_CHARACTERS: Final = 100_000
@@ -34,6 +30,22 @@ MAX_THREADS: Final = 4
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class TranslationSettings:
+    """The operator's settings for translation.
+
+    `model` is a folder or a repository on the Hugging Face hub; `cache_dir` is where it is downloaded to,
+    `None` the Hugging Face cache. `threads` follow from the CPU affinity and the cgroup where it is `None`.
+    """
+
+    model: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = "auto"
+    threads: int | None = None
+    timeout_seconds: float = 120.0
+    cache_dir: str | None = None
+
+
 class HostTranslator(HostPool):
     """`ports.Translator` on one translation host. Make one with `open_translator`.
 
@@ -41,23 +53,21 @@ class HostTranslator(HostPool):
     two hosts, or fail twice, fail with `TranslationFailed`.
     """
 
-    messages: ClassVar[PoolMessages] = PoolMessages(
-        host="translation host",
-        request="window",
-        unavailable=TranslationUnavailable,
-        failed=TranslationFailed,
-    )
+    host: ClassVar = "translation host"
+    unavailable: ClassVar = TranslationUnavailable
+    failed: ClassVar = TranslationFailed
 
     def __init__(self, settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str]) -> None:
-        super().__init__(host_command, clock=clock, timeout_seconds=settings.timeout_seconds)
-        self._settings = settings
-        self._threads = settings.threads or min(usable_cpus(), MAX_THREADS)
-        self._info: TranslatorInfo | None = None
+        load = asdict(settings)
+        load["threads"] = settings.threads or min(usable_cpus(), MAX_THREADS)
+        super().__init__(host_command, load, clock=clock, timeout_seconds=settings.timeout_seconds)
+        self._info: Header = {name: load[name] for name in ("model", "device", "compute_type")}
+        """What was asked for until a host has loaded it, then what that host says of it."""
 
     @property
     def model(self) -> str:
         """The model that was asked for until the host has loaded, then the host's name for it."""
-        return self._info.model if self._info is not None else self._settings.model
+        return str(self._info["model"])
 
     async def translate(
         self, texts: Sequence[str], *, source: str, target: str, job_id: str
@@ -73,15 +83,15 @@ class HostTranslator(HostPool):
                 f'The audio is in "{source}", which the translation model {self.model} can\'t translate to '
                 f'"{target}". Nothing was billed. Without translation you get the words as they are spoken.'
             )
-        request = TranslationRequest(tuple(texts), source, target)
-        answer, _ = await self.request(job_id, request.to_header(), urgent=False)
-        return read_translated(answer)
+        request = {"type": "translate", "texts": list(texts), "source": source, "target": target}
+        answer, _ = await self.request(job_id, request, urgent=False)
+        return tuple(Translation(text, translated) for text, translated in answer["translations"])
 
     def sources(self, target: str) -> frozenset[str] | None:
         """Return what can be translated into `target`: all that the model knows, if it knows that one."""
-        if self._info is None:
+        if "languages" not in self._info:
             return None
-        known = frozenset(self._info.languages)
+        known = frozenset(self._info["languages"])
         return known - {target} if target in known else frozenset()
 
     def refusal(self) -> str | None:
@@ -96,27 +106,17 @@ class HostTranslator(HostPool):
         """Describe model, host and queue, for `/healthz`; JSON-safe."""
         info = self._info
         return {
-            "model": self.model,
-            "device": info.device if info else self._settings.device,
-            "compute_type": info.compute_type if info else self._settings.compute_type,
-            "languages": len(info.languages) if info else None,
+            "model": info["model"],
+            "device": info["device"],
+            "compute_type": info["compute_type"],
+            "languages": len(info["languages"]) if "languages" in info else None,
             **self.host_status(),
         }
 
-    def _load_request(self) -> Header:
-        return self._settings.to_load(self._threads)
-
-    def _adopt(self, header: Header) -> Capacity:
-        self._info = info = TranslatorInfo.from_header(header)
-        _log.info(
-            "translator_ready",
-            model=info.model,
-            device=info.device,
-            compute_type=info.compute_type,
-            threads=info.threads,
-            languages=len(info.languages),
-        )
-        return Capacity(parallel=1, ahead=1, errors_last=info.device == "cuda")
+    def _adopt(self, info: Header) -> tuple[int, bool]:
+        self._info = info
+        _log.info("translator_ready", **{**info, "languages": len(info["languages"])})
+        return 2, info["device"] == "cuda"  # one is worked on, the next is there
 
 
 @asynccontextmanager

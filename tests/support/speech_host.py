@@ -15,7 +15,7 @@ import numpy as np
 
 from stenobird.inference.child import join_parent
 from stenobird.ports import SAMPLE_RATE
-from stenobird.speech.host_child import Host
+from stenobird.speech.host_child import serve
 from stenobird.speech.language import follow
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 from stenobird.speech.windows import FRAME_SAMPLES
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
         replicas = frame[0]["replicas"]
         device = "cuda" if frame[0]["device"] == "cuda" else "cpu"
         info = EngineInfo("fake", "fake", device, "int8", replicas, replicas, LANGUAGES)
-        Host(channel, ObedientDecoder().decode, info, find_loud).serve()
+        serve(channel, ObedientDecoder().decode, info, find_loud)
     os._exit(0)
 
 

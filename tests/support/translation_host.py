@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 from stenobird.inference.child import join_parent
 from stenobird.ports import Translation
 from stenobird.translation.host_child import serve
-from stenobird.translation.protocol import TranslatorInfo
 from tests.support.misbehaviour import obey
 from tests.support.translation_model import spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from stenobird.translation.protocol import TranslationRequest
 
 FAKE_TRANSLATION_HOST = (sys.executable, "-I", "-m", "tests.support.translation_host")
 
@@ -28,20 +25,19 @@ FAKE_TRANSLATION_HOST = (sys.executable, "-I", "-m", "tests.support.translation_
 class ObedientEngine:
     """Answers windows as their texts say."""
 
-    def translate(self, request: TranslationRequest) -> list[Translation]:
+    def translate(self, texts: Sequence[str], _source: str, _target: str) -> list[Translation]:
         """Obey each text, then spell it."""
-        for text in request.texts:
+        for text in texts:
             obey(text.split())
-        return [Translation(spell(text)) for text in request.texts]
+        return [Translation(spell(text)) for text in texts]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run as `stenobird.translation.host_child` runs."""
     channel = join_parent(arguments)
     if channel.receive() is not None:
-        serve(
-            channel, ObedientEngine().translate, TranslatorInfo("fake", "cpu", "int8", 1, ("en", "fr", "he"))
-        )
+        info = {"model": "fake", "device": "cpu", "compute_type": "int8", "languages": ("en", "fr", "he")}
+        serve(channel, ObedientEngine().translate, info)
     os._exit(0)
 
 

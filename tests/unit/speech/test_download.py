@@ -24,7 +24,7 @@ def open_from_hub(
 ) -> AbstractAsyncContextManager[WhisperRecognizer]:
     for name, value in hub_environment(url).items():
         monkeypatch.setenv(name, value)
-    settings = SpeechSettings(engine="whisper", model=model, device="cpu", cache_dir=cache)
+    settings = SpeechSettings(engine="whisper", model=model, device="cpu", cache_dir=str(cache))
     return open_recognizer(settings, clock=SystemClock())
 
 

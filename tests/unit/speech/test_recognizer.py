@@ -270,7 +270,7 @@ async def test_auto_falls_back_to_the_offline_engine_and_says_so(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    settings = SpeechSettings(cache_dir=tmp_path, device="cpu")
+    settings = SpeechSettings(cache_dir=str(tmp_path), device="cpu")
     async with open_recognizer(settings, clock=SystemClock()) as recognizer:
         await recognizer.loaded()
         status = recognizer.status()
@@ -285,7 +285,7 @@ async def test_whisper_without_a_model_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    settings = SpeechSettings(engine="whisper", cache_dir=tmp_path, device="cpu")
+    settings = SpeechSettings(engine="whisper", cache_dir=str(tmp_path), device="cpu")
     async with open_recognizer(settings, clock=SystemClock()) as recognizer:
         with pytest.raises(EngineUnavailable, match="set STENOBIRD_MODEL to its folder"):
             await recognizer.loaded()

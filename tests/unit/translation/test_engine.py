@@ -7,7 +7,6 @@ import pytest
 
 from stenobird.ports import Translation
 from stenobird.translation.engine import MAX_SOURCE_TOKENS, TranslationEngine
-from stenobird.translation.protocol import TranslationRequest
 from stenobird.translation.text import loops
 from tests.support.translation_model import EMPTY, LOOPS, Family, spell, write_translation_model
 
@@ -26,7 +25,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> TranslationEngine:
 
 
 def hebrew(engine: TranslationEngine, *texts: str) -> list[Translation]:
-    return engine.translate(TranslationRequest(texts, "en", "he"))
+    return engine.translate(texts, "en", "he")
 
 
 def test_its_languages_are_those_of_its_vocabulary(engine: TranslationEngine) -> None:

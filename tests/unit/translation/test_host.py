@@ -147,7 +147,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
 ) -> None:
     write_translation_model(tmp_path / "model", "m2m")
     hub = FakeHub(tmp_path / "model")
-    settings = TranslationSettings(REPOSITORY, cache_dir=tmp_path / "cache")
+    settings = TranslationSettings(REPOSITORY, cache_dir=str(tmp_path / "cache"))
     with serve_hub(hub) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
@@ -168,7 +168,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
 
 async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_translation_model(tmp_path / "model")
-    settings = TranslationSettings("someone/else", cache_dir=tmp_path / "cache")
+    settings = TranslationSettings("someone/else", cache_dir=str(tmp_path / "cache"))
     with serve_hub(FakeHub(tmp_path / "model")) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
