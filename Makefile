@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # in their order: by number of tests, as would be usual, the few long tests would come last, one after the other.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
+# Tests start Python hundreds of times, and each start reads what the first has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve dev test check format reference bench bench-words clean doctor image
 

@@ -21,9 +21,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         print(f"\n{len(missed)} skipped, and STENOBIRD_TESTS_NO_SKIP is set:", *missed, sep="\n  ")  # noqa: T201
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asynchronous tests run on asyncio, as the service does."""
+    """Asynchronous tests run on asyncio, as the service does, those with a module's fixture on one loop."""
     return "asyncio"
 
 

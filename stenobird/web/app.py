@@ -82,7 +82,9 @@ def create_app(services: Services) -> Starlette:
     app.state.services = services
     app.state.dialects = apis
     app.state.streams = streams
-    app.state.openapi = api_document(services.settings.public_url or "/", services.settings.api_prefix)
+    app.state.openapi = functools.partial(
+        api_document, services.settings.public_url or "/", services.settings.api_prefix
+    )
     return app
 
 

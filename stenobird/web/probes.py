@@ -93,7 +93,9 @@ async def metrics(request: Request) -> Response:
 async def openapi(request: Request) -> Response:
     """Return the document."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
-    return JSONResponse(request.app.state.openapi, headers=headers)
+    # The first call builds the document, which takes too long for the event loop.
+    document = await asyncio.to_thread(request.app.state.openapi)
+    return JSONResponse(document, headers=headers)
 
 
 ENDPOINTS: Final = (

@@ -17,7 +17,7 @@ from stenobird.accounts.key_service import KeyService
 from stenobird.demo import MODEL_DIR
 from stenobird.storage.account_store import SqlKeyStore
 from stenobird.storage.engine import open_database, sqlite_url
-from tests.support.databases import run_apart
+from tests.support.databases import migrated_sqlite, run_apart
 from tests.support.forked import ForkedProcess, run_command
 from tests.support.free_port import accepts_connections, free_port
 from tests.support.until import until
@@ -36,8 +36,8 @@ class ServerProcess:
     The port stays the same across restarts, so that clients can come back. `arguments` may make it another
     command, which answers no `/readyz`: then start it with `wait=False`. `settings` are `STENOBIRD_*`
     without the prefix, `extra_environment` is anything else, SSL_CERT_FILE for example. `python`
-    is the interpreter that has the package. Output goes to `server.log` in the data folder. Use as a
-    context manager.
+    is the interpreter that has the package; this one's finds a migrated database at its first start. Output
+    goes to `server.log` in the data folder. Use as a context manager.
     """
 
     data_dir: Path
@@ -93,6 +93,8 @@ class ServerProcess:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         log_path = self.data_dir / "server.log"
         if self.python == sys.executable:
+            if "DATABASE_URL" not in self.settings:
+                migrated_sqlite(self.data_dir)
             self.process = ForkedProcess.start(
                 self.arguments, env=self.environment, cwd=self.data_dir, stdout=log_path, stderr=log_path
             )

@@ -14,15 +14,17 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 60.0
 """Far more than anything here takes on two busy cores: reaching it is a failure, never a measurement."""
-PAUSE_SECONDS = 0.01
+SHORTEST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 def until(condition: Callable[[], T | None], *, deadline_seconds: float = DEADLINE_SECONDS) -> T:
     """Ask again and again; return the first answer that is true. Raises `AssertionError` at the deadline."""
-    end = time.monotonic() + deadline_seconds
+    start = time.monotonic()
     while not (answer := condition()):
-        assert time.monotonic() < end, _failure(condition, answer, deadline_seconds)
-        time.sleep(PAUSE_SECONDS)
+        waited = time.monotonic() - start
+        assert waited < deadline_seconds, _failure(condition, answer, deadline_seconds)
+        time.sleep(_pause_after(waited))
     return answer
 
 
@@ -38,15 +40,21 @@ async def async_until(condition: Callable[[], T | None], *, deadline_seconds: fl
 
 async def async_until(condition: Callable[[], Any], *, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
     """Do as `until` does, on an event loop; the condition may be a coroutine function."""
-    end = time.monotonic() + deadline_seconds
+    start = time.monotonic()
     while True:
         answer = condition()
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
             return answer
-        assert time.monotonic() < end, _failure(condition, answer, deadline_seconds)
-        await asyncio.sleep(PAUSE_SECONDS)
+        waited = time.monotonic() - start
+        assert waited < deadline_seconds, _failure(condition, answer, deadline_seconds)
+        await asyncio.sleep(_pause_after(waited))
+
+
+def _pause_after(waited_seconds: float) -> float:
+    """Return a tenth of what was waited, so that asking takes little from what is waited for."""
+    return min(max(waited_seconds / 10, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 def _failure(condition: Callable[[], object], answer: object, deadline_seconds: float) -> str:

@@ -50,7 +50,7 @@ async def selling_world(folder: Path) -> AsyncIterator[tuple[WebWorld, str]]:
 
 def endpoints_with_bodies(app: Starlette) -> list[Endpoint]:
     """Return the endpoints of all dialects whose operation has a request body."""
-    document: dict[str, Any] = app.state.openapi
+    document: dict[str, Any] = app.state.openapi()
     return [
         endpoint
         for dialect in app.state.dialects

@@ -28,7 +28,7 @@ NO_WISHES = RecognitionOptions()
 BEGINNING = SpeechCheckpoint()
 
 
-@pytest.fixture(params=["whisper", "offline", "fake"])
+@pytest.fixture(scope="module", params=["whisper", "offline", "fake"])
 async def recognizer(request: pytest.FixtureRequest, fixture_model: Path) -> AsyncIterator[SpeechRecognizer]:
     if request.param == "fake":
         opening = open_recognizer(

@@ -18,7 +18,6 @@ from tests.support.translation_model import EMPTY, spell, spelled, write_transla
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from stenobird.ports import Translator
 
@@ -30,13 +29,16 @@ async def fake() -> AsyncIterator[Translator]:
     yield FakeTranslator(spelled)
 
 
-@pytest.fixture(params=["nllb", "m2m", "fake"])
-async def translator(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Translator]:
+@pytest.fixture(scope="module", params=["nllb", "m2m", "fake"])
+async def translator(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Translator]:
     if request.param == "fake":
         opening = fake()
     else:
-        write_translation_model(tmp_path / "model", request.param)
-        settings = TranslationSettings(str(tmp_path / "model"), device="cpu")
+        folder = tmp_path_factory.mktemp("models") / "model"
+        write_translation_model(folder, request.param)
+        settings = TranslationSettings(str(folder), device="cpu")
         opening = open_translator(settings, clock=SystemClock())
     async with opening as opened:
         await opened.translate(["ready"], source="en", target="he", job_id="first")
