@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.accounts.keys import APIKey, KeyFamily
-    from stenobird.ports import KeyMode, KeyScope, KeyStore
+    from stenobird.ports import KeyMode, KeyScope
+    from stenobird.storage.account_store import KeyStore
 
 __all__ = ["OPERATOR_ACCOUNT", "KeyRecord", "KeyService"]
 

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from stenobird.ports import (
         AccountBilling,
         AccountRecord,
-        AccountStore,
         AuditEntry,
         Caller,
         Tier,
         UsageRecord,
-        UsageStore,
         UsageSum,
         WalletRecord,
     )
+    from stenobird.storage.account_store import AccountStore
+    from stenobird.storage.usage_store import UsageStore
 
 MAX_UNITS: Final = 10_000_000
 """The most units that one `add_credits` may move; a larger amount is a typing error."""

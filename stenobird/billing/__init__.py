@@ -16,9 +16,11 @@ from stenobird.billing.worker import BillingWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.config import Settings
     from stenobird.ports import Clock
-    from stenobird.ports.billing import BillingGateway, BillingStore, Mailer
+    from stenobird.ports.billing import Mailer
+    from stenobird.storage.billing_store import BillingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Billing:
     """Billing, open. Without Stripe in the settings there is no gateway, and a worker has nothing to do."""
 
     service: BillingService
-    gateway: BillingGateway | None = None
+    gateway: StripeGateway | None = None
     standing: BillingStanding | None = None
     worker: BillingWorker | None = None
 

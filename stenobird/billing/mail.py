@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SMTPMailer(Mailer):
-    """`service.Mailer` over SMTP with TLS: `smtps://` from the start, `smtp://` by STARTTLS.
+    """`ports.billing.Mailer` over SMTP with TLS: `smtps://` from the start, `smtp://` by STARTTLS.
 
     Only `smtp://` to this machine works without TLS and login, for a local relay.
     """

@@ -18,8 +18,10 @@ from stenobird.ports.billing import DEDUPE_SECONDS, NotDone, OutcomeUnknown, Ref
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import Clock
-    from stenobird.ports.billing import BillingGateway, BillingStore, DoubtfulRow, MeterRow
+    from stenobird.ports.billing import DoubtfulRow, MeterRow
+    from stenobird.storage.billing_store import BillingStore
 
 SUMMARY_LAG_SECONDS: Final = 3600.0
 """How long Stripe may take to show a meter event in the summaries. Its documentation says minutes."""
@@ -38,7 +40,7 @@ class Metering:
     def __init__(
         self,
         store: BillingStore,
-        gateway: BillingGateway,
+        gateway: StripeGateway,
         clock: Clock,
         *,
         batch: int = 50,
@@ -214,7 +216,7 @@ class Comparison:
 
 
 async def compare(
-    store: BillingStore, gateway: BillingGateway, *, since: float, until: float
+    store: BillingStore, gateway: StripeGateway, *, since: float, until: float
 ) -> AsyncIterator[Comparison]:
     """Yield a comparison for every account with a customer; the period is widened to whole minutes.
 

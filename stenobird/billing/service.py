@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stenobird.billing.standing import BillingStanding
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import Caller, Clock
-    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Mailer
+    from stenobird.ports.billing import BillingAccount, Mailer
+    from stenobird.storage.billing_store import BillingStore
 
 CLAIM_SECONDS: Final = 600.0
 """How long a claim stays valid: from the button to the key."""
@@ -54,7 +56,7 @@ class BillingService:
         store: BillingStore,
         clock: Clock,
         *,
-        gateway: BillingGateway | None = None,
+        gateway: StripeGateway | None = None,
         standing: BillingStanding | None = None,
         mailer: Mailer | None = None,
         public_url: str = "",
@@ -273,7 +275,7 @@ class BillingService:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _opened(self) -> BillingGateway:
+    def _opened(self) -> StripeGateway:
         if self._gateway is None:
             raise BillingUnavailable
         return self._gateway

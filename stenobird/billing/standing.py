@@ -19,8 +19,10 @@ from stenobird.ports import NewAccount
 from stenobird.ports.billing import ACCOUNT_DELETED, WEEK_SECONDS
 
 if TYPE_CHECKING:
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import AccountState, Caller, Clock, Mode
-    from stenobird.ports.billing import BillingAccount, BillingGateway, BillingStore, Checkout, StoredEvent
+    from stenobird.ports.billing import BillingAccount, Checkout, StoredEvent
+    from stenobird.storage.billing_store import BillingStore
 
 REFRESH_ATTEMPTS: Final = 5
 CHECKOUT_TIER: Final = "premium"
@@ -33,7 +35,7 @@ _log = structlog.get_logger(__name__)
 class BillingStanding:
     """Updates accounts to their state at Stripe. Raises `GatewayError` and `StorageUnavailable`."""
 
-    def __init__(self, store: BillingStore, gateway: BillingGateway, clock: Clock) -> None:
+    def __init__(self, store: BillingStore, gateway: StripeGateway, clock: Clock) -> None:
         self._store = store
         self._gateway = gateway
         self._clock = clock

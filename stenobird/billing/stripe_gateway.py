@@ -1,4 +1,4 @@
-"""`gateway.BillingGateway` on Stripe: the only module that imports `stripe`.
+"""Requests to Stripe: the only module that imports `stripe`.
 
 The API version is pinned, every POST has an idempotency key, and `_translate_errors` translates vendor errors
 once. Only the ids in a webhook are used; the state is fetched from Stripe, so neither the payload's version
@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import stripe
 import structlog
-from typing_extensions import override
 
 from stenobird.errors import InvalidSignature
 from stenobird.ports.billing import (
-    BillingGateway,
     GatewayError,
     NotDone,
     OutcomeUnknown,
@@ -105,15 +103,14 @@ async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
         await http.close_async()  # type: ignore[no-untyped-call]  # as the library has it
 
 
-class StripeGateway(BillingGateway):
-    """`gateway.BillingGateway`, see there."""
+class StripeGateway:
+    """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
 
     def __init__(self, client: stripe.StripeClient, options: StripeOptions) -> None:
         self._client = client
         self._options = options
         self._meter_id: str | None = None
 
-    @override
     async def start_checkout(
         self,
         *,
@@ -124,6 +121,10 @@ class StripeGateway(BillingGateway):
         customer_id: str | None = None,
         account_id: str | None = None,
     ) -> tuple[str, str]:
+        """Create a subscription Checkout Session with the weekly metered price; return its id and URL.
+
+        It is for a new customer with this e-mail address or for an existing customer.
+        """
         if self._options.price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
         params: dict[str, Any] = {
@@ -150,8 +151,8 @@ class StripeGateway(BillingGateway):
             raise OutcomeUnknown
         return session.id, session.url
 
-    @override
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
+        """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
         with _translate_errors("look at a checkout", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.checkout.sessions.retrieve_async(
@@ -176,8 +177,8 @@ class StripeGateway(BillingGateway):
             anchor_at=getattr(session.subscription, "billing_cycle_anchor", None),
         )
 
-    @override
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
+        """Return the current subscription, or `None` if it does not exist."""
         with _translate_errors("look at a subscription", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.subscriptions.retrieve_async(
@@ -197,15 +198,15 @@ class StripeGateway(BillingGateway):
             latest_receipt_url=getattr(subscription.latest_invoice, "hosted_invoice_url", None),
         )
 
-    @override
     async def end_subscription(self, subscription_id: str) -> None:
+        """Cancel the subscription at the end of its week, so that its usage is still charged. Idempotent."""
         with _translate_errors("end a subscription", missing_is_none=True):
             await self._client.v1.subscriptions.update_async(
                 subscription_id, {"cancel_at_period_end": True}, {"max_network_retries": NETWORK_RETRIES}
             )
 
-    @override
     async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
+        """Return the current outcome of a dispute and the customer who paid; `None` if it does not exist."""
         with _translate_errors("look at a dispute", missing_is_none=True) as found:
             found.append(
                 await self._client.v1.disputes.retrieve_async(
@@ -223,8 +224,8 @@ class StripeGateway(BillingGateway):
         customer = getattr(dispute.charge, "customer", None)
         return outcome, _id(customer) if customer is not None else None
 
-    @override
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
+        """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
         params: dict[str, Any] = {"customer": customer_id, "return_url": return_url}
         if self._options.portal_configuration_id is not None:
             params["configuration"] = self._options.portal_configuration_id
@@ -234,10 +235,14 @@ class StripeGateway(BillingGateway):
             )
         return session.url
 
-    @override
     async def send_meter_event(
         self, *, identifier: str, customer_id: str, minutes: int, timestamp: int, idempotency_key: str
     ) -> None:
+        """Report a job's minutes. Stripe counts events with the same identifier within a day once.
+
+        Also succeeds if an event with this identifier exists. The idempotency key differs between attempts,
+        because Stripe replays a 500 for the same key.
+        """
         try:
             with _translate_errors("send a meter event"):
                 await self._client.v1.billing.meter_events.create_async(
@@ -256,8 +261,8 @@ class StripeGateway(BillingGateway):
             if not _is_duplicate(refused.__cause__):
                 raise
 
-    @override
     async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
+        """Return the minutes counted for a customer in `[since, until)`; both must be multiples of 60."""
         total = 0.0
         meter_id = await self._meter()
         with _translate_errors("read meter summaries"):
@@ -270,8 +275,12 @@ class StripeGateway(BillingGateway):
                 total += summary.aggregated_value
         return round(total)
 
-    @override
     async def meter_errors(self, event_id: str) -> tuple[int, dict[str, int], list[tuple[str, str]]]:
+        """Return what a `v1.billing.meter.error_report_triggered` event says of meter events.
+
+        That is how many Stripe accepted and then could not count, how many by code, and the idempotency keys
+        and codes of some of them.
+        """
         with _translate_errors("read a report of meter errors"):
             event = await self._client.v2.core.events.retrieve_async(
                 event_id, options={"max_network_retries": NETWORK_RETRIES}
@@ -287,8 +296,8 @@ class StripeGateway(BillingGateway):
                     samples.append((identifier, kind["code"]))
         return reason.get("error_count", 0), codes, samples
 
-    @override
     async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
+        """Create whichever of meter, product, weekly metered price and portal configuration is missing."""
         made: list[str] = []
         v1 = self._client.v1
         with _translate_errors("set billing up"):
@@ -330,8 +339,8 @@ class StripeGateway(BillingGateway):
             portal_id = await self._portal_configuration(made)
         return SetUp(meter_id, PRODUCT_ID, price_id, portal_id, tuple(made))
 
-    @override
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
+        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it recently."""
         for secret in self._options.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(payload, signature, secret, SIGNATURE_TOLERANCE_SECONDS)

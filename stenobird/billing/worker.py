@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stenobird.billing.metering import Metering
     from stenobird.billing.standing import BillingStanding
     from stenobird.ports import Clock
-    from stenobird.ports.billing import BillingStore
+    from stenobird.storage.billing_store import BillingStore
 
 POLL_SECONDS: Final = 5.0
 """The longest wait of a completed job for its meter event. Webhooks wake the worker at once."""

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.accounts.key_service import KeyRecord
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.bootstrap import Storage
-    from stenobird.ports.billing import BillingGateway, SetUp
+    from stenobird.ports.billing import SetUp
 
 SETTLING_SECONDS = 900
 """Stripe's summaries lag, so comparisons leave out the last minutes."""
@@ -212,7 +213,7 @@ def clear_disputes(account_id: str) -> None:
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, BillingGateway]]:
+async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, StripeGateway]]:
     async with (
         open_storage(settings) as storage,
         open_billing(settings, storage.stores.billing, SystemClock()) as opened,

@@ -16,8 +16,9 @@ from stenobird.ports import SpeechCheckpoint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.ports import JobRecord, JobStore
+    from stenobird.ports import JobRecord
     from stenobird.sources import AudioSource
+    from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 
 _PAGE = 500

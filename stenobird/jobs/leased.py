@@ -16,17 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import (
-        Claim,
-        Clock,
-        JobRecord,
-        JobStatus,
-        JobStore,
-        NewEvent,
-        NewJob,
-        UsageRow,
-        Wakeups,
-    )
+    from stenobird.ports import Claim, Clock, JobRecord, JobStatus, NewEvent, NewJob, UsageRow, Wakeups
+    from stenobird.storage.job_store import JobStore
 
 _log = structlog.get_logger(__name__)
 

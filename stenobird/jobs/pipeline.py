@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         AudioOpener,
         AudioStream,
         JobExtra,
-        JobStore,
         NewEvent,
         OpenedMedia,
         Translator,
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     )
     from stenobird.sources import AudioSource, Verdict
     from stenobird.speech import SpeechEngines
+    from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 
 SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE

@@ -29,7 +29,8 @@ from stenobird.ports import JobObserver
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from stenobird.ports import Claim, Clock, JobStore, Wakeups, Watch
+    from stenobird.ports import Claim, Clock, Wakeups, Watch
+    from stenobird.storage.job_store import JobStore
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
 

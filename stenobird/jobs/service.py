@@ -31,18 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from stenobird.jobs.spec import JobSpec, RequestChecks
-    from stenobird.ports import (
-        AccountStore,
-        Caller,
-        Clock,
-        EventRow,
-        JobPage,
-        JobRecord,
-        JobStore,
-        Mode,
-        Origin,
-        Wakeups,
-    )
+    from stenobird.ports import Caller, Clock, EventRow, JobPage, JobRecord, Mode, Origin, Wakeups
+    from stenobird.storage.account_store import AccountStore
+    from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Transcript
     from stenobird.uploads.service import UploadService
 

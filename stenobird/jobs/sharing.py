@@ -12,7 +12,8 @@ from stenobird.ports import Caller
 
 if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
-    from stenobird.ports import JobRecord, JobStore, ShareStore
+    from stenobird.ports import JobRecord
+    from stenobird.storage.job_store import JobStore, ShareStore
 
 MAX_LINKS: Final = 20
 """Links that one transcript can have at a time."""

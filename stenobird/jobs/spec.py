@@ -12,8 +12,9 @@ from stenobird.sources import AudioSource
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.ports import Caller, JobRecord, Mode, Origin, WebhookTargets
+    from stenobird.ports import Caller, JobRecord, Mode, Origin
     from stenobird.speech import SpeechEngines
+    from stenobird.webhooks.targets import WebhookTargets
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stenobird.ports import Clock, EventRow, JobStore
+    from stenobird.ports import Clock, EventRow
+    from stenobird.storage.job_store import JobStore
 
 EVENT_PAGE: Final = 100
 """The most events that a read of the log returns, and that one reader of a stream holds in memory."""

@@ -1,7 +1,8 @@
 """The ports of the service: Protocols between features and their implementations, and the records they use.
 
-One module per feature. Each port has one contract suite under `tests/contract` that every implementation
-passes. What is imported here is what the package exports.
+One module per feature. A port exists only where there are several implementations, or a fake; each has one
+contract suite under `tests/contract` that every implementation passes. What is imported here is what the
+package exports.
 """
 
 from stenobird.ports.accounts import (
@@ -9,7 +10,6 @@ from stenobird.ports.accounts import (
     AccountRecord,
     AccountStanding,
     AccountState,
-    AccountStore,
     AuditEntry,
     Caller,
     KeyMode,
@@ -17,7 +17,6 @@ from stenobird.ports.accounts import (
     NewAccount,
     Tier,
     UsageRecord,
-    UsageStore,
     UsageSum,
     WalletEntry,
     WalletRecord,
@@ -36,7 +35,7 @@ from stenobird.ports.audio import (
     VerdictSink,
 )
 from stenobird.ports.clock import Clock
-from stenobird.ports.idempotency import IdempotencyClaim, IdempotencyStore, StoredAnswer
+from stenobird.ports.idempotency import IdempotencyClaim, StoredAnswer
 from stenobird.ports.jobs import (
     CarryPoint,
     Claim,
@@ -47,7 +46,6 @@ from stenobird.ports.jobs import (
     JobPage,
     JobRecord,
     JobStatus,
-    JobStore,
     Lease,
     Mode,
     NewEvent,
@@ -55,13 +53,11 @@ from stenobird.ports.jobs import (
     Origin,
     OutboxRow,
     ResumePoint,
-    ShareStore,
     UploadedFile,
     UsageRow,
 )
-from stenobird.ports.keys import KeyRecord, KeyStore, NewKey
+from stenobird.ports.keys import KeyRecord, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
 from stenobird.ports.translation import Translation, Translator
-from stenobird.ports.uploads import BlobStore, NewUpload, UploadRecord, UploadStore
+from stenobird.ports.uploads import NewUpload, UploadRecord
 from stenobird.ports.wakeups import Wakeups, Watch
-from stenobird.ports.webhooks import WebhookTargets

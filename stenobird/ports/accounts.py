@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stenobird.errors import ReadOnlyKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 KeyMode: TypeAlias = Literal["live", "test"]
 KeyScope: TypeAlias = Literal["full_access", "read_only"]
@@ -144,67 +144,3 @@ class AccountStanding:
     state: AccountState
     billing: AccountBilling
     available_units: int
-
-
-class AccountStore(Protocol):
-    """Accounts and their wallets. Every method is one transaction; changes leave an audit row.
-
-    A deleted account stays in the ledger only: `get` and `standing` return `None`. `by` is the id of the key
-    that made the change, or `operator`.
-    """
-
-    async def standing(self, account_id: str) -> AccountStanding | None:
-        """Return the account's standing as last committed; `None` if it was deleted."""
-
-    async def create_account(self, account: NewAccount, *, by: str) -> AccountRecord:
-        """Store the account. Raises `InvalidRequest` when its id is taken."""
-
-    async def get(self, account_id: str) -> AccountRecord | None:
-        """Return the account."""
-
-    async def list_accounts(self, *, after: str = "", limit: int = 100) -> Sequence[AccountRecord]:
-        """Return accounts by id, from the first one after `after`."""
-
-    async def set_plan(
-        self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
-    ) -> AccountRecord | None:
-        """Change tier or billing or both; `None` when there is no such account."""
-
-    async def delete_account(self, account_id: str, *, by: str) -> bool:
-        """Delete name, address, stored responses, messages and uploads; return whether the account existed.
-
-        Keys, ledger and wallet rows stay, as does what Stripe needs for the last invoice.
-        """
-
-    async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> Sequence[str]:
-        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
-
-    async def deleted_with_jobs(self) -> Sequence[str]:
-        """Return deleted accounts that still have jobs, at most 100."""
-
-    async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
-        """Add units to the wallet (negative: remove them); `None` when there is no such account."""
-
-    async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
-        """Return the wallet with its newest entries."""
-
-    async def audit(self, account_id: str | None, *, limit: int = 100) -> Sequence[AuditEntry]:
-        """Return the newest audit rows of an account (of all for `None`), newest first."""
-
-
-class UsageStore(Protocol):
-    """The ledger, read-only: `JobStore.finish` writes it."""
-
-    async def usage_by_day(self, account_id: str, *, since: float, until: float) -> Sequence[UsageSum]:
-        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are omitted."""
-
-    async def usage_by_job(
-        self,
-        account_id: str,
-        *,
-        since: float,
-        until: float,
-        before: tuple[float, str] | None = None,
-        limit: int = 100,
-    ) -> Sequence[UsageRecord]:
-        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""

@@ -32,15 +32,14 @@ BillingUnavailable (503)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from stenobird.errors import BillingUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from stenobird.ports.accounts import AccountState, NewAccount, Tier
-    from stenobird.ports.keys import NewKey
+    from stenobird.ports.accounts import AccountState, Tier
 
 MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
 
@@ -135,117 +134,6 @@ class StoredEvent:
     attempts: int = 0
 
 
-class BillingStore(Protocol):
-    """Accounts, checkouts, webhook events and metering. Every method is one transaction.
-
-    `now` is the caller's clock where tests have to move it; it need not be precise.
-    """
-
-    async def account(self, account_id: str) -> BillingAccount | None:
-        """Return the account, or `None`."""
-
-    async def account_of_customer(self, customer_id: str) -> BillingAccount | None:
-        """Return the account of a Stripe customer, or `None`."""
-
-    async def accounts_by_email(self, email: str) -> Sequence[BillingAccount]:
-        """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
-
-    async def paying_accounts(self, *, after: str = "", limit: int = 100) -> Sequence[BillingAccount]:
-        """Return accounts with a Stripe customer, ordered by id, starting after the id `after`."""
-
-    async def apply_state(
-        self,
-        account: BillingAccount,
-        *,
-        state: AccountState,
-        disputes: Sequence[str],
-        anchor_at: float | None,
-    ) -> bool:
-        """Store the state unless the row changed since `account` was read; return whether it was stored."""
-
-    async def queue_account_deleted(self, account_id: str) -> None:
-        """Queue an event that ends the subscription of an account about to be deleted. Idempotent."""
-
-    async def set_cap(self, account_id: str, minutes: int | None) -> None:
-        """Set the account's spending cap per billing week; `None` removes it."""
-
-    async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
-        """Return the metered minutes since then, and the number of running full jobs of the account."""
-
-    async def begin_checkout(self, checkout: Checkout) -> None:
-        """Store a Checkout Session just created."""
-
-    async def checkout(self, session_id: str) -> Checkout | None:
-        """Return the Checkout Session, or `None`."""
-
-    async def complete_checkout(
-        self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
-    ) -> Checkout | None:
-        """Mark it as paid, and create or renew its account. Repeated calls change nothing.
-
-        Returns the checkout, or `None` if it does not exist.
-        """
-
-    async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
-        """Allow one redemption with this claim, replacing an earlier claim; `False` if it was redeemed."""
-
-    async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
-        """Store the key for the checkout's account and use up the claim; `None` for an invalid claim."""
-
-    async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
-        """Store a recovery token; `False` if the account requested too many recently."""
-
-    async def redeem_recovery(self, token_hash: str, key: NewKey, *, now: float) -> str | None:
-        """Store the key and use up the token; return the account's id, or `None` for an invalid token."""
-
-    async def add_event(self, event: StoredEvent, *, now: float) -> bool:
-        """Store a webhook event; `False` if its id is known."""
-
-    async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
-        """Lease the event that has been due longest, or return `None`."""
-
-    async def settle_event(self, event_id: str, *, now: float) -> None:
-        """Mark the event as handled."""
-
-    async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
-        """Retry the event at `until`; with `None`, give up and keep the error."""
-
-    async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> Sequence[MeterRow]:
-        """Lease rows that are due, oldest first, and commit that an attempt starts.
-
-        Rows with nothing to report become `free` and are not returned.
-        """
-
-    async def settle_usage(
-        self, job_ids: Sequence[str], state: MeterState, *, now: float, error: str | None = None
-    ) -> None:
-        """Set the outcome of claimed rows."""
-
-    async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
-        """Retry the row at `until`. `certain` means that Stripe has not counted this attempt."""
-
-    async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
-        """Make rows that Stripe has not counted pending again, with new identifiers."""
-
-    async def ledger_minutes(
-        self, customer_id: str, *, since: int, until: int
-    ) -> tuple[int, float, Sequence[DoubtfulRow]]:
-        """Return a customer's metered minutes with timestamps in `[since, until)`.
-
-        That is how many are known to be at Stripe, when the newest of their rows was settled (0.0 if there is
-        none), and the rows in doubt, ordered by job id.
-        """
-
-    async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:
-        """Mark the rows of these jobs as rejected with their codes; return how many rows changed."""
-
-    async def meter_counts(self) -> Mapping[str, tuple[int, int]]:
-        """Return the numbers of rows and minutes by `MeterState`."""
-
-    async def rejected_usage(self, *, limit: int = 100) -> Sequence[tuple[str, str, int, str]]:
-        """Return rejected rows as (job id, account id, minutes, error), oldest first."""
-
-
 class GatewayError(BillingUnavailable):
     """The payment service could not process the request. Try again in a moment."""
 
@@ -286,65 +174,6 @@ class SetUp:
     price_id: str
     portal_configuration_id: str
     made: Sequence[str] = field(default_factory=tuple)
-
-
-class BillingGateway(Protocol):
-    """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
-
-    async def start_checkout(
-        self,
-        *,
-        success_url: str,
-        cancel_url: str,
-        idempotency_key: str,
-        email: str | None = None,
-        customer_id: str | None = None,
-        account_id: str | None = None,
-    ) -> tuple[str, str]:
-        """Create a subscription Checkout Session with the weekly metered price; return its id and URL.
-
-        It is for a new customer with this e-mail address or for an existing customer.
-        """
-
-    async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
-        """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
-
-    async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
-        """Return the current subscription, or `None` if it does not exist."""
-
-    async def end_subscription(self, subscription_id: str) -> None:
-        """Cancel the subscription at the end of its week, so that its usage is still charged. Idempotent."""
-
-    async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
-        """Return the current outcome of a dispute and the customer who paid; `None` if it does not exist."""
-
-    async def portal_url(self, customer_id: str, *, return_url: str) -> str:
-        """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
-
-    async def send_meter_event(
-        self, *, identifier: str, customer_id: str, minutes: int, timestamp: int, idempotency_key: str
-    ) -> None:
-        """Report a job's minutes. Stripe counts events with the same identifier within a day once.
-
-        Also succeeds if an event with this identifier exists. The idempotency key differs between attempts,
-        because Stripe replays a 500 for the same key.
-        """
-
-    async def meter_minutes(self, customer_id: str, *, since: int, until: int) -> int:
-        """Return the minutes counted for a customer in `[since, until)`; both must be multiples of 60."""
-
-    async def meter_errors(self, event_id: str) -> tuple[int, Mapping[str, int], Sequence[tuple[str, str]]]:
-        """Return what a `v1.billing.meter.error_report_triggered` event says of meter events.
-
-        That is how many Stripe accepted and then could not count, how many by code, and the idempotency keys
-        and codes of some of them.
-        """
-
-    async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
-        """Create whichever of meter, product, weekly metered price and portal configuration is missing."""
-
-    def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
-        """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it recently."""
 
 
 class Mailer(Protocol):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint
+    from stenobird.ports.speech import RecognitionOptions, SpeechCheckpoint
     from stenobird.sources import AudioSource
 
 JobStatus: TypeAlias = Literal[
@@ -222,113 +222,6 @@ class JobPage:
     limit: int = 20
     status: JobStatus | None = None
     mode: Mode | None = None
-
-
-class JobStore(Protocol):
-    """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
-
-    async def create(
-        self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
-    ) -> JobRecord:
-        """Insert the job and its first event, or return the job that already has this id.
-
-        Raises `QueueBusy` when `max_queued` jobs are queued, `RateLimited` when the account has `max_open`
-        unfinished jobs.
-        """
-
-    async def create_ended(
-        self,
-        job: NewJob,
-        change: JobChange,
-        events: Sequence[NewEvent],
-        *,
-        outbox: Sequence[OutboxRow] = (),
-    ) -> JobRecord:
-        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
-
-    async def get(self, job_id: str) -> JobRecord | None:
-        """Return the job, or `None`."""
-
-    async def resume_point(self, job_id: str) -> ResumePoint | None:
-        """Return the job with its full source and checkpoint, or `None`."""
-
-    async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
-        """Return the jobs of a page, newest first."""
-
-    async def count_jobs(self, account_id: str, page: JobPage) -> int:
-        """Return how many jobs there are on all pages."""
-
-    async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
-        """Return committed events with a higher `seq`, in order, at most `limit`."""
-
-    async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
-        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
-
-    async def renew(self, lease: Lease) -> bool:
-        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
-
-        Raises `LeaseLost` when the token no longer matches.
-        """
-
-    async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
-        """Commit a state change with its events and extend the lease; return the last `seq`.
-
-        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`, and
-        `InsufficientCredits` where a prepaid account can't reserve the units.
-        """
-
-    async def finish(
-        self,
-        lease: Lease,
-        change: JobChange,
-        events: Sequence[NewEvent],
-        *,
-        usage: UsageRow | None = None,
-        outbox: Sequence[OutboxRow] = (),
-    ) -> None:
-        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
-
-    async def release(self, lease: Lease) -> None:
-        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
-
-    async def request_cancel(
-        self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
-    ) -> JobRecord:
-        """End a job without a lease at once, with these events; ask the worker of any other job to end it.
-
-        A finished job stays as it is. Raises `TranscriptNotFound` when there is no such job.
-        """
-
-    async def delete(self, job_id: str) -> None:
-        """Delete a finished job with its events; its usage row stays."""
-
-    async def expire_leases(self) -> int:
-        """End every lease now, and return how many. Only for the holder of the data folder's lock."""
-
-    async def purge(self, *, older_than: float) -> list[str]:
-        """Delete finished jobs that ended before this time; return their ids."""
-
-    async def open_job_ids(self) -> list[str]:
-        """Return the ids of unfinished jobs, whose spools must stay."""
-
-    async def counts(self) -> Mapping[str, int]:
-        """Return the number of jobs by status."""
-
-
-class ShareStore(Protocol):
-    """Share tokens of jobs, by their SHA-256 (hex). Every method is one transaction."""
-
-    async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
-        """Store a token; `False` when the job is gone or has `max_links` tokens already."""
-
-    async def opens(self, token_hash: str) -> str | None:
-        """Return the id of the job that the token gives access to."""
-
-    async def count(self, job_id: str) -> int:
-        """Return how many tokens the job has."""
-
-    async def revoke(self, job_id: str) -> int:
-        """Delete every token of the job; return how many."""
 
 
 class JobObserver:

@@ -1,4 +1,4 @@
-"""Accounts, API keys, wallet records and the audit log in SQL: `ports.AccountStore` and `ports.KeyStore`."""
+"""Accounts, API keys, wallet records and the audit log, in SQL."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from typing_extensions import override
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import (
-    AccountRecord,
-    AccountStanding,
-    AccountStore,
-    AuditEntry,
-    KeyRecord,
-    KeyStore,
-    WalletEntry,
-    WalletRecord,
-)
+from stenobird.ports import AccountRecord, AccountStanding, AuditEntry, KeyRecord, WalletEntry, WalletRecord
 from stenobird.storage import wallet
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
@@ -52,14 +42,18 @@ DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100
 
 
-class SqlAccountStore(AccountStore):
-    """`ports.AccountStore` on a `Database`. Needs no closing of its own."""
+class AccountStore:
+    """Accounts and their wallets. Every method is one transaction; changes leave an audit row.
+
+    A deleted account stays in the ledger only: `get` and `standing` return `None`. `by` is the id of the key
+    that made the change, or `operator`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def standing(self, account_id: str) -> AccountStanding | None:
+        """Return the account's standing as last committed; `None` if it was deleted."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
             if row is None:
@@ -67,8 +61,8 @@ class SqlAccountStore(AccountStore):
             units = await wallet.available_units(connection, account_id)
         return AccountStanding(account_id, row["tier"], row["state"], row["billing"], units)
 
-    @override
     async def create_account(self, account: NewAccount, *, by: str) -> AccountRecord:
+        """Store the account. Raises `InvalidRequest` when its id is taken."""
         try:
             async with self._db.write() as connection:
                 made = await connection.execute(
@@ -81,14 +75,14 @@ class SqlAccountStore(AccountStore):
         except IntegrityError as exc:
             raise InvalidRequest(f"The account {account.id} already exists.") from exc
 
-    @override
     async def get(self, account_id: str) -> AccountRecord | None:
+        """Return the account."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
         return account_from_row(row) if row is not None else None
 
-    @override
     async def list_accounts(self, *, after: str = "", limit: int = 100) -> list[AccountRecord]:
+        """Return accounts by id, from the first one after `after`."""
         query = (
             select(accounts)
             .where(accounts.c.id > after, accounts.c.deleted_at.is_(None))
@@ -98,10 +92,10 @@ class SqlAccountStore(AccountStore):
         async with self._db.read() as connection:
             return [account_from_row(row) for row in (await connection.execute(query)).mappings()]
 
-    @override
     async def set_plan(
         self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
     ) -> AccountRecord | None:
+        """Change tier or billing or both; `None` when there is no such account."""
         changes: dict[str, Any] = {"tier": tier, "billing": billing}
         changes = {name: value for name, value in changes.items() if value is not None}
         async with self._db.write() as connection:
@@ -116,8 +110,11 @@ class SqlAccountStore(AccountStore):
             row = await _row(connection, account_id)
         return account_from_row(row) if row is not None else None
 
-    @override
     async def delete_account(self, account_id: str, *, by: str) -> bool:
+        """Delete name, address, stored responses, messages and uploads; return whether the account existed.
+
+        Keys, ledger and wallet rows stay, as does what Stripe needs for the last invoice.
+        """
         async with self._db.write() as connection:
             deleted = await connection.execute(
                 update(accounts)
@@ -149,8 +146,8 @@ class SqlAccountStore(AccountStore):
             await record_audit(connection, account_id, "account.deleted", account_id, by=by)
             return True
 
-    @override
     async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> list[str]:
+        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
         query = (
             select(jobs.c.id)
             .where(jobs.c.account_id == account_id, jobs.c.id > after)
@@ -160,15 +157,15 @@ class SqlAccountStore(AccountStore):
         async with self._db.read() as connection:
             return list(await connection.scalars(query))
 
-    @override
     async def deleted_with_jobs(self) -> list[str]:
+        """Return deleted accounts that still have jobs, at most 100."""
         any_job = select(jobs.c.id).where(jobs.c.account_id == accounts.c.id).exists()
         query = select(accounts.c.id).where(accounts.c.deleted_at.is_not(None), any_job).limit(SWEEP_BATCH)
         async with self._db.read() as connection:
             return list(await connection.scalars(query))
 
-    @override
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
+        """Add units to the wallet (negative: remove them); `None` when there is no such account."""
         async with self._db.write() as connection:
             if await _row(connection, account_id, for_update=True) is None:
                 return None
@@ -178,13 +175,13 @@ class SqlAccountStore(AccountStore):
             )
             return await _wallet(connection, account_id, limit=1)
 
-    @override
     async def wallet(self, account_id: str, *, limit: int = 20) -> WalletRecord:
+        """Return the wallet with its newest entries."""
         async with self._db.read() as connection:
             return await _wallet(connection, account_id, limit=limit)
 
-    @override
     async def audit(self, account_id: str | None, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest audit rows of an account (of all for `None`), newest first."""
         query = select(audit).order_by(audit.c.created_at.desc(), audit.c.id).limit(limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
@@ -252,16 +249,19 @@ async def record_audit(
     )
 
 
-class SqlKeyStore(KeyStore):
-    """`ports.KeyStore` on a `Database`. Needs no closing of its own."""
+class KeyStore:
+    """API keys and their accounts. Every method is one transaction; changes leave an audit row.
+
+    `by` is the id of the key that made the change, or `operator`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def ensure_account(
         self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
     ) -> AccountRecord:
+        """Return the account, created if there is none. Two processes may call this at the same time."""
         async with self._db.write() as connection:
             made = await connection.execute(
                 self._db.insert(accounts)
@@ -278,8 +278,8 @@ class SqlKeyStore(KeyStore):
             found = await connection.execute(select(accounts).where(accounts.c.id == account_id))
             return account_from_row(found.mappings().one())
 
-    @override
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
+        """Store a key. Raises `InvalidRequest` if its account is missing or has `max_valid` valid keys."""
         async with self._db.write() as connection:
             owner = await connection.scalar(
                 select(accounts.c.id)
@@ -304,8 +304,8 @@ class SqlKeyStore(KeyStore):
             )
             return record
 
-    @override
     async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
+        """Return the key with this hash, revoked or not, its stored hash, and its account unless deleted."""
         async with self._db.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.key_hash == key_hash))
             row = found.mappings().one_or_none()
@@ -317,25 +317,25 @@ class SqlKeyStore(KeyStore):
             account = owner.mappings().one_or_none()
         return _key(row), row["key_hash"], account_from_row(account) if account is not None else None
 
-    @override
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
+        """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
         if account_id is not None:
             query = query.where(api_keys.c.account_id == account_id)
         async with self._db.read() as connection:
             return [_key(row) for row in (await connection.execute(query)).mappings()]
 
-    @override
     async def get_key(self, key_id: str) -> KeyRecord | None:
+        """Return the key with this id, revoked or not."""
         async with self._db.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.mappings().one_or_none()
         return _key(row) if row is not None else None
 
-    @override
     async def revoke_key(
         self, key_id: str, *, account_id: str | None = None, by: str = "operator"
     ) -> KeyRecord | None:
+        """Revoke the key, of this account only if given; `None` if there is no such key. Idempotent."""
         which = [api_keys.c.id == key_id]
         if account_id is not None:
             which.append(api_keys.c.account_id == account_id)
@@ -351,8 +351,8 @@ class SqlKeyStore(KeyStore):
             row = (await connection.execute(select(api_keys).where(*which))).mappings().one_or_none()
             return _key(row) if row is not None else None
 
-    @override
     async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
+        """Store `new` and revoke the old key in one commit; `None` if the old one is missing or revoked."""
         async with self._db.write() as connection:
             revoked = await connection.scalar(
                 update(api_keys)

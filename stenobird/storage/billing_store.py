@@ -6,11 +6,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, or_, select, update
-from typing_extensions import override
 
 from stenobird.ports.billing import ACCOUNT_DELETED, BillingAccount, Checkout, StoredEvent
 from stenobird.storage.account_store import insert_key, record_audit
-from stenobird.storage.metering_store import SqlMeteringStore
+from stenobird.storage.metering_store import MeteringStore
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
     accounts,
@@ -36,34 +35,36 @@ MAX_ACCOUNTS_BY_EMAIL: Final = 10
 MAX_RECOVERIES_AN_HOUR: Final = 3
 
 
-class SqlBillingStore(SqlMeteringStore):
-    """`ports.billing.BillingStore` on a `Database`. Needs no closing of its own."""
+class BillingStore(MeteringStore):
+    """Accounts, checkouts, webhook events and metering. Every method is one transaction.
+
+    `now` is the caller's clock where tests have to move it; it need not be precise.
+    """
 
     # --- accounts ---------------------------------------------------------------------------------------
 
-    @override
     async def account(self, account_id: str) -> BillingAccount | None:
+        """Return the account, or `None`."""
         return await self._account(accounts.c.id == account_id)
 
-    @override
     async def account_of_customer(self, customer_id: str) -> BillingAccount | None:
+        """Return the account of a Stripe customer, or `None`."""
         return await self._account(accounts.c.stripe_customer_id == customer_id)
 
-    @override
     async def accounts_by_email(self, email: str) -> list[BillingAccount]:
+        """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
         query = select(accounts).where(func.lower(accounts.c.email) == email.lower())
         query = query.order_by(accounts.c.created_at, accounts.c.id).limit(MAX_ACCOUNTS_BY_EMAIL)
         async with self._db.read() as connection:
             return [_account(row) for row in (await connection.execute(query)).mappings()]
 
-    @override
     async def paying_accounts(self, *, after: str = "", limit: int = 100) -> list[BillingAccount]:
+        """Return accounts with a Stripe customer, ordered by id, starting after the id `after`."""
         query = select(accounts).where(accounts.c.stripe_customer_id.is_not(None), accounts.c.id > after)
         async with self._db.read() as connection:
             found = await connection.execute(query.order_by(accounts.c.id).limit(limit))
             return [_account(row) for row in found.mappings()]
 
-    @override
     async def apply_state(
         self,
         account: BillingAccount,
@@ -72,6 +73,7 @@ class SqlBillingStore(SqlMeteringStore):
         disputes: Sequence[str],
         anchor_at: float | None,
     ) -> bool:
+        """Store the state unless the row changed since `account` was read; return whether it was stored."""
         async with self._db.write() as connection:
             changed = await connection.execute(
                 update(accounts)
@@ -91,8 +93,8 @@ class SqlBillingStore(SqlMeteringStore):
                 )
             return True
 
-    @override
     async def queue_account_deleted(self, account_id: str) -> None:
+        """Queue an event that ends the subscription of an account about to be deleted. Idempotent."""
         account = await self.account(account_id)
         if account is not None and account.subscription_id is not None and account.state != "cancelled":
             event = StoredEvent(
@@ -102,16 +104,16 @@ class SqlBillingStore(SqlMeteringStore):
                 now = await connection.scalar(select(db_now()))
             await self.add_event(event, now=now or 0.0)
 
-    @override
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
+        """Set the account's spending cap per billing week; `None` removes it."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(accounts).where(accounts.c.id == account_id).values(spending_cap_minutes=minutes)
             )
             await record_audit(connection, account_id, "account.cap", account_id, minutes=minutes)
 
-    @override
     async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
+        """Return the metered minutes since then, and the number of running full jobs of the account."""
         metered = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
         minutes = select(func.coalesce(func.sum(metered), 0)).where(
             usage.c.account_id == account_id, usage.c.created_at >= since
@@ -129,22 +131,25 @@ class SqlBillingStore(SqlMeteringStore):
 
     # --- checkouts and keys -----------------------------------------------------------------------------
 
-    @override
     async def begin_checkout(self, checkout: Checkout) -> None:
+        """Store a Checkout Session just created."""
         async with self._db.write() as connection:
             await connection.execute(insert(checkouts).values(**asdict(checkout)))
 
-    @override
     async def checkout(self, session_id: str) -> Checkout | None:
+        """Return the Checkout Session, or `None`."""
         async with self._db.read() as connection:
             found = await connection.execute(select(checkouts).where(checkouts.c.id == session_id))
             row = found.mappings().one_or_none()
         return _checkout(row) if row is not None else None
 
-    @override
     async def complete_checkout(
         self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
     ) -> Checkout | None:
+        """Mark it as paid, and create or renew its account. Repeated calls change nothing.
+
+        Returns the checkout, or `None` if it does not exist.
+        """
         which = checkouts.c.id == session_id
         async with self._db.write() as connection:
             found = await connection.execute(select(checkouts).where(which).with_for_update())
@@ -189,8 +194,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return _checkout(done.mappings().one())
 
-    @override
     async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
+        """Allow one redemption with this claim, replacing an earlier claim; `False` if it was redeemed."""
         async with self._db.write() as connection:
             granted = await connection.execute(
                 update(checkouts)
@@ -204,8 +209,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return granted.rowcount == 1
 
-    @override
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
+        """Store the key for the checkout's account and use up the claim; `None` for an invalid claim."""
         async with self._db.write() as connection:
             redeemed = await connection.execute(
                 update(checkouts)
@@ -223,8 +228,8 @@ class SqlBillingStore(SqlMeteringStore):
             await _add_key(connection, row["account_id"], key)
             return _checkout(row)
 
-    @override
     async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
+        """Store a recovery token; `False` if the account requested too many recently."""
         lately = select(func.count()).where(
             recoveries.c.account_id == account_id, recoveries.c.created_at > now - 3600
         )
@@ -241,8 +246,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return True
 
-    @override
     async def redeem_recovery(self, token_hash: str, key: NewKey, *, now: float) -> str | None:
+        """Store the key and use up the token; return the account's id, or `None` for an invalid token."""
         async with self._db.write() as connection:
             account_id: str | None = await connection.scalar(
                 update(recoveries)
@@ -260,8 +265,8 @@ class SqlBillingStore(SqlMeteringStore):
 
     # --- webhook events ---------------------------------------------------------------------------------
 
-    @override
     async def add_event(self, event: StoredEvent, *, now: float) -> bool:
+        """Store a webhook event; `False` if its id is known."""
         async with self._db.write() as connection:
             added = await connection.execute(
                 self._db.insert(stripe_events)
@@ -279,8 +284,8 @@ class SqlBillingStore(SqlMeteringStore):
             )
             return added.scalar_one_or_none() is not None
 
-    @override
     async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
+        """Lease the event that has been due longest, or return `None`."""
         oldest = (
             select(stripe_events.c.id)
             .where(stripe_events.c.processed_at.is_(None), stripe_events.c.due_at <= now)
@@ -301,12 +306,12 @@ class SqlBillingStore(SqlMeteringStore):
             return None
         return StoredEvent(row["id"], row["type"], row["object_id"], row["customer_id"], row["attempts"])
 
-    @override
     async def settle_event(self, event_id: str, *, now: float) -> None:
+        """Mark the event as handled."""
         await self._set_event(event_id, processed_at=now, error=None)
 
-    @override
     async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
+        """Retry the event at `until`; with `None`, give up and keep the error."""
         if until is None:
             await self._set_event(event_id, processed_at=db_now(), error=error)
         else:

@@ -1,4 +1,4 @@
-"""Blobs in a local folder or in S3, behind one library: `ports.BlobStore` on `obstore`."""
+"""Blobs in a local folder or in S3, behind one library."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
-from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.ports import BlobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -27,15 +25,22 @@ PIECE_BYTES: Final = 256 * 1024
 READ_BYTES: Final = 256 * 1024
 
 
-class ObjectBlobStore(BlobStore):
-    """A `ports.BlobStore`. A write holds at most `PARTS_AT_ONCE` parts and one piece in memory."""
+class BlobStore:
+    """Blobs by key. Writes are atomic: a blob is complete or absent.
+
+    A write holds at most `PARTS_AT_ONCE` parts and one piece in memory. Every method raises
+    `StorageUnavailable` when the store is unreachable or full.
+    """
 
     def __init__(self, store: LocalStore | S3Store, *, part_bytes: int) -> None:
         self._store = store
         self._part_bytes = part_bytes
 
-    @override
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store the bytes under the key and return their number. A blob that exists is replaced at the end.
+
+        Memory use is bounded. When `chunks` raises or the task is cancelled, nothing changes.
+        """
         handover = _Handover()
         with _translated():
             future = asyncio.ensure_future(
@@ -71,8 +76,8 @@ class ObjectBlobStore(BlobStore):
             raise
         return size
 
-    @override
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+        """Yield the bytes from `start` to before `end`. Raises `KeyError` when there is no such key."""
         with _translated(key):
             size = (await obstore.head_async(self._store, key))["size"]
             if start >= min(size, size if end is None else end):
@@ -82,16 +87,16 @@ class ObjectBlobStore(BlobStore):
             async for chunk in found.stream(min_chunk_size=READ_BYTES):
                 yield bytes(chunk)
 
-    @override
     async def delete(self, key: str) -> None:
+        """Delete the blob, if it exists."""
         try:
             with _translated(key):
                 await obstore.delete_async(self._store, key)
         except KeyError:
             return
 
-    @override
     async def list(self, prefix: str) -> AsyncGenerator[tuple[str, int, float]]:
+        """Yield key, size (bytes) and time (epoch seconds) of the blobs below `prefix` and a slash."""
         with _translated():
             async for page in obstore.list(self._store, prefix, chunk_size=500):
                 for entry in page:
@@ -166,7 +171,7 @@ def _translated(key: str = "") -> Iterator[None]:
         ) from exc
 
 
-def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = None) -> ObjectBlobStore:
+def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = None) -> BlobStore:
     """Return the store at an `s3://bucket/prefix` URL, or in the folder if there is no URL.
 
     Credentials and region for S3 come from `AWS_*` or the machine's role, as for the AWS tools; `endpoint` is
@@ -175,7 +180,7 @@ def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = N
     if url is None:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return ObjectBlobStore(LocalStore(folder, automatic_cleanup=True), part_bytes=LOCAL_PART_BYTES)
+            return BlobStore(LocalStore(folder, automatic_cleanup=True), part_bytes=LOCAL_PART_BYTES)
         except (BaseError, OSError) as exc:
             raise ConfigurationError(f"The folder {folder} for uploads can't be used ({exc}).") from exc
     scheme, _, rest = url.partition("://")
@@ -194,4 +199,4 @@ def open_blobs(folder: Path, url: str | None = None, *, endpoint: str | None = N
         )
     except (BaseError, OSError, ValueError) as exc:
         raise ConfigurationError(f"STENOBIRD_UPLOAD_STORE_URL can't be used: {exc}") from exc
-    return ObjectBlobStore(store, part_bytes=S3_PART_BYTES)
+    return BlobStore(store, part_bytes=S3_PART_BYTES)

@@ -1,4 +1,4 @@
-"""Webhook deliveries on the outbox, and signing secrets, in SQL: the stores of `ports.webhooks`."""
+"""Webhook deliveries on the outbox, and signing secrets, in SQL."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
-from typing_extensions import override
 
-from stenobird.ports.webhooks import DeliveryRecord, DeliveryStore, DueDelivery, SecretStore, SigningSecrets
+from stenobird.ports.webhooks import DeliveryRecord, DueDelivery, SigningSecrets
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
@@ -31,8 +30,8 @@ _OURS = outbox.c.kind == "webhook"
 DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL again."
 
 
-class SqlDeliveryStore(DeliveryStore):
-    """`ports.webhooks.DeliveryStore` on a `Database`. Needs no closing of its own.
+class DeliveryStore:
+    """Deliveries. Every method is one transaction; many workers may call at once.
 
     `now` is the database's clock, which all processes share, unless a test replaces it.
     """
@@ -41,7 +40,6 @@ class SqlDeliveryStore(DeliveryStore):
         self._db = database
         self._now = now
 
-    @override
     async def claim(
         self,
         *,
@@ -50,6 +48,11 @@ class SqlDeliveryStore(DeliveryStore):
         per_account: int,
         busy: Mapping[str, int] | None = None,
     ) -> Sequence[DueDelivery]:
+        """Lease due deliveries, oldest first.
+
+        At most `per_account` of each account, less those it is sending already (`busy`, by account).
+        Deliveries to a disabled target become `dead`; those of deleted accounts are removed.
+        """
         now = self._now()
         due = (_OURS, outbox.c.settled_at.is_(None), outbox.c.next_attempt_at <= now)
         place = func.row_number().over(
@@ -118,8 +121,11 @@ class SqlDeliveryStore(DeliveryStore):
                 )
         return claimed
 
-    @override
     async def release_leases(self) -> int:
+        """Make deliveries that are being sent due again, and return how many; the attempts are not counted.
+
+        Only for a process that is known to be the only one.
+        """
         async with self._db.write() as connection:
             freed = await connection.execute(
                 update(outbox)
@@ -128,8 +134,8 @@ class SqlDeliveryStore(DeliveryStore):
             )
         return freed.rowcount
 
-    @override
     async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
+        """Store that the receiver answered 2xx."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(outbox)
@@ -137,7 +143,6 @@ class SqlDeliveryStore(DeliveryStore):
                 .values(state="delivered", settled_at=self._now(), status_code=status_code, error=None)
             )
 
-    @override
     async def note_failed(
         self,
         due: DueDelivery,
@@ -146,6 +151,7 @@ class SqlDeliveryStore(DeliveryStore):
         status_code: int | None,
         error: str,
     ) -> None:
+        """Store a failed attempt, unless there was a later claim. Without `retry_seconds` it is `dead`."""
         values: dict[str, Any] = {"status_code": status_code, "error": error}
         if retry_seconds is None:
             values |= {"state": "dead", "settled_at": self._now()}
@@ -154,8 +160,8 @@ class SqlDeliveryStore(DeliveryStore):
         async with self._db.write() as connection:
             await connection.execute(update(outbox).where(_held(due)).values(**values))
 
-    @override
     async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
+        """End the delivery as `dead`, and every later one of this account to this URL until a replay."""
         async with self._db.write() as connection:
             changed = await connection.execute(
                 update(outbox)
@@ -173,7 +179,6 @@ class SqlDeliveryStore(DeliveryStore):
                     .on_conflict_do_nothing()
                 )
 
-    @override
     async def own_deliveries(
         self,
         account_id: str,
@@ -184,6 +189,10 @@ class SqlDeliveryStore(DeliveryStore):
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> Sequence[DeliveryRecord]:
+        """Return the account's deliveries, newest first, older than `before`'s time and id.
+
+        `mode`, `state` and `job_id` select deliveries; `None` means any.
+        """
         where = [_OURS, outbox.c.account_id == account_id, *_matching(mode, state, job_id)]
         if before is not None:
             created_at, delivery_id = before
@@ -199,10 +208,13 @@ class SqlDeliveryStore(DeliveryStore):
         async with self._db.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
-    @override
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
     ) -> DeliveryRecord | None:
+        """Make the delivery due now, with all its attempts, and enable its target again.
+
+        A delivery that is being sent stays as it is. `None` if the account has no such delivery of this mode.
+        """
         own = (
             _OURS,
             outbox.c.id == delivery_id,
@@ -230,8 +242,8 @@ class SqlDeliveryStore(DeliveryStore):
                 assert row is not None
             return _record(row)
 
-    @override
     async def purge(self, *, settled_before: float) -> int:
+        """Delete deliveries, dead ones included, that ended before this time; return how many."""
         removed = 0
         while True:
             old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)
@@ -309,15 +321,15 @@ def _record(row: RowMapping) -> DeliveryRecord:
     )
 
 
-class SqlWebhookSecrets(SecretStore):
-    """`ports.webhooks.SecretStore` on a `Database`. Needs no closing of its own."""
+class SecretStore:
+    """The signing secrets of accounts: one for live jobs, one for jobs of test keys."""
 
     def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
         self._db = database
         self._new_secret = new_secret
 
-    @override
     async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+        """Return the account's secrets; create one if there is none."""
         async with self._db.read() as connection:
             row = await _read(connection, account_id, mode)
         if row is None:
@@ -327,10 +339,10 @@ class SqlWebhookSecrets(SecretStore):
         assert row is not None
         return _secrets(row, now)
 
-    @override
     async def rotate_secret(
         self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
     ) -> SigningSecrets:
+        """Create a secret. The current one stays valid for `overlap_seconds`; an older one ends now."""
         async with self._db.write() as connection:
             await self._make(connection, account_id, mode)
             await connection.execute(

@@ -1,4 +1,4 @@
-"""Idempotency keys in SQL: `ports.IdempotencyStore` for SQLite and PostgreSQL."""
+"""Idempotency keys in SQL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, select, update
-from typing_extensions import override
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
-from stenobird.ports import IdempotencyClaim, IdempotencyStore, StoredAnswer
+from stenobird.ports import IdempotencyClaim, StoredAnswer
 from stenobird.storage.schema import db_now, idempotency
 
 if TYPE_CHECKING:
@@ -24,14 +23,17 @@ CLAIM_SECONDS: Final = 30
 RETRY_SECONDS: Final = 1
 
 
-class SqlIdempotencyStore(IdempotencyStore):
-    """`ports.IdempotencyStore` on a `Database`, which its owner closes."""
+class IdempotencyStore:
+    """Idempotency keys, kept 24 hours on the database's clock. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def look(self, scope_hash: str, body_hash: str) -> StoredAnswer | None:
+        """Return the stored response, if there is one, without writing.
+
+        Raises `IdempotencyMismatch` for another body, `IdempotencyInProgress` while the first is processed.
+        """
         async with self._db.read() as connection:
             found = await connection.execute(
                 select(idempotency, _claimed().label("claimed")).where(
@@ -42,10 +44,13 @@ class SqlIdempotencyStore(IdempotencyStore):
             row = found.mappings().one_or_none()
         return _answer(row, body_hash) if row is not None else None
 
-    @override
     async def claim(
         self, scope_hash: str, body_hash: str, *, account_id: str | None, resource_id: str
     ) -> IdempotencyClaim | StoredAnswer:
+        """Return the right to process the request, or the response that was stored meanwhile.
+
+        A claim that takes over from a crashed process keeps its `resource_id`. Raises what `look` raises.
+        """
         token = secrets.token_hex(16)
         values = {
             "account_id": account_id,
@@ -83,8 +88,8 @@ class SqlIdempotencyStore(IdempotencyStore):
             )
             return IdempotencyClaim(scope_hash, row["resource_id"], token)
 
-    @override
     async def answer(self, claim: IdempotencyClaim, answer: StoredAnswer) -> None:
+        """Store the response, unless another request has taken over the claim."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(idempotency)
@@ -92,18 +97,18 @@ class SqlIdempotencyStore(IdempotencyStore):
                 .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
             )
 
-    @override
     async def forget(self, claim: IdempotencyClaim) -> None:
+        """Remove the claim, because nothing was created; the next request may have another body."""
         async with self._db.write() as connection:
             await connection.execute(delete(idempotency).where(_held(claim)))
 
-    @override
     async def abandon(self, claim: IdempotencyClaim) -> None:
+        """Let the next request take over at once; it is unknown whether something was created."""
         async with self._db.write() as connection:
             await connection.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
 
-    @override
     async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
+        """Remove this stored response, which is outdated; a newer one stays."""
         async with self._db.write() as connection:
             await connection.execute(
                 delete(idempotency).where(
@@ -111,8 +116,8 @@ class SqlIdempotencyStore(IdempotencyStore):
                 )
             )
 
-    @override
     async def purge(self) -> int:
+        """Delete keys older than 24 hours; return how many."""
         async with self._db.write() as connection:
             purged = await connection.execute(
                 delete(idempotency).where(idempotency.c.created_at <= db_now() - KEPT_SECONDS)

@@ -1,4 +1,4 @@
-"""Jobs, their event log and share links in SQL: `ports.JobStore` and `ShareStore`, SQLite and PostgreSQL.
+"""Jobs, their event log and share links in SQL.
 
 Every write of a worker has its lease token in the WHERE; if no row matches, the job belongs to another
 worker. Each such write also stores a `commit_id` in the job's row. After a COMMIT without an answer, the row
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
-from typing_extensions import override
 
 from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
-from stenobird.ports import Claim, EventRow, JobChange, JobStore, Lease, ResumePoint, ShareStore
+from stenobird.ports import Claim, EventRow, JobChange, Lease, ResumePoint
 from stenobird.storage import rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
 from stenobird.storage.schema import db_now, events, jobs, outbox, shares
@@ -45,22 +44,26 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 
-class SqlJobStore(JobStore):
-    """`ports.JobStore` on a `Database`, which its owner closes."""
+class JobStore:
+    """Jobs and their event log. Every method is one transaction; every write is all or nothing."""
 
     def __init__(self, database: Database) -> None:
-        self._db = database
+        self.database = database
 
     # --- clients ----------------------------------------------------------------------------------------
 
-    @override
     async def create(
         self, job: NewJob, first: NewEvent, *, max_queued: int, max_open: int | None = None
     ) -> JobRecord:
+        """Insert the job and its first event, or return the job that already has this id.
+
+        Raises `QueueBusy` when `max_queued` jobs are queued, `RateLimited` when the account has `max_open`
+        unfinished jobs.
+        """
 
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
             # Counting and inserting must not interleave, or the bound would be exceeded.
-            await self._db.lock(connection, QUEUE_LOCK)
+            await self.database.lock(connection, QUEUE_LOCK)
             result = await connection.execute(
                 insert(jobs)
                 .values(
@@ -97,7 +100,6 @@ class SqlJobStore(JobStore):
                 raise
             return record
 
-    @override
     async def create_ended(
         self,
         job: NewJob,
@@ -106,6 +108,7 @@ class SqlJobStore(JobStore):
         *,
         outbox: Sequence[OutboxRow] = (),
     ) -> JobRecord:
+        """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
         chunks = sum(event.chunk_index is not None for event in events)
         values = (
             rows.new_job_values(job)
@@ -125,49 +128,52 @@ class SqlJobStore(JobStore):
 
         return await self._write(job.id, work)
 
-    @override
     async def get(self, job_id: str) -> JobRecord | None:
+        """Return the job, or `None`."""
         row = await self._row(job_id)
         return rows.job_from_row(row) if row is not None else None
 
-    @override
     async def resume_point(self, job_id: str) -> ResumePoint | None:
+        """Return the job with its full source and checkpoint, or `None`."""
         row = await self._row(job_id)
         if row is None:
             return None
         return ResumePoint(**rows.resume_point_from_row(row))
 
-    @override
     async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
+        """Return the jobs of a page, newest first."""
         query = select(jobs).where(_listed(account_id, page))
         if page.before is not None:
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*page.before))
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-        async with self._db.read() as connection:
+        async with self.database.read() as connection:
             found = await connection.execute(query.limit(page.limit).offset(page.offset))
             return [rows.job_from_row(row) for row in found.mappings()]
 
-    @override
     async def count_jobs(self, account_id: str, page: JobPage) -> int:
+        """Return how many jobs there are on all pages."""
         query = select(func.count()).select_from(jobs).where(_listed(account_id, page))
-        async with self._db.read() as connection:
+        async with self.database.read() as connection:
             return await connection.scalar(query) or 0
 
-    @override
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
+        """Return committed events with a higher `seq`, in order, at most `limit`."""
         query = (
             select(events.c.seq, events.c.event, events.c.data)
             .where(events.c.job_id == job_id, events.c.seq > seq)
             .order_by(events.c.seq)
             .limit(limit)
         )
-        async with self._db.read() as connection:
+        async with self.database.read() as connection:
             return [EventRow(*row) for row in await connection.execute(query)]
 
-    @override
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
     ) -> JobRecord:
+        """End a job without a lease at once, with these events; ask the worker of any other job to end it.
+
+        A finished job stays as it is. Raises `TranscriptNotFound` when there is no such job.
+        """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
             # No commit_id: this is idempotent, and the one of the worker's last write must stay.
@@ -191,8 +197,8 @@ class SqlJobStore(JobStore):
 
         return await self._write(job_id, work)
 
-    @override
     async def delete(self, job_id: str) -> None:
+        """Delete a finished job with its events; its usage row stays."""
 
         async def work(connection: AsyncConnection, _commit_id: str) -> None:
             # Events go with the job: ON DELETE CASCADE.
@@ -204,8 +210,8 @@ class SqlJobStore(JobStore):
 
     # --- workers ----------------------------------------------------------------------------------------
 
-    @override
     async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
+        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
         if not lanes:
             return None
         token = secrets.token_hex(16)
@@ -230,10 +236,10 @@ class SqlJobStore(JobStore):
             .returning(jobs)
         )
         try:
-            async with self._db.write() as connection:
+            async with self.database.write() as connection:
                 row = (await connection.execute(statement)).mappings().one_or_none()
         except CommitUnknown:
-            async with self._db.read() as connection:
+            async with self.database.read() as connection:
                 query = select(jobs).where(jobs.c.lease_token == token)
                 row = (await connection.execute(query)).mappings().one_or_none()
         if row is None:
@@ -242,8 +248,11 @@ class SqlJobStore(JobStore):
             lease=Lease(row["id"], token), attempts=row["attempts"], **rows.resume_point_from_row(row)
         )
 
-    @override
     async def renew(self, lease: Lease) -> bool:
+        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
+
+        Raises `LeaseLost` when the token no longer matches.
+        """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> bool:
             cancelled: bool | None = await connection.scalar(
@@ -258,19 +267,22 @@ class SqlJobStore(JobStore):
 
         return await self._write(lease.job_id, work)
 
-    @override
     async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
+        """Commit a state change with its events and extend the lease; return the last `seq`.
+
+        After an ambiguous COMMIT the rows are re-read, so the events exist once. Raises `LeaseLost`, and
+        `InsufficientCredits` where a prepaid account can't reserve the units.
+        """
         values = rows.change_values(change) | {"lease_expires_at": db_now() + LEASE_SECONDS}
 
         async def work(connection: AsyncConnection, commit_id: str) -> int:
             last_seq = await _advance(connection, lease, values | {"commit_id": commit_id}, events)
             if change.reserve_units is not None:
-                await wallet.reserve(self._db, connection, lease.job_id, change.reserve_units)
+                await wallet.reserve(self.database, connection, lease.job_id, change.reserve_units)
             return last_seq
 
         return await self._write(lease.job_id, work)
 
-    @override
     async def finish(
         self,
         lease: Lease,
@@ -280,19 +292,20 @@ class SqlJobStore(JobStore):
         usage: UsageRow | None = None,
         outbox: Sequence[OutboxRow] = (),
     ) -> None:
+        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
         values = rows.change_values(change) | _ended()
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
             await _advance(connection, lease, values | {"commit_id": commit_id}, events)
             if usage is not None:
-                await wallet.settle(self._db, connection, usage)
+                await wallet.settle(self.database, connection, usage)
             await wallet.release(connection, lease.job_id)
             await _insert_outbox(connection, outbox)
 
         await self._write(lease.job_id, work)
 
-    @override
     async def release(self, lease: Lease) -> None:
+        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
             released = await connection.execute(
@@ -314,10 +327,10 @@ class SqlJobStore(JobStore):
 
     # --- operators --------------------------------------------------------------------------------------
 
-    @override
     async def expire_leases(self) -> int:
+        """End every lease now, and return how many. Only for the holder of the data folder's lock."""
         forgiven = and_(jobs.c.interruptions < MAX_INTERRUPTIONS, jobs.c.attempts > 0)
-        async with self._db.write() as connection:
+        async with self.database.write() as connection:
             result = await connection.execute(
                 update(jobs)
                 .where(jobs.c.lease_token.is_not(None))
@@ -331,12 +344,12 @@ class SqlJobStore(JobStore):
             )
             return result.rowcount
 
-    @override
     async def purge(self, *, older_than: float) -> list[str]:
+        """Delete finished jobs that ended before this time; return their ids."""
         purged: list[str] = []
         ended = select(jobs.c.id).where(jobs.c.completed_at < older_than).limit(PURGE_BATCH)
         while True:
-            async with self._db.write() as connection:
+            async with self.database.write() as connection:
                 result = await connection.execute(
                     delete(jobs).where(jobs.c.id.in_(ended.scalar_subquery())).returning(jobs.c.id)
                 )
@@ -345,21 +358,21 @@ class SqlJobStore(JobStore):
             if not batch:
                 return purged
 
-    @override
     async def open_job_ids(self) -> list[str]:
-        async with self._db.read() as connection:
+        """Return the ids of unfinished jobs, whose spools must stay."""
+        async with self.database.read() as connection:
             return list(await connection.scalars(select(jobs.c.id).where(jobs.c.completed_at.is_(None))))
 
-    @override
     async def counts(self) -> Mapping[str, int]:
+        """Return the number of jobs by status."""
         query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)
-        async with self._db.read() as connection:
+        async with self.database.read() as connection:
             return {row.status: row.number for row in await connection.execute(query)}
 
     # --- inside -----------------------------------------------------------------------------------------
 
     async def _row(self, job_id: str) -> RowMapping | None:
-        async with self._db.read() as connection:
+        async with self.database.read() as connection:
             result = await connection.execute(select(jobs).where(jobs.c.id == job_id))
             return result.mappings().one_or_none()
 
@@ -374,7 +387,7 @@ class SqlJobStore(JobStore):
         while True:
             results: list[_T] = []
             try:
-                async with self._db.write() as connection:
+                async with self.database.write() as connection:
                     results.append(await work(connection, commit_id))
                 return results[0]
             except CommitUnknown:
@@ -390,7 +403,7 @@ class SqlJobStore(JobStore):
 
     async def _happened(self, job_id: str, commit_id: str) -> bool:
         # The row lock waits for a COMMIT that the server is still processing.
-        async with self._db.write() as connection:
+        async with self.database.write() as connection:
             row = await _locked(connection, job_id)
             return row is not None and row["commit_id"] == commit_id
 
@@ -498,14 +511,14 @@ async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxR
         )
 
 
-class SqlShareStore(ShareStore):
-    """Share tokens on a `Database`. Needs no closing of its own."""
+class ShareStore:
+    """Share tokens of jobs, by their SHA-256 (hex). Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def add(self, job_id: str, token_hash: str, *, max_links: int) -> bool:
+        """Store a token; `False` when the job is gone or has `max_links` tokens already."""
         async with self._db.write() as connection:
             # Locking the job's row keeps two concurrent requests from both taking the last place.
             found = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
@@ -517,21 +530,21 @@ class SqlShareStore(ShareStore):
             )
             return True
 
-    @override
     async def opens(self, token_hash: str) -> str | None:
+        """Return the id of the job that the token gives access to."""
         async with self._db.read() as connection:
             job_id: str | None = await connection.scalar(
                 select(shares.c.job_id).where(shares.c.token_hash == token_hash)
             )
             return job_id
 
-    @override
     async def count(self, job_id: str) -> int:
+        """Return how many tokens the job has."""
         async with self._db.read() as connection:
             return await connection.scalar(select(func.count()).where(shares.c.job_id == job_id)) or 0
 
-    @override
     async def revoke(self, job_id: str) -> int:
+        """Delete every token of the job; return how many."""
         async with self._db.write() as connection:
             gone = await connection.execute(
                 delete(shares).where(shares.c.job_id == job_id).returning(shares.c.token_hash)

@@ -1,13 +1,12 @@
-"""The metering of ledger rows, in SQL: the other half of `ports.billing.BillingStore`."""
+"""The metering of ledger rows, in SQL: one half of `BillingStore`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import String, bindparam, cast, func, literal, select, update
-from typing_extensions import override
 
-from stenobird.ports.billing import LATE_SECONDS, BillingStore, DoubtfulRow, MeterRow
+from stenobird.ports.billing import LATE_SECONDS, DoubtfulRow, MeterRow
 from stenobird.storage.account_store import record_audit
 from stenobird.storage.schema import accounts, usage
 
@@ -23,14 +22,17 @@ LATE_MINUTES: Final = 30
 _MINUTES = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
 
 
-class SqlMeteringStore(BillingStore):
-    """The metering of `ports.billing.BillingStore` on a `Database`. Needs no closing of its own."""
+class MeteringStore:
+    """The metering of ledger rows. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def claim_usage(self, *, now: float, lease_seconds: float, limit: int) -> list[MeterRow]:
+        """Lease rows that are due, oldest first, and commit that an attempt starts.
+
+        Rows with nothing to report become `free` and are not returned.
+        """
         due = (
             select(
                 usage.c.job_id,
@@ -97,10 +99,10 @@ class SqlMeteringStore(BillingStore):
                 )
         return claimed
 
-    @override
     async def settle_usage(
         self, job_ids: Sequence[str], state: MeterState, *, now: float, error: str | None = None
     ) -> None:
+        """Set the outcome of claimed rows."""
         if not job_ids:
             return
         async with self._db.write() as connection:
@@ -111,8 +113,8 @@ class SqlMeteringStore(BillingStore):
                 .values(meter_state=state, meter_error=error, meter_due_at=now)
             )
 
-    @override
     async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
+        """Retry the row at `until`. `certain` means that Stripe has not counted this attempt."""
         harmless = certain and row.fresh
         async with self._db.write() as connection:
             await connection.execute(
@@ -131,8 +133,8 @@ class SqlMeteringStore(BillingStore):
                 )
             )
 
-    @override
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
+        """Make rows that Stripe has not counted pending again, with new identifiers."""
         if not job_ids:
             return
         async with self._db.write() as connection:
@@ -150,10 +152,14 @@ class SqlMeteringStore(BillingStore):
                 )
             )
 
-    @override
     async def ledger_minutes(
         self, customer_id: str, *, since: int, until: int
     ) -> tuple[int, float, list[DoubtfulRow]]:
+        """Return a customer's metered minutes with timestamps in `[since, until)`.
+
+        That is how many are known to be at Stripe, when the newest of their rows was settled (0.0 if there is
+        none), and the rows in doubt, ordered by job id.
+        """
         here = (
             usage.c.account_id.in_(
                 select(accounts.c.id).where(accounts.c.stripe_customer_id == customer_id).scalar_subquery()
@@ -174,8 +180,8 @@ class SqlMeteringStore(BillingStore):
             doubtful = [DoubtfulRow(*row) for row in await connection.execute(unknown)]
         return int(total), last_sent_at or 0.0, doubtful
 
-    @override
     async def note_meter_errors(self, errors: Mapping[str, str], *, detail: Mapping[str, Any]) -> int:
+        """Mark the rows of these jobs as rejected with their codes; return how many rows changed."""
         marked = 0
         async with self._db.write() as connection:
             for job_id, code in errors.items():
@@ -188,15 +194,15 @@ class SqlMeteringStore(BillingStore):
             await record_audit(connection, None, "billing.meter_errors", "stripe", **detail, marked=marked)
         return marked
 
-    @override
     async def meter_counts(self) -> dict[str, tuple[int, int]]:
+        """Return the numbers of rows and minutes by `MeterState`."""
         query = select(usage.c.meter_state, func.count(), func.coalesce(func.sum(_MINUTES), 0))
         async with self._db.read() as connection:
             found = await connection.execute(query.group_by(usage.c.meter_state))
             return {state: (rows, int(minutes)) for state, rows, minutes in found}
 
-    @override
     async def rejected_usage(self, *, limit: int = 100) -> list[tuple[str, str, int, str]]:
+        """Return rejected rows as (job id, account id, minutes, error), oldest first."""
         query = (
             select(usage.c.job_id, usage.c.account_id, _MINUTES, func.coalesce(usage.c.meter_error, ""))
             .where(usage.c.meter_state == "rejected")

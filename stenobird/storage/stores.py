@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.errors import ConfigurationError
-from stenobird.storage.account_store import SqlAccountStore, SqlKeyStore
-from stenobird.storage.billing_store import SqlBillingStore
-from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
+from stenobird.storage.account_store import AccountStore, KeyStore
+from stenobird.storage.billing_store import BillingStore
+from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.storage.engine import open_database, sqlite_url
-from stenobird.storage.idempotency_store import SqlIdempotencyStore
-from stenobird.storage.job_store import SqlJobStore, SqlShareStore
+from stenobird.storage.idempotency_store import IdempotencyStore
+from stenobird.storage.job_store import JobStore, ShareStore
 from stenobird.storage.schema import db_now
-from stenobird.storage.upload_store import SqlUploadStore
-from stenobird.storage.usage_store import SqlUsageStore
+from stenobird.storage.upload_store import UploadStore
+from stenobird.storage.usage_store import UsageStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,16 +31,16 @@ class Stores:
     """One open database and its stores."""
 
     database: Database
-    accounts: SqlAccountStore
-    billing: SqlBillingStore
-    deliveries: SqlDeliveryStore
-    idempotency: SqlIdempotencyStore
-    jobs: SqlJobStore
-    keys: SqlKeyStore
-    shares: SqlShareStore
-    uploads: SqlUploadStore
-    usage: SqlUsageStore
-    webhook_secrets: SqlWebhookSecrets
+    accounts: AccountStore
+    billing: BillingStore
+    deliveries: DeliveryStore
+    idempotency: IdempotencyStore
+    jobs: JobStore
+    keys: KeyStore
+    shares: ShareStore
+    uploads: UploadStore
+    usage: UsageStore
+    webhook_secrets: SecretStore
 
 
 @asynccontextmanager
@@ -63,16 +63,16 @@ async def open_stores(
     async with open_database(url) as database:
         yield Stores(
             database=database,
-            accounts=SqlAccountStore(database),
-            billing=SqlBillingStore(database),
-            deliveries=SqlDeliveryStore(database, now=delivery_now),
-            idempotency=SqlIdempotencyStore(database),
-            jobs=SqlJobStore(database),
-            keys=SqlKeyStore(database),
-            shares=SqlShareStore(database),
-            uploads=SqlUploadStore(database),
-            usage=SqlUsageStore(database),
-            webhook_secrets=SqlWebhookSecrets(database, new_webhook_secret),
+            accounts=AccountStore(database),
+            billing=BillingStore(database),
+            deliveries=DeliveryStore(database, now=delivery_now),
+            idempotency=IdempotencyStore(database),
+            jobs=JobStore(database),
+            keys=KeyStore(database),
+            shares=ShareStore(database),
+            uploads=UploadStore(database),
+            usage=UsageStore(database),
+            webhook_secrets=SecretStore(database, new_webhook_secret),
         )
 
 

@@ -1,14 +1,13 @@
-"""Upload slots in SQL: `ports.UploadStore` for SQLite and PostgreSQL."""
+"""Upload slots in SQL."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
-from typing_extensions import override
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import UploadRecord, UploadStore
+from stenobird.ports import UploadRecord
 from stenobird.storage.engine import QUEUE_LOCK
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import db_now, jobs, uploads
@@ -28,14 +27,14 @@ _EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 _OPEN = and_(uploads.c.used_at.is_(None), uploads.c.expires_at > db_now())
 
 
-class SqlUploadStore(UploadStore):
-    """`ports.UploadStore` on a `Database`, which its owner closes."""
+class UploadStore:
+    """Upload slots. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def create(self, upload: NewUpload, *, max_bytes: int) -> UploadRecord:
+        """Insert the slot. Raises `QueueBusy` when all slots that hold bytes would exceed `max_bytes`."""
         async with self._db.write() as connection:
             # Counting and inserting must not interleave, or the bound would be exceeded.
             await self._db.lock(connection, QUEUE_LOCK)
@@ -65,15 +64,18 @@ class SqlUploadStore(UploadStore):
             )
             return _record(added.mappings().one())
 
-    @override
     async def get(self, upload_id: str) -> UploadRecord | None:
+        """Return the slot, or `None`."""
         async with self._db.read() as connection:
             found = await connection.execute(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
             row = found.mappings().one_or_none()
         return _record(row) if row is not None else None
 
-    @override
     async def accept(self, upload_id: str, blob_key: str) -> tuple[bool, str | None]:
+        """Make these the slot's bytes, unless the slot is used, expired or deleted.
+
+        Return whether they are, and the key that they replace. The last caller wins.
+        """
         async with self._db.write() as connection:
             before = await connection.execute(
                 select(uploads.c.blob_key).where(uploads.c.id == upload_id, _OPEN).with_for_update()
@@ -86,8 +88,8 @@ class SqlUploadStore(UploadStore):
             )
             return True, row.blob_key
 
-    @override
     async def use(self, upload_id: str) -> UploadRecord | None:
+        """Fix the bytes of a slot that has some and has not expired; return the slot."""
         async with self._db.write() as connection:
             await connection.execute(
                 update(uploads)
@@ -98,8 +100,8 @@ class SqlUploadStore(UploadStore):
             row = found.mappings().one_or_none()
         return _record(row) if row is not None else None
 
-    @override
     async def removable(self, *, expired_seconds: float, limit: int) -> list[UploadRecord]:
+        """Return slots with bytes that expired at least that long ago and that no unfinished job needs."""
         needed = select(jobs.c.id).where(jobs.c.upload_id == uploads.c.id, jobs.c.completed_at.is_(None))
         query = (
             select(uploads, _EXPIRED)
@@ -114,19 +116,19 @@ class SqlUploadStore(UploadStore):
         async with self._db.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).mappings()]
 
-    @override
     async def forget_bytes(self, upload_id: str) -> None:
+        """Note that the slot's bytes are deleted. The slot stays, so that it differs from an unknown one."""
         async with self._db.write() as connection:
             await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(blob_key=None))
 
-    @override
     async def known_blobs(self, keys: Sequence[str]) -> set[str]:
+        """Return the keys that belong to a slot."""
         async with self._db.read() as connection:
             query = select(uploads.c.blob_key).where(uploads.c.blob_key.in_(keys))
             return {key for key in await connection.scalars(query) if key is not None}
 
-    @override
     async def purge(self, *, expired_seconds: float) -> int:
+        """Delete slots without bytes that expired at least that long ago; return how many."""
         async with self._db.write() as connection:
             result = await connection.execute(
                 delete(uploads).where(

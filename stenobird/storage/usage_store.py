@@ -1,4 +1,4 @@
-"""Usage reports from the ledger, in SQL: `ports.UsageStore` for SQLite and PostgreSQL."""
+"""Usage reports from the ledger, in SQL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Integer, and_, case, func, literal_column, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
-from typing_extensions import override
 
-from stenobird.ports import UsageRecord, UsageStore, UsageSum
+from stenobird.ports import UsageRecord, UsageSum
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import usage
 
@@ -51,14 +50,14 @@ _UNITS = usage.c.minutes
 """The column was named when a minute was always one unit; a minute of a larger model is more."""
 
 
-class SqlUsageStore(UsageStore):
-    """`ports.UsageStore` on a `Database`. Needs no closing of its own."""
+class UsageStore:
+    """The ledger, read-only: `JobStore.finish` writes it."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @override
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
+        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are omitted."""
         day = _DAY.label("day")
         query = (
             select(
@@ -89,7 +88,6 @@ class SqlUsageStore(UsageStore):
                 for row in found.mappings()
             ]
 
-    @override
     async def usage_by_job(
         self,
         account_id: str,
@@ -99,6 +97,7 @@ class SqlUsageStore(UsageStore):
         before: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> list[UsageRecord]:
+        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
         where = _within(account_id, since, until)
         if before is not None:
             created_at, job_id = before

@@ -23,7 +23,9 @@ from stenobird.ports import NewUpload
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-    from stenobird.ports import BlobStore, Caller, Clock, UploadRecord, UploadStore
+    from stenobird.ports import Caller, Clock, UploadRecord
+    from stenobird.storage.blobs import BlobStore
+    from stenobird.storage.upload_store import UploadStore
     from stenobird.uploads.schemas import CreateUpload
 
 BLOB_PREFIX: Final = "uploads"

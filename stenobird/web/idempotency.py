@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from stenobird.ports import Caller, IdempotencyClaim, IdempotencyStore
+    from stenobird.ports import Caller, IdempotencyClaim
+    from stenobird.storage.idempotency_store import IdempotencyStore
 
 REPLAYED: Final = "Idempotent-Replayed"
 WAIT_SECONDS: Final = 10.0

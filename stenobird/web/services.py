@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
     from stenobird.jobs.sharing import ShareService
     from stenobird.jobs.worker import Worker
-    from stenobird.ports import AccountStore, Clock, JobStore, Translator
+    from stenobird.ports import Clock, Translator
     from stenobird.speech import SpeechEngines
+    from stenobird.storage.account_store import AccountStore
+    from stenobird.storage.job_store import JobStore
     from stenobird.uploads.service import UploadService
     from stenobird.web.idempotency import Idempotency
     from stenobird.web.limits import RequestLimits

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stenobird.egress.addresses import Resolver
     from stenobird.egress.policy import EgressPolicy
     from stenobird.ports import Clock
-    from stenobird.ports.webhooks import DeliveryStore, SecretStore
+    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 
 
 @dataclass(frozen=True, slots=True)

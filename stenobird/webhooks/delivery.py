@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
-    from stenobird.ports.webhooks import DeliveryStore, DueDelivery, SecretStore, SigningSecrets
+    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
+    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
     from stenobird.webhooks.sender import Answer
 
 UNEXPECTED_ERROR: Final = (

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stenobird.egress.client import EgressClient
-    from stenobird.ports import Clock, KeyMode, WebhookTargets
-    from stenobird.ports.webhooks import SecretStore
+    from stenobird.ports import Clock, KeyMode
+    from stenobird.storage.delivery_store import SecretStore
+    from stenobird.webhooks.targets import WebhookTargets
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.ports import Caller, Clock
-    from stenobird.ports.webhooks import (
-        DeliveryRecord,
-        DeliveryState,
-        DeliveryStore,
-        SecretStore,
-        SigningSecrets,
-    )
+    from stenobird.ports.webhooks import DeliveryRecord, DeliveryState, SigningSecrets
+    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
 """How long a rotated secret still signs next to the new one."""

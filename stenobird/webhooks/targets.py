@@ -24,7 +24,7 @@ _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0"
 
 
 class WebhookTargets:
-    """The rules for webhook URLs over an `EgressPolicy`; `ports.WebhookTargets`.
+    """The rules for webhook URLs over an `EgressPolicy`.
 
     Without a resolver (a proxy resolves the names) every name passes.
     """

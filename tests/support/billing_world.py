@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
     from stenobird.billing.service import BillingService
     from stenobird.billing.standing import BillingStanding
+    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.billing.worker import BillingWorker
     from stenobird.config import Settings
-    from stenobird.ports.billing import BillingAccount, BillingGateway
-    from stenobird.storage.billing_store import SqlBillingStore
+    from stenobird.ports.billing import BillingAccount
+    from stenobird.storage.billing_store import BillingStore
     from stenobird.storage.engine import Database
     from stenobird.storage.stores import Stores
 
@@ -121,7 +122,7 @@ class BillingWorld:
     stores: Stores
     fake: FakeStripe
     settings: Settings
-    gateway: BillingGateway
+    gateway: StripeGateway
     mailbox: Mailbox
     service: BillingService
     standing: BillingStanding
@@ -134,7 +135,7 @@ class BillingWorld:
         return self.stores.database
 
     @property
-    def store(self) -> SqlBillingStore:
+    def store(self) -> BillingStore:
         """What billing keeps."""
         return self.stores.billing
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
+from typing_extensions import override
 
 from stenobird.storage.engine import Database
+from stenobird.storage.job_store import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobChange, JobStore, Lease, NewEvent, OutboxRow, UsageRow
+    from stenobird.ports import JobChange, Lease, NewEvent, OutboxRow, UsageRow
 
 
 class Killed(BaseException):
@@ -47,26 +49,25 @@ class FaultyDatabase(Database):
             raise OperationalError("COMMIT", None, ConnectionError("the answer was lost"))
 
 
-class DyingStore:
+class DyingStore(JobStore):
     """A `JobStore` whose worker dies at its n-th write, just before it or just after.
 
     Writes are numbered from 0 over `append`, `finish` and `release`; the rest passes through.
     """
 
     def __init__(self, store: JobStore, *, dies_at: int, after_commit: bool) -> None:
+        super().__init__(store.database)
         self._store = store
         self._dies_at = dies_at
         self._after_commit = after_commit
         self.writes = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
+    @override
     async def append(self, lease: Lease, change: JobChange, events: Sequence[NewEvent]) -> int:
-        """Append, or die."""
         last_seq: int = await self._or_die(lambda: self._store.append(lease, change, events))
         return last_seq
 
+    @override
     async def finish(
         self,
         lease: Lease,
@@ -76,11 +77,10 @@ class DyingStore:
         usage: UsageRow | None = None,
         outbox: Sequence[OutboxRow] = (),
     ) -> None:
-        """Finish, or die."""
         await self._or_die(lambda: self._store.finish(lease, change, events, usage=usage, outbox=outbox))
 
+    @override
     async def release(self, lease: Lease) -> None:
-        """Release, or die."""
         await self._or_die(lambda: self._store.release(lease))
 
     async def _or_die(self, write: Callable[[], Awaitable[Any]]) -> Any:

@@ -24,9 +24,9 @@ from stenobird.wakeups.local import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
-    from stenobird.ports import Claim, EventRow, JobRecord, JobStore, Translator, Wakeups
+    from stenobird.ports import Claim, EventRow, JobRecord, Translator, Wakeups
     from stenobird.storage.engine import Database
-    from stenobird.storage.job_store import SqlJobStore
+    from stenobird.storage.job_store import JobStore
 
 BASE = "https://stenobird.test"
 URL = "https://example.com/a.mp3"
@@ -45,7 +45,7 @@ class JobWorld:
     """Everything a test needs to post, run and read jobs."""
 
     database: Database
-    store: SqlJobStore
+    store: JobStore
     finder: FakeFinder = field(default_factory=FakeFinder)
     opener: FakeOpener = field(default_factory=lambda: FakeOpener(spoken(range(1, 41))))
     recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)

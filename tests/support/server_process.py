@@ -15,7 +15,7 @@ import httpx
 
 from stenobird.accounts.key_service import KeyService
 from stenobird.demo import MODEL_DIR
-from stenobird.storage.account_store import SqlKeyStore
+from stenobird.storage.account_store import KeyStore
 from stenobird.storage.engine import open_database, sqlite_url
 from tests.support.databases import migrated_sqlite, run_apart
 from tests.support.forked import ForkedProcess, run_command
@@ -85,7 +85,7 @@ class ServerProcess:
     async def _create_key(self, mode: KeyMode) -> str:
         url = self.settings.get("DATABASE_URL") or sqlite_url(self.data_dir)
         async with open_database(url) as database:
-            secret, _ = await KeyService(SqlKeyStore(database)).create(mode=mode)
+            secret, _ = await KeyService(KeyStore(database)).create(mode=mode)
             return secret
 
     def start(self, *, wait: bool = True) -> None:

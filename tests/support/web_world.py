@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from stenobird.accounts.key_service import KeyService
     from stenobird.errors import JobError
     from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, Tier
-    from stenobird.storage.account_store import SqlAccountStore
+    from stenobird.storage.account_store import AccountStore
     from stenobird.storage.engine import Database
-    from stenobird.storage.job_store import SqlJobStore
+    from stenobird.storage.job_store import JobStore
     from stenobird.storage.stores import Stores
     from stenobird.web.services import Services
 
@@ -83,7 +83,7 @@ class FrozenMinutes(SystemClock):
 class PlayedWorker:
     """A worker whose every commit is a call of the test."""
 
-    store: SqlJobStore
+    store: JobStore
     wakeups: LocalWakeups
     leases: dict[str, Lease] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
@@ -166,12 +166,12 @@ class WebWorld:
         return self.stores.database
 
     @property
-    def store(self) -> SqlJobStore:
+    def store(self) -> JobStore:
         """The jobs."""
         return self.stores.jobs
 
     @property
-    def accounts(self) -> SqlAccountStore:
+    def accounts(self) -> AccountStore:
         """The accounts."""
         return self.stores.accounts
 

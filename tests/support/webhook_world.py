@@ -13,9 +13,9 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_messages
 from stenobird.ports import NewAccount, NewJob, RecognitionOptions
-from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.account_store import AccountStore
+from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+from stenobird.storage.job_store import JobStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import WebhookDeliverer
 from stenobird.webhooks.signature import new_secret
@@ -67,10 +67,10 @@ class WebhookWorld:
     database: Database
     client: EgressClient
     clock: FakeClock
-    jobs: SqlJobStore
-    accounts: SqlAccountStore
-    deliveries: SqlDeliveryStore
-    secrets: SqlWebhookSecrets
+    jobs: JobStore
+    accounts: AccountStore
+    deliveries: DeliveryStore
+    secrets: SecretStore
     served: WebhookDeliverer | None = None
     """That of a service, in place of a new one."""
     made: int = 0
@@ -81,7 +81,7 @@ class WebhookWorld:
             return self.served
         store = self.deliveries
         if database is not None:
-            store = SqlDeliveryStore(database, now=self.clock.time)
+            store = DeliveryStore(database, now=self.clock.time)
         return WebhookDeliverer(store, self.secrets, self.client, self.clock, chance=lambda: chance)
 
     async def secret(self, account_id: str = OWNER, *, mode: KeyMode = "live") -> str:
@@ -153,7 +153,7 @@ async def webhook_world(
     Names are looked up in `names`, or with `resolver`. `served` is the deliverer of a service on this
     database, with its `clock`.
     """
-    accounts = SqlAccountStore(database)
+    accounts = AccountStore(database)
     await accounts.create_account(NewAccount(OWNER, OWNER, "premium", "operator"), by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
@@ -163,9 +163,9 @@ async def webhook_world(
             database,
             client,
             clock,
-            SqlJobStore(database),
+            JobStore(database),
             accounts,
-            SqlDeliveryStore(database, now=clock.time),
-            SqlWebhookSecrets(database, new_secret),
+            DeliveryStore(database, now=clock.time),
+            SecretStore(database, new_secret),
             served,
         )

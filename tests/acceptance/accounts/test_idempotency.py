@@ -187,7 +187,7 @@ async def test_a_job_committed_without_a_response_is_not_created_twice(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     """The database commits the job, but the connection is lost: 503, and the retry finds the job."""
-    world.store._db = FaultyDatabase.over(world.database, ["lost after", "lost before"])
+    world.store.database = FaultyDatabase.over(world.database, ["lost after", "lost before"])
     headers = bearer | {"Idempotency-Key": "k"}
     first = await http.post("/v1/transcripts", json=BODY, headers=headers)
     assert (first.status_code, first.json()["error"]) == (503, "storage_unavailable")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stenobird.ports import JobStore
+    from stenobird.storage.job_store import JobStore
     from stenobird.web.services import Services
     from tests.support.web_world import WebWorld
 

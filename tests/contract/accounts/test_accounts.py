@@ -10,12 +10,12 @@ from sqlalchemy import insert, select, update
 
 from stenobird.errors import InvalidRequest, RateLimited
 from stenobird.ports import NewAccount, NewEvent, NewJob, NewKey, RecognitionOptions
-from stenobird.storage.account_store import SqlAccountStore, SqlKeyStore
-from stenobird.storage.idempotency_store import SqlIdempotencyStore
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.account_store import AccountStore, KeyStore
+from stenobird.storage.idempotency_store import IdempotencyStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import idempotency, usage
-from stenobird.storage.usage_store import SqlUsageStore
+from stenobird.storage.usage_store import UsageStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
@@ -27,11 +27,11 @@ MIDNIGHT = 1_700_006_400.0
 
 
 @pytest.fixture
-def accounts(database: Database) -> SqlAccountStore:
-    return SqlAccountStore(database)
+def accounts(database: Database) -> AccountStore:
+    return AccountStore(database)
 
 
-async def make(accounts: SqlAccountStore, account_id: str = "acct_1") -> None:
+async def make(accounts: AccountStore, account_id: str = "acct_1") -> None:
     new = NewAccount(account_id, "Ann", "premium", "operator", "ann@example.com")
     await accounts.create_account(new, by="operator")
 
@@ -57,7 +57,7 @@ async def add_usage(database: Database, *rows: tuple[str, float, int, int, int])
             )
 
 
-async def test_an_account_is_made_once_and_read_back(accounts: SqlAccountStore) -> None:
+async def test_an_account_is_made_once_and_read_back(accounts: AccountStore) -> None:
     await make(accounts)
     found = await accounts.get("acct_1")
     assert found is not None
@@ -68,7 +68,7 @@ async def test_an_account_is_made_once_and_read_back(accounts: SqlAccountStore) 
     assert await accounts.list_accounts(after="acct_1") == []
 
 
-async def test_plan_and_credits_change_and_every_change_is_audited(accounts: SqlAccountStore) -> None:
+async def test_plan_and_credits_change_and_every_change_is_audited(accounts: AccountStore) -> None:
     await make(accounts)
     changed = await accounts.set_plan("acct_1", tier="platinum", billing=None, by="operator")
     assert changed is not None
@@ -88,13 +88,13 @@ async def test_plan_and_credits_change_and_every_change_is_audited(accounts: Sql
 
 
 async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
-    database: Database, accounts: SqlAccountStore
+    database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = SqlKeyStore(database)
+    keys = KeyStore(database)
     await keys.add_key(a_key("key_1"))
     await add_usage(database, ("tr_1", MIDNIGHT, 3, 0, 3))
-    await SqlIdempotencyStore(database).claim("scope", "body", account_id="acct_1", resource_id="tr_1")
+    await IdempotencyStore(database).claim("scope", "body", account_id="acct_1", resource_id="tr_1")
     assert await accounts.delete_account("acct_1", by="key_1")
     assert not await accounts.delete_account("acct_1", by="key_1")
     assert await accounts.get("acct_1") is None
@@ -105,7 +105,7 @@ async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
     assert found[2] is None
     with pytest.raises(InvalidRequest):
         await keys.add_key(a_key("key_2"))
-    days = await SqlUsageStore(database).usage_by_day("acct_1", since=0.0, until=2e9)
+    days = await UsageStore(database).usage_by_day("acct_1", since=0.0, until=2e9)
     assert [day.minutes for day in days] == [3]
     async with database.read() as connection:
         row = (await connection.execute(select(accounts_table))).mappings().one()
@@ -116,10 +116,10 @@ async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
 
 
 async def test_jobs_left_behind_by_a_deleted_account_are_found(
-    database: Database, accounts: SqlAccountStore
+    database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    jobs = SqlJobStore(database)
+    jobs = JobStore(database)
     for origin in ("stenobird", "alefbot"):
         job = NewJob(
             f"tr_{origin}",
@@ -139,10 +139,10 @@ async def test_jobs_left_behind_by_a_deleted_account_are_found(
 
 
 async def test_a_key_is_rotated_in_one_commit_and_only_once(
-    database: Database, accounts: SqlAccountStore
+    database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = SqlKeyStore(database)
+    keys = KeyStore(database)
     await keys.add_key(a_key("key_1"))
     made = await asyncio.gather(
         *(keys.rotate_key("key_1", a_key(f"key_new{number}"), by="key_1") for number in range(5))
@@ -153,10 +153,10 @@ async def test_a_key_is_rotated_in_one_commit_and_only_once(
 
 
 async def test_an_account_has_a_bounded_number_of_valid_keys(
-    database: Database, accounts: SqlAccountStore
+    database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = SqlKeyStore(database)
+    keys = KeyStore(database)
     results = await asyncio.gather(
         *(keys.add_key(a_key(f"key_{number}"), max_valid=3) for number in range(6)), return_exceptions=True
     )
@@ -166,7 +166,7 @@ async def test_an_account_has_a_bounded_number_of_valid_keys(
 
 
 async def test_jobs_under_way_are_bounded_by_account_however_many_come_at_once(database: Database) -> None:
-    jobs = SqlJobStore(database)
+    jobs = JobStore(database)
 
     async def create(number: int, account_id: str) -> None:
         job = NewJob(
@@ -194,7 +194,7 @@ async def test_usage_is_added_up_by_day_at_utc_midnight(database: Database) -> N
         ("tr_3", MIDNIGHT + 86_399.9, 3, 1, 2),
         ("tr_4", MIDNIGHT + 86_400, 4, 0, 4),
     )
-    store = SqlUsageStore(database)
+    store = UsageStore(database)
     days = await store.usage_by_day("acct_1", since=MIDNIGHT - 1, until=MIDNIGHT + 86_400)
     assert [(d.day, d.jobs, d.minutes, d.credit_units, d.metered_minutes) for d in days] == [
         ("2023-11-14", 1, 1, 1, 0),
@@ -214,7 +214,7 @@ async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
     async with database.write() as connection:
         await connection.execute(update(usage).values(audio_seconds=audio_seconds))
 
-    store = SqlUsageStore(database)
+    store = UsageStore(database)
     (row,) = await store.usage_by_job("acct_1", since=0, until=2e9)
     (day,) = await store.usage_by_day("acct_1", since=0, until=2e9)
 
@@ -224,7 +224,7 @@ async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
 
 async def test_usage_is_paged_by_job_newest_first(database: Database) -> None:
     await add_usage(database, *((f"tr_{n}", MIDNIGHT + n // 2, n + 1, 0, n + 1) for n in range(7)))
-    store = SqlUsageStore(database)
+    store = UsageStore(database)
     seen: list[str] = []
     before: tuple[float, str] | None = None
     while page := await store.usage_by_job("acct_1", since=0, until=2e9, before=before, limit=2):
@@ -237,5 +237,5 @@ async def test_an_old_row_without_metered_minutes_is_read_as_metered(database: D
     await add_usage(database, ("tr_1", MIDNIGHT, 3, 1, 0))
     async with database.write() as connection:
         await connection.execute(update(usage).values(metered_minutes=None))
-    (row,) = await SqlUsageStore(database).usage_by_job("acct_1", since=0, until=2e9)
+    (row,) = await UsageStore(database).usage_by_job("acct_1", since=0, until=2e9)
     assert (row.minutes, row.credit_units, row.metered_minutes) == (3, 1, 2)

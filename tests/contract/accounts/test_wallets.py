@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 
 from stenobird.errors import InsufficientCredits
 from stenobird.ports import JobChange, NewAccount, NewEvent, NewJob, RecognitionOptions, UsageRow
-from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.account_store import AccountStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries, wallets
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ DONE = NewEvent("done", "{}")
 
 
 @pytest.fixture
-def accounts(database: Database) -> SqlAccountStore:
-    return SqlAccountStore(database)
+def accounts(database: Database) -> AccountStore:
+    return AccountStore(database)
 
 
 @pytest.fixture
-def jobs(database: Database) -> SqlJobStore:
-    return SqlJobStore(database)
+def jobs(database: Database) -> JobStore:
+    return JobStore(database)
 
 
-async def an_account(accounts: SqlAccountStore, billing: AccountBilling, units: int = 0) -> str:
+async def an_account(accounts: AccountStore, billing: AccountBilling, units: int = 0) -> str:
     account_id = f"acct_{billing}_{units}"
     await accounts.create_account(NewAccount(account_id, "Ann", "premium", billing), by="operator")
     if units:
@@ -45,7 +45,7 @@ async def an_account(accounts: SqlAccountStore, billing: AccountBilling, units: 
     return account_id
 
 
-async def a_lease(jobs: SqlJobStore, job_id: str, account_id: str) -> Lease:
+async def a_lease(jobs: JobStore, job_id: str, account_id: str) -> Lease:
     job = NewJob(
         job_id, "full", "https://x.example/a.mp3", "http://t", RecognitionOptions(), account_id=account_id
     )
@@ -55,7 +55,7 @@ async def a_lease(jobs: SqlJobStore, job_id: str, account_id: str) -> Lease:
     return claim.lease
 
 
-async def complete(jobs: SqlJobStore, lease: Lease, account_id: str, minutes: int) -> None:
+async def complete(jobs: JobStore, lease: Lease, account_id: str, minutes: int) -> None:
     await jobs.finish(
         lease,
         JobChange(status="completed", billable_minutes=minutes),
@@ -77,7 +77,7 @@ async def count(database: Database, table: Table) -> int:
 
 
 async def test_the_wallet_pays_first_and_the_rest_is_metered(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "metered", 5)
     for job_id, minutes in (("tr_1", 3), ("tr_2", 4), ("tr_3", 2)):
@@ -95,7 +95,7 @@ async def test_the_wallet_pays_first_and_the_rest_is_metered(
 
 
 async def test_the_operators_own_use_is_in_the_ledger_and_on_no_bill(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "operator", 5)
     lease = await a_lease(jobs, "tr_1", account_id)
@@ -107,7 +107,7 @@ async def test_the_operators_own_use_is_in_the_ledger_and_on_no_bill(
 
 
 async def test_a_prepaid_job_beyond_the_balance_is_refused_once_its_length_is_known(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "prepaid", 5)
     first = await a_lease(jobs, "tr_1", account_id)
@@ -127,7 +127,7 @@ async def test_a_prepaid_job_beyond_the_balance_is_refused_once_its_length_is_kn
 
 
 async def test_a_second_reservation_of_a_job_replaces_the_first(
-    accounts: SqlAccountStore, jobs: SqlJobStore
+    accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "prepaid", 5)
     lease = await a_lease(jobs, "tr_1", account_id)
@@ -138,7 +138,7 @@ async def test_a_second_reservation_of_a_job_replaces_the_first(
 
 
 async def test_a_job_that_fails_or_is_cancelled_gives_its_reservation_back(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "prepaid", 5)
     failing = await a_lease(jobs, "tr_1", account_id)
@@ -154,7 +154,7 @@ async def test_a_job_that_fails_or_is_cancelled_gives_its_reservation_back(
 
 
 async def test_a_prepaid_job_of_unknown_length_may_leave_a_debt(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "prepaid", 2)
     await complete(jobs, await a_lease(jobs, "tr_1", account_id), account_id, 7)
@@ -165,7 +165,7 @@ async def test_a_prepaid_job_of_unknown_length_may_leave_a_debt(
 
 
 async def test_jobs_that_end_at_once_never_spend_the_same_credit(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore
+    database: Database, accounts: AccountStore, jobs: JobStore
 ) -> None:
     account_id = await an_account(accounts, "metered", 10)
     leases = [await a_lease(jobs, f"tr_{number}", account_id) for number in range(8)]
@@ -181,7 +181,7 @@ async def test_jobs_that_end_at_once_never_spend_the_same_credit(
     st.lists(st.tuples(st.sampled_from(["add", "job"]), st.integers(min_value=1, max_value=30)), max_size=8)
 )
 async def test_the_books_balance_whatever_happens(
-    database: Database, accounts: SqlAccountStore, jobs: SqlJobStore, steps: list[tuple[str, int]]
+    database: Database, accounts: AccountStore, jobs: JobStore, steps: list[tuple[str, int]]
 ) -> None:
     async with database.read() as connection:
         number = await connection.scalar(select(func.count()).select_from(usage)) or 0

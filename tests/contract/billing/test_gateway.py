@@ -1,4 +1,4 @@
-"""What every payment service behind `gateway.BillingGateway` promises; see conftest for which there are."""
+"""What `StripeGateway` promises, on the fake and on Stripe's test mode; see conftest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every implementation of `ports.BlobStore` that the contract runs against."""
+"""The stores of blobs that the contract runs against."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
-from stenobird.storage.blobs import ObjectBlobStore, open_blobs
+from stenobird.storage.blobs import BlobStore, open_blobs
 from tests.support.free_port import free_port
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectBlobStore:
+def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
     """An empty store of each kind."""
     if request.param == "folder":
         return open_blobs(tmp_path / "blobs")

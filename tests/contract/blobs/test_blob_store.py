@@ -1,4 +1,4 @@
-"""What every `ports.BlobStore` promises."""
+"""What `BlobStore` promises on a folder and on S3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from stenobird.storage.blobs import ObjectBlobStore
+    from stenobird.storage.blobs import BlobStore
 
 pytestmark = pytest.mark.anyio
 
@@ -29,15 +29,15 @@ async def chunks(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-async def read(blobs: ObjectBlobStore, key: str, *, start: int = 0, end: int | None = None) -> bytes:
+async def read(blobs: BlobStore, key: str, *, start: int = 0, end: int | None = None) -> bytes:
     return b"".join([chunk async for chunk in blobs.get(key, start=start, end=end)])
 
 
-async def keys(blobs: ObjectBlobStore, prefix: str) -> list[str]:
+async def keys(blobs: BlobStore, prefix: str) -> list[str]:
     return sorted([key async for key, _, _ in blobs.list(prefix)])
 
 
-async def test_what_is_put_can_be_got_whole_and_in_part(blobs: ObjectBlobStore) -> None:
+async def test_what_is_put_can_be_got_whole_and_in_part(blobs: BlobStore) -> None:
     data = os.urandom(3 * MB + 17)
 
     size = await blobs.put("a/one", chunks(data[at : at + 65_000] for at in range(0, len(data), 65_000)))
@@ -50,19 +50,19 @@ async def test_what_is_put_can_be_got_whole_and_in_part(blobs: ObjectBlobStore) 
     assert await read(blobs, "a/one", start=len(data) - 1, end=len(data) + 9) == data[-1:]
 
 
-async def test_an_unknown_key_is_a_key_error(blobs: ObjectBlobStore) -> None:
+async def test_an_unknown_key_is_a_key_error(blobs: BlobStore) -> None:
     with pytest.raises(KeyError, match="a/none"):
         await read(blobs, "a/none")
 
 
-async def test_a_second_put_replaces_the_first(blobs: ObjectBlobStore) -> None:
+async def test_a_second_put_replaces_the_first(blobs: BlobStore) -> None:
     await blobs.put("a/one", chunks([b"first"]))
     await blobs.put("a/one", chunks([b"second"]))
 
     assert await read(blobs, "a/one") == b"second"
 
 
-async def test_a_put_whose_source_breaks_leaves_what_was_there(blobs: ObjectBlobStore) -> None:
+async def test_a_put_whose_source_breaks_leaves_what_was_there(blobs: BlobStore) -> None:
     async def broken() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield bytes(MB // 2)
@@ -83,7 +83,7 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_a_cancelled_put_leaves_nothing(blobs: ObjectBlobStore, tmp_path: Path) -> None:
+async def test_a_cancelled_put_leaves_nothing(blobs: BlobStore, tmp_path: Path) -> None:
     begun = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -102,7 +102,7 @@ async def test_a_cancelled_put_leaves_nothing(blobs: ObjectBlobStore, tmp_path: 
     assert files(tmp_path) == []
 
 
-async def test_delete_is_idempotent(blobs: ObjectBlobStore) -> None:
+async def test_delete_is_idempotent(blobs: BlobStore) -> None:
     await blobs.put("a/one", chunks([b"x"]))
 
     await blobs.delete("a/one")
@@ -111,7 +111,7 @@ async def test_delete_is_idempotent(blobs: ObjectBlobStore) -> None:
     assert await keys(blobs, "a") == []
 
 
-async def test_list_tells_keys_sizes_and_times_below_a_prefix_only(blobs: ObjectBlobStore) -> None:
+async def test_list_tells_keys_sizes_and_times_below_a_prefix_only(blobs: BlobStore) -> None:
     await blobs.put("a/one", chunks([b"12345"]))
     await blobs.put("a/b/two", chunks([b"12"]))
     await blobs.put("ab/three", chunks([b"1"]))

@@ -1,4 +1,4 @@
-"""`ports.IdempotencyStore`: who may work on a request, and what everybody else is told."""
+"""`IdempotencyStore`: who may work on a request, and what everybody else is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
 from stenobird.ports import IdempotencyClaim, StoredAnswer
-from stenobird.storage.idempotency_store import CLAIM_SECONDS, KEPT_SECONDS, SqlIdempotencyStore
+from stenobird.storage.idempotency_store import CLAIM_SECONDS, KEPT_SECONDS, IdempotencyStore
 from stenobird.storage.schema import idempotency
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ ANSWER = StoredAnswer(202, {"location": "/x"}, '{"id":"tr_1"}')
 
 
 @pytest.fixture
-def store(database: Database) -> SqlIdempotencyStore:
-    return SqlIdempotencyStore(database)
+def store(database: Database) -> IdempotencyStore:
+    return IdempotencyStore(database)
 
 
-async def claim(store: SqlIdempotencyStore, resource_id: str = "tr_1", body: str = "b") -> IdempotencyClaim:
+async def claim(store: IdempotencyStore, resource_id: str = "tr_1", body: str = "b") -> IdempotencyClaim:
     claimed = await store.claim("scope", body, account_id="acct_1", resource_id=resource_id)
     assert isinstance(claimed, IdempotencyClaim)
     return claimed
@@ -43,7 +43,7 @@ async def let_pass(database: Database, seconds: float) -> None:
         )
 
 
-async def test_a_stored_answer_is_found_again_by_the_same_body_only(store: SqlIdempotencyStore) -> None:
+async def test_a_stored_answer_is_found_again_by_the_same_body_only(store: IdempotencyStore) -> None:
     assert await store.look("scope", "b") is None
     await store.answer(await claim(store), ANSWER)
     assert await store.look("scope", "b") == ANSWER
@@ -55,7 +55,7 @@ async def test_a_stored_answer_is_found_again_by_the_same_body_only(store: SqlId
     assert await store.look("another scope", "b") is None
 
 
-async def test_of_many_at_once_one_may_work(store: SqlIdempotencyStore) -> None:
+async def test_of_many_at_once_one_may_work(store: IdempotencyStore) -> None:
     results = await asyncio.gather(
         *(store.claim("scope", "b", account_id=None, resource_id=f"tr_{n}") for n in range(20)),
         return_exceptions=True,
@@ -69,7 +69,7 @@ async def test_of_many_at_once_one_may_work(store: SqlIdempotencyStore) -> None:
 
 
 async def test_a_claim_whose_owner_died_is_taken_over_under_the_same_id(
-    store: SqlIdempotencyStore, database: Database
+    store: IdempotencyStore, database: Database
 ) -> None:
     first = await claim(store)
     await let_pass(database, CLAIM_SECONDS + 1)
@@ -85,7 +85,7 @@ async def test_a_claim_whose_owner_died_is_taken_over_under_the_same_id(
 
 
 async def test_a_claim_that_was_given_up_is_free_at_once_for_the_same_body(
-    store: SqlIdempotencyStore,
+    store: IdempotencyStore,
 ) -> None:
     await store.abandon(await claim(store))
     with pytest.raises(IdempotencyMismatch):
@@ -94,13 +94,13 @@ async def test_a_claim_that_was_given_up_is_free_at_once_for_the_same_body(
 
 
 async def test_a_refused_request_leaves_nothing_so_a_corrected_body_may_come(
-    store: SqlIdempotencyStore,
+    store: IdempotencyStore,
 ) -> None:
     await store.forget(await claim(store))
     assert (await claim(store, "tr_2", body="corrected")).resource_id == "tr_2"
 
 
-async def test_an_answer_is_never_forgotten_or_replaced(store: SqlIdempotencyStore) -> None:
+async def test_an_answer_is_never_forgotten_or_replaced(store: IdempotencyStore) -> None:
     claimed = await claim(store)
     await store.answer(claimed, ANSWER)
     await store.forget(claimed)
@@ -109,7 +109,7 @@ async def test_an_answer_is_never_forgotten_or_replaced(store: SqlIdempotencySto
     assert await store.look("scope", "b") == ANSWER
 
 
-async def test_a_key_may_be_used_anew_after_a_day(store: SqlIdempotencyStore, database: Database) -> None:
+async def test_a_key_may_be_used_anew_after_a_day(store: IdempotencyStore, database: Database) -> None:
     await store.answer(await claim(store), ANSWER)
     await let_pass(database, KEPT_SECONDS - 60)
     assert await store.look("scope", "b") == ANSWER
@@ -120,7 +120,7 @@ async def test_a_key_may_be_used_anew_after_a_day(store: SqlIdempotencyStore, da
         await store.look("scope", "other")
 
 
-async def test_old_rows_are_purged(store: SqlIdempotencyStore, database: Database) -> None:
+async def test_old_rows_are_purged(store: IdempotencyStore, database: Database) -> None:
     await store.answer(await claim(store), ANSWER)
     assert await store.purge() == 0
     await let_pass(database, KEPT_SECONDS + 1)
@@ -128,7 +128,7 @@ async def test_old_rows_are_purged(store: SqlIdempotencyStore, database: Databas
 
 
 async def test_an_answer_is_withdrawn_only_as_long_as_it_is_the_one_that_is_stored(
-    store: SqlIdempotencyStore,
+    store: IdempotencyStore,
 ) -> None:
     await store.answer(await claim(store), ANSWER)
     await store.withdraw("scope", StoredAnswer(202, {}, '{"id":"tr_0"}'))

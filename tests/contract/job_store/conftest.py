@@ -1,4 +1,4 @@
-"""The implementations of `ports.JobStore` and `ports.KeyStore` that the contract runs against."""
+"""The databases that the stores of jobs, keys and uploads run on."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.account_store import SqlKeyStore
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.account_store import KeyStore
+from stenobird.storage.job_store import JobStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
 
 
 @pytest.fixture
-def store(database: Database) -> SqlJobStore:
+def store(database: Database) -> JobStore:
     """The job store under test."""
-    return SqlJobStore(database)
+    return JobStore(database)
 
 
 @pytest.fixture
-def key_store(database: Database) -> SqlKeyStore:
+def key_store(database: Database) -> KeyStore:
     """The key store under test."""
-    return SqlKeyStore(database)
+    return KeyStore(database)

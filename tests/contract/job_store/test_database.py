@@ -16,7 +16,7 @@ from stenobird.jobs.events import JobEvents
 from stenobird.ports import JobChange, NewJob, RecognitionOptions, UsageRow
 from stenobird.storage import migrations
 from stenobird.storage.engine import NEWEST_REVISION, Database, migrate, open_database
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, metadata, usage
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def test_a_server_that_cuts_the_connection_at_commit_leaves_each_row_once(
     database: Database, moment: str
 ) -> None:
     cut = CutDatabase(database.writer, database.reader)
-    store = SqlJobStore(cut)
+    store = JobStore(cut)
     cut.moment = moment
     await store.create(JOB, FIRST, max_queued=5)
     cut.moment = moment

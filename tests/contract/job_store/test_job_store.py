@@ -1,4 +1,4 @@
-"""What every `ports.JobStore` promises."""
+"""What `JobStore` promises on every database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import Lane, Mode
     from stenobird.storage.engine import Database
-    from stenobird.storage.job_store import SqlJobStore
+    from stenobird.storage.job_store import JobStore
 
 pytestmark = pytest.mark.anyio
 
@@ -100,18 +100,18 @@ def done(status: Any = "completed", job_id: str = "tr_1") -> NewEvent:
     return JobEvents(job_id, BASE).done(status)
 
 
-async def created(store: SqlJobStore, job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> JobRecord:
+async def created(store: JobStore, job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> JobRecord:
     return await store.create(a_job(job_id, mode, **changes), first_event(job_id), max_queued=100)
 
 
-async def claimed(store: SqlJobStore, job_id: str = "tr_1", **changes: Any) -> Claim:
+async def claimed(store: JobStore, job_id: str = "tr_1", **changes: Any) -> Claim:
     await created(store, job_id, **changes)
     claim = await store.claim("worker", lanes=LANES)
     assert claim is not None
     return claim
 
 
-async def test_a_created_job_is_read_back_with_its_first_event(store: SqlJobStore) -> None:
+async def test_a_created_job_is_read_back_with_its_first_event(store: JobStore) -> None:
     record = await created(store, webhook_url="https://example.com/hook", extra=EXTRA)
     assert await store.get("tr_1") == record
     assert (record.status, record.stage, record.last_seq) == ("queued", "validating_url", 1)
@@ -122,7 +122,7 @@ async def test_a_created_job_is_read_back_with_its_first_event(store: SqlJobStor
     assert (event.seq, event.event, event.data) == (1, "status", first_event().data)
 
 
-async def test_extra_has_the_stored_form_of_earlier_versions(store: SqlJobStore, database: Database) -> None:
+async def test_extra_has_the_stored_form_of_earlier_versions(store: JobStore, database: Database) -> None:
     await created(store, extra=EXTRA)
     async with database.write() as connection:
         assert await connection.scalar(select(jobs.c.extra)) == STORED_EXTRA
@@ -138,13 +138,13 @@ async def test_extra_has_the_stored_form_of_earlier_versions(store: SqlJobStore,
     assert record.extra == JobExtra()
 
 
-async def test_an_unknown_job_is_none_and_has_no_events(store: SqlJobStore) -> None:
+async def test_an_unknown_job_is_none_and_has_no_events(store: JobStore) -> None:
     assert await store.get("tr_none") is None
     assert await store.resume_point("tr_none") is None
     assert await store.events_after("tr_none", 0) == []
 
 
-async def test_the_queue_is_refused_at_its_bound_and_leaves_no_trace(store: SqlJobStore) -> None:
+async def test_the_queue_is_refused_at_its_bound_and_leaves_no_trace(store: JobStore) -> None:
     await store.create(a_job("tr_1"), first_event("tr_1"), max_queued=2)
     await store.create(a_job("tr_2"), first_event("tr_2"), max_queued=2)
     with pytest.raises(QueueBusy) as refusal:
@@ -156,7 +156,7 @@ async def test_the_queue_is_refused_at_its_bound_and_leaves_no_trace(store: SqlJ
     await store.create(a_job("tr_3"), first_event("tr_3"), max_queued=2)
 
 
-async def test_the_queue_bound_holds_when_many_come_at_once(store: SqlJobStore) -> None:
+async def test_the_queue_bound_holds_when_many_come_at_once(store: JobStore) -> None:
     async def attempt(number: int) -> bool:
         try:
             await store.create(a_job(f"tr_{number}"), first_event(f"tr_{number}"), max_queued=3)
@@ -169,7 +169,7 @@ async def test_the_queue_bound_holds_when_many_come_at_once(store: SqlJobStore) 
     assert await store.counts() == {"queued": 3}
 
 
-async def test_jobs_are_claimed_oldest_first(store: SqlJobStore) -> None:
+async def test_jobs_are_claimed_oldest_first(store: JobStore) -> None:
     made = [await created(store, f"tr_{number}") for number in range(4)]
     claims = [await store.claim("worker", lanes=LANES) for _ in made]
     order = sorted(made, key=lambda job: (job.created_at, job.id))
@@ -177,7 +177,7 @@ async def test_jobs_are_claimed_oldest_first(store: SqlJobStore) -> None:
     assert await store.claim("worker", lanes=LANES) is None
 
 
-async def test_a_lane_is_claimed_alone(store: SqlJobStore) -> None:
+async def test_a_lane_is_claimed_alone(store: JobStore) -> None:
     await created(store, "tr_full", mode="full")
     await created(store, "tr_preview", mode="preview")
     await created(store, "tr_test", mode="test")
@@ -186,7 +186,7 @@ async def test_a_lane_is_claimed_alone(store: SqlJobStore) -> None:
     assert await store.claim("worker", lanes=[]) is None
 
 
-async def test_one_job_is_leased_to_one_of_many_workers(store: SqlJobStore) -> None:
+async def test_one_job_is_leased_to_one_of_many_workers(store: JobStore) -> None:
     for number in range(3):
         await created(store, f"tr_{number}")
     claims = await asyncio.gather(*(store.claim(f"worker-{number}", lanes=LANES) for number in range(8)))
@@ -197,7 +197,7 @@ async def test_one_job_is_leased_to_one_of_many_workers(store: SqlJobStore) -> N
     assert len({claim.lease.token for claim in claims if claim}) == 3
 
 
-async def test_a_claim_says_where_the_last_worker_stopped(store: SqlJobStore) -> None:
+async def test_a_claim_says_where_the_last_worker_stopped(store: JobStore) -> None:
     claim = await claimed(store)
     source = a_source(
         title="Épisode",
@@ -224,7 +224,7 @@ async def test_a_claim_says_where_the_last_worker_stopped(store: SqlJobStore) ->
     assert (point.source, point.checkpoint, point.fingerprint) == (source, checkpoint, {"etag": "x"})
 
 
-async def test_events_are_numbered_from_one_without_gaps(store: SqlJobStore) -> None:
+async def test_events_are_numbered_from_one_without_gaps(store: JobStore) -> None:
     claim = await claimed(store)
     assert await store.append(claim.lease, JobChange(stage="resolving_direct"), [first_event()]) == 2
     assert await store.append(claim.lease, JobChange(), [chunk(0), chunk(1), first_event()]) == 5
@@ -237,7 +237,7 @@ async def test_events_are_numbered_from_one_without_gaps(store: SqlJobStore) -> 
     assert (record.last_seq, record.next_chunk_index) == (6, 3)
 
 
-async def test_a_chunk_that_does_not_continue_the_transcript_is_refused(store: SqlJobStore) -> None:
+async def test_a_chunk_that_does_not_continue_the_transcript_is_refused(store: JobStore) -> None:
     claim = await claimed(store)
     await store.append(claim.lease, JobChange(), [chunk(0)])
     for index in (0, 2):
@@ -246,7 +246,7 @@ async def test_a_chunk_that_does_not_continue_the_transcript_is_refused(store: S
     assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2]
 
 
-async def test_without_the_lease_nothing_is_written(store: SqlJobStore, database: Database) -> None:
+async def test_without_the_lease_nothing_is_written(store: JobStore, database: Database) -> None:
     claim = await claimed(store)
     await store.expire_leases()
     current = await store.claim("other", lanes=LANES)
@@ -275,7 +275,7 @@ async def test_without_the_lease_nothing_is_written(store: SqlJobStore, database
 
 
 async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
-    store: SqlJobStore, database: Database
+    store: JobStore, database: Database
 ) -> None:
     claim = await claimed(store)
 
@@ -298,7 +298,7 @@ async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
         await store.renew(claim.lease)
 
 
-async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore, database: Database) -> None:
+async def test_attempts_count_claims_since_the_last_progress(store: JobStore, database: Database) -> None:
     await created(store)
 
     async def lose_lease() -> None:
@@ -327,7 +327,7 @@ async def test_attempts_count_claims_since_the_last_progress(store: SqlJobStore,
 
 
 async def test_deaths_of_the_process_do_not_count_as_attempts_until_there_are_many(
-    store: SqlJobStore,
+    store: JobStore,
 ) -> None:
     await created(store)
     attempts = []
@@ -339,14 +339,14 @@ async def test_deaths_of_the_process_do_not_count_as_attempts_until_there_are_ma
     assert attempts == [1] * (MAX_INTERRUPTIONS + 1) + [2, 3]
 
 
-async def test_open_jobs_are_those_that_have_not_ended(store: SqlJobStore) -> None:
+async def test_open_jobs_are_those_that_have_not_ended(store: JobStore) -> None:
     claim = await claimed(store)
     assert await store.open_job_ids() == [claim.job.id]
     await store.finish(claim.lease, JobChange(status="cancelled"), [done("cancelled")])
     assert await store.open_job_ids() == []
 
 
-async def test_a_released_job_is_claimable_at_once_and_its_attempt_is_not_counted(store: SqlJobStore) -> None:
+async def test_a_released_job_is_claimable_at_once_and_its_attempt_is_not_counted(store: JobStore) -> None:
     claim = await claimed(store)
     for _ in range(5):
         await store.release(claim.lease)
@@ -357,7 +357,7 @@ async def test_a_released_job_is_claimable_at_once_and_its_attempt_is_not_counte
 
 
 async def test_the_end_commits_usage_and_outbox_and_frees_the_lease(
-    store: SqlJobStore, database: Database
+    store: JobStore, database: Database
 ) -> None:
     claim = await claimed(store)
     await store.finish(
@@ -382,7 +382,7 @@ async def test_the_end_commits_usage_and_outbox_and_frees_the_lease(
     assert (message["kind"], message["payload"]) == ("webhook", {"url": "https://example.com/hook"})
 
 
-async def test_a_failure_keeps_its_error_body(store: SqlJobStore) -> None:
+async def test_a_failure_keeps_its_error_body(store: JobStore) -> None:
     claim = await claimed(store)
     body = {"error": "audio_unreachable", "message": "no", "tried": ["a", "b"]}
     await store.finish(claim.lease, JobChange(status="failed", error=body), [done("failed")])
@@ -391,7 +391,7 @@ async def test_a_failure_keeps_its_error_body(store: SqlJobStore) -> None:
     assert (record.status, record.error) == ("failed", body)
 
 
-async def test_a_queued_job_is_cancelled_at_once(store: SqlJobStore, database: Database) -> None:
+async def test_a_queued_job_is_cancelled_at_once(store: JobStore, database: Database) -> None:
     await created(store)
     message = OutboxRow("webhook", "tr_1", "acct_1", {})
     record = await store.request_cancel("tr_1", [done("cancelled")], outbox=[message])
@@ -405,7 +405,7 @@ async def test_a_queued_job_is_cancelled_at_once(store: SqlJobStore, database: D
         assert await connection.scalar(select(func.count()).select_from(outbox)) == 1
 
 
-async def test_a_running_job_gets_a_cancel_request(store: SqlJobStore) -> None:
+async def test_a_running_job_gets_a_cancel_request(store: JobStore) -> None:
     claim = await claimed(store)
     assert await store.renew(claim.lease) is False
     record = await store.request_cancel("tr_1", [done("cancelled")])
@@ -416,7 +416,7 @@ async def test_a_running_job_gets_a_cancel_request(store: SqlJobStore) -> None:
     assert (record.status, record.last_seq) == ("cancelled", 2)
 
 
-async def test_a_job_whose_worker_died_is_cancelled_at_once(store: SqlJobStore) -> None:
+async def test_a_job_whose_worker_died_is_cancelled_at_once(store: JobStore) -> None:
     claim = await claimed(store)
     await store.append(claim.lease, JobChange(status="transcribing"), [chunk(0)])
     await store.expire_leases()
@@ -426,13 +426,13 @@ async def test_a_job_whose_worker_died_is_cancelled_at_once(store: SqlJobStore) 
         await store.append(claim.lease, JobChange(), [chunk(1)])
 
 
-async def test_cancelling_an_unknown_job_is_refused(store: SqlJobStore) -> None:
+async def test_cancelling_an_unknown_job_is_refused(store: JobStore) -> None:
     with pytest.raises(TranscriptNotFound):
         await store.request_cancel("tr_none", [done("cancelled")])
 
 
 async def test_only_a_finished_job_is_deleted_and_its_usage_stays(
-    store: SqlJobStore, database: Database
+    store: JobStore, database: Database
 ) -> None:
     claim = await claimed(store)
     await store.delete("tr_1")
@@ -447,7 +447,7 @@ async def test_only_a_finished_job_is_deleted_and_its_usage_stays(
         assert await connection.scalar(select(func.count()).select_from(usage)) == 1
 
 
-async def test_purge_removes_what_ended_before_and_says_which(store: SqlJobStore, database: Database) -> None:
+async def test_purge_removes_what_ended_before_and_says_which(store: JobStore, database: Database) -> None:
     for number in range(3):
         await created(store, f"tr_{number}")
         if number < 2:
@@ -461,7 +461,7 @@ async def test_purge_removes_what_ended_before_and_says_which(store: SqlJobStore
     assert await store.counts() == {"queued": 1, "cancelled": 1}
 
 
-async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: SqlJobStore) -> None:
+async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: JobStore) -> None:
     made = [await created(store, f"tr_{number}") for number in range(5)]
     await created(store, "tr_theirs", account_id="acct_2")
     newest_first = sorted(made, key=lambda job: (job.created_at, job.id), reverse=True)
@@ -471,14 +471,14 @@ async def test_an_account_lists_its_own_jobs_newest_first_page_by_page(store: Sq
     assert [job.id for job in rest] == [job.id for job in newest_first[3:]]
 
 
-async def test_a_list_may_be_of_one_mode(store: SqlJobStore) -> None:
+async def test_a_list_may_be_of_one_mode(store: JobStore) -> None:
     await created(store, "tr_full")
     await created(store, "tr_test", "test")
     assert [job.id for job in await store.list_jobs("acct_1", JobPage(mode="test"))] == ["tr_test"]
     assert [job.id for job in await store.list_jobs("acct_1", JobPage(mode="full"))] == ["tr_full"]
 
 
-async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
+async def test_expiring_leases_counts_them(store: JobStore) -> None:
     await claimed(store, "tr_1")
     await claimed(store, "tr_2")
     await created(store, "tr_3")
@@ -486,14 +486,14 @@ async def test_expiring_leases_counts_them(store: SqlJobStore) -> None:
     assert await store.expire_leases() == 0
 
 
-async def test_the_bytes_of_an_event_are_kept_as_they_are(store: SqlJobStore) -> None:
+async def test_the_bytes_of_an_event_are_kept_as_they_are(store: JobStore) -> None:
     claim = await claimed(store)
     data = json.dumps({"text": "שלום \U0001f426 \u2028 é", "n": 1.10}, ensure_ascii=False)
     await store.append(claim.lease, JobChange(), [NewEvent("status", data)])
     assert (await store.events_after("tr_1", 1))[0].data == data
 
 
-async def test_a_change_leaves_other_columns_alone(store: SqlJobStore) -> None:
+async def test_a_change_leaves_other_columns_alone(store: JobStore) -> None:
     claim = await claimed(store, extra=EXTRA)
     await store.append(claim.lease, JobChange(language="en", warning="w", fingerprint={"x": 1}), [])
     await store.append(claim.lease, JobChange(extra=JobExtra(tier="fast_low_cost")), [])

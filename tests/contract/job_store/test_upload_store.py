@@ -1,4 +1,4 @@
-"""What every `ports.UploadStore` promises, and what jobs of uploads need of the job store."""
+"""What `UploadStore` promises, and what jobs of uploads need of the job store."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import update
 
 from stenobird.errors import QueueBusy
 from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, NewUpload, OutboxRow, RecognitionOptions
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, outbox, uploads
-from stenobird.storage.upload_store import SqlUploadStore
+from stenobird.storage.upload_store import UploadStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
@@ -23,8 +23,8 @@ GB = 1024**3
 
 
 @pytest.fixture
-def slots(database: Database) -> SqlUploadStore:
-    return SqlUploadStore(database)
+def slots(database: Database) -> UploadStore:
+    return UploadStore(database)
 
 
 def new_upload(name: str = "upl_1", **changes: Any) -> NewUpload:
@@ -61,7 +61,7 @@ async def expire(database: Database, upload_id: str) -> None:
         )
 
 
-async def test_a_slot_is_read_back_as_it_was_made(slots: SqlUploadStore) -> None:
+async def test_a_slot_is_read_back_as_it_was_made(slots: UploadStore) -> None:
     made = await slots.create(new_upload(), max_bytes=10 * GB)
 
     assert await slots.get("upl_1") == made
@@ -70,9 +70,7 @@ async def test_a_slot_is_read_back_as_it_was_made(slots: SqlUploadStore) -> None
     assert await slots.get("upl_2") is None
 
 
-async def test_slots_that_would_exceed_the_room_are_refused(
-    slots: SqlUploadStore, database: Database
-) -> None:
+async def test_slots_that_would_exceed_the_room_are_refused(slots: UploadStore, database: Database) -> None:
     await slots.create(new_upload(), max_bytes=5 * GB)
     with pytest.raises(QueueBusy):
         await slots.create(new_upload("upl_2"), max_bytes=5 * GB)
@@ -82,7 +80,7 @@ async def test_slots_that_would_exceed_the_room_are_refused(
     await slots.create(new_upload("upl_2"), max_bytes=5 * GB)
 
 
-async def test_the_last_accepted_bytes_win_and_the_replaced_ones_are_named(slots: SqlUploadStore) -> None:
+async def test_the_last_accepted_bytes_win_and_the_replaced_ones_are_named(slots: UploadStore) -> None:
     await slots.create(new_upload(), max_bytes=10 * GB)
 
     assert await slots.accept("upl_1", "k1") == (True, None)
@@ -94,7 +92,7 @@ async def test_the_last_accepted_bytes_win_and_the_replaced_ones_are_named(slots
     assert slot.blob_key == "k2"
 
 
-async def test_two_at_once_leave_one_key_and_name_the_other(slots: SqlUploadStore) -> None:
+async def test_two_at_once_leave_one_key_and_name_the_other(slots: UploadStore) -> None:
     await slots.create(new_upload(), max_bytes=10 * GB)
 
     answers = await asyncio.gather(*(slots.accept("upl_1", key) for key in ("k1", "k2")))
@@ -105,7 +103,7 @@ async def test_two_at_once_leave_one_key_and_name_the_other(slots: SqlUploadStor
     assert replaced == {None, ({"k1", "k2"} - {slot.blob_key}).pop()}
 
 
-async def test_used_bytes_do_not_change(slots: SqlUploadStore) -> None:
+async def test_used_bytes_do_not_change(slots: UploadStore) -> None:
     await slots.create(new_upload(), max_bytes=10 * GB)
     await slots.accept("upl_1", "k1")
 
@@ -119,7 +117,7 @@ async def test_used_bytes_do_not_change(slots: SqlUploadStore) -> None:
 
 
 async def test_a_slot_without_bytes_or_past_its_time_can_not_be_used(
-    slots: SqlUploadStore, database: Database
+    slots: UploadStore, database: Database
 ) -> None:
     await slots.create(new_upload(), max_bytes=10 * GB)
     empty = await slots.use("upl_1")
@@ -134,9 +132,9 @@ async def test_a_slot_without_bytes_or_past_its_time_can_not_be_used(
 
 
 async def test_bytes_are_removable_once_expired_and_no_job_needs_them(
-    slots: SqlUploadStore, database: Database
+    slots: UploadStore, database: Database
 ) -> None:
-    store = SqlJobStore(database)
+    store = JobStore(database)
     await slots.create(new_upload(), max_bytes=10 * GB)
     await slots.accept("upl_1", "k1")
     assert await slots.removable(expired_seconds=0, limit=10) == []
@@ -159,7 +157,7 @@ async def test_bytes_are_removable_once_expired_and_no_job_needs_them(
 
 
 async def test_a_job_can_be_created_ended(database: Database) -> None:
-    store = SqlJobStore(database)
+    store = JobStore(database)
     events = [NewEvent("status", "{}"), NewEvent("transcript", "{}", 0), NewEvent("done", "{}")]
     change = JobChange(status="completed", stage="transcribing", duration_seconds=9.0, billable_minutes=0)
     message = OutboxRow("webhook", "job_1", "acct_1", {"url": "https://example.com"})
@@ -176,7 +174,7 @@ async def test_a_job_can_be_created_ended(database: Database) -> None:
 
 
 async def test_pages_count_jobs_of_one_origin_newest_first(database: Database) -> None:
-    store = SqlJobStore(database)
+    store = JobStore(database)
     first = NewEvent("status", "{}")
     for number in range(5):
         await store.create(new_job(f"job_{number}"), first, max_queued=50)

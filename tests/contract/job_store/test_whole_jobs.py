@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.testing import spoken
 from tests.support.faults import DyingStore
 from tests.support.job_world import JobWorld
@@ -24,7 +24,7 @@ WORDS = "1 2 3 4 5 6 7 8 9 10 11 12"
 @pytest.fixture
 def world(database: Database) -> JobWorld:
     """A service on the database, with twelve seconds of audio."""
-    world = JobWorld(database, SqlJobStore(database))
+    world = JobWorld(database, JobStore(database))
     world.opener.audio = spoken(range(1, 13))
     return world
 

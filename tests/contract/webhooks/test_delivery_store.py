@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stenobird.ports import NewAccount
-from stenobird.storage.delivery_store import SqlDeliveryStore
+from stenobird.storage.delivery_store import DeliveryStore
 from tests.support.webhook_world import OWNER, webhook_world
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ async def test_leases_and_waits_go_by_the_clock_of_the_database(database: Databa
     async with webhook_world(database) as world:
         await world.end_job(URL)
         # No other clock is asked: not that of the test either.
-        store = SqlDeliveryStore(database)
+        store = DeliveryStore(database)
         [due] = await store.claim(lease_seconds=60, limit=9, per_account=9)
         assert await store.claim(lease_seconds=60, limit=9, per_account=9) == []
         [record] = await store.own_deliveries(OWNER)

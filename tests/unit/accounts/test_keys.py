@@ -15,7 +15,7 @@ from stenobird.accounts.key_service import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode
-from stenobird.storage.account_store import SqlKeyStore
+from stenobird.storage.account_store import KeyStore
 from stenobird.storage.schema import metadata
 from tests.support.databases import sqlite_database
 
@@ -37,7 +37,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def service(database: Database) -> KeyService:
-    return KeyService(SqlKeyStore(database))
+    return KeyService(KeyStore(database))
 
 
 @pytest.mark.parametrize("mode", ["live", "test"])

@@ -10,8 +10,8 @@ import pytest
 from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
 from stenobird.ports import NewAccount
-from stenobird.storage.account_store import SqlAccountStore
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.account_store import AccountStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.databases import sqlite_database
@@ -33,13 +33,11 @@ THREE_MINUTES = 190
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
     async with sqlite_database(tmp_path) as database:
-        yield JobWorld(
-            database, SqlJobStore(database), opener=FakeOpener(spoken(range(1, THREE_MINUTES + 1)))
-        )
+        yield JobWorld(database, JobStore(database), opener=FakeOpener(spoken(range(1, THREE_MINUTES + 1))))
 
 
-async def give(world: JobWorld, billing: AccountBilling, units: int) -> SqlAccountStore:
-    accounts = SqlAccountStore(world.database)
+async def give(world: JobWorld, billing: AccountBilling, units: int) -> AccountStore:
+    accounts = AccountStore(world.database)
     new = NewAccount(PAYER.account_id, "Ann", "premium", billing)
     await accounts.create_account(new, by="operator")
     await accounts.add_units(PAYER.account_id, units, reason="gift", by="operator")

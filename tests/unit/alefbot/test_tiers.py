@@ -11,7 +11,7 @@ from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
 from stenobird.ports import JobExtra, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.speech import SpeechEngines, premium_units, tier_models
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from tests.support.databases import sqlite_database
 from tests.support.job_world import JobWorld
@@ -41,7 +41,7 @@ def test_a_distinct_premium_costs_two_units() -> None:
 
 async def test_a_tier_uses_its_recognizer_at_its_price(tmp_path: Path) -> None:
     async with sqlite_database(tmp_path) as database:
-        world = JobWorld(database, SqlJobStore(database))
+        world = JobWorld(database, JobStore(database))
         premium = FakeRecognizer(model="premium")
         opener = FakeOpener(spoken(range(1, 151)))
         engines = Engines(FakeFinder(), opener, SpeechEngines(world.recognizer, {"premium_quality": premium}))
@@ -70,7 +70,7 @@ async def test_a_tier_uses_its_recognizer_at_its_price(tmp_path: Path) -> None:
 
 async def test_a_tier_served_by_a_lesser_engine_is_free(tmp_path: Path) -> None:
     async with sqlite_database(tmp_path) as database:
-        world = JobWorld(database, SqlJobStore(database))
+        world = JobWorld(database, JobStore(database))
         premium = FakeRecognizer(model="premium")
 
         async def fall_back(_window: int) -> None:

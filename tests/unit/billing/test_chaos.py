@@ -13,7 +13,7 @@ from stenobird.billing.metering import Metering
 from stenobird.billing.standing import BillingStanding, job_of
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import StorageUnavailable
-from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.billing_store import BillingStore
 from stenobird.storage.schema import accounts, usage
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def random_faults(seed: int, rates: Mapping[Fault, float]) -> Callable[[str, str
     return fault
 
 
-class MortalStore(SqlBillingStore):
+class MortalStore(BillingStore):
     """The store of one process: when that is dead, what it wanted to write is lost."""
 
     dead = False

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stenobird.billing.metering import Metering, counted_rows
 from stenobird.errors import StorageUnavailable
 from stenobird.ports.billing import DEDUPE_SECONDS, DoubtfulRow
-from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.billing_store import BillingStore
 from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ async def test_a_database_that_goes_away_while_stripe_is_away_is_waited_for(worl
     account = await world.bought()
     [job] = await world.use(account, [5])
     once(world, "500")
-    faulty = SqlBillingStore(FaultyDatabase.over(world.database, ["ok", "lost before"]))
+    faulty = BillingStore(FaultyDatabase.over(world.database, ["ok", "lost before"]))
     with pytest.raises(StorageUnavailable):
         await Metering(faulty, world.gateway, world.clock).step()
     await settle(world)

@@ -12,7 +12,7 @@ from stenobird.billing.metering import Metering
 from stenobird.billing.service import BillingService
 from stenobird.billing.worker import BillingWorker
 from stenobird.errors import BillingUnavailable
-from stenobird.storage.billing_store import SqlBillingStore
+from stenobird.storage.billing_store import BillingStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-class SurprisingStore(SqlBillingStore):
+class SurprisingStore(BillingStore):
     """Fails once in a way that nobody foresaw, and is content the second time."""
 
     calls = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from tests.support.databases import sqlite_database
 from tests.support.job_world import JobWorld
 
@@ -19,4 +19,4 @@ if TYPE_CHECKING:
 async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
     """A service and its worker; their fakes can be replaced."""
     async with sqlite_database(tmp_path) as database:
-        yield JobWorld(database, SqlJobStore(database))
+        yield JobWorld(database, JobStore(database))

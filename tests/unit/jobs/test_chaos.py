@@ -11,7 +11,7 @@ import pytest
 
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.run import JobRun
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.testing import spoken
 from tests.support.faults import DyingStore, FaultyDatabase, Killed
 
@@ -49,7 +49,7 @@ class Chaos:
     async def attempt(self, claim: Claim) -> None:
         self.database.commits = [self.random.choice(FATES) for _ in range(30)]
         store = DyingStore(
-            SqlJobStore(self.database),
+            JobStore(self.database),
             dies_at=self.random.randrange(16),
             after_commit=self.random.random() < 0.5,
         )

@@ -14,13 +14,15 @@ from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
-from stenobird.ports import EventRow, JobRecord, JobStore, RecognitionOptions
+from stenobird.ports import EventRow, JobRecord, RecognitionOptions
 from stenobird.testing import FakeOpener, spoken
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from stenobird.storage.job_store import JobStore
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.jobs.worker import Worker
-    from stenobird.ports import JobChange, JobRecord, JobStore, Lease, NewEvent
+    from stenobird.ports import JobChange, JobRecord, Lease, NewEvent
+    from stenobird.storage.job_store import JobStore
     from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio

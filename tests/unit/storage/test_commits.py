@@ -19,7 +19,7 @@ from stenobird.ports import (
     SpeechCheckpoint,
     UsageRow,
 )
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import events, outbox, usage
 from stenobird.transcript import Segment
 from tests.support.databases import sqlite_database
@@ -46,7 +46,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def a_claim(database: Database) -> Claim:
-    store = SqlJobStore(database)
+    store = JobStore(database)
     await store.create(JOB, FIRST, max_queued=10)
     claim = await store.claim("worker", lanes=["full"])
     assert claim is not None
@@ -56,7 +56,7 @@ async def a_claim(database: Database) -> Claim:
 @LOSSES
 async def test_an_append_whose_answer_is_lost_happens_once(database: Database, loss: str) -> None:
     claim = await a_claim(database)
-    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    store = JobStore(FaultyDatabase.over(database, [loss]))
     chunk = LINKS.transcript(Segment(0, 1, "one"), 0, language="en")
     change = JobChange(status="transcribing", checkpoint=SpeechCheckpoint(1, 16_000))
     assert await store.append(claim.lease, change, [chunk]) == 2
@@ -69,7 +69,7 @@ async def test_an_append_whose_answer_is_lost_happens_once(database: Database, l
 @LOSSES
 async def test_an_end_whose_answer_is_lost_bills_once(database: Database, loss: str) -> None:
     claim = await a_claim(database)
-    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    store = JobStore(FaultyDatabase.over(database, [loss]))
     await store.finish(
         claim.lease,
         JobChange(status="completed"),
@@ -84,7 +84,7 @@ async def test_an_end_whose_answer_is_lost_bills_once(database: Database, loss: 
 
 @LOSSES
 async def test_a_job_whose_answer_is_lost_is_created_once(database: Database, loss: str) -> None:
-    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    store = JobStore(FaultyDatabase.over(database, [loss]))
     record = await store.create(JOB, FIRST, max_queued=1)
     assert record == await store.get("tr_1")
     assert len(await store.events_after("tr_1", 0)) == 1
@@ -92,24 +92,24 @@ async def test_a_job_whose_answer_is_lost_is_created_once(database: Database, lo
 
 @LOSSES
 async def test_a_cancel_whose_answer_is_lost_ends_the_job_once(database: Database, loss: str) -> None:
-    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
-    store = SqlJobStore(FaultyDatabase.over(database, [loss]))
+    await JobStore(database).create(JOB, FIRST, max_queued=1)
+    store = JobStore(FaultyDatabase.over(database, [loss]))
     record = await store.request_cancel("tr_1", [LINKS.done("cancelled")])
     assert (record.status, record.last_seq) == ("cancelled", 2)
     assert len(await store.events_after("tr_1", 0)) == 2
 
 
 async def test_a_claim_whose_answer_is_lost_is_still_the_workers(database: Database) -> None:
-    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
-    store = SqlJobStore(FaultyDatabase.over(database, ["lost after"]))
+    await JobStore(database).create(JOB, FIRST, max_queued=1)
+    store = JobStore(FaultyDatabase.over(database, ["lost after"]))
     claim = await store.claim("worker", lanes=["full"])
     assert claim is not None
     assert await store.append(claim.lease, JobChange(), [FIRST]) == 2
 
 
 async def test_a_claim_that_was_lost_leaves_the_job_to_the_next(database: Database) -> None:
-    await SqlJobStore(database).create(JOB, FIRST, max_queued=1)
-    store = SqlJobStore(FaultyDatabase.over(database, ["lost before"]))
+    await JobStore(database).create(JOB, FIRST, max_queued=1)
+    store = JobStore(FaultyDatabase.over(database, ["lost before"]))
     assert await store.claim("worker", lanes=["full"]) is None
     assert await store.claim("worker", lanes=["full"]) is not None
 
@@ -118,7 +118,7 @@ async def test_a_renewal_between_a_lost_answer_and_its_settling_does_not_hide_th
     database: Database,
 ) -> None:
     claim = await a_claim(database)
-    plain = SqlJobStore(database)
+    plain = JobStore(database)
 
     class RenewingDatabase(FaultyDatabase):
         async def commit(self, connection: object) -> None:
@@ -130,7 +130,7 @@ async def test_a_renewal_between_a_lost_answer_and_its_settling_does_not_hide_th
                     await connection.close()  # type: ignore[attr-defined]
                     await plain.renew(claim.lease)
 
-    store = SqlJobStore(RenewingDatabase.over(database, ["lost after"]))
+    store = JobStore(RenewingDatabase.over(database, ["lost after"]))
     assert await store.append(claim.lease, JobChange(), [FIRST]) == 2
     assert len(await store.events_after("tr_1", 0)) == 2
 
@@ -139,7 +139,7 @@ async def test_a_database_that_stays_down_is_reported_after_three_attempts(datab
     claim = await a_claim(database)
     # Each try loses its COMMIT; the reading between two tries gets through.
     faulty = FaultyDatabase.over(database, ["lost before", "ok"] * 10)
-    store = SqlJobStore(faulty)
+    store = JobStore(faulty)
     with pytest.raises(StorageUnavailable):
         await store.append(claim.lease, JobChange(), [FIRST])
     assert len(faulty.commits) == 20 - 6
@@ -150,7 +150,7 @@ async def test_a_write_cancelled_at_any_moment_is_whole_or_absent_and_harms_no_o
     database: Database,
 ) -> None:
     claim = await a_claim(database)
-    store = SqlJobStore(database)
+    store = JobStore(database)
     for turns in range(40):
         task = asyncio.ensure_future(
             store.append(claim.lease, JobChange(stage=f"turn {turns}"), [FIRST, FIRST])
@@ -168,7 +168,7 @@ async def test_a_write_cancelled_at_any_moment_is_whole_or_absent_and_harms_no_o
 
 
 async def test_many_writers_and_readers_at_once_all_get_their_turn(database: Database) -> None:
-    store = SqlJobStore(database)
+    store = JobStore(database)
 
     async def one(number: int) -> str:
         links = JobEvents(f"tr_{number}", LINKS.base_url)
@@ -182,7 +182,7 @@ async def test_many_writers_and_readers_at_once_all_get_their_turn(database: Dat
 
 
 async def test_a_failing_body_leaves_nothing(database: Database) -> None:
-    store = SqlJobStore(database)
+    store = JobStore(database)
     bill = {
         "id": "u",
         "job_id": "j",

@@ -12,10 +12,10 @@ from stenobird.clock import SystemClock
 from stenobird.errors import AudioUnreachable, UploadNotAvailable, UploadNotFound, UploadSlotExpired
 from stenobird.jobs.spec import uploaded_source
 from stenobird.ports import Caller, JobExtra, JobRecord, NewEvent, NewJob, RecognitionOptions, UploadedFile
-from stenobird.storage.blobs import ObjectBlobStore, open_blobs
-from stenobird.storage.job_store import SqlJobStore
+from stenobird.storage.blobs import BlobStore, open_blobs
+from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, uploads
-from stenobird.storage.upload_store import SqlUploadStore
+from stenobird.storage.upload_store import UploadStore
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.uploads.service import GRACE_SECONDS, ORPHAN_SECONDS, SLOT_MEMORY_SECONDS, UploadService
@@ -49,9 +49,9 @@ class Later(SystemClock):
 @dataclass
 class World:
     database: Database
-    slots: SqlUploadStore
-    jobs: SqlJobStore
-    blobs: ObjectBlobStore
+    slots: UploadStore
+    jobs: JobStore
+    blobs: BlobStore
     service: UploadService
     clock: Later
 
@@ -79,9 +79,9 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with sqlite_database(tmp_path) as database:
-        slots, blobs, clock = SqlUploadStore(database), open_blobs(tmp_path / "blobs"), Later()
+        slots, blobs, clock = UploadStore(database), open_blobs(tmp_path / "blobs"), Later()
         service = UploadService(slots, blobs, clock=clock)
-        yield World(database, slots, SqlJobStore(database), blobs, service, clock)
+        yield World(database, slots, JobStore(database), blobs, service, clock)
 
 
 async def job_of(world: World, upload_id: str) -> JobRecord:

@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccount
-from stenobird.storage.delivery_store import SqlDeliveryStore, SqlWebhookSecrets
+from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import LEASE_SECONDS, PER_ACCOUNT, WebhookDeliverer
 from stenobird.webhooks.schemas import WebhookEvent
@@ -199,7 +199,7 @@ async def test_a_receiver_may_ask_to_be_called_later(
     assert (row.state, row.next_attempt_at) == ("pending", world.clock.now + wait)
 
 
-class BrokenSecrets(SqlWebhookSecrets):
+class BrokenSecrets(SecretStore):
     """Fails for one account in a way that nobody foresaw."""
 
     broken = "acct_broken"
@@ -226,7 +226,7 @@ async def test_an_unexpected_error_fails_only_its_delivery(
     assert len(receiver.accepted) == 1
 
 
-class SurprisingDeliveries(SqlDeliveryStore):
+class SurprisingDeliveries(DeliveryStore):
     """Can't claim the first time, for a reason that nobody foresaw."""
 
     def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
@@ -358,7 +358,7 @@ async def test_a_worker_whose_lease_is_nearly_over_sends_nothing(
     await world.secret()
     await world.end_job(server.url())
 
-    class Slow(SqlWebhookSecrets):
+    class Slow(SecretStore):
         async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
             world.clock.advance(LEASE_SECONDS - POST_SECONDS + 1)
             return await super().signing_secrets(account_id, mode=mode, now=now)

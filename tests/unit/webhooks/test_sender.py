@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from standardwebhooks.webhooks import Webhook
+from typing_extensions import override
 
+from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
 from stenobird.webhooks.sender import ANSWER_BYTES, WebhookSender
+from stenobird.webhooks.targets import WebhookTargets
 from tests.support.webhook_world import OWNER, Receiver, WebhookWorld
 
 if TYPE_CHECKING:
@@ -20,17 +23,20 @@ pytestmark = pytest.mark.anyio
 MODES: tuple[KeyMode, ...] = ("live", "test")
 
 
-class AnyTarget:
+class AnyTarget(WebhookTargets):
     """Lets every URL through, http too, unless a test has a refusal for it."""
 
     def __init__(self, refusal: Exception | None = None) -> None:
+        super().__init__(EgressPolicy(), None)
         self._refusal = refusal
 
+    @override
     def check_url(self, url: str) -> str:
         if self._refusal is not None:
             raise self._refusal
         return url
 
+    @override
     async def check(self, url: str) -> str:
         return self.check_url(url)
 
