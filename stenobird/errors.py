@@ -80,8 +80,9 @@ UNSUPPORTED_URL_EXAMPLES = ("https://example.com/article-without-audio",)
 class StenobirdError(Exception):
     """Something went wrong inside Stenobird. Try again; if it stays, send the request id to the operator.
 
-    `code` and `http_status` are part of the public contract. The class docstring is the default message.
-    `details` are extra public fields; `retry_after_seconds` is set where waiting helps.
+    `code` and `http_status` are part of the public contract. A class states them after its base, and its
+    docstring is the default message. `details` are extra public fields; `retry_after_seconds` is set where
+    waiting helps.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -89,6 +90,20 @@ class StenobirdError(Exception):
     retryable: ClassVar[bool] = False
     about_url: ClassVar[bool] = False
     """Whether the body carries examples of URLs that work and that don't."""
+
+    def __init_subclass__(
+        cls,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retryable: bool | None = None,
+        about_url: bool | None = None,
+    ) -> None:
+        super().__init_subclass__()
+        stated = {"code": code, "http_status": status, "retryable": retryable, "about_url": about_url}
+        for name, value in stated.items():
+            if value is not None:
+                setattr(cls, name, value)
 
     def __init__(
         self,
@@ -122,39 +137,24 @@ class RequestError(StenobirdError):
     """The request can't be served as it stands."""
 
 
-class InvalidRequest(RequestError):
+class InvalidRequest(RequestError, code="invalid_request", status=400):
     """The request body must be a JSON object with "audio_url", a public http or https URL."""
 
-    code = "invalid_request"
-    http_status = 400
 
-
-class CompressedRequest(InvalidRequest):
+class CompressedRequest(InvalidRequest, status=415):
     """The request body is compressed. Send it without Content-Encoding."""
 
-    http_status = 415
 
-
-class InvalidURL(RequestError):
+class InvalidURL(RequestError, code="invalid_url", status=400, about_url=True):
     """The URL is not a public http or https address. Send one that any browser could open."""
 
-    code = "invalid_url"
-    http_status = 400
-    about_url = True
 
-
-class MissingAPIKey(RequestError):
+class MissingAPIKey(RequestError, code="missing_api_key", status=401):
     """This needs an API key. Send "Authorization: Bearer <api_key>"."""
 
-    code = "missing_api_key"
-    http_status = 401
 
-
-class InvalidAPIKey(RequestError):
+class InvalidAPIKey(RequestError, code="invalid_api_key", status=401):
     """The API key is unknown or revoked. Check it for typos, or create a new one."""
-
-    code = "invalid_api_key"
-    http_status = 401
 
 
 class InvalidAPIKeyMode(InvalidAPIKey):
@@ -165,333 +165,188 @@ class InvalidAPIKeyUser(InvalidAPIKey):
     """The account of this API key no longer exists. Create a new account and key."""
 
 
-class WebhookRequiresAPIKey(RequestError):
+class WebhookRequiresAPIKey(RequestError, code="webhook_requires_api_key", status=401):
     """A webhook_url needs an API key. Send "Authorization: Bearer <api_key>", or leave webhook_url out."""
 
-    code = "webhook_requires_api_key"
-    http_status = 401
 
-
-class BillingFailed(RequestError):
+class BillingFailed(RequestError, code="billing_failed", status=402):
     """The last payment for this account failed. Update the payment method, then try again."""
 
-    code = "billing_failed"
-    http_status = 402
 
-
-class InsufficientCredits(RequestError):
+class InsufficientCredits(RequestError, code="insufficient_credits", status=402):
     """The account has too few credits for this audio. Add credits or a payment method, then try again."""
 
-    code = "insufficient_credits"
-    http_status = 402
 
-
-class ReadOnlyKey(RequestError):
+class ReadOnlyKey(RequestError, code="scope_violation_read_only", status=403):
     """This API key is read-only. Use a key with the scope full_access."""
 
-    code = "scope_violation_read_only"
-    http_status = 403
 
-
-class LiveKeyRequired(RequestError):
+class LiveKeyRequired(RequestError, code="live_key_required", status=403):
     """A test key may do this to test keys only. Use a live key of the account."""
 
-    code = "live_key_required"
-    http_status = 403
 
-
-class PlanDowngraded(RequestError):
+class PlanDowngraded(RequestError, code="plan_downgraded_api_revoked", status=403):
     """The account's subscription has ended, and with it this API. Subscribe again at /pricing."""
 
-    code = "plan_downgraded_api_revoked"
-    http_status = 403
 
-
-class TranscriptNotFound(RequestError):
+class TranscriptNotFound(RequestError, code="transcript_not_found", status=404):
     """No transcript with this id exists for this caller. Check the id, and send the key it was made with."""
 
-    code = "transcript_not_found"
-    http_status = 404
 
-
-class KeyNotFound(RequestError):
+class KeyNotFound(RequestError, code="key_not_found", status=404):
     """No key with this id exists for this caller. GET /v1/keys lists them."""
 
-    code = "key_not_found"
-    http_status = 404
 
-
-class DeliveryNotFound(RequestError):
+class DeliveryNotFound(RequestError, code="delivery_not_found", status=404):
     """No webhook delivery with this id exists for this caller. GET /v1/webhooks/deliveries lists them."""
 
-    code = "delivery_not_found"
-    http_status = 404
 
-
-class NotFound(RequestError):
+class NotFound(RequestError, code="not_found", status=404):
     """There is nothing at this address. Transcripts are made with POST /v1/transcripts."""
 
-    code = "not_found"
-    http_status = 404
 
-
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(RequestError, code="method_not_allowed", status=405):
     """This address does not take this method. The Allow header names those it takes."""
 
-    code = "method_not_allowed"
-    http_status = 405
 
-
-class MalformedHTTP(RequestError):
+class MalformedHTTP(RequestError, code="malformed_request", status=400):
     """This is not a valid HTTP/1.1 request. Check its first line, its headers and the form of its body."""
 
-    code = "malformed_request"
-    http_status = 400
 
-
-class HeadTooLarge(RequestError):
+class HeadTooLarge(RequestError, code="head_too_large", status=431):
     """The address and the headers of the request are too long together. Send shorter ones."""
 
-    code = "head_too_large"
-    http_status = 431
 
-
-class ValidationFailed(RequestError):
+class ValidationFailed(RequestError, code="validation_error", status=422):
     """The request has a field or parameter that is missing or not valid; "details" says which."""
 
-    code = "validation_error"
-    http_status = 422
 
-
-class UploadNotFound(RequestError):
+class UploadNotFound(RequestError, code="upload_not_found", status=404):
     """No upload with this id exists for this account. Create one with POST …/uploads."""
 
-    code = "upload_not_found"
-    http_status = 404
 
-
-class UploadSlotExpired(RequestError):
+class UploadSlotExpired(RequestError, code="upload_slot_expired", status=410):
     """This upload slot has expired. Create a new one, and send the bytes again."""
 
-    code = "upload_slot_expired"
-    http_status = 410
 
-
-class UploadNotAvailable(RequestError):
+class UploadNotAvailable(RequestError, code="upload_not_available", status=409):
     """The bytes of this upload have not arrived. PUT them to its upload_url first."""
 
-    code = "upload_not_available"
-    http_status = 409
 
-
-class EmptyUploadBody(RequestError):
+class EmptyUploadBody(RequestError, code="empty_upload_body", status=400):
     """The request has no body. Send the bytes of the media file as the body."""
 
-    code = "empty_upload_body"
-    http_status = 400
 
-
-class UploadSizeMismatch(RequestError):
+class UploadSizeMismatch(RequestError, code="upload_size_mismatch", status=400):
     """The number of bytes sent is not the size_bytes that the slot was made for. Send the whole file."""
 
-    code = "upload_size_mismatch"
-    http_status = 400
 
-
-class UploadTooLarge(RequestError):
+class UploadTooLarge(RequestError, code="upload_too_large", status=413):
     """The file is larger than this service accepts. Send a smaller one."""
 
-    code = "upload_too_large"
-    http_status = 413
 
-
-class JobNotFound(RequestError):
+class JobNotFound(RequestError, code="job_not_found", status=404):
     """No job with this id exists for this account. Check the id, and send a key of the account it is of."""
 
-    code = "job_not_found"
-    http_status = 404
 
-
-class ArtifactNotReady(RequestError):
+class ArtifactNotReady(RequestError, code="artifact_not_ready", status=409, retryable=True):
     """The job is not completed yet. Ask for its status until that is completed, then ask again."""
 
-    code = "artifact_not_ready"
-    http_status = 409
-    retryable = True
 
-
-class ArtifactNotFound(RequestError):
+class ArtifactNotFound(RequestError, code="artifact_not_found", status=404):
     """The job ended without a transcript, so there is no artifact. Its status says why."""
 
-    code = "artifact_not_found"
-    http_status = 404
 
-
-class UnsupportedArtifactFormat(RequestError):
+class UnsupportedArtifactFormat(RequestError, code="unsupported_artifact_format", status=400):
     """There is no such artifact format. Use srt, txt or docx."""
 
-    code = "unsupported_artifact_format"
-    http_status = 400
 
-
-class InvalidWebhookURL(RequestError):
+class InvalidWebhookURL(RequestError, code="invalid_webhook_url", status=400):
     """The webhook URL must be an https address whose host name resolves. Check it for typos."""
 
-    code = "invalid_webhook_url"
-    http_status = 400
 
-
-class WebhookTargetForbidden(RequestError):
+class WebhookTargetForbidden(RequestError, code="webhook_url_forbidden_target", status=400):
     """The webhook URL leads to an address that is not public. Send one that the internet can reach."""
 
-    code = "webhook_url_forbidden_target"
-    http_status = 400
 
-
-class TranslationUnavailable(RequestError):
+class TranslationUnavailable(RequestError, code="translation_unavailable", status=503, retryable=True):
     """This service has no translator, so it can't translate to Hebrew. Leave translate_to_hebrew out."""
 
-    code = "translation_unavailable"
-    http_status = 503
-    retryable = True
 
-
-class TranscriptNotReady(RequestError):
+class TranscriptNotReady(RequestError, code="transcript_not_ready", status=409, retryable=True):
     """The transcript is not finished. Wait retry_after_seconds and ask again, or read events_url."""
 
-    code = "transcript_not_ready"
-    http_status = 409
-    retryable = True
 
-
-class IdempotencyMismatch(RequestError):
+class IdempotencyMismatch(RequestError, code="idempotency_mismatch", status=409):
     """This Idempotency-Key was sent with another body. Repeat the same bytes, or take a new key."""
 
-    code = "idempotency_mismatch"
-    http_status = 409
 
-
-class IdempotencyInProgress(RequestError):
+class IdempotencyInProgress(RequestError, code="idempotency_in_progress", status=409, retryable=True):
     """A request with this Idempotency-Key is under way. Wait retry_after_seconds and send it again."""
 
-    code = "idempotency_in_progress"
-    http_status = 409
-    retryable = True
 
-
-class TranscriptCancelled(RequestError):
+class TranscriptCancelled(RequestError, code="transcript_cancelled", status=410):
     """The transcript was cancelled. Create a new one to transcribe this audio."""
 
-    code = "transcript_cancelled"
-    http_status = 410
 
-
-class QueueBusy(RequestError):
+class QueueBusy(RequestError, code="queue_busy", status=429, retryable=True):
     """The queue is full. Wait retry_after_seconds and send the same request again."""
 
-    code = "queue_busy"
-    http_status = 429
-    retryable = True
 
-
-class RateLimited(RequestError):
+class RateLimited(RequestError, code="rate_limited", status=429, retryable=True):
     """Too many requests. Wait retry_after_seconds and send the same request again."""
 
-    code = "rate_limited"
-    http_status = 429
-    retryable = True
 
-
-class EngineUnavailable(RequestError):
+class EngineUnavailable(RequestError, code="engine_unavailable", status=503, retryable=True):
     """No speech engine is ready. Try again later; the operator can run "stenobird doctor" to see why."""
 
-    code = "engine_unavailable"
-    http_status = 503
-    retryable = True
 
-
-class InvalidSignature(RequestError):
+class InvalidSignature(RequestError, code="invalid_signature", status=400):
     """The Stripe-Signature header does not fit the body. Check STENOBIRD_STRIPE_WEBHOOK_SECRET."""
 
-    code = "invalid_signature"
-    http_status = 400
 
-
-class BillingUnavailable(RequestError):
+class BillingUnavailable(RequestError, code="billing_unavailable", status=503, retryable=True):
     """Paying is not set up here. Ask the operator for an API key; operators: docs/how-to/stripe.md."""
 
-    code = "billing_unavailable"
-    http_status = 503
-    retryable = True
 
-
-class JobError(StenobirdError):
+class JobError(StenobirdError, code="transcription_failed", status=422):
     """The job failed."""
 
-    code = "transcription_failed"
-    http_status = 422
 
-
-class UnsupportedURL(JobError):
+class UnsupportedURL(JobError, code="unsupported_url", about_url=True):
     """The URL did not resolve to public audio Stenobird can transcribe."""
 
-    code = "unsupported_url"
-    about_url = True
 
-
-class AudioUnreachable(JobError):
+class AudioUnreachable(JobError, code="audio_unreachable", about_url=True):
     """The audio was found but could not be downloaded. Check that it opens without login, then try again."""
 
-    code = "audio_unreachable"
-    about_url = True
 
-
-class AudioSourceNotFound(JobError):
+class AudioSourceNotFound(JobError, code="audio_source_not_found", about_url=True):
     """No audio was found behind this URL. Send the direct audio URL."""
 
-    code = "audio_source_not_found"
-    about_url = True
 
-
-class AudioSourceUnreachable(JobError):
+class AudioSourceUnreachable(JobError, code="audio_source_unreachable", about_url=True):
     """The URL could not be opened. Check that it is public and online, then try again."""
 
-    code = "audio_source_unreachable"
-    about_url = True
 
-
-class DirectoryLookupFailed(JobError):
+class DirectoryLookupFailed(JobError, code="directory_lookup_failed", about_url=True):
     """The podcast directory gave no usable answer. Try again later, or send the feed or the audio URL."""
 
-    code = "directory_lookup_failed"
-    about_url = True
 
-
-class ExtractorUnavailable(JobError):
+class ExtractorUnavailable(JobError, code="extractor_unavailable", about_url=True):
     """The extractor for this site is missing or broken. Send the direct audio URL, or tell the operator."""
 
-    code = "extractor_unavailable"
-    about_url = True
 
-
-class AudioContentTypeNotSupported(JobError):
+class AudioContentTypeNotSupported(JobError, code="audio_content_type_not_supported", about_url=True):
     """What the URL returned is not audio that can be decoded. Send mp3, m4a, ogg, opus, webm, flac or wav."""
 
-    code = "audio_content_type_not_supported"
-    about_url = True
 
-
-class AudioTooLarge(JobError):
+class AudioTooLarge(JobError, code="audio_too_large", about_url=True):
     """The audio is larger than this service accepts. Send a shorter or smaller file."""
 
-    code = "audio_too_large"
-    about_url = True
 
-
-class TranscriptionFailed(JobError):
+class TranscriptionFailed(JobError, code="transcription_failed"):
     """Transcription failed on our side and nothing was billed. Try again."""
-
-    code = "transcription_failed"
 
 
 class TranslationFailed(TranscriptionFailed):
@@ -518,12 +373,8 @@ class ResponseTooLarge(EgressError):
     """The server's answer is larger than allowed."""
 
 
-class StorageUnavailable(StenobirdError):
+class StorageUnavailable(StenobirdError, code="storage_unavailable", status=503, retryable=True):
     """The database did not answer. Send the same request again in a moment."""
-
-    code = "storage_unavailable"
-    http_status = 503
-    retryable = True
 
 
 class LeaseLost(StenobirdError):

@@ -63,10 +63,8 @@ _OWN_STAGES: Final = frozenset({"validating_url", "source_resolved"})
 _log = structlog.get_logger(__name__)
 
 
-class CreditsExhausted(JobError):
+class CreditsExhausted(JobError, code="insufficient_credits"):
     """The account has too few credits for this audio. Add credits, then try again. Nothing was billed."""
-
-    code = "insufficient_credits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,10 +146,8 @@ class NotDone(GatewayError):
     """The payment service is not accepting our requests right now. Try again in a moment."""
 
 
-class Refused(GatewayError):
+class Refused(GatewayError, retryable=False):
     """The payment service refused the request. The operator finds the reason in the log."""
-
-    retryable = False
 
 
 DisputeOutcome: TypeAlias = Literal["open", "won", "lost"]
