@@ -30,11 +30,11 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
-from stenobird.speech import open_engines
+from stenobird.speech.engines import open_engines
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
-from stenobird.translation import open_configured_translator
+from stenobird.translation.translator import open_configured_translator
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.service import UploadService
 from stenobird.wakeups import open_wakeups
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stenobird.egress.addresses import Resolver
     from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, Wakeups
     from stenobird.ports.billing import Mailer
-    from stenobird.speech import SpeechEngines
+    from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.stores import Stores
 
 _log = structlog.get_logger("stenobird")

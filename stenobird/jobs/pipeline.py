@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         WindowResult,
     )
     from stenobird.sources import AudioSource, Verdict
-    from stenobird.speech import SpeechEngines
+    from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stenobird.ports import Caller, JobRecord, Mode, Origin
-    from stenobird.speech import SpeechEngines
+    from stenobird.speech.engines import SpeechEngines
     from stenobird.webhooks.targets import WebhookTargets
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.sharing import ShareService
     from stenobird.jobs.worker import Worker
     from stenobird.ports import Clock, Translator
-    from stenobird.speech import SpeechEngines
+    from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.job_store import JobStore
     from stenobird.uploads.service import UploadService

@@ -17,7 +17,7 @@ from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.ports import Caller
-from stenobird.speech import SpeechEngines
+from stenobird.speech.engines import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups.local import LocalWakeups

@@ -14,7 +14,7 @@ from stenobird import errors
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
-from stenobird.speech import premium_units
+from stenobird.speech.engines import premium_units
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.web.alefbot import schemas
 from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format

@@ -16,7 +16,7 @@ import structlog
 
 from stenobird.bootstrap import Overrides
 from stenobird.config import Settings
-from stenobird.speech import SpeechEngines
+from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from stenobird.uploads.service import MAX_WRITERS
 from tests.support.web_world import WebWorld, web_settings, web_world

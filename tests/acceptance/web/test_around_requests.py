@@ -14,7 +14,7 @@ import structlog
 from stenobird import __version__
 from stenobird.bootstrap import Overrides
 from stenobird.errors import StorageUnavailable
-from stenobird.speech import SpeechEngines
+from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running

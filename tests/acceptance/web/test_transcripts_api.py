@@ -11,7 +11,7 @@ from docx import Document
 
 from stenobird.bootstrap import Overrides
 from stenobird.errors import AudioSourceNotFound, AudioTooLarge
-from stenobird.speech import SpeechEngines
+from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from tests.support.web_world import web_settings, web_world
 

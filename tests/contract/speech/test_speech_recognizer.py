@@ -12,7 +12,8 @@ import pytest
 from stenobird.clock import SystemClock
 from stenobird.errors import AudioUnreachable, InvalidRequest
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer
-from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.speech.protocol import SpeechSettings
+from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech import decode_clip
 from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence
 

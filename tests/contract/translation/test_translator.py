@@ -12,8 +12,7 @@ from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed
 from stenobird.ports import Translation
 from stenobird.testing import FakeTranslator
-from stenobird.translation import TranslationSettings, open_translator
-from stenobird.translation.translator import MAX_CHARACTERS
+from stenobird.translation.translator import MAX_CHARACTERS, TranslationSettings, open_translator
 from tests.support.translation_model import EMPTY, spell, spelled, write_translation_model
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
 from stenobird.ports import JobExtra, NewEvent, NewJob, RecognitionOptions, UploadedFile
-from stenobird.speech import SpeechEngines, premium_units, tier_models
+from stenobird.speech.engines import SpeechEngines, premium_units, tier_models
 from stenobird.storage.job_store import JobStore
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from tests.support.databases import sqlite_database

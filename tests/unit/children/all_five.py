@@ -15,8 +15,9 @@ from stenobird.clock import SystemClock
 from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.media.decode import DecoderLimits, start_decoder
-from stenobird.speech import SpeechSettings, open_recognizer
-from stenobird.translation import TranslationSettings, open_translator
+from stenobird.speech.protocol import SpeechSettings
+from stenobird.speech.recognizer import open_recognizer
+from stenobird.translation.translator import TranslationSettings, open_translator
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

@@ -10,7 +10,7 @@ from stenobird.bootstrap import Overrides, open_services
 from stenobird.cli.local import local_client
 from stenobird.errors import ConfigurationError
 from stenobird.serving import serving
-from stenobird.speech import SpeechEngines
+from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from tests.support.web_world import web_settings
 

@@ -8,7 +8,8 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable
-from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
+from stenobird.speech.protocol import SpeechSettings
+from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.hub import FakeHub, hub_environment, serve_hub
 from tests.support.until import async_until
 

@@ -231,7 +231,8 @@ async def test_the_host_dies_with_the_pool() -> None:
 OWNER = """
 import asyncio, structlog, sys
 from stenobird.clock import SystemClock
-from stenobird.speech import SpeechSettings, open_recognizer
+from stenobird.speech.protocol import SpeechSettings
+from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech_host import FAKE_HOST_COMMAND
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -14,9 +14,9 @@ from stenobird.clock import SystemClock
 from stenobird.demo.wer import word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint
-from stenobird.speech import SpeechSettings, WhisperRecognizer, open_recognizer
 from stenobird.speech.pool import SpeechPool
-from stenobird.speech.protocol import EngineInfo
+from stenobird.speech.protocol import EngineInfo, SpeechSettings
+from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.speech import decode_clip
 from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
 

@@ -16,7 +16,7 @@ import pytest
 from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
-from stenobird.translation import HostTranslator, TranslationSettings, open_translator
+from stenobird.translation.translator import HostTranslator, TranslationSettings, open_translator
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
 from tests.support.translation_host import FAKE_TRANSLATION_HOST
 from tests.support.translation_model import spell, write_translation_model
