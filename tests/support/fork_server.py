@@ -7,14 +7,22 @@ it kills what still runs, and ends.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
 import signal
 import sys
-from typing import Any
+import threading
+import traceback
+from typing import Any, NoReturn
 
-MODULES = ("stenobird.cli.serve", "stenobird.cli.keys", "alembic.command", "alembic.context")
+MODULES = (
+    *(f"stenobird.cli.{name}" for name in ("account", "billing", "doctor", "keys", "resolve", "serve")),
+    *("stenobird.cli.transcribe", "alembic.command", "alembic.context"),
+    *("anyio._backends._asyncio", "uvicorn.lifespan.on"),
+)
 
 
 def serve() -> list[str] | None:
@@ -58,11 +66,30 @@ def become(request: dict[str, Any]) -> None:
         os.close(file)
 
 
+def run(command: list[str]) -> NoReturn:
+    """Run a command, and end as the interpreter would, but for freeing each object that was imported."""
+    from stenobird.cli import main
+
+    status: object = 1
+    try:
+        main(command, prog_name="stenobird")
+    except SystemExit as exit_:
+        status = exit_.code
+    except BaseException:  # noqa: BLE001  # as the interpreter reports it
+        traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined]  # it waits for threads that are no daemons
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
 if __name__ == "__main__":
     for module in MODULES:
         importlib.import_module(module)
+    # The collector would write to each object, and so copy its page into each child.
+    gc.collect()
+    gc.freeze()
     command = serve()
     if command is not None:
-        from stenobird.cli import main
-
-        main(command, prog_name="stenobird")
+        run(command)
