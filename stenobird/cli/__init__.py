@@ -49,8 +49,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, function = COMMANDS[cmd_name][0].partition(":")
-        # Modules are never garbage. Looking for it while they are imported, and in them at the end, would take
-        # a third of a short command's time.
+        # Modules are never garbage. Looking for it among them, while they are imported and at the end, would
+        # take a third of a short command's time.
         gc.disable()
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
         gc.freeze()

@@ -18,6 +18,8 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
+from stenobird import cli
+
 MODULES = (
     *(f"stenobird.cli.{name}" for name in ("account", "billing", "doctor", "keys", "resolve", "serve")),
     *("stenobird.cli.transcribe", "alembic.command", "alembic.context"),
@@ -68,11 +70,9 @@ def become(request: dict[str, Any]) -> None:
 
 def run(command: list[str]) -> NoReturn:
     """Run a command, and end as the interpreter would, but for freeing each object that was imported."""
-    from stenobird.cli import main
-
     status: object = 1
     try:
-        main(command, prog_name="stenobird")
+        cli.main(command, prog_name="stenobird")
     except SystemExit as exit_:
         status = exit_.code
     except BaseException:  # noqa: BLE001  # as the interpreter reports it
