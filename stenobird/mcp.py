@@ -127,6 +127,9 @@ class _Tools:
         context: _ToolContext,
         language: Annotated[str | None, Field(description="ISO 639-1 code; detected if omitted.")] = None,
         prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None,
+        keywords: Annotated[
+            list[str] | None, Field(description="Names to spell like this where they are spoken.")
+        ] = None,
         translate: Annotated[bool, Field(description="Translate into English.")] = False,  # noqa: FBT002  # arguments of tools are named
         wait_seconds: _Wait = WAIT_SECONDS,
     ) -> Annotated[CallToolResult, Transcribed]:
@@ -135,7 +138,9 @@ class _Tools:
         Long audio takes longer than wait_seconds: the response then has an id to call result with. Don't call
         this again for the same link, because that creates and bills another transcript.
         """
-        options = TranscriptOptions(language=language, prompt=prompt, task="translate" if translate else None)
+        options = TranscriptOptions(
+            language=language, prompt=prompt, keywords=keywords, task="translate" if translate else None
+        )
         try:
             job = await self._client.create(url, options)
             await context.report_progress(0.0, message=f"Transcript {job.id}")

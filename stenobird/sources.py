@@ -25,6 +25,9 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL and lone surrogates: JSON can escape them, but UTF-8 and PostgreSQL cannot carry them."""
 
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_MAX_NAMES = 50
+
 
 class _Storable:
     """Replaces characters that can't be stored or sent with U+FFFD, in texts from pages and feeds."""
@@ -89,6 +92,12 @@ class AudioSource(_Storable):
     etag: str | None = None
     request_headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     candidates: tuple[Candidate, ...] = field(default=())
+
+    def names(self) -> tuple[str, ...]:
+        """Return the words of the title and the show that may be names: those that are capitalised."""
+        texts = " ".join(filter(None, (self.title, self.podcast)))
+        names = (word for word in _LONG_WORD.findall(texts) if word != word.lower())
+        return tuple(dict.fromkeys(names))[:_MAX_NAMES]
 
     def public(self) -> dict[str, Any]:
         """Return the public fields: all but the request headers, without those that are `None`."""

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word. `start` and `end` are seconds from the start of the audio; `probability` is 0 to 1."""
+    """One word. `start` and `end` are seconds from the start of the audio.
+
+    `probability` is the model's, `confidence` how likely the word is right; both are 0 to 1.
+    """
 
     start: float
     end: float
     text: str
     probability: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class Segment:
 
     `start` and `end` are seconds from the start of the audio. `text` keeps the leading space that the model
     wrote, except in the first segment, so that `"".join` of all texts is the transcript's text. `words` is
-    empty unless word timestamps were requested. `language` is an ISO 639-1 code.
+    empty unless word timestamps were requested. `language` is an ISO 639-1 code. `confidence` is the share
+    of its words that are likely to be right; engines that can't tell leave it out.
     """
 
     start: float
@@ -32,6 +37,7 @@ class Segment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     language: str | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ class Outcome:
 )
 @click.option("--language", help="ISO 639-1 code of the spoken language; detected if omitted.")
 @click.option("--prompt", help="Names and terms that are likely to be spoken.")
+@click.option(
+    "--keyword",
+    multiple=True,
+    metavar="NAME",
+    help="Spell a name this way; repeatable.",
+)
 @click.option("--words", is_flag=True, help="Include the times of each word (json).")
 @click.option("--translate", is_flag=True, help="Translate into English.")
 @click.option("--resume", metavar="ID", help="Continue with a job that was left running.")
@@ -103,6 +109,7 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
         options=TranscriptOptions(
             language=choices["language"],
             prompt=choices["prompt"],
+            keywords=choices["keyword"] or None,
             word_timestamps=choices["words"] or None,
             task="translate" if choices["translate"] else None,
         ),

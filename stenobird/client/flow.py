@@ -35,7 +35,7 @@ from stenobird.client.model import (
 from stenobird.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from httpx_sse import ServerSentEvent
@@ -86,6 +86,7 @@ class TranscriptOptions:
 
     language: str | None = None
     prompt: str | None = None
+    keywords: Sequence[str] | None = None
     word_timestamps: bool | None = None
     task: Literal["transcribe", "translate"] | None = None
     webhook_url: str | None = None
@@ -97,6 +98,7 @@ class TranscriptOptions:
         fields = {
             "language": self.language,
             "prompt": self.prompt,
+            "keywords": None if self.keywords is None else list(self.keywords),
             "word_timestamps": self.word_timestamps,
             "task": self.task,
             "webhook_url": self.webhook_url,

@@ -177,9 +177,12 @@ def _segment(row: Mapping[str, Any], text: str) -> Segment:
                 float(word["end"]),
                 str(word["text"]),
                 float(word.get("probability", 1.0)),
+                word.get("confidence"),
             )
             for word in row.get("words") or ()
         ),
+        language=row.get("language"),
+        confidence=row.get("confidence"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_codec
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stenobird.formats.cues import clean, columns, ends_sentence
@@ -84,9 +84,11 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
     }
     if segment.language is not None:
         row["language"] = segment.language
+    if segment.confidence is not None:
+        row["confidence"] = segment.confidence
     if segment.words:
         row["words"] = [
-            {"start": word.start, "end": word.end, "text": word.text, "probability": word.probability}
+            {name: value for name, value in asdict(word).items() if value is not None}
             for word in segment.words
         ]
     return row

@@ -66,12 +66,13 @@ class StatusEvent(EventData):
 
 
 class WordData(Body):
-    """One word with its times in seconds and the model's probability for it."""
+    """One word with its times in seconds, the model's probability for it, and how likely it is right."""
 
     start: float
     end: float
     text: str
     probability: float
+    confidence: Omittable[float] = None
 
 
 class TranscriptEvent(EventData):
@@ -87,6 +88,7 @@ class TranscriptEvent(EventData):
     start: float
     end: float
     language: str | None = None
+    confidence: float | None = None
     words: list[WordData] | None = None
 
 
@@ -184,6 +186,7 @@ class JobEvents:
             start=segment.start,
             end=segment.end,
             language=language or segment.language,
+            confidence=segment.confidence,
             words=segment.words or None,
         ).new_event(chunk_index=chunk_index)
 
@@ -229,9 +232,14 @@ def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
 def read_segment(data: Mapping[str, Any]) -> Segment:
     """Return the segment that the data of a `transcript` event holds."""
     words = tuple(
-        Word(word["start"], word["end"], word["text"], word["probability"])
+        Word(word["start"], word["end"], word["text"], word["probability"], word.get("confidence"))
         for word in data.get("words") or ()
     )
     return Segment(
-        start=data["start"], end=data["end"], text=data["text"], words=words, language=data.get("language")
+        start=data["start"],
+        end=data["end"],
+        text=data["text"],
+        words=words,
+        language=data.get("language"),
+        confidence=data.get("confidence"),
     )

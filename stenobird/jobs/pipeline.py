@@ -254,7 +254,7 @@ class TranscriptionPipeline:
                 job_id=self._job.id,
                 lane="preview" if self.preview else "full",
                 checkpoint=self._checkpoint,
-                options=self._job.options,
+                options=replace(self._job.options, names=source.names()),
             )
             async with aclosing(windows):
                 async for window in windows:

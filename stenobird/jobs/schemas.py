@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_URL_CHARS: Final = 8192
 MAX_PROMPT_CHARS: Final = 1000
 """About 223 tokens, which is how much of a prompt Whisper reads."""
+MAX_KEYWORDS: Final = 100
+MAX_KEYWORD_CHARS: Final = 60
 
 _LANGUAGE_CODES: Final = (
     # Whisper's own: ISO 639-1, but for haw, jw and yue.
@@ -34,6 +36,10 @@ _LANGUAGE_ALIASES: Final = {"jv": "jw", "nb": "no", "iw": "he", "in": "id"}
 
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
+_Keyword = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEYWORD_CHARS, pattern=r"\w"),
+]
 
 
 class CreateTranscript(RequestBody):
@@ -63,6 +69,15 @@ class CreateTranscript(RequestBody):
     prompt: Annotated[
         str | None,
         Field(max_length=MAX_PROMPT_CHARS, description="Names and terms that are likely to be spoken."),
+    ] = None
+    keywords: Annotated[
+        tuple[_Keyword, ...] | None,
+        Field(
+            max_length=MAX_KEYWORDS,
+            description="Names and terms to spell like this where they are spoken. Left out, they are the "
+            "names in the source's title and show; an empty list is none.",
+            examples=[["Stenobird", "Siobhán Ní Dhomhnaill"]],
+        ),
     ] = None
     word_timestamps: Annotated[bool, Field(description="Whether each word gets its own times.")] = False
     task: Annotated[
@@ -96,6 +111,7 @@ class CreateTranscript(RequestBody):
             options=RecognitionOptions(
                 language=self.language,
                 prompt=self.prompt or None,
+                keywords=self.keywords,
                 word_timestamps=self.word_timestamps,
                 task=self.task,
             ),
@@ -271,6 +287,10 @@ class ResultSegment(Body):
     start: float
     end: float
     text: str
+    language: Omittable[str] = None
+    confidence: Annotated[
+        Omittable[float], Field(description="The share of its words that are likely to be right, 0 to 1.")
+    ] = None
     words: Omittable[list[ResultWord]] = None
 
 
@@ -289,7 +309,11 @@ class TranscriptResult(Body):
                     "start": 0.5,
                     "end": 2.8,
                     "text": "Hello and welcome to the show.",
-                    "words": [{"start": 0.5, "end": 0.9, "text": "Hello", "probability": 0.98}],
+                    "language": "en",
+                    "confidence": 0.94,
+                    "words": [
+                        {"start": 0.5, "end": 0.9, "text": "Hello", "probability": 0.98, "confidence": 0.97}
+                    ],
                 }
             ],
             "language": "en",
@@ -335,6 +359,8 @@ class TranscriptResult(Body):
                 "start": segment.start,
                 "end": segment.end,
                 "text": segment.text.strip(),
+                "language": segment.language,
+                "confidence": segment.confidence,
                 "words": segment.words if job.options.word_timestamps else None,
             }
             for index, segment in enumerate(transcript.segments)

