@@ -169,8 +169,7 @@ class WhisperDecoder:
             decode = self._early if request.early else self._window
             window = decode(one, request, tokenizers[i], generations[i])
             language, state = languages[i]
-            segments = tuple(replace(segment, language=language) for segment in window.segments)
-            decoded.append(replace(window, segments=segments, language=language, language_state=state))
+            decoded.append(replace(window, language=language, language_state=state))
         return decoded
 
     def _encode_all(self, requests: Sequence[WindowRequest]) -> Encoded:
@@ -323,7 +322,9 @@ class WhisperDecoder:
         drafts = self._drafts(encoded, request, tokenizer, generation)
         if not all(is_spoken(d.piece.start, d.piece.end, speech) for d in drafts):
             return DecodedWindow((), "")
-        return DecodedWindow(_segments(drafts, request, None), "", prefix=generation.tokens)
+        return DecodedWindow(
+            _segments(drafts, request, tokenizer.language_code, None), "", prefix=generation.tokens
+        )
 
     def _window(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
@@ -353,7 +354,9 @@ class WhisperDecoder:
             end = drafts[-1].piece.end
             if overlap(end, duration, speech) >= REST_SPEECH_SECONDS:  # the model stopped early
                 resume = _resume_sample(request, end)
-        return DecodedWindow(_segments(drafts, request, resume), "", resume_sample=resume)
+        return DecodedWindow(
+            _segments(drafts, request, tokenizer.language_code, resume), "", resume_sample=resume
+        )
 
     def _drafts(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
@@ -465,7 +468,9 @@ def _resume_sample(request: WindowRequest, seconds: float) -> int:
     return request.start_sample + quietest(request.pcm, max(0, first), min(last, len(request.pcm)))
 
 
-def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) -> tuple[Segment, ...]:
+def _segments(
+    drafts: list[_Draft], request: WindowRequest, language: str, resume: int | None
+) -> tuple[Segment, ...]:
     """Return the new drafts as sentences with times of the source, in order and within the region."""
     offset = request.start_sample / SAMPLE_RATE
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
@@ -492,7 +497,7 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                         start=_clamp(offset + word.start, start, end),
                         end=_clamp(offset + word.end, start, end),
                         probability=round(word.probability, 4),
-                        confidence=word_confidence(word.probability, draft.generation.avg_logprob),
+                        confidence=word_confidence(word.probability, draft.generation.avg_logprob, language),
                     )
                     for draft in group
                     for word in draft.words
@@ -500,7 +505,8 @@ def _segments(drafts: list[_Draft], request: WindowRequest, resume: int | None) 
                 avg_logprob=round(generation.avg_logprob, 4),
                 no_speech_prob=round(generation.no_speech_prob, 4),
                 compression_ratio=round(generation.compression_ratio, 4),
-                confidence=segment_confidence(generation.avg_logprob),
+                language=language,
+                confidence=segment_confidence(generation.avg_logprob, language),
             )
         )
         floor = end

@@ -40,8 +40,10 @@ FIELDS: Final[Mapping[str, str]] = {
     "chunk_index": "number of the chunk, counted from 0 without gaps",
     "start": "start of the segment in the audio, in seconds",
     "end": "end of the segment, in seconds",
-    "language": "language of the text, as ISO 639-1; with the first chunk",
-    "words": "each word with `start`, `end`, `text` and `probability`, if `word_timestamps` was requested",
+    "language": "language of the text, as ISO 639-1",
+    "confidence": "share of the segment's words that are likely to be right, 0 to 1",
+    "words": "each word with `start`, `end`, `text`, `probability` (the model's) and `confidence` "
+    "(how likely it is right), if `word_timestamps` was requested",
     "upgrade_url": "URL where you can get a key",
     "ErrorEvent.error": "error code, see [errors](errors.md). The other fields of the error's body follow",
     "DoneEvent.error": "error code, if the status is `failed`",
