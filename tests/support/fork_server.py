@@ -1,18 +1,22 @@
 """A program that has imported Stenobird, and forks for each command: see `tests.support.forked`.
 
-It reads a JSON object a line: `{"argv", "env", "cwd", "stdout", "stderr"}` starts a process and answers with
-its id, `{"poll": id}` answers with its exit status (negative for a signal) or null. At the end of its input
-it kills what still runs, and ends.
+Its argument is a listening socket. Who connects sends `{"argv", "env", "cwd"}` as JSON with three standard
+files, and receives the process id of the command as JSON. Each later message is a list of signals, a byte
+each. The last answer is the exit status, negative for a signal. A command whose client goes away is killed.
+The program ends at the end of its input.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -21,51 +25,55 @@ from typing import Any, NoReturn
 from stenobird import cli
 
 MODULES = (
-    *(f"stenobird.cli.{name}" for name in ("account", "billing", "doctor", "keys", "resolve", "serve")),
-    *("stenobird.cli.transcribe", "alembic.command", "alembic.context"),
-    *("anyio._backends._asyncio", "uvicorn.lifespan.on"),
+    *(f"stenobird.cli.{name}" for name in ("account", "billing", "demo", "doctor", "keys", "mcp", "models")),
+    *(f"stenobird.cli.{name}" for name in ("openapi", "resolve", "serve", "transcribe")),
+    *("stenobird.client", "stenobird.mcp", "stenobird.speech.models"),
+    *("alembic.command", "alembic.context", "anyio._backends._asyncio", "uvicorn.lifespan.on"),
 )
 
 
-def serve() -> list[str] | None:
-    """Answer requests; return the arguments of the command in each child, and `None` at the end."""
-    running: set[int] = set()
-    ended: dict[int, int] = {}
-    for line in sys.stdin.buffer:
-        request: dict[str, Any] = json.loads(line)
-        if "poll" in request:
-            pid = request["poll"]
-            if pid not in ended:
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    running.remove(pid)
-                    ended[pid] = os.waitstatus_to_exitcode(status)
-            answer = ended.get(pid)
-        else:
-            answer = os.fork()
-            if answer == 0:
-                become(request)
-                arguments: list[str] = request["argv"]
-                return arguments
-            running.add(answer)
-        print(json.dumps(answer), flush=True)  # noqa: T201  # the protocol
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
+def next_command(listener: socket.socket) -> list[str] | None:
+    """Answer connections; return the arguments of the command in each child, and `None` at the end."""
+    keepers: set[int] = set()
+    while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
+        connection = listener.accept()[0]
+        keepers -= {keeper for keeper in keepers if os.waitpid(keeper, os.WNOHANG)[0]}
+        keeper = os.fork()
+        if keeper == 0:
+            listener.close()
+            return keep(connection)
+        connection.close()
+        keepers.add(keeper)
     return None
 
 
-def become(request: dict[str, Any]) -> None:
-    """Take over what a new process would have been given."""
-    os.setsid()
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    for number, (path, flags) in enumerate(
-        ((os.devnull, os.O_RDONLY), *((request[n], os.O_WRONLY | os.O_APPEND) for n in ("stdout", "stderr")))
-    ):
-        file = os.open(path, flags)
-        os.dup2(file, number)
+def keep(connection: socket.socket) -> list[str]:
+    """Run what a client asks for in a child until its end; return the arguments in the child."""
+    message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    request: dict[str, Any] = json.loads(message)
+    command = os.fork()
+    if command == 0:
+        connection.close()
+        os.setsid()
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        arguments: list[str] = request["argv"]
+        return arguments
+    for file in files:
         os.close(file)
+    connection.sendall(json.dumps(command).encode())
+    handle = os.pidfd_open(command)
+    while handle not in select.select([handle, connection], [], [])[0]:
+        for number in connection.recv(64) or [signal.SIGKILL]:
+            signal.pidfd_send_signal(handle, number)
+    status = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+    with contextlib.suppress(OSError):  # the client may have gone away
+        connection.sendall(json.dumps(status).encode())
+    os._exit(0)
 
 
 def run(command: list[str]) -> NoReturn:
@@ -90,6 +98,6 @@ if __name__ == "__main__":
     # The collector would write to each object, and so copy its page into each child.
     gc.collect()
     gc.freeze()
-    command = serve()
-    if command is not None:
-        run(command)
+    wanted = next_command(socket.socket(fileno=int(sys.argv[1])))
+    if wanted is not None:
+        run(wanted)

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_HERE = Path(__file__).parent
 
 
 class ForkServer:
     """The program that forks, started when it is first needed; it ends with this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._program = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("fork_server.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._folder = tempfile.TemporaryDirectory(prefix="stenobird-fork-")
+        self._path = f"{self._folder.name}/socket"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(self._path)
+            listener.listen(64)
+            self._program = subprocess.Popen(
+                [sys.executable, "-P", _HERE / "fork_server.py", str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.PIPE,
+            )
 
-    def ask(self, request: Mapping[str, Any]) -> Any:
-        """Return the answer to a request."""
-        assert self._program.stdin is not None
-        assert self._program.stdout is not None
-        with self._lock:
-            self._program.stdin.write(json.dumps(request).encode() + b"\n")
-            self._program.stdin.flush()
-            return json.loads(self._program.stdout.readline())
+    def connect(self) -> socket.socket:
+        """Return a connection for one command."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self._path)
+        return connection
+
+    def write_program(self, path: Path) -> None:
+        """Write a program that is `stenobird` to whoever starts it."""
+        command = f'"{sys.executable}" -I -S "{_HERE}/forked_command.py" "{self._path}"'
+        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        path.chmod(0o755)
 
 
 @functools.cache
@@ -46,46 +56,49 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ForkedProcess:
     """A process that runs a `stenobird` command; what a `Popen` does, under the same names."""
 
     pid: int
+    connection: socket.socket
+    returncode: int | None = None
 
     @classmethod
     def start(
         cls, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Path, stderr: Path
     ) -> ForkedProcess:
         """Start a command in a session of its own; its output is added to the two files."""
-        stdout.touch()
-        stderr.touch()
+        connection = fork_server().connect()
         request = {"argv": list(arguments), "env": dict(env), "cwd": str(cwd)}
-        return cls(fork_server().ask({**request, "stdout": str(stdout), "stderr": str(stderr)}))
+        with (
+            Path(os.devnull).open("rb") as nothing,
+            stdout.open("ab") as printed,
+            stderr.open("ab") as errors,
+        ):
+            files = [nothing.fileno(), printed.fileno(), errors.fileno()]
+            socket.send_fds(connection, [json.dumps(request).encode()], files)
+        return cls(json.loads(connection.recv(16)), connection)
 
     def poll(self) -> int | None:
         """Return the exit status, negative for a signal; `None` while it runs."""
-        status: int | None = fork_server().ask({"poll": self.pid})
-        return status
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status when there is one. Raises `TimeoutExpired`."""
-        status = self.poll()
-        if status is None:
-            # Until it is asked for, the fork server keeps what is left of the process, so the id is its own.
-            handle = os.pidfd_open(self.pid)
-            try:
-                if not select.select([handle], [], [], timeout)[0]:
-                    raise subprocess.TimeoutExpired("stenobird", timeout or 0.0)
-            finally:
-                os.close(handle)
-            status = self.poll()
-        assert status is not None
-        return status
+        if self.returncode is None:
+            if not select.select([self.connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("stenobird", timeout or 0.0)
+            self.returncode = int(json.loads(self.connection.recv(16)))
+            self.connection.close()
+        return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            self.connection.send(bytes([number]))
 
     def kill(self) -> None:
         """Send SIGKILL."""

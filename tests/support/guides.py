@@ -20,6 +20,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from tests.support.forked import fork_server
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -118,10 +120,10 @@ class Session:
     def __enter__(self) -> Self:
         programs = self.folder / ".venv" / "bin"
         programs.mkdir(parents=True, exist_ok=True)
-        for name, arguments in {"stenobird": "-m stenobird", "python": "", "python3": ""}.items():
-            program = programs / name
-            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
-            program.chmod(0o755)
+        fork_server().write_program(programs / "stenobird")
+        for name in ("python", "python3"):
+            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            (programs / name).chmod(0o755)
         self._commands_read, commands_write = os.pipe()
         self._commands = os.fdopen(commands_write, "w", buffering=1)
         self._errors_path = self.folder / ".stderr"
