@@ -67,7 +67,7 @@ def keep(connection: socket.socket) -> list[str]:
         os.close(file)
     connection.sendall(json.dumps(command).encode())
     handle = os.pidfd_open(command)
-    while handle not in select.select([handle, connection], [], [])[0]:
+    while handle not in select.select([handle, connection.fileno()], [], [])[0]:
         for number in connection.recv(64) or [signal.SIGKILL]:
             signal.pidfd_send_signal(handle, number)
     status = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])

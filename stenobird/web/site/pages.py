@@ -107,10 +107,12 @@ async def transcript_page(request: Request) -> Response:
 
 async def docs_page(request: Request) -> Response:
     """Show the first steps, the list of guides, and the operations of the API."""
+    # The first call builds the document, which takes too long for the event loop.
+    document = await asyncio.to_thread(request.app.state.openapi)
     return templates().render(
         "docs.html",
         headers=PAGE_HEADERS,
-        groups=operation_groups(getattr(request.app.state, "openapi", None) or {}),
+        groups=operation_groups(document),
         guides=guides(),
         **service_context(request),
     )
