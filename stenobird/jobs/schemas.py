@@ -71,7 +71,7 @@ class CreateTranscript(RequestBody):
         Field(max_length=MAX_PROMPT_CHARS, description="Names and terms that are likely to be spoken."),
     ] = None
     keywords: Annotated[
-        tuple[_Keyword, ...] | None,
+        list[_Keyword] | None,
         Field(
             max_length=MAX_KEYWORDS,
             description="Names and terms to spell like this where they are spoken. Left out, they are the "
@@ -111,7 +111,7 @@ class CreateTranscript(RequestBody):
             options=RecognitionOptions(
                 language=self.language,
                 prompt=self.prompt or None,
-                keywords=self.keywords,
+                keywords=None if self.keywords is None else tuple(self.keywords),
                 word_timestamps=self.word_timestamps,
                 task=self.task,
             ),

@@ -81,7 +81,9 @@ def a_job(job_id: str = "tr_1", mode: Mode = "full", **changes: Any) -> NewJob:
         "mode": mode,
         "audio_url": "https://example.com/a.mp3",
         "base_url": BASE,
-        "options": RecognitionOptions(language="he", prompt="names", word_timestamps=True, task="translate"),
+        "options": RecognitionOptions(
+            language="he", prompt="names", keywords=("Shira",), word_timestamps=True, task="translate"
+        ),
         "account_id": "acct_1",
         "api_key_id": "key_1",
     }

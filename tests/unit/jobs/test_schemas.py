@@ -24,13 +24,16 @@ def test_all_fields_reach_the_spec() -> None:
             "audio_url": URL,
             "language": "HE",
             "prompt": "Shira",
+            "keywords": [" Tel Aviv ", "Shira"],
             "word_timestamps": True,
             "task": "translate",
             "webhook_url": "https://example.com/hook",
             "preview_id": "tr_1",
         }
     )
-    assert request.spec().options == RecognitionOptions("he", "Shira", word_timestamps=True, task="translate")
+    assert request.spec().options == RecognitionOptions(
+        "he", "Shira", keywords=("Tel Aviv", "Shira"), word_timestamps=True, task="translate"
+    )
     assert (request.webhook_url, request.preview_id) == ("https://example.com/hook", "tr_1")
 
 
@@ -54,6 +57,10 @@ def test_language_codes_are_accepted_in_any_case(sent: str | None, kept: str | N
         ({"audio_url": URL, "language": 3}, "language"),
         ({"audio_url": URL, "prompt": "x" * 1001}, "prompt"),
         ({"audio_url": URL, "prompt": {}}, "prompt"),
+        ({"audio_url": URL, "keywords": "Shira"}, "keywords"),
+        ({"audio_url": URL, "keywords": ["x" * 61]}, "keywords"),
+        ({"audio_url": URL, "keywords": [" "]}, "keywords"),
+        ({"audio_url": URL, "keywords": ["Shira"] * 101}, "keywords"),
         ({"audio_url": URL, "word_timestamps": "yes"}, "word_timestamps"),
         ({"audio_url": URL, "word_timestamps": 1}, "word_timestamps"),
         ({"audio_url": URL, "task": "sing"}, "task"),
@@ -73,3 +80,8 @@ def test_a_wrong_field_is_named(body: dict[str, Any], field: str) -> None:
 def test_a_body_that_is_no_object_is_refused(body: object) -> None:
     with pytest.raises(InvalidRequest, match="JSON object"):
         CreateTranscript.parse(body)
+
+
+def test_no_keywords_differ_from_keywords_left_out() -> None:
+    assert CreateTranscript.parse({"audio_url": URL, "keywords": []}).spec().options.keywords == ()
+    assert CreateTranscript.parse({"audio_url": URL}).spec().options.keywords is None
