@@ -78,6 +78,11 @@ class ChildProcess:
                 raise
         return cls(process, reader, writer)
 
+    def send(self, data: bytes, *descriptors: int) -> None:
+        """Send a few bytes with copies of descriptors, once all written before is out. Raises `OSError`."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as ours:
+            socket.send_fds(ours, [data], descriptors)
+
     @property
     def pid(self) -> int:
         """The child's process id."""

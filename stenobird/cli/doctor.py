@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from stenobird.bootstrap import open_storage
+from stenobird.children.seccomp import seccomp_available
 from stenobird.cli.local import running_service
 from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import extractor_status
@@ -168,6 +169,7 @@ def machine_findings(settings: Settings) -> Iterator[Finding]:
     yield _translator(settings)
     yield _cpus(settings)
     yield _extractor()
+    yield _confinement()
 
 
 async def _database(settings: Settings) -> Finding:
@@ -251,3 +253,14 @@ def _extractor() -> Finding:
     level: Level = "ok" if status.verdict == "fresh" else "warning"
     message = status.advice or "Finds audio on video platforms; update it when a site stops working."
     return Finding("yt-dlp", status.version or "-", "machine", level, message)
+
+
+def _confinement() -> Finding:
+    if seccomp_available():
+        message = "Children make only the system calls that their kind needs."
+        return Finding("confinement", "seccomp", "machine", "ok", message)
+    message = (
+        "seccomp is not available on this kernel, architecture or container: hostile media that takes over a"
+        " child can make any system call. Its limits and its environment without secrets remain."
+    )
+    return Finding("confinement", "limits only", "machine", "warning", message)

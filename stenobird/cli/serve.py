@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from stenobird.bootstrap import open_storage
+from stenobird.children.confine import hide
 from stenobird.config import Settings
 from stenobird.logs import configure_logging
 from stenobird.serving import run_server, run_worker
@@ -31,6 +32,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worke
         update={name: value for name, value in changes.items() if value is not None}
     )
     configure_logging(settings)
+    hide()
     asyncio.run(run_server(settings, with_worker=not no_worker))
 
 
@@ -44,6 +46,7 @@ def worker(*, probes: bool) -> None:
     """Run a worker alone, next to other workers and "serve --no-worker" processes on one PostgreSQL."""
     settings = Settings()
     configure_logging(settings)
+    hide()
     asyncio.run(run_worker(settings, probes=probes))
 
 

@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stenobird.children.confine import confine, limit
+from stenobird.children.seccomp import allow_only
 from stenobird.inference.frames import Channel
+from stenobird.inference.host import download_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,16 +33,16 @@ WEIGHT_COPIES = 5
 
 def run_host(
     arguments: Sequence[str],
-    load: Callable[[Header, Channel], Callable[[], None]],
+    load: Callable[[Header, Channel], tuple[Callable[[], None], str]],
     *,
     model: str,
     settings: str,
 ) -> None:
     """Run the host `HOST PARENT_PID` until the parent has gone.
 
-    `load` loads what the `load` request names and returns what answers the others. Its errors are reported:
-    as they are if they are `ModelUnavailable`, else with `model`, what is loaded, and `settings`, the start
-    of the names of the settings that chose it.
+    `load` loads what the `load` request names, and returns what answers the others and the device. Its errors
+    are reported: as they are if they are `ModelUnavailable`, else with `model`, what is loaded, and
+    `settings`, the start of the names of the settings that chose it.
     """
     channel = join_parent(arguments)
     tune_allocator()
@@ -49,8 +51,9 @@ def run_host(
         from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # after `tune_allocator`
 
         wanted, failure, retry = frame[0], "", False
+        os.environ.update(wanted["environment"])
         try:
-            serve = load(wanted, channel)
+            serve, device = load(wanted, channel)
         except ModelUnavailable as exc:
             failure, retry = str(exc), exc.retry
         except Exception as exc:  # noqa: BLE001  # CTranslate2 and tokenizers raise bare ones for broken files
@@ -62,6 +65,7 @@ def run_host(
         if failure:
             channel.send({"type": "failed", "message": failure, "retry": retry})
         else:
+            seal(device)
             serve()
     # Threads may be deep inside native code; there is nothing to save.
     os._exit(0)
@@ -90,6 +94,20 @@ def limit_memory(weights_bytes: int, *, workers: int = 1) -> None:
     the driver maps for its GPU can't be foreseen.
     """
     limit(DATA=MEMORY_BYTES * workers + WEIGHT_COPIES * weights_bytes)
+
+
+def seal(device: str) -> None:
+    """Give up what only loading the model needed: files, connections, programs. See `children.seccomp`.
+
+    On CUDA files stay, because the driver opens devices and loads kernels as it needs them.
+    """
+    for name in download_environment(os.environ):
+        del os.environ[name]
+    if device == "cuda":
+        allow_only("cuda")
+    else:
+        limit(FSIZE=0, NOFILE=0)
+        allow_only("host")
 
 
 def choose_device(load: Mapping[str, Any]) -> tuple[str, str]:

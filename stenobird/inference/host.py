@@ -13,8 +13,9 @@ MAX_REPLICAS = 16
 """Replicas share the weights but each needs its own activations, some 200 MB for `base`."""
 
 _PASSED_ON = frozenset({"PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH"})
-_PASSED_ON_PREFIXES = (
-    *("LC_", "XDG_C", "HF_", "PIP_", "CUDA_", "NVIDIA_", "CT2_"),
+_PASSED_ON_PREFIXES = ("LC_", "XDG_C", "CUDA_", "NVIDIA_", "CT2_")
+_FOR_DOWNLOADS = (
+    *("HF_", "PIP_"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
@@ -23,8 +24,8 @@ _PASSED_ON_PREFIXES = (
 def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the part of `environment` that a model host may see, plus one thread a library.
 
-    The variables of the hub, of pip and of proxies stay: model downloads are the operator's own connections.
-    Everything else is left out, our settings and allocator tunables among it. ONNX Runtime's official builds
+    Everything else is left out, our settings and allocator tunables among it; see also
+    `download_environment`. ONNX Runtime's official builds
     report to Microsoft from the moment they are imported, under an identifier that they keep in HOME; only
     `ORT_DISABLE_TELEMETRY` prevents all of it.
     """
@@ -35,6 +36,15 @@ def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return kept | threads | {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def download_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the hub, of pip and of proxies: downloads are the operator's own connections.
+
+    They may hold tokens and passwords. A host therefore gets them in its first message, not in its
+    environment, which others could read, and drops them when its model is loaded.
+    """
+    return {name: value for name, value in environment.items() if name.startswith(_FOR_DOWNLOADS)}
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

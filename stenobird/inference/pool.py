@@ -23,7 +23,7 @@ import structlog
 
 from stenobird.children.process import ChildProcess
 from stenobird.inference.frames import read_frame, write_frame
-from stenobird.inference.host import host_environment
+from stenobird.inference.host import download_environment, host_environment
 from stenobird.inference.lanes import FairLanes
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class HostPool(ABC):
         starting = ChildProcess.start(self._command, environment=host_environment(os.environ), stderr=None)
         async with aclosing(await starting) as host:
             self._host = host
-            await write_frame(host.writer, self._load)
+            await write_frame(host.writer, {**self._load, "environment": download_environment(os.environ)})
             async with asyncio.TaskGroup() as tasks:
                 feeders: list[asyncio.Task[None]] = []
                 try:

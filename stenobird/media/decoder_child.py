@@ -3,10 +3,11 @@
 Started by `decode.start_decoder`, isolated (`python -I`). It imports the standard library and PyAV only,
 because its start-up is part of the time to the first word.
 
-Before the first byte is parsed it confines itself (`children.confine`) and limits its address space, CPU
-seconds, file writes, processes and open files; from then on it can't open anything. FFmpeg
-is given an object to read from, never a name; the demuxer is chosen here, by magic bytes, and forced, so that
-no probe can pick a playlist; `protocol_whitelist` allows nothing; only audio decoders may be opened.
+Before the first byte is parsed it confines itself (`children.confine`), limits its address space, CPU
+seconds, file writes, processes and open files, and gives up all system calls but a few
+(`children.seccomp`); from then on it can't open anything. FFmpeg is given an object to read from, never a
+name; the demuxer is chosen here, by magic bytes, and forced, so that no probe can pick a playlist;
+`protocol_whitelist` allows nothing; only audio decoders may be opened.
 
 Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payload:
 
@@ -34,6 +35,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stenobird.children.confine import confine, limit
+from stenobird.children.seccomp import allow_only
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
 from stenobird.media.pipes import READ_BYTES, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
 from stenobird.media.recognition import (
@@ -148,13 +150,14 @@ def receive(size: int) -> bytes:
 def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
     """Limit what this process may use; called when everything is imported and nothing is parsed.
 
-    `memory_bytes` comes on top of the address space that the libraries take. With no more than the three
-    standard descriptors allowed, neither a file nor a socket can be opened.
+    `memory_bytes` comes on top of the address space that the libraries take. No descriptor can be opened any
+    more, even if one of the three is closed.
     """
     # Only Linux says how much address space is taken; elsewhere the service's own limits remain.
     with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib would cost a millisecond of start-up
         limit(AS=int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes)
-    limit(CPU=cpu_seconds, FSIZE=0, NPROC=0, NOFILE=3)
+    limit(CPU=cpu_seconds, FSIZE=0, NPROC=0, NOFILE=0)
+    allow_only("decoder")
 
 
 # --- decoding -----------------------------------------------------------------------------------------------

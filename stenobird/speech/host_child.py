@@ -40,8 +40,8 @@ _Activity: TypeAlias = "queue.SimpleQueue[tuple[int, bytes, bytes]]"
 """Request, state and PCM."""
 
 
-def load_engine(load: Header, channel: Channel) -> Callable[[], None]:
-    """Load what the `load` request asks for, and return what answers with it."""
+def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str]:
+    """Load what the `load` request asks for; return what answers with it, and the device."""
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
     from stenobird.speech.vad import SileroVAD  # noqa: PLC0415
 
@@ -54,7 +54,8 @@ def load_engine(load: Header, channel: Channel) -> Callable[[], None]:
             if load["engine"] != "auto" or not exc.offline:
                 raise
             decode, info = _load_offline(degraded=str(exc))
-    return lambda: serve(channel, decode, info, SileroVAD())
+    find_speech = SileroVAD()
+    return lambda: serve(channel, decode, info, find_speech), info.device
 
 
 def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:

@@ -22,8 +22,8 @@ Translate: TypeAlias = "Callable[[Sequence[str], str, str], Sequence[Translation
 """A loaded model: translates texts from a language to another, one translation a text, in order."""
 
 
-def load_model(load: Mapping[str, Any], channel: Channel) -> Callable[[], None]:
-    """Load what the `load` request asks for, and return what answers with it."""
+def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Callable[[], None], str]:
+    """Load what the `load` request asks for; return what answers with it, and the device."""
     from stenobird.translation.engine import TranslationEngine  # noqa: PLC0415
     from stenobird.translation.models import resolve  # noqa: PLC0415
 
@@ -40,7 +40,7 @@ def load_model(load: Mapping[str, Any], channel: Channel) -> Callable[[], None]:
         "threads": load["threads"],
         "languages": engine.languages,
     }
-    return lambda: serve(channel, engine.translate, info)
+    return lambda: serve(channel, engine.translate, info), device
 
 
 def serve(channel: Channel, translate: Translate, info: Header) -> None:

@@ -1,4 +1,4 @@
-"""The child that runs yt-dlp: one request as JSON on stdin, one answer as JSON on stdout, then it ends.
+"""The child that runs yt-dlp: one request as a line of JSON on stdin, one answer on stdout, then it ends.
 
 It is started as an isolated file (`python -I -B …/child.py`); the service never imports it. yt-dlp is
 trusted, but the pages that it reads are not. Before loading it, the process therefore gives up what it does
@@ -6,6 +6,8 @@ not need:
 
 * memory, CPU time and open files are limited, files can't be written, new privileges can't be gained, and the
   process ends with its parent
+* it can't make a socket: the parent sends it each connection to the proxy, requested with an empty line
+* no file outside the Python installation and the system's libraries can be opened (where there is Landlock)
 * an audit hook, which can't be removed, refuses connections to anything but the proxy, name look-ups, other
   programs, and files outside the Python installation
 
@@ -20,12 +22,15 @@ import logging
 import mimetypes
 import os
 import re
+import socket
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stenobird.children.confine import confine, limit
+from stenobird.children.confine import confine, landlock, limit
+from stenobird.children.seccomp import allow_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,21 +62,62 @@ _REFUSED = frozenset({
 })  # fmt: skip
 """Audit events (see the table in the Python manual) that extraction does not need."""
 
+_SYSTEM_FILES = ("/usr", "/lib", "/lib64", "/etc/ssl", "/etc/pki", "/etc/localtime")
+"""For shared libraries, certificates and time zones; native code opens them, which the guard does not see."""
+
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_DIRECTORY", 0)
 
 
 def main() -> None:
     """Serve the one request."""
-    confine(int(sys.argv[-1]), traceable=False)
-    request = json.loads(sys.stdin.buffer.read(_MAX_REQUEST_BYTES))
+    confine(int(sys.argv[-1]))
+    request = json.loads(sys.stdin.buffer.readline(_MAX_REQUEST_BYTES))
     limit(**request["limits"])
     mimetypes.init()  # reads /etc/mime.types, which the guard would refuse later
+    landlock((*_roots(request["readable"]), *_SYSTEM_FILES))
+    socket.socket = _ProxySocket  # type: ignore[misc]
+    allow_only("extractor")
     sys.addaudithook(_Guard(request["proxy"], request["readable"]))
     answer = _answer(request)
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=True).encode())
     sys.stdout.buffer.flush()
     # Extractors may have left threads behind, which must not delay the end.
     os._exit(0)
+
+
+class _ProxySocket(socket.socket):
+    """A connection to the proxy, which the parent has made; `connect` finds it connected."""
+
+    _turn = threading.Lock()
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002  # the base's name
+        proto: int = -1,
+        fileno: int | None = None,
+    ) -> None:
+        if fileno is None:
+            if family not in {-1, socket.AF_INET}:
+                _refuse("use other sockets than its proxy's")
+            with self._turn:
+                parent = _ProxySocket(fileno=sys.stdin.fileno())
+                try:
+                    parent.sendall(b"\n")
+                    _, received, _, _ = socket.recv_fds(parent, 1, 1)
+                finally:
+                    parent.detach()
+            if not received:
+                raise ConnectionRefusedError("the proxy can't be reached")
+            fileno = received[0]
+        super().__init__(family, type, proto, fileno)
+
+    def connect(self, address: Any) -> None:
+        sys.audit("socket.connect", self, address)
+
+    def connect_ex(self, address: Any) -> int:
+        self.connect(address)
+        return 0
 
 
 class _Guard:

@@ -15,6 +15,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
+import socket
 import sys
 import tempfile
 import uuid
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -119,7 +121,7 @@ class Extractor:
             proxy = self._proxy.url_for(job, self._limits.network_bytes)
             try:
                 with tempfile.TemporaryDirectory(prefix="stenobird-extractor-") as home:
-                    answer = await self._run(self._request(urls, proxy), home)
+                    answer = await self._run(self._request(urls, proxy), home, proxy)
             finally:
                 self._proxy.revoke(job)
         if answer["outcome"] == "unsuitable":
@@ -146,7 +148,7 @@ class Extractor:
             }
         ).encode()
 
-    async def _run(self, request: bytes, home: str) -> dict[str, Any]:
+    async def _run(self, request: bytes, home: str, proxy: str) -> dict[str, Any]:
         environment = {
             "PATH": "/nonexistent",  # no ffmpeg, no downloaders, no JavaScript engines
             "HOME": home,
@@ -171,7 +173,7 @@ class Extractor:
             ) from error
         try:
             async with asyncio.timeout(self._limits.wall_seconds):
-                output = await _converse(child, request, self._limits.answer_bytes)
+                output = await _converse(child, request, self._limits.answer_bytes, proxy)
                 await child.wait()
         except TimeoutError as error:
             raise AudioSourceUnreachable(
@@ -193,17 +195,32 @@ class Extractor:
         return answer
 
 
-async def _converse(child: ChildProcess, request: bytes, answer_bytes: int) -> bytes:
+async def _converse(child: ChildProcess, request: bytes, answer_bytes: int, proxy: str) -> bytes:
+    """Return the answer, sending a connection to the proxy for each empty line before it."""
     output = bytearray()
     with contextlib.suppress(ConnectionError):  # it may have ended at once: its exit status says why
-        child.writer.write(request)
+        child.writer.write(request + b"\n")
         await child.writer.drain()
-        child.writer.write_eof()
         while block := await child.reader.read(64 * 1024):
+            if block == b"\n":
+                await _send_connection(child, proxy)
             output += block
             if len(output) > answer_bytes:
                 return b""
     return bytes(output)
+
+
+async def _send_connection(child: ChildProcess, proxy: str) -> None:
+    parts = urlsplit(proxy)
+    with socket.socket() as connection:
+        connection.settimeout(0)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, (parts.hostname, parts.port))
+        except OSError:
+            child.send(b"\n")
+        else:
+            connection.settimeout(None)  # the child shares this flag
+            child.send(b"\n", connection.fileno())
 
 
 def _explained(answer: Mapping[str, Any]) -> JobError:

@@ -2,26 +2,37 @@
 
 Reads requests from stdin and answers on stdout, one at a time, until stdin ends. A frame is a JSON header
 of one line, `{"op", "url", "content_type", "with_state", "size"}`, followed by `size` bytes of document; an
-answer is `{"size"}` on one line and that many bytes of JSON. The child needs no files, sockets or other
-processes. Its memory and, per request, its CPU time are limited, and it ends with its parent.
+answer is `{"size"}` on one line and that many bytes of JSON. Once loaded, the child can't open files or
+sockets, or start processes. Its memory and, per request, its CPU time are limited, and it ends with its
+parent.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import dataclasses
+import encodings
 import json
+import pkgutil
 import resource
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.children.confine import confine
+from stenobird.children.confine import confine, limit
+from stenobird.children.seccomp import allow_only
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
 MEMORY_BYTES: Final = 320 * 1024**2
 CPU_SECONDS: Final = 10
-OPEN_FILES: Final = 32
+REHEARSALS: Final = (
+    ("page", b"<html><head><title>A</title></head><body><audio src=a.mp3></audio></body></html>"),
+    ("feed", b"<rss version='2.0'><channel><title>A</title><item><title>B</title></item></channel></rss>"),
+    ("feed", b"<rss version='2.0'><channel><title>A & B</title><item><title>C<br></channel>"),
+)
+"""A page, a feed, and a feed that is no XML and therefore read by another parser."""
 
 
 def allow_cpu(seconds: int) -> None:
@@ -49,12 +60,21 @@ def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
     return {"page": dataclasses.asdict(page)}
 
 
+def rehearse() -> None:
+    """Read small documents and look up all encodings, so that whatever is imported late is loaded already."""
+    header = {"url": "https://example.com/", "content_type": "", "with_state": True}
+    for op, body in REHEARSALS:
+        answer({**header, "op": op}, body)
+    for codec in pkgutil.iter_modules(encodings.__path__):
+        with contextlib.suppress(LookupError):  # not all are codecs, or not on this platform
+            codecs.lookup(codec.name)
+
+
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Answer requests until stdin ends."""
-    # Loaded before the first request arrives, so that it need not wait.
-    import stenobird.discovery.feeds.reader  # noqa: PLC0415
-    import stenobird.discovery.page.reader  # noqa: F401, PLC0415
-
+    rehearse()
+    limit(NOFILE=0)
+    allow_only("parser")
     while line := stdin.readline():
         header = json.loads(line)
         body = stdin.read(header["size"])
@@ -67,7 +87,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 def main() -> None:
     """Run the child; its only argument is the parent's process id."""
-    confine(int(sys.argv[1]), FSIZE=0, NOFILE=OPEN_FILES, AS=MEMORY_BYTES)
+    confine(int(sys.argv[1]), FSIZE=0, AS=MEMORY_BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
