@@ -247,7 +247,7 @@ class DeliveryStore:
         removed = 0
         while True:
             old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)
-            async with self._db.write() as connection:
+            async with self._db.write(patient=True) as connection:
                 gone = await connection.execute(delete(outbox).where(outbox.c.id.in_(old)))
             removed += gone.rowcount
             if gone.rowcount < PURGE_BATCH:

@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import create_async_engine
+from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
 
@@ -47,54 +48,131 @@ QUEUE_LOCK: Final = 7_205_110_002
 """Keys of PostgreSQL's advisory locks; SQLite's one writer needs none."""
 
 
+ANSWER_SECONDS: Final = 3.0
+"""How long a transaction on PostgreSQL may take, the wait for a connection included."""
+HURRIED_SECONDS: Final = 0.6
+"""The same for `HURRY_SECONDS` after one ran out of time: three attempts at one write then end within 5 s."""
+HURRY_SECONDS: Final = 5.0
+PATIENT_SECONDS: Final = 60.0
+"""The same for a transaction that changes thousands of rows in the background."""
+CLOSE_SECONDS: Final = 0.2
+SERVER_SETTINGS: Final = {
+    # If we are cut off, the locks that our transactions hold must not wait for TCP to notice.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+_SQLITE_CAUSES: Final = {
+    sqlite3.SQLITE_FULL: "The disk of the database is full. Nothing can be saved until some of it is freed.",
+    sqlite3.SQLITE_READONLY: "The database's file or folder is read-only. Make it writable.",
+    sqlite3.SQLITE_IOERR: "The disk of the database fails or is full. Check it.",
+    sqlite3.SQLITE_CORRUPT: "The database's file is damaged. Restore a backup.",
+    sqlite3.SQLITE_NOTADB: "The database's file is no database, or damaged. Restore a backup.",
+    sqlite3.SQLITE_CANTOPEN: "The database's file can't be opened. Check its folder and its mode.",
+    sqlite3.SQLITE_BUSY: "Another process keeps the database locked. End it.",
+}
+_POSTGRESQL_CAUSES: Final = {
+    "25006": "The database is read-only. Connect to the primary server.",
+    "28000": "The database refuses our user. Check STENOBIRD_DATABASE_URL.",
+    "28P01": "The database refuses our password. Check STENOBIRD_DATABASE_URL.",
+    "3D000": "The database does not exist on its server. Create it, or check STENOBIRD_DATABASE_URL.",
+    "53100": "The disk of the database server is full. Nothing can be saved until some of it is freed.",
+    "53300": "The database server has no free connection. Raise its max_connections.",
+    "57P03": "The database server is starting or stopping. Send the same request again in a moment.",
+    "XX001": "The database is damaged. Restore a backup.",
+    "XX002": "The database is damaged. Restore a backup.",
+}
+FILE_GONE: Final = (
+    "The database's file was deleted or replaced while the service was running. Stop the service, restore a"
+    " backup, and start it again."
+)
+
+
 class ConnectionLost(StorageUnavailable):
-    """The connection broke before COMMIT was sent: nothing was written."""
+    """The connection to the database broke; nothing was changed. Send the same request again in a moment."""
 
 
 class CommitUnknown(StorageUnavailable):
-    """COMMIT was sent but not answered, so it may have taken effect."""
+    """The database did not confirm the change, which may have been made. Look before you send it again."""
 
 
 class Database:
     """An open database. `read` and `write` run one transaction each and translate vendor errors.
 
-    Only `IntegrityError` passes through, because the stores decide what a conflict means.
+    Only `IntegrityError` passes through, because the stores decide what a conflict means. `file` is that of
+    SQLite, which is noticed when it goes away: SQLite itself would go on writing to what nobody can open.
     """
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, file: Path | None = None) -> None:
         self.writer = writer
         self.reader = reader
         self.dialect = writer.dialect.name
+        self._file = file
+        self._opened: tuple[int, int] | None = None
+        self._hurry_until = 0.0
         # Hands the one connection out in order; a pool would time out its waiters.
         self._turn: asyncio.Lock | nullcontext[None] = (
             asyncio.Lock() if self.dialect == "sqlite" else nullcontext()
         )
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """Run a transaction that may write, and commit it unless the body raises.
 
         Raises `ConnectionLost` if nothing was written, `CommitUnknown` if that can't be known, and
         `StorageUnavailable` for any other failure of the database. After a cancellation during COMMIT the
-        outcome is unknown as well.
+        outcome is unknown as well. On PostgreSQL, see `ANSWER_SECONDS` and, if `patient`, `PATIENT_SECONDS`.
         """
+        committing = False
         async with self._turn:
             try:
-                async with self.writer.connect() as connection:
+                async with self._in_time(patient=patient), self.writer.connect() as connection:
                     await connection.begin()
                     yield connection
-                    try:
-                        await self.commit(connection)
-                    except IntegrityError:
-                        raise
-                    except (DBAPIError, OSError) as exc:
-                        raise CommitUnknown from exc
+                    committing = True
+                    await self.commit(connection)
             except IntegrityError:
                 raise
             except (DBAPIError, PoolTimeout, OSError) as exc:
+                if committing:
+                    raise CommitUnknown(_cause(exc)) from exc
                 if isinstance(exc, DBAPIError) and not exc.connection_invalidated:
-                    raise StorageUnavailable from exc
-                raise ConnectionLost from exc
+                    raise StorageUnavailable(_cause(exc)) from exc
+                raise ConnectionLost(_cause(exc)) from exc
+
+    @asynccontextmanager
+    async def _in_time(self, *, patient: bool = False) -> AsyncIterator[None]:
+        """Check that SQLite's file is there, or bound the time of a transaction on PostgreSQL."""
+        if self.dialect == "sqlite":
+            self._check_file()
+            yield
+            return
+        clock = asyncio.get_running_loop().time
+        hurried = clock() < self._hurry_until
+        seconds = PATIENT_SECONDS if patient else HURRIED_SECONDS if hurried else ANSWER_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            if not hurried:
+                self._hurry_until = clock() + HURRY_SECONDS
+            raise
+        self._hurry_until = 0.0
+
+    def _check_file(self) -> None:
+        if self._file is None:
+            return
+        try:
+            status = os.stat(self._file)  # noqa: PTH116  # runs before each transaction
+            found = (status.st_dev, status.st_ino)
+        except FileNotFoundError:
+            found = None
+        if self._opened is None:
+            self._opened = found
+        elif found != self._opened:
+            raise StorageUnavailable(FILE_GONE)
 
     async def commit(self, connection: AsyncConnection) -> None:
         """Commit. Tests override this to lose the answer."""
@@ -104,10 +182,10 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Run a transaction that only reads, from one snapshot on SQLite."""
         try:
-            async with self.reader.connect() as connection:
+            async with self._in_time(), self.reader.connect() as connection:
                 yield connection
         except (DBAPIError, PoolTimeout, OSError) as exc:
-            raise StorageUnavailable from exc
+            raise StorageUnavailable(_cause(exc)) from exc
 
     def insert(self, table: Table) -> SQLiteInsert | PostgreSQLInsert:
         """Return this dialect's INSERT, which supports ON CONFLICT."""
@@ -122,6 +200,14 @@ class Database:
         """Close every connection. Safe to call twice."""
         await self.reader.dispose()
         await self.writer.dispose()
+
+
+def _cause(exc: BaseException) -> str | None:
+    """Return what the database says is wrong with it, `None` where the error's own message says it best."""
+    orig = getattr(exc, "orig", None)
+    if isinstance(orig, sqlite3.Error):
+        return _SQLITE_CAUSES.get(getattr(orig, "sqlite_errorcode", 0) & 0xFF)
+    return _POSTGRESQL_CAUSES.get(str(getattr(orig or exc, "sqlstate", None)))
 
 
 def sqlite_url(data_dir: Path) -> str:
@@ -149,7 +235,7 @@ async def migrate(database: Database) -> None:
     async with database.read() as connection:
         if await connection.run_sync(_revision) == NEWEST_REVISION:
             return
-    async with database.write() as connection:
+    async with database.write(patient=True) as connection:
         await database.lock(connection, MIGRATION_LOCK)
         await connection.run_sync(_upgrade)
 
@@ -196,6 +282,11 @@ def _connect(url: str) -> Database:
                 max_overflow=POOL_SIZE,
                 pool_pre_ping=True,
                 hide_parameters=HIDE_PARAMETERS,
+                connect_args={
+                    "connection_class": _quickly_closed(),
+                    "command_timeout": PATIENT_SECONDS,
+                    "server_settings": SERVER_SETTINGS,
+                },
             )
             return Database(engine, engine)
     except (NoSuchModuleError, ModuleNotFoundError) as exc:
@@ -204,6 +295,19 @@ def _connect(url: str) -> Database:
         "STENOBIRD_DATABASE_URL must start with postgresql+asyncpg:// or sqlite+aiosqlite:///, "
         f"not {parsed.drivername}://."
     )
+
+
+def _quickly_closed() -> type:
+    """Return asyncpg's connection, closing within `CLOSE_SECONDS` also if the server does not answer."""
+    from asyncpg import Connection  # type: ignore[import-untyped]  # noqa: PLC0415  # only where it is used
+
+    class QuicklyClosed(Connection):  # type: ignore[misc]
+        @override
+        async def close(self, *, timeout: float | None = None) -> None:
+            with suppress(TimeoutError):  # it has been aborted then
+                await super().close(timeout=CLOSE_SECONDS)
+
+    return QuicklyClosed
 
 
 def _connect_sqlite(url: str, file: str | None) -> Database:
@@ -222,7 +326,7 @@ def _connect_sqlite(url: str, file: str | None) -> Database:
     )
     _configure_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
     _configure_sqlite(reader, begin="BEGIN", query_only=True)
-    return Database(writer, reader)
+    return Database(writer, reader, Path(file))
 
 
 async def _use_wal(connection: Any) -> None:

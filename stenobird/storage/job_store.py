@@ -349,7 +349,7 @@ class JobStore:
         purged: list[str] = []
         ended = select(jobs.c.id).where(jobs.c.completed_at < older_than).limit(PURGE_BATCH)
         while True:
-            async with self.database.write() as connection:
+            async with self.database.write(patient=True) as connection:
                 result = await connection.execute(
                     delete(jobs).where(jobs.c.id.in_(ended.scalar_subquery())).returning(jobs.c.id)
                 )

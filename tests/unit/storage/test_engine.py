@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.storage.engine import locked_data_folder, open_database, sqlite_url
 from stenobird.storage.schema import webhook_secrets
+from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +59,46 @@ async def _touch(database: Database) -> None:
 
 async def test_a_database_that_can_not_be_opened_is_reported_as_ours(tmp_path: Path) -> None:
     (tmp_path / "stenobird.db").write_bytes(b"This is no database, however it is named. " * 100)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="no database, or damaged"):
         async with open_database(sqlite_url(tmp_path)):
             pass
+
+
+async def test_a_full_disk_is_named_as_the_cause(tmp_path: Path) -> None:
+    async with sqlite_database(tmp_path) as database:
+        with pytest.raises(StorageUnavailable, match="disk of the database is full"):  # noqa: PT012
+            async with database.write() as connection:
+                await connection.execute(text("PRAGMA max_page_count = 1"))  # it stays at what is there
+                await connection.execute(text("CREATE TABLE more (text)"))
+        async with database.read() as connection:
+            assert await connection.scalar(text("SELECT count(*) FROM jobs")) == 0
+
+
+async def test_a_database_that_can_not_be_written_is_named_as_the_cause(tmp_path: Path) -> None:
+    async with sqlite_database(tmp_path) as database:
+        with pytest.raises(StorageUnavailable, match="read-only"):
+            async with database.read() as connection:
+                await connection.execute(text("DELETE FROM jobs"))
+
+
+async def test_a_file_that_is_deleted_under_the_service_is_noticed(tmp_path: Path) -> None:
+    """SQLite itself goes on, and what it writes is lost when the last descriptor is closed."""
+    file, aside = tmp_path / "stenobird.db", tmp_path / "aside.db"
+    async with sqlite_database(tmp_path) as database:
+        async with database.write() as connection:
+            await connection.execute(text("DELETE FROM jobs"))
+        file.rename(aside)
+        for transaction in (database.read, database.write):
+            with pytest.raises(StorageUnavailable, match="deleted or replaced"):
+                async with transaction():
+                    pass
+        shutil.copyfile(aside, file)
+        with pytest.raises(StorageUnavailable, match="deleted or replaced"):
+            async with database.read():
+                pass
+        aside.rename(file)
+        async with database.read() as connection:
+            assert await connection.scalar(text("SELECT count(*) FROM jobs")) == 0
 
 
 async def test_a_database_in_a_folder_that_is_missing_says_so(tmp_path: Path) -> None:

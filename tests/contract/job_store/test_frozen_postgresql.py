@@ -1,0 +1,132 @@
+"""A PostgreSQL that does not answer: how long callers wait, what they get, and what is there afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select, text
+
+from stenobird.errors import StorageUnavailable
+from stenobird.jobs.events import JobEvents
+from stenobird.ports import NewJob, RecognitionOptions
+from stenobird.storage.engine import CommitUnknown, Database, open_database
+from stenobird.storage.job_store import JobStore
+from stenobird.storage.schema import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+pytestmark = pytest.mark.anyio
+
+BOUND_SECONDS = 5.0
+"""How long a request may wait for the database before it is refused."""
+
+LINKS = JobEvents("tr_1", "https://stenobird.test")
+FIRST = LINKS.status("queued", "validating_url")
+JOB = NewJob("tr_1", "full", "https://example.com/a.mp3", LINKS.base_url, RecognitionOptions(), "acct_1")
+
+
+@pytest.fixture
+async def database(postgresql_url: str) -> AsyncIterator[Database]:
+    async with open_database(postgresql_url, migrate_first=False) as database:
+        yield database
+
+
+async def server_processes(database: Database) -> list[int]:
+    """Return the process ids of the server and all its children, which must run on this machine."""
+    async with database.read() as connection:
+        backend = await connection.scalar(text("SELECT pg_backend_pid()"))
+    return family_of(backend)
+
+
+def family_of(backend: int) -> list[int]:
+    """Return the process ids of this server process's parent and of all that it has started."""
+    try:
+        parent = Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1]
+        return [int(parent), *map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
+    except OSError:
+        pytest.skip("the server of STENOBIRD_TEST_POSTGRESQL runs elsewhere")
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """Stop the server and its connections with SIGSTOP while the context lasts."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+async def test_readers_and_writers_are_refused_in_time_and_served_again_afterwards(
+    database: Database,
+) -> None:
+    store = JobStore(database)
+    await store.counts()
+    with frozen(await server_processes(database)):
+        async with asyncio.timeout(BOUND_SECONDS):
+            # More than the pool has connections, and all but one of them have to be opened.
+            outcomes = await asyncio.gather(
+                *(store.counts() for _ in range(40)),
+                store.create(JOB, FIRST, max_queued=10),
+                return_exceptions=True,
+            )
+        assert {type(one) for one in outcomes} <= set(StorageUnavailable.__subclasses__()) | {
+            StorageUnavailable
+        }, outcomes
+        # From then on nobody waits long: readiness, which gives up after 2 s, has a reason.
+        async with asyncio.timeout(2.0):
+            with pytest.raises(StorageUnavailable, match="database"):
+                await store.counts()
+    async with asyncio.timeout(BOUND_SECONDS):
+        record = await store.create(JOB, FIRST, max_queued=10)
+        assert record.id == JOB.id
+        assert await store.counts() == {"queued": 1}
+
+
+async def test_a_server_that_freezes_between_two_statements_ends_the_transaction(database: Database) -> None:
+    pids = await server_processes(database)
+    with ExitStack() as freezing:
+        async with asyncio.timeout(BOUND_SECONDS):
+            with pytest.raises(StorageUnavailable):  # noqa: PT012  # it freezes inside
+                async with database.write() as connection:
+                    await connection.execute(select(jobs.c.id))
+                    freezing.enter_context(frozen(pids))
+                    await connection.execute(select(jobs.c.id))
+    async with database.write() as connection:
+        await connection.execute(select(jobs.c.id))
+
+
+async def test_a_commit_that_is_not_answered_is_reported_as_unknown(database: Database) -> None:
+    pids = await server_processes(database)
+
+    class FreezingDatabase(Database):
+        async def commit(self, connection: AsyncConnection) -> None:
+            with frozen(pids):
+                await super().commit(connection)
+
+    freezing = FreezingDatabase(database.writer, database.reader)
+    async with asyncio.timeout(BOUND_SECONDS):
+        with pytest.raises(CommitUnknown) as unknown:
+            async with freezing.write() as connection:
+                await connection.execute(select(jobs.c.id))
+    assert "may have been made" in unknown.value.message
+    assert "COMMIT" not in unknown.value.message
+
+
+async def test_a_database_that_is_missing_is_named_as_the_cause(postgresql_url: str) -> None:
+    with pytest.raises(StorageUnavailable, match="does not exist"):
+        async with open_database(f"{postgresql_url}_missing"):
+            pass
