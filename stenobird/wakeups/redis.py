@@ -1,21 +1,22 @@
 """Wake-ups between processes, over one Redis or Valkey pub/sub channel.
 
-Every process receives every notification and passes it to its own listeners, so watching a job needs no round
-trip and cannot start too late. Redis carries no truth: while it is unavailable, notifications stay within the
+A notification reaches the listeners of its own process at once, and is queued for the others, so that nobody
+who notifies waits for Redis. Every process receives every notification, so watching a job needs no round trip
+and cannot start too late. Redis carries no truth: while it is unavailable, notifications stay within the
 process and other processes poll; when it is back, all listeners check once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import secrets
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
+    from redis.asyncio.client import PubSub
+
     from stenobird.ports import Clock
     from stenobird.wakeups.local import LocalWatch
 
@@ -35,6 +38,8 @@ ANSWER_SECONDS: Final = 2.0
 LISTEN_SECONDS: Final = 10.0
 """Silence after which the connection is checked with a ping; after twice as long it is closed."""
 RECONNECT_SECONDS: Final = 1.0
+MAX_OUTGOING: Final = 1000
+FLUSH_SECONDS: Final = 0.5
 _NEW_JOB: Final = "job"
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +60,7 @@ async def open_redis_wakeups(
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             decode_responses=True,
-            # The listener reconnects by itself; a publisher must not wait for that.
+            # `listen` reconnects by itself.
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as exc:
@@ -73,6 +78,7 @@ async def open_redis_wakeups(
             except Exception as exc:  # noqa: BLE001  # raised again below: a task group would wrap it
                 failure = exc
             finally:
+                await wakeups.flush()
                 listener.cancel()
         if failure is not None:
             raise failure
@@ -89,6 +95,8 @@ class RedisWakeups(Wakeups):
         self._listen_seconds = listen_seconds
         self._local = LocalWakeups()
         self._listening = False
+        self._origin = secrets.token_hex(4)
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_OUTGOING)
 
     @property
     def connected(self) -> bool:
@@ -97,11 +105,13 @@ class RedisWakeups(Wakeups):
 
     @override
     async def notify_job(self) -> None:
-        await self._publish(_NEW_JOB)
+        await self._local.notify_job()
+        self._queue(_NEW_JOB)
 
     @override
     async def notify_event(self, job_id: str) -> None:
-        await self._publish(f"event {job_id}")
+        await self._local.notify_event(job_id)
+        self._queue(f"event {job_id}")
 
     @override
     async def wait_job(self, timeout_seconds: float) -> None:
@@ -112,53 +122,63 @@ class RedisWakeups(Wakeups):
         return self._local.watch(job_id)
 
     async def listen(self) -> None:
-        """Pass published notifications on until cancelled; reconnect whenever the connection is lost."""
+        """Exchange notifications with the other processes until cancelled; reconnect after each failure."""
         while True:
             try:
-                await self._listen_once()
+                async with self._client.pubsub() as channel, asyncio.TaskGroup() as group:
+                    await channel.subscribe(CHANNEL)
+                    self._outgoing = asyncio.Queue(MAX_OUTGOING)
+                    group.create_task(self._send(), name="redis publisher")
+                    await self._receive(channel)
             except Exception as exc:  # noqa: BLE001  # no published message may end the service
                 if self._listening or not self.tried.is_set():
-                    _log.warning("redis_unavailable", reason=str(exc) or type(exc).__name__)
+                    reason = exc.exceptions[0] if isinstance(exc, ExceptionGroup) else exc
+                    _log.warning("redis_unavailable", reason=str(reason) or type(reason).__name__)
                 self._listening = False
                 self.tried.set()
             await self._clock.sleep(RECONNECT_SECONDS)
 
-    async def _listen_once(self) -> None:
-        async with self._client.pubsub() as channel:
-            await channel.subscribe(CHANNEL)
+    async def flush(self) -> None:
+        """Wait until what is queued has been sent, a moment at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS if self._listening else 0):
+                await self._outgoing.join()
+
+    async def _send(self) -> None:
+        while True:
+            await self._client.publish(CHANNEL, await self._outgoing.get())
+            self._outgoing.task_done()
+
+    async def _receive(self, channel: PubSub) -> None:
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=self._listen_seconds)
+            if message is None:
+                if asked:
+                    # The kernel would keep a dead connection open for a quarter of an hour.
+                    raise TimeoutError("no answer to a ping")
+                asked = True
+                await channel.ping()
+                continue
             asked = False
-            while True:
-                message = await channel.get_message(timeout=self._listen_seconds)
-                if message is None:
-                    if asked:
-                        # The kernel would keep a dead connection open for a quarter of an hour.
-                        raise TimeoutError("no answer to a ping")
-                    asked = True
-                    await channel.ping()
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    self._listening = True
-                    self.tried.set()
-                    # Notifications published meanwhile are lost, so all listeners check.
-                    await self._local.notify_all()
-                elif message["type"] == "message":
-                    await self._pass_on(message["data"])
+            if message["type"] == "subscribe":
+                self._listening = True
+                self.tried.set()
+                # Notifications published meanwhile are lost, so all listeners check.
+                await self._local.notify_all()
+            elif message["type"] == "message":
+                await self._pass_on(message["data"])
 
     async def _pass_on(self, message: str) -> None:
-        kind, _, job_id = message.partition(" ")
+        kind, *rest = message.split(" ")
+        if self._origin in rest:
+            return  # sent from here, where it is known already
         if kind == _NEW_JOB:
             await self._local.notify_job()
-        elif kind == "event":
-            await self._local.notify_event(job_id)
+        elif kind == "event" and rest:
+            await self._local.notify_event(rest[0])
 
-    async def _publish(self, message: str) -> None:
+    def _queue(self, message: str) -> None:
         if self._listening:
-            try:
-                await self._client.publish(CHANNEL, message)
-            except (RedisError, OSError, TimeoutError) as exc:
-                _log.warning("redis_publish_failed", reason=str(exc) or type(exc).__name__)
-            else:
-                # The notification comes back through the listener.
-                return
-        await self._pass_on(message)
+            with suppress(asyncio.QueueFull):  # the other processes poll
+                self._outgoing.put_nowait(f"{message} {self._origin}")

@@ -8,6 +8,7 @@ See docs/decisions/0033-rate-limits-per-clock-minute.md.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS: Final = 60
 MAX_COUNTERS: Final = 10_000
-REDIS_TIMEOUT_SECONDS: Final = 2.0
+REDIS_TIMEOUT_SECONDS: Final = 0.25
 """Redis counts as unavailable when it takes longer to answer."""
+REDIS_PAUSE_SECONDS: Final = 5.0
+"""How long it is not asked after that, so that its absence delays only one request of many."""
 IPV6_CLIENT_BITS: Final = 64
 """A subscriber gets at least a /64, so counting single addresses would limit nobody."""
 
@@ -75,6 +78,7 @@ class RequestLimits:
         self._previews = previews
         self._by_tier = {"premium": premium, "platinum": platinum}
         self._outage_logged_at = float("-inf")
+        self._pause_until = 0.0
 
     async def aclose(self) -> None:
         """Close the connections to Redis, and wait for the library's cleanup timer."""
@@ -119,13 +123,22 @@ class RequestLimits:
         )
 
     async def _count(self, key: str, cost: int) -> int:
-        if self._storage is not self._local:
+        now = self._clock.monotonic()
+        if self._storage is not self._local and now >= self._pause_until:
+            if self._pause_until > 0:
+                self._pause_until = now + REDIS_PAUSE_SECONDS  # this request tries; the others don't wait
             try:
-                return await self._storage.incr(key, WINDOW_SECONDS, cost)
-            except StorageError as exc:
-                if self._clock.monotonic() - self._outage_logged_at >= WINDOW_SECONDS:
-                    self._outage_logged_at = self._clock.monotonic()
-                    _log.warning("redis_unavailable_counting_in_this_process", reason=str(exc.storage_error))
+                async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+                    count = await self._storage.incr(key, WINDOW_SECONDS, cost)
+            except (StorageError, TimeoutError) as exc:
+                self._pause_until = now + REDIS_PAUSE_SECONDS
+                if now - self._outage_logged_at >= WINDOW_SECONDS:
+                    self._outage_logged_at = now
+                    reason = str(getattr(exc, "storage_error", "no answer"))
+                    _log.warning("redis_unavailable_counting_in_this_process", reason=reason)
+            else:
+                self._pause_until = 0.0
+                return count
         if len(self._local.storage) >= MAX_COUNTERS:
             _log.warning("rate_limit_counters_reset", counters=len(self._local.storage))
             await self._local.reset()

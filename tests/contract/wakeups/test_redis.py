@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
-from stenobird.wakeups.redis import CHANNEL, open_redis_wakeups
+from stenobird.wakeups.redis import ANSWER_SECONDS, CHANNEL, MAX_OUTGOING, open_redis_wakeups
 from tests.support.free_port import free_port
 from tests.support.redis_server import redis_available, running_redis
 
@@ -92,6 +92,26 @@ async def test_a_server_that_stops_answering_counts_as_away_until_it_does(redis_
             await wakeups.wait_job(0.05)
         assert await watch.wait(SOON) is True
         assert wakeups.connected
+
+
+async def test_nobody_who_notifies_waits_for_a_server_that_is_frozen(redis_url: str) -> None:
+    opened = open_redis_wakeups(redis_url, clock=ImpatientClock())
+    async with (
+        asyncio.timeout(SOON),
+        Redis.from_url(redis_url) as operator,
+        opened as wakeups,
+        wakeups.watch("tr_1") as watch,
+    ):
+        await operator.client_pause(timeout=2500, all=True)
+        async with asyncio.timeout(ANSWER_SECONDS / 4):
+            for _ in range(2 * MAX_OUTGOING):
+                await wakeups.notify_event("tr_1")
+        assert await watch.wait(0.01) is True
+        # What could not be sent shows that the server is away, without waiting for the next check.
+        while wakeups.connected:
+            await wakeups.wait_job(0.05)
+        while not wakeups.connected:
+            await wakeups.wait_job(0.05)
 
 
 async def test_foreign_messages_on_the_channel_are_ignored(redis_url: str) -> None:

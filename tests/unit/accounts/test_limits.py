@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from limits.aio.storage import MemoryStorage
+from redis.asyncio import Redis
 
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError
 from stenobird.ports import Caller
 from stenobird.testing import FakeClock
-from stenobird.web.limits import MAX_COUNTERS, RequestLimits, client_network, open_limits
+from stenobird.web.limits import (
+    MAX_COUNTERS,
+    REDIS_PAUSE_SECONDS,
+    REDIS_TIMEOUT_SECONDS,
+    RequestLimits,
+    client_network,
+    open_limits,
+)
 from tests.support.free_port import free_port
 from tests.support.redis_server import redis_available, running_redis
 
@@ -131,3 +139,24 @@ async def test_processes_share_their_counters_over_redis_and_count_alone_while_i
         alone = [await one.check_request(caller("premium"), None) for _ in range(5)]
         assert [state.remaining for state in alone] == [3, 2, 1, 0, 0]
         assert [state.allowed for state in alone] == [True, True, True, True, False]
+
+
+@pytest.mark.skipif(not redis_available(), reason="NOT TESTED ON REDIS: install it")
+async def test_a_frozen_redis_delays_one_request_and_is_used_again_when_it_answers(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = Settings.model_validate(
+        {"redis_url": f"redis://127.0.0.1:{port}/0", "premium_requests_per_minute": 9}
+    )
+    with running_redis(tmp_path, port) as url:
+        async with open_limits(settings, clock) as limits, Redis.from_url(url) as operator:
+            assert (await limits.check_request(caller("premium"), None)).remaining == 8
+            await operator.client_pause(timeout=1000, all=True)
+            async with asyncio.timeout(3 * REDIS_TIMEOUT_SECONDS):  # less than if each request waited
+                alone = [await limits.check_request(caller("premium"), None) for _ in range(5)]
+            assert [state.remaining for state in alone] == [8, 7, 6, 5, 4]
+            await operator.ping()  # waits for the end of the pause
+            clock.advance(REDIS_PAUSE_SECONDS)
+            # Redis has counted the first one, and perhaps the one that gave up.
+            assert (await limits.check_request(caller("premium"), None)).remaining in {7, 6}
