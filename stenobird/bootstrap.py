@@ -154,6 +154,7 @@ async def open_services(
             clock=clock,
             max_bytes=settings.max_audio_bytes,
             quota_bytes=settings.upload_quota_bytes,
+            account_quota_bytes=settings.upload_account_quota_bytes,
         )
         engines, translator, worker = overrides.engines, overrides.translator, None
         if with_worker:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     upload_quota_bytes: int = Field(
         50 * 1024**3, gt=0, description="Bytes that all uploads together may use."
     )
+    upload_account_quota_bytes: int = Field(
+        10 * 1024**3, gt=0, description="Bytes that the uploads of one account may use."
+    )
     model_standard: str | None = Field(
         None, description="Model of the tier standard; unset: STENOBIRD_MODEL."
     )

@@ -37,6 +37,7 @@ from stenobird.ports.audio import (
 from stenobird.ports.clock import Clock
 from stenobird.ports.idempotency import IdempotencyClaim, StoredAnswer
 from stenobird.ports.jobs import (
+    Attempt,
     CarryPoint,
     Claim,
     EventRow,
@@ -52,6 +53,7 @@ from stenobird.ports.jobs import (
     NewJob,
     Origin,
     OutboxRow,
+    QueueSwitch,
     ResumePoint,
     UploadedFile,
     UsageRow,

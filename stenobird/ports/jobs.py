@@ -15,6 +15,7 @@ JobStatus: TypeAlias = Literal[
     "queued", "transcribing", "completed", "preview_complete", "failed", "cancelled"
 ]
 Mode: TypeAlias = Literal["preview", "full", "test"]
+QueueSwitch: TypeAlias = Literal["paused", "draining"]
 Origin: TypeAlias = Literal["stenobird", "alefbot", "openai"]
 """The API that a job was created through. Jobs of alefbot exist for `/api/v1` only, all others for `/v1`."""
 
@@ -165,6 +166,17 @@ class Claim(ResumePoint):
     lease: Lease
     attempts: int
     """Claims since the last progress, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a job. `ended_at` is `None` while it runs; `reason` says what troubled the worker."""
+
+    worker: str
+    started_at: float | None
+    ended_at: float | None
+    outcome: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ POOL_SIZE: Final = 10
 HIDE_PARAMETERS: Final = True
 """Keeps parameters (webhook secrets, addresses, transcripts) out of error messages, and so out of logs."""
 
-NEWEST_REVISION: Final = "0001"
+NEWEST_REVISION: Final = "0002"
 """The last of `storage/migrations/versions`."""
 MIGRATION_LOCK: Final = 7_205_110_001
 QUEUE_LOCK: Final = 7_205_110_002

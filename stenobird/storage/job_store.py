@@ -8,17 +8,26 @@ is read under its lock, and the `commit_id` in it shows whether the write happen
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import and_, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
-from stenobird.ports import Claim, EventRow, JobChange, Lease, ResumePoint
-from stenobird.storage import rows, wallet
+from stenobird.ports import Claim, EventRow, JobChange, Lease, NewJob, ResumePoint
+from stenobird.storage import queue, rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
-from stenobird.storage.schema import db_now, events, jobs, outbox, shares
+from stenobird.storage.schema import (
+    attempts,
+    db_now,
+    ended_jobs,
+    events,
+    jobs,
+    outbox,
+    shares,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,16 +36,23 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, NewJob, OutboxRow, UsageRow
+    from stenobird.ports import (
+        JobPage,
+        JobRecord,
+        Lane,
+        NewEvent,
+        OutboxRow,
+        UsageRow,
+    )
     from stenobird.storage.engine import Database
 
 LEASE_SECONDS: Final = 60
 QUEUE_RETRY_SECONDS: Final = 5
 OPEN_JOBS_RETRY_SECONDS: Final = 10
+DRAINING_RETRY_SECONDS: Final = 60
 WRITE_ATTEMPTS: Final = 3
 """Attempts of one write when connections break; then the database counts as down."""
-MAX_INTERRUPTIONS: Final = 20
-"""How often the process of a job may die before that counts as an attempt of the job."""
+OPEN_STATUSES: Final = ("queued", "transcribing")
 PURGE_BATCH: Final = 200
 """Jobs deleted in one transaction, so that a purge never locks the writer for long."""
 
@@ -75,11 +91,17 @@ class JobStore:
                 .returning(jobs)
             )
             record = rows.job_from_row(result.mappings().one())
-            await _insert_events(connection, job.id, [first], last_seq=1)
-            waiting = await connection.scalar(
-                select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
-            )
-            if waiting is not None and waiting > max_queued:
+            await insert_events(connection, job.id, [first], last_seq=1)
+            waiting = select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
+            found = await connection.execute(select(waiting.scalar_subquery(), queue.switched("draining")))
+            queued, draining = found.one()
+            if draining:
+                raise QueueBusy(
+                    "The service finishes its queue before maintenance and accepts no new transcripts. Wait "
+                    "retry_after_seconds and send the same request again.",
+                    retry_after_seconds=DRAINING_RETRY_SECONDS,
+                )
+            if queued > max_queued:
                 raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
             if max_open is not None and await _open_jobs(connection, job.account_id) > max_open:
                 raise RateLimited(
@@ -122,8 +144,9 @@ class JobStore:
                 insert(jobs).values(**values, commit_id=commit_id).returning(jobs)
             )
             record = rows.job_from_row(result.mappings().one())
-            await _insert_events(connection, job.id, events, last_seq=len(events))
+            await insert_events(connection, job.id, events, last_seq=len(events))
             await _insert_outbox(connection, outbox)
+            await queue.count_ended(self.database, connection, {record.status: 1})
             return record
 
         return await self._write(job.id, work)
@@ -183,16 +206,18 @@ class JobStore:
             if row["completed_at"] is not None:
                 return rows.job_from_row(row)
             values: dict[str, Any] = {"cancel_requested": True, "updated_at": db_now()}
-            idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, _unleased()))
+            idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased()))
             if idle is not None:
                 last_seq = row["last_seq"] + len(terminal_events)
                 values |= _ended() | {"status": "cancelled", "last_seq": last_seq}
-                await _insert_events(connection, job_id, terminal_events, last_seq=last_seq)
+                await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
                 await _insert_outbox(connection, outbox)
                 await wallet.release(connection, job_id)
             result = await connection.execute(
                 update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
             )
+            if idle is not None:
+                await queue.count_ended(self.database, connection, {"cancelled": 1})
             return rows.job_from_row(result.mappings().one())
 
         return await self._write(job_id, work)
@@ -201,43 +226,55 @@ class JobStore:
         """Delete a finished job with its events; its usage row stays."""
 
         async def work(connection: AsyncConnection, _commit_id: str) -> None:
-            # Events go with the job: ON DELETE CASCADE.
-            await connection.execute(
-                delete(jobs).where(jobs.c.id == job_id, jobs.c.completed_at.is_not(None))
-            )
+            await self._delete(connection, jobs.c.id == job_id)
 
         await self._write(job_id, work)
 
     # --- workers ----------------------------------------------------------------------------------------
 
     async def claim(self, worker_id: str, *, lanes: Sequence[Lane]) -> Claim | None:
-        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any."""
+        """Lease the oldest claimable job of these lanes (queued, or its lease has expired), if any.
+
+        An expired lease means that its worker has died or was cut off. That does not count as an attempt
+        until it has happened `MAX_INTERRUPTIONS` times without progress. While the queue is paused, no job
+        is claimable.
+        """
         if not lanes:
             return None
         token = secrets.token_hex(16)
         oldest = (
-            select(jobs.c.id)
-            .where(jobs.c.completed_at.is_(None), jobs.c.lane.in_(lanes), _unleased())
+            select(jobs.c.id, jobs.c.lease_token, jobs.c.interruptions)
+            .where(
+                jobs.c.completed_at.is_(None),
+                jobs.c.lane.in_(lanes),
+                queue.claimable(),
+                ~queue.switched("paused"),
+            )
             .order_by(jobs.c.created_at, jobs.c.id)
             .limit(1)
             # Workers never wait for each other: each claims the oldest job that no other is claiming.
             .with_for_update(skip_locked=True)
-            .scalar_subquery()
         )
-        statement = (
-            update(jobs)
-            .where(jobs.c.id == oldest)
-            .values(
-                lease_token=token,
-                lease_worker=worker_id,
-                lease_expires_at=db_now() + LEASE_SECONDS,
-                attempts=jobs.c.attempts + 1,
-            )
-            .returning(jobs)
-        )
+        values = {
+            "lease_token": token,
+            "lease_worker": worker_id,
+            "lease_expires_at": db_now() + LEASE_SECONDS,
+            "claimed_at": db_now(),
+        }
         try:
             async with self.database.write() as connection:
-                row = (await connection.execute(statement)).mappings().one_or_none()
+                found = (await connection.execute(oldest)).one_or_none()
+                if found is None:
+                    return None
+                if found.lease_token is not None:
+                    await queue.end_attempts(connection, jobs.c.id == found.id, "died")
+                    values["interruptions"] = jobs.c.interruptions + 1
+                counts = found.lease_token is None or found.interruptions >= queue.MAX_INTERRUPTIONS
+                values["attempts"] = jobs.c.attempts + 1 if counts else _at_least(jobs.c.attempts, 1)
+                claimed = await connection.execute(
+                    update(jobs).where(jobs.c.id == found.id).values(**values).returning(jobs)
+                )
+                row = claimed.mappings().one_or_none()
         except CommitUnknown:
             async with self.database.read() as connection:
                 query = select(jobs).where(jobs.c.lease_token == token)
@@ -257,7 +294,7 @@ class JobStore:
         async def work(connection: AsyncConnection, _commit_id: str) -> bool:
             cancelled: bool | None = await connection.scalar(
                 update(jobs)
-                .where(_held(lease))
+                .where(queue.held(lease))
                 .values(lease_expires_at=db_now() + LEASE_SECONDS)
                 .returning(jobs.c.cancel_requested)
             )
@@ -301,20 +338,35 @@ class JobStore:
                 await wallet.settle(self.database, connection, usage)
             await wallet.release(connection, lease.job_id)
             await _insert_outbox(connection, outbox)
+            await queue.count_ended(self.database, connection, {str(change.status): 1})
 
         await self._write(lease.job_id, work)
 
-    async def release(self, lease: Lease) -> None:
-        """Give the job back to the queue without ending it (drain). The attempt is not counted."""
+    async def release(self, lease: Lease, *, trouble: str | None = None) -> None:
+        """Give the job back to the queue without ending it. The attempt is not counted.
+
+        Without `trouble` the worker is draining, and the job can be claimed at once. With it, the worker
+        can't work: the job waits a moment, longer each time.
+        """
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
+            delay = 0.0
+            if trouble is not None:
+                earlier = select(func.count()).where(
+                    attempts.c.job_id == lease.job_id, attempts.c.outcome == "trouble"
+                )
+                times = await connection.scalar(earlier) or 0
+                delay = min(
+                    queue.LONGEST_BACKOFF_SECONDS, queue.TROUBLE_BACKOFF_SECONDS * 2 ** min(times, 10)
+                )
+            outcome = "drained" if trouble is None else "trouble"
+            await queue.end_attempts(connection, queue.held(lease), outcome, reason=trouble)
             released = await connection.execute(
                 update(jobs)
-                .where(_held(lease))
+                .where(queue.held(lease))
                 .values(
-                    lease_token=None,
-                    lease_worker=None,
-                    lease_expires_at=None,
+                    **queue.NO_LEASE,
+                    claimable_at=db_now() + delay,
                     # Progress has reset the attempts to 0 already.
                     attempts=case((jobs.c.attempts > 0, jobs.c.attempts - 1), else_=0),
                     commit_id=commit_id,
@@ -329,17 +381,18 @@ class JobStore:
 
     async def expire_leases(self) -> int:
         """End every lease now, and return how many. Only for the holder of the data folder's lock."""
-        forgiven = and_(jobs.c.interruptions < MAX_INTERRUPTIONS, jobs.c.attempts > 0)
+        forgiven = and_(jobs.c.interruptions < queue.MAX_INTERRUPTIONS, jobs.c.attempts > 0)
+        leased = jobs.c.lease_token.is_not(None)
         async with self.database.write() as connection:
+            await queue.end_attempts(connection, leased, "died")
             result = await connection.execute(
                 update(jobs)
-                .where(jobs.c.lease_token.is_not(None))
+                .where(leased)
                 .values(
-                    lease_token=None,
-                    lease_worker=None,
-                    lease_expires_at=None,
+                    **queue.NO_LEASE,
                     attempts=case((forgiven, jobs.c.attempts - 1), else_=jobs.c.attempts),
                     interruptions=jobs.c.interruptions + 1,
+                    claimable_at=db_now() + queue.death_backoff(),
                 )
             )
             return result.rowcount
@@ -347,16 +400,21 @@ class JobStore:
     async def purge(self, *, older_than: float) -> list[str]:
         """Delete finished jobs that ended before this time; return their ids."""
         purged: list[str] = []
-        ended = select(jobs.c.id).where(jobs.c.completed_at < older_than).limit(PURGE_BATCH)
-        while True:
-            async with self.database.write(patient=True) as connection:
-                result = await connection.execute(
-                    delete(jobs).where(jobs.c.id.in_(ended.scalar_subquery())).returning(jobs.c.id)
-                )
-                batch = list(result.scalars())
+        while batch := await self._delete_batch(jobs.c.completed_at < older_than):
             purged += batch
-            if not batch:
-                return purged
+        return purged
+
+    async def delete_of_account(self, account_id: str) -> list[str]:
+        """Delete some ended jobs of the account, at most `PURGE_BATCH`; return their ids."""
+        return await self._delete_batch(
+            and_(jobs.c.account_id == account_id, jobs.c.completed_at.is_not(None))
+        )
+
+    async def open_of_account(self, account_id: str) -> list[str]:
+        """Return the ids of the account's unfinished jobs."""
+        query = select(jobs.c.id).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
+        async with self.database.read() as connection:
+            return list(await connection.scalars(query))
 
     async def open_job_ids(self) -> list[str]:
         """Return the ids of unfinished jobs, whose spools must stay."""
@@ -364,12 +422,32 @@ class JobStore:
             return list(await connection.scalars(select(jobs.c.id).where(jobs.c.completed_at.is_(None))))
 
     async def counts(self) -> Mapping[str, int]:
-        """Return the number of jobs by status."""
-        query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)
+        """Return the number of jobs by status: open ones are counted, ended ones are a maintained sum."""
+        under_way = (
+            select(jobs.c.status, func.count())
+            .where(jobs.c.completed_at.is_(None), jobs.c.status.in_(OPEN_STATUSES))
+            .group_by(jobs.c.status)
+        )
+        ended = select(ended_jobs.c.status, ended_jobs.c.jobs).where(ended_jobs.c.jobs > 0)
         async with self.database.read() as connection:
-            return {row.status: row.number for row in await connection.execute(query)}
+            found = await connection.execute(under_way.union_all(ended))
+            return {row[0]: row[1] for row in found}
 
     # --- inside -----------------------------------------------------------------------------------------
+
+    async def _delete_batch(self, which: ColumnElement[bool]) -> list[str]:
+        some = select(jobs.c.id).where(which).limit(PURGE_BATCH).scalar_subquery()
+        async with self.database.write() as connection:
+            return await self._delete(connection, jobs.c.id.in_(some))
+
+    async def _delete(self, connection: AsyncConnection, which: ColumnElement[bool]) -> list[str]:
+        """Delete ended jobs, with their events by ON DELETE CASCADE; return their ids."""
+        gone = await connection.execute(
+            delete(jobs).where(which, jobs.c.completed_at.is_not(None)).returning(jobs.c.id, jobs.c.status)
+        )
+        deleted = gone.all()
+        await queue.count_ended(self.database, connection, Counter(row.status for row in deleted), sign=-1)
+        return [row.id for row in deleted]
 
     async def _row(self, job_id: str) -> RowMapping | None:
         async with self.database.read() as connection:
@@ -418,22 +496,12 @@ def _listed(account_id: str, page: JobPage) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
-def _held(lease: Lease) -> ColumnElement[bool]:
-    return and_(jobs.c.id == lease.job_id, jobs.c.lease_token == lease.token)
-
-
-def _unleased() -> ColumnElement[bool]:
-    return or_(jobs.c.lease_token.is_(None), jobs.c.lease_expires_at <= db_now())
+def _at_least(number: ColumnElement[int], least: int) -> ColumnElement[int]:
+    return case((number < least, least), else_=number)
 
 
 def _ended() -> dict[str, Any]:
-    return {
-        "completed_at": db_now(),
-        "updated_at": db_now(),
-        "lease_token": None,
-        "lease_worker": None,
-        "lease_expires_at": None,
-    }
+    return {"completed_at": db_now(), "updated_at": db_now(), **queue.NO_LEASE}
 
 
 async def _locked(connection: AsyncConnection, job_id: str) -> RowMapping | None:
@@ -446,7 +514,7 @@ async def _advance(
 ) -> int:
     """Change the leased job and append its events; return the last `seq`. Raises `LeaseLost`."""
     chunks = [event.chunk_index for event in new_events if event.chunk_index is not None]
-    where = _held(lease)
+    where = queue.held(lease)
     if chunks:
         # A writer that expects fewer chunks than the log has is stale, as if it had lost its lease.
         where = and_(where, jobs.c.next_chunk_index == chunks[0])
@@ -465,13 +533,14 @@ async def _advance(
     )
     if last_seq is None:
         raise LeaseLost
-    await _insert_events(connection, lease.job_id, new_events, last_seq=last_seq)
+    await insert_events(connection, lease.job_id, new_events, last_seq=last_seq)
     return last_seq
 
 
-async def _insert_events(
+async def insert_events(
     connection: AsyncConnection, job_id: str, new_events: Sequence[NewEvent], *, last_seq: int
 ) -> None:
+    """Append events to the job's log, the last one with `last_seq`."""
     if not new_events:
         return
     first_seq = last_seq - len(new_events) + 1

@@ -140,8 +140,12 @@ jobs = Table(
     Column("lease_worker", Text),
     Column("lease_expires_at", _TIME),
     Column("attempts", Integer, nullable=False),
-    # Deaths of the whole process since the last progress; the first few don't count as attempts.
+    # Deaths of the worker since the last progress; the first few don't count as attempts.
     Column("interruptions", Integer, nullable=False),
+    # Not before this time, after repeated deaths or trouble of a worker.
+    Column("claimable_at", _TIME, nullable=False, server_default="0"),
+    # When the worker that holds the lease claimed the job.
+    Column("claimed_at", _TIME),
     # Id of the last write under a lease; after an unanswered COMMIT, reading it settles the outcome.
     Column("commit_id", Text),
     Index(
@@ -164,6 +168,37 @@ jobs = Table(
     Index(None, "account_id", "created_at", "id"),
     Index(None, "completed_at"),
     Index(None, "status"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    # Past attempts that did not end the job.
+    Column("lease_token", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("started_at", _TIME),
+    Column("ended_at", _TIME, nullable=False),
+    # drained, trouble, died, failed (an operator retries the job).
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Index(None, "job_id"),
+)
+
+queue_switches = Table(
+    "queue_switches",
+    metadata,
+    # "paused": nothing is claimed; "draining": no new job is accepted.
+    Column("name", Text, primary_key=True),
+    Column("set_at", _TIME, nullable=False),
+)
+
+ended_jobs = Table(
+    "ended_jobs",
+    metadata,
+    # The number of ended jobs by status, so that metrics don't count rows.
+    Column("status", Text, primary_key=True),
+    Column("jobs", Integer, nullable=False),
 )
 
 events = Table(
@@ -209,6 +244,21 @@ usage = Table(
         sqlite_where=text("meter_state IN ('pending', 'unknown')"),
         postgresql_where=text("meter_state IN ('pending', 'unknown')"),
     ),
+)
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    # The sums of the ledger by day, written in the same commit, so that reports don't add up rows.
+    Column("account_id", Text, primary_key=True),
+    # Whole days since the epoch, UTC.
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("jobs", Integer, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("credit_units", Integer, nullable=False),
+    Column("metered_minutes", Integer, nullable=False),
+    Column("audio_seconds", Double, nullable=False),
 )
 
 outbox = Table(
@@ -376,7 +426,10 @@ uploads = Table(
     Column("expires_at", _TIME, nullable=False),
     # When its first job was created; from then on the bytes don't change.
     Column("used_at", _TIME),
+    # Until then the slot's size counts against the quotas, though its bytes have not arrived.
+    Column("reserved_until", _TIME, nullable=False, server_default="0"),
     Index(None, "expires_at"),
+    Index(None, "account_id"),
 )
 
 shares = Table(

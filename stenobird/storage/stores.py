@@ -13,6 +13,7 @@ from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore, ShareStore
+from stenobird.storage.queue_store import QueueStore
 from stenobird.storage.schema import db_now
 from stenobird.storage.upload_store import UploadStore
 from stenobird.storage.usage_store import UsageStore
@@ -37,6 +38,7 @@ class Stores:
     idempotency: IdempotencyStore
     jobs: JobStore
     keys: KeyStore
+    queue: QueueStore
     shares: ShareStore
     uploads: UploadStore
     usage: UsageStore
@@ -69,6 +71,7 @@ async def open_stores(
             idempotency=IdempotencyStore(database),
             jobs=JobStore(database),
             keys=KeyStore(database),
+            queue=QueueStore(database),
             shares=ShareStore(database),
             uploads=UploadStore(database),
             usage=UsageStore(database),

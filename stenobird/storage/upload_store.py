@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from stenobird.errors import QueueBusy
 from stenobird.ports import UploadRecord
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.engine import RowMapping
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import NewUpload
     from stenobird.storage.engine import Database
@@ -33,21 +34,18 @@ class UploadStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def create(self, upload: NewUpload, *, max_bytes: int) -> UploadRecord:
-        """Insert the slot. Raises `QueueBusy` when all slots that hold bytes would exceed `max_bytes`."""
+    async def create(
+        self, upload: NewUpload, *, total_bytes: int, account_bytes: int, reserve_seconds: float
+    ) -> UploadRecord:
+        """Insert the slot, and reserve room for its bytes for a while.
+
+        Raises `QueueBusy` when the bytes of all slots would exceed `total_bytes`, or those of the account's
+        slots `account_bytes`. Bytes count once they have arrived, and before that while they are reserved.
+        """
         async with self._db.write() as connection:
-            # Counting and inserting must not interleave, or the bound would be exceeded.
+            # Counting and inserting must not interleave, or the bounds would be exceeded.
             await self._db.lock(connection, QUEUE_LOCK)
-            held = await connection.scalar(
-                select(func.coalesce(func.sum(uploads.c.size_bytes), 0)).where(
-                    or_(uploads.c.blob_key.is_not(None), uploads.c.expires_at > db_now())
-                )
-            )
-            if int(held or 0) + upload.size_bytes > max_bytes:
-                raise QueueBusy(
-                    "There is no room for this upload now. Wait retry_after_seconds and send it again.",
-                    retry_after_seconds=ROOM_RETRY_SECONDS,
-                )
+            await _check_room(connection, upload, total_bytes, account_bytes)
             added = await connection.execute(
                 insert(uploads)
                 .values(
@@ -59,6 +57,7 @@ class UploadStore:
                     size_bytes=upload.size_bytes,
                     created_at=db_now(),
                     expires_at=db_now() + upload.lifetime_seconds,
+                    reserved_until=db_now() + reserve_seconds,
                 )
                 .returning(uploads, _EXPIRED)
             )
@@ -70,6 +69,20 @@ class UploadStore:
             found = await connection.execute(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
             row = found.mappings().one_or_none()
         return _record(row) if row is not None else None
+
+    async def reserve(
+        self, slot: UploadRecord, *, total_bytes: int, account_bytes: int, seconds: float
+    ) -> None:
+        """Reserve the slot's room for so long from now on, because its bytes are arriving.
+
+        Raises `QueueBusy` when an earlier reservation has ended and others have taken the room.
+        """
+        async with self._db.write() as connection:
+            await self._db.lock(connection, QUEUE_LOCK)
+            await _check_room(connection, slot, total_bytes, account_bytes)
+            await connection.execute(
+                update(uploads).where(uploads.c.id == slot.id).values(reserved_until=db_now() + seconds)
+            )
 
     async def accept(self, upload_id: str, blob_key: str) -> tuple[bool, str | None]:
         """Make these the slot's bytes, unless the slot is used, expired or deleted.
@@ -136,6 +149,34 @@ class UploadStore:
                 )
             )
             return result.rowcount
+
+
+async def _check_room(
+    connection: AsyncConnection, upload: NewUpload | UploadRecord, total_bytes: int, account_bytes: int
+) -> None:
+    """Raise `QueueBusy` if the bytes of this upload don't fit beside those of the other slots."""
+    size = func.coalesce(func.sum(uploads.c.size_bytes), 0)
+    own = func.coalesce(
+        func.sum(case((uploads.c.account_id == upload.account_id, uploads.c.size_bytes), else_=0)), 0
+    )
+    held = or_(
+        uploads.c.blob_key.is_not(None),
+        and_(uploads.c.reserved_until > db_now(), uploads.c.expires_at > db_now()),
+    )
+    found = await connection.execute(select(size, own).where(held, uploads.c.id != upload.id))
+    all_bytes, own_bytes = found.one()
+    if int(own_bytes) + upload.size_bytes > account_bytes:
+        raise QueueBusy(
+            f"The uploads of this account may hold {account_bytes} bytes together, and there is no room for "
+            "this one. Wait until earlier ones have been transcribed or have expired.",
+            details={"max_account_bytes": account_bytes},
+            retry_after_seconds=ROOM_RETRY_SECONDS,
+        )
+    if int(all_bytes) + upload.size_bytes > total_bytes:
+        raise QueueBusy(
+            "There is no room for this upload now. Wait retry_after_seconds and send it again.",
+            retry_after_seconds=ROOM_RETRY_SECONDS,
+        )
 
 
 def _record(row: RowMapping) -> UploadRecord:

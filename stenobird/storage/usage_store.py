@@ -5,49 +5,47 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, case, func, literal_column, or_, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy import func, select, tuple_
 
 from stenobird.ports import UsageRecord, UsageSum
 from stenobird.storage.rows import from_row
-from stenobird.storage.schema import usage
+from stenobird.storage.schema import usage, usage_days
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import ColumnElement
-    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.storage.engine import Database
 
 DAY_SECONDS: Final = 86_400
 
 _METERED = func.coalesce(usage.c.metered_minutes, usage.c.minutes - usage.c.credit_units)
+_SUMS = ("jobs", "minutes", "units", "credit_units", "metered_minutes", "audio_seconds")
 
 
-class _floor(FunctionElement[int]):  # noqa: N801  # reads as the SQL function it stands for
-    """The whole part of a positive number. Written per dialect, because the two round casts differently."""
-
-    type = Integer()
-    inherit_cache = True
+def whole_minutes(audio_seconds: float) -> int:
+    """Return what `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
+    return max(1, int(audio_seconds // 60))
 
 
-@compiles(_floor, "sqlite")
-def _sqlite_floor(element: _floor, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
-
-
-@compiles(_floor, "postgresql")
-def _postgresql_floor(element: _floor, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS integer)"
-
-
-_DAY = _floor(usage.c.created_at / literal_column(f"{DAY_SECONDS}.0"))
-"""Whole days since the epoch, UTC. PostgreSQL can't group by an expression with a bound value."""
-_WHOLE_MINUTES = _floor(usage.c.audio_seconds / 60.0)
-_MINUTES = case((_WHOLE_MINUTES < 1, 1), else_=_WHOLE_MINUTES)
-"""What `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
-_UNITS = usage.c.minutes
-"""The column was named when a minute was always one unit; a minute of a larger model is more."""
+async def add_to_day(database: Database, connection: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Add a row of the ledger to the sums of its day, in the commit of the row."""
+    day = database.insert(usage_days).values(
+        account_id=row["account_id"],
+        day=int(row["created_at"] // DAY_SECONDS),
+        jobs=1,
+        minutes=whole_minutes(row["audio_seconds"]),
+        units=row["minutes"],
+        credit_units=row["credit_units"],
+        metered_minutes=row["metered_minutes"],
+        audio_seconds=row["audio_seconds"],
+    )
+    sums = {name: usage_days.c[name] + day.excluded[name] for name in _SUMS}
+    await connection.execute(
+        day.on_conflict_do_update(index_elements=[usage_days.c.account_id, usage_days.c.day], set_=sums)
+    )
 
 
 class UsageStore:
@@ -57,35 +55,26 @@ class UsageStore:
         self._db = database
 
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
-        """Return the ledger of `[since, until)` by day, UTC, oldest first; days without jobs are omitted."""
-        day = _DAY.label("day")
+        """Return the sums of the days that `[since, until)` touches, UTC, oldest first.
+
+        Days without jobs are omitted.
+        """
         query = (
-            select(
-                day,
-                func.count().label("jobs"),
-                func.sum(_MINUTES).label("minutes"),
-                func.sum(_UNITS).label("units"),
-                func.sum(usage.c.credit_units).label("credit_units"),
-                func.sum(_METERED).label("metered_minutes"),
-                func.sum(usage.c.audio_seconds).label("audio_seconds"),
+            select(usage_days)
+            .where(
+                usage_days.c.account_id == account_id,
+                usage_days.c.day >= int(since // DAY_SECONDS),
+                usage_days.c.day < -int(-until // DAY_SECONDS),
             )
-            .where(*_within(account_id, since, until))
-            .group_by(day)
-            .order_by(day)
+            .order_by(usage_days.c.day)
         )
         async with self._db.read() as connection:
-            found = await connection.execute(query)
             return [
                 UsageSum(
                     datetime.fromtimestamp(row["day"] * DAY_SECONDS, UTC).date().isoformat(),
-                    row["jobs"],
-                    int(row["minutes"]),
-                    int(row["units"]),
-                    int(row["credit_units"]),
-                    int(row["metered_minutes"]),
-                    float(row["audio_seconds"]),
+                    *(row[name] for name in _SUMS),
                 )
-                for row in found.mappings()
+                for row in (await connection.execute(query)).mappings()
             ]
 
     async def usage_by_job(
@@ -100,18 +89,12 @@ class UsageStore:
         """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
         where = _within(account_id, since, until)
         if before is not None:
-            created_at, job_id = before
-            where.append(
-                or_(
-                    usage.c.created_at < created_at,
-                    and_(usage.c.created_at == created_at, usage.c.job_id < job_id),
-                )
-            )
+            where.append(tuple_(usage.c.created_at, usage.c.job_id) < tuple_(*before))
         query = (
             select(
                 usage.c.job_id,
-                _MINUTES.label("minutes"),
-                _UNITS.label("units"),
+                # The column was named when a minute was always one unit; a minute of a larger model is more.
+                usage.c.minutes.label("units"),
                 usage.c.credit_units,
                 _METERED.label("metered_minutes"),
                 usage.c.audio_seconds,
@@ -123,7 +106,10 @@ class UsageStore:
         )
         async with self._db.read() as connection:
             found = await connection.execute(query)
-            return [from_row(UsageRecord, row) for row in found.mappings()]
+            return [
+                from_row(UsageRecord, row, minutes=whole_minutes(row["audio_seconds"]))
+                for row in found.mappings()
+            ]
 
 
 def _within(account_id: str, since: float, until: float) -> list[ColumnElement[bool]]:

@@ -17,6 +17,7 @@ from sqlalchemy import delete, func, insert, select
 
 from stenobird.errors import InsufficientCredits
 from stenobird.storage.schema import accounts, db_now, jobs, reservations, usage, wallet_entries, wallets
+from stenobird.storage.usage_store import add_to_day
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -89,8 +90,9 @@ async def settle(database: Database, connection: AsyncConnection, row: UsageRow)
     elif wallet.billing == "metered":
         credit = min(row.minutes, max(0, wallet.available_units))
     metered = row.minutes - credit if wallet.billing == "metered" else 0
-    await connection.execute(
-        insert(usage).values(
+    ledger = await connection.execute(
+        insert(usage)
+        .values(
             id=f"use_{secrets.token_hex(12)}",
             job_id=row.job_id,
             account_id=row.account_id,
@@ -101,7 +103,9 @@ async def settle(database: Database, connection: AsyncConnection, row: UsageRow)
             metered_minutes=metered,
             meter_state="pending" if metered else "free",
         )
+        .returning(usage)
     )
+    await add_to_day(database, connection, ledger.mappings().one())
     if credit:
         await change(database, connection, row.account_id, -credit, reason="used", job_id=row.job_id)
 

@@ -36,6 +36,8 @@ ORPHAN_SECONDS: Final = 86_400.0
 """The age from which bytes without a slot are swept: a process died while it received them."""
 SLOT_MEMORY_SECONDS: Final = 30 * 86_400.0
 """How long an expired slot is answered with 410 instead of 404."""
+RESERVE_SECONDS: Final = 120.0
+"""How long room is kept for bytes that don't arrive. A later PUT needs room again."""
 MAX_WRITERS: Final = 4
 """Concurrent calls of `write` for one slot in a process; each stores a copy until the last one wins."""
 WRITERS_RETRY_SECONDS: Final = 5
@@ -48,8 +50,9 @@ _log = structlog.get_logger(__name__)
 class UploadService:
     """The upload slots of all accounts, with their bytes. Other accounts get `UploadNotFound` for a slot.
 
-    A file has at most `max_bytes`, all stored files together `quota_bytes`; a slot expires
-    `lifetime_seconds` after it was created.
+    A file has at most `max_bytes`, all files together `quota_bytes`, those of one account
+    `account_quota_bytes`; a slot expires `lifetime_seconds` after it was created. Room is reserved from the
+    creation of a slot, for `RESERVE_SECONDS` at a time as long as bytes arrive.
     """
 
     def __init__(
@@ -60,13 +63,14 @@ class UploadService:
         clock: Clock,
         max_bytes: int = 2 * 1024**3,
         quota_bytes: int = 50 * 1024**3,
+        account_quota_bytes: int = 10 * 1024**3,
         lifetime_seconds: float = 30 * 60.0,
     ) -> None:
         self._slots = slots
         self._blobs = blobs
         self._clock = clock
         self._max_bytes = max_bytes
-        self._quota_bytes = quota_bytes
+        self._quotas = {"total_bytes": quota_bytes, "account_bytes": account_quota_bytes}
         self._lifetime_seconds = lifetime_seconds
         self._writers: dict[str, int] = {}
 
@@ -77,7 +81,7 @@ class UploadService:
     async def create(
         self, request: CreateUpload, caller: Caller, *, upload_id: str | None = None
     ) -> UploadRecord:
-        """Create a slot. Raises `UploadTooLarge`, and `QueueBusy` if the store has no room for it.
+        """Create a slot. Raises `UploadTooLarge`, and `QueueBusy` if there is no room for it.
 
         With an `upload_id` (from `new_id`, stored with the Idempotency-Key of the request) a second call
         returns the slot of the first.
@@ -99,7 +103,7 @@ class UploadService:
             size_bytes=request.size_bytes,
             lifetime_seconds=self._lifetime_seconds,
         )
-        return await self._slots.create(new, max_bytes=self._quota_bytes)
+        return await self._slots.create(new, **self._quotas, reserve_seconds=RESERVE_SECONDS)
 
     async def write(
         self,
@@ -114,8 +118,8 @@ class UploadService:
         Once a job uses the slot its bytes stay, and new ones are read and dropped: a client that repeats a
         PUT because it missed the response may continue. Raises `UploadNotFound`, `UploadSlotExpired` (also
         when the body takes longer than the lifetime of a slot), `EmptyUploadBody`, `UploadSizeMismatch`,
-        `QueueBusy` for more than `MAX_WRITERS` calls at once, and whatever `chunks` raises; earlier bytes
-        stay then.
+        `QueueBusy` for more than `MAX_WRITERS` calls at once and when there is no room any more, and whatever
+        `chunks` raises; earlier bytes stay then.
         """
         slot = await self._slot(upload_id, caller.account_id)
         if content_length == 0:
@@ -123,7 +127,7 @@ class UploadService:
         if content_length is not None and content_length != slot.size_bytes:
             raise _mismatch(slot, content_length)
         with self._writing(slot.id):
-            await self._write(slot, _whole_file(slot, self._until_it_expires(chunks)))
+            await self._write(slot, _whole_file(slot, self._reserved(slot, chunks)))
         return slot.size_bytes
 
     async def _write(self, slot: UploadRecord, file: AsyncIterator[bytes]) -> None:
@@ -158,12 +162,17 @@ class UploadService:
             if self._writers[upload_id] == 0:
                 del self._writers[upload_id]
 
-    async def _until_it_expires(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the chunks. Raises `UploadSlotExpired` after the lifetime of a slot."""
+    async def _reserved(self, slot: UploadRecord, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the chunks, and keep room for the rest. Raises `UploadSlotExpired` and `QueueBusy`."""
         began = self._clock.monotonic()
+        renew_at = began
         async for chunk in chunks:
-            if self._clock.monotonic() - began > self._lifetime_seconds:
+            now = self._clock.monotonic()
+            if now - began > self._lifetime_seconds:
                 raise UploadSlotExpired
+            if now >= renew_at and slot.used_at is None:
+                await self._slots.reserve(slot, **self._quotas, seconds=RESERVE_SECONDS)
+                renew_at = now + RESERVE_SECONDS / 2
             yield chunk
 
     async def check(self, upload_id: str, account_id: str) -> None:

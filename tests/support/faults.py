@@ -80,8 +80,8 @@ class DyingStore(JobStore):
         await self._or_die(lambda: self._store.finish(lease, change, events, usage=usage, outbox=outbox))
 
     @override
-    async def release(self, lease: Lease) -> None:
-        await self._or_die(lambda: self._store.release(lease))
+    async def release(self, lease: Lease, *, trouble: str | None = None) -> None:
+        await self._or_die(lambda: self._store.release(lease, trouble=trouble))
 
     async def _or_die(self, write: Callable[[], Awaitable[Any]]) -> Any:
         dies = self.writes == self._dies_at

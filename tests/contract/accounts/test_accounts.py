@@ -15,7 +15,7 @@ from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import idempotency, usage
-from stenobird.storage.usage_store import UsageStore
+from stenobird.storage.usage_store import UsageStore, add_to_day
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
@@ -40,21 +40,26 @@ def a_key(key_id: str, account_id: str = "acct_1") -> NewKey:
     return NewKey(key_id, account_id, "laptop", f"hash of {key_id}", "live", "full_access", "abcd")
 
 
-async def add_usage(database: Database, *rows: tuple[str, float, int, int, int]) -> None:
+async def add_usage(
+    database: Database, *rows: tuple[str, float, int, int, int], audio_seconds: float | None = None
+) -> None:
     async with database.write() as connection:
         for job_id, created_at, minutes, credit, metered in rows:
-            await connection.execute(
-                insert(usage).values(
+            added = await connection.execute(
+                insert(usage)
+                .values(
                     id=f"use_{job_id}",
                     job_id=job_id,
                     account_id="acct_1",
                     minutes=minutes,
                     credit_units=credit,
                     metered_minutes=metered,
-                    audio_seconds=minutes * 60.0,
+                    audio_seconds=minutes * 60.0 if audio_seconds is None else audio_seconds,
                     created_at=created_at,
                 )
+                .returning(usage)
             )
+            await add_to_day(database, connection, added.mappings().one())
 
 
 async def test_an_account_is_made_once_and_read_back(accounts: AccountStore) -> None:
@@ -210,9 +215,8 @@ async def test_usage_is_added_up_by_day_at_utc_midnight(database: Database) -> N
 async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
     database: Database, audio_seconds: float, minutes: int
 ) -> None:
-    await add_usage(database, ("tr_1", MIDNIGHT, minutes * 2, 1, minutes * 2 - 1))
-    async with database.write() as connection:
-        await connection.execute(update(usage).values(audio_seconds=audio_seconds))
+    row_of_job = ("tr_1", MIDNIGHT, minutes * 2, 1, minutes * 2 - 1)
+    await add_usage(database, row_of_job, audio_seconds=audio_seconds)
 
     store = UsageStore(database)
     (row,) = await store.usage_by_job("acct_1", since=0, until=2e9)

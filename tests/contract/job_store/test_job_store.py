@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
-from stenobird.errors import LeaseLost, QueueBusy, TranscriptNotFound
+from stenobird.errors import InvalidRequest, LeaseLost, QueueBusy, TranscriptNotFound
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import (
     CarryPoint,
@@ -28,8 +28,9 @@ from stenobird.ports import (
     UsageRow,
 )
 from stenobird.sources import Candidate
-from stenobird.storage.job_store import MAX_INTERRUPTIONS
-from stenobird.storage.schema import jobs, outbox, usage
+from stenobird.storage.queue import MAX_INTERRUPTIONS
+from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.schema import db_now, ended_jobs, jobs, outbox, usage
 from stenobird.testing import a_source
 from stenobird.transcript import Segment
 
@@ -300,45 +301,163 @@ async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
         await store.renew(claim.lease)
 
 
-async def test_attempts_count_claims_since_the_last_progress(store: JobStore, database: Database) -> None:
-    await created(store)
-
-    async def lose_lease() -> None:
-        async with database.write() as connection:
-            await connection.execute(update(jobs).values(lease_expires_at=0.0))
-
-    async def claim_once() -> Claim:
-        claim = await store.claim("worker", lanes=LANES)
-        assert claim is not None
-        return claim
-
-    attempts = []
-    for _ in range(3):
-        attempts.append((await claim_once()).attempts)
-        await lose_lease()
-    claim = await claim_once()
-    attempts.append(claim.attempts)
-    await store.append(claim.lease, JobChange(stage="submitted"), [])
-    await lose_lease()
-    claim = await claim_once()
-    attempts.append(claim.attempts)
-    await store.append(claim.lease, JobChange(checkpoint=SpeechCheckpoint(1, 16_000)), [chunk(0)])
-    await lose_lease()
-    attempts.append((await claim_once()).attempts)
-    assert attempts == [1, 2, 3, 4, 5, 1]
+async def end_waiting(database: Database, *, lose_leases: bool = False) -> None:
+    """Let the waiting times of all jobs pass, or let their leases expire long ago."""
+    async with database.write() as connection:
+        await connection.execute(
+            update(jobs).values(claimable_at=0.0, **({"lease_expires_at": 0.0} if lose_leases else {}))
+        )
 
 
-async def test_deaths_of_the_process_do_not_count_as_attempts_until_there_are_many(
-    store: JobStore,
+@pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "scaled out"])
+async def test_deaths_of_the_worker_do_not_count_as_attempts_until_there_are_many(
+    store: JobStore, database: Database, *, embedded: bool
 ) -> None:
     await created(store)
     attempts = []
+
+    async def die() -> None:
+        if embedded:
+            await store.expire_leases()
+        await end_waiting(database, lose_leases=not embedded)
+
     for _ in range(MAX_INTERRUPTIONS + 3):
         claim = await store.claim("worker", lanes=LANES)
         assert claim is not None
         attempts.append(claim.attempts)
-        await store.expire_leases()
+        await die()
     assert attempts == [1] * (MAX_INTERRUPTIONS + 1) + [2, 3]
+
+    claim = await store.claim("worker", lanes=LANES)
+    assert claim is not None
+    await store.append(claim.lease, JobChange(checkpoint=SpeechCheckpoint(1, 16_000)), [chunk(0)])
+    await die()
+    after_progress = await store.claim("worker", lanes=LANES)
+    assert (claim.attempts, after_progress and after_progress.attempts) == (4, 1)
+
+
+@pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "scaled out"])
+async def test_a_job_whose_worker_keeps_dying_waits_before_it_is_claimed_again(
+    store: JobStore, database: Database, *, embedded: bool
+) -> None:
+    await created(store)
+    for _ in range(3):
+        assert await store.claim("worker", lanes=LANES) is not None
+        if embedded:
+            await store.expire_leases()
+        else:
+            async with database.write() as connection:
+                await connection.execute(update(jobs).values(lease_expires_at=db_now() - 1))
+    assert await store.claim("worker", lanes=LANES) is None
+    await end_waiting(database, lose_leases=not embedded)
+    assert await store.claim("worker", lanes=LANES) is not None
+
+
+async def test_a_release_for_trouble_counts_no_attempt_is_recorded_and_delays_the_job(
+    store: JobStore, database: Database
+) -> None:
+    queue = QueueStore(database)
+    await created(store)
+    for number in range(3):
+        claim = await store.claim(f"worker {number}", lanes=LANES)
+        assert claim is not None
+        assert claim.attempts == 1
+        await store.release(claim.lease, trouble="The disk is full.")
+        assert await store.claim("other", lanes=LANES) is None
+        await end_waiting(database)
+    claim = await store.claim("other", lanes=LANES)
+    assert claim is not None
+    await store.release(claim.lease)
+    assert await store.claim("third", lanes=LANES) is not None
+
+    history = await queue.attempts("tr_1")
+    assert [(one.worker, one.outcome, one.reason) for one in history] == [
+        *((f"worker {number}", "trouble", "The disk is full.") for number in range(3)),
+        ("other", "drained", None),
+        ("third", "running", None),
+    ]
+    assert all(one.started_at for one in history)
+    assert [one.ended_at is None for one in history] == [False] * 4 + [True]
+
+
+async def test_a_lost_lease_is_part_of_the_history(store: JobStore, database: Database) -> None:
+    await claimed(store)
+    await end_waiting(database, lose_leases=True)
+    assert await store.claim("other", lanes=LANES) is not None
+    history = await QueueStore(database).attempts("tr_1")
+    assert [(one.worker, one.outcome) for one in history] == [("worker", "died"), ("other", "running")]
+
+
+async def test_a_paused_queue_hands_out_nothing_and_a_draining_one_accepts_nothing(
+    store: JobStore, database: Database
+) -> None:
+    queue = QueueStore(database)
+    await created(store)
+    await queue.switch("paused", on=True)
+    await queue.switch("paused", on=True)
+    assert await store.claim("worker", lanes=LANES) is None
+    assert set(await queue.switches()) == {"paused"}
+    await queue.switch("paused", on=False)
+    await queue.switch("draining", on=True)
+    with pytest.raises(QueueBusy) as refused:
+        await created(store, "tr_2")
+    assert refused.value.retry_after_seconds == 60
+    assert await store.claim("worker", lanes=LANES) is not None
+    await queue.switch("draining", on=False)
+    await created(store, "tr_2")
+    assert await queue.switches() == {}
+
+
+async def test_a_failed_job_is_retried_as_a_new_one(store: JobStore, database: Database) -> None:
+    queue = QueueStore(database)
+    claim = await claimed(store)
+    first = NewEvent("status", "{}")
+    with pytest.raises(InvalidRequest):
+        await queue.retry("tr_1", "tr_2", first)
+    await store.finish(claim.lease, JobChange(status="failed", error={"error": "x"}), [done("failed")])
+    before = (await store.get("tr_1"), await store.events_after("tr_1", 0))
+
+    await queue.retry("tr_1", "tr_2", first)
+
+    assert (await store.get("tr_1"), await store.events_after("tr_1", 0)) == before
+    again = await store.claim("worker", lanes=LANES)
+    assert again is not None
+    assert (again.job.id, again.attempts, again.checkpoint) == ("tr_2", 1, None)
+    assert (again.job.audio_url, again.job.options) == (claim.job.audio_url, claim.job.options)
+    assert [job.id for job in await queue.recent("failed")] == ["tr_1"]
+    with pytest.raises(TranscriptNotFound):
+        await queue.retry("tr_none", "tr_3", first)
+
+
+async def test_the_counts_by_status_stay_those_of_the_rows(store: JobStore, database: Database) -> None:
+    async def counted() -> dict[str, int]:
+        async with database.read() as connection:
+            found = await connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
+            return {row[0]: row[1] for row in found}
+
+    for number, status in enumerate(("completed", "failed", "completed", "cancelled")):
+        claim = await claimed(store, f"tr_{number}")
+        await store.finish(claim.lease, JobChange(status=status), [done(status)])  # type: ignore[arg-type]
+    await created(store, "tr_cancelled")
+    await store.request_cancel("tr_cancelled", [done("cancelled")])
+    await store.request_cancel("tr_cancelled", [done("cancelled")])
+    assert await store.counts() == await counted() == {"completed": 2, "failed": 1, "cancelled": 2}
+
+    await created(store, "tr_queued")
+    await store.delete("tr_0")
+    await store.delete("tr_0")
+    await store.delete("tr_queued")
+    assert (
+        await store.counts() == await counted() == {"completed": 1, "failed": 1, "cancelled": 2, "queued": 1}
+    )
+    await store.purge(older_than=4e9)
+    assert await store.counts() == await counted() == {"queued": 1}
+
+
+async def test_the_counts_read_no_rows_of_ended_jobs(store: JobStore, database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(insert(ended_jobs).values(status="completed", jobs=200_000))
+    assert await store.counts() == {"completed": 200_000}
 
 
 async def test_open_jobs_are_those_that_have_not_ended(store: JobStore) -> None:

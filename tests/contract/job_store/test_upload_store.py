@@ -9,7 +9,16 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, NewUpload, OutboxRow, RecognitionOptions
+from stenobird.ports import (
+    JobChange,
+    JobPage,
+    NewEvent,
+    NewJob,
+    NewUpload,
+    OutboxRow,
+    RecognitionOptions,
+    UploadRecord,
+)
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, outbox, uploads
 from stenobird.storage.upload_store import UploadStore
@@ -54,6 +63,12 @@ def new_job(name: str, **changes: Any) -> NewJob:
     return NewJob(**(values | changes))
 
 
+async def create(slots: UploadStore, upload: NewUpload, total_gb: int, account_gb: int = 100) -> UploadRecord:
+    return await slots.create(
+        upload, total_bytes=total_gb * GB, account_bytes=account_gb * GB, reserve_seconds=120.0
+    )
+
+
 async def expire(database: Database, upload_id: str) -> None:
     async with database.write() as connection:
         await connection.execute(
@@ -62,7 +77,7 @@ async def expire(database: Database, upload_id: str) -> None:
 
 
 async def test_a_slot_is_read_back_as_it_was_made(slots: UploadStore) -> None:
-    made = await slots.create(new_upload(), max_bytes=10 * GB)
+    made = await create(slots, new_upload(), 10)
 
     assert await slots.get("upl_1") == made
     assert (made.size_bytes, made.blob_key, made.used_at, made.expired) == (3 * GB, None, None, False)
@@ -71,17 +86,46 @@ async def test_a_slot_is_read_back_as_it_was_made(slots: UploadStore) -> None:
 
 
 async def test_slots_that_would_exceed_the_room_are_refused(slots: UploadStore, database: Database) -> None:
-    await slots.create(new_upload(), max_bytes=5 * GB)
+    await create(slots, new_upload(), 5)
     with pytest.raises(QueueBusy):
-        await slots.create(new_upload("upl_2"), max_bytes=5 * GB)
+        await create(slots, new_upload("upl_2"), 5)
     assert await slots.get("upl_2") is None
 
     await expire(database, "upl_1")
-    await slots.create(new_upload("upl_2"), max_bytes=5 * GB)
+    await create(slots, new_upload("upl_2"), 5)
+
+
+async def test_an_account_can_not_take_the_room_of_the_others(slots: UploadStore) -> None:
+    await create(slots, new_upload(), 10, 5)
+    with pytest.raises(QueueBusy) as refused:
+        await create(slots, new_upload("upl_2"), 10, 5)
+    assert refused.value.details == {"max_account_bytes": 5 * GB}
+    await create(slots, new_upload("upl_3", account_id="acct_2"), 10, 5)
+
+
+async def test_reserved_room_is_free_again_when_nothing_arrives(
+    slots: UploadStore, database: Database
+) -> None:
+    idle = await create(slots, new_upload(), 5)
+    async with database.write() as connection:
+        await connection.execute(update(uploads).values(reserved_until=db_now() - 1))
+
+    other = await create(slots, new_upload("upl_2"), 5)
+    with pytest.raises(QueueBusy):
+        await slots.reserve(idle, total_bytes=5 * GB, account_bytes=5 * GB, seconds=120.0)
+    await slots.reserve(other, total_bytes=5 * GB, account_bytes=5 * GB, seconds=120.0)
+    await expire(database, "upl_2")
+    await slots.reserve(idle, total_bytes=5 * GB, account_bytes=5 * GB, seconds=120.0)
+
+    await slots.accept(idle.id, "k1")
+    async with database.write() as connection:
+        await connection.execute(update(uploads).values(reserved_until=0.0))
+    with pytest.raises(QueueBusy):
+        await create(slots, new_upload("upl_3"), 5)
 
 
 async def test_the_last_accepted_bytes_win_and_the_replaced_ones_are_named(slots: UploadStore) -> None:
-    await slots.create(new_upload(), max_bytes=10 * GB)
+    await create(slots, new_upload(), 10)
 
     assert await slots.accept("upl_1", "k1") == (True, None)
     assert await slots.accept("upl_1", "k2") == (True, "k1")
@@ -93,7 +137,7 @@ async def test_the_last_accepted_bytes_win_and_the_replaced_ones_are_named(slots
 
 
 async def test_two_at_once_leave_one_key_and_name_the_other(slots: UploadStore) -> None:
-    await slots.create(new_upload(), max_bytes=10 * GB)
+    await create(slots, new_upload(), 10)
 
     answers = await asyncio.gather(*(slots.accept("upl_1", key) for key in ("k1", "k2")))
 
@@ -104,7 +148,7 @@ async def test_two_at_once_leave_one_key_and_name_the_other(slots: UploadStore) 
 
 
 async def test_used_bytes_do_not_change(slots: UploadStore) -> None:
-    await slots.create(new_upload(), max_bytes=10 * GB)
+    await create(slots, new_upload(), 10)
     await slots.accept("upl_1", "k1")
 
     used = await slots.use("upl_1")
@@ -119,7 +163,7 @@ async def test_used_bytes_do_not_change(slots: UploadStore) -> None:
 async def test_a_slot_without_bytes_or_past_its_time_can_not_be_used(
     slots: UploadStore, database: Database
 ) -> None:
-    await slots.create(new_upload(), max_bytes=10 * GB)
+    await create(slots, new_upload(), 10)
     empty = await slots.use("upl_1")
     assert empty is not None
     assert empty.used_at is None
@@ -135,7 +179,7 @@ async def test_bytes_are_removable_once_expired_and_no_job_needs_them(
     slots: UploadStore, database: Database
 ) -> None:
     store = JobStore(database)
-    await slots.create(new_upload(), max_bytes=10 * GB)
+    await create(slots, new_upload(), 10)
     await slots.accept("upl_1", "k1")
     assert await slots.removable(expired_seconds=0, limit=10) == []
     await store.create(new_job("job_1"), NewEvent("status", "{}"), max_queued=5)

@@ -9,7 +9,13 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.clock import SystemClock
-from stenobird.errors import AudioUnreachable, UploadNotAvailable, UploadNotFound, UploadSlotExpired
+from stenobird.errors import (
+    AudioUnreachable,
+    QueueBusy,
+    UploadNotAvailable,
+    UploadNotFound,
+    UploadSlotExpired,
+)
 from stenobird.jobs.spec import uploaded_source
 from stenobird.ports import Caller, JobExtra, JobRecord, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.storage.blobs import BlobStore, open_blobs
@@ -18,7 +24,13 @@ from stenobird.storage.schema import db_now, uploads
 from stenobird.storage.upload_store import UploadStore
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.schemas import CreateUpload
-from stenobird.uploads.service import GRACE_SECONDS, ORPHAN_SECONDS, SLOT_MEMORY_SECONDS, UploadService
+from stenobird.uploads.service import (
+    GRACE_SECONDS,
+    ORPHAN_SECONDS,
+    RESERVE_SECONDS,
+    SLOT_MEMORY_SECONDS,
+    UploadService,
+)
 from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
@@ -151,6 +163,34 @@ async def test_a_body_that_outlives_every_slot_is_given_up(world: World) -> None
         await world.service.write(slot.id, CALLER, trickle())
 
     assert await world.keys() == []
+
+
+async def test_room_is_kept_while_bytes_arrive_and_needed_again_after_a_pause(world: World) -> None:
+    world.service = UploadService(world.slots, world.blobs, clock=world.clock, quota_bytes=len(DATA))
+    request = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=len(DATA))
+    slow = await world.service.create(request, CALLER)
+
+    async def pass_reservation() -> None:
+        async with world.database.write() as connection:
+            await connection.execute(update(uploads).values(reserved_until=db_now() - 1))
+
+    async def slowly() -> AsyncIterator[bytes]:
+        async for chunk in chunks(DATA):
+            yield chunk
+            await pass_reservation()
+            world.clock.ahead_seconds += RESERVE_SECONDS
+
+    await world.service.write(slow.id, CALLER, slowly())
+    with pytest.raises(QueueBusy):
+        await world.service.create(request, CALLER)
+
+    await world.expire(slow.id, ago_seconds=GRACE_SECONDS + 1)
+    await world.service.sweep()
+    idle = await world.service.create(request, CALLER)
+    await pass_reservation()
+    await world.service.create(request, CALLER)
+    with pytest.raises(QueueBusy):
+        await world.service.write(idle.id, CALLER, chunks(DATA))
 
 
 async def test_a_slot_that_is_only_checked_can_be_filled_again(world: World) -> None:
