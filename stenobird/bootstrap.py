@@ -106,7 +106,7 @@ async def open_storage(settings: Settings, stores: Stores | None = None) -> Asyn
         accounts = AccountService(
             stores.accounts,
             stores.usage,
-            remove_jobs=partial(remove_account_jobs, stores.jobs, stores.accounts, discard=spool.discard),
+            remove_jobs=partial(remove_account_jobs, stores.jobs, discard=spool.discard),
             before_delete=[stores.billing.queue_account_deleted],
         )
         yield Storage(stores, spool, KeyService(stores.keys), accounts)
@@ -165,7 +165,7 @@ async def open_services(
             opener = overrides.opener
             if opener is None:
                 origins = {"upload": UploadOrigin(stores.uploads, blobs)}
-                opener = await opened(open_media(settings, finder.policy, clock, origins))
+                opener = await opened(open_media(settings, finder.policy, clock, storage.spool, origins))
                 await opener.sweep(await stores.jobs.open_job_ids())
             context = RunContext(
                 store=stores.jobs,

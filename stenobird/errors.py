@@ -56,6 +56,7 @@ All dialects render their error bodies from this tree. Only the AlefBot dialect 
     │   ├── AudioContentTypeNotSupported audio_content_type_not_supported
     │   ├── AudioTooLarge                audio_too_large
     │   └── TranscriptionFailed          transcription_failed; TranslationFailed is one
+    │       └── WorkerTrouble            never ends a job: its worker releases it and pauses
     ├── EgressError                      an outgoing request failed; callers translate it to a JobError
     │   ├── DestinationForbidden         the address, name, port or scheme is not public
     │   ├── ConnectFailed                no answer: DNS, TCP, TLS or a timeout
@@ -68,12 +69,20 @@ All dialects render their error bodies from this tree. Only the AlefBot dialect 
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ACCEPTED_URL_EXAMPLES = ("https://example.com/audio-url", "https://media.example.com/path/to/audio.mp3")
+_LOCAL_ERRNOS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        errno.EAGAIN,  # no more processes
+    }
+)
 UNSUPPORTED_URL_EXAMPLES = ("https://example.com/article-without-audio",)
 
 
@@ -351,6 +360,29 @@ class TranscriptionFailed(JobError, code="transcription_failed"):
 
 class TranslationFailed(TranscriptionFailed):
     """Translation failed on our side and nothing was billed. Try again, or ask for no translation."""
+
+
+class WorkerTrouble(TranscriptionFailed):
+    """This machine can't work on transcripts now. The job is given back, and the worker tries again later."""
+
+    @classmethod
+    def behind(cls, exc: BaseException | None) -> WorkerTrouble | None:
+        """Return the trouble of this machine that caused the exception, `None` if there is none.
+
+        That is a full or broken disk, too little memory, too few file descriptors, an engine or child that
+        can't be started, or a database or store of uploads that doesn't answer. Causes and groups are
+        searched.
+        """
+        if exc is None or isinstance(exc, WorkerTrouble):
+            return exc
+        if isinstance(exc, EngineUnavailable | TranslationUnavailable | StorageUnavailable):
+            return cls(exc.message)
+        if isinstance(exc, MemoryError):
+            return cls("The process has too little memory.")
+        if isinstance(exc, OSError) and exc.errno in _LOCAL_ERRNOS:
+            return cls(f"The system refused a request: {exc.strerror}.")
+        behind = exc.exceptions if isinstance(exc, BaseExceptionGroup) else (exc.__cause__,)
+        return next((trouble for part in behind if (trouble := cls.behind(part))), None)
 
 
 class EgressError(StenobirdError):

@@ -45,13 +45,19 @@ async def serving(services: Services) -> AsyncIterator[str]:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
             with _working(services, tasks):
-                retention = tasks.create_task(_keep_retention(services), name="retention")
+                upkeep = [
+                    tasks.create_task(_keep_retention(services), name="retention"),
+                    tasks.create_task(
+                        services.accounts.remove_deleted(services.clock), name="deleted accounts"
+                    ),
+                ]
                 await server.listening.wait()
                 try:
                     yield server.url
                 finally:
                     server.should_exit = True
-                    retention.cancel()
+                    for task in upkeep:
+                        task.cancel()
 
 
 @contextmanager

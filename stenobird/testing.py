@@ -156,6 +156,7 @@ class FakeOpener(AudioOpener):
     requests: list[AudioRequest] = field(default_factory=list)
     open_jobs: set[str] = field(default_factory=set)
     discarded: list[str] = field(default_factory=list)
+    spools: set[str] = field(default_factory=set)
 
     @asynccontextmanager
     @override
@@ -166,6 +167,7 @@ class FakeOpener(AudioOpener):
             raise error
         assert request.job_id not in self.open_jobs, "a job's spool has one writer"
         self.open_jobs.add(request.job_id)
+        self.spools.add(request.job_id)
         try:
             yield FakeStream(self.audio, request, self.stream_error, self.warning)
         finally:
@@ -179,6 +181,11 @@ class FakeOpener(AudioOpener):
     @override
     async def discard(self, job_id: str) -> None:
         self.discarded.append(job_id)
+        self.spools.discard(job_id)
+
+    @override
+    async def held(self) -> set[str]:
+        return set(self.spools)
 
 
 @dataclass

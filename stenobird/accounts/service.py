@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
 from stenobird.bodies import read_cursor, write_cursor
-from stenobird.errors import InvalidRequest, LiveKeyRequired
+from stenobird.errors import InvalidRequest, LiveKeyRequired, StorageUnavailable
 from stenobird.ports import NewAccount
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
         AccountRecord,
         AuditEntry,
         Caller,
+        Clock,
         Tier,
         UsageRecord,
         UsageSum,
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 MAX_UNITS: Final = 10_000_000
 """The most units that one `add_credits` may move; a larger amount is a typing error."""
 PAGE: Final = 100
+SWEEP_RETRY_SECONDS: Final = 10.0
+"""How soon jobs are looked at again that were still ending."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ class AccountService:
         self._usage = usage
         self._remove_jobs = remove_jobs
         self._before_delete = tuple(before_delete)
+        self._deleted = asyncio.Event()
 
     # --- by the operator --------------------------------------------------------------------------------
 
@@ -123,20 +132,35 @@ class AccountService:
         return await self._store.audit(account_id, limit=limit)
 
     async def delete(self, account_id: str, *, by: str = OPERATOR) -> int:
-        """Delete the account's data; return how many of its jobs are still ending.
+        """Delete the account, and return how many of its jobs are under way.
 
-        Runs the `before_delete` hooks, then deletes the account (its keys stop working), then its jobs with
-        their events and audio. Ledger and wallet are kept without a name. A job that a worker holds is
-        cancelled and removed by a later `sweep_deleted`. Raises `InvalidRequest` for an unknown account.
+        Runs the `before_delete` hooks, then deletes the account: from then on its keys don't work. Ledger and
+        wallet are kept without a name. `remove_deleted` or `sweep_deleted` removes its jobs with their events
+        and audio, however many there are. Raises `InvalidRequest` for an unknown account.
         """
         await self.get(account_id)
         for hook in self._before_delete:
             await hook(account_id)
         await self._store.delete_account(account_id, by=by)
-        return await self._remove_jobs(account_id)
+        self._deleted.set()
+        return await self._store.open_jobs(account_id)
+
+    async def remove_deleted(self, clock: Clock) -> None:
+        """Remove the jobs of deleted accounts, now and after each `delete`, until cancelled."""
+        while True:
+            self._deleted.clear()
+            try:
+                waiting = await self.sweep_deleted() > 0
+            except StorageUnavailable as error:
+                _log.warning("deleted_accounts_wait_for_database", reason=error.message)
+                waiting = True
+            if waiting:
+                await clock.sleep(SWEEP_RETRY_SECONDS)
+            else:
+                await self._deleted.wait()
 
     async def sweep_deleted(self) -> int:
-        """Remove jobs that were still ending when their account was deleted; return how many remain."""
+        """Remove the jobs of deleted accounts; return how many are still ending."""
         return sum(
             [await self._remove_jobs(account_id) for account_id in await self._store.deleted_with_jobs()]
         )

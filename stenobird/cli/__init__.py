@@ -24,6 +24,7 @@ COMMANDS = {
     "keys": ("keys:keys", "Create, list, rotate and revoke API keys."),
     "account": ("account:account", "Create, change, audit and delete accounts."),
     "credits": ("account:credits_", "Add credits to an account's wallet, and show the wallet."),
+    "jobs": ("jobs:jobs", "Look at jobs, retry failed ones, pause or drain the queue."),
     "billing": ("billing:billing", "Set up Stripe, and compare its bills with the ledger."),
     "openapi": ("openapi:openapi", "Print the OpenAPI document of this version."),
     "models": ("models:models", "List, download and check speech models."),

@@ -106,7 +106,12 @@ def delete(account_id: str, *, yes: bool) -> None:
     record = _run(lambda accounts: accounts.get(account_id))
     if not yes:
         click.confirm(f"Delete {record.id} ({record.name}) with all its transcripts?", abort=True)
-    ending = _run(lambda accounts: accounts.delete(account_id))
+
+    async def delete_now(accounts: AccountService) -> int:
+        await accounts.delete(account_id)
+        return await accounts.sweep_deleted()
+
+    ending = _run(delete_now)
     more = f" {ending} transcripts are still ending; the service removes them." if ending else ""
     click.echo(f"Deleted {account_id}.{more}")
 

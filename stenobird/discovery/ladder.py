@@ -31,7 +31,7 @@ from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import unescape_attribute
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
-from stenobird.errors import AudioSourceUnreachable, EgressError, JobError
+from stenobird.errors import AudioSourceUnreachable, EgressError, JobError, WorkerTrouble
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class _Climb:
         try:
             answer = await rung.try_(self._search, url)
         except (JobError, EgressError) as exc:
+            if (trouble := WorkerTrouble.behind(exc)) is not None:
+                raise trouble from exc
             answer = FoundSource(failure=exc)
         if answer is not None and answer.failure is not None:
             await self._search.report(rung.stage, "failed", answer.failure.message)

@@ -37,6 +37,7 @@ class LeasedJob:
         self.events = JobEvents(claim.job.id, claim.job.base_url)
         self.next_chunk_index = claim.job.next_chunk_index
         self.ended = False
+        self.progressed = False
         self.broken: LeaseLost | StorageUnavailable | None = None
         self._store = store
         self._wakeups = wakeups
@@ -90,11 +91,11 @@ class LeasedJob:
         await self._finish(JobChange(status="cancelled"), [self.events.done("cancelled")])
         _log.info("job_cancelled", seconds=self._seconds())
 
-    async def release(self) -> None:
-        """Give the job back to the queue."""
+    async def release(self, *, trouble: str | None = None) -> None:
+        """Give the job back to the queue, and say what troubles this worker."""
         async with self._writing():
-            await self._store.release(self.claim.lease)
-        _log.info("job_released", seconds=self._seconds())
+            await self._store.release(self.claim.lease, trouble=trouble)
+        _log.info("job_released", seconds=self._seconds(), trouble=trouble)
         await self._wakeups.notify_job()
 
     async def renew(self) -> bool:
@@ -102,9 +103,14 @@ class LeasedJob:
         return await self._store.renew(self.claim.lease)
 
     async def cancel_requested(self) -> bool:
-        """Return whether a cancel was requested, from a read that costs no write."""
+        """Return whether a cancel was requested, from a read that costs no write.
+
+        Raises `LeaseLost` if the job was deleted.
+        """
         job = await self._store.get(self.job.id)
-        return job is not None and job.cancel_requested
+        if job is None:
+            raise LeaseLost
+        return job.cancel_requested
 
     async def _finish(
         self, change: JobChange, events: Sequence[NewEvent], *, usage: UsageRow | None = None
@@ -140,6 +146,7 @@ class LeasedJob:
             )
         self.next_chunk_index += chunks
         if change.checkpoint is not None:
+            self.progressed = True
             samples = max(0, change.checkpoint.next_sample - self._next_sample)
             self._observer.audio_transcribed(samples / SAMPLE_RATE)
             self._next_sample += samples

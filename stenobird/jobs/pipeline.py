@@ -21,6 +21,7 @@ from stenobird.errors import (
     RequestError,
     TranscriptionFailed,
     UnsupportedURL,
+    WorkerTrouble,
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
@@ -118,6 +119,10 @@ class TranscriptionPipeline:
         """Whether only the free seconds are transcribed."""
         return self._job.mode == "preview"
 
+    def trouble_behind(self, exc: Exception) -> WorkerTrouble | None:
+        """Return the trouble of this machine that ended `run`, `None` if the job itself is to blame."""
+        return WorkerTrouble.behind(self._audio_error) or WorkerTrouble.behind(exc)
+
     def error_for(self, exc: Exception) -> JobError:
         """Return the error that the client gets for an exception that ended `run`.
 
@@ -211,7 +216,7 @@ class TranscriptionPipeline:
         try:
             await self._transcribe(carried.source, fingerprint=carried.fingerprint, carried=carried)
         except (JobError, EgressError) as exc:
-            if self._transcribing_committed:
+            if self._transcribing_committed or self.trouble_behind(exc) is not None:
                 raise
             _log.info("preview_not_continued", reason=str(exc))
             self._source, self._checkpoint = None, SpeechCheckpoint()
@@ -267,7 +272,7 @@ class TranscriptionPipeline:
 
     def _check_engine(self) -> None:
         if (refusal := self._engines.speech.refusal(self._job.mode, self._tier)) is not None:
-            raise TranscriptionFailed(f"{refusal} Nothing was billed.")
+            raise WorkerTrouble(refusal)
 
     def _limits(self) -> AudioLimits:
         options = self._options

@@ -4,7 +4,8 @@
     the job fails               `error` and `done(failed)` in one commit
     the client cancels          the pipeline is stopped, then `done(cancelled)`
     the worker drains           the pipeline is stopped, then the lease released; another worker continues
-    the lease is lost           the pipeline is stopped, nothing is written: another worker owns the job
+    this machine is in trouble  the lease is released, and the worker pauses
+    the lease is lost           the pipeline is stopped, nothing is written, and the spool is deleted
     the database is down        the pipeline is stopped, nothing can be written: the lease expires
     the process dies            nothing is written: the lease expires, or the next holder of the lock ends it
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
-from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed
+from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed, WorkerTrouble
 from stenobird.jobs.leased import LeasedJob
 from stenobird.jobs.pipeline import Engines, RunOptions, TranscriptionPipeline
 from stenobird.jobs.sandbox import canned_transcript
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Claim, Clock, Wakeups, Watch
     from stenobird.storage.job_store import JobStore
 
-StopReason: TypeAlias = Literal["cancelled", "drained", "lost"]
+StopReason: TypeAlias = Literal["cancelled", "drained", "trouble", "lost"]
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +62,13 @@ class JobRun:
         self._pipeline: asyncio.Task[None] | None = None
         self._keeping = asyncio.Lock()
         self._stop_reason: StopReason | None = None
+        self.trouble: WorkerTrouble | None = None
+        """Why this machine could not work on the job."""
+
+    @property
+    def progressed(self) -> bool:
+        """Whether this run has shown that its worker works: it has transcribed audio, or ended the job."""
+        return self._leased.progressed or self._leased.ended
 
     async def carry_out(self) -> None:
         """Return when the job has ended in one of the ways above. Cancelling it is as if the process died."""
@@ -134,6 +142,12 @@ class JobRun:
             _log.warning("job_abandoned", reason=leased.broken.code)
 
     async def _fail(self, pipeline: TranscriptionPipeline, exc: Exception) -> None:
+        """Fail the job, unless this machine is to blame: then it is released."""
+        self.trouble = pipeline.trouble_behind(exc)
+        if self.trouble is not None:
+            self._stop_reason = self._stop_reason or "trouble"
+            _log.warning("job_troubled", reason=self.trouble.message, exc_info=exc)
+            return
         with suppress(LeaseLost, StorageUnavailable):
             # `broken` says so then.
             await self._leased.fail(pipeline.error_for(exc))
@@ -168,9 +182,18 @@ class JobRun:
                 await leased.cancel()
             elif self._stop_reason == "drained":
                 await leased.release()
+            elif self._stop_reason == "trouble" and self.trouble is not None:
+                await leased.release(trouble=self.trouble.message)
         except (LeaseLost, StorageUnavailable) as exc:
             _log.warning("job_abandoned", reason=exc.code)
-        if leased.ended:
+        database_away = isinstance(leased.broken, StorageUnavailable)
+        if (
+            leased.ended
+            or self._stop_reason == "trouble"
+            or (self._stop_reason == "lost" and not database_away)
+        ):
+            # Only this machine would use the spool again: when it resumes a job that it drained, or whose
+            # lease it lost together with the database.
             await self._context.engines.opener.discard(self.job.id)
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from stenobird.jobs.spec import JobSpec, RequestChecks
     from stenobird.ports import Caller, Clock, EventRow, JobPage, JobRecord, Mode, Origin, Wakeups
-    from stenobird.storage.account_store import AccountStore
     from stenobird.storage.job_store import JobStore
+    from stenobird.storage.queue_store import QueueStore
     from stenobird.transcript import Transcript
     from stenobird.uploads.service import UploadService
 
@@ -41,7 +41,6 @@ _log = structlog.get_logger(__name__)
 
 ID_DIGITS: Final = 22
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
-REMOVAL_PAGE: Final = 100
 RESULT_PAGE: Final = 1000
 MAX_LIST: Final = 100
 
@@ -343,35 +342,35 @@ def new_token(prefix: str, digits: int) -> str:
     return prefix + "".join(secrets.choice(_BASE62) for _ in range(digits))
 
 
+async def retry_job(store: JobStore, queue: QueueStore, job_id: str) -> str:
+    """Queue a new job like a failed one, and return its id.
+
+    Raises `TranscriptNotFound`, and `InvalidRequest` for a job that has not failed.
+    """
+    job = await store.get(job_id)
+    if job is None:
+        raise TranscriptNotFound
+    new_id = new_job_id(job.origin)
+    await queue.retry(job_id, new_id, JobEvents(new_id, job.base_url).status("queued", "validating_url"))
+    return new_id
+
+
 async def remove_account_jobs(
-    store: JobStore,
-    accounts: AccountStore,
-    account_id: str,
-    *,
-    discard: Callable[[str], Awaitable[None]],
+    store: JobStore, account_id: str, *, discard: Callable[[str], Awaitable[None]]
 ) -> int:
     """Cancel the jobs of a deleted account and delete those that have ended; return how many still run.
 
-    A job that a worker holds ends when its lease is next renewed, and is deleted by the next call. Cancelled
-    jobs are not billed.
+    Works in batches, and goes on after a crash when it is called again. A job that a worker holds ends when
+    its lease is next renewed, and is deleted by the next call. Cancelled jobs are not billed.
     """
-    running = 0
-    after = ""
-    while page := await accounts.job_ids(account_id, after=after, limit=REMOVAL_PAGE):
-        after = page[-1]
-        for job_id in page:
-            job = await store.get(job_id)
-            if job is None:
-                continue
-            if not job.terminal:
-                done = JobEvents(job.id, job.base_url).done("cancelled")
-                job = await store.request_cancel(job.id, [done])
-            if job.terminal:
-                await store.delete(job.id)
-                await discard(job.id)
-            else:
-                running += 1
-    return running
+    for job_id in await store.open_of_account(account_id):
+        job = await store.get(job_id)
+        if job is not None and not job.cancel_requested:
+            await store.request_cancel(job_id, [JobEvents(job_id, job.base_url).done("cancelled")])
+    while deleted := await store.delete_of_account(account_id):
+        for job_id in deleted:
+            await discard(job_id)
+    return len(await store.open_of_account(account_id))
 
 
 def _extra(spec: JobSpec) -> JobExtra:

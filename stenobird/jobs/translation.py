@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.errors import TranslationFailed
+from stenobird.errors import TranslationFailed, WorkerTrouble
 
 if TYPE_CHECKING:
     from stenobird.ports import JobRecord, Translator, WindowResult
@@ -32,14 +32,13 @@ class JobTranslation:
         self._translator = translator
 
     def check(self) -> None:
-        """Raise `TranslationFailed` if this worker can't translate."""
+        """Raise `WorkerTrouble` if this worker can't translate."""
         if self._translator is None:
-            raise TranslationFailed(
-                "The worker that took this job has no translator, so it can't translate. Nothing was billed. "
-                "The operator must set STENOBIRD_TRANSLATION_MODEL for every worker."
+            raise WorkerTrouble(
+                "This worker has no translator. Set STENOBIRD_TRANSLATION_MODEL for every worker."
             )
         if (refusal := self._translator.refusal()) is not None:
-            raise TranslationFailed(f"{refusal} Nothing was billed.")
+            raise WorkerTrouble(refusal)
 
     async def of(self, window: WindowResult) -> WindowResult:
         """Return the window in the target language; speech in that language and silence stay as they are.

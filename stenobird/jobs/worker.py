@@ -13,9 +13,15 @@ from stenobird.jobs.run import JobRun
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stenobird.errors import WorkerTrouble
     from stenobird.jobs.run import RunContext
     from stenobird.ports import Lane
 
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+"""How long a worker in trouble claims nothing; each further trouble doubles the pause."""
+SWEEP_SECONDS: Final = 60.0
+"""How often spools are deleted whose jobs have ended elsewhere."""
 RELEASE_SECONDS: Final = 2.0
 """How long releasing the leases of jobs that did not stop in time may take."""
 
@@ -28,6 +34,9 @@ class Worker:
     One of the `max_running` slots (at least two) is reserved for previews, so that long jobs never block
     them; previews may use the others too. No failure of a job stops the worker. Polling finds jobs whose
     wake-up was lost or whose lease has expired.
+
+    Trouble of this machine (`WorkerTrouble`) makes it pause, so that it does not take jobs that others could
+    do. Then it tries one job at a time until one has made progress.
     """
 
     def __init__(
@@ -47,11 +56,20 @@ class Worker:
         self._running: dict[asyncio.Task[None], JobRun] = {}
         self._changed = asyncio.Event()
         self._stopping = False
+        self._trouble: str | None = None
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._swept_at = context.clock.monotonic()
 
     @property
     def running(self) -> int:
         """How many jobs are running."""
         return len(self._running)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this machine can't work on jobs, `None` while it can."""
+        return self._trouble
 
     def stop(self) -> None:
         """Make `run` drain and return. May be called before `run`, and twice."""
@@ -82,7 +100,27 @@ class Worker:
             except Exception as exc:  # noqa: BLE001  # without wake-ups the worker polls
                 _log.warning("wakeups_failed", exc_info=exc)
                 await self._context.clock.sleep(self._poll_seconds)
+            if self._context.clock.monotonic() - self._swept_at >= SWEEP_SECONDS:
+                await self._sweep()
             self._changed.set()
+
+    async def _sweep(self) -> None:
+        """Delete the spools of jobs that have ended without this worker."""
+        self._swept_at = self._context.clock.monotonic()
+        opener = self._context.engines.opener
+
+        def running() -> set[str]:
+            return {run.job.id for run in self._running.values()}
+
+        try:
+            idle = set(await opener.held()) - running()
+            # Most often there is none, and an idle service reads nothing.
+            for job_id in idle - set(await self._context.store.open_job_ids()) if idle else ():
+                if job_id not in running():
+                    await opener.discard(job_id)
+                    _log.info("spool_swept", job_id=job_id)
+        except Exception as exc:  # noqa: BLE001  # the next sweep tries again
+            _log.warning("spools_not_swept", exc_info=exc)
 
     async def _start_one(self, group: asyncio.TaskGroup) -> bool:
         lanes = self._open_lanes()
@@ -103,6 +141,11 @@ class Worker:
         return True
 
     def _open_lanes(self) -> Sequence[Lane]:
+        if self._trouble is not None:
+            if any(run.progressed for run in self._running.values()):
+                self._recover()
+            elif self._running or self._context.clock.monotonic() < self._paused_until:
+                return ()
         if len(self._running) >= self._slots:
             return ()
         full = sum(run.job.mode == "full" for run in self._running.values())
@@ -116,8 +159,31 @@ class Worker:
                 await other.abandon()
                 await asyncio.wait({task})
             await run.carry_out()
+            if run.trouble is not None:
+                self._pause(run.trouble)
+            elif run.progressed:
+                self._recover()
         except Exception as exc:  # noqa: BLE001  # no failure of a job may stop its worker
             _log.error("job_run_failed", job_id=run.job.id, exc_info=exc)
+
+    def _pause(self, trouble: WorkerTrouble) -> None:
+        self._trouble = trouble.message
+        self._context.observer.worker_troubled(troubled=True)
+        now = self._context.clock.monotonic()
+        if now < self._paused_until:
+            # Another job that ran at the same time; the pause has begun.
+            return
+        seconds = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._pauses, 10))
+        self._pauses += 1
+        self._paused_until = now + seconds
+        _log.error("worker_paused", reason=trouble.message, seconds=seconds)
+
+    def _recover(self) -> None:
+        if self._trouble is None:
+            return
+        _log.info("worker_recovered", earlier_trouble=self._trouble)
+        self._trouble, self._pauses = None, 0
+        self._context.observer.worker_troubled(troubled=False)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)

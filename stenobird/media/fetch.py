@@ -196,6 +196,8 @@ class Download(Intake):
         else:
             reason = as_job_error(problem)
             retryable = isinstance(reason, AudioUnreachable)
+        # The reason may be raised much later; what is behind it decides whether this machine is to blame.
+        reason.__cause__ = problem
         if not retryable:
             raise reason from problem
         return reason

@@ -18,6 +18,7 @@ from stenobird.errors import (
     JobError,
     TranscriptionFailed,
     UnsupportedURL,
+    WorkerTrouble,
 )
 from stenobird.media.decode import (
     Block,
@@ -33,19 +34,17 @@ from stenobird.media.fetch import Download
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
 from stenobird.media.intake import HTTPOrigin, IntakeTerms, MediaFingerprint, verify_fingerprint
 from stenobird.media.recognition import Refusal
-from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-    from pathlib import Path
     from types import TracebackType
 
     from stenobird.children.process import ChildProcess
     from stenobird.config import Settings
     from stenobird.egress.policy import EgressPolicy
     from stenobird.media.intake import Intake
-    from stenobird.media.spool import Spool
+    from stenobird.media.spool import Spool, SpoolFolder
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin
 
 _log = structlog.get_logger(__name__)
@@ -79,13 +78,12 @@ class MediaOpener:
         self,
         client: EgressClient,
         *,
-        spool_dir: Path,
-        quota_bytes: int,
+        spools: SpoolFolder,
         clock: Clock,
         options: MediaOptions | None = None,
     ) -> None:
         self._options = options or MediaOptions()
-        self._spools = SpoolFolder(spool_dir, quota_bytes=quota_bytes)
+        self._spools = spools
         self._clock = clock
         self._client = client
         http = HTTPOrigin(client)
@@ -136,6 +134,10 @@ class MediaOpener:
     async def discard(self, job_id: str) -> None:
         """Delete what was spooled for the job; fine if there is nothing."""
         await self._spools.discard(job_id)
+
+    async def held(self) -> set[str]:
+        """Return the jobs that have a spool here."""
+        return await self._spools.held()
 
     async def sweep(self, known_job_ids: Collection[str]) -> int:
         """Delete the spools that belong to none of these jobs; return their number."""
@@ -278,14 +280,17 @@ class MediaStream:
     async def _decode(self, spare: SpareDecoder | None) -> AsyncGenerator[PCM]:
         """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
         limits = self._request.limits
-        child = await take_decoder(
-            self._intake,
-            self._limits,
-            spare,
-            skip=self._next_sample,
-            stop=limits.stop_samples,
-            most=limits.max_samples,
-        )
+        try:
+            child = await take_decoder(
+                self._intake,
+                self._limits,
+                spare,
+                skip=self._next_sample,
+                stop=limits.stop_samples,
+                most=limits.max_samples,
+            )
+        except OSError as exc:
+            raise WorkerTrouble(f"The audio decoder can't be started ({exc.strerror}).") from exc
         async with (
             aclosing(child),
             aclosing(decode(child, self._intake, self._limits.stall_seconds)) as messages,
@@ -320,6 +325,9 @@ class MediaStream:
 
     def _end(self, end: Ended) -> None:
         failure = self._intake.failure
+        if (trouble := WorkerTrouble.behind(failure)) is not None:
+            # The rest of the audio is there, only not for this machine.
+            raise trouble
         if end.samples <= 0 and self._next_sample == 0:
             if failure is not None:
                 raise failure
@@ -365,7 +373,7 @@ class MediaStream:
         if self._next_sample > 0:
             return DecoderDied(str(refusal))
         if self._intake.failure is not None:
-            return self._intake.failure
+            return WorkerTrouble.behind(self._intake.failure) or self._intake.failure
         if refusal.kind in {"not_media", "no_audio"}:
             uploaded = self._request.source.technique == "upload"
             return AudioContentTypeNotSupported(
@@ -374,7 +382,7 @@ class MediaStream:
                 "Send mp3, m4a, ogg, opus, webm, flac or wav."
             )
         if refusal.kind == "environment":
-            return TranscriptionFailed(
+            return WorkerTrouble(
                 f"The server's audio decoder does not start: {refusal}. "
                 'Tell the operator, who can run "stenobird doctor".'
             )
@@ -390,15 +398,18 @@ def _clock_time(seconds: float) -> str:
 
 @asynccontextmanager
 async def open_media(
-    settings: Settings, policy: EgressPolicy, clock: Clock, origins: Mapping[str, MediaOrigin]
+    settings: Settings,
+    policy: EgressPolicy,
+    clock: Clock,
+    spools: SpoolFolder,
+    origins: Mapping[str, MediaOrigin],
 ) -> AsyncIterator[MediaOpener]:
     """Open what fetches and decodes media, as the settings say. `origins` are URL schemes besides http(s)."""
     async with (
         EgressClient(policy, proxy=settings.egress_proxy) as client,
         MediaOpener(
             client,
-            spool_dir=settings.data_dir / "spool",
-            quota_bytes=settings.spool_quota_bytes,
+            spools=spools,
             clock=clock,
             options=MediaOptions(origins=origins),
         ) as opener,

@@ -21,7 +21,7 @@ from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stenobird.errors import TranscriptionFailed
+from stenobird.errors import AudioTooLarge, WorkerTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -90,8 +90,8 @@ class MediaFacts:
 class SpoolFolder:
     """All spools of one machine, under one folder and one quota. One process owns the folder.
 
-    `quota_bytes` bounds the bytes of all spools together; past it a write raises a retryable
-    `TranscriptionFailed`. What earlier processes left counts from `sweep` on.
+    `quota_bytes` bounds the bytes of all spools together; past it a write raises
+    `WorkerTrouble`. What earlier processes left counts from `sweep` on.
     """
 
     def __init__(self, folder: Path, *, quota_bytes: int) -> None:
@@ -120,6 +120,16 @@ class SpoolFolder:
         self._used.pop(job_id, None)
         await asyncio.to_thread(shutil.rmtree, self._path(job_id), ignore_errors=True)
 
+    async def held(self) -> set[str]:
+        """Return the jobs that have a spool."""
+
+        def names() -> set[str]:
+            with contextlib.suppress(FileNotFoundError):
+                return {path.name for path in self._folder.iterdir() if _JOB_ID.fullmatch(path.name)}
+            return set()
+
+        return await asyncio.to_thread(names)
+
     async def sweep(self, known_job_ids: Collection[str]) -> int:
         """Delete the spools of unknown jobs, count the bytes of the others; return how many were deleted."""
         known = set(known_job_ids)
@@ -139,15 +149,17 @@ class SpoolFolder:
         return gone
 
     def require_room(self, size: int) -> None:
-        """Raise `TranscriptionFailed` if so many more bytes don't fit."""
+        """Raise `WorkerTrouble` if so many more bytes don't fit now, `AudioTooLarge` if they never do."""
+        if size > self._quota_bytes:
+            raise AudioTooLarge("The file is larger than the disk space for audio. Send a smaller one.")
         if self.used_bytes + size > self._quota_bytes:
-            raise TranscriptionFailed(
+            raise WorkerTrouble(
                 "The server has no disk space for this audio right now. Try again later.",
                 retry_after_seconds=60,
             )
 
     def charge(self, job_id: str, size: int) -> None:
-        """Count bytes for a spool. Raises `TranscriptionFailed` when they don't fit."""
+        """Count bytes for a spool. Raises `WorkerTrouble` when they don't fit."""
         self.require_room(size)
         self._used[job_id] = self._used.get(job_id, 0) + size
 
@@ -166,7 +178,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise TranscriptionFailed(
+        raise WorkerTrouble(
             f"The server can't store audio right now ({exc.strerror}). Try again later.",
             retry_after_seconds=60,
         ) from exc
@@ -225,11 +237,11 @@ class Spool:
         return self.facts.complete
 
     def require_room(self, total_bytes: int) -> None:
-        """Raise `TranscriptionFailed` if a file of this size won't fit beside what is there."""
+        """Raise `WorkerTrouble` if a file of this size won't fit beside what is there."""
         self._folder.require_room(total_bytes - self.stored_bytes)
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Store bytes, over those that are there already. Raises `TranscriptionFailed` at the quota."""
+        """Store bytes, over those that are there already. Raises `WorkerTrouble` at the quota."""
         if not data:
             return
         end = offset + len(data)
@@ -288,7 +300,7 @@ class Spool:
     async def aclose(self) -> None:
         """Claim what was written and close the file. Where that fails, less is claimed than there is."""
         try:
-            with contextlib.suppress(TranscriptionFailed):
+            with contextlib.suppress(WorkerTrouble):
                 await self.flush()
         finally:
             self.close()

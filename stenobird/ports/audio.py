@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from stenobird.sources import AudioSource, Verdict
@@ -132,3 +132,6 @@ class AudioOpener(Protocol):
 
     async def discard(self, job_id: str) -> None:
         """Delete the spool of the job, if there is one."""
+
+    async def held(self) -> Collection[str]:
+        """Return the jobs that have a spool on this machine."""

@@ -244,3 +244,6 @@ class JobObserver:
 
     def first_transcript(self, seconds: float) -> None:
         """Record the time from a job's creation to its first `transcript` event."""
+
+    def worker_troubled(self, *, troubled: bool) -> None:
+        """Record that this machine can't work on jobs, or that it can again."""

@@ -146,16 +146,11 @@ class AccountStore:
             await record_audit(connection, account_id, "account.deleted", account_id, by=by)
             return True
 
-    async def job_ids(self, account_id: str, *, after: str = "", limit: int = 100) -> list[str]:
-        """Return the ids of the account's jobs of any origin, in order, from the first one after `after`."""
-        query = (
-            select(jobs.c.id)
-            .where(jobs.c.account_id == account_id, jobs.c.id > after)
-            .order_by(jobs.c.id)
-            .limit(limit)
-        )
+    async def open_jobs(self, account_id: str) -> int:
+        """Return how many unfinished jobs the account has."""
+        query = select(func.count()).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
         async with self._db.read() as connection:
-            return list(await connection.scalars(query))
+            return await connection.scalar(query) or 0
 
     async def deleted_with_jobs(self) -> list[str]:
         """Return deleted accounts that still have jobs, at most 100."""

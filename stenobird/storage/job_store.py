@@ -437,7 +437,7 @@ class JobStore:
 
     async def _delete_batch(self, which: ColumnElement[bool]) -> list[str]:
         some = select(jobs.c.id).where(which).limit(PURGE_BATCH).scalar_subquery()
-        async with self.database.write() as connection:
+        async with self.database.write(patient=True) as connection:
             return await self._delete(connection, jobs.c.id.in_(some))
 
     async def _delete(self, connection: AsyncConnection, which: ColumnElement[bool]) -> list[str]:

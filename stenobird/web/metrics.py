@@ -50,6 +50,16 @@ class Metrics(JobObserver):
             buckets=_FIRST_TRANSCRIPT_SECONDS,
             registry=self.registry,
         )
+        self._worker_troubles = Counter(
+            "stenobird_worker_troubles",
+            "Jobs given back because of trouble of this machine.",
+            registry=self.registry,
+        )
+        self._worker_troubled = Gauge(
+            "stenobird_worker_troubled",
+            "1 while the worker pauses because of trouble of this machine.",
+            registry=self.registry,
+        )
         self._jobs = Gauge("stenobird_jobs", "Jobs by status.", ("status",), registry=self.registry)
 
     def request_answered(self, *, method: str, route: str, status: int, seconds: float | None) -> None:
@@ -65,6 +75,12 @@ class Metrics(JobObserver):
     @override
     def first_transcript(self, seconds: float) -> None:
         self._first_transcript.observe(seconds)
+
+    @override
+    def worker_troubled(self, *, troubled: bool) -> None:
+        self._worker_troubled.set(troubled)
+        if troubled:
+            self._worker_troubles.inc()
 
     def render(self, job_counts: Mapping[str, int] | None) -> bytes:
         """Return the text exposition. The job gauges are left out while the counts are unknown (`None`)."""

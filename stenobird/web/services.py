@@ -90,6 +90,8 @@ class Services:
             reasons.append(
                 f"The speech engine is {status.get('state')}: {status.get('message') or 'please wait'}"
             )
+        if self.worker is not None and self.worker.trouble is not None:
+            reasons.append(f"The worker pauses: {self.worker.trouble}")
         return tuple(reasons)
 
     async def job_counts(self) -> Mapping[str, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener, MediaOptions
+from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
 from tests.support.media_server import MediaServer
@@ -105,5 +106,7 @@ async def media_world(spool_dir: Path, *, options: MediaOptions | None = None) -
     policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.1/32")], ports=None)
     clock = QuickClock()
     async with MediaServer() as server, EgressClient(policy) as client:
-        opener = MediaOpener(client, spool_dir=spool_dir, quota_bytes=1 << 30, clock=clock, options=options)
+        opener = MediaOpener(
+            client, spools=SpoolFolder(spool_dir, quota_bytes=1 << 30), clock=clock, options=options
+        )
         yield MediaWorld(server, client, opener, clock, spool_dir)

@@ -218,11 +218,12 @@ async def test_a_deleted_account_leaves_nothing_but_the_ledger(
 
     gone = await http.delete("/v1/account", headers=headers)
     assert (gone.status_code, gone.json()) == (
-        200,
-        {"id": "acct_1", "deleted": True, "transcripts_ending": 1},
+        202,
+        {"id": "acct_1", "deleted": True, "transcripts_ending": 2},
     )
     refused = await http.get("/v1/account", headers=headers)
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_api_key")
+    assert await world.services.accounts.sweep_deleted() == 1
     assert await world.store.get(done) is None
     assert await world.store.get(waiting) is None
 

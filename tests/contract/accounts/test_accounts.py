@@ -139,8 +139,9 @@ async def test_jobs_left_behind_by_a_deleted_account_are_found(
     assert await accounts.deleted_with_jobs() == []
     await accounts.delete_account("acct_1", by="operator")
     assert await accounts.deleted_with_jobs() == ["acct_1"]
-    assert await accounts.job_ids("acct_1") == ["tr_alefbot", "tr_stenobird"]
-    assert await accounts.job_ids("acct_1", after="tr_alefbot", limit=1) == ["tr_stenobird"]
+    assert (await accounts.open_jobs("acct_1"), await accounts.open_jobs("acct_2")) == (2, 0)
+    assert sorted(await jobs.open_of_account("acct_1")) == ["tr_alefbot", "tr_stenobird"]
+    assert await jobs.delete_of_account("acct_1") == []
 
 
 async def test_a_key_is_rotated_in_one_commit_and_only_once(

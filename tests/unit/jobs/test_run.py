@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import delete
 
 from stenobird.errors import (
     AudioSourceNotFound,
     AudioUnreachable,
+    ConnectFailed,
     DestinationForbidden,
     EngineUnavailable,
     StorageUnavailable,
     TranscriptionFailed,
+    WorkerTrouble,
 )
 from stenobird.jobs.pipeline import RunOptions, billable_minutes
 from stenobird.jobs.run import JobRun
 from stenobird.jobs.schemas import TranscriptResult
 from stenobird.ports import SAMPLE_RATE
+from stenobird.storage.queue import MAX_INTERRUPTIONS
+from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.schema import jobs
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, Killed
 
@@ -258,7 +266,7 @@ async def test_an_unexpected_error_keeps_its_details_from_the_client(world: JobW
     ("raised", "code"),
     [
         (DestinationForbidden("10.0.0.1 is not public."), "unsupported_url"),
-        (EngineUnavailable(), "transcription_failed"),
+        (ConnectFailed(), "audio_source_unreachable"),
     ],
 )
 async def test_errors_of_other_kinds_are_translated_to_job_errors(
@@ -275,18 +283,95 @@ async def test_no_audio_at_all_fails(world: JobWorld) -> None:
     assert (record.error or {})["error"] == "transcription_failed"
 
 
-async def test_an_engine_unfit_for_paying_clients_fails_the_job_before_any_work(
+def cannot_connect() -> ConnectFailed:
+    error = ConnectFailed("No socket.")
+    error.__cause__ = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (WorkerTrouble("The disk is full."), "The disk is full."),
+        (EngineUnavailable("No model can be loaded."), "No model can be loaded."),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "temporarily unavailable"),
+        (MemoryError(), "too little memory"),
+        (ExceptionGroup("tasks", [ValueError("x"), cannot_connect()]), "Too many open files"),
+    ],
+    ids=["disk", "model", "errno", "child", "memory", "descriptors"],
+)
+async def test_trouble_of_this_machine_gives_the_job_back_without_counting_an_attempt(
+    world: JobWorld, raised: Exception, reason: str
+) -> None:
+    async def trouble(index: int) -> None:
+        if index == 2:
+            raise raised
+
+    job = await world.post(world.payer)
+    world.recognizer.before_window = trouble
+    await world.run_next()
+    record = await world.job(job.id)
+    assert (record.status, record.error, world.opener.discarded) == ("transcribing", None, [job.id])
+    (attempt,) = await QueueStore(world.database).attempts(job.id)
+    assert attempt.outcome == "trouble"
+    assert reason in (attempt.reason or "")
+
+    world.recognizer.before_window = None
+    await world.end_waiting()
+    claim = await world.claim()
+    assert claim.attempts == 1
+    await JobRun(world.context(), claim).carry_out()
+    assert texts(await world.events(job.id)) == ["1"] + [f" {n}" for n in range(2, 41)]
+    assert len(await world.rows()) == 1
+
+
+async def test_an_engine_unfit_for_paying_clients_gives_the_job_back_before_any_work(
     world: JobWorld,
 ) -> None:
     job = await world.post(world.payer)
     world.recognizer.engine = "offline"
     await world.run_next()
-    assert (await world.job(job.id)).error == TranscriptionFailed(
+    assert (await world.job(job.id)).status == "queued"
+    (attempt,) = await QueueStore(world.database).attempts(job.id)
+    assert attempt.reason == (
         "Only the offline fallback engine is available, which is not good enough to charge for. Try again "
-        "later; the operator can provide a Whisper model or set STENOBIRD_OFFLINE_FOR_PAID. "
-        "Nothing was billed."
-    ).body()
+        "later; the operator can provide a Whisper model or set STENOBIRD_OFFLINE_FOR_PAID."
+    )
     assert world.finder.found == 0
+
+
+async def test_the_spool_of_a_lost_lease_is_deleted(world: JobWorld) -> None:
+    async def lose(index: int) -> None:
+        if index == 2:
+            await world.lose_leases()
+            await world.claim()
+
+    await world.post(world.payer)
+    world.recognizer.before_window = lose
+    await world.run_next()
+    assert world.opener.spools == set()
+
+
+async def test_a_job_that_is_deleted_under_its_worker_stops_and_leaves_no_spool(world: JobWorld) -> None:
+    reached = asyncio.Event()
+
+    async def wait(index: int) -> None:
+        if index == 1:
+            reached.set()
+            await asyncio.Event().wait()
+
+    job = await world.post(world.payer)
+    world.recognizer.before_window = wait
+    run = JobRun(world.context(), await world.claim())
+    async with asyncio.TaskGroup() as group:
+        carried = group.create_task(run.carry_out())
+        await reached.wait()
+        async with world.database.write() as connection:
+            await connection.execute(delete(jobs).where(jobs.c.id == job.id))
+        await world.wakeups.notify_event(job.id)
+        await carried
+    assert (world.opener.spools, world.opener.open_now) == (set(), 0)
 
 
 async def test_the_cancellation_of_an_awaited_task_is_a_failure(world: JobWorld) -> None:
@@ -370,11 +455,12 @@ async def test_a_resume_opens_only_the_rest_and_passes_the_fingerprint(world: Jo
     assert (await world.job(job.id)).status == "completed"
 
 
-async def test_a_job_without_progress_in_three_attempts_fails_on_the_fourth_claim(world: JobWorld) -> None:
+async def test_a_job_without_progress_after_many_deaths_fails_at_the_fourth_attempt(world: JobWorld) -> None:
     job = await world.post(world.payer)
-    for _ in range(3):
+    for _ in range(MAX_INTERRUPTIONS + 3):
         with pytest.raises(BaseExceptionGroup):
             await world.run_next(DyingStore(world.store, dies_at=0, after_commit=False))
+        assert not (await world.job(job.id)).terminal
         await world.lose_leases()
     await world.run_next()
     record = await world.job(job.id)
@@ -398,7 +484,7 @@ async def test_a_worker_whose_lease_was_stolen_stops_without_writing(world: JobW
     assert texts(events) == ["1", " 2", " 3", " 4", " 5"]
     assert not (await world.job(job.id)).terminal
     assert world.opener.open_now == 0
-    assert world.opener.discarded == []
+    assert world.opener.discarded == [job.id]
     world.recognizer.before_window = None
     await JobRun(world.context(), thief[0]).carry_out()
     assert texts(await world.events(job.id)) == ["1"] + [f" {n}" for n in range(2, 41)]

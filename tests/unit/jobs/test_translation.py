@@ -15,6 +15,7 @@ from stenobird.jobs.run import JobRun
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobExtra, NewJob, RecognitionOptions
+from stenobird.storage.queue_store import QueueStore
 from stenobird.testing import FakeRecognizer, FakeTranslator, spoken
 from tests.support.faults import DyingStore, Killed
 from tests.support.job_world import BASE, URL, JobWorld
@@ -273,22 +274,18 @@ async def failed(world: JobWorld, job: JobRecord) -> str:
     return message
 
 
-async def test_a_worker_without_a_translator_fails_the_job_before_any_work(world: JobWorld) -> None:
-    world.translator = None
-
-    message = await failed(world, await run(world, HEBREW))
-
-    assert "STENOBIRD_TRANSLATION_MODEL" in message
-    assert world.finder.found == 0
-
-
-async def test_a_translator_that_has_failed_fails_the_job_before_any_work(
-    world: JobWorld, translator: FakeTranslator
+@pytest.mark.parametrize("refuses", [None, "The model is not on disk."], ids=["none", "broken"])
+async def test_a_worker_that_can_not_translate_gives_the_job_back_before_any_work(
+    world: JobWorld, translator: FakeTranslator, refuses: str | None
 ) -> None:
-    translator.refuses = "The model is not on disk."
+    translator.refuses = refuses
+    world.translator = translator if refuses else None
 
-    assert (await failed(world, await run(world, HEBREW))).startswith("The model is not on disk.")
-    assert world.finder.found == 0
+    job = await run(world, HEBREW)
+
+    assert (job.status, world.finder.found) == ("queued", 0)
+    (attempt,) = await QueueStore(world.database).attempts(job.id)
+    assert (refuses or "STENOBIRD_TRANSLATION_MODEL") in (attempt.reason or "")
 
 
 async def test_other_jobs_need_no_translator(world: JobWorld, translator: FakeTranslator) -> None:
@@ -297,12 +294,12 @@ async def test_other_jobs_need_no_translator(world: JobWorld, translator: FakeTr
     assert (await run(world, PLAIN)).status == "completed"
 
 
-@pytest.mark.parametrize(
-    "error", [TranslationFailed(), TranslationUnavailable("It can't be loaded.")], ids=["failed", "away"]
-)
-async def test_a_translation_that_fails_permanently_fails_the_job_unbilled(
-    world: JobWorld, translator: FakeTranslator, error: Exception
+@pytest.mark.parametrize("away", [False, True], ids=["failed", "away"])
+async def test_a_translation_that_fails_permanently_fails_the_job_unless_the_model_is_away(
+    world: JobWorld, translator: FakeTranslator, *, away: bool
 ) -> None:
+    error = TranslationUnavailable("It can't be loaded.") if away else TranslationFailed()
+
     async def fail_at_the_second() -> None:
         if len(translator.calls) == 2:
             raise error
@@ -311,8 +308,11 @@ async def test_a_translation_that_fails_permanently_fails_the_job_unbilled(
 
     job = await run(world, HEBREW)
 
-    assert str(error) in await failed(world, job)
     assert len(chunks(await world.events(job.id))) == 4
+    if away:
+        assert (job.status, job.error) == ("transcribing", None)
+    else:
+        assert str(error) in await failed(world, job)
 
 
 async def test_a_language_that_it_does_not_know_fails_the_job_with_the_reason(world: JobWorld) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stenobird.errors import StorageUnavailable
-from stenobird.jobs.worker import RELEASE_SECONDS
+from stenobird.errors import StorageUnavailable, WorkerTrouble
+from stenobird.jobs.worker import RELEASE_SECONDS, SWEEP_SECONDS
+from stenobird.testing import FakeClock
+from stenobird.wakeups.local import LocalWakeups
 from tests.support.faults import DyingStore
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -270,3 +274,73 @@ async def test_a_worker_whose_wakeups_fail_polls(world: JobWorld) -> None:
         assert (await ended(world, job.id)).status == "completed"
 
     await serving(world.worker(poll_seconds=0.1), body)
+
+
+class Polls(LocalWakeups):
+    """Counts how often a worker has looked for work."""
+
+    polls = 0
+
+    async def wait_job(self, timeout_seconds: float) -> None:
+        await super().wait_job(timeout_seconds)
+        self.polls += 1
+
+
+async def test_a_worker_in_trouble_pauses_says_why_and_recovers_by_itself(world: JobWorld) -> None:
+    trouble: WorkerTrouble | None = WorkerTrouble("The disk is full.")
+    polls = Polls()
+    world.clock, world.wakeups = FakeClock(), polls
+    world.opener.open_error = lambda _: trouble
+    posted = [await world.post(world.payer) for _ in range(6)]
+    worker = world.worker(max_running=3, poll_seconds=0.005)
+
+    async def all_ended() -> bool:
+        return not await world.store.open_job_ids()
+
+    def tried_again(times: int) -> bool:
+        return len(world.opener.requests) == times and worker.running == 0
+
+    async def polled(times: int) -> None:
+        seen = polls.polls
+        await async_until(lambda: polls.polls >= seen + times)
+
+    async def body() -> None:
+        nonlocal trouble
+        await async_until(lambda: worker.trouble)
+        assert worker.trouble == "The disk is full."
+        await async_until(lambda: worker.running == 0)
+        tried = len(world.opener.requests)
+        assert tried <= 2
+        await polled(10)
+        assert len(world.opener.requests) == tried
+
+        for number, pause in enumerate((1, 2, 4), start=tried + 1):
+            await world.end_waiting()
+            world.clock.advance(pause)
+            await async_until(partial(tried_again, number))
+            await polled(10)
+            assert len(world.opener.requests) == number
+
+        trouble = None
+        await world.end_waiting()
+        world.clock.advance(60)
+        await async_until(all_ended)
+        assert worker.trouble is None
+
+    await serving(worker, body)
+    assert {(await world.job(job.id)).status for job in posted} == {"completed"}
+
+
+async def test_spools_of_jobs_that_ended_elsewhere_are_swept(world: JobWorld) -> None:
+    world.clock, held = FakeClock(), Held()
+    world.recognizer.before_window = held
+    running = await world.post(world.payer)
+    world.opener.spools.add("tr_ended_elsewhere")
+
+    async def body() -> None:
+        await held.until(1)
+        world.clock.advance(SWEEP_SECONDS)
+        await async_until(lambda: world.opener.spools == {running.id})
+        held.go_on.set()
+
+    await serving(world.worker(poll_seconds=0.005), body)

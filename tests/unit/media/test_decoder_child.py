@@ -175,7 +175,8 @@ from tests.support.media_world import QuickClock
 async def main(url, folder, blocks):
     policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.0/8")], ports=None)
     async with EgressClient(policy) as client:
-        opener = MediaOpener(client, spool_dir=pathlib.Path(folder), quota_bytes=1 << 30, clock=QuickClock())
+        spools = SpoolFolder(pathlib.Path(folder), quota_bytes=1 << 30)
+        opener = MediaOpener(client, spools=spools, clock=QuickClock())
         source = AudioSource(url, url, url, "direct", "a test")
         request = AudioRequest("tr_1", source, AudioLimits(1 << 30, 1 << 30))
         async with opener.open(request) as stream:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
     AudioUnreachable,
+    ConnectFailed,
     TranscriptionFailed,
     UnsupportedURL,
+    WorkerTrouble,
 )
 from stenobird.media.opener import MediaOpener, MediaOptions
+from stenobird.media.spool import SpoolFolder
 from tests.support.media_server import Resource
 from tests.support.media_world import collect, limits_of, media_world
 
@@ -238,13 +243,38 @@ async def test_an_empty_file_is_not_audio(world: MediaWorld) -> None:
         await world.hear("/a")
 
 
-async def test_a_full_spool_quota_refuses_with_a_retryable_error(world: MediaWorld, minute: bytes) -> None:
-    opener = MediaOpener(world.client, spool_dir=world.spool_dir, quota_bytes=100_000, clock=world.clock)
+async def test_a_full_spool_quota_is_trouble_of_the_worker(world: MediaWorld, minute: bytes) -> None:
+    spools = SpoolFolder(world.spool_dir, quota_bytes=len(minute) + 1000)
+    spools.charge("tr_other", 2000)
+    opener = MediaOpener(world.client, spools=spools, clock=world.clock)
     world.server.resources["/a"] = Resource(minute)
     async with opener.open(world.request("/a")) as stream:
-        with pytest.raises(TranscriptionFailed, match="disk space") as caught:
+        with pytest.raises(WorkerTrouble, match="disk space") as caught:
             await collect(stream)
     assert caught.value.retry_after_seconds is not None
+
+
+async def test_a_file_beyond_the_whole_quota_is_too_large(world: MediaWorld, minute: bytes) -> None:
+    spools = SpoolFolder(world.spool_dir, quota_bytes=100_000)
+    opener = MediaOpener(world.client, spools=spools, clock=world.clock)
+    world.server.resources["/a"] = Resource(minute)
+    async with opener.open(world.request("/a")) as stream:
+        with pytest.raises(AudioTooLarge, match="disk space"):
+            await collect(stream)
+
+
+class NoDescriptors:
+    """An origin whose connections fail, because the process has no descriptor left."""
+
+    async def open(self, *_: Any, **__: Any) -> Any:
+        raise ConnectFailed("No socket.") from OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_a_download_without_descriptors_is_trouble_of_the_worker(tmp_path: Path) -> None:
+    options = MediaOptions(origins={"http": NoDescriptors()})
+    async with media_world(tmp_path, options=options) as world:
+        with pytest.raises(WorkerTrouble, match="Too many open files"):
+            await world.hear("/a")
 
 
 @pytest.mark.parametrize("stop_seconds", [None, 15.0], ids=["full", "preview"])
@@ -308,7 +338,10 @@ async def test_an_upload_comes_from_an_origin_of_its_own(
 ) -> None:
     options = MediaOptions(origins={"upload": Uploads({"upload:1": minute})})
     opener = MediaOpener(
-        world.client, spool_dir=tmp_path / "own", quota_bytes=1 << 30, clock=world.clock, options=options
+        world.client,
+        spools=SpoolFolder(tmp_path / "own", quota_bytes=1 << 30),
+        clock=world.clock,
+        options=options,
     )
     async with opener.open(world.request("upload:1")) as stream:
         np.testing.assert_array_equal(await collect(stream), undisturbed)

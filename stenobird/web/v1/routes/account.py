@@ -57,17 +57,18 @@ async def get_account(request: Request, caller: Caller) -> Response:
     _TAG,
     "deleteAccount",
     "Delete your account and its data",
-    {200: Answer("Deleted.", AccountDeleted)},
+    {202: Answer("Deleted; its transcripts are being removed.", AccountDeleted)},
     _DENIED,
 )
 async def delete_account(request: Request, caller: Caller) -> Response:
-    """Delete the account's data at once; none of its keys works from then on.
+    """Delete the account: 202. None of its keys works from then on, and its data is removed within minutes.
 
-    Running transcripts are cancelled without being billed, and removed when they have ended;
-    `transcripts_ending` counts them. The ledger keeps the usage, without a name.
+    Transcripts under way are cancelled without being billed; `transcripts_ending` counts them. The ledger
+    keeps the usage, without a name.
     """
     ending = await services_of(request).accounts.own_delete(caller)
-    return json_response(AccountDeleted(id=caller.account_id, deleted=True, transcripts_ending=ending))
+    body = AccountDeleted(id=caller.account_id, deleted=True, transcripts_ending=ending)
+    return json_response(body, 202)
 
 
 @Operation(
