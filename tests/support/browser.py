@@ -6,7 +6,7 @@ import importlib.resources
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from playwright.sync_api import sync_playwright
 
@@ -27,6 +27,8 @@ ARGUMENTS = (
 )
 TIMEOUT_MILLISECONDS = 30_000.0
 """For each step of a visitor; two busy cores transcribe a minute of audio in less."""
+
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
 _AXE_RULES = "() => axe.run(document, {resultTypes: ['violations']})"
 
@@ -100,8 +102,8 @@ class Visitor:
         width: int = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         return width
 
-    def serious_findings(self) -> list[str]:
-        """Return what axe finds on the page that is serious or critical: the rule and the element."""
+    def findings(self) -> list[str]:
+        """Return what axe finds on the page as it is now: the rule and the element."""
         # evaluate is not bound by the page's own policy, as a script element would be.
         self.page.evaluate(
             (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
@@ -110,9 +112,21 @@ class Visitor:
         return [
             f"{row['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
             for row in found["violations"]
-            if row["impact"] in {"serious", "critical"}
             for node in row["nodes"]
         ]
+
+    def check_looks(self, what: str) -> None:
+        """Check that the page fits and that axe finds nothing: on a phone and a desktop, light and dark."""
+        shown = self.page.viewport_size
+        for width, height in ((360, 740), (1280, 900)):
+            self.page.set_viewport_size({"width": width, "height": height})
+            assert self.overflow_pixels() <= 0, (what, width)
+            for scheme in SCHEMES:
+                self.page.emulate_media(color_scheme=scheme)
+                assert self.findings() == [], (what, width, scheme)
+        self.page.emulate_media(color_scheme=None)
+        if shown is not None:
+            self.page.set_viewport_size(shown)
 
     def foreign_requests(self) -> list[str]:
         """Return the requests that went to other servers than the service."""

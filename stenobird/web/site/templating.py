@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -131,9 +132,19 @@ def asset(name: str) -> str:
 
 
 @functools.cache
-def modules() -> tuple[str, ...]:
-    """Return the modules that `app.js` imports, so that a page can preload all of them."""
-    return tuple(sorted(f"app/{path.name}" for path in (STATIC_DIR / "app").glob("*.js")))
+def modules(page: str | None) -> tuple[str, ...]:
+    """Return what the scripts of a page import, so that it can preload all of it; `page` names its own."""
+    waiting, found = ["app.js", *([f"app/{page}.js"] if page else [])], set[str]()
+    scripts = tuple(waiting)
+    while waiting:
+        module = STATIC_DIR / waiting.pop()
+        names = re.findall(
+            r'^import .*from "\./(?:app/)?(\w+\.js)";$', module.read_text("utf-8"), re.MULTILINE
+        )
+        new = {f"app/{name}" for name in names} - found
+        found |= new
+        waiting += new
+    return tuple(sorted(found.difference(scripts)))
 
 
 def clock_time(seconds: float) -> str:

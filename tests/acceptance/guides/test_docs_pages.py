@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(("width", "scheme", "names"), LOOKS)
-def test_guides_fit_and_have_no_serious_finding(
+def test_guides_fit_and_have_no_finding(
     browser: Browser,
     server: ServerProcess,
     width: int,
@@ -47,7 +47,7 @@ def test_guides_fit_and_have_no_serious_finding(
             page = one.open(f"/docs/{guide.name}")
 
             assert one.overflow_pixels() <= 0, guide.name
-            assert one.serious_findings() == [], guide.name
+            assert one.findings() == [], guide.name
             assert page.locator("h1").all_inner_texts() == [guide.title]
             assert page.locator(".contents [aria-current=page]").all_inner_texts() == [guide.title]
         assert one.foreign_requests() == []

@@ -52,7 +52,7 @@ def test_a_key_is_bought_shown_once_and_used(
 ) -> None:
     with visitor(browser, shop.url, width=360) as buyer:
         page = buyer.open("/pricing")
-        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        buyer.check_looks(page.url)
         page.get_by_label("E-mail").fill("buyer@example.com")
         page.get_by_role("button", name="Buy an API key").click()
         page.wait_for_url(f"{stripe.url}/c/pay/cs_test_*")
@@ -60,7 +60,7 @@ def test_a_key_is_bought_shown_once_and_used(
 
         session = stripe.complete_checkout(session_id)
         page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))
-        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        buyer.check_looks(page.url)
         page.get_by_role("button", name="Show my API key").click()
         page.wait_for_url("**/success/key")
         secret = page.locator("#api-key").inner_text()
@@ -72,7 +72,7 @@ def test_a_key_is_bought_shown_once_and_used(
             page.get_by_role("button", name=button).click()
             page.locator("#announcer", has_text="Copied").wait_for(state="attached")
             assert page.evaluate("navigator.clipboard.readText()").strip() == copied.strip()
-        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        buyer.check_looks(page.url)
 
         page.get_by_role("button", name="Use it in this tab").click()
         page.get_by_label("Link to anything").wait_for()
@@ -84,4 +84,4 @@ def test_a_key_is_bought_shown_once_and_used(
 
         buyer.open("/usage")
         page.get_by_role("button", name="Invoices and payment method").wait_for()
-        assert (buyer.overflow_pixels(), buyer.serious_findings()) == (0, [])
+        buyer.check_looks(page.url)

@@ -78,21 +78,19 @@ function showStored() {
     make("span", { textContent: [KINDS[row.mode], new Date(row.at).toLocaleDateString()].filter(Boolean).join(" · ") }))));
 }
 
-export function run() {
-  $("ask-form").addEventListener("submit", submit);
-  $("audio-url").addEventListener("input", changed);
-  document.addEventListener("paste", paste);
-  $("ask-form").querySelector("[data-sample]")?.addEventListener("click", (click) => {
-    $("audio-url").value = click.target.dataset.sample;
-    ask(click.target.dataset.sample);
-  });
-  $("recent-clear").addEventListener("click", () => {
-    recent.clear();
-    showStored();
-    announce("The list is empty");
-    $("audio-url").focus();
-  });
-  onKeyChange(showStored);
-  addEventListener("pageshow", showStored); // also after Back, when the browser restores the page
+$("ask-form").addEventListener("submit", submit);
+$("audio-url").addEventListener("input", changed);
+document.addEventListener("paste", paste);
+$("ask-form").querySelector("[data-sample]")?.addEventListener("click", (click) => {
+  $("audio-url").value = click.target.dataset.sample;
+  ask(click.target.dataset.sample);
+});
+$("recent-clear").addEventListener("click", () => {
+  recent.clear();
   showStored();
-}
+  announce("The list is empty");
+  $("audio-url").focus();
+});
+onKeyChange(showStored);
+addEventListener("pageshow", showStored); // also after Back, when the browser restores the page
+showStored();

@@ -1,7 +1,7 @@
 // The page of one transcript: its stages and lines as they arrive, and the actions on it.
 import { api, explain, json, start } from "./api.js";
 import { copy } from "./copying.js";
-import { $, announce, clock, count, make, nameOf, show } from "./dom.js";
+import { $, announce, clock, count, main, make, nameOf, show } from "./dom.js";
 import { follow } from "./events.js";
 import { askKey } from "./keys.js";
 import { key, recent } from "./kept.js";
@@ -294,4 +294,4 @@ class Transcript {
   }
 }
 
-export const run = (main) => new Transcript(main.dataset).run();
+new Transcript(main.dataset).run();

@@ -66,7 +66,7 @@ async function openPortal() {
   }
 }
 
-export async function run() {
+async function run() {
   $("usage-portal").addEventListener("click", openPortal);
   show($("usage-ask"), !key.value);
   if (!key.value) return;
@@ -76,3 +76,5 @@ export async function run() {
     problem(error);
   }
 }
+
+run();
