@@ -18,7 +18,9 @@ from starlette.staticfiles import StaticFiles
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR, TALK_PATH
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
-from stenobird.jobs.schemas import CreateTranscript
+from stenobird.formats.direction import is_right_to_left
+from stenobird.jobs.schemas import LANGUAGES, CreateTranscript
+from stenobird.ports import RecognitionOptions
 from stenobird.web.errors import error_response
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
 from stenobird.web.routing import Endpoint, dialect_of
@@ -43,9 +45,12 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.ports import JobRecord
+    from stenobird.speech.engines import SpeechEngines
     from stenobird.transcript import Segment
 
 SAMPLE_PATH = "/sample.mp3"
+UPLOADS_PATH = "/api/v1/uploads"
+"""Below `STENOBIRD_API_PREFIX`. It takes files, and answers before their transcript is done."""
 EXCERPT_CHARACTERS = 200
 SILENT_PINGS = 3
 """After this many missing pings the page takes the event stream for dead and reconnects."""
@@ -62,11 +67,13 @@ async def home(request: Request) -> Response:
 
 async def start_preview(request: Request) -> Response:
     """Create a preview for a browser without scripts, and redirect to its page."""
-    url = (await read_form(request)).get("audio_url", "").strip()
+    form = await read_form(request)
+    url = form.get("audio_url", "").strip()
     try:
         if not url:
             raise InvalidRequest(NO_LINK)
-        spec = CreateTranscript.parse({"audio_url": url}).spec()
+        chosen = {name: form[name] for name in ("language", "task") if form.get(name)}
+        spec = CreateTranscript.parse({"audio_url": url, **chosen}).spec()
         job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
     except StenobirdError as error:
         return _home(request, error=error, audio_url=url)
@@ -97,6 +104,7 @@ async def transcript_page(request: Request) -> Response:
         job=job,
         title=_title(job),
         segments=segments,
+        right_to_left=2 * sum(is_right_to_left(segment.text) for segment in segments) > len(segments),
         excerpt=_excerpt(segments),
         silence_seconds=SILENT_PINGS * services_of(request).settings.sse_ping_seconds,
         **service_context(request),
@@ -263,8 +271,28 @@ def _home(request: Request, *, error: StenobirdError | None = None, audio_url: s
         demo_model=demo_model,
         error=error,
         audio_url=audio_url,
+        uploads=f"{settings.api_prefix}{UPLOADS_PATH}",
+        **_choices(services_of(request).engines),
         **shared,
     )
+
+
+def _choices(engines: SpeechEngines | None) -> dict[str, Any]:
+    """Return what the home page offers: the languages, if there is a choice, and whether to translate."""
+
+    def accepts(options: RecognitionOptions) -> bool:
+        try:
+            if engines is not None:
+                engines.check(options)
+        except InvalidRequest:
+            return False
+        return True
+
+    languages = [code for code in sorted(LANGUAGES) if accepts(RecognitionOptions(language=code))]
+    return {
+        "languages": languages if len(languages) > 1 else [],
+        "translates": accepts(RecognitionOptions(task="translate")),
+    }
 
 
 def _sample_clip(settings: Settings) -> Path | None:

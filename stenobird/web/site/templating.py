@@ -46,8 +46,10 @@ PLAYER_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         # Not "no-store": after Back, browsers would not restore the scroll position of such a page.
         "Cache-Control": "private, no-cache",
-        # The player loads the audio from its source, and only when somebody presses play.
-        "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'; media-src 'self' https: http:",
+        # The player loads the audio from its source, and only when somebody presses play. A file that the
+        # reader has chosen is a blob.
+        "Content-Security-Policy": _NOTHING_INLINE
+        + "form-action 'self'; media-src 'self' https: http: blob:",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 )

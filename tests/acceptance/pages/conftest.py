@@ -9,6 +9,7 @@ import pytest
 from stenobird.demo import CLIP_PATH
 from tests.support.browser import Visitor, chromium, chromium_path, visitor
 from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.played_pages import PlayedPages, played_pages
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -80,3 +81,10 @@ def owner(guest: Visitor, secret: str) -> Visitor:
     guest.open("/")
     guest.use_key(secret)
     return guest
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedPages]:
+    """One service, driven by the test."""
+    with played_pages(tmp_path_factory.mktemp("played")) as world:
+        yield world

@@ -51,7 +51,12 @@ def test_a_key_is_bought_shown_once_and_used(
     browser: Browser, shop: ServerProcess, stripe: FakeStripe, media: MediaServer
 ) -> None:
     with visitor(browser, shop.url, width=360) as buyer:
-        page = buyer.open("/pricing")
+        page = buyer.open("/")
+        buyer.transcribe(media.url("/clip.mp3"))
+        buyer.wait_done()
+        preview_url = page.url
+        page.get_by_role("link", name="Get a key").click()
+        page.wait_for_url("**/pricing")
         buyer.check_looks(page.url)
         page.get_by_label("E-mail").fill("buyer@example.com")
         page.get_by_role("button", name="Buy an API key").click()
@@ -61,6 +66,8 @@ def test_a_key_is_bought_shown_once_and_used(
         session = stripe.complete_checkout(session_id)
         page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))
         buyer.check_looks(page.url)
+        back = page.get_by_role("link", name="Back to the transcript")
+        assert f"{shop.url}{back.get_attribute('href')}" == preview_url
         page.get_by_role("button", name="Show my API key").click()
         page.wait_for_url("**/success/key")
         secret = page.locator("#api-key").inner_text()
@@ -74,9 +81,9 @@ def test_a_key_is_bought_shown_once_and_used(
             assert page.evaluate("navigator.clipboard.readText()").strip() == copied.strip()
         buyer.check_looks(page.url)
 
-        page.get_by_role("button", name="Use it in this tab").click()
-        page.get_by_label("Link to anything").wait_for()
-        buyer.transcribe(media.url("/clip.mp3"))
+        page.get_by_role("button", name="Use it, and go back to the transcript").click()
+        page.wait_for_url(preview_url)
+        page.get_by_role("button", name="Transcribe all of it").click()
         buyer.wait_done("1 minute billed")
 
         page.goto(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import docx
 import httpx
 
 from stenobird.web.site.templating import hashed_folder
@@ -108,15 +109,19 @@ def test_the_schema_checker_of_these_tests_finds_violations(guest: Visitor) -> N
     assert guest.overflow_pixels() > 0
 
 
-def test_everything_can_be_done_with_the_keyboard_alone(guest: Visitor, media: MediaServer) -> None:
+def test_a_link_becomes_a_document_with_the_keyboard_alone(
+    guest: Visitor, media: MediaServer, secret: str
+) -> None:
+    guest.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = guest.open("/")
-    keyboard = page.keyboard
+    focused, keyboard = "document.activeElement.id", page.keyboard
+    page.evaluate("link => navigator.clipboard.writeText(link)", media.url("/clip.mp3"))
     keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     keyboard.press("Enter")
     keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "audio-url"
-    keyboard.type(media.url("/clip.mp3"))
+    assert page.evaluate(focused) == "audio-url"
+    keyboard.press("Control+v")
     keyboard.press("Enter")
     page.wait_for_url("**/t/tr_*")
     guest.wait_done()
@@ -129,12 +134,27 @@ def test_everything_can_be_done_with_the_keyboard_alone(guest: Visitor, media: M
     start = float(page.locator("#job-lines li").nth(2).get_attribute("data-start") or "nan")
     page.wait_for_function("start => document.querySelector('#job-audio').currentTime >= start", arg=start)
 
-    _tab_to(guest, "document.activeElement.id === 'job-have-key'")
+    _tab_to(guest, f"{focused} === 'job-have-key'")
     keyboard.press("Enter")
     assert page.evaluate("document.activeElement.closest('dialog') !== null")
     keyboard.press("Escape")
     assert page.locator("#key-dialog").is_hidden()
-    assert page.evaluate("document.activeElement.id") == "job-have-key"
+    assert page.evaluate(focused) == "job-have-key"
+
+    keyboard.press("Enter")
+    assert page.evaluate(focused) == "key-input"
+    keyboard.type(secret)
+    keyboard.press("Enter")
+    guest.wait_done("1 minute billed")
+    keyboard.press("/")
+    keyboard.type("turtle")
+    assert page.locator("#job-matches").inner_text().startswith("1 of ")
+    keyboard.press("Escape")
+    _tab_to(guest, "document.activeElement.dataset.format === 'docx'")
+    with page.expect_download() as download:
+        keyboard.press("Enter")
+    document = docx.Document(str(download.value.path()))
+    assert any(guest.lines()[0] in row.text for row in document.paragraphs)
 
 
 def test_pages_forbid_what_they_do_not_need(service: ServerProcess) -> None:

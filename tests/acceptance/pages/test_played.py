@@ -12,12 +12,13 @@ from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
 from stenobird.web.site.templating import Pages
 from tests.support.browser import Visitor, visitor
-from tests.support.played_pages import PlayedPages, played_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Route
+
+    from tests.support.played_pages import PlayedPages
 
 LINES = 5000
 """Three hours of talk."""
@@ -45,13 +46,6 @@ ANSWERS = (
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 UNBROKEN = "w" * 400
 HEBREW = "שלום וברוכים הבאים"
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedPages]:
-    """One service, driven by the test."""
-    with played_pages(tmp_path_factory.mktemp("played")) as world:
-        yield world
 
 
 @pytest.fixture

@@ -41,23 +41,32 @@ export async function api(path, { method = "GET", body, headers = {}, signal, sh
     if (error.name === "AbortError") throw error;
     throw lost();
   }
-  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  if (!response.ok) throw problemOf(response.status, await response.json().catch(() => ({})));
   return response;
+}
+
+// The addresses of uploads put the fields of an error into an object.
+export function problemOf(status, body) {
+  const { error } = body;
+  if (typeof error !== "object" || !error) return new Problem(status, body);
+  return new Problem(status, { ...error.details, error: error.code, message: error.message });
 }
 
 export const json = async (path, options) => (await api(path, options)).json();
 
-// Creates a transcript and opens its page. With a key and a preview's id it continues the preview, if possible.
-export async function start(url, previewId) {
-  const body = { audio_url: url, word_timestamps: true };
+// Creates a transcript and opens its page. `wanted` has the fields of the request; `name` is that of an uploaded
+// file. With a key and a preview's id it continues the preview, if possible.
+export async function start({ preview_id: previewId, ...wanted }, name = nameOf(wanted.audio_url)) {
+  const body = { ...wanted, word_timestamps: true };
   if (previewId && key.value) body.preview_id = previewId;
   let made;
   try {
     made = await json("/v1/transcripts", { method: "POST", body });
   } catch (error) {
     if (error.body?.field !== "preview_id") throw error;
-    return start(url);
+    return start(wanted, name);
   }
-  recent.note({ id: made.id, title: nameOf(url), mode: made.mode, at: Date.now() });
+  const { audio_url: _url, upload_id: _upload, ...options } = wanted;
+  recent.note({ id: made.id, title: name, mode: made.mode, at: Date.now(), options });
   return location.assign(`/t/${made.id}`);
 }

@@ -2,7 +2,7 @@
 import { Problem, api, lost } from "./api.js";
 
 const RETRY_MS = 1000, MAX_RETRY_MS = 15000;
-const SILENCE_MS = 45000;
+const SILENCE_MS = 45000, HIDDEN_MS = 30000;
 
 // Parses the part of the "Server-sent events" format that the service uses. The service sends regular pings, so a
 // connection without data for long is dead and counts as lost.
@@ -46,15 +46,27 @@ function withinTime(milliseconds, reading) {
 
 // Passes the job's status to `begin`, then every event to `take`, once and in order, until `done`. Reconnects when
 // the connection is lost. Rejects with an error that a retry can't fix.
+//
+// A browser opens only six connections to a host over HTTP/1.1, so a hidden page has none: it asks now and then
+// whether the transcript has ended, and reads on when it has, or when the page is visible again.
 export async function follow(id, { share, silence, signal, begin, take, connected }) {
-  let begun = false, last = "", wait = RETRY_MS;
+  let begun = false, ended = false, last = "", wait = RETRY_MS;
   for (;;) {
-    let pause = 0;
+    let delay = 0;
+    const link = new AbortController(), close = () => link.abort();
+    const closeIfHidden = () => { if (document.hidden && !ended) close(); };
+    signal.addEventListener("abort", close);
+    document.addEventListener("visibilitychange", closeIfHidden);
     try {
-      if (!begun) begin(await (await api(`/v1/transcripts/${id}`, { share, signal })).json());
-      begun = true;
+      if (!begun || document.hidden) {
+        const status = await (await api(`/v1/transcripts/${id}`, { share, signal })).json();
+        if (!begun) begin(status);
+        begun = true;
+        ended = status.terminal;
+      }
+      closeIfHidden();
       const headers = last ? { "Last-Event-ID": last } : {};
-      const response = await api(`/v1/transcripts/${id}/events`, { headers, share, signal });
+      const response = await api(`/v1/transcripts/${id}/events`, { headers, share, signal: link.signal });
       connected(true);
       if (response.status === 204) return;
       for await (const event of eventsOf(response.body, silence)) {
@@ -65,26 +77,34 @@ export async function follow(id, { share, silence, signal, begin, take, connecte
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof Problem && error.retryable)) throw error;
-      pause = (error.body.retry_after_seconds || 0) * 1000;
+      if (!link.signal.aborted && !(error instanceof Problem && error.retryable)) throw error;
+      delay = (error.body?.retry_after_seconds || 0) * 1000;
+    } finally {
+      signal.removeEventListener("abort", close);
+      document.removeEventListener("visibilitychange", closeIfHidden);
     }
-    connected(false);
-    await untilOnlineOr(Math.max(wait, pause), signal);
+    if (link.signal.aborted) {
+      if (document.hidden) await pause(HIDDEN_MS, signal, document, "visibilitychange");
+    } else {
+      connected(false);
+      await pause(Math.max(wait, delay), signal, window, "online");
+      wait = Math.min(wait * 2, MAX_RETRY_MS);
+    }
     if (signal.aborted) return;
-    wait = Math.min(wait * 2, MAX_RETRY_MS);
   }
 }
 
-function untilOnlineOr(milliseconds, signal) {
+// Resolves after that time, or at once when the event occurs or the signal aborts.
+function pause(milliseconds, signal, target, name) {
   return new Promise((resolve) => {
     const go = () => {
       clearTimeout(timer);
-      removeEventListener("online", go);
+      target.removeEventListener(name, go);
       signal.removeEventListener("abort", go);
       resolve();
     };
     const timer = setTimeout(go, milliseconds);
-    addEventListener("online", go);
+    target.addEventListener(name, go);
     signal.addEventListener("abort", go);
   });
 }

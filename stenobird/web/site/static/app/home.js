@@ -1,11 +1,14 @@
-// The home page: the form for a link, and the recent transcripts.
+// The home page: the form for a link or a file, and the recent transcripts.
 import { explain, start } from "./api.js";
 import { $, announce, make, show } from "./dom.js";
-import { onKeyChange } from "./keys.js";
+import { askKey, onKeyChange } from "./keys.js";
 import { key, recent } from "./kept.js";
+import { send, sizes } from "./upload.js";
 import { KINDS } from "./words.js";
 
 const MAX_TRIES = 5;
+// Some browsers have no names for these.
+const UNNAMED = { ba: "Bashkir", bo: "Tibetan" };
 let asked = 0; // counts submissions, so that a waiting retry notices a newer one
 
 function problem(text, { href, link } = {}) {
@@ -26,7 +29,7 @@ async function ask(url) {
   try {
     for (let tries = 1; mine === asked; tries += 1) {
       try {
-        return await start(url);
+        return await start({ audio_url: url, ...options() });
       } catch (error) {
         const explained = explain(error);
         const wait = error.status === 429 && tries < MAX_TRIES ? error.body.retry_after_seconds : 0;
@@ -39,6 +42,77 @@ async function ask(url) {
     if (mine === asked) button.disabled = false;
   }
   return undefined;
+}
+
+// What is chosen besides the link. Choices that are left alone are not sent.
+function options() {
+  return Object.fromEntries([...new FormData($("ask-form"))].filter(([name, value]) => name !== "audio_url" && value !== ""));
+}
+
+function nameLanguages() {
+  const select = $("ask-language"), names = new Intl.DisplayNames(["en"], { type: "language" });
+  const codes = select.dataset.codes.split(" ").map((code) => [code, UNNAMED[code] || names.of(code)]);
+  codes.sort(([, one], [, other]) => one.localeCompare(other, "en"));
+  select.append(...codes.map(([value, textContent]) => make("option", { value, textContent })));
+}
+
+// --- files
+
+let sending = null;
+
+// Sends a file and opens its transcript. Asks for a key first, since only links have a free preview.
+async function take(file) {
+  if (!file || sending) return undefined;
+  problem("");
+  if (!key.value) return askKey(() => { showStored(); take(file); }, "A file needs a key. Only links have a free preview.");
+  sending = new AbortController();
+  show($("sending"));
+  show($("ask-form"), false);
+  $("sending-name").textContent = file.name;
+  $("sending-name").focus();
+  try {
+    const progress = (sent, total, left) => {
+      $("sending-bar").value = sent / total;
+      $("sending-pace").textContent = sent < total ? [sizes(sent, total), left].filter(Boolean).join(" · ") : "Starting the transcription";
+    };
+    progress(0, file.size, "");
+    const uploadId = await send(file, { address: $("ask-form").dataset.uploads, progress, signal: sending.signal });
+    return await start({ upload_id: uploadId, ...options() }, file.name);
+  } catch (error) {
+    show($("sending"), false);
+    show($("ask-form"));
+    $("ask-choose").focus();
+    if (error.name === "AbortError") return announce("The upload was stopped");
+    const explained = explain(error);
+    return problem(`${explained.title}. ${explained.text}`, explained);
+  } finally {
+    sending = null;
+  }
+}
+
+// A file may be dropped anywhere on the page.
+function bindFiles() {
+  const hasFile = (drag) => [...(drag.dataTransfer?.types || [])].includes("Files");
+  const over = (yes) => document.body.classList.toggle("dropping", yes);
+  $("ask-choose").addEventListener("click", () => $("ask-file").click());
+  $("ask-file").addEventListener("change", () => {
+    take($("ask-file").files[0]);
+    $("ask-file").value = ""; // so that the same file can be chosen again
+  });
+  document.addEventListener("dragover", (drag) => {
+    if (!hasFile(drag)) return;
+    drag.preventDefault();
+    over(!sending);
+  });
+  document.addEventListener("dragleave", (drag) => { if (!drag.relatedTarget) over(false); });
+  document.addEventListener("drop", (drag) => {
+    over(false);
+    if (!hasFile(drag)) return;
+    drag.preventDefault();
+    take(drag.dataTransfer.files[0]);
+  });
+  for (const part of document.querySelectorAll("[data-scripted]")) show(part);
+  $("sending-stop").addEventListener("click", () => sending?.abort());
 }
 
 function submit(event) {
@@ -60,6 +134,12 @@ function changed() {
 // A link pasted anywhere on the page goes into the field.
 function paste(event) {
   if (event.target.closest?.("input, textarea, dialog")) return;
+  const file = event.clipboardData?.files[0];
+  if (file) {
+    event.preventDefault();
+    take(file);
+    return;
+  }
   const text = event.clipboardData?.getData("text/plain").trim() || "";
   if (!/^\S+\.\S+$/.test(text)) return;
   event.preventDefault();
@@ -91,6 +171,8 @@ $("recent-clear").addEventListener("click", () => {
   announce("The list is empty");
   $("audio-url").focus();
 });
+bindFiles();
+if ($("ask-language")) nameLanguages();
 onKeyChange(showStored);
 addEventListener("pageshow", showStored); // also after Back, when the browser restores the page
 showStored();

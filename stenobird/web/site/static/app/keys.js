@@ -1,7 +1,7 @@
 // The dialog to enter the API key, and the button that shows it.
 import { api, explain } from "./api.js";
 import { $, announce, show } from "./dom.js";
-import { key } from "./kept.js";
+import { key, left } from "./kept.js";
 
 const dialog = $("key-dialog");
 let changed = () => location.reload();
@@ -10,9 +10,11 @@ let then = null;
 // Sets what the page does when the key changes. By default it reloads.
 export function onKeyChange(act) { changed = act; }
 
-// Asks for a key. Afterwards it calls `act` if given, else what `onKeyChange` has set.
-export function askKey(act = null) {
+// Asks for a key, and says `why`. Afterwards it calls `act` if given, else what `onKeyChange` has set.
+export function askKey(act = null, why = "") {
   then = act;
+  $("key-why").textContent = why;
+  show($("key-why"), Boolean(why));
   $("key-input").value = "";
   $("key-remember").checked = key.remembered;
   problem("");
@@ -66,10 +68,15 @@ export function bindKeys() {
   for (const button of document.querySelectorAll("[data-key-button]")) button.addEventListener("click", () => askKey());
   for (const button of document.querySelectorAll("[data-use-key]")) {
     show(button);
+    if (left.path) button.textContent = "Use it, and go back to the transcript";
     button.addEventListener("click", () => {
       key.keep($(button.dataset.useKey).textContent.trim(), false);
-      location.assign("/");
+      location.assign(left.path || "/");
     });
+  }
+  for (const link of left.path ? document.querySelectorAll("[data-back]") : []) {
+    link.href = left.path;
+    show(link);
   }
   showKey();
 }

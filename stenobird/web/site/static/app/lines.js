@@ -15,7 +15,7 @@ export class Lines {
   constructor(list, seek) {
     this.list = list;
     this.rows = [];
-    this.texts = [];
+    this.rightToLeft = 0;
     this.canSeek = false;
     this.now = { row: null, word: null };
     this.unspoken = [];
@@ -28,11 +28,10 @@ export class Lines {
     list.addEventListener("focusin", (focus) => { if (focus.target.matches(".time")) this.stopAt(focus.target); });
   }
 
-  get text() { return this.texts.join("").trim(); }
+  get words() { return this.rows.reduce((sum, { text }) => sum + text.split(/\s+/).filter(Boolean).length, 0); }
 
   add({ text, start, end, language, words }) {
-    this.texts.push(text);
-    const row = { start, end, words: [] };
+    const row = { start, end, text, words: [] };
     const shown = words ? placed(words, row.words) : text.trim();
     const time = make("button", { type: "button", className: "time", textContent: clock(start), disabled: !this.canSeek });
     time.tabIndex = this.rows.length ? -1 : 0;
@@ -42,6 +41,8 @@ export class Lines {
     row.item.dataset.row = this.rows.push(row) - 1;
     row.item.dataset.start = start;
     if (language) this.list.lang = language;
+    this.rightToLeft += isRightToLeft(text) ? 1 : -1;
+    this.list.dir = this.rightToLeft > 0 ? "rtl" : "ltr";
     if (this.rows.length === MANY) this.list.classList.add("many"); // then only lines in view are laid out
     this.list.append(row.item);
   }
@@ -62,7 +63,6 @@ export class Lines {
   quiet() {
     clearTimeout(this.speaking);
     $("job-said").replaceChildren();
-    this.list.classList.remove("live");
   }
 
   setSeekable(yes) {
@@ -107,6 +107,10 @@ export class Lines {
     this.rows[index].item.querySelector(".time").focus();
   }
 }
+
+// Whether the first letter of a text is of a script that is written from right to left.
+export const isRightToLeft = (text) => /^[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u
+  .test(/\p{Letter}/u.exec(text)?.[0] ?? "");
 
 // Joins the words to one text, and appends the offsets of each word to `into`.
 function placed(words, into) {

@@ -1,5 +1,8 @@
 // Plays the audio from its source, which is loaded when the user presses play.
 import { $, make, show } from "./dom.js";
+import { speed } from "./kept.js";
+
+const SKIP_SECONDS = 5;
 
 export class Player {
   constructor(lines, signal, begun) {
@@ -13,12 +16,16 @@ export class Player {
       begun();
       this.tick();
     });
+    $("job-speed").addEventListener("change", () => this.setSpeed(Number($("job-speed").value)), { signal });
+    $("job-local").addEventListener("change", () => this.useFile($("job-local").files[0]), { signal });
+    this.setSpeed(speed.value);
     on("seeked", () => lines.mark(this.audio.currentTime, true));
-    on("error", () => this.refuse("The source does not let other pages play its audio; you can "));
+    on("error", () => (this.local ? this.refuseFile() : this.refuse("The source does not let other pages play its audio; you can ")));
   }
 
   offer(source) {
     const url = source.final_url || source.media_url || "";
+    if (url.startsWith("upload:") && !this.url) show($("job-file"));
     if (this.url === url || !/^https?:/.test(url)) return;
     this.url = url;
     if (source.kind === "hls" && !this.audio.canPlayType("application/vnd.apple.mpegurl")) {
@@ -31,6 +38,50 @@ export class Player {
     }
   }
 
+  // Plays a file of this device: an upload can't be downloaded again.
+  useFile(file) {
+    if (!file) return;
+    this.url = URL.createObjectURL(file);
+    this.audio.src = this.url;
+    this.local = true;
+    this.setSeekable(true);
+    show($("job-file"), false);
+    show($("job-hearing"), false);
+    this.audio.focus();
+  }
+
+  setSpeed(rate) {
+    const select = $("job-speed"), known = [...select.options].some((option) => Number(option.value) === rate);
+    const chosen = known ? rate : 1;
+    select.value = chosen;
+    this.audio.defaultPlaybackRate = chosen;
+    this.audio.playbackRate = chosen;
+    if (speed.value !== chosen) speed.value = chosen;
+  }
+
+  // Chooses the next speed, or the one before.
+  changeSpeed(step) {
+    const select = $("job-speed"), option = select.options[select.selectedIndex + step];
+    if (option) this.setSpeed(Number(option.value));
+  }
+
+  toggle() {
+    if (!this.canPlay) return false;
+    if (this.audio.paused) this.audio.play().catch(() => {});
+    else this.audio.pause();
+    return true;
+  }
+
+  skip(direction) {
+    if (!this.canPlay) return false;
+    const from = this.wanted ?? this.audio.currentTime;
+    this.wanted = Math.max(0, from + direction * SKIP_SECONDS);
+    this.jump();
+    return true;
+  }
+
+  get canPlay() { return !$("job-player").hidden; }
+
   setSeekable(yes) {
     this.lines.setSeekable(yes);
     show($("job-player"), yes);
@@ -41,6 +92,14 @@ export class Player {
     this.setSeekable(false);
     const link = make("a", { href: this.url, rel: "noreferrer noopener", textContent: "open the audio there" });
     $("job-silent").replaceChildren(why, link, ".");
+    show($("job-silent"));
+  }
+
+  refuseFile() {
+    this.local = false;
+    this.setSeekable(false);
+    show($("job-file"));
+    $("job-silent").textContent = "This browser can't play that file.";
     show($("job-silent"));
   }
 

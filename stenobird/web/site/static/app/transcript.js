@@ -4,10 +4,14 @@ import { copy } from "./copying.js";
 import { $, announce, clock, count, main, make, nameOf, show } from "./dom.js";
 import { follow } from "./events.js";
 import { askKey } from "./keys.js";
-import { key, recent } from "./kept.js";
-import { Lines } from "./lines.js";
+import { key, left, recent } from "./kept.js";
+import { Lines, isRightToLeft } from "./lines.js";
 import { Newest } from "./newest.js";
+import { Pace, roughly } from "./pace.js";
+import { textOf } from "./paragraphs.js";
 import { Player } from "./player.js";
+import { Search } from "./search.js";
+import { bindShortcuts } from "./shortcuts.js";
 import { KINDS, stageName } from "./words.js";
 
 const RETRYABLE = ["transcription_failed", "audio_unreachable", "audio_source_unreachable", "directory_lookup_failed", "extractor_unavailable"];
@@ -22,11 +26,13 @@ class Transcript {
     this.mode = "";
     this.stages = new Map();
     this.heardTo = 0;
+    this.pace = new Pace();
     this.abort = new AbortController();
     const { signal } = this.abort;
     this.newest = new Newest(signal);
     this.lines = new Lines($("job-lines"), (seconds) => this.player.seek(seconds));
     this.player = new Player(this.lines, signal, () => this.newest.leave());
+    this.search = new Search(this.lines, signal, () => this.newest.leave());
   }
 
   async run() {
@@ -49,6 +55,9 @@ class Transcript {
 
   api(path, options = {}) { return api(`/v1/transcripts/${this.id}${path}`, { share: this.share, ...options }); }
 
+  // What was chosen when the link was sent from this browser.
+  get options() { return recent.get(this.id)?.options; }
+
   get owned() { return !this.share && this.mode !== "" && this.mode !== "preview"; }
 
   // --- facts
@@ -58,31 +67,42 @@ class Transcript {
     this.mode = body.mode;
     this.url = body.audio_url;
     $("job-kind").textContent = this.share ? "Shared transcript" : KINDS[body.mode] || "Transcript";
-    this.title(nameOf(this.url));
+    this.title(this.name);
     if (body.source) this.found(body.source);
     this.note();
-    $("job-lines").classList.toggle("live", this.live);
+    $("job").classList.toggle("live", this.live);
+    show($("job-found"), !this.url.startsWith("upload:"));
     show($("job-cancel"), this.live && !this.share);
     show($("job-tools"), this.live && !this.share);
   }
 
+  // An upload is known by the name of its file, others by their title, or by their address.
+  get name() {
+    if (this.source?.title) return this.source.title;
+    return this.url.startsWith("upload:") ? recent.get(this.id)?.title || "Uploaded file" : nameOf(this.url);
+  }
+
   note() {
-    if (!this.share) recent.note({ id: this.id, title: this.source?.title || nameOf(this.url), mode: this.mode, at: Date.now() });
+    if (!this.share) recent.note({ id: this.id, title: this.name, mode: this.mode, at: Date.now() });
   }
 
   title(text) {
     $("job-title").textContent = text;
     $("job-title").classList.toggle("long", text.length > 60);
-    document.title = `${text} · Stenobird`;
+    $("job-title").parentElement.dir = isRightToLeft(text) ? "rtl" : "ltr";
+    this.named = `${text} · Stenobird`;
+    document.title = this.named;
   }
 
   found(source) {
     this.source = source;
     if (source.title) this.title(source.title);
     const facts = [source.podcast, source.published?.slice(0, 10), source.duration_seconds ? clock(source.duration_seconds) : null];
-    const link = source.page_url || source.submitted_url || this.url;
-    const where = /^https?:/.test(link) ? make("a", { href: link, rel: "noreferrer noopener", textContent: new URL(link).host }) : "";
-    $("job-source").replaceChildren(...facts.filter(Boolean).flatMap((fact) => [make("bdi", { textContent: fact }), " · "]), where);
+    const link = source.page_url || source.submitted_url || this.url, known = facts.filter(Boolean);
+    const shown = known.map((fact) => make("bdi", { textContent: fact }));
+    if (/^https?:/.test(link)) shown.push(make("a", { href: link, rel: "noreferrer noopener", textContent: new URL(link).host }));
+    $("job-source").replaceChildren(...shown.flatMap((fact, index) => (index ? [" · ", fact] : [fact])));
+    this.total ||= source.duration_seconds;
     this.player.offer(source);
     this.note();
   }
@@ -121,17 +141,22 @@ class Transcript {
   progress({ audio_seconds: heard, audio_seconds_total: total }) {
     this.total = total || this.total;
     this.heardTo = Math.max(this.heardTo, heard || 0);
-    const bar = $("job-progress");
-    if (!this.total || this.mode === "preview" || !this.live) return;
+    if (!this.live || this.mode === "preview") return;
+    this.pace.note(this.heardTo);
+    const bar = $("job-progress"), left = this.pace.left(this.total);
+    const done = this.total ? `${clock(this.heardTo)} of ${clock(this.total)}` : clock(this.heardTo);
+    $("job-pace").textContent = left === null ? done : `${done} · ${roughly(left)}`;
+    show($("job-pace"));
+    if (!this.total) return;
     show(bar);
     bar.value = Math.min(1, this.heardTo / this.total);
-    bar.setAttribute("aria-valuetext", `${clock(this.heardTo)} of ${clock(this.total)}`);
+    bar.setAttribute("aria-valuetext", done);
   }
 
   line(data) {
     if (!this.lines.rows.length) {
       $("job-found").open = false;
-      for (const id of ["job-tools", "job-copy"]) show($(id));
+      for (const id of ["job-tools", "job-copying", "job-find"]) show($(id));
     }
     this.state("Transcribing", "running");
     this.lines.add(data);
@@ -139,6 +164,7 @@ class Transcript {
     if (!this.live) return;
     this.lines.speak(data.text);
     this.newest.grew();
+    this.search.grew();
   }
 
   locked() {
@@ -157,7 +183,7 @@ class Transcript {
     $("job-problem-text").textContent = text;
     Object.assign($("job-problem-link"), href ? { href, textContent: link, hidden: false } : { hidden: true });
     show($("job-problem-key"), NEEDS_KEY.includes(code));
-    show($("job-problem-again"), RETRYABLE.includes(code) && !this.share);
+    show($("job-problem-again"), RETRYABLE.includes(code) && !this.share && /^https?:/.test(this.url || ""));
     show($("job-problem"));
     this.over();
     for (const id of ["job-state", "job-warning"]) show($(id), false);
@@ -172,7 +198,8 @@ class Transcript {
     this.lines.quiet();
     this.newest.end();
     if (document.activeElement === $("job-cancel")) $("job-title").focus();
-    for (const id of ["job-cancel", "job-progress"]) show($(id), false);
+    $("job").classList.remove("live");
+    for (const id of ["job-cancel", "job-progress", "job-pace"]) show($(id), false);
     show($("job-tools"), this.lines.rows.length > 0);
   }
 
@@ -180,10 +207,14 @@ class Transcript {
     this.over();
     show($("job-remove"), this.owned);
     if (this.owned) show($("job-tools"));
-    if (data.status === "cancelled") this.state("Stopped before it was finished; nothing is billed", "bad");
+    if (data.status === "cancelled") this.state(`Stopped before it was finished${this.share ? "" : "; nothing is billed"}`, "bad");
     if (!data.result_ready) return;
-    const words = this.lines.text.split(/\s+/).filter(Boolean).length;
-    const billed = data.billable_minutes ? `, ${count(data.billable_minutes, "minute", "minutes")} billed` : "";
+    if (document.hidden) { // the name of the tab says so, until somebody looks
+      document.title = `✓ ${this.named}`;
+      document.addEventListener("visibilitychange", () => { document.title = this.named; }, { once: true });
+    }
+    const { words } = this.lines;
+    const billed = data.billable_minutes && this.owned ? `, ${count(data.billable_minutes, "minute", "minutes")} billed` : "";
     this.state(`Done: ${words ? count(words, "word", "words") : "no speech"}${billed}`, "good");
     $("job-warning").textContent = data.warning || "";
     show($("job-warning"), Boolean(data.warning));
@@ -198,7 +229,8 @@ class Transcript {
   bind() {
     const { signal } = this.abort;
     const on = (id, act) => $(id).addEventListener("click", act, { signal });
-    on("job-copy", () => copy(this.lines.text, $("job-copy")));
+    on("job-copy", () => copy(textOf(this.lines.rows, $("job-copy-times").checked), $("job-copy")));
+    on("job-buy", () => left.keep(this.id));
     on("job-share", () => this.act(() => this.makeLink()));
     on("job-link-copy", () => copy($("job-link-field").value, $("job-link-copy")));
     on("job-revoke", () => this.act(() => this.revoke()));
@@ -207,7 +239,15 @@ class Transcript {
     on("job-whole", () => this.whole());
     on("job-have-key", () => askKey(() => this.whole()));
     on("job-problem-key", () => askKey());
-    on("job-problem-again", () => this.act(() => start(this.url)));
+    on("job-problem-again", () => this.act(() => start({ audio_url: this.url, ...this.options })));
+    bindShortcuts({
+      " ": () => this.player.toggle(),
+      ArrowLeft: () => this.player.skip(-1),
+      ArrowRight: () => this.player.skip(1),
+      "<": () => this.player.changeSpeed(-1),
+      ">": () => this.player.changeSpeed(1),
+      "/": () => (this.lines.rows.length ? this.search.focus() : false),
+    }, signal);
     for (const link of document.querySelectorAll("[data-format]")) {
       link.addEventListener("click", (click) => {
         click.preventDefault();
@@ -234,7 +274,7 @@ class Transcript {
     button.disabled = true;
     line.textContent = "";
     try {
-      await start(this.url, this.id);
+      await start({ audio_url: this.url, ...this.options, preview_id: this.id });
     } catch (error) {
       const { title, text, href, link } = explain(error);
       line.replaceChildren(`${title}. ${text}`, ...(href ? [" ", make("a", { href, textContent: link })] : []));

@@ -5,7 +5,7 @@ export const KINDS = { preview: "Free preview", full: "Transcript", test: "Sampl
 const STAGES = {
   validating_url: "Checking the link", resolving_direct: "Opening the link", resolving_feed: "Reading the feed",
   resolving_page: "Reading the page", resolving_directory: "Searching the podcast directory",
-  resolving_extractor: "Trying the extractor for video sites", source_resolved: "Found the audio", submitted: "Downloading and transcribing",
+  resolving_extractor: "Trying the tool for video sites", source_resolved: "Found the audio", submitted: "Downloading and transcribing",
 };
 export const stageName = (stage) => STAGES[stage] || stage.replaceAll("_", " ");
 

@@ -1,0 +1,318 @@
+"""Reading a transcript: search, copying, shortcuts, progress, right-to-left text, hidden tabs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.browser import Visitor, visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.support.played_pages import PlayedPages
+
+TALK = (
+    "Hello and welcome to the show.",
+    "Today a monkey reads the news.",
+    "A Monkey, of all animals!",
+    "Goodbye.",
+)
+HEBREW = ("שלום וברוכים הבאים.", "היום נדבר על ציפורים.")
+
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.fixture(scope="module")
+def key(played: PlayedPages) -> str:
+    """A key of that service."""
+    return played.create_key()
+
+
+@pytest.fixture
+def reader(browser: Browser, played: PlayedPages, key: str) -> Iterator[Visitor]:
+    """A visitor with a key."""
+    with visitor(browser, played.url) as one:
+        one.open("/")
+        one.use_key(key)
+        yield one
+
+
+@pytest.fixture
+def talk(reader: Visitor, played: PlayedPages, key: str) -> Page:
+    """The page of a finished talk."""
+    job_id = played.begin(key=key)
+    played.find(job_id, title="The news")
+    played.say(job_id, *TALK)
+    played.complete(job_id)
+    page = reader.open(f"/t/{job_id}")
+    reader.wait_done()
+    return page
+
+
+def test_matches_are_counted_and_visited_by_keyboard(reader: Visitor, talk: Page) -> None:
+    talk.keyboard.press("/")
+    talk.keyboard.type("monkey")
+    matches = talk.locator("#job-matches")
+    assert matches.inner_text() == "1 of 2"
+    assert _marked(talk) == [["monkey", "Monkey"], ["monkey"]]
+    talk.keyboard.press("Enter")
+    assert (matches.inner_text(), _marked(talk)[1]) == ("2 of 2", ["Monkey"])
+    talk.keyboard.press("Enter")
+    assert matches.inner_text() == "1 of 2"
+    talk.keyboard.press("Shift+Enter")
+    assert matches.inner_text() == "2 of 2"
+    talk.keyboard.press("Enter")
+    reader.check_looks("search")
+
+    talk.get_by_label("Search in this transcript").fill("the\u00a0 show")
+    assert _marked(talk) == [["the show"], ["the show"]]
+    talk.get_by_label("Search in this transcript").fill("[a-z")
+    assert matches.inner_text() == "Not found"
+    talk.keyboard.press("Escape")
+    assert (matches.inner_text(), _marked(talk)) == ("", [[], []])
+
+
+def test_lines_that_arrive_are_searched_too(reader: Visitor, played: PlayedPages, key: str) -> None:
+    job_id = played.begin(key=key)
+    played.say(job_id, "one bird")
+    page = reader.open(f"/t/{job_id}")
+    page.locator("#job-lines li").wait_for()
+    page.get_by_label("Search in this transcript").fill("bird")
+    assert page.locator("#job-matches").inner_text() == "1 of 1"
+    played.say(job_id, "and another bird")
+    page.locator("#job-matches", has_text="1 of 2").wait_for()
+    played.complete(job_id)
+
+
+def test_the_text_is_copied_in_paragraphs_with_or_without_times(reader: Visitor, talk: Page) -> None:
+    reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copied = []
+    for _ in range(2):
+        talk.get_by_role("button", name="Copy the text").click()
+        talk.get_by_role("button", name="Copied").wait_for()
+        copied.append(talk.evaluate("navigator.clipboard.readText()"))
+        talk.get_by_label("with times").check()
+        talk.get_by_role("button", name="Copy the text").wait_for()
+    assert copied == [" ".join(TALK), "[0:00] " + " ".join(TALK)]
+
+
+def test_keys_control_the_player_unless_they_are_turned_off(reader: Visitor, talk: Page) -> None:
+    talk.evaluate(
+        """() => {
+            const audio = document.querySelector("#job-audio");
+            audio.removeAttribute("src");
+            window.calls = [];
+            audio.play = () => { calls.push("play"); return Promise.resolve(); };
+        }"""
+    )
+    talk.keyboard.press(" ")
+    talk.keyboard.press(">")
+    talk.keyboard.press(">")
+    talk.keyboard.press("<")
+    assert talk.evaluate("[calls, document.querySelector('#job-audio').playbackRate]") == [["play"], 1.25]
+    assert talk.get_by_label("Playback speed").input_value() == "1.25"
+    # A control that has the focus keeps its own keys.
+    talk.get_by_label("with times").focus()
+    talk.keyboard.press(" ")
+    assert talk.get_by_label("with times").is_checked()
+    assert talk.evaluate("calls.length") == 1
+
+    talk.locator("h1").focus()
+    talk.keyboard.press("?")
+    help_dialog = talk.get_by_role("dialog", name="Keyboard shortcuts")
+    help_dialog.wait_for()
+    reader.check_looks("help")
+    talk.get_by_label("Use single keys as shortcuts").uncheck()
+    talk.keyboard.press("Escape")
+    talk.keyboard.press("?")
+    talk.keyboard.press("/")
+    assert help_dialog.is_hidden()
+    assert talk.evaluate("document.activeElement.id") != "job-query"
+
+    talk.reload()
+    reader.wait_done()
+    assert talk.get_by_label("Playback speed").input_value() == "1.25"
+    talk.get_by_role("button", name="Keyboard shortcuts").click()
+    assert not talk.get_by_label("Use single keys as shortcuts").is_checked()
+
+
+def test_right_to_left_text_has_its_times_on_the_right(
+    browser: Browser, reader: Visitor, played: PlayedPages
+) -> None:
+    job_id = played.begin()
+    played.find(job_id, title="תוכנית")
+    played.say(job_id, "OK.", *HEBREW)
+    played.complete(job_id)
+    page = reader.open(f"/t/{job_id}")
+    reader.wait_done()
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        time, text = page.locator(".time").nth(1), page.locator("#job-lines p").nth(1)
+        assert _left_edge(time) > _left_edge(text), width
+    reader.check_looks("right to left")
+    with visitor(browser, played.url, scripts=False) as one:
+        page = one.open(f"/t/{job_id}")
+        assert page.locator("ol.lines:not(#job-lines)").get_attribute("dir") == "rtl"
+
+
+def test_progress_stays_in_view_and_names_the_time_left(
+    browser: Browser, played: PlayedPages, key: str
+) -> None:
+    job_id = played.begin(key=key)
+    played.find(job_id, duration_seconds=900.0)
+    with visitor(browser, played.url, width=360, height=640) as one:
+        one.page.clock.install()
+        one.open("/")
+        one.use_key(key)
+        page = one.open(f"/t/{job_id}")
+        played.say(job_id, *("line after line" for _ in range(30)))
+        page.locator("#job-pace", has_text="1:00 of 15:00").wait_for()
+        page.clock.fast_forward(10_000)
+        played.say(job_id, *("line after line" for _ in range(30)))
+        page.locator("#job-pace", has_text=re.compile("2:00 of 15:00 · about . minutes left")).wait_for()
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        box = page.locator("#job-progress").bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] < 100
+        one.check_looks("running")
+        played.complete(job_id)
+        one.wait_done()
+        assert page.locator("#job-pace").is_hidden()
+
+
+def test_shared_readers_see_no_billing(
+    browser: Browser, reader: Visitor, talk: Page, played: PlayedPages
+) -> None:
+    assert "1 minute billed" in talk.locator("#job-state").inner_text()
+    talk.get_by_role("button", name="Share").click()
+    talk.get_by_label("Anyone with this link").wait_for()
+    address = talk.get_by_label("Anyone with this link").input_value()
+    with visitor(browser, played.url) as one:
+        one.page.goto(address)
+        one.wait_done()
+        words = one.page.locator("body").inner_text()
+        assert "billed" not in words
+        assert one.page.get_by_role("navigation", name="Main").get_by_role("link").all_inner_texts() == [
+            "Docs"
+        ]
+        one.check_looks("shared")
+    assert reader.complaints == []
+
+
+def test_hidden_pages_hold_no_connection(reader: Visitor, played: PlayedPages) -> None:
+    job_id = played.begin()
+    played.say(job_id, "before")
+    first = reader.page
+    # A browser opens six connections to a host: the seventh page would wait for ever.
+    for page in (first, *(reader.context.new_page() for _ in range(6))):
+        page.goto(f"{played.url}/t/{job_id}")
+        page.locator("#job-lines li").wait_for()
+        page.evaluate(HIDE, True)  # noqa: FBT003  # an argument of the script
+    played.say(job_id, "while hidden")
+    assert first.locator("#job-lines li").count() == 1
+    with first.expect_request("**/events") as again:
+        first.evaluate(HIDE, False)  # noqa: FBT003
+    assert again.value.headers["last-event-id"] == "3"
+    first.locator("#job-lines li").nth(1).wait_for()
+    assert first.locator("#job-connection").inner_text() == ""
+    played.complete(job_id)
+    reader.wait_done()
+
+
+def test_a_hidden_page_notices_the_end(reader: Visitor, played: PlayedPages, key: str) -> None:
+    job_id = played.begin(key=key)
+    played.say(job_id, "before")
+    reader.page.clock.install()
+    page = reader.open(f"/t/{job_id}")
+    page.locator("#job-lines li").wait_for()
+    page.evaluate(HIDE, True)  # noqa: FBT003
+    played.say(job_id, "while hidden")
+    played.complete(job_id)
+    page.clock.fast_forward(30_000)
+    reader.wait_done()
+    assert reader.lines() == ["before", "while hidden"]
+    assert page.title().startswith("✓ ")
+    page.evaluate(HIDE, False)  # noqa: FBT003
+    assert not page.title().startswith("✓ ")
+
+
+def test_the_logic_of_pages(reader: Visitor) -> None:
+    computed: dict[str, Any] = reader.page.evaluate(
+        """async () => {
+            const at = name => import(`/static/app/${name}.js`);
+            const { Pace, roughly } = await at("pace");
+            const { paragraphs, textOf } = await at("paragraphs");
+            const { offsets } = await at("search");
+            const { isRightToLeft } = await at("lines");
+            const { sizes } = await at("upload");
+            const { keyOf } = await at("shortcuts");
+            const pace = new Pace(), left = [];
+            // A reload repeats 600 s at once; then 10 s of audio take 1 s.
+            for (const heard of [0, 300, 600]) pace.note(heard, heard / 3);
+            for (let second = 1; second <= 20; second += 1) {
+                pace.note(600 + 10 * second, 1000 * second + 200);
+                left.push(pace.left(1000));
+            }
+            const rows = (...texts) => texts.map(([start, text]) => ({ start, end: start + 1, text }));
+            const long = "word ".repeat(130).trim();
+            const body = document.body, field = document.querySelector("#audio-url");
+            const press = (key, target, more) => keyOf({ key, target, ...more });
+            return {
+                left: [left[0], left[7], left[19]].map(seconds => seconds && Math.round(seconds)),
+                unknown: [new Pace().left(10), pace.left(undefined)],
+                roughly: [3, 70, 130, 1500, 3400, 5400].map(roughly),
+                pause: paragraphs(rows([0, " One."], [1, " Two."], [4, " Three."])),
+                long: paragraphs(rows([0, ` ${long}`], [1, " end."], [2, " New."])).length,
+                endless: paragraphs(rows([0, ` ${long}`], [1, ` ${long}`], [2, " more"])).length,
+                hebrew: textOf(rows([3725, " שלום."]), true),
+                offsets: [["a.b A.B", "A.b"], ["x", ""], ["one\\u00a0two", "one  two"], ["İi", "i"]]
+                    .map(pair => offsets(...pair)),
+                rightToLeft: ["12 שלום", "hello שלום", "مرحبا", "…"].map(isRightToLeft),
+                sizes: [[5, 10], [1.5e6, 3.2e6], [12e6, 30e6], [2e9, 2.1e9]].map(pair => sizes(...pair)),
+                keys: [press("/", body), press("/", field), press(" ", document.querySelector("button")),
+                    press("/", body, { ctrlKey: true }), keyOf({ key: "/", target: body }, false)],
+            };
+        }"""
+    )
+
+    assert computed == {
+        "left": [None, 33, 20],
+        "unknown": [None, None],
+        "roughly": [
+            "less than a minute left",
+            "about a minute left",
+            "about 2 minutes left",
+            "about 25 minutes left",
+            "about 55 minutes left",
+            "about 1.5 hours left",
+        ],
+        "pause": [{"start": 0, "text": "One. Two."}, {"start": 4, "text": "Three."}],
+        "long": 2,
+        "endless": 2,
+        "hebrew": "[1:02:05] שלום.",
+        "offsets": [[[0, 3], [4, 7]], [], [[0, 7]], [[1, 2]]],
+        "rightToLeft": [True, False, True, False],
+        "sizes": ["5 of 10 bytes", "1.5 of 3.2 MB", "12 of 30 MB", "2.0 of 2.1 GB"],
+        "keys": ["/", "", "", "", ""],
+    }
+
+
+def _left_edge(locator: Any) -> float:
+    box = locator.bounding_box()
+    assert box is not None
+    return float(box["x"])
+
+
+def _marked(page: Page) -> list[list[str]]:
+    marked: list[list[str]] = page.evaluate(
+        "() => ['found', 'match'].map(name => [...CSS.highlights.get(name)].map(String))"
+    )
+    return marked
