@@ -21,6 +21,7 @@ from stenobird.discovery import sniff, urls
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.parsing.lenient import decode_xml
 from stenobird.discovery.parsing.parser import ParseFailed
+from stenobird.discovery.tags import title_of
 from stenobird.egress.client import PLAIN_GET, RequestOptions
 from stenobird.errors import (
     ConnectFailed,
@@ -404,6 +405,9 @@ class Search:
             return await self._follow_playlist(lead, opened, page_url, depth)
         live = lead.technique != "direct" and any(name.startswith("icy-") for name in response.headers)
         if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
+            if lead.title is None:
+                # These bytes were read to recognise the file, so this waits for nothing.
+                lead = replace(lead, title=title_of(await response.peek(sniff.FIRST_PROBE_BYTES)))
             found = FoundAudio(self._source(lead, opened, page_url), response)
             clip = await _as_clip(lead, opened, found) if kind == "media" else None
             return clip or found
