@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve dev test check format reference bench bench-words clean doctor image
+.PHONY: help demo serve dev test chaos check format reference bench bench-words clean doctor image
 
 # A line `##@ Title` starts a group; the text behind a target's `##` is its line.
 help:  ## Show this list
@@ -44,6 +44,9 @@ dev: $(VENV)/.installed-dev  ## Install what developers need; the targets below 
 
 test: $(VENV)/.installed-dev  ## Run every test; PYTEST_ARGS="-n 3 tests/unit" runs some of them
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(VENV)/.installed-dev  ## Break everything for ten minutes; CHAOS_ARGS=--short takes two, --seed N repeats a run
+	@$(BIN)/python -m tests.support.chaos $(CHAOS_ARGS)
 
 check: $(VENV)/.installed-dev  ## Check style, types and import contracts
 	@$(BIN)/ruff check .

@@ -6,14 +6,15 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.support.free_port import accepts_connections
+from tests.support.free_port import accepts_connections, free_port
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -31,66 +32,87 @@ def _program(name: str) -> str | None:
     return shutil.which(name) or next((str(f / name) for f in folders if (f / name).exists()), None)
 
 
-@contextmanager
-def running_postgresql() -> Iterator[str]:
-    """Run a server on a free loopback port with data that goes away; yield its SQLAlchemy URL, no database.
+@dataclass
+class PostgreSQLServer:
+    """A server on a loopback port, with its data in `folder`. PostgreSQL refuses to run as root."""
 
-    PostgreSQL refuses to run as root, so root runs it as `nobody`.
-    """
+    folder: Path
+    port: int
+    identity: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its SQLAlchemy URL, without a database."""
+        return f"postgresql+asyncpg://stenobird@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and return once it accepts connections."""
+        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
+        log_path = self.folder / "log"
+        with log_path.open("wb") as log:
+            server = self.process = subprocess.Popen(
+                [
+                    *(_program("postgres") or "postgres", "-D", self.folder / "data", "-p", str(self.port)),
+                    *options.split(),
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self.identity,
+            )
+
+        def ready() -> bool:
+            if server.poll() is not None:
+                raise RuntimeError(
+                    f"PostgreSQL did not start: {log_path.read_text(errors='replace')[-2000:]}"
+                )
+            return b"ready to accept connections" in log_path.read_bytes() and accepts_connections(self.port)
+
+        until(ready)
+
+    def stop(self) -> None:
+        """Stop it, and end its connections."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """Run a server on a free loopback port with data that goes away. Root runs it as `nobody`."""
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     folder = Path(tempfile.mkdtemp(prefix="stenobird-postgresql-"))
     try:
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        data = folder / "data"
-        identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        create = ["-D", folder / "data", "-U", "stenobird", "--auth=trust", "--no-sync", "-E", "UTF8"]
         subprocess.run(
-            [
-                _program("initdb") or "initdb",
-                "-D",
-                data,
-                "-U",
-                "stenobird",
-                "--auth=trust",
-                "--no-sync",
-                "-E",
-                "UTF8",
-            ],
+            [_program("initdb") or "initdb", *create],
             check=True,
             capture_output=True,
             cwd=folder,
             **identity,  # type: ignore[call-overload]  # the three are those of Popen
         )
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [_program("postgres") or "postgres", "-D", data, "-p", str(port), *options.split()],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **identity,  # type: ignore[call-overload]
-            )
+        server = PostgreSQLServer(folder, free_port(), identity)
         try:
-            _wait_for(server, port, folder / "log")
-            yield f"postgresql+asyncpg://stenobird@127.0.0.1:{port}"
+            server.start()
+            yield server
         finally:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.stop()
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
 
 
-def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    def ready() -> bool:
-        if server.poll() is not None:
-            raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')[-2000:]}")
-        return b"ready to accept connections" in log.read_bytes() and accepts_connections(port)
-
-    until(ready)
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """Run a server; yield its SQLAlchemy URL, without a database."""
+    with postgresql_server() as server:
+        yield server.url
