@@ -13,8 +13,10 @@ from stenobird.ports.accounts import (
     AuditEntry,
     Caller,
     KeyMode,
+    KeyRecord,
     KeyScope,
     NewAccount,
+    NewKey,
     Tier,
     UsageRecord,
     UsageSum,
@@ -34,8 +36,6 @@ from stenobird.ports.audio import (
     OpenedMedia,
     VerdictSink,
 )
-from stenobird.ports.clock import Clock
-from stenobird.ports.idempotency import IdempotencyClaim, StoredAnswer
 from stenobird.ports.jobs import (
     Attempt,
     CarryPoint,
@@ -58,8 +58,6 @@ from stenobird.ports.jobs import (
     UploadedFile,
     UsageRow,
 )
-from stenobird.ports.keys import KeyRecord, NewKey
 from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
 from stenobird.ports.translation import Translation, Translator
-from stenobird.ports.uploads import NewUpload, UploadRecord
-from stenobird.ports.wakeups import Wakeups, Watch
+from stenobird.ports.wakeups import Clock, Wakeups, Watch

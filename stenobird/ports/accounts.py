@@ -1,4 +1,4 @@
-"""Accounts: the caller of a request, plans, wallets and usage."""
+"""Accounts: the caller of a request, keys, plans, wallets and usage."""
 
 from __future__ import annotations
 
@@ -144,3 +144,35 @@ class AccountStanding:
     state: AccountState
     billing: AccountBilling
     available_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to store: the SHA-256 (hex) of what follows its prefix, never the key itself."""
+
+    id: str
+    account_id: str
+    name: str
+    key_hash: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four_chars: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A stored key as its owner may see it."""
+
+    id: str
+    account_id: str
+    name: str
+    mode: KeyMode
+    scope: KeyScope
+    last_four_chars: str
+    created_at: float
+    revoked_at: float | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether requests with this key are accepted."""
+        return self.revoked_at is None

@@ -1,4 +1,4 @@
-"""Wake-ups."""
+"""Time, and wake-ups."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ class Watch(Protocol):
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Return `True` at the next notification (or at once if one came since the last call)."""
+
+
+class Clock(Protocol):
+    """The clock of a service; tests control their own."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, delete, select, update
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
-from stenobird.ports import IdempotencyClaim, StoredAnswer
 from stenobird.storage.schema import db_now, idempotency
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
 
@@ -21,6 +23,24 @@ KEPT_SECONDS: Final = 24 * 3600
 CLAIM_SECONDS: Final = 30
 """How long a request is reserved for its claimant; creating a job takes milliseconds."""
 RETRY_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The response to a request with an Idempotency-Key, which is sent again when the request is repeated."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyClaim:
+    """The right to process a request. The resource it creates has the id `resource_id`, so it exists once."""
+
+    scope_hash: str
+    resource_id: str
+    token: str
 
 
 class IdempotencyStore:

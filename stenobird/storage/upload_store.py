@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import UploadRecord
 from stenobird.storage.engine import QUEUE_LOCK
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import db_now, jobs, uploads
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import NewUpload
     from stenobird.storage.engine import Database
 
 ROOM_RETRY_SECONDS: Final = 300
@@ -26,6 +25,39 @@ ROOM_RETRY_SECONDS: Final = 300
 
 _EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 _OPEN = and_(uploads.c.used_at.is_(None), uploads.c.expires_at > db_now())
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """An upload slot to create; it expires after `lifetime_seconds`."""
+
+    id: str
+    account_id: str
+    api_key_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    lifetime_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload slot's row. `blob_key` names its bytes once they are complete; times are epoch seconds.
+
+    `expired` was true or false on the database's clock when the row was read. From `used_at` on, when the
+    first job used the slot, its bytes do not change.
+    """
+
+    id: str
+    account_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    created_at: float
+    expires_at: float
+    expired: bool
+    blob_key: str | None = None
+    used_at: float | None = None
 
 
 class UploadStore:

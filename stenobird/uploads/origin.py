@@ -10,10 +10,9 @@ from stenobird.errors import AudioUnreachable, ResponseBroken, StorageUnavailabl
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from stenobird.ports import UploadRecord
     from stenobird.sources import AudioSource
     from stenobird.storage.blobs import BlobStore
-    from stenobird.storage.upload_store import UploadStore
+    from stenobird.storage.upload_store import UploadRecord, UploadStore
 
 GONE: Final = "The uploaded file is no longer there. Upload it again, then make a new job."
 

@@ -18,14 +18,14 @@ from stenobird.errors import (
     UploadSlotExpired,
     UploadTooLarge,
 )
-from stenobird.ports import NewUpload
+from stenobird.storage.upload_store import NewUpload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-    from stenobird.ports import Caller, Clock, UploadRecord
+    from stenobird.ports import Caller, Clock
     from stenobird.storage.blobs import BlobStore
-    from stenobird.storage.upload_store import UploadStore
+    from stenobird.storage.upload_store import UploadRecord, UploadStore
     from stenobird.uploads.schemas import CreateUpload
 
 BLOB_PREFIX: Final = "uploads"

@@ -29,7 +29,7 @@ import structlog
 from starlette.responses import Response
 
 from stenobird.errors import IdempotencyInProgress, InvalidRequest, RequestError, StorageUnavailable
-from stenobird.ports import StoredAnswer
+from stenobird.storage.idempotency_store import StoredAnswer
 from stenobird.web.limits import client_network, limit_request
 from stenobird.web.requests import services_of
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from stenobird.ports import Caller, IdempotencyClaim
-    from stenobird.storage.idempotency_store import IdempotencyStore
+    from stenobird.ports import Caller
+    from stenobird.storage.idempotency_store import IdempotencyClaim, IdempotencyStore
 
 REPLAYED: Final = "Idempotent-Replayed"
 WAIT_SECONDS: Final = 10.0

@@ -9,8 +9,13 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
-from stenobird.ports import IdempotencyClaim, StoredAnswer
-from stenobird.storage.idempotency_store import CLAIM_SECONDS, KEPT_SECONDS, IdempotencyStore
+from stenobird.storage.idempotency_store import (
+    CLAIM_SECONDS,
+    KEPT_SECONDS,
+    IdempotencyClaim,
+    IdempotencyStore,
+    StoredAnswer,
+)
 from stenobird.storage.schema import idempotency
 
 if TYPE_CHECKING:

@@ -9,19 +9,10 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import (
-    JobChange,
-    JobPage,
-    NewEvent,
-    NewJob,
-    NewUpload,
-    OutboxRow,
-    RecognitionOptions,
-    UploadRecord,
-)
+from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, OutboxRow, RecognitionOptions
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, outbox, uploads
-from stenobird.storage.upload_store import UploadStore
+from stenobird.storage.upload_store import NewUpload, UploadRecord, UploadStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
