@@ -209,7 +209,7 @@ class JobStore:
             idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased()))
             if idle is not None:
                 last_seq = row["last_seq"] + len(terminal_events)
-                values |= _ended() | {"status": "cancelled", "last_seq": last_seq}
+                values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
                 await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
                 await _insert_outbox(connection, outbox)
                 await wallet.release(connection, job_id)
@@ -501,7 +501,13 @@ def _at_least(number: ColumnElement[int], least: int) -> ColumnElement[int]:
 
 
 def _ended() -> dict[str, Any]:
-    return {"completed_at": db_now(), "updated_at": db_now(), **queue.NO_LEASE}
+    # The name of the worker stays: it is part of the history.
+    return {
+        "completed_at": db_now(),
+        "updated_at": db_now(),
+        "lease_token": None,
+        "lease_expires_at": None,
+    }
 
 
 async def _locked(connection: AsyncConnection, job_id: str) -> RowMapping | None:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select
 from stenobird.errors import InvalidRequest, TranscriptNotFound
 from stenobird.ports import Attempt, NewJob
 from stenobird.storage import rows
+from stenobird.storage.account_store import record_audit
 from stenobird.storage.job_store import insert_events
 from stenobird.storage.schema import attempts, db_now, jobs, queue_switches
 
@@ -19,22 +20,23 @@ if TYPE_CHECKING:
 
 
 class QueueStore:
-    """What operators read and change. Every method is one transaction."""
+    """What operators read and change. Every method is one transaction; changes leave an audit row."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the attempts that did not end the job, oldest first, and the current one if there is one."""
+        """Return the attempts, oldest first, the current one and the one that ended the job included."""
         past = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.ended_at)
-        current = select(jobs.c.lease_worker, jobs.c.claimed_at).where(
-            jobs.c.id == job_id, jobs.c.lease_token.is_not(None)
+        last = select(jobs.c.lease_worker, jobs.c.claimed_at, jobs.c.completed_at, jobs.c.status).where(
+            jobs.c.id == job_id, jobs.c.lease_worker.is_not(None)
         )
         async with self._db.read() as connection:
             found = [rows.from_row(Attempt, row) for row in (await connection.execute(past)).mappings()]
-            running = (await connection.execute(current)).one_or_none()
-        if running is not None:
-            found.append(Attempt(running.lease_worker, running.claimed_at, None, "running", None))
+            row = (await connection.execute(last)).one_or_none()
+        if row is not None:
+            outcome = "running" if row.completed_at is None else row.status
+            found.append(Attempt(row.lease_worker, row.claimed_at, row.completed_at, outcome, None))
         return found
 
     async def retry(self, job_id: str, new_id: str, first: NewEvent) -> None:
@@ -69,6 +71,9 @@ class QueueStore:
             values = rows.new_job_values(again)
             await connection.execute(insert(jobs).values(**values, created_at=db_now(), updated_at=db_now()))
             await insert_events(connection, new_id, [first], last_seq=1)
+            await record_audit(
+                connection, failed.account_id, "job.retried", job_id, by="operator", as_job=new_id
+            )
 
     async def recent(self, status: JobStatus | None = None, *, limit: int = 20) -> list[JobRecord]:
         """Return the newest jobs of all accounts, or those with this status."""
@@ -86,6 +91,7 @@ class QueueStore:
             change = new.on_conflict_do_nothing()
         async with self._db.write() as connection:
             await connection.execute(change)
+            await record_audit(connection, None, f"queue.{name}", name, by="operator", on=on)
 
     async def switches(self) -> dict[str, float]:
         """Return the switches that are on, and since when."""

@@ -179,7 +179,7 @@ attempts = Table(
     Column("worker", Text, nullable=False),
     Column("started_at", _TIME),
     Column("ended_at", _TIME, nullable=False),
-    # drained, trouble, died, failed (an operator retries the job).
+    # drained, trouble, died.
     Column("outcome", Text, nullable=False),
     Column("reason", Text),
     Index(None, "job_id"),

@@ -195,7 +195,8 @@ class World:
         """Let the time of a stopped worker's leases pass."""
         if not self.plan.real_lease and worker.process is not None:
             mine = jobs.c.lease_worker.like(f"%:{worker.process.pid}")
-            self.query(update(jobs).where(mine).values(lease_expires_at=1.0))
+            held = jobs.c.lease_token.is_not(None)
+            self.query(update(jobs).where(mine, held).values(lease_expires_at=1.0))
 
     def fill_a_disk(self) -> None:
         """Leave one worker no room for audio, until it has noticed; then make room."""

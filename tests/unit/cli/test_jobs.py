@@ -63,12 +63,11 @@ def test_a_job_is_shown_with_its_attempts_and_retried(settings: Settings) -> Non
     assert "tr_1" in run("list", "--status", "failed")
     shown = json.loads(run("show", "tr_1", "--json"))
     assert (shown["status"], shown["error"]["error"]) == ("failed", "audio_unreachable")
-    (attempt,) = shown["attempts"]
-    assert (attempt["worker"], attempt["outcome"], attempt["reason"]) == (
-        "sick worker",
-        "trouble",
-        "The disk is full.",
-    )
+    assert [(one["worker"], one["outcome"], one["reason"]) for one in shown["attempts"]] == [
+        ("sick worker", "trouble", "The disk is full."),
+        ("worker", "failed", ""),
+    ]
+    assert all(one["started_at"] and one["ended_at"] for one in shown["attempts"])
     assert "The disk is full." in run("show", "tr_1")
 
     old, new = run("retry", "tr_1").split()
