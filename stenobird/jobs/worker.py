@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """How long a worker in trouble claims nothing; each further trouble doubles the pause."""
-SWEEP_SECONDS: Final = 60.0
+SWEEP_SECONDS: Final = 30.0
 """How often spools are deleted whose jobs have ended elsewhere."""
 RELEASE_SECONDS: Final = 2.0
 """How long releasing the leases of jobs that did not stop in time may take."""

@@ -406,9 +406,11 @@ def run(folder: Path, plan: Plan, seed: int) -> Counter[str]:
             action()
         say("waiting for the rest")
         until(lambda: chaos.open_jobs() == 0, deadline_seconds=300.0)
+        say("checking")
         ends = check_jobs(chaos, words)
         check_bills(chaos)
         check_webhooks(chaos, ends)
+        say("waiting until nothing is left over")
         check_leftovers(chaos)
         return Counter(ends.values())
 
