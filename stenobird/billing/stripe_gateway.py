@@ -19,6 +19,7 @@ import structlog
 from stenobird.errors import InvalidSignature
 from stenobird.ports.billing import (
     GatewayError,
+    KeyRefused,
     NotDone,
     OutcomeUnknown,
     PaidCheckout,
@@ -405,7 +406,7 @@ def _translated(exc: stripe.StripeError, what: str) -> GatewayError:
     if isinstance(exc, (stripe.RateLimitError, stripe.AuthenticationError, stripe.PermissionError)):
         # Without the message, which quotes the end of the key.
         _log.warning("stripe_unavailable", kind=type(exc).__name__, **facts)
-        return NotDone()
+        return NotDone() if isinstance(exc, stripe.RateLimitError) else KeyRefused()
     if isinstance(exc, stripe.APIConnectionError) or exc.http_status is None or exc.http_status >= 500:
         return OutcomeUnknown()
     if exc.http_status == 409:

@@ -26,7 +26,7 @@ COMMANDS = {
     "credits": ("account:credits_", "Add credits to an account's wallet, and show the wallet."),
     "jobs": ("jobs:jobs", "Look at jobs, retry failed ones, pause or drain the queue."),
     "billing": ("billing:billing", "Set up Stripe, and compare its bills with the ledger."),
-    "openapi": ("openapi:openapi", "Print the OpenAPI document of this version."),
+    "openapi": ("serve:openapi", "Print the OpenAPI document of this version."),
     "models": ("models:models", "List, download and check speech models."),
     "mcp": ("mcp:mcp", "Serve agents over the Model Context Protocol, on stdio."),
     "doctor": ("doctor:doctor", "Check settings, folders, database and engine."),

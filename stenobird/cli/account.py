@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stenobird.accounts.schemas import midnight, parse_date
 from stenobird.bodies import utc_text
-from stenobird.bootstrap import open_storage
+from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
-from stenobird.config import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.accounts.service import AccountService, Usage
-    from stenobird.ports import AccountRecord, AuditEntry, UsageRecord, WalletRecord
+    from stenobird.ports import AccountRecord, AuditEntry, WalletRecord
 
 _TIERS = click.Choice(["free", "premium", "platinum"])
 _BILLING = click.Choice(["operator", "metered", "prepaid"])
 CSV_PAGE = 1000
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -160,11 +160,8 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
     print_table(
         ("day", "transcripts", "minutes", "units", "from credits", "metered"),
         (
-            [
-                str(cell)
-                for cell in (day.day, day.jobs, day.minutes, day.units, day.credit_units, day.metered_minutes)
-            ]
-            for day in found.days
+            list(map(str, (d.day, d.jobs, d.minutes, d.units, d.credit_units, d.metered_minutes)))
+            for d in found.days
         ),
     )
 
@@ -172,17 +169,8 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
 async def _write_csv(accounts: AccountService, account_id: str, since: date, until: date) -> None:
     """Write the ledger page by page, so that memory use does not grow with it."""
     lines = csv.writer(sys.stdout, lineterminator="\n")
-    lines.writerow(
-        (
-            "job_id",
-            "completed_at",
-            "audio_seconds",
-            "billable_minutes",
-            "units",
-            "credit_units",
-            "metered_minutes",
-        )
-    )
+    names = ("units", "credit_units", "metered_minutes")
+    lines.writerow(("job_id", "completed_at", "audio_seconds", "billable_minutes", *names))
     cursor: str | None = None
     while True:
         page = await accounts.usage(
@@ -193,22 +181,13 @@ async def _write_csv(accounts: AccountService, account_id: str, since: date, unt
             limit=CSV_PAGE,
         )
         for job in page.jobs:
-            lines.writerow(_csv_row(job))
+            ended_at, seconds = utc_text(job.created_at, "seconds"), round(job.audio_seconds, 3)
+            lines.writerow(
+                (job.job_id, ended_at, seconds, job.minutes, *(getattr(job, name) for name in names))
+            )
         cursor = page.next_cursor
         if cursor is None:
             return
-
-
-def _csv_row(job: UsageRecord) -> tuple[str | int | float, ...]:
-    return (
-        job.job_id,
-        utc_text(job.created_at, "seconds"),
-        round(job.audio_seconds, 3),
-        job.minutes,
-        job.units,
-        job.credit_units,
-        job.metered_minutes,
-    )
 
 
 @click.group("credits")
@@ -238,18 +217,10 @@ def show_wallet(account_id: str, *, as_json: bool) -> None:
 
     wallet: WalletRecord = _run(look)
     if as_json:
-        entries = [
-            {
-                "units": entry.units,
-                "reason": entry.reason,
-                "job_id": entry.job_id,
-                "created_at": utc_text(entry.created_at, "seconds"),
-            }
-            for entry in wallet.entries
-        ]
-        click.echo(
-            json.dumps({"units": wallet.units, "reserved_units": wallet.reserved_units, "entries": entries})
-        )
+        row = asdict(wallet)
+        for entry in row["entries"]:
+            entry["created_at"] = utc_text(entry["created_at"], "seconds")
+        click.echo(json.dumps(row))
         return
     click.echo(f"{wallet.units} credits, {wallet.reserved_units} of them reserved")
     print_table(
@@ -261,21 +232,11 @@ def show_wallet(account_id: str, *, as_json: bool) -> None:
     )
 
 
-def _run(work: Callable[[AccountService], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with open_storage(Settings()) as storage:
-            return await work(storage.accounts)
-
-    return asyncio.run(run())
+def _run(work: Callable[[AccountService], Awaitable[T]]) -> T:
+    return with_storage(lambda storage: work(storage.accounts))
 
 
 def _public(record: AccountRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "name": record.name,
-        "email": record.email,
-        "tier": record.tier,
-        "billing": record.billing,
-        "state": record.state,
-        "created_at": utc_text(record.created_at, "seconds"),
-    }
+    fields = ("id", "name", "email", "tier", "billing", "state")
+    row: dict[str, Any] = {name: getattr(record, name) for name in fields}
+    return row | {"created_at": utc_text(record.created_at, "seconds")}

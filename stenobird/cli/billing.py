@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,10 +15,12 @@ from stenobird.billing import open_billing
 from stenobird.billing.metering import Comparison, compare
 from stenobird.billing.standing import BillingStanding
 from stenobird.bootstrap import open_storage
+from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError, StenobirdError
+from stenobird.ports.billing import KeyRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,31 +77,27 @@ def status(*, as_json: bool) -> None:
     """Show what was reported to Stripe, what it refused, and which webhook events failed."""
     settings = Settings()
 
-    async def run() -> dict[str, object]:
-        async with open_storage(settings) as storage:
-            store = storage.stores.billing
-            counts = await store.meter_counts()
-            return {
-                "configured": settings.stripe_secret_key is not None,
-                "price": settings.stripe_price_id,
-                "meter_events": {
-                    state: {"jobs": jobs, "minutes": minutes} for state, (jobs, minutes) in counts.items()
-                },
-                "refused": [
-                    {"job": job, "account": account, "minutes": minutes, "reason": reason}
-                    for job, account, minutes, reason in await store.rejected_usage()
-                ],
-                "stuck_events": [
-                    {"event": event, "type": kind, "reason": reason}
-                    for event, kind, reason in await store.failed_events()
-                ],
-            }
+    async def run(storage: Storage) -> dict[str, object]:
+        store = storage.stores.billing
+        counts = await store.meter_counts()
+        return {
+            "configured": settings.stripe_secret_key is not None,
+            "price": settings.stripe_price_id,
+            "meter_events": {
+                state: {"jobs": jobs, "minutes": minutes} for state, (jobs, minutes) in counts.items()
+            },
+            "refused": [
+                dict(zip(("job", "account", "minutes", "reason"), row, strict=True))
+                for row in await store.rejected_usage()
+            ],
+            "stuck_events": [
+                dict(zip(("event", "type", "reason"), row, strict=True))
+                for row in await store.failed_events()
+            ],
+        }
 
-    found = asyncio.run(run())
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    click.echo(json.dumps(found, indent=2))
+    found = with_storage(run)
+    click.echo(json.dumps(found, indent=None if as_json else 2))
 
 
 @billing.command()
@@ -131,38 +129,18 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
             return found, sent_again
 
     comparisons, sent_again = asyncio.run(run())
+    names = ("ledger_minutes", "in_doubt_minutes", "stripe_minutes", "difference", "agrees")
+    rows: list[dict[str, Any]] = [
+        {"account": row.account_id, "customer": row.customer_id}
+        | {name: getattr(row, name) for name in names}
+        for row in comparisons
+    ]
     if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {
-                        "account": row.account_id,
-                        "customer": row.customer_id,
-                        "ledger_minutes": row.ledger_minutes,
-                        "in_doubt_minutes": row.in_doubt_minutes,
-                        "stripe_minutes": row.stripe_minutes,
-                        "difference": row.difference,
-                        "agrees": row.agrees,
-                    }
-                    for row in comparisons
-                ]
-            )
-        )
+        click.echo(json.dumps(rows))
     else:
         print_table(
             ("account", "customer", "ledger", "in doubt", "Stripe", "difference", "agrees"),
-            (
-                (
-                    row.account_id,
-                    row.customer_id,
-                    str(row.ledger_minutes),
-                    str(row.in_doubt_minutes),
-                    str(row.stripe_minutes),
-                    str(row.difference),
-                    "yes" if row.agrees else "NO",
-                )
-                for row in comparisons
-            ),
+            (list(map(str, (row | {"agrees": "yes" if row["agrees"] else "NO"}).values())) for row in rows),
         )
     if sent_again:
         click.echo(f"{sent_again} refused rows will be reported again.", err=True)
@@ -178,12 +156,11 @@ def remint(email: str) -> None:
     For customers who lost their key; verify who is asking. Their other keys stay valid.
     """
 
-    async def run() -> list[tuple[str, KeyRecord]]:
-        async with open_storage(Settings()) as storage:
-            found = await storage.stores.billing.accounts_by_email(email)
-            return [await storage.keys.create(name="reminted", account_id=account.id) for account in found]
+    async def run(storage: Storage) -> list[tuple[str, KeyRecord]]:
+        found = await storage.stores.billing.accounts_by_email(email)
+        return [await storage.keys.create(name="reminted", account_id=account.id) for account in found]
 
-    made = asyncio.run(run())
+    made = with_storage(run)
     if not made:
         raise StenobirdError("There is no account with this e-mail address.")
     for secret, record in made:
@@ -222,4 +199,10 @@ async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, StripeGatewa
             raise ConfigurationError(
                 "Stripe is not set up: set STENOBIRD_STRIPE_SECRET_KEY first, see docs/how-to/stripe.md."
             )
-        yield storage, opened.gateway
+        try:
+            yield storage, opened.gateway
+        except KeyRefused as exc:
+            raise ConfigurationError(
+                "Stripe does not accept STENOBIRD_STRIPE_SECRET_KEY: it is wrong, revoked, or lacks a "
+                "permission. docs/how-to/stripe.md lists what it needs."
+            ) from exc

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client, local_service, serve_file
 from stenobird.cli.models import fetch_model
+from stenobird.cli.output import LiveTranscript
 from stenobird.config import Settings
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR, TALK_PATH, TALK_TEXT_PATH
 from stenobird.demo.wer import word_error_rate

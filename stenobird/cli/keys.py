@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stenobird.bodies import utc_text
-from stenobird.bootstrap import open_storage
+from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
-from stenobird.config import Settings
 from stenobird.errors import KeyNotFound
 
 if TYPE_CHECKING:
@@ -33,12 +31,9 @@ def keys() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json: bool) -> None:
     """Create a key and print it once: only its SHA-256 is stored."""
-
-    async def run() -> tuple[str, KeyRecord]:
-        async with open_storage(Settings()) as storage:
-            return await storage.keys.create(name=name, mode=mode, scope=scope, account_id=account_id)
-
-    secret, record = asyncio.run(run())
+    secret, record = with_storage(
+        lambda storage: storage.keys.create(name=name, mode=mode, scope=scope, account_id=account_id)
+    )
     _show_once(secret, record, "Send it as: Authorization: Bearer <key>", as_json=as_json)
 
 
@@ -47,12 +42,7 @@ def create(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_keys(account_id: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones included."""
-
-    async def run() -> list[KeyRecord]:
-        async with open_storage(Settings()) as storage:
-            return list(await storage.keys.list(account_id))
-
-    records = asyncio.run(run())
+    records = with_storage(lambda storage: storage.keys.list(account_id))
     if as_json:
         click.echo(json.dumps([_public(record) for record in records]))
         return
@@ -70,12 +60,7 @@ def list_keys(account_id: str | None, *, as_json: bool) -> None:
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
     """Revoke the key with this id; requests with it get 401 from now on."""
-
-    async def run() -> bool:
-        async with open_storage(Settings()) as storage:
-            return await storage.keys.revoke(key_id)
-
-    if not asyncio.run(run()):
+    if not with_storage(lambda storage: storage.keys.revoke(key_id)):
         raise _no_such_key(key_id)
     click.echo(f"Revoked {key_id}.")
 
@@ -85,13 +70,8 @@ def revoke(key_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rotate(key_id: str, *, as_json: bool) -> None:
     """Create a key with the name, mode and scope of another one, which is revoked at once."""
-
-    async def run() -> tuple[str, KeyRecord]:
-        async with open_storage(Settings()) as storage:
-            return await storage.keys.rotate(key_id)
-
     try:
-        secret, record = asyncio.run(run())
+        secret, record = with_storage(lambda storage: storage.keys.rotate(key_id))
     except KeyNotFound as exc:
         raise _no_such_key(key_id) from exc
     _show_once(secret, record, f"{key_id} is revoked.", as_json=as_json)
@@ -111,13 +91,6 @@ def _no_such_key(key_id: str) -> KeyNotFound:
 
 
 def _public(record: KeyRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "name": record.name,
-        "account_id": record.account_id,
-        "mode": record.mode,
-        "scope": record.scope,
-        "last_four_chars": record.last_four_chars,
-        "is_valid": record.is_valid,
-        "created_at": utc_text(record.created_at, "seconds"),
-    }
+    fields = ("id", "name", "account_id", "mode", "scope", "last_four_chars", "is_valid")
+    row: dict[str, Any] = {name: getattr(record, name) for name in fields}
+    return row | {"created_at": utc_text(record.created_at, "seconds")}

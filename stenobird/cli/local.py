@@ -1,7 +1,8 @@
-"""What demo and transcribe share: a whole service inside the command, and a local file as a link."""
+"""What commands share: this machine's storage, a service inside the command, and a local file as a link."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -10,22 +11,35 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 
-from stenobird.bootstrap import open_services
+from stenobird.bootstrap import open_services, open_storage
 from stenobird.client import AsyncStenobirdClient
+from stenobird.config import Settings
 from stenobird.serving import SERVER_FILE, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from stenobird.config import Settings
+    from stenobird.bootstrap import Storage
 
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _PIECE_BYTES: Final = 16 * 1024
+
+T = TypeVar("T")
+
+
+def with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:
+    """Return the result of `work`, run with the storage that the settings select."""
+
+    async def run() -> T:
+        async with open_storage(Settings()) as storage:
+            return await work(storage)
+
+    return asyncio.run(run())
 
 
 @asynccontextmanager

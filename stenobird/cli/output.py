@@ -1,19 +1,24 @@
-"""How commands print text and tables."""
+"""How commands print text, tables and a running job."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from stenobird.client import DoneEvent, ErrorEvent, PreviewLockedEvent, StatusEvent, TranscriptEvent
 from stenobird.formats.cues import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from stenobird.client import Event
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -49,3 +54,74 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _one_line(cell: str) -> str:
     return " ".join(cell.split())
+
+
+class LiveTranscript:
+    """Shows the events of one job on standard error; standard output is left to the transcript.
+
+    Use it as a context manager, and pass every event to `show`, in order.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._progress = Progress(
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[position]}"),
+            console=self._console,
+            transient=True,
+            # Without a terminal, the bar would only leave empty lines.
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("waiting", total=None, position="")
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case StatusEvent():
+                self._show_status(event)
+            case TranscriptEvent():
+                self._line(f"[dim]{clock(event.start)}[/dim] ", event.text.strip())
+                self._progress.update(self._task, completed=event.end, position=clock(event.end))
+            case PreviewLockedEvent():
+                self._line("[yellow]preview ended[/yellow] ", f"{event.message} {event.upgrade_url}")
+            case ErrorEvent():
+                self._line("[red]failed[/red] ", f"{event.error.code}: {event.error.message}")
+            case DoneEvent():
+                if event.warning:
+                    self._line("[yellow]warning[/yellow] ", event.warning)
+
+    def _show_status(self, event: StatusEvent) -> None:
+        self._progress.update(self._task, description=event.stage.replace("_", " "))
+        if event.audio_seconds_total:
+            self._progress.update(self._task, total=event.audio_seconds_total)
+        if event.audio_seconds is not None:
+            self._progress.update(
+                self._task, completed=event.audio_seconds, position=clock(event.audio_seconds)
+            )
+        if event.message:
+            self._line(f"[dim]{event.stage}[/dim] ", event.message)
+        if event.stage == "source_resolved" and event.source:
+            found = event.source.get("title") or event.source.get("media_url")
+            self._line("[green]found[/green] ", f"{found} ({event.source.get('technique')})")
+
+    def _line(self, label: str, text: str) -> None:
+        self._console.print(label, end="", highlight=False)
+        self._console.print(plain(text), highlight=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def clock(seconds: float) -> str:
+    """Return `m:ss` or `h:mm:ss`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,18 +1,25 @@
-"""`stenobird serve`, `worker` and `purge`: running a service."""
+"""`stenobird serve`, `worker`, `purge` and `openapi`: running a service, and its API document."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stenobird.bootstrap import open_storage
 from stenobird.children.confine import hide
+from stenobird.cli.local import with_storage
 from stenobird.config import Settings
 from stenobird.logs import configure_logging
 from stenobird.serving import run_server, run_worker
+from stenobird.web.app import api_document
+from stenobird.web.openapi.document import as_text
+
+if TYPE_CHECKING:
+    from stenobird.bootstrap import Storage
 
 
 @click.command()
@@ -60,11 +67,35 @@ def purge(older_than_days: float | None) -> None:
     settings = Settings()
     days = settings.retention_days if older_than_days is None else older_than_days
 
-    async def run() -> int:
-        async with open_storage(settings) as storage:
-            job_ids = await storage.stores.jobs.purge(older_than=time.time() - days * 86_400)
-            for job_id in job_ids:
-                await storage.spool.discard(job_id)
-            return len(job_ids)
+    async def run(storage: Storage) -> int:
+        job_ids = await storage.stores.jobs.purge(older_than=time.time() - days * 86_400)
+        for job_id in job_ids:
+            await storage.spool.discard(job_id)
+        return len(job_ids)
 
-    click.echo(f"Removed {asyncio.run(run())} transcripts that ended more than {days:g} days ago.")
+    click.echo(f"Removed {with_storage(run)} transcripts that ended more than {days:g} days ago.")
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, not to the screen.",
+)
+@click.option(
+    "--check",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Only check that this file is up to date; exit status 1 if not.",
+)
+def openapi(output: Path | None, check: Path | None) -> None:
+    """Print the OpenAPI 3.1 document of this version."""
+    text = as_text(api_document())
+    if check is not None:
+        if check.read_text(encoding="utf-8") != text:
+            click.echo(f"{check} is out of date. Run: stenobird openapi -o {check}", err=True)
+            sys.exit(1)
+    elif output is not None:
+        output.write_text(text, encoding="utf-8")
+    else:
+        click.echo(text, nl=False)

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import click
 
 from stenobird.bootstrap import open_storage
-from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client, local_service, running_service, serve_file
+from stenobird.cli.output import LiveTranscript
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
@@ -31,9 +31,12 @@ INTERRUPTED_STATUS = 130
 """The exit status that shells expect after Ctrl-C."""
 
 
-@dataclass(frozen=True, slots=True)
-class TranscribeRequest:
-    """The arguments of the command. `resume` is the id of a job to continue, instead of a source."""
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """What the command was asked, and what came of it: the document, or why there is none.
+
+    `resume` is the id of a job to continue, instead of a source.
+    """
 
     source: str | None
     resume: str | None
@@ -41,12 +44,6 @@ class TranscribeRequest:
     api_key: str | None
     format_name: str
     options: TranscriptOptions
-
-
-@dataclass
-class Outcome:
-    """The result: the document in the requested format, or why there is none."""
-
     job_id: str | None = None
     document: bytes | None = None
     failure: StenobirdError | None = None
@@ -76,7 +73,7 @@ class Outcome:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file instead of standard output.",
 )
-@click.option("--language", help="ISO 639-1 code of the spoken language; detected if omitted.")
+@click.option("--language", help="The spoken language: en, en-US, English; detected if omitted.")
 @click.option("--prompt", help="Names and terms that are likely to be spoken.")
 @click.option(
     "--keyword",
@@ -100,7 +97,7 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
         _check_output(output)
     elif choices["format_name"] == "docx" and sys.stdout.isatty():
         raise click.UsageError("A docx needs -o FILE.docx.")
-    request = TranscribeRequest(
+    run = _Run(
         source=source,
         resume=choices["resume"],
         api=choices["api"],
@@ -117,36 +114,35 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
     settings = Settings(log_level="warning")
     configure_logging(settings)
     with LiveTranscript(quiet=quiet) as live:
-        outcome = asyncio.run(_transcribe(request, settings, live))
-    _finish(request, outcome, output)
+        asyncio.run(_transcribe(run, settings, live))
+    _finish(run, output)
 
 
-def _finish(request: TranscribeRequest, outcome: Outcome, output: Path | None) -> None:
-    if outcome.interrupted:
-        elsewhere = f"--api {request.api} " if request.api else ""
-        state = "goes on" if request.api else "is kept"
-        if outcome.job_id is not None:
+def _finish(run: _Run, output: Path | None) -> None:
+    if run.interrupted:
+        elsewhere = f"--api {run.api} " if run.api else ""
+        state = "goes on" if run.api else "is kept"
+        if run.job_id is not None:
             click.echo(
-                f"\nThe job {state}. Continue with: "
-                f"stenobird transcribe {elsewhere}--resume {outcome.job_id}",
+                f"\nThe job {state}. Continue with: stenobird transcribe {elsewhere}--resume {run.job_id}",
                 err=True,
             )
         sys.exit(INTERRUPTED_STATUS)
-    if outcome.failure is not None:
-        raise outcome.failure
-    if outcome.document is None:
+    if run.failure is not None:
+        raise run.failure
+    if run.document is None:
         return
     if output is not None:
         try:
-            _write_whole(output, outcome.document)
+            _write_whole(output, run.document)
         except OSError as exc:
             raise click.FileError(
-                str(output), f"{exc.strerror}. The transcript is kept: --resume {outcome.job_id} -o ELSEWHERE"
+                str(output), f"{exc.strerror}. The transcript is kept: --resume {run.job_id} -o ELSEWHERE"
             ) from exc
         click.echo(f"Saved {output}.", err=True)
     else:
         # As bytes: the terminal's encoding may lack letters that the transcript has.
-        click.echo(outcome.document, nl=request.format_name == "json")
+        click.echo(run.document, nl=run.format_name == "json")
 
 
 def _check_output(output: Path) -> None:
@@ -170,34 +166,32 @@ def _write_whole(output: Path, document: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-async def _transcribe(request: TranscribeRequest, settings: Settings, live: LiveTranscript) -> Outcome:
-    outcome = Outcome()
+async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> None:
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
-        api, api_key, source = await _open_target(request, settings, stack)
-        make = local_client if request.api is None else AsyncStenobirdClient
+        api, api_key, source = await _open_target(run, settings, stack)
+        make = local_client if run.api is None else AsyncStenobirdClient
         client = await stack.enter_async_context(make(api, api_key=api_key))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(client, source, request, live, outcome))
+            following = tasks.create_task(_follow(client, source, run, live))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            outcome.interrupted = not following.done()
+            run.interrupted = not following.done()
             following.cancel()
             stopping.cancel()
-    return outcome
 
 
 async def _open_target(
-    request: TranscribeRequest, settings: Settings, stack: AsyncExitStack
+    run: _Run, settings: Settings, stack: AsyncExitStack
 ) -> tuple[str, str | None, str | Path | None]:
     """Return the service that transcribes, a key for it, and the URL of the audio as the service sees it.
 
     Instead of the URL, a file that has to be uploaded first.
     """
-    file = _file(request.source)
-    audio_url = escaped(request.source)
-    if request.api is not None:
-        return request.api, request.api_key, audio_url if file is None else file
+    file = _file(run.source)
+    audio_url = escaped(run.source)
+    if run.api is not None:
+        return run.api, run.api_key, audio_url if file is None else file
     if file is not None:
         path = "/" + quote(os.fsencode(file.name))
         audio_url = stack.enter_context(serve_file(file, path))
@@ -247,25 +241,24 @@ async def _borrowed_key(settings: Settings) -> AsyncIterator[str]:
 async def _follow(
     client: AsyncStenobirdClient,
     source: str | Path | None,
-    request: TranscribeRequest,
+    run: _Run,
     live: LiveTranscript,
-    outcome: Outcome,
 ) -> None:
-    """Follow the job to its end and fetch its document; keep an error in the outcome."""
+    """Follow the job to its end and fetch its document; keep an error in the run."""
     try:
-        if request.resume is not None:
-            outcome.job_id = request.resume
+        if run.resume is not None:
+            run.job_id = run.resume
         else:
             if isinstance(source, Path):
                 source = await client.upload(source)
             assert source is not None
-            outcome.job_id = (await client.create(source, request.options)).id
-        async with aclosing(client.resume(outcome.job_id)) as events:
+            run.job_id = (await client.create(source, run.options)).id
+        async with aclosing(client.resume(run.job_id)) as events:
             async for event in events:
                 live.show(event)
                 if isinstance(event, ErrorEvent):
-                    outcome.failure = event.error
-        if outcome.failure is None:
-            outcome.document = await client.document(outcome.job_id, request.format_name)
+                    run.failure = event.error
+        if run.failure is None:
+            run.document = await client.document(run.job_id, run.format_name)
     except StenobirdError as error:
-        outcome.failure = error
+        run.failure = error

@@ -25,7 +25,8 @@ Errors of the gateway:
 BillingUnavailable (503)
 └── GatewayError           one request failed
     ├── OutcomeUnknown     no answer or a broken one: the request may have taken effect
-    ├── NotDone            it had no effect and may work later: rate limited, or a wrong key
+    ├── NotDone            it had no effect and may work later: rate limited
+    │   └── KeyRefused     our key is wrong, revoked, or lacks a permission; the message is for customers
     └── Refused            it had no effect and won't succeed later: unknown customer, invalid value
 """
 
@@ -143,6 +144,10 @@ class OutcomeUnknown(GatewayError):
 
 
 class NotDone(GatewayError):
+    """The payment service is not accepting our requests right now. Try again in a moment."""
+
+
+class KeyRefused(NotDone):
     """The payment service is not accepting our requests right now. Try again in a moment."""
 
 

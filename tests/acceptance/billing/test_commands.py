@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-async def command(folder: Path, fake: FakeStripe | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+async def command(
+    folder: Path, fake: FakeStripe | None, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     settings = {"STENOBIRD_DATA_DIR": str(folder)}
     if fake is not None:
         settings |= {"STENOBIRD_STRIPE_SECRET_KEY": fake.secret_key, "STENOBIRD_STRIPE_API_BASE": fake.url}
-    return await asyncio.to_thread(run_command, "billing", *arguments, env=kept | settings, cwd=folder)
+    return await asyncio.to_thread(
+        run_command, "billing", *arguments, env=kept | settings | environment, cwd=folder
+    )
 
 
 async def test_setting_up_prints_the_settings_and_finds_them_again(tmp_path: Path) -> None:
@@ -46,6 +50,14 @@ async def test_setting_up_prints_the_settings_and_finds_them_again(tmp_path: Pat
 async def test_without_a_key_of_stripe_it_says_what_to_set(tmp_path: Path) -> None:
     answer = await command(tmp_path, None, "setup")
     assert (answer.returncode, "STENOBIRD_STRIPE_SECRET_KEY" in answer.stderr) == (1, True)
+
+
+async def test_a_key_that_stripe_refuses_is_named(tmp_path: Path) -> None:
+    async with running_stripe(FakeStripe(SystemClock())) as fake:
+        environment = {"STENOBIRD_STRIPE_SECRET_KEY": "sk_test_another"}
+        answer = await command(tmp_path, fake, "setup", **environment)
+    assert answer.returncode == 1
+    assert "does not accept STENOBIRD_STRIPE_SECRET_KEY" in answer.stderr
 
 
 async def test_status_tells_what_stripe_knows_and_a_lost_key_is_made_anew(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from click.testing import CliRunner
 
 from stenobird.cli import main
 from stenobird.cli.doctor import _port_free, setting_findings
-from stenobird.cli.live import LiveTranscript
 from stenobird.cli.local import local_client
-from stenobird.cli.output import print_table
+from stenobird.cli.output import LiveTranscript, print_table
 from stenobird.cli.resolve import _show
 from stenobird.cli.transcribe import _check_output, _write_whole
 from stenobird.client.model import parse_event
