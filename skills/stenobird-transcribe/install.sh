@@ -19,7 +19,8 @@ Usage: install.sh [--uninstall] [--to FOLDER]
 
 Installs the skill $skill into the skills folder of each agent found in your home folder:
 Codex, Claude Code, Pi, Hermes, OpenClaw, and the common ~/.agents/skills. If there is none of them, it
-uses ~/.agents/skills. Running it again updates the skill.
+uses ~/.agents/skills. Where ~/.agents exists, the other folders get a link to the skill there, because
+some agents read both. Running it again updates the skill.
 
   --uninstall   remove the skill everywhere
   --to FOLDER   use only this skills folder
@@ -137,6 +138,14 @@ sweep() {
     done
 }
 
+# Whether there is nothing at $target but an older copy of the skill.
+can_replace() {
+    if [ -e "$target" ] && ! is_ours "$target" && ! rmdir "$target" 2>/dev/null; then
+        printf 'stenobird: %s is something else, so it was left as it is\n' "$target" >&2
+        return 1
+    fi
+}
+
 # Installs the skill into a skills folder: written next to its place, then renamed.
 install_into() {
     target=$1/$skill
@@ -144,10 +153,7 @@ install_into() {
         say "left as it is: $target (a link)"
         return 0
     fi
-    if [ -e "$target" ] && ! is_ours "$target" && ! rmdir "$target" 2>/dev/null; then
-        printf 'stenobird: %s is something else, so it was left as it is\n' "$target" >&2
-        return 1
-    fi
+    can_replace || return
     if [ -d "$target" ] && is_current "$target"; then
         say "up to date: $target"
         return 0
@@ -158,8 +164,13 @@ install_into() {
         return 1
     fi
     done_word=installed
+    [ ! -d "$target" ] || done_word=updated
+    put_in_place && say "$done_word: $target"
+}
+
+# Moves $staged to $target; what was there stays if that fails.
+put_in_place() {
     if [ -d "$target" ]; then
-        done_word=updated
         old=$staged.old
         mv "$target" "$old" || { discard_staged; return 1; }
     fi
@@ -172,7 +183,42 @@ install_into() {
     staged=''
     [ -z "$old" ] || rm -rf "$old"
     old=''
-    say "$done_word: $target"
+}
+
+real_path() {
+    (cd "$1" 2>/dev/null && pwd -P)
+}
+
+# Whether a path is a link to the skill in the common folder, also after that was removed.
+is_our_link() {
+    [ -L "$1" ] && [ "$(readlink "$1")" = "$common/$skill" ]
+}
+
+# Links the skill of the common folder into the folder of an agent, so that agents that read both find it once.
+link_into() {
+    if [ "$(real_path "$1")" = "$(real_path "$common")" ]; then
+        install_into "$1"
+        return
+    fi
+    target=$1/$skill
+    if is_our_link "$target"; then
+        say "up to date: $target"
+        return 0
+    fi
+    if [ -L "$target" ]; then
+        say "left as it is: $target (a link)"
+        return 0
+    fi
+    can_replace || return
+    is_ours "$common/$skill" || return 1
+    staged=$1/.$skill.$$.link
+    if ! ln -s "$common/$skill" "$staged" 2>/dev/null; then
+        staged=''
+        [ ! -d "$target" ] || uninstall_from "$1" || return 1
+        say "not linked: $target (no links are possible here; the skill is in $common)"
+        return 0
+    fi
+    put_in_place && say "linked: $target"
 }
 
 discard_staged() {
@@ -182,7 +228,9 @@ discard_staged() {
 
 uninstall_from() {
     target=$1/$skill
-    if [ -L "$target" ]; then
+    if is_our_link "$target"; then
+        rm "$target" && say "removed: $target"
+    elif [ -L "$target" ]; then
         say "left as it is: $target (a link)"
     elif [ ! -e "$target" ]; then
         say "not there: $target"
@@ -216,7 +264,7 @@ clean_up() {
 }
 
 main() {
-    work='' staged='' old='' locked='' target='' only='' uninstall=''
+    work='' staged='' old='' locked='' target='' only='' common='' uninstall=''
     while [ $# -gt 0 ]; do
         case $1 in
             --uninstall) uninstall=1 ;;
@@ -240,6 +288,7 @@ main() {
     trap clean_up EXIT
     trap 'exit 130' INT TERM HUP
     folders=$(skill_folders)
+    common=$HOME/.agents/skills
     failed=0
     if [ -n "$uninstall" ]; then
         while IFS= read -r folder; do
@@ -260,7 +309,10 @@ FOLDERS
     work=$(mktemp -d "${TMPDIR:-/tmp}/stenobird.XXXXXX") || fail "no temporary folder can be made"
     fetch_skill
     while IFS= read -r folder; do
-        { mkdir -p "$folder" && carefully install_into "$folder"; } || {
+        how=install_into
+        # The common folder comes first, so that there is something to link to.
+        [ -n "$only" ] || [ "$folder" = "$common" ] || [ ! -d "$HOME/.agents" ] || how=link_into
+        { mkdir -p "$folder" && carefully "$how" "$folder"; } || {
             printf 'stenobird: %s could not be written\n' "$folder" >&2
             failed=1
         }

@@ -36,6 +36,10 @@ def _files(home: Path) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
 
 
+def _links(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_symlink()]
+
+
 async def _installer(world: WebWorld) -> bytes:
     async with httpx.AsyncClient(trust_env=False) as http:
         answer = await http.get(f"{world.url}/skills/{SKILL}/{INSTALLER}")
@@ -82,10 +86,13 @@ async def test_every_agent_that_is_there_gets_it_and_no_other(
     installer = await _installer(world)
     ran = await shell(stdin=installer)
     assert (ran.status, ran.err) == (0, "")
-    expected = sorted(name for agent in present for name in _installed(agent))
+    holders = [".agents"] if ".agents" in present else present
+    expected = sorted(name for agent in holders for name in _installed(agent))
     assert _files(home) == expected
     for agent in present:
-        assert f"installed: {home}/{agent}/skills/{SKILL}" in ran.out
+        done = "installed" if agent in holders else "linked"
+        assert f"{done}: {home}/{agent}/skills/{SKILL}" in ran.out
+        assert (home / agent / "skills" / SKILL).is_symlink() == (agent not in holders)
         script = home / agent / "skills" / SKILL / "scripts" / "transcribe.sh"
         assert script.stat().st_mode & 0o777 == 0o755
         assert f"STENOBIRD_API_URL:-{world.url}}}" in script.read_text()
@@ -99,6 +106,35 @@ async def test_every_agent_that_is_there_gets_it_and_no_other(
     assert gone.status == 0
     assert gone.out.count("removed:") == len(present)
     assert _files(home) == []
+    assert _links(home) == []
+
+
+async def test_the_copy_of_an_older_installer_becomes_a_link(world: WebWorld, shell: Any, home: Path) -> None:
+    copy = home / ".codex" / "skills" / SKILL
+    copy.mkdir(parents=True)
+    (copy / "SKILL.md").write_text(f"---\nname: {SKILL}\n---\nold")
+    (home / ".agents").mkdir()
+    ran = await shell(stdin=await _installer(world))
+    assert (ran.status, ran.err) == (0, "")
+    assert copy.readlink() == home / ".agents" / "skills" / SKILL
+    assert _files(home) == _installed(".agents")
+    assert [path.name for path in copy.parent.iterdir()] == [SKILL]
+
+
+async def test_where_no_link_is_possible_the_skill_is_installed_once(
+    world: WebWorld, shell: Any, home: Path, tmp_path: Path
+) -> None:
+    for name in (".agents", ".codex"):
+        (home / name).mkdir()
+    copy = home / ".pi" / "agent" / "skills" / SKILL
+    copy.mkdir(parents=True)
+    (copy / "SKILL.md").write_text(f"---\nname: {SKILL}\n---\nold")
+    _program(tmp_path / "tools", "ln", "exit 1")
+    shell.environment["PATH"] = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
+    ran = await shell(stdin=await _installer(world))
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.count("not linked:") == 2
+    assert _files(home) == _installed(".agents")
 
 
 async def test_without_any_agent_it_goes_to_the_common_folder(
