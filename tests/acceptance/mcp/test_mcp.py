@@ -15,7 +15,10 @@ from mcp import ClientSession, McpError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 
+from stenobird import __version__
+from stenobird.client.model import unreachable
 from stenobird.errors import AudioSourceNotFound
+from stenobird.mcp import _tool_error
 from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ async def _agent(world: WebWorld, api_key: str | None = None) -> AsyncIterator[C
         environment["STENOBIRD_API_KEY"] = api_key
     server = StdioServerParameters(command=sys.executable, args=["-m", "stenobird", "mcp"], env=environment)
     async with stdio_client(server) as streams, ClientSession(*streams) as session:
-        await session.initialize()
+        started = await session.initialize()
+        assert (started.serverInfo.name, started.serverInfo.version) == ("stenobird", __version__)
         yield session
 
 
@@ -63,6 +67,9 @@ async def test_tools_are_listed_with_their_schemas(world: WebWorld) -> None:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
     assert set(tools) == {"transcribe", "status", "result"}
     assert tools["transcribe"].inputSchema["required"] == ["url"]
+    described = tools["transcribe"].description or ""
+    assert "podcast episodes" in described
+    assert "first 15 seconds" in described
     assert tools["status"].annotations is not None
     assert tools["status"].annotations.readOnlyHint is True
     for name, fields in (
@@ -106,6 +113,50 @@ async def test_transcript_arrives_with_progress_and_can_be_fetched_again(world: 
     job = await world.store.get(job_id)
     assert job is not None
     assert (job.mode, job.audio_url, job.options.prompt) == ("full", URL, "Names")
+
+
+async def test_status_has_the_progress(world: WebWorld) -> None:
+    async with _agent(world) as session:
+        job_id = (await session.call_tool("transcribe", {"url": URL, "wait_seconds": 0})).structuredContent[
+            "id"
+        ]  # type: ignore[index]
+        await world.worker.start()
+        await world.worker.say(job_id, "Hello.")
+        state: Any = (await session.call_tool("status", {"transcript_id": job_id})).structuredContent
+        assert (state["status"], state["audio_seconds"], state["audio_seconds_total"]) == (
+            "transcribing",
+            0.0,
+            None,
+        )
+        await world.worker.complete(job_id)
+        state = (await session.call_tool("status", {"transcript_id": job_id})).structuredContent or {}
+        assert (state["audio_seconds"], state["audio_seconds_total"]) == (1.0, 1.0)
+
+
+async def test_a_local_file_is_uploaded_and_only_media(world: WebWorld, tmp_path: Path) -> None:
+    key, _ = await world.keys.create()
+    talk, secret = tmp_path / "my talk.mp3", tmp_path / "id_rsa"
+    for file in (talk, secret):
+        file.write_bytes(b"ID3" + bytes(1000))
+    async with _agent(world, key) as session:
+        for sent in (str(talk), talk.as_uri()):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_work(world, "Hello."))
+                answer = await session.call_tool("transcribe", {"url": sent})
+            assert answer.structuredContent is not None, answer
+            job = await world.store.get(answer.structuredContent["id"])
+            assert job is not None
+            assert job.upload_id is not None
+        for sent, said in ((str(secret), "not an audio or video file"), (f"{talk}.wav", "neither a URL")):
+            refused = await session.call_tool("transcribe", {"url": sent})
+            assert (refused.isError, said in _text(refused)) == (True, True)
+
+
+async def test_a_service_that_does_not_answer_leads_to_a_tool_that_exists() -> None:
+    error = str(_tool_error(unreachable("ConnectError")))
+    assert "call result" in error
+    assert "ConnectError" in error
+    assert "resume" not in error
 
 
 async def test_preview_says_that_it_is_one(world: WebWorld) -> None:
