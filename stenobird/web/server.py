@@ -10,8 +10,9 @@ import struct
 import termios
 from array import array
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvicorn
@@ -44,10 +45,21 @@ KEEP_ALIVE_SECONDS = 75
 _log = structlog.get_logger("stenobird.web.server")
 
 
-class _Config(uvicorn.Config):
-    send_timeout_seconds: float
-    head_timeout_seconds: float
-    dialects: Sequence[Dialect]
+class _Connection:
+    """A transport that drops what is written after the client has gone.
+
+    asyncio would log a warning for every write, and a replay makes hundreds before it sees the disconnect.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
@@ -61,12 +73,18 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
     known.
     """
 
-    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
-        assert isinstance(config, _Config)
-        self._send_timeout_seconds = config.send_timeout_seconds
-        self._head_timeout_seconds = config.head_timeout_seconds
-        self._dialects = config.dialects
+    def __init__(
+        self,
+        *args: Any,
+        send_timeout_seconds: float,
+        head_timeout_seconds: float,
+        dialects: Sequence[Dialect],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._send_timeout_seconds = send_timeout_seconds
+        self._head_timeout_seconds = head_timeout_seconds
+        self._dialects = dialects
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_head = False
@@ -76,7 +94,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Set the bounds of a new connection."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Connection(transport)))
         # Pause as soon as the kernel's buffer is full, so that "paused" means "the client is not reading".
         transport.set_write_buffer_limits(high=0)
         self._arm_head_timer()
@@ -213,11 +231,17 @@ class WebServer(uvicorn.Server):
         *,
         head_timeout_seconds: float = HEAD_TIMEOUT_SECONDS,
     ) -> None:
-        config = _Config(
+        protocol: Any = partial(
+            BoundedHTTPProtocol,
+            send_timeout_seconds=settings.send_timeout_seconds,
+            head_timeout_seconds=head_timeout_seconds,
+            dialects=app.state.dialects,
+        )
+        config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
-            http=BoundedHTTPProtocol,
+            http=protocol,
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -228,9 +252,6 @@ class WebServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         )
-        config.send_timeout_seconds = settings.send_timeout_seconds
-        config.head_timeout_seconds = head_timeout_seconds
-        config.dialects = app.state.dialects
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down

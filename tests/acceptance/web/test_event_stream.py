@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING
@@ -367,3 +368,29 @@ async def test_a_thousand_readers_get_every_event() -> None:
         bodies = {task.result() for task in reading}
     assert len(bodies) == 1
     assert bodies.pop().count(b"event: transcript\n") == 10
+
+
+class LongReplay(MeasuredStreams):
+    """A long log, which is read without waiting for anything."""
+
+    async def items(self, after: int) -> AsyncGenerator[EventRow | None, None]:
+        for seq in range(after + 1, 20_000):
+            yield EventRow(seq, "transcript", '{"text":"word"}')
+            if seq % 200 == 0:
+                await asyncio.sleep(0)
+
+
+async def test_readers_that_leave_during_a_replay_leave_no_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    jobs = LongReplay()
+    async with measured_world(jobs) as (url, _):
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET /v1/transcripts/tr_measured/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"id: 100\n")
+            # Close with a reset, as a client does that was killed.
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+            await jobs.wait_until_open(0)
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
