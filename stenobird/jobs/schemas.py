@@ -11,6 +11,7 @@ from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, ex
 from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
 from stenobird.jobs.spec import JobSpec, Link, Upload
+from stenobird.languages import language_code
 from stenobird.ports import JobStatus, Mode, RecognitionOptions
 
 if TYPE_CHECKING:
@@ -23,17 +24,6 @@ MAX_PROMPT_CHARS: Final = 1000
 MAX_KEYWORDS: Final = 100
 MAX_KEYWORD_CHARS: Final = 60
 
-_LANGUAGE_CODES: Final = (
-    # Whisper's own: ISO 639-1, but for haw, jw and yue.
-    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi "
-    "hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn "
-    "no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi "
-    "yi yo yue zh"
-)
-LANGUAGES: Final = frozenset(_LANGUAGE_CODES.split())
-_LANGUAGE_ALIASES: Final = {"jv": "jw", "nb": "no", "iw": "he", "in": "id"}
-"""Codes that clients send for languages to which Whisper gives other codes."""
-
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
 _Keyword = Annotated[
@@ -43,17 +33,11 @@ _Keyword = Annotated[
 
 
 class CreateTranscript(RequestBody):
-    """The body of `POST /v1/transcripts`. Unknown fields are ignored; wrong types are refused by name.
+    """A transcript to create, from `audio_url` or `upload_id`. Unknown fields are ignored."""
 
-    Make it with `parse`; the constructor raises pydantic's error instead of ours.
-    """
+    # Make it with `parse`; the constructor raises pydantic's error instead of ours.
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"required": ["audio_url"]}, {"required": ["upload_id"]}],
-            "examples": [{"audio_url": "https://example.com/audio-url", "language": "en"}],
-        }
-    )
+    model_config = example({"audio_url": "https://example.com/audio-url", "language": "en"})
 
     audio_url: Annotated[
         _URL | None,
@@ -61,10 +45,14 @@ class CreateTranscript(RequestBody):
     ] = None
     upload_id: Annotated[
         _Id | None,
-        Field(description="A file that was uploaded, instead of audio_url; needs an API key."),
+        Field(description="Id of an uploaded file, instead of audio_url; needs an API key."),
     ] = None
     language: Annotated[
-        str | None, Field(description="ISO 639-1 code of what is spoken; left out, it is detected.")
+        str | None,
+        Field(
+            description="The spoken language, as a code or an English name: en, en-US, English. Detected if "
+            "omitted."
+        ),
     ] = None
     prompt: Annotated[
         str | None,
@@ -74,21 +62,22 @@ class CreateTranscript(RequestBody):
         list[_Keyword] | None,
         Field(
             max_length=MAX_KEYWORDS,
-            description="Names and terms to spell like this where they are spoken. Left out, they are the "
-            "names in the source's title and show; an empty list is none.",
+            description="Names and terms to spell like this where they are spoken. If omitted, they are the "
+            "names in the source's title and show; an empty list means none.",
             examples=[["Stenobird", "Siobhán Ní Dhomhnaill"]],
         ),
     ] = None
-    word_timestamps: Annotated[bool, Field(description="Whether each word gets its own times.")] = False
+    word_timestamps: Annotated[bool, Field(description="Whether the result has word times.")] = False
     task: Annotated[
-        Literal["transcribe", "translate"], Field(description="translate writes English whatever is spoken.")
+        Literal["transcribe", "translate"],
+        Field(description="translate writes English."),
     ] = "transcribe"
     webhook_url: Annotated[
         _URL | None,
-        Field(description="The https address that the end of the job is announced to; needs an API key."),
+        Field(description="An https URL that gets an event when the job ends; needs an API key."),
     ] = None
     preview_id: Annotated[
-        _Id | None, Field(description="A finished preview of the same URL to carry on from.")
+        _Id | None, Field(description="Id of a finished preview of the same URL, to continue from.")
     ] = None
 
     @field_validator("language", mode="after")
@@ -96,10 +85,11 @@ class CreateTranscript(RequestBody):
     def _known_language(cls, value: str | None) -> str | None:
         if value is None or value.strip().lower() in {"", "auto"}:
             return None
-        code = value.strip().lower()
-        code = _LANGUAGE_ALIASES.get(code, code)
-        if code not in LANGUAGES:
-            raise ValueError('must be an ISO 639-1 code such as "en" or "he"; leave it out to detect it')
+        code = language_code(value)
+        if code is None:
+            raise ValueError(
+                'must be a language such as "en", "en-US" or "English"; leave it out to detect it'
+            )
         return code
 
     def spec(self, origin: Origin = "stenobird") -> JobSpec:
@@ -138,7 +128,7 @@ class CreateTranscript(RequestBody):
 
 
 class Source(Body):
-    """The audio that was found, how, and why."""
+    """The audio that was found, and how."""
 
     submitted_url: str
     media_url: str
@@ -200,7 +190,7 @@ def _describe_status(schema: dict[str, Any]) -> None:
 
 
 class TranscriptStatus(Body):
-    """A transcript as it stands. A failed one has the fields of its error body too."""
+    """The status of a transcript. If it failed, the fields of the error body are added."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_describe_status)
 
@@ -211,9 +201,9 @@ class TranscriptStatus(Body):
     poll_url: str
     events_url: str
     result_url: str
-    terminal: Annotated[bool, Field(description="Whether nothing more will come.")]
-    result_ready: Annotated[bool, Field(description="Whether result_url answers with a transcript.")]
-    retry_after_seconds: Annotated[Number, Field(description="When to ask again; 0 at the end.")]
+    terminal: Annotated[bool, Field(description="Whether the job has ended.")]
+    result_ready: Annotated[bool, Field(description="Whether result_url returns the transcript.")]
+    retry_after_seconds: Annotated[Number, Field(description="When to poll again; 0 at the end.")]
     stage: Annotated[str, Field(examples=["resolving_feed"])]
     audio_url: str
     created_at: Timestamp
@@ -224,8 +214,8 @@ class TranscriptStatus(Body):
     billable_minutes: Omittable[int] = None
     warning: Omittable[str] = None
     cancel_requested: Omittable[Literal[True]] = None
-    error: Annotated[Omittable[str], Field(description="Only where status is failed: the code.")] = None
-    message: Annotated[Omittable[str], Field(description="Only where status is failed: the reason.")] = None
+    error: Annotated[Omittable[str], Field(description="The error code, if status is failed.")] = None
+    message: Annotated[Omittable[str], Field(description="The reason, if status is failed.")] = None
 
     @classmethod
     def of(cls, job: JobRecord) -> Self:
@@ -281,13 +271,13 @@ class ResultWord(WordData):
 
 
 class ResultSegment(Body):
-    """A phrase; times in seconds."""
+    """A segment of the text; times in seconds."""
 
     id: int
     start: float
     end: float
     text: str
-    language: Omittable[str] = None
+    language: Annotated[Omittable[str], Field(description="Language of the text, ISO 639-1.")] = None
     confidence: Annotated[
         Omittable[float], Field(description="The share of its words that are likely to be right, 0 to 1.")
     ] = None
@@ -295,7 +285,7 @@ class ResultSegment(Body):
 
 
 class TranscriptResult(Body):
-    """A finished transcript. `text` is the texts of all transcript events, joined."""
+    """A finished transcript. `text` is the concatenated text of all transcript events."""
 
     model_config = example(
         {
@@ -394,7 +384,7 @@ class ShareLinks(Body):
 
 
 class ShareLink(Body):
-    """A share link just made; its token is shown only here."""
+    """A new share link. Its token is not shown again."""
 
     model_config = example(
         {

@@ -39,9 +39,23 @@ def test_all_fields_reach_the_spec() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "kept"),
-    [("en", "en"), (" Yue ", "yue"), ("auto", None), ("", None), (None, None), ("jv", "jw"), ("iw", "he")],
+    [
+        ("en", "en"),
+        (" Yue ", "yue"),
+        ("auto", None),
+        ("", None),
+        (None, None),
+        ("jv", "jw"),
+        ("iw", "he"),
+        ("en-US", "en"),
+        ("he_IL", "he"),
+        ("zh-Hans-CN", "zh"),
+        ("English", "en"),
+        ("haitian creole", "ht"),
+        ("Mandarin", "zh"),
+    ],
 )
-def test_language_codes_are_accepted_in_any_case(sent: str | None, kept: str | None) -> None:
+def test_languages_are_accepted_by_any_usual_name(sent: str | None, kept: str | None) -> None:
     assert CreateTranscript.parse({"audio_url": URL, "language": sent}).language == kept
 
 
