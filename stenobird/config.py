@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     spool_quota_bytes: int = Field(20 * 1024**3, gt=0, description="Disk space of all spools together.")
     retention_days: float = Field(30.0, gt=0, description="Days until finished transcripts are deleted.")
 
+    openai_retry_seconds: float = Field(
+        120.0,
+        ge=0,
+        description="How long a job of /v1/audio goes on when its client has disconnected; a retry joins it.",
+    )
     sse_ping_seconds: float = Field(15.0, gt=0, description="Silence after which a stream sends a ping.")
     send_timeout_seconds: float = Field(
         30.0, gt=0, description="A client that reads no byte for so long is disconnected."

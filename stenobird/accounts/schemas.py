@@ -38,7 +38,7 @@ _SUMS: Final = {
 
 
 class CreateKey(RequestBody):
-    """The body of `POST /v1/keys`; every field may be left out. `mode` is then that of the key that asks."""
+    """A key to create. All fields are optional; `mode` is by default that of the key in the request."""
 
     model_config = example({"name": "laptop"})
 
@@ -48,7 +48,7 @@ class CreateKey(RequestBody):
 
 
 class KeyView(Body):
-    """A key as its owner's lists show it: never the key itself."""
+    """A key without its secret."""
 
     id: str
     name: str
@@ -61,7 +61,7 @@ class KeyView(Body):
 
 
 class CreatedKeyView(KeyView):
-    """A key just made: the only time that `key` is shown."""
+    """A new key. Its secret, `key`, is not shown again."""
 
     model_config = example({**_KEY, "key": _SECRET_KEY})
 
@@ -69,7 +69,7 @@ class CreatedKeyView(KeyView):
 
 
 class RotatedKey(KeyView):
-    """A key in place of another one."""
+    """A new key that replaces another one."""
 
     model_config = example({**_KEY, "key": _SECRET_KEY, "replaces": "key_9f60997e95099cc9b01a"})
 
@@ -86,7 +86,7 @@ class KeyList(Body):
 
 
 class Credits(Body):
-    """The prepaid wallet; a unit is a billable minute."""
+    """The prepaid credits; a unit is a billable minute."""
 
     units: Number
     reserved_units: Number
@@ -134,7 +134,7 @@ class AccountBody(Body):
 
 
 class AccountDeleted(Body):
-    """What became of the account."""
+    """A deleted account."""
 
     model_config = example({"id": "acct_4f9a", "deleted": True, "transcripts_ending": 0})
 
@@ -144,10 +144,8 @@ class AccountDeleted(Body):
 
 
 _Minutes: TypeAlias = Annotated[int, Field(validation_alias="minutes")]
-_Units: TypeAlias = Annotated[
-    int, Field(description="What they cost: one a minute, two for premium_quality.")
-]
-_Metered: TypeAlias = Annotated[Number, Field(description="The units that credits did not pay for.")]
+_Units: TypeAlias = Annotated[int, Field(description="One per minute, two for premium_quality.")]
+_Metered: TypeAlias = Annotated[Number, Field(description="The units that were not paid with credits.")]
 _Seconds: TypeAlias = Annotated[float, AfterValidator(lambda seconds: round(seconds, 3))]
 
 
@@ -163,7 +161,7 @@ class UsageSums(Body):
 
 
 class UsageDay(Body):
-    """What was used on a day, UTC."""
+    """The usage of one day, UTC."""
 
     date: Annotated[str, Field(validation_alias="day")]
     jobs: int
@@ -187,7 +185,7 @@ class UsageJob(Body):
 
 
 class UsageBody(Body):
-    """The ledger of some days. The sums are of all of them; `jobs` is a page."""
+    """The usage of some days. The sums cover all of them; `jobs` is one page."""
 
     model_config = example(
         {

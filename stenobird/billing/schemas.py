@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from stenobird.bodies import Body, RequestBody, Timestamp, example
 from stenobird.ports import AccountState
@@ -17,9 +17,9 @@ _EMAIL: Final = re.compile(r"[^\s@<>\",;:\\()\[\]]{1,64}@[^\s@<>\",;:\\()\[\]]+\
 
 
 class EmailRequest(RequestBody):
-    """The body of `POST /v1/billing/checkout` and `POST /v1/billing/recover`."""
+    """The e-mail address of the buyer or of the account."""
 
-    model_config = ConfigDict(title="EmailWish", **example({"email": "you@example.com"}))
+    model_config = example({"email": "you@example.com"})
 
     email: str
 
@@ -34,15 +34,15 @@ class EmailRequest(RequestBody):
 
 
 class SpendingCap(RequestBody):
-    """The body of `PUT /v1/billing/spending-cap`: whole minutes a billing week, or null for no cap."""
+    """The cap in whole minutes per billing week, or null for no cap."""
 
-    model_config = ConfigDict(title="CapWish", **example({"minutes_per_week": 600}))
+    model_config = example({"minutes_per_week": 600})
 
     minutes_per_week: int | None = Field(ge=0, le=MAX_CAP_MINUTES)
 
 
 class BillingView(Body):
-    """An account's billing as its owner sees it."""
+    """The plan of an account, and its minutes of this billing week."""
 
     model_config = example(
         {
@@ -74,7 +74,7 @@ class BillingView(Body):
 
 
 class CheckoutStarted(Body):
-    """Where the buyer goes, in a browser."""
+    """The address that the buyer opens in a browser."""
 
     model_config = example(
         {
@@ -96,7 +96,7 @@ class PortalLink(Body):
 
 
 class Message(Body):
-    """What was done."""
+    """A confirmation for people."""
 
     model_config = example({"message": "If the address has an account, a link to a new key is on its way."})
 

@@ -40,7 +40,7 @@ class EventData(BaseModel):
 
 
 class Progress(Body):
-    """How much audio is accounted for. `audio_seconds_total` is absent while the length is unknown."""
+    """How much audio has been transcribed. `audio_seconds_total` is absent while the length is unknown."""
 
     audio_seconds: float
     audio_seconds_total: Omittable[float] = None

@@ -14,7 +14,7 @@ MAX_SIZE_BYTES: Final = 2**53 - 1
 
 
 class CreateUpload(RequestBody):
-    """The body of `POST …/uploads`. Unknown fields are ignored."""
+    """A file to upload. Unknown fields are ignored."""
 
     model_config = example({"filename": "lecture.mp3", "content_type": "audio/mpeg", "size_bytes": 2048})
 

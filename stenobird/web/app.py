@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from stenobird.web import probes
+from stenobird.web import probes, v1
 from stenobird.web.alefbot import routes as alefbot
 from stenobird.web.errors import exception_handlers
-from stenobird.web.middleware import PublicAPICORS, RequestContext, UnexpectedErrors
+from stenobird.web.middleware import public_api_cors, request_context, unexpected_errors
 from stenobird.web.openai import routes as openai
+from stenobird.web.openai.schemas import render as render_openai_error
 from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document
 from stenobird.web.routing import routes_of
 from stenobird.web.site import checkout, pages, skill_files
 from stenobird.web.sse import OpenStreams
-from stenobird.web.v1 import routes as v1
-from stenobird.web.v1.routes.webhooks import SENT_WEBHOOKS
+from stenobird.web.v1.webhooks import SENT_WEBHOOKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def dialects(api_prefix: str = "") -> tuple[Dialect, ...]:
     """Return the public APIs. `api_prefix` goes before `/api/v1`. The last one also serves other paths."""
-    return alefbot.dialect(api_prefix), openai.dialect(), v1.dialect()
+    return alefbot.dialect(api_prefix), openai.dialect(), v1.dialect(render_openai_error)
 
 
 _SERVICE: Final = (*probes.ENDPOINTS, probes.OPENAPI, *skill_files.ENDPOINTS)
@@ -70,9 +70,9 @@ def create_app(services: Services) -> Starlette:
             pages.static_files(),
         ],
         middleware=[
-            Middleware(RequestContext, metrics=services.metrics),
-            Middleware(PublicAPICORS, prefixes=tuple(f"{root}/" for api in apis for root in api.roots)),
-            Middleware(UnexpectedErrors, answer=pages.unexpected_error_response),
+            Middleware(request_context, metrics=services.metrics),
+            Middleware(public_api_cors, prefixes=tuple(f"{root}/" for api in apis for root in api.roots)),
+            Middleware(unexpected_errors, answer=pages.unexpected_error_response),
         ],
         exception_handlers=pages.with_error_pages(exception_handlers()),
         lifespan=lifespan,
@@ -92,7 +92,7 @@ def create_probe_app(services: Services) -> Starlette:
     """Return the application of a worker, which has only `/healthz`, `/readyz` and `/metrics`."""
     app = Starlette(
         routes=routes_of(probes.ENDPOINTS),
-        middleware=[Middleware(RequestContext, metrics=services.metrics), Middleware(UnexpectedErrors)],
+        middleware=[Middleware(request_context, metrics=services.metrics), Middleware(unexpected_errors)],
         exception_handlers=exception_handlers(),
     )
     app.state.services = services

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def error_response(error: StenobirdError, scope: Scope) -> Response:
     """Return the response for an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
-    status, body = dialect_of(scope).render(error, scope.get("state", {}).get("request_id"))
+    dialect = dialect_of(scope)
+    from_sdk = any(name.startswith(b"x-stainless-") for name, _ in scope.get("headers", ()))
+    render = (dialect.render_for_sdk if from_sdk else None) or dialect.render
+    status, body = render(error, scope.get("state", {}).get("request_id"))
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))

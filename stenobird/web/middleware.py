@@ -39,22 +39,17 @@ _SECURITY_HEADERS = (
 _log = structlog.get_logger("stenobird.web.access")
 
 
-class RequestContext:
-    """Gives each request an id, and logs and counts its response.
+def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
+    """Give each request an id, and log and count its response.
 
     The dialect chooses the id, which is in the response, in every log line of the request, and in
     `scope["state"]["request_id"]`. The access log has the path, never the query string or a header, since
     both may contain secrets. `sent_bytes` does not include what is sent with `DIRECT_SEND`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one request."""
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         request_id = dialect_of(scope).request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
@@ -78,11 +73,11 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_observed)
+                await app(scope, receive, send_observed)
             finally:
                 seconds = time.perf_counter() - started
                 route = _route_template(scope)
-                self._metrics.request_answered(
+                metrics.request_answered(
                     method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
                 )
                 _log.info(
@@ -96,29 +91,26 @@ class RequestContext:
                     client=scope["client"][0] if scope.get("client") else None,
                 )
 
+    return run
+
 
 def _route_template(scope: Scope) -> str:
     template: str = getattr(scope.get("route"), "path_format", "unmatched")
     return template
 
 
-class UnexpectedErrors:
-    """Turns an unhandled exception into `internal_error`; only the log has the details.
+def unexpected_errors(
+    app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = error_response
+) -> ASGIApp:
+    """Turn an unhandled exception into `internal_error`; only the log has the details.
 
     If the response has started, the exception is raised again, and the server closes the connection. This
     middleware is inside CORS, so that a web page can read the error. `answer` renders it.
     """
 
-    def __init__(
-        self, app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = error_response
-    ) -> None:
-        self._app = app
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one request."""
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         started = False
 
@@ -128,42 +120,42 @@ class UnexpectedErrors:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_observed)
+            await app(scope, receive, send_observed)
         except Exception:
             _log.exception("unhandled_exception", method=scope["method"], path=scope["path"])
             if started:
                 raise
             error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
-            await self._answer(error, scope)(scope, receive, send)
+            await answer(error, scope)(scope, receive, send)
+
+    return run
 
 
-class PublicAPICORS:
-    """Lets any web page call the API, without cookies: the page sends its key in a header."""
+def public_api_cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
+    """Let any web page call the API, without cookies: the page sends its key in a header."""
+    with_cors = CORSMiddleware(
+        app,
+        allow_origins=("*",),
+        # All, so that a page gets a readable 405 for a wrong method instead of a failed preflight.
+        allow_methods=("*",),
+        allow_headers=("*",),
+        expose_headers=(
+            "Content-Disposition",
+            "ETag",
+            "Idempotent-Replayed",
+            "Location",
+            "Retry-After",
+            "X-RateLimit-Limit",
+            "X-RateLimit-Remaining",
+            "X-RateLimit-Reset",
+            "X-Request-ID",
+            "X-Transcript-ID",
+        ),
+        max_age=86_400,
+    )
 
-    def __init__(self, app: ASGIApp, prefixes: tuple[str, ...]) -> None:
-        self._app = app
-        self._prefixes = prefixes
-        self._open = CORSMiddleware(
-            app,
-            allow_origins=("*",),
-            # All, so that a page gets a readable 405 for a wrong method instead of a failed preflight.
-            allow_methods=("*",),
-            allow_headers=("*",),
-            expose_headers=(
-                "Content-Disposition",
-                "ETag",
-                "Idempotent-Replayed",
-                "Location",
-                "Retry-After",
-                "X-RateLimit-Limit",
-                "X-RateLimit-Remaining",
-                "X-RateLimit-Reset",
-                "X-Request-ID",
-            ),
-            max_age=86_400,
-        )
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        open_to_all = scope["type"] == "http" and scope["path"].startswith(prefixes)
+        await (with_cors if open_to_all else app)(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one request, with CORS if the path belongs to an API."""
-        open_to_all = scope["type"] == "http" and scope["path"].startswith(self._prefixes)
-        await (self._open if open_to_all else self._app)(scope, receive, send)
+    return run

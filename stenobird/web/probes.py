@@ -45,7 +45,7 @@ class ReadyBody(Body):
     checks: dict[str, Any]  # published, and always empty
 
 
-@Operation(SERVICE, "health", "Is the process alive", {200: Answer("Yes.", HealthBody)})
+@Operation(SERVICE, "health", "Check that the process is alive", {200: Answer("It is alive.", HealthBody)})
 async def healthz(request: Request) -> Response:
     """Return the health from memory, without using the database or an engine."""
     services = services_of(request)
@@ -58,8 +58,8 @@ async def healthz(request: Request) -> Response:
 @Operation(
     SERVICE,
     "ready",
-    "Should requests be sent here",
-    {200: Answer("Yes.", ReadyBody), 503: Answer("No, and why.", ReadyBody)},
+    "Check that the process can serve requests",
+    {200: Answer("It can.", ReadyBody), 503: Answer("It can't, for these reasons.", ReadyBody)},
 )
 async def readyz(request: Request) -> Response:
     """Return 200, or 503 with the reasons."""
@@ -76,9 +76,9 @@ async def readyz(request: Request) -> Response:
     return json_response(body, 503 if reasons else 200)
 
 
-@Operation(SERVICE, "metrics", "Metrics for Prometheus", {200: Answer("Them.", TEXT)})
+@Operation(SERVICE, "metrics", "Get metrics for Prometheus", {200: Answer("The metrics.", TEXT)})
 async def metrics(request: Request) -> Response:
-    """Return the metrics. Without the database, the job gauges are left out."""
+    """Return the metrics of this process. Without the database, the job gauges are left out."""
     services = services_of(request)
     job_counts = None
     try:
@@ -89,9 +89,11 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
-@Operation(SERVICE, "openapi", "This document", {200: Answer("It.", json_of({"type": "object"}))})
+@Operation(
+    SERVICE, "openapi", "Get this document", {200: Answer("The document.", json_of({"type": "object"}))}
+)
 async def openapi(request: Request) -> Response:
-    """Return the document."""
+    """Return the OpenAPI document of this version, with this service as its server."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
     # The first call builds the document, which takes too long for the event loop.
     document = await asyncio.to_thread(request.app.state.openapi)

@@ -1,4 +1,4 @@
-"""Responses: JSON bodies, and documents with the format a client accepts, their ETag and their file name."""
+"""Responses: JSON bodies, documents with their format, ETag and file name, and the cookie of a browser."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from stenobird.bodies import Body
+from stenobird.web.requests import BROWSER_COOKIE, is_secure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_RANGES: Final = 32
 """How many media ranges of an `Accept` header are read; browsers send about ten."""
 MAX_NAME_CHARS: Final = 120
+BROWSER_SECONDS: Final = 2 * 86_400
+"""Longer than a Checkout Session, which is open for a day."""
 
 _REVALIDATE: Final[Mapping[str, str]] = {
     "Cache-Control": "private, no-cache",
@@ -44,6 +47,25 @@ def json_response(
         body.encode() if isinstance(body, Body) else b"[" + b",".join(one.encode() for one in body) + b"]"
     )
     return Response(content, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
+
+
+def no_content() -> Response:
+    """Return a response without a body: 204."""
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+
+
+def remember_browser(request: Request, response: Response, browser: str) -> None:
+    """Set the cookie that `browser_of` reads."""
+    response.set_cookie(
+        BROWSER_COOKIE,
+        browser,
+        max_age=BROWSER_SECONDS,
+        path="/",
+        secure=is_secure(request),
+        httponly=True,
+        # Sent when Stripe redirects back here, but not with requests that another site posts.
+        samesite="lax",
+    )
 
 
 def field_values(request: Request, name: str) -> str:

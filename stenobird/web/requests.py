@@ -1,10 +1,11 @@
-"""Reads requests for all dialects: bodies within bounds, the caller, page sizes, the base URL."""
+"""Reads requests for all dialects: bodies within bounds, the caller, the browser, pages, the base URL."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stenobird.web.sse import OpenStreams
 
 MAX_JSON_BYTES = 64 * 1024
+BROWSER_COOKIE = "stenobird_browser"
 
 _PLAUSIBLE_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -75,14 +77,15 @@ def whole_number(text: str) -> int | None:
 
 
 def page_size(request: Request, *, default: int, maximum: int) -> int:
-    """Return `?limit=`, which is lowered to the maximum where it is larger. Raises `InvalidRequest`."""
+    """Return `?limit=`. Raises `InvalidRequest` for anything but a number from 1 to `maximum`."""
     text = request.query_params.get("limit")
     if text is None:
         return default
     size = whole_number(text)
-    if not size:
-        raise InvalidRequest(f'"limit" must be a whole number from 1 to {maximum}.')
-    return min(size, maximum)
+    if size is None or not 1 <= size <= maximum:
+        message = f'"limit" must be a whole number from 1 to {maximum}.'
+        raise InvalidRequest(message, details={"field": "limit"})
+    return size
 
 
 # --- bodies -------------------------------------------------------------------------------------------------
@@ -197,3 +200,14 @@ def base_url_of(request: Request) -> str:
         name = f"[{name}]" if ":" in name else name
         host = f"{name}:{port}" if port else name
     return f"{request.url.scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"
+
+
+def is_secure(request: Request) -> bool:
+    """Return whether clients reach the service by https."""
+    return base_url_of(request).startswith("https:")
+
+
+def browser_of(request: Request) -> str:
+    """Return the secret that identifies this browser: that of its cookie, else a new one."""
+    known = request.cookies.get(BROWSER_COOKIE, "")
+    return known if re.fullmatch(r"[A-Za-z0-9_\-]{43}", known) else secrets.token_urlsafe(32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from starlette.routing import Route
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Caller
     from stenobird.web.openapi.operation import Operation
 
+Render: TypeAlias = "Callable[[StenobirdError, str | None], tuple[int, Body]]"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 
@@ -87,7 +88,8 @@ class Dialect:
     Every path at or below one of `roots` belongs to it, also a path without an endpoint. `render` returns the
     status and the body of an error, given the request's id. `request_id` returns the id of a request, given
     the client's `X-Request-ID` header, which may be empty. `authenticate` returns the caller, `None` where
-    the request has no key.
+    the request has no key. `render_for_sdk` is for clients with the headers of an OpenAI SDK, which reads
+    errors only in the shape of OpenAI.
 
     The rest is for the OpenAPI document: the model of the error bodies, the errors that every endpoint can
     raise, in the order in which a request is checked, and a prefix for the names of the schemas.
@@ -95,10 +97,11 @@ class Dialect:
 
     roots: tuple[str, ...]
     endpoints: Sequence[Endpoint]
-    render: Callable[[StenobirdError, str | None], tuple[int, Body]]
+    render: Render
     request_id: Callable[[str], str] = client_request_id
     authenticate: Callable[[Request], Awaitable[Caller | None]] = caller_of
     _: KW_ONLY
+    render_for_sdk: Render | None = None
     error_body: type[Body]
     errors: tuple[type[StenobirdError], ...] = ()
     schema_prefix: str = ""

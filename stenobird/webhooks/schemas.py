@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WebhookEvent(Body):
-    """What a receiver gets: the end of a job, without its words.
+    """The event that is sent when a job ends, without the text.
 
     `event_id` is the same at every attempt, and that of `webhook-id`. A test event has no job.
     """

@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import Response
-
 from stenobird import errors
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
@@ -28,7 +26,7 @@ from stenobird.web.alefbot.schemas import (
     render,
 )
 from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
-from stenobird.web.representations import attachment, field_values, json_response, revalidated
+from stenobird.web.representations import attachment, field_values, json_response, no_content, revalidated
 from stenobird.web.requests import (
     base_url_of,
     body_chunks,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stenobird.ports import Caller, JobRecord
 
@@ -51,8 +50,6 @@ MAX_PAGE: Final = 100
 MAX_CURSOR: Final = 10**9
 ORIGIN: Final = "alefbot"
 """The origin of jobs created here."""
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 _AUTHENTICATION: Final = (
     errors.MissingAPIKey,
@@ -107,7 +104,7 @@ def _number(name: str, description: str, *, minimum: int, maximum: int, default:
     {200: Answer("Array of key records.", json_of({"type": "array", "items": schemas.KeyItem}))},
 )
 async def list_keys(request: Request, caller: Caller) -> Response:
-    """List the account's keys."""
+    """List the account's keys, revoked ones included. A test key lists test keys only."""
     keys = await services_of(request).keys.own_list(caller)
     return json_response([schemas.KeyItem.model_validate(key) for key in keys])
 
@@ -120,7 +117,7 @@ async def list_keys(request: Request, caller: Caller) -> Response:
     body=schemas.CreateKey,
 )
 async def create_key(request: Request, caller: Caller) -> Response:
-    """Create a key. `Idempotency-Key` is ignored, since a response with a secret must not be stored."""
+    """Create a key. `Idempotency-Key` is ignored, since responses with a secret are not stored."""
     wanted = parse_body(schemas.CreateKey, json_object(request, await read_raw(request)))
     secret, key = await services_of(request).keys.own_create(
         caller, name=wanted.name, mode=wanted.mode, scope=wanted.scope, family="alef_sk"
@@ -156,7 +153,7 @@ async def get_account(request: Request, caller: Caller) -> Response:
     parameters=[_IDEMPOTENCY_KEY],
 )
 async def create_upload(request: Request, caller: Caller) -> Response:
-    """Create an upload slot: 201 with the URL for its bytes."""
+    """Create an upload slot: 201 with the URL to send the file to."""
     return await once(
         request,
         caller,
@@ -193,7 +190,7 @@ async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id
     parameters=[path("upload_id", "Upload slot id returned by POST /uploads.")],
 )
 async def receive_upload(request: Request, caller: Caller) -> Response:
-    """Receive the bytes of an upload and pass them on to the store as they arrive."""
+    """Send the bytes of the file as the body. A second upload to the same slot replaces the first."""
     upload_id: str = request.path_params["upload_id"]
     length = request.headers.get("content-length", "")
     try:
@@ -238,7 +235,7 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
     parameters=[_IDEMPOTENCY_KEY],
 )
 async def create_job(request: Request, caller: Caller) -> Response:
-    """Create a job for an upload: 202 and queued, or with a test key 200 and completed."""
+    """Create a job for an upload: 202 and `queued`, or with a test key 200 and `completed`."""
     return await once(
         request,
         caller,
@@ -332,10 +329,10 @@ async def get_job(request: Request, caller: Caller) -> Response:
 
 @_Operation(
     "alefbotDeleteTranscription",
-    "Cancel a job under way, or remove a finished one with what it heard.",
+    "Cancel a running job, or delete a finished one with its artifacts.",
     {
-        202: Answer("It is cancelled, or will be within moments.", schemas.Job),
-        204: Answer("It is removed."),
+        202: Answer("Cancelled, or cancelled shortly.", schemas.Job),
+        204: Answer("Deleted."),
     },
     (errors.JobNotFound,),
     parameters=[_JOB_ID],
@@ -344,7 +341,7 @@ async def delete_job(request: Request, caller: Caller) -> Response:
     """Cancel a running job (202 with the job), or delete a finished one (204)."""
     job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
     if job is None:
-        return Response(status_code=204, headers=_NO_STORE)
+        return no_content()
     return json_response(schemas.Job.of(job, dialect_root(request.scope)), 202)
 
 
@@ -360,7 +357,7 @@ async def delete_job(request: Request, caller: Caller) -> Response:
     ],
 )
 async def get_artifact(request: Request, caller: Caller) -> Response:
-    """Return the transcript as a file."""
+    """Return the transcript as a file, in the format of `?format=`, else of `Accept`, else as srt."""
     chosen = wanted_format(
         request.query_params.get("format"),
         request.path_params.get("suffix"),
@@ -385,7 +382,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
 
 @_Operation(
     "alefbotArtifactBySuffix",
-    "The same, the format named by the path.",
+    "Download an artifact, with the format in the path.",
     _ARTIFACT,
     _ARTIFACT_ERRORS,
     parameters=[
@@ -407,7 +404,7 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
     body=schemas.TestWebhook,
 )
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
-    """Send a signed test event now, and return the outcome: 200, also if the receiver failed."""
+    """Send a signed test event now, and return the result: 200, also if the receiver failed."""
     wanted = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
     sent = await services_of(request).webhook_sender.send_test(
         caller.account_id, wanted.webhook_url, wanted.event_type, mode=caller.mode
@@ -421,7 +418,7 @@ async def send_test_webhook(request: Request, caller: Caller) -> Response:
     {200: Answer("The secret.", SecretView)},
 )
 async def get_webhook_secret(request: Request, caller: Caller) -> Response:
-    """Return the signing secret, created now if there is none."""
+    """Return the signing secret; create it if there is none."""
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 

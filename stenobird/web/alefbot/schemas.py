@@ -79,20 +79,22 @@ _JOB: Final = {
 
 
 class CreateKey(RequestBody):
-    """The body of `POST /keys`."""
+    """A key to create."""
 
     model_config = example({"name": "ci", "scope": "read_only", "mode": "test"})
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S", description="Label of the key.")]
-    scope: Annotated[KeyScope, Field(description="read_only blocks all but GET.")] = "full_access"
+    scope: Annotated[KeyScope, Field(description="read_only refuses everything but GET.")] = "full_access"
     mode: Annotated[
         KeyMode | None,
-        Field(description="test is a sandbox. Left out, it is live; a test key makes test keys only."),
+        Field(
+            description="test is a sandbox. Without it the key is live; a test key creates test keys only."
+        ),
     ] = None
 
 
 class CreateTranscription(RequestBody):
-    """The body of `POST /transcriptions`."""
+    """A job to create for an upload."""
 
     model_config = example({"upload_id": "upl_91b4a892518d11127121", "output_format": "srt"})
 
@@ -106,15 +108,17 @@ class CreateTranscription(RequestBody):
     user_prompt: Annotated[
         str | None, Field(max_length=MAX_PROMPT_CHARS, description="Names and terms likely to be spoken.")
     ] = None
-    output_format: Annotated[OutputFormat, Field(description="The format that is wanted.")] = "srt"
+    output_format: Annotated[
+        OutputFormat, Field(description="Accepted; artifacts can be downloaded in every format.")
+    ] = "srt"
     webhook_url: Annotated[
         str | None,
-        Field(max_length=MAX_URL_CHARS, description="An https address to tell about the end."),
+        Field(max_length=MAX_URL_CHARS, description="An https URL that gets an event when the job ends."),
     ] = None
 
 
 class TestWebhook(RequestBody):
-    """The body of `POST /webhooks/test`."""
+    """A test event to send."""
 
     model_config = example(
         {"webhook_url": "https://example.com/hook", "event_type": "transcription.completed"}
@@ -123,7 +127,7 @@ class TestWebhook(RequestBody):
 
     webhook_url: Annotated[str, Field(max_length=MAX_URL_CHARS, description="Webhook destination to test.")]
     event_type: Annotated[
-        str, Field(pattern=r"^[a-z0-9_.]{1,64}$", description="Event name of the dummy.")
+        str, Field(pattern=r"^[a-z0-9_.]{1,64}$", description="Event name of the test event.")
     ] = "transcription.completed"
 
 
@@ -160,7 +164,7 @@ class KeyItem(Body):
 
 
 class CreatedKey(Body):
-    """A key just made; `key` is shown only here."""
+    """A new key. `key` is not shown again."""
 
     model_config = example({"key": "alef_sk_test_qv7Qx5R3tgUyxhB2IDWD88gjX3RERu0wRtjD", "item": _KEY})
 
@@ -189,7 +193,7 @@ class Account(Body):
 
 
 class UploadSlot(Body):
-    """An upload slot just made; `upload_url` is a path."""
+    """A new upload slot; `upload_url` is a path."""
 
     model_config = example(
         {
@@ -207,7 +211,7 @@ class UploadSlot(Body):
 
 
 class UploadReceived(Body):
-    """The bytes are there."""
+    """The bytes have been received."""
 
     model_config = example({"ok": True, "bytes_received": 2048})
 
@@ -216,31 +220,31 @@ class UploadReceived(Body):
 
 
 class SelfLink(Body):
-    """Where the job is."""
+    """The path of the job."""
 
     self: str
 
 
 class JobLinks(Body):
-    """Where the job and its output are."""
+    """The paths of the job and of its artifact."""
 
     self: str
     artifact: str
 
 
 class CreatedJob(Body):
-    """A job just made: `queued`, or `completed` with a summary for a test key."""
+    """A new job: `queued`, or `completed` with a summary for a test key."""
 
     model_config = example({"job_id": _JOB_ID, "status": "queued", "links": {"self": _JOB_PATH}})
 
     job_id: str
     status: Literal["queued", "completed"]
     links: SelfLink
-    summary: Annotated[Omittable[str], Field(description="Only for test keys: what the mock says.")] = None
+    summary: Annotated[Omittable[str], Field(description="Test keys only: the text.")] = None
 
 
 class Analysis(Body):
-    """What was found out about the audio."""
+    """Properties of the audio."""
 
     language: str | None
     dialect: str | None
@@ -254,7 +258,7 @@ class JobFailure(Body):
 
 
 class Job(Body):
-    """A job as it stands."""
+    """The state of a job."""
 
     model_config = example(_JOB)
 
@@ -330,7 +334,7 @@ class JobList(Body):
 
 
 class WebhookTested(Body):
-    """What became of a test event."""
+    """The result of sending a test event."""
 
     model_config = example(
         {"ok": True, "event_id": "evt_9b2d", "delivered": True, "status_code": 200, "error": None}
@@ -344,7 +348,7 @@ class WebhookTested(Body):
 
 
 class ErrorDetail(Body):
-    """What went wrong."""
+    """The error."""
 
     code: str
     message: str
@@ -353,7 +357,7 @@ class ErrorDetail(Body):
 
 
 class ErrorBody(Body):
-    """Every error of this dialect."""
+    """The body of every error of this dialect."""
 
     error: ErrorDetail
 

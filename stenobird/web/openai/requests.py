@@ -6,23 +6,27 @@ import asyncio
 import hashlib
 import json
 import math
+import re
+from base64 import b64decode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
-from stenobird.errors import InvalidRequest, UploadTooLarge
+from stenobird.errors import CompressedRequest, InvalidRequest, UploadTooLarge
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
-from stenobird.web.openai.schemas import language_code
-from stenobird.web.requests import body_chunks, read_json_object
+from stenobird.web.requests import body_chunks, json_object
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
 
+MAX_INPUT_AUDIO_BYTES: Final = 25 * 1024 * 1024
+"""The largest audio in a JSON body, which is in memory as a whole: as much as OpenAI takes."""
 MAX_FIELDS: Final = 64
 MAX_FIELD_BYTES: Final = 64 * 1024
 SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
@@ -34,6 +38,8 @@ ResponseFormat = Literal["json", "verbose_json", "text", "srt", "vtt"]
 RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
 
 _PENDING_UPLOAD: Final = "upl_pending"
+_GRANULARITIES: Final = re.compile(r"timestamp_granularities(?:\[\d*\])?")
+_WORD: Final = re.compile(r"[^\s,\[\]\"']+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +99,14 @@ def _parse_form(
         raise too_large(max_file_bytes)
     wanted = _response_format(form)
     _check_temperature(_text(form, "temperature"))
-    granularities = set(_texts(form, "timestamp_granularities"))
+    granularities = _granularities(form)
     if unknown := granularities - {"word", "segment"}:
         raise _wrong("timestamp_granularities", f"can't have {min(unknown)[:40]!r}: use word or segment")
     verbose = wanted == "verbose_json"
     with_words = verbose and "word" in granularities
-    language = _text(form, "language") if task == "transcribe" else None
     prompt = _text(form, "prompt")
     body: dict[str, Any] = {
-        "language": language_code(language) if language else None,
+        "language": _text(form, "language") if task == "transcribe" else None,
         # Like Whisper, use the end of a long prompt.
         "prompt": prompt[-MAX_PROMPT_CHARS:] if prompt else None,
         "word_timestamps": with_words,
@@ -134,7 +139,11 @@ def _wrong(field: str, reason: str) -> InvalidRequest:
 async def _read_form(request: Request, max_file_bytes: int) -> FormData:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _form_of(await read_json_object(request, field="url"))
+        if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+            raise CompressedRequest
+        body = await _read_json(request)
+        # In a thread: base64 of megabytes would block the event loop.
+        return await asyncio.to_thread(lambda: _form_of(json_object(request, body, field="url")))
     parser: MultiPartParser | FormParser
     if kind == "multipart/form-data":
         parser = MultiPartParser(
@@ -170,6 +179,22 @@ async def _read_form(request: Request, max_file_bytes: int) -> FormData:
         raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
 
 
+async def _read_json(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in _bounded(request, MAX_INPUT_AUDIO_BYTES * 4 // 3):
+            body += chunk
+    except UploadTooLarge:
+        raise UploadTooLarge(
+            f"The JSON body holds more than {MAX_INPUT_AUDIO_BYTES} bytes of audio. Send the audio as "
+            'multipart/form-data, or its "url".',
+            details={"max_bytes": MAX_INPUT_AUDIO_BYTES, "field": "input_audio"},
+        ) from None
+    except TimeoutError as exc:
+        raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
+    return bytes(body)
+
+
 async def _bounded(request: Request, max_file_bytes: int) -> AsyncGenerator[bytes]:
     """Yield the body. Raises `UploadTooLarge` past the bound, `TimeoutError` when it stalls."""
     received = 0
@@ -185,6 +210,10 @@ async def _bounded(request: Request, max_file_bytes: int) -> AsyncGenerator[byte
 
 def _form_of(body: dict[str, Any]) -> FormData:
     items: list[tuple[str, str | UploadFile]] = []
+    if body.get("input_audio") is not None:
+        if body.get("file") is not None:
+            raise _wrong("input_audio", 'can\'t be sent together with "file"; send one of them')
+        items.append(("file", _input_audio(body.pop("input_audio"))))
     for name, value in body.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bool):
@@ -205,15 +234,31 @@ def _text(form: FormData, name: str) -> str | None:
     return value.strip() if value else None
 
 
-def _texts(form: FormData, name: str) -> list[str]:
-    return [
-        part.strip()
-        for key in (name, f"{name}[]")
-        for value in form.getlist(key)
-        if isinstance(value, str)
-        for part in value.split(",")
-        if part.strip()
-    ]
+def _input_audio(sent: object) -> UploadFile:
+    """Return the file in `{"data": base64 or a data URL, "format": "mp3"}`."""
+    if isinstance(sent, dict) and isinstance(sent.get("data"), str):
+        data = sent["data"]
+        prefix, comma, encoded = data.partition(",")
+        try:
+            audio = b64decode(encoded if comma and prefix.startswith("data:") else data, validate=True)
+        except ValueError as exc:
+            raise _wrong("input_audio", 'must have base64 in "data"') from exc
+        kind = sent.get("format")
+        suffix = kind if isinstance(kind, str) and re.fullmatch(r"[A-Za-z0-9]{1,8}", kind) else "bin"
+        headers = Headers(
+            {"content-type": f"audio/{suffix}" if suffix != "bin" else "application/octet-stream"}
+        )
+        return UploadFile(BytesIO(audio), size=len(audio), filename=f"audio.{suffix}", headers=headers)
+    raise _wrong("input_audio", 'must be an object with base64 in "data" and the "format", such as "mp3"')
+
+
+def _granularities(form: FormData) -> set[str]:
+    """Return the values of `timestamp_granularities`, also as `…[]`, `…[0]`, `word,segment` or `["word"]`."""
+    found: set[str] = set()
+    for key, value in form.multi_items():
+        if _GRANULARITIES.fullmatch(key) and isinstance(value, str):
+            found.update(_WORD.findall(value) or ([value] if value.strip() else []))
+    return found
 
 
 def _flag(form: FormData, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +14,7 @@ from stenobird.errors import (
     EngineUnavailable,
     IdempotencyInProgress,
     IdempotencyMismatch,
+    NotFound,
     QueueBusy,
     StenobirdError,
     TranscriptCancelled,
@@ -24,6 +25,7 @@ from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
 from stenobird.web.openai.requests import read_audio_request
+from stenobird.web.openai.retries import Retries
 from stenobird.web.openai.schemas import (
     DONE_FRAME,
     AudioForm,
@@ -48,6 +50,7 @@ from stenobird.web.openapi.operation import (
     Operation,
     json_of,
     path,
+    stream_of,
 )
 from stenobird.web.representations import json_response
 from stenobird.web.requests import base_url_of, services_of, streams_of
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from stenobird.bodies import Body
     from stenobird.ports import Caller, EventRow, JobRecord
     from stenobird.web.openai.requests import AudioRequest
+    from stenobird.web.openai.retries import SharedJob
     from stenobird.web.services import Services
 
 MAX_RECEIVING: Final = 8
@@ -73,19 +77,22 @@ MODEL: Final = "whisper-1"
 """What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-
-
 _TAG: Final = "OpenAI dialect"
 
 
 async def create_audio_transcript(
-    task: Literal["transcribe", "translate"], receiving: asyncio.Semaphore, request: Request, caller: Caller
+    task: Literal["transcribe", "translate"],
+    receiving: asyncio.Semaphore,
+    retries: Retries,
+    request: Request,
+    caller: Caller,
 ) -> Response:
     """Return the transcript in the `response_format`, or a stream of its deltas.
 
-    A disconnect or a shutdown cancels the job, so that nobody pays for text that was not delivered; the SDKs
-    then repeat the request. With an `Idempotency-Key` the job continues, and the repeated request gets its
-    text, see docs/decisions/0050. `receiving` bounds the number of bodies that are read at once.
+    If the client disconnects, the job continues for `Settings.openai_retry_seconds`, in which a repeated
+    request joins it, and is then cancelled, so that nobody pays for text that was not delivered. A shutdown
+    cancels it at once. With an `Idempotency-Key` it always continues, see docs/decisions/0050. `receiving`
+    bounds the number of bodies that are read at once.
     """
     services = services_of(request)
     if receiving.locked():
@@ -94,19 +101,27 @@ async def create_audio_transcript(
         receiving,
         read_audio_request(request, task, max_file_bytes=services.settings.max_audio_bytes) as wanted,
     ):
-        keyed = "idempotency-key" in request.headers
-        if keyed:
-            job, headers = await _create_once(request, services, caller, wanted)
+        fingerprint = await wanted.fingerprint()
+        if "idempotency-key" in request.headers:
+            job, headers = await _create_once(request, services, caller, wanted, fingerprint)
+            events = services.jobs.stream(job.id, caller, 0)
         else:
-            job, headers = await _create(request, services, caller, wanted), {}
+            leave = AsyncExitStack()
+            held = await leave.enter_async_context(
+                retries.joined(
+                    json.dumps([caller.account_id, caller.mode]).encode() + fingerprint,
+                    usable=partial(_has_text, services, caller),
+                    create=partial(_create, request, services, caller, wanted),
+                    cancel=partial(_cancel, services, caller),
+                    stopping=services.shutting_down,
+                    grace_seconds=services.settings.openai_retry_seconds,
+                )
+            )
+            job, headers = held.job, {}
+            events = _events_until_done(services, caller, held, leave)
+            # Start the generator now: closing one that has not started would not leave the job.
+            await anext(events)
     headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
-    # With a key the client can come back for the job, so the job is not tied to this connection.
-    if keyed:
-        events = services.jobs.stream(job.id, caller, 0)
-    else:
-        events = _cancelled_unless_done(services, job, caller)
-        # Start the generator now: closing one that has not started would not cancel the job.
-        await anext(events)
     if wanted.stream:
         stream = EventStreamResponse(job.id, events, streams_of(request), frame=Deltas().frame, opening=b"")
         stream.headers.update(headers)
@@ -134,7 +149,7 @@ async def _create(
 
 
 async def _create_once(
-    request: Request, services: Services, caller: Caller, wanted: AudioRequest
+    request: Request, services: Services, caller: Caller, wanted: AudioRequest, fingerprint: bytes
 ) -> tuple[JobRecord, dict[str, str]]:
     """Return the job of the request's key, and the headers to add to the response.
 
@@ -149,10 +164,9 @@ async def _create_once(
     async def admit() -> None:
         """Do nothing: the request was counted before its body was read."""
 
-    body = await wanted.fingerprint()
     while True:
         made = await services.idempotency.once(
-            request, caller, body, new_id=new_job_id, admit=admit, make=make
+            request, caller, fingerprint, new_id=new_job_id, admit=admit, make=make
         )
         replayed = REPLAYED in made.headers
         try:
@@ -163,7 +177,7 @@ async def _create_once(
         else:
             if not replayed:
                 return job, {}
-            if job.status not in {"failed", "cancelled"} and not job.cancel_requested:
+            if await _has_text(services, caller, job):
                 return job, {REPLAYED: "true"}
         await services.idempotency.withdraw(request, caller, made)
 
@@ -190,21 +204,31 @@ async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
 # --- until the job ends -------------------------------------------------------------------------------------
 
 
-async def _cancelled_unless_done(
-    services: Services, job: JobRecord, caller: Caller
+async def _events_until_done(
+    services: Services, caller: Caller, held: SharedJob, leave: AsyncExitStack
 ) -> AsyncGenerator[EventRow | None, None]:
-    """Yield `None`, then the job's events. If reading ends before `done`, the job is cancelled."""
-    ended = False
-    try:
+    """Yield `None`, then the events of a shared job, which is left at the end."""
+    async with leave:
         yield None
-        async with aclosing(services.jobs.stream(job.id, caller, 0)) as events:
+        async with aclosing(services.jobs.stream(held.job.id, caller, 0)) as events:
             async for row in events:
-                ended = row is not None and row.event == "done"
+                held.ended |= row is not None and row.event == "done"
                 yield row
-    finally:
-        # For a job that has ended, this would delete it.
-        if not ended and not (await services.jobs.get(job.id, caller)).terminal:
-            await services.jobs.cancel_or_delete(job.id, caller)
+
+
+async def _has_text(services: Services, caller: Caller, made: JobRecord) -> bool:
+    """Return whether a job has a text or will have one: it did not fail, and was not cancelled or deleted."""
+    try:
+        job = await services.jobs.get(made.id, caller)
+    except TranscriptNotFound:
+        return False
+    return job.status not in {"failed", "cancelled"} and not job.cancel_requested
+
+
+async def _cancel(services: Services, caller: Caller, made: JobRecord) -> None:
+    # For a job that has ended, this would delete it.
+    if not (await services.jobs.get(made.id, caller)).terminal:
+        await services.jobs.cancel_or_delete(made.id, caller)
 
 
 async def _wait_for_end(
@@ -253,22 +277,24 @@ async def _disconnected(request: Request) -> None:
     _TAG,
     "openaiModels",
     "List the models",
-    {200: Answer("The one there is.", OpenAIModels)},
+    {200: Answer("A list with one model.", OpenAIModels)},
 )
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
-    """List the one model. A key is optional, but an invalid one is refused: this is how people test keys."""
+    """List the one model. A key is optional; an invalid one is refused, so this can test a key."""
     return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
 
 
 @Operation(
     _TAG,
     "openaiModel",
-    "Describe a model",
-    {200: Answer("Every name stands for the same one.", OpenAIModel)},
+    "Get a model",
+    {200: Answer("The model, under this name.", OpenAIModel)},
     parameters=[path("model", "Any name.")],
 )
 async def get_model(request: Request, _caller: Caller | None) -> Response:
-    """Return the model under this name. Every name is the same model."""
+    """Return the model under this name, which may have slashes. Every name is the same model."""
+    if not request.path_params["model"]:
+        raise NotFound
     return json_response(OpenAIModel.named(request.path_params["model"]))
 
 
@@ -285,7 +311,6 @@ def _inline(model: type[Body]) -> dict[str, Any]:
 
 
 _DELTA: Final = {
-    "description": "Each event is data alone: JSON with a type or an error, or [DONE] at the end.",
     "type": "object",
     "required": ["data"],
     "properties": {
@@ -315,13 +340,17 @@ def _audio(summary: str, operation_id: str) -> Operation:
         **json_of(OpenAITranscription),
         **TEXT,
         "text/vtt": {"schema": {"type": "string"}},
-        "text/event-stream": {"schema": _DELTA, "example": _stream_example()},
+        **stream_of(
+            "Server-Sent Events with data only: JSON with a type or an error, and [DONE] at the end.",
+            _DELTA,
+            _stream_example(),
+        ),
     }
     return Operation(
         _TAG,
         operation_id,
         summary,
-        {200: Answer("In the response_format asked for, or streamed.", content, ("X-Transcript-ID",))},
+        {200: Answer("The transcript in the `response_format`, or a stream.", content, ("X-Transcript-ID",))},
         (
             *CREATE_ERRORS,
             UploadTooLarge,
@@ -330,9 +359,10 @@ def _audio(summary: str, operation_id: str) -> Operation:
             IdempotencyInProgress,
             *JOB_ERRORS,
         ),
-        description="Point an OpenAI SDK at /v1 of this service. The transcript is cancelled, unbilled, "
-        "when the client hangs up before its end. With an Idempotency-Key it goes on instead: the same "
-        "request, sent again within 24 hours, gets its words and is not billed anew.",
+        description="Point an OpenAI SDK at /v1 of this service. If the client disconnects before the end, a "
+        "retry with the same key, audio and options within two minutes continues with the same transcript; "
+        "without one it is cancelled and not billed. With an Idempotency-Key it is not cancelled: the same "
+        "request gets its text within 24 hours, and is not billed again.",
         parameters=[IDEMPOTENCY_KEY],
         body={
             "multipart/form-data": {"schema": AudioForm},
@@ -343,11 +373,11 @@ def _audio(summary: str, operation_id: str) -> Operation:
 
 def dialect() -> Dialect:
     """Return the dialect of the OpenAI SDKs."""
-    receiving = asyncio.Semaphore(MAX_RECEIVING)
-    transcribe = _audio("Transcribe a file or a link on one connection", "openaiTranscribe")
-    translate = _audio("Write English, whatever is spoken", "openaiTranslate")
-    transcriptions = transcribe(partial(create_audio_transcript, "transcribe", receiving))
-    translations = translate(partial(create_audio_transcript, "translate", receiving))
+    receiving, retries = asyncio.Semaphore(MAX_RECEIVING), Retries()
+    transcribe = _audio("Transcribe a file or a link", "openaiTranscribe")
+    translate = _audio("Translate a file or a link to English", "openaiTranslate")
+    transcriptions = transcribe(partial(create_audio_transcript, "transcribe", receiving, retries))
+    translations = translate(partial(create_audio_transcript, "translate", receiving, retries))
     return Dialect(
         roots=("/v1/audio", "/v1/models"),
         render=render,
@@ -355,7 +385,7 @@ def dialect() -> Dialect:
             Endpoint("POST", "/v1/audio/transcriptions", transcriptions, write=True, limited=True),
             Endpoint("POST", "/v1/audio/translations", translations, write=True, limited=True),
             Endpoint("GET", "/v1/models", list_models, key="optional"),
-            Endpoint("GET", "/v1/models/{model}", get_model, key="optional"),
+            Endpoint("GET", "/v1/models/{model:path}", get_model, key="optional"),
         ),
         error_body=OpenAIError,
     )

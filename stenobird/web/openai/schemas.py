@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, example
 from stenobird.formats import srt, vtt
+from stenobird.languages import NAME_OF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,40 +23,9 @@ if TYPE_CHECKING:
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
-_LANGUAGES: Final = (
-    "af afrikaans am amharic ar arabic as assamese az azerbaijani ba bashkir be belarusian bg bulgarian "
-    "bn bengali bo tibetan br breton bs bosnian ca catalan cs czech cy welsh da danish de german el greek "
-    "en english es spanish et estonian eu basque fa persian fi finnish fo faroese fr french gl galician "
-    "gu gujarati ha hausa haw hawaiian he hebrew hi hindi hr croatian ht haitian_creole hu hungarian "
-    "hy armenian id indonesian is icelandic it italian ja japanese jw javanese ka georgian kk kazakh "
-    "km khmer kn kannada ko korean la latin lb luxembourgish ln lingala lo lao lt lithuanian lv latvian "
-    "mg malagasy mi maori mk macedonian ml malayalam mn mongolian mr marathi ms malay mt maltese "
-    "my myanmar ne nepali nl dutch nn nynorsk no norwegian oc occitan pa punjabi pl polish ps pashto "
-    "pt portuguese ro romanian ru russian sa sanskrit sd sindhi si sinhala sk slovak sl slovenian "
-    "sn shona so somali sq albanian sr serbian su sundanese sv swedish sw swahili ta tamil te telugu "
-    "tg tajik th thai tk turkmen tl tagalog tr turkish tt tatar uk ukrainian ur urdu uz uzbek "
-    "vi vietnamese yi yiddish yo yoruba yue cantonese zh chinese"
-)
-_LANGUAGE_WORDS: Final = _LANGUAGES.split()
-"""Codes and names by turns: the OpenAI API returns the names that Whisper uses, not codes."""
-
-NAME_OF: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        code: name.replace("_", " ")
-        for code, name in zip(_LANGUAGE_WORDS[::2], _LANGUAGE_WORDS[1::2], strict=True)
-    }
-)
-CODE_OF: Final[Mapping[str, str]] = MappingProxyType({name: code for code, name in NAME_OF.items()})
-
-
-def language_code(value: str) -> str:
-    """Return the code for "en", "EN-us" or "English"; any other value in lower case."""
-    wanted = value.strip().lower()
-    return CODE_OF.get(wanted) or wanted.replace("_", "-").partition("-")[0]
-
 
 class AudioForm(RequestBody):
-    """The form of the OpenAI SDKs; send `file` or `url`. Other fields of theirs are ignored."""
+    """The form that the OpenAI SDKs send, with `file` or `url`. Other fields of the SDKs are ignored."""
 
     model_config = example(
         {
@@ -72,32 +41,39 @@ class AudioForm(RequestBody):
         Field(json_schema_extra={"contentMediaType": "application/octet-stream"}, description="The audio."),
     ] = None
     url: Annotated[
-        str | None, Field(description="Instead of a file: any public URL with audio behind it.")
+        str | None, Field(description="Any public URL with audio behind it, instead of a file.")
     ] = None
-    model: Annotated[
-        str | None, Field(description="Accepted as it is; the service's model does the work.")
+    model: Annotated[str | None, Field(description="Any name; the service uses its own model.")] = None
+    language: Annotated[
+        str | None, Field(description="The spoken language: en, en-US, English. Detected if omitted.")
     ] = None
-    language: Annotated[str | None, Field(description="What is spoken; detected where left out.")] = None
     prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None
     response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]] | None,
-        Field(alias="timestamp_granularities[]", description="What verbose_json has; segments by default."),
+        Field(alias="timestamp_granularities[]", description="What verbose_json has. Default: segment."),
     ] = None
     stream: Annotated[
-        bool, Field(description="Whether to answer with transcript.text.delta and transcript.text.done.")
+        bool, Field(description="Whether to stream transcript.text.delta and transcript.text.done events.")
     ] = False
     temperature: Annotated[
-        float | None, Field(ge=0, le=1, description="Accepted; decoding is deterministic.")
+        float | None, Field(ge=0, le=1, description="Accepted without effect: decoding is deterministic.")
     ] = None
+
+
+class InputAudio(RequestBody):
+    """Audio inside a JSON body."""
+
+    data: Annotated[str, Field(description="The audio, base64, of at most 25 MB.")]
+    format: Annotated[str, Field(description="The format.", examples=["mp3"])]
 
 
 class LinkedAudio(AudioForm):
-    """The same, for a link, as JSON."""
+    """The fields of the form as JSON, with `url` or `input_audio`."""
 
     model_config = example({"url": "https://example.com/audio-url", "response_format": "srt"})
 
-    url: Annotated[str, Field(description="Any public URL with audio behind it.")]
+    input_audio: InputAudio | None = None
     file: None = Field(default=None, exclude=True)
 
 
@@ -109,7 +85,7 @@ class DurationUsage(Body):
 
 
 class OpenAISegment(Body):
-    """A phrase. `tokens` is empty; probabilities are 0 where words were not asked for."""
+    """A phrase. `tokens` is empty; probabilities are 0 unless words were requested."""
 
     id: int
     seek: int
@@ -154,7 +130,7 @@ class OpenAIWord(Body):
 
 
 class OpenAITranscription(Body):
-    """`response_format=json`, and with the other fields `verbose_json`."""
+    """The transcript: `text` and `usage` as `json`, all fields as `verbose_json`."""
 
     model_config = example(
         {
@@ -207,7 +183,7 @@ _MODEL: Final = {"id": "whisper-1", "object": "model", "created": 0, "owned_by":
 
 
 class OpenAIModel(Body):
-    """A model, by the name that was asked for."""
+    """A model, under the requested name."""
 
     model_config = example(_MODEL)
 
@@ -223,7 +199,7 @@ class OpenAIModel(Body):
 
 
 class OpenAIModels(Body):
-    """The models there are."""
+    """The list of models."""
 
     model_config = example({"object": "list", "data": [_MODEL]})
 
@@ -301,7 +277,7 @@ _PARAMETERS: Final = {"audio_url": "url", "upload_id": "file", "word_timestamps"
 
 
 class OpenAIErrorDetail(Body):
-    """What went wrong."""
+    """The error."""
 
     message: str
     type: str
@@ -310,7 +286,7 @@ class OpenAIErrorDetail(Body):
 
 
 class OpenAIError(Body):
-    """Every error of the OpenAI dialect."""
+    """The body of every error of the OpenAI dialect."""
 
     error: OpenAIErrorDetail
 

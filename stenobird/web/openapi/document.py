@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import getdoc
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from typing_extensions import override
 
 from stenobird import __version__
 from stenobird.bodies import RequestBody
-from stenobird.errors import InvalidAPIKey, MissingAPIKey, StorageUnavailable
+from stenobird.errors import InvalidAPIKey, MissingAPIKey, RateLimited, StorageUnavailable
 from stenobird.web.openapi.operation import SERVICE
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ Without an API key a transcript is a free preview of 15 seconds.
 _TAGS: Final = {
     "Transcripts": "URL in, events out.",
     "Account": "Keys, account and usage.",
-    "Billing": "Buying and paying.",
-    "OpenAI dialect": "What the OpenAI SDKs call.",
-    "AlefBot dialect": "Send a file, get a job, fetch its artifact.",
+    "Billing": "Checkout, plan and spending cap.",
+    "OpenAI dialect": "The routes that the OpenAI SDKs call.",
+    "AlefBot dialect": "Upload a file, create a job, download its artifact.",
     SERVICE: "For operators, machines and agents.",
 }
 _PARAMETERS: Final[Mapping[str, Any]] = {
@@ -48,13 +49,13 @@ _PARAMETERS: Final[Mapping[str, Any]] = {
         "name": "Idempotency-Key",
         "in": "header",
         "schema": {"type": "string", "maxLength": 255},
-        "description": "A request that is sent again with the same key and body makes nothing again.",
+        "description": "Repeating a request with the same key and body creates nothing a second time.",
     },
     "IfNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
         "schema": {"type": "string"},
-        "description": "ETag of what you have; 304 if it is still that.",
+        "description": "ETag of the client's copy; the response is 304 if it is current.",
     },
     "Share": {
         "name": "share",
@@ -64,13 +65,13 @@ _PARAMETERS: Final[Mapping[str, Any]] = {
     },
 }
 _HEADERS: Final[Mapping[str, tuple[str, str]]] = {
-    "X-Request-ID": ("string", "Id of this request: the one you sent, or a new one."),
-    "Location": ("string", "Address of what was made."),
+    "X-Request-ID": ("string", "Id of this request: the one that was sent, or a new one."),
+    "Location": ("string", "Address of the new resource."),
     "ETag": ("string", "Changes with the document."),
-    "Retry-After": ("integer", "Seconds to wait before the next try."),
+    "Retry-After": ("integer", "Seconds to wait before the next attempt."),
     "WWW-Authenticate": ("string", "Bearer."),
     "X-Transcript-ID": ("string", "Id of the transcript, tr_…"),
-    "X-RateLimit-Limit": ("integer", "Requests a minute."),
+    "X-RateLimit-Limit": ("integer", "Requests per minute."),
     "X-RateLimit-Remaining": ("integer", "Requests left in this minute."),
     "X-RateLimit-Reset": ("integer", "When the minute ends, in epoch seconds."),
 }
@@ -106,6 +107,8 @@ def openapi_document(
             "summary": "Audio transcripts from public URLs.",
             "description": _DESCRIPTION,
             "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "contact": {"name": "Stenobird", "url": PUBLIC_ADDRESS},
         },
         "servers": [{"url": server_url}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
@@ -143,8 +146,7 @@ def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     doc = endpoint.operation
     assert doc is not None
     row: dict[str, Any] = {"tags": [doc.tag], "summary": doc.summary, "operationId": doc.id}
-    if doc.description:
-        row["description"] = doc.description
+    row["description"] = _markdown(doc.description or getdoc(endpoint.handler) or "")
     if doc.parameters:
         row["parameters"] = list(doc.parameters)
     if doc.body is not None:
@@ -160,6 +162,11 @@ def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     key = "needed" if doc.needs_key else endpoint.key
     row["security"] = {"needed": [by_key], "none": []}.get(key, [{}, by_key])
     return row
+
+
+def _markdown(text: str) -> str:
+    """Return a docstring with each paragraph on one line."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _content(content: Content) -> Mapping[str, Any]:
@@ -181,6 +188,7 @@ def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
         *((MissingAPIKey,) if endpoint.key == "needed" or doc.needs_key else ()),
         *((InvalidAPIKey,) if endpoint.key != "none" else ()),
         *((StorageUnavailable,) if doc.tag != SERVICE else ()),
+        *((RateLimited,) if endpoint.limited else ()),
     ]
     by_status: dict[int, list[tuple[StenobirdError, Any]]] = {}
     for kind in dict.fromkeys(kinds):
@@ -256,4 +264,21 @@ class _Schemas:
         schemas: dict[str, Any] = found["$defs"]
         # Pydantic gives two models of the same name longer names, which no reference has.
         assert names.keys() <= schemas.keys(), f"two models have the name {names.keys() - schemas.keys()}"
-        return {f"{self._prefix}{names.get(name, name)}": schema for name, schema in sorted(schemas.items())}
+        for model, mode in inputs:
+            if mode == "validation":
+                _say_defaults(schemas[model.__name__]["properties"])
+        # Generators name classes by the title, so it is unique too.
+        titled = {f"{self._prefix}{names.get(name, name)}": schemas[name] for name in sorted(schemas)}
+        return {name: schema | {"title": name} for name, schema in titled.items()}
+
+
+def _say_defaults(properties: Mapping[str, dict[str, Any]]) -> None:
+    """Move the defaults of a request's fields to their descriptions.
+
+    Generators take a field with a default for one that is always there, and make clients send it.
+    """
+    for schema in properties.values():
+        default = schema.pop("default", None)
+        if default is not None:
+            shown = default if isinstance(default, str) else json.dumps(default)
+            schema["description"] = f"{schema.get('description', '')} Default: {shown}.".strip()

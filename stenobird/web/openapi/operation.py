@@ -6,6 +6,7 @@ A model class stands for its schema wherever a schema is expected; `document` pu
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from stenobird import errors
@@ -36,7 +37,8 @@ class Operation:
     """What the OpenAPI document says of an endpoint. It decorates the handler.
 
     `errors` are those of the handler. The document adds those of the dialect, of the API key and its scope.
-    `needs_key` marks a handler that refuses requests without a key, although its endpoint doesn't.
+    `needs_key` marks a handler that refuses requests without a key, although its endpoint doesn't. The
+    description is the docstring of the handler, unless `description` is set.
     """
 
     tag: str
@@ -63,31 +65,40 @@ def json_of(schema: type[BaseModel] | Mapping[str, Any], example: Any = None) ->
     return {"application/json": {"schema": schema, **shown}}
 
 
-def path(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a path parameter, a string unless `schema` says otherwise."""
-    return _parameter({"name": name, "in": "path", "required": True}, description, schema)
+def stream_of(description: str, event: Mapping[str, Any], example: str) -> dict[str, Any]:
+    """Return an event stream as content. Its schema is a string; `contentSchema` is that of one event."""
+    schema = {
+        "type": "string",
+        "description": f"{description} contentSchema describes one event.",
+        "contentMediaType": "text/event-stream",
+        "contentSchema": event,
+    }
+    return {"text/event-stream": {"schema": schema, "example": example}}
 
 
-def query(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return an optional query parameter."""
-    return _parameter({"name": name, "in": "query"}, description, schema)
+def _parameter(
+    place: str, name: str, description: str, schema: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "in": place, "required": True}
+    if place != "path":
+        del row["required"]
+    return {**row, "schema": schema or {"type": "string"}, "description": description}
 
 
-def header(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return an optional request header."""
-    return _parameter({"name": name, "in": "header"}, description, schema)
+path = partial(_parameter, "path")
+"""Return a path parameter: `path(name, description, schema)`, a string unless `schema` says otherwise."""
+query = partial(_parameter, "query")
+"""Return an optional query parameter."""
+header = partial(_parameter, "header")
+"""Return an optional request header."""
 
 
 def page_of(rows: str, maximum: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the query parameters of a list with pages; `rows` describes `limit`."""
     return (
         query("limit", rows, {"type": "integer", "minimum": 1, "maximum": maximum}),
-        query("cursor", "next_cursor of the page before."),
+        query("cursor", "next_cursor of the previous page."),
     )
-
-
-def _parameter(row: dict[str, Any], description: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**row, "schema": schema or {"type": "string"}, "description": description}
 
 
 SERVICE: Final = "Service"

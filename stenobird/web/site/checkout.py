@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import re
-import secrets
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import RedirectResponse, Response
@@ -19,7 +18,8 @@ from stenobird.billing.schemas import EmailRequest
 from stenobird.billing.service import CLAIM_SECONDS, PRICE
 from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
 from stenobird.web.limits import limit_request
-from stenobird.web.requests import base_url_of, services_of
+from stenobird.web.representations import remember_browser
+from stenobird.web.requests import BROWSER_COOKIE, base_url_of, browser_of, is_secure, services_of
 from stenobird.web.routing import Endpoint
 from stenobird.web.site.templating import read_form, templates
 
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
     from stenobird.billing.service import BillingService
 
-BROWSER_COOKIE = "stenobird_browser"
 CLAIM_COOKIE = "stenobird_claim"
-BROWSER_SECONDS = 2 * 86_400
-"""Longer than a Checkout Session, which is open for a day."""
 
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{8,250}")
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -102,7 +99,7 @@ async def claim_key(request: Request) -> Response:
         claim,
         max_age=int(CLAIM_SECONDS),
         path="/success",
-        secure=_is_secure(request),
+        secure=is_secure(request),
         httponly=True,
         samesite="lax",
     )
@@ -135,7 +132,7 @@ async def show_key(request: Request) -> Response:
             "billing/success.html", 410, state="shown", session_id="", can_recover=billing.can_recover
         )
     response = templates().render("billing/key.html", key=key, base_url=base_url_of(request))
-    response.delete_cookie(CLAIM_COOKIE, path="/success", secure=_is_secure(request), httponly=True)
+    response.delete_cookie(CLAIM_COOKIE, path="/success", secure=is_secure(request), httponly=True)
     return response
 
 
@@ -180,30 +177,6 @@ def _pricing(request: Request, status: int = 200, *, problem: str = "", email: s
         configured=billing.configured,
         can_recover=billing.can_recover,
     )
-
-
-def browser_of(request: Request) -> str:
-    """Return the secret that identifies this browser: that of its cookie, else a new one."""
-    known = request.cookies.get(BROWSER_COOKIE, "")
-    return known if re.fullmatch(r"[A-Za-z0-9_\-]{43}", known) else secrets.token_urlsafe(32)
-
-
-def remember_browser(request: Request, response: Response, browser: str) -> None:
-    """Set the cookie that `browser_of` reads."""
-    response.set_cookie(
-        BROWSER_COOKIE,
-        browser,
-        max_age=BROWSER_SECONDS,
-        path="/",
-        secure=_is_secure(request),
-        httponly=True,
-        # Sent when Stripe redirects back here, but not with requests that another site posts.
-        samesite="lax",
-    )
-
-
-def _is_secure(request: Request) -> bool:
-    return base_url_of(request).startswith("https:")
 
 
 ENDPOINTS: Final = (

@@ -62,7 +62,7 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
 @Operation(
     SERVICE,
     "skillFile",
-    "A file of the agent skill",
+    "Get a file of the agent skill",
     {
         200: Answer(
             "The file, with this service's address.",
@@ -73,7 +73,7 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
     parameters=[path("name", "install.sh, SHA256SUMS, SKILL.md or scripts/transcribe.sh.")],
 )
 async def skill_file(request: Request) -> Response:
-    """Return a file of the skill."""
+    """Return a file of the agent skill, with the address of this service in it."""
     content = skill_files(_address(request)).get(request.path_params["name"])
     if content is None:
         raise NotFound
@@ -81,9 +81,9 @@ async def skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
-@Operation(SERVICE, "llms", "How agents use this", {200: Answer("Text.", TEXT)})
+@Operation(SERVICE, "llms", "Get instructions for agents", {200: Answer("The instructions.", TEXT)})
 async def llms(request: Request) -> Response:
-    """Return `llms.txt`."""
+    """Return `llms.txt`, which tells language models how to use this service."""
     text = _source(LLMS_FILE).replace(PUBLIC_ADDRESS, _address(request))
     return Response(text, headers={**_HEADERS, "Content-Type": "text/plain; charset=utf-8"})
 

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.support.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
-    """The real job and upload services, with a worker that the test drives."""
-    async with web_world(tmp_path) as world:
+    """The real services, with a worker that the test drives. Jobs are cancelled when their client leaves."""
+    async with web_world(tmp_path, web_settings(openai_retry_seconds=0)) as world:
         yield world
 
 

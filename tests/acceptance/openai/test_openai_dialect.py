@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import openai
 import pytest
 from starlette.applications import Starlette
+from starlette.datastructures import FormData
 
 from stenobird.errors import AudioContentTypeNotSupported, StenobirdError
 from stenobird.jobs.schemas import CreateTranscript
@@ -17,7 +19,7 @@ from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.transcript import Segment, Transcript, Word
 from stenobird.web.app import dialects
 from stenobird.web.errors import error_response
-from stenobird.web.openai.requests import AudioRequest
+from stenobird.web.openai.requests import AudioRequest, _form_of, _granularities
 from stenobird.web.openai.schemas import document
 from tests.support.web_world import web_settings, web_world
 
@@ -458,3 +460,104 @@ async def test_the_list_of_models_refuses_an_invalid_key(world: WebWorld) -> Non
 async def test_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in sdk.models.list()] == ["whisper-1"]
     assert (await sdk.models.retrieve("gpt-4o-transcribe")).owned_by == "stenobird"
+
+
+async def test_a_model_name_may_have_slashes(sdk: openai.AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    name = "Systran/faster-whisper-large-v3"
+    assert (await sdk.models.retrieve(name)).id == name
+    assert (await http.get(f"/v1/models/{name}")).json()["id"] == name
+    assert (await http.get("/v1/models/")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timestamp_granularities[]": ["word", "segment"]},
+        {"timestamp_granularities": ["word", "segment"]},
+        {"timestamp_granularities[0]": "word", "timestamp_granularities[1]": "segment"},
+        {"timestamp_granularities": "word, segment"},
+        {"timestamp_granularities[]": '["word","segment"]'},
+        {"timestamp_granularities": "['word', 'segment']"},
+    ],
+)
+async def test_timestamp_granularities_are_read_in_every_spelling(fields: dict[str, Any]) -> None:
+    form = FormData(
+        [
+            (name, value)
+            for name, values in fields.items()
+            for value in (values if isinstance(values, list) else [values])
+        ]
+    )
+    assert _granularities(form) == {"word", "segment"}
+    assert _granularities(_form_of(fields)) == {"word", "segment"}
+
+
+@pytest.mark.parametrize("prefix", ["", "data:audio/mpeg;base64,"])
+async def test_audio_may_be_inside_a_json_body(
+    world: WebWorld, http: httpx.AsyncClient, api_key: str, prefix: str
+) -> None:
+    # More than other JSON bodies may have.
+    audio = b"ID3" + bytes(100_000)
+    sent = {"data": prefix + base64.b64encode(audio).decode(), "format": "mp3"}
+    body = {"model": "whisper-1", "input_audio": sent}
+    answer = await _during(world, http.post("/v1/audio/transcriptions", json=body), "Hello.")
+    assert answer.json()["text"] == "Hello."
+    job = await world.store.get(answer.headers["X-Transcript-ID"])
+    assert job is not None
+    assert job.upload_id is not None
+    caller = await world.keys.authenticate(f"Bearer {api_key}")
+    assert caller is not None
+    slot = await world.services.uploads.take(job.upload_id, caller.account_id)
+    assert (slot.filename, slot.size_bytes) == ("audio.mp3", len(audio))
+
+
+@pytest.mark.parametrize(
+    "sent", ["AAAA", {"data": "%%%", "format": "mp3"}, {"format": "mp3"}, {"data": 3}, [], {"data": ""}]
+)
+async def test_invalid_audio_in_json_is_refused(http: httpx.AsyncClient, sent: Any) -> None:
+    answer = await http.post("/v1/audio/transcriptions", json={"input_audio": sent})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] in {"input_audio", "file"}
+
+
+async def test_too_much_audio_in_json_is_refused(http: httpx.AsyncClient) -> None:
+    body, kind = bytes(40 * 1024 * 1024), {"Content-Type": "application/json"}
+    answer = await http.post("/v1/audio/transcriptions", content=body, headers=kind)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (413, "input_audio")
+    assert "multipart/form-data" in error["message"]
+
+
+async def test_sdks_get_errors_in_their_shape_everywhere_below_v1(
+    sdk: openai.AsyncOpenAI, http: httpx.AsyncClient
+) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        await sdk.chat.completions.create(model="gpt-5", messages=[])
+    assert caught.value.code == "not_found"
+    assert caught.value.type == "invalid_request_error"
+    flat = await http.get("/v1/chat/completions")
+    assert flat.json()["error"] == "not_found"
+
+
+async def test_a_client_that_retries_joins_its_job(tmp_path: Path) -> None:
+    async with web_world(tmp_path, web_settings(openai_retry_seconds=60)) as world:
+        key, _ = await world.keys.create()
+        async with openai.AsyncOpenAI(api_key=key, base_url=f"{world.url}/v1", max_retries=0) as sdk:
+            for end_first in (False, True):
+
+                async def create() -> Any:
+                    return await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
+
+                sent = asyncio.create_task(create())
+                job_id = await _started(world)
+                sent.cancel()
+                if end_first:
+                    await world.worker.say(job_id, "Hello.")
+                    await world.worker.complete(job_id)
+                    assert (await create()).text == "Hello."
+                else:
+                    again = asyncio.create_task(create())
+                    await world.worker.say(job_id, "Hello.")
+                    await world.worker.complete(job_id)
+                    assert (await again).text == "Hello."
+        assert await world.store.counts() == {"completed": 2}

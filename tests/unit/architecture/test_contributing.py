@@ -86,7 +86,7 @@ def test_there_is_an_example_of_each_kind_of_at_most_ten_lines() -> None:
     kinds = [example.note for example in EXAMPLES]
     assert kinds == [
         "stenobird/discovery/platforms/hosting.py",
-        "stenobird/web/v1/routes/account.py",
+        "stenobird/web/v1/account.py",
         "stenobird/config.py",
         "stenobird/jobs/events.py",
         "tools/reference/events.py",
@@ -108,7 +108,7 @@ def test_the_platform_passes_the_tests_of_all_platforms(copy: Path) -> None:
 
 
 def test_the_route_is_registered_and_described(copy: Path) -> None:
-    code = "from stenobird.web.v1.routes import dialect; print([e.path for e in dialect().endpoints])"
+    code = "from stenobird.web.v1 import dialect; print([e.path for e in dialect().endpoints])"
     assert "'/v1/key'" in run(copy, "-c", code)
     run(copy, "-m", "stenobird", "openapi", "-o", "openapi.json")
     paths = json.loads((copy / "openapi.json").read_text(encoding="utf-8"))["paths"]

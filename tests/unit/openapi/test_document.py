@@ -71,6 +71,7 @@ def test_every_operation_has_a_summary_answers_and_no_default(document: dict[str
         for operation in methods.values():
             ids.append(operation["operationId"])
             assert operation["summary"], path
+            assert operation["description"].endswith((".", "`")), path
             assert "default" not in operation["responses"]
             assert any(status.startswith("2") for status in operation["responses"])
     assert len(ids) == len(set(ids))
@@ -143,7 +144,9 @@ def test_examples_of_streams_are_what_their_schemas_say(document: dict[str, Any]
     for operation, media, content in _contents(document):
         if media != "text/event-stream":
             continue
-        validator = _validator(document, content["schema"])
+        assert content["schema"]["type"] == "string"
+        event_schema = content["schema"]["contentSchema"]
+        validator = _validator(document, event_schema)
         stream = httpx.Response(200, headers={"Content-Type": media}, text=content["example"])
         frames = list(EventSource(stream).iter_sse())
         for frame in frames:
@@ -152,7 +155,7 @@ def test_examples_of_streams_are_what_their_schemas_say(document: dict[str, Any]
                 row |= {"event": frame.event, "id": frame.id}
             validator.validate(row)
             if frame.data != "[DONE]":
-                _validator(document, _content_schema(content["schema"], frame.event)).validate(
+                _validator(document, _content_schema(event_schema, frame.event)).validate(
                     json.loads(frame.data)
                 )
         seen.append((operation, len(frames)))
@@ -185,11 +188,40 @@ def test_events_are_described_as_they_are_sent(document: dict[str, Any]) -> None
     stream = document["paths"]["/v1/transcripts/{id}/events"]["get"]["responses"]["200"]["content"]
     described = {
         row["properties"]["event"]["const"]: row["properties"]["data"]["contentSchema"]
-        for row in stream["text/event-stream"]["schema"]["oneOf"]
+        for row in stream["text/event-stream"]["schema"]["contentSchema"]["oneOf"]
     }
     assert described.keys() == sent.keys() == {model.event for model in EVENTS}
     for name, event in sent.items():
         _validator(document, described[name]).validate(json.loads(event.data))
+
+
+def test_each_schema_has_its_name_as_title_and_no_request_field_a_default(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert {name: schema["title"] for name, schema in schemas.items()} == {name: name for name in schemas}
+    with_defaults = {
+        name
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        if (name := content["schema"].get("$ref", "").rpartition("/")[2])
+        and any("default" in field for field in schemas[name]["properties"].values())
+    }
+    assert with_defaults == set()
+    assert schemas["CreateTranscript"]["properties"]["task"]["description"].endswith("Default: transcribe.")
+
+
+def test_rate_limited_is_documented_where_requests_are_counted(document: dict[str, Any]) -> None:
+    counted = [endpoint for dialect in dialects() for endpoint in dialect.endpoints if endpoint.limited]
+    assert len(counted) > 5
+    for endpoint in counted:
+        answers = document["paths"][endpoint.path][endpoint.method.lower()]["responses"]
+        assert "rate_limit" in answers["429"]["description"], endpoint.path
+
+
+def test_segments_of_results_have_a_language(document: dict[str, Any]) -> None:
+    segment = document["components"]["schemas"]["ResultSegment"]
+    assert "language" in segment["properties"]
+    assert "language" not in segment["required"]
 
 
 def test_prefix_moves_the_uploads_dialect() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stenobird.ports import Caller
+from stenobird.ports import Caller, JobRecord
 from stenobird.web.metrics import Metrics
-from stenobird.web.openai.routes import _cancelled_unless_done
+from stenobird.web.openai.retries import Retries
+from stenobird.web.openai.routes import _cancel, _events_until_done
 from stenobird.web.openai.schemas import Deltas
 from stenobird.web.sse import EventStreamResponse, OpenStreams
 
@@ -20,6 +24,14 @@ pytestmark = pytest.mark.anyio
 
 PAYER = Caller("acct_1", "key_1", "live", "full_access", "premium")
 SCOPE: Scope = {"type": "http", "method": "POST", "headers": []}
+
+
+async def _create() -> JobRecord:
+    return cast("JobRecord", SimpleNamespace(id="tr_1"))
+
+
+async def _always(_job: JobRecord) -> bool:
+    return True
 
 
 class Jobs:
@@ -38,7 +50,20 @@ class Jobs:
 async def test_a_shutdown_before_the_first_read_cancels_the_job_too() -> None:
     jobs = Jobs()
     services = cast("Any", SimpleNamespace(jobs=jobs))
-    events = _cancelled_unless_done(services, cast("Any", SimpleNamespace(id="tr_1")), PAYER)
+    stopping = asyncio.Event()
+    stopping.set()
+    leave = AsyncExitStack()
+    held = await leave.enter_async_context(
+        Retries().joined(
+            b"request",
+            usable=_always,
+            create=_create,
+            cancel=partial(_cancel, services, PAYER),
+            stopping=stopping,
+            grace_seconds=60,
+        )
+    )
+    events = _events_until_done(services, PAYER, held, leave)
     assert await anext(events) is None
     streams = OpenStreams(Metrics())
     streams.end_all()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from stenobird.errors import CompressedRequest, InvalidRequest
 from stenobird.web.alefbot.schemas import render
-from stenobird.web.requests import _texts, json_object, read_json_body
+from stenobird.web.requests import _texts, json_object, page_size, read_json_body
 from stenobird.web.site.templating import read_form
 
 if TYPE_CHECKING:
@@ -104,3 +104,17 @@ def test_a_compressed_body_is_a_validation_error_of_the_alefbot_dialect() -> Non
     status, body = render(CompressedRequest(), "req_1", root="/api/v1")
     assert status == 415
     assert '"validation_error"' in body.model_dump_json()
+
+
+@pytest.mark.parametrize(("sent", "size"), [("", 20), ("limit=1", 1), ("limit=100", 100)])
+def test_a_limit_is_taken_as_it_is(sent: str, size: int) -> None:
+    request = Request({"type": "http", "headers": [], "query_string": sent.encode()})
+    assert page_size(request, default=20, maximum=100) == size
+
+
+@pytest.mark.parametrize("sent", ["0", "101", "-1", "x", "", "1e2", "99999999999"])
+def test_a_limit_outside_its_range_is_refused(sent: str) -> None:
+    request = Request({"type": "http", "headers": [], "query_string": f"limit={sent}".encode()})
+    with pytest.raises(InvalidRequest, match="from 1 to 100") as refused:
+        page_size(request, default=20, maximum=100)
+    assert refused.value.details == {"field": "limit"}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import Response
-
 from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import (
     IdempotencyInProgress,
@@ -51,8 +49,16 @@ from stenobird.web.openapi.operation import (
     page_of,
     path,
     query,
+    stream_of,
 )
-from stenobird.web.representations import accepted, attachment, field_values, json_response, revalidated
+from stenobird.web.representations import (
+    accepted,
+    attachment,
+    field_values,
+    json_response,
+    no_content,
+    revalidated,
+)
 from stenobird.web.requests import (
     base_url_of,
     json_object,
@@ -67,6 +73,7 @@ from stenobird.web.sse import EventStreamResponse, parse_event_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stenobird.formats import Format
     from stenobird.jobs.events import EventData
@@ -74,8 +81,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 _TAG: Final = "Transcripts"
 _ID: Final = path("id", "Id of the transcript, tr_…")
@@ -110,17 +115,12 @@ def _stream_example() -> str:
     return "".join(["retry: 2000\n", *frames])
 
 
-_STREAM: Final = {
-    "text/event-stream": {
-        "schema": {
-            "description": "Each event of the stream. Ids are integers, counted from 1. First come status…, "
-            "then transcript…, preview_locked or error where due, and done. Texts, once streamed, "
-            "are never revised.",
-            "oneOf": [_event_schema(model) for model in EVENTS],
-        },
-        "example": _stream_example(),
-    }
-}
+_STREAM: Final = stream_of(
+    "Server-Sent Events. Ids are integers, counted from 1. The order is: status, transcript, preview_locked "
+    "or error if either applies, done. Text that was streamed does not change later.",
+    {"oneOf": [_event_schema(model) for model in EVENTS]},
+    _stream_example(),
+)
 
 
 def _result_content() -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _result_content() -> dict[str, Any]:
     _TAG,
     "createTranscript",
     "Create a transcript",
-    {202: Answer("Queued.", TranscriptStatus, ("Location",))},
+    {202: Answer("The transcript is queued.", TranscriptStatus, ("Location",))},
     (
         *CREATE_ERRORS,
         WebhookRequiresAPIKey,
@@ -154,13 +154,15 @@ def _result_content() -> dict[str, Any]:
         IdempotencyInProgress,
         UploadSlotExpired,
     ),
-    description="Without an API key this is a free preview of 15 seconds. What needs the network "
-    "is found out afterwards, and told by the events.",
     parameters=[IDEMPOTENCY_KEY],
     body=json_of(CreateTranscript, {"audio_url": "https://example.com/audio-url"}),
 )
 async def create_transcript(request: Request, caller: Caller | None) -> Response:
-    """Create a transcript: 202 with its status, and its address in `Location`."""
+    """Create a transcript: 202 with its status, and its address in `Location`.
+
+    Without an API key this is a free preview of 15 seconds. The link is opened after the response, so errors
+    that need the network, such as a page without audio, are in the events and in the status.
+    """
     services = services_of(request)
     raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
     spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
@@ -178,9 +180,9 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
     _TAG,
     "listTranscripts",
     "List your transcripts, newest first",
-    {200: Answer("A page.", TranscriptList)},
+    {200: Answer("A page of transcripts.", TranscriptList)},
     (InvalidRequest,),
-    parameters=page_of("At most 100.", MAX_PAGE),
+    parameters=page_of("Transcripts per page.", MAX_PAGE),
 )
 async def list_transcripts(request: Request, caller: Caller) -> Response:
     """List the account's transcripts, newest first; `next_cursor` is null on the last page."""
@@ -199,16 +201,19 @@ async def list_transcripts(request: Request, caller: Caller) -> Response:
 @Operation(
     _TAG,
     "getTranscript",
-    "Look at a transcript",
+    "Get the status of a transcript",
     {
-        200: Answer("As it stands.", TranscriptStatus, ("ETag",)),
-        304: Answer("As you know it.", headers=("ETag",)),
+        200: Answer("The status.", TranscriptStatus, ("ETag",)),
+        304: Answer("Unchanged since the ETag.", headers=("ETag",)),
     },
     (TranscriptNotFound, MissingAPIKey),
     parameters=[_ID, SHARE, IF_NONE_MATCH],
 )
 async def get_transcript(request: Request, caller: Caller | None) -> Response:
-    """Return the status, or 304 if the client has it already."""
+    """Return the status, or 304 if the client has it already.
+
+    While `terminal` is false, poll at the interval in `retry_after_seconds`, or stream the events instead.
+    """
     jobs = services_of(request).jobs
     job = await jobs.get(transcript_id(request), caller)
     return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
@@ -217,8 +222,8 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
 @Operation(
     _TAG,
     "deleteTranscript",
-    "Cancel a transcript under way, or remove a finished one",
-    {202: Answer("Cancelled, or about to be.", TranscriptStatus), 204: Answer("Removed.")},
+    "Cancel a running transcript, or delete a finished one",
+    {202: Answer("Cancelled, or cancelled shortly.", TranscriptStatus), 204: Answer("Deleted.")},
     (TranscriptNotFound, MissingAPIKey, ReadOnlyKey),
     parameters=[_ID],
 )
@@ -230,7 +235,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
     jobs = services_of(request).jobs
     job = await jobs.cancel_or_delete(transcript_id(request), caller)
     if job is None:
-        return Response(status_code=204, headers=_NO_STORE)
+        return no_content()
     return json_response(TranscriptStatus.of(job), 202)
 
 
@@ -239,25 +244,25 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
     "streamTranscript",
     "Stream the events of a transcript",
     {
-        200: Answer("Events, until done.", _STREAM),
-        204: Answer("You have seen the last event: do not reconnect."),
+        200: Answer("The events, up to `done`.", _STREAM),
+        204: Answer("The client has the last event. It should not reconnect."),
     },
     (InvalidRequest, TranscriptNotFound, MissingAPIKey),
-    description="A reconnect with Last-Event-ID continues after that event; nothing is lost or repeated.",
     parameters=[
         _ID,
         SHARE,
-        header("Last-Event-ID", "Id of the last event seen."),
-        query("last_event_id", "The same, where no header can be sent."),
-        query("after", "The same."),
+        header("Last-Event-ID", "Id of the last event that the client has."),
+        query("last_event_id", "Like Last-Event-ID, for clients that can't send the header."),
+        query("after", "Another name of last_event_id."),
     ],
 )
 async def stream_events(request: Request, caller: Caller | None) -> Response:
-    """Stream the events after the last one that the client has seen.
+    """Stream the events after the last one that the client has, as Server-Sent Events.
 
-    When it has seen the last event of all, the response is 204, which stops a browser from reconnecting.
-    `Last-Event-ID` takes precedence over `?last_event_id=` and `?after=`: a browser whose first request had
-    the query parameter adds the header when it reconnects.
+    A client that reconnects with `Last-Event-ID` gets every event exactly once. When it has the last event of
+    all, the response is 204, which stops a browser from reconnecting. `Last-Event-ID` takes precedence over
+    `?last_event_id=` and `?after=`: a browser whose first request had the query parameter adds the header
+    when it reconnects. Lines that start with a colon are pings, which parsers skip.
     """
     jobs = services_of(request).jobs
     after = _last_event_id(request)
@@ -268,17 +273,17 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
             "Leave it out to read from the start."
         )
     if job.terminal and after == job.last_seq:
-        return Response(status_code=204, headers=_NO_STORE)
+        return no_content()
     return EventStreamResponse(job.id, jobs.stream(job.id, caller, after), streams_of(request))
 
 
 @Operation(
     _TAG,
     "getResult",
-    "Fetch what was said",
+    "Get the text of a finished transcript",
     {
         200: Answer("The transcript.", _result_content(), ("ETag",)),
-        304: Answer("As you know it.", headers=("ETag",)),
+        304: Answer("Unchanged since the ETag.", headers=("ETag",)),
     },
     (
         InvalidRequest,
@@ -294,13 +299,16 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
         IF_NONE_MATCH,
         query(
             "format",
-            "Counts before the header Accept; json where neither says.",
+            "Takes precedence over the header Accept. Without either it is json.",
             {"type": "string", "enum": list(FORMATS)},
         ),
     ],
 )
 async def get_result(request: Request, caller: Caller | None) -> Response:
-    """Return the transcript in the format of `?format=`, else of `Accept`, else as JSON."""
+    """Return the transcript in the format of `?format=`, else of `Accept`, else as JSON.
+
+    Until it has ended, the response is 409 `transcript_not_ready`, with `retry_after_seconds`.
+    """
     jobs = services_of(request).jobs
     wanted = _wanted_format(request)
     job, transcript = await jobs.result(transcript_id(request), caller)
@@ -346,13 +354,13 @@ def _wanted_format(request: Request) -> Format:
     _TAG,
     "countShareLinks",
     "Count the share links",
-    {200: Answer("How many there are.", ShareLinks)},
+    {200: Answer("The number of links.", ShareLinks)},
     _SHARE_ERRORS,
     parameters=[_ID],
     needs_key=True,
 )
 async def count_share_links(request: Request, caller: Caller | None) -> Response:
-    """Return the number of share links."""
+    """Return how many share links the transcript has. Their tokens can't be read again."""
     links = await services_of(request).shares.count(transcript_id(request), caller)
     return json_response(ShareLinks(links=links))
 
@@ -360,14 +368,17 @@ async def count_share_links(request: Request, caller: Caller | None) -> Response
 @Operation(
     _TAG,
     "createShareLink",
-    "Make a link that opens this transcript for reading",
-    {201: Answer("The link; its token is shown only here.", ShareLink)},
+    "Create a link that shows this transcript",
+    {201: Answer("The link. Its token is not shown again.", ShareLink)},
     _SHARE_ERRORS,
     parameters=[_ID],
     needs_key=True,
 )
 async def create_share_link(request: Request, caller: Caller | None) -> Response:
-    """Create a link: 201 with the address of the page, and the token for `?share=`."""
+    """Create a link: 201 with the address of the page, and the token for `?share=`.
+
+    Everybody who has it can read this transcript, until the links are revoked.
+    """
     job_id = transcript_id(request)
     token = await services_of(request).shares.create(job_id, caller)
     url = f"{base_url_of(request)}/t/{job_id}?share={token}"
@@ -377,8 +388,8 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
 @Operation(
     _TAG,
     "revokeShareLinks",
-    "Revoke every share link",
-    {204: Answer("There are none now.")},
+    "Revoke all share links",
+    {204: Answer("The transcript has no share links.")},
     _SHARE_ERRORS,
     parameters=[_ID],
     needs_key=True,
@@ -386,7 +397,7 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
 async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
     """Revoke all links of the transcript: 204, also when there are none."""
     await services_of(request).shares.revoke(transcript_id(request), caller)
-    return Response(status_code=204, headers=_NO_STORE)
+    return no_content()
 
 
 ENDPOINTS: Final = (

@@ -23,10 +23,9 @@ from stenobird.errors import (
     ReadOnlyKey,
 )
 from stenobird.web.openapi.operation import Answer, Operation, header, json_of
-from stenobird.web.representations import json_response
-from stenobird.web.requests import base_url_of, read_body, read_json_object, services_of
+from stenobird.web.representations import json_response, remember_browser
+from stenobird.web.requests import base_url_of, browser_of, read_body, read_json_object, services_of
 from stenobird.web.routing import Endpoint
-from stenobird.web.site.checkout import browser_of, remember_browser
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -44,8 +43,8 @@ _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
 @Operation(
     _TAG,
     "getBilling",
-    "See your plan and this week's minutes",
-    {200: Answer("As it stands.", BillingView)},
+    "Get your plan and this week's minutes",
+    {200: Answer("The plan and the minutes.", BillingView)},
     (BillingUnavailable,),
 )
 async def get_billing(request: Request, caller: Caller | None) -> Response:
@@ -56,13 +55,16 @@ async def get_billing(request: Request, caller: Caller | None) -> Response:
 @Operation(
     _TAG,
     "startCheckout",
-    "Begin to buy a key",
-    {200: Answer("Where the buyer goes.", CheckoutStarted)},
+    "Start to buy a key",
+    {200: Answer("The address of the checkout.", CheckoutStarted)},
     (InvalidRequest, MissingAPIKey, LiveKeyRequired, ReadOnlyKey, QueueBusy, BillingUnavailable),
     body=_EMAIL,
 )
 async def start_checkout(request: Request, caller: Caller | None) -> Response:
-    """Start a Checkout Session. The buyer opens `checkout_url` in a browser."""
+    """Start a Checkout Session at Stripe. The buyer opens `checkout_url` in a browser.
+
+    With a key, the subscription is for the account of the key.
+    """
     billing = services_of(request).billing
     wanted = EmailRequest.parse(await read_json_object(request, field="email"))
     # Only our own pages keep the cookie. For any other client the key must not depend on it.
@@ -79,14 +81,14 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
 @Operation(
     _TAG,
     "stripeWebhook",
-    "Take an event from Stripe",
-    {200: Answer("Stored.", EventReceived)},
+    "Receive an event from Stripe",
+    {200: Answer("The event is stored.", EventReceived)},
     (InvalidRequest, InvalidSignature, BillingUnavailable),
-    parameters=[header("Stripe-Signature", "Of the raw body.")],
+    parameters=[header("Stripe-Signature", "Stripe's signature of the raw body.")],
     body=json_of({"type": "object"}),
 )
 async def receive_stripe_event(request: Request) -> Response:
-    """Store the event. The billing worker handles it after the response."""
+    """Store an event that Stripe sends. It is handled after the response."""
     billing = services_of(request).billing
     too_large = f"The event is larger than {MAX_WEBHOOK_BYTES} bytes."
     body = await read_body(request, MAX_WEBHOOK_BYTES, too_large)
@@ -110,8 +112,8 @@ async def open_portal(request: Request, caller: Caller | None) -> Response:
 @Operation(
     _TAG,
     "setSpendingCap",
-    "Set or lift your spending cap",
-    {200: Answer("As it stands now.", BillingView)},
+    "Set or remove your spending cap",
+    {200: Answer("The plan with the new cap.", BillingView)},
     (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
     body=json_of(SpendingCap, {"minutes_per_week": 600}),
 )
@@ -126,13 +128,16 @@ async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
 @Operation(
     _TAG,
     "recoverKey",
-    "Ask for a new key by mail",
-    {202: Answer("The same answer whoever asks.", Message)},
+    "Request a new key by e-mail",
+    {202: Answer("The response is the same for every address.", Message)},
     (InvalidRequest, QueueBusy, BillingUnavailable),
     body=_EMAIL,
 )
 async def request_recovery(request: Request) -> Response:
-    """Mail a link if an account has this address. The response is the same for every address: 202."""
+    """Send an e-mail with a link to a new key, if an account has this address.
+
+    The response does not say whether one has.
+    """
     billing = services_of(request).billing
     billing.ask_recovery(EmailRequest.parse(await read_json_object(request, field="email")).email)
     message = "If there is an account with this address, a mail with a link is on its way."

@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import Response
-
 from stenobird.accounts.schemas import (
     AccountBody,
     AccountDeleted,
@@ -25,12 +23,13 @@ from stenobird.accounts.schemas import (
 )
 from stenobird.errors import InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
 from stenobird.web.openapi.operation import Answer, Operation, json_of, page_of, path, query
-from stenobird.web.representations import json_response
+from stenobird.web.representations import json_response, no_content
 from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stenobird.ports import Caller
 
@@ -39,15 +38,13 @@ MAX_DAYS: Final = 366
 DEFAULT_USAGE_PAGE: Final = 100
 MAX_USAGE_PAGE: Final = 1000
 
-_NO_STORE = {"Cache-Control": "no-store"}
-
 _TAG: Final = "Account"
 _DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
 _KEY_ID: Final = path("id", "Id of the key.")
 _DATE: Final = {"type": "string", "format": "date"}
 
 
-@Operation(_TAG, "getAccount", "Look at your account", {200: Answer("It.", AccountBody)})
+@Operation(_TAG, "getAccount", "Get your account", {200: Answer("The account.", AccountBody)})
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
     return json_response(AccountBody.of(*await services_of(request).accounts.own_view(caller)))
@@ -57,7 +54,7 @@ async def get_account(request: Request, caller: Caller) -> Response:
     _TAG,
     "deleteAccount",
     "Delete your account and its data",
-    {202: Answer("Deleted; its transcripts are being removed.", AccountDeleted)},
+    {202: Answer("The account is deleted; its transcripts are being removed.", AccountDeleted)},
     _DENIED,
 )
 async def delete_account(request: Request, caller: Caller) -> Response:
@@ -74,13 +71,13 @@ async def delete_account(request: Request, caller: Caller) -> Response:
 @Operation(
     _TAG,
     "getUsage",
-    "See what was used",
-    {200: Answer("The ledger.", UsageBody)},
+    "Get your usage",
+    {200: Answer("The usage.", UsageBody)},
     (InvalidRequest,),
     parameters=[
         query("from", "First day, UTC.", _DATE),
-        query("to", "Last day, UTC; today if left out.", _DATE),
-        *page_of("Jobs a page.", MAX_USAGE_PAGE),
+        query("to", "Last day, UTC; today if omitted.", _DATE),
+        *page_of("Jobs per page.", MAX_USAGE_PAGE),
     ],
 )
 async def get_usage(request: Request, caller: Caller) -> Response:
@@ -110,7 +107,7 @@ async def get_usage(request: Request, caller: Caller) -> Response:
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
-@Operation(_TAG, "listKeys", "List your keys", {200: Answer("Oldest first.", KeyList)})
+@Operation(_TAG, "listKeys", "List your keys", {200: Answer("The keys, oldest first.", KeyList)})
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
     keys = await services_of(request).keys.own_list(caller)
@@ -120,8 +117,8 @@ async def list_keys(request: Request, caller: Caller) -> Response:
 @Operation(
     _TAG,
     "createKey",
-    "Make a key",
-    {201: Answer("The key, shown only here.", CreatedKeyView)},
+    "Create a key",
+    {201: Answer("The key. Its secret is not shown again.", CreatedKeyView)},
     (InvalidRequest, *_DENIED),
     body=json_of(CreateKey, {"name": "laptop"}),
     body_required=False,
@@ -140,21 +137,21 @@ async def create_key(request: Request, caller: Caller) -> Response:
     _TAG,
     "revokeKey",
     "Revoke a key",
-    {204: Answer("It is refused from now on.")},
+    {204: Answer("Requests with the key are refused from now on.")},
     (KeyNotFound, *_DENIED),
     parameters=[_KEY_ID],
 )
 async def revoke_key(request: Request, caller: Caller) -> Response:
     """Revoke a key: 204, also for one that is revoked already. Requests with it get 401 from now on."""
     await services_of(request).keys.own_revoke(caller, _key_id(request))
-    return Response(status_code=204, headers=_NO_STORE)
+    return no_content()
 
 
 @Operation(
     _TAG,
     "rotateKey",
     "Replace a key",
-    {201: Answer("The new key, shown only here.", RotatedKey)},
+    {201: Answer("The new key. Its secret is not shown again.", RotatedKey)},
     (KeyNotFound, *_DENIED),
     parameters=[_KEY_ID],
 )

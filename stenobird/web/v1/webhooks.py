@@ -33,22 +33,23 @@ _TAG: Final = "Account"
     _TAG,
     "listWebhookDeliveries",
     "List your webhook deliveries",
-    {200: Answer("A page, newest first.", DeliveryPage)},
+    {200: Answer("A page of deliveries, newest first.", DeliveryPage)},
     (InvalidRequest,),
     parameters=[
-        *page_of("Deliveries a page.", MAX_PAGE),
+        *page_of("Deliveries per page.", MAX_PAGE),
         query(
             "state",
-            "Only those that are in this state: dead ones were given up, and can be replayed.",
+            "Only deliveries in this state. Dead ones are not tried again unless they are replayed.",
             {"type": "string", "enum": list(DELIVERY_STATES)},
         ),
-        query("job_id", "Only those of this job, of either dialect."),
+        query("job_id", "Only deliveries of this job, of either dialect."),
     ],
-    description="What was sent to each webhook_url, and what came of it. A delivery is tried 15 "
-    "times within three days, then it is dead. A test key sees those of test jobs.",
 )
 async def list_deliveries(request: Request, caller: Caller) -> Response:
-    """List deliveries, newest first, filtered by `state` and `job_id`; `next_cursor` is null at the end."""
+    """List what was sent to each `webhook_url`, newest first; `next_cursor` is null on the last page.
+
+    A delivery is tried 15 times within three days, then it is dead. A test key lists those of test jobs.
+    """
     webhooks = services_of(request).webhooks
     sent = request.query_params
     rows, next_cursor = await webhooks.deliveries(
@@ -65,14 +66,16 @@ async def list_deliveries(request: Request, caller: Caller) -> Response:
     _TAG,
     "replayWebhookDelivery",
     "Send a webhook again",
-    {202: Answer("It is due now, under the same event id.", DeliveryView)},
+    {202: Answer("It will be sent now, under the same event id.", DeliveryView)},
     (DeliveryNotFound, ReadOnlyKey),
     parameters=[path("id", "Id of the delivery, out_…")],
-    description="Whatever became of it, it gets all its tries anew. If its URL was disabled by "
-    "an answer of 410, it is enabled. One that is being sent at this moment is left as it is.",
 )
 async def replay_delivery(request: Request, caller: Caller) -> Response:
-    """Send a delivery again, under the same event id: 202. One that is being sent now is left as it is."""
+    """Send a delivery again, under the same event id, in any state: 202.
+
+    It is tried up to 15 times again. A URL that was disabled by a response of 410 is enabled. A delivery that
+    is being sent at this moment does not change.
+    """
     delivery_id: str = request.path_params["id"]
     if not plausible_id(delivery_id):
         raise DeliveryNotFound
@@ -86,11 +89,13 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
     "Read the secret that signs your webhooks",
     {200: Answer("The secret.", SecretView)},
     (ReadOnlyKey,),
-    description="A live key reads the one of live jobs, a test key the one of test jobs. Give it "
-    "to a Standard Webhooks library as it is.",
 )
 async def get_secret(request: Request, caller: Caller) -> Response:
-    """Return the secret of the key's mode, created now if there is none."""
+    """Return the secret of the key's mode; create it if there is none.
+
+    A live key gets the secret of live jobs, a test key that of test jobs. Pass it to a Standard Webhooks
+    library without changes.
+    """
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
@@ -98,13 +103,14 @@ async def get_secret(request: Request, caller: Caller) -> Response:
     _TAG,
     "rotateWebhookSecret",
     "Rotate the secret that signs your webhooks",
-    {200: Answer("The new one; the old one signs beside it for a day.", SecretView)},
+    {200: Answer("The new secret. For a day, the old one signs as well.", SecretView)},
     (ReadOnlyKey,),
-    description="For 24 hours webhook-signature has a signature of each, so receivers can change "
-    "over one by one. Rotated again within them, the oldest secret ends at once.",
 )
 async def rotate_secret(request: Request, caller: Caller) -> Response:
-    """Create a new secret. For a day, `webhook-signature` contains a signature by each of the two."""
+    """Create a new secret. For 24 hours, `webhook-signature` contains a signature by each of the two.
+
+    Receivers can therefore be changed one by one. A second rotation within that time ends the oldest secret.
+    """
     return json_response(SecretView.of(await services_of(request).webhooks.rotate(caller), caller.mode))
 
 
@@ -143,20 +149,20 @@ SENT_WEBHOOKS: Final = {
             "parameters": [
                 header(name, description) | {"required": not name.startswith("X-AlefBot")}
                 for name, description in (
-                    ("webhook-id", "The event's id, the same at every attempt."),
+                    ("webhook-id", "Id of the event, the same at every attempt."),
                     ("webhook-timestamp", "When this attempt was made: seconds since 1970."),
-                    ("webhook-signature", "One signature a secret, v1,…, parted by spaces."),
-                    ("X-AlefBot-Timestamp", "On jobs of /api/v1: the timestamp again."),
+                    ("webhook-signature", "One signature per secret, v1,…, separated by spaces."),
+                    ("X-AlefBot-Timestamp", "Jobs of /api/v1 only: webhook-timestamp."),
                     (
                         "X-AlefBot-Signature",
-                        "On jobs of /api/v1: HMAC-SHA256 of timestamp, a dot and the body, as 64 hex digits.",
+                        "Jobs of /api/v1 only: HMAC-SHA256 of timestamp, a dot and the body, in hex.",
                     ),
                 )
             ],
             "requestBody": {"required": True, "content": json_of(WebhookEvent)},
             "responses": {
-                "2XX": {"description": "Taken. Answer within 10 seconds."},
-                "410": {"description": "Send nothing to this URL any more, until a delivery is replayed."},
+                "2XX": {"description": "Received. Answer within 10 seconds."},
+                "410": {"description": "Nothing more is sent to this URL until a delivery is replayed."},
                 "3XX": {"description": "Failed: redirects are not followed."},
                 "4XX": {"description": _AGAIN},
                 "5XX": {"description": _AGAIN},
