@@ -34,6 +34,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "quickstart": "quickstart.md",
     "openai-sdk": "how-to/openai-sdk.md",
     "agents": "how-to/agents.md",
+    "event-streams": "how-to/event-streams.md",
     "webhooks": "how-to/webhooks.md",
     "events": "reference/events.md",
     "errors": "reference/errors.md",

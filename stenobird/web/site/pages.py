@@ -19,7 +19,8 @@ from starlette.staticfiles import StaticFiles
 from stenobird.demo import CLIP_PATH, MODEL_DIR, TALK_PATH
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
 from stenobird.formats.direction import is_right_to_left
-from stenobird.jobs.schemas import LANGUAGES, CreateTranscript
+from stenobird.jobs.schemas import CreateTranscript
+from stenobird.languages import NAME_OF
 from stenobird.ports import RecognitionOptions
 from stenobird.web.errors import error_response
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
@@ -288,7 +289,7 @@ def _choices(engines: SpeechEngines | None) -> dict[str, Any]:
             return False
         return True
 
-    languages = [code for code in sorted(LANGUAGES) if accepts(RecognitionOptions(language=code))]
+    languages = [code for code in sorted(NAME_OF) if accepts(RecognitionOptions(language=code))]
     return {
         "languages": languages if len(languages) > 1 else [],
         "translates": accepts(RecognitionOptions(task="translate")),
