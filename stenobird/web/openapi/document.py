@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from inspect import getdoc
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -77,6 +77,9 @@ _HEADERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _REQUEST_ID: Final = "req_0adf4f750ef34d58ab"
 
+_Models: TypeAlias = "dict[str, type[BaseModel]]"
+"""The models that the operations of one dialect refer to, by their names."""
+
 
 def openapi_document(
     apis: Sequence[tuple[Dialect, Iterable[Endpoint]]],
@@ -90,16 +93,16 @@ def openapi_document(
     service sends. The order of everything is fixed, so a version always makes the same bytes.
     """
     paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, _Schemas] = {"": _Schemas("")}
+    models: dict[str, _Models] = {"": {}}
     for dialect, endpoints in apis:
         prefix = dialect.schema_prefix
-        models = schemas.setdefault(prefix, _Schemas(prefix))
+        own = models.setdefault(prefix, {})
         for endpoint in endpoints:
             if endpoint.operation is not None:
                 path = endpoint.path.replace(":path}", "}")
                 row = _operation(endpoint, dialect)
-                paths.setdefault(path, {})[endpoint.method.lower()] = models.refer(row)
-    webhooks = schemas[""].refer(webhooks)
+                paths.setdefault(path, {})[endpoint.method.lower()] = _refer(row, prefix, own)
+    webhooks = _refer(webhooks, "", models[""])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -128,7 +131,9 @@ def openapi_document(
                 for name, (kind, text) in _HEADERS.items()
             },
             "schemas": {
-                name: schema for models in schemas.values() for name, schema in models.definitions().items()
+                name: schema
+                for prefix, own in models.items()
+                for name, schema in _definitions(prefix, own).items()
             },
         },
     }
@@ -234,42 +239,34 @@ class _SchemaGenerator(GenerateJsonSchema):
         }
 
 
-class _Schemas:
-    """The models that one dialect's operations refer to; `prefix` goes before the names of their schemas."""
+def _refer(value: Any, prefix: str, models: _Models) -> Any:
+    """Return a copy of a JSON value that has a reference in place of each model class; add it to `models`."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        assert models.setdefault(value.__name__, value) is value, f"two models have the name {value.__name__}"
+        return {"$ref": f"#/components/schemas/{prefix}{value.__name__}"}
+    if isinstance(value, dict):
+        return {name: _refer(item, prefix, models) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_refer(item, prefix, models) for item in value]
+    return value
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._models: dict[type[BaseModel], str] = {}
 
-    def refer(self, value: Any) -> Any:
-        """Return a copy of a JSON value that has a reference in place of each model class."""
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            name = self._models.setdefault(value, value.model_config.get("title") or value.__name__)
-            return {"$ref": f"#/components/schemas/{self._prefix}{name}"}
-        if isinstance(value, dict):
-            return {name: self.refer(item) for name, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.refer(item) for item in value]
-        return value
-
-    def definitions(self) -> dict[str, Any]:
-        """Return the schemas of all models referred to, and of the models they consist of, by name."""
-        inputs: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
-            (model, "validation" if issubclass(model, RequestBody) else "serialization")
-            for model in self._models
-        ]
-        template = f"#/components/schemas/{self._prefix}{{model}}"
-        _, found = models_json_schema(inputs, ref_template=template, schema_generator=_SchemaGenerator)
-        names = {model.__name__: name for model, name in self._models.items()}
-        schemas: dict[str, Any] = found["$defs"]
-        # Pydantic gives two models of the same name longer names, which no reference has.
-        assert names.keys() <= schemas.keys(), f"two models have the name {names.keys() - schemas.keys()}"
-        for model, mode in inputs:
-            if mode == "validation":
-                _say_defaults(schemas[model.__name__]["properties"])
-        # Generators name classes by the title, so it is unique too.
-        titled = {f"{self._prefix}{names.get(name, name)}": schemas[name] for name in sorted(schemas)}
-        return {name: schema | {"title": name} for name, schema in titled.items()}
+def _definitions(prefix: str, models: _Models) -> dict[str, Any]:
+    """Return the schemas of the models, and of the models they consist of, by name."""
+    inputs: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+        (model, "validation" if issubclass(model, RequestBody) else "serialization")
+        for model in models.values()
+    ]
+    template = f"#/components/schemas/{prefix}{{model}}"
+    _, found = models_json_schema(inputs, ref_template=template, schema_generator=_SchemaGenerator)
+    schemas: dict[str, Any] = found["$defs"]
+    # Pydantic gives two models of the same name longer names, which no reference has.
+    assert models.keys() <= schemas.keys(), f"two models have the name {models.keys() - schemas.keys()}"
+    for model, mode in inputs:
+        if mode == "validation":
+            _say_defaults(schemas[model.__name__]["properties"])
+    # Generators name classes by the title, so it is unique too.
+    return {f"{prefix}{name}": schemas[name] | {"title": f"{prefix}{name}"} for name in sorted(schemas)}
 
 
 def _say_defaults(properties: Mapping[str, dict[str, Any]]) -> None:
