@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
@@ -21,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.support.openapi import served_schema
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def things(server: ServerProcess) -> Things:
 @pytest.fixture(scope="module")
 def described(server: ServerProcess) -> Any:
     """The published description."""
-    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    schema = served_schema(server.url)
     # Streams last as long as their jobs, and have tests of their own.
     return schema.exclude(path_regex=r"/events$")
 

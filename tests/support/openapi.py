@@ -1,0 +1,24 @@
+"""The document of a running service, as schemathesis checks responses with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import schemathesis
+
+
+def served_schema(url: str) -> Any:
+    """Return the schema of the service at `url`, with the schema of an event where OpenAPI 3.2 has it.
+
+    In 3.1 it is inside the schema of the stream, which schemathesis would take for that of each event.
+    """
+    document: dict[str, Any] = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                content = answer.get("content", {}).get("text/event-stream")
+                if content is not None:
+                    content["itemSchema"] = content["schema"]["contentSchema"]
+    document["servers"] = [{"url": url}]
+    return schemathesis.openapi.from_dict(document)
