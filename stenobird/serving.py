@@ -9,17 +9,17 @@ import os
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from stenobird.bootstrap import open_services
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.web.app import create_app, create_probe_app
-from stenobird.web.server import WebServer, running
+from stenobird.web.server import WebServer, loop_factory, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
     from stenobird.config import Settings
     from stenobird.web.services import Services
@@ -75,6 +75,12 @@ def _working(services: Services, tasks: asyncio.TaskGroup) -> Iterator[None]:
             services.worker.stop()
         for task in background:
             task.cancel()
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a service's coroutine on the fastest loop there is."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main)
 
 
 async def run_server(settings: Settings, *, with_worker: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from stenobird.children.confine import hide
 from stenobird.cli.local import with_storage
 from stenobird.config import Settings
 from stenobird.logs import configure_logging
-from stenobird.serving import run_server, run_worker
+from stenobird.serving import run_loop, run_server, run_worker
 from stenobird.web.app import api_document
 from stenobird.web.openapi.document import as_text
 
@@ -40,7 +39,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, *, no_worke
     )
     configure_logging(settings)
     hide()
-    asyncio.run(run_server(settings, with_worker=not no_worker))
+    run_loop(run_server(settings, with_worker=not no_worker))
 
 
 @click.command()
@@ -54,7 +53,7 @@ def worker(*, probes: bool) -> None:
     settings = Settings()
     configure_logging(settings)
     hide()
-    asyncio.run(run_worker(settings, probes=probes))
+    run_loop(run_worker(settings, probes=probes))
 
 
 @click.command()

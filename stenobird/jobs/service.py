@@ -24,13 +24,14 @@ from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
 from stenobird.jobs.leased import end_messages
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.spec import Link, Upload, upload_url
-from stenobird.jobs.tail import JobTails
+from stenobird.jobs.tail import JobTails, take_nothing
 from stenobird.ports import JobExtra, NewJob, UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from stenobird.jobs.spec import JobSpec, RequestChecks
+    from stenobird.jobs.tail import Page, Take
     from stenobird.ports import Caller, Clock, EventRow, JobPage, JobRecord, Mode, Origin, Wakeups
     from stenobird.storage.job_store import JobStore
     from stenobird.storage.queue_store import QueueStore
@@ -87,9 +88,14 @@ class JobService:
         self._store = store
         self._wakeups = wakeups
         self._checks = checks
-        self._clock = clock
         self._options = options or ServiceOptions()
-        self._tails = JobTails(store, clock)
+        self._tails = JobTails(
+            store,
+            wakeups,
+            clock,
+            poll_seconds=self._options.poll_seconds,
+            ping_seconds=self._options.sse_ping_seconds,
+        )
         self._discard = discard
         self._uploads = uploads
 
@@ -257,38 +263,24 @@ class JobService:
         return job
 
     async def stream(
-        self, job_id: str, caller: Caller | None, after: int = 0
-    ) -> AsyncGenerator[EventRow | None, None]:
+        self, job_id: str, caller: Caller | None, after: int = 0, *, take: Take = take_nothing
+    ) -> AsyncGenerator[Page, None]:
         """Yield the job's events with a higher `seq` than `after`, in order, until `done`.
 
-        Committed events come first, new ones as they are committed. Yields `None` after `sse_ping_seconds`
-        without an event. A slow reader costs at most one page of events: there is no queue, and the log is
-        read as it is consumed, once for all readers that are up to date (`JobTails`). Raises
-        `TranscriptNotFound` before the first item; ends early if the job is deleted.
+        Committed events come first, new ones as they are committed; each item is all that is due, at most a
+        page, shared with other readers (`JobTails`). An item without events is a ping, due after
+        `sse_ping_seconds` of silence. There is no queue: a slow reader costs at most a page of events. What
+        `take` takes is not yielded. Raises `TranscriptNotFound` before the first item; ends early if the job
+        is deleted.
         """
-        await self.get(job_id, caller)
-        options = self._options
-        # The watch starts before the first read, so that no commit is missed between the two.
-        async with self._wakeups.watch(job_id) as watch:
-            last_item_at = current_since = self._clock.monotonic()
-            with self._tails.of(job_id) as tail:
-                while (page := await tail.after(after, current_since=current_since)) is not None:
-                    for event in page:
-                        yield event
-                        after = event.seq
-                        if event.event == "done":
-                            return
-                    if page:
-                        last_item_at = self._clock.monotonic()
-                        continue
-                    silence = self._clock.monotonic() - last_item_at
-                    if silence >= options.sse_ping_seconds:
-                        yield None
-                        last_item_at = self._clock.monotonic()
-                        silence = 0.0
-                    notified = await watch.wait(min(options.poll_seconds, options.sse_ping_seconds - silence))
-                    # A wake-up requires a read that starts now; a poll accepts one that another reader made.
-                    current_since = self._clock.monotonic() - (0.0 if notified else options.poll_seconds)
+        job = await self.get(job_id, caller)
+        async with self._tails.of(job_id, job.last_seq) as tail:
+            while (page := await tail.after(after, take)) is not None:
+                yield page
+                if page:
+                    after = page[-1].seq
+                    if page[-1].event == "done":
+                        return
 
     async def purge(self, *, older_than: float) -> Sequence[str]:
         """Delete finished jobs that ended before this time, with what is left of their audio."""

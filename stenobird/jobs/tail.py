@@ -1,20 +1,28 @@
 """The newest events of each streamed job, read from the log once for all readers of its stream.
 
-Otherwise each reader would read each commit from the database, which costs forty times as much as sending it
-(`docs/decisions/0004-own-sse-responder.md` has the figures).
+Readers that have every event wait together. One of them leads: it alone waits for the next wake-up, poll or
+ping, reads the log, and passes the page to all. Their tasks stay asleep as long as their connections take it
+at once. When the leader leaves or its connection is full, another reader leads. So an event costs one timer
+and one read however many readers there are, and a slow reader delays nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import structlog
+
+from stenobird.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable
 
-    from stenobird.ports import Clock, EventRow
+    from stenobird.ports import Clock, EventRow, Wakeups, Watch
     from stenobird.storage.job_store import JobStore
 
 EVENT_PAGE: Final = 100
@@ -22,24 +30,47 @@ EVENT_PAGE: Final = 100
 KEPT_EVENTS: Final = 200
 """The most events that the readers of a job share; a reader further behind reads the log itself."""
 
+Page: TypeAlias = "tuple[EventRow, ...]"
+"""Events in order. Readers at the same place get the same object, which can be encoded once for all."""
+
+Take: TypeAlias = "Callable[[Page], bool]"
+"""Sends a page at once and returns whether it could. Then the reader waits for the next one."""
+
+READERS_A_TURN: Final = 500
+"""How many readers get a page before other tasks may run."""
+
+_log = structlog.get_logger(__name__)
+
+
+def take_nothing(_page: Page) -> bool:
+    """Leave every page to the iteration."""
+    return False
+
 
 class JobTails:
-    """The tails of the jobs that have readers. A tail is dropped with its last reader."""
+    """The tails of the jobs that have readers. A tail is dropped with its last reader.
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
+    The log of a silent job is read again after `poll_seconds`, since a wake-up may be lost, and its readers
+    are pinged after `ping_seconds`.
+    """
+
+    def __init__(
+        self, store: JobStore, wakeups: Wakeups, clock: Clock, *, poll_seconds: float, ping_seconds: float
+    ) -> None:
+        self._open = partial(
+            JobTail, store, wakeups, clock, poll_seconds=poll_seconds, ping_seconds=ping_seconds
+        )
         self._tails: dict[str, JobTail] = {}
 
     def __len__(self) -> int:
         return len(self._tails)
 
-    @contextmanager
-    def of(self, job_id: str) -> Iterator[JobTail]:
-        """Join the readers of a job for as long as the context lasts."""
+    @asynccontextmanager
+    async def of(self, job_id: str, last_seq: int) -> AsyncIterator[JobTail]:
+        """Join the readers of a job, whose log has reached `last_seq`, for as long as the context lasts."""
         tail = self._tails.get(job_id)
         if tail is None:
-            tail = self._tails[job_id] = JobTail(self._store, self._clock, job_id)
+            tail = self._tails[job_id] = self._open(job_id, max(0, last_seq - EVENT_PAGE))
         tail.readers += 1
         try:
             yield tail
@@ -47,74 +78,184 @@ class JobTails:
             tail.readers -= 1
             if not tail.readers:
                 del self._tails[job_id]
+                await tail.aclose()
 
 
 class JobTail:
-    """The newest events of one job, as of the last read of its log."""
+    """The newest events of one job with a `seq` above `start`, as of the last read of its log."""
 
-    def __init__(self, store: JobStore, clock: Clock, job_id: str) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        wakeups: Wakeups,
+        clock: Clock,
+        job_id: str,
+        start: int,
+        *,
+        poll_seconds: float,
+        ping_seconds: float,
+    ) -> None:
         self.readers = 0
         self._store = store
+        self._wakeups = wakeups
         self._clock = clock
         self._job_id = job_id
-        self._kept: deque[EventRow] = deque(maxlen=KEPT_EVENTS)
-        self._reading = asyncio.Lock()
-        self._current_at = float("-inf")
-        """When the last read that reached the end of the log began."""
-        self._end = 0
-        """The highest `seq` that was read here or that a reader already had."""
-        self._ended_at: int | None = None
-        """The last `seq` of a job that has ended; -1 for a deleted job."""
+        self._poll_seconds = poll_seconds
+        self._ping_seconds = ping_seconds
+        self._resources = AsyncExitStack()
+        self._watch: Watch | None = None
+        self._kept: list[EventRow] = []
+        self._end = start
+        """The `seq` up to which the log was read; that of the last kept event, if any."""
+        self._pages: dict[int, Page] = {}
+        """What has been cut from the kept events since the last read."""
+        self._ended = False
+        self._pings = 0
+        self._item_at = clock.monotonic()
+        """When the readers were last sent something."""
+        self._leading = False
+        self._behind = True
+        """Whether the log may have more already, so that the leader must not wait first."""
+        self._failing = False
+        self._waiting: deque[_Reader] = deque()
 
-    async def after(self, seq: int, *, current_since: float) -> Sequence[EventRow] | None:
-        """Return events with a higher `seq`, in order, at most a page.
+    async def aclose(self) -> None:
+        """Stop watching the job."""
+        await self._resources.aclose()
 
-        An empty page is as current as a read of the log that began at `current_since` (monotonic time) or
-        later; readers that wait for such a read share it. `None` means that there will be no more events.
+    async def after(self, seq: int, take: Take = take_nothing) -> Page | None:
+        """Return the events with a higher `seq`, in order, at most a page; wait until there are some.
+
+        While it waits, `take` may take the pages instead. An empty page is a ping. `None` means that there
+        will be no more events. While the database is unavailable it waits; raises `StorageUnavailable` only
+        for a reader that reads the log itself.
         """
-        if page := self._kept_after(seq):
-            return page
-        if self._kept and seq < self._kept[0].seq:
-            return await self._store.events_after(self._job_id, seq, limit=EVENT_PAGE)
-        async with self._reading:
-            if page := self._kept_after(seq):
-                return page
-            if self._current_at < current_since or self._end > seq:
-                page = await self._read(seq)
-            if page:
-                return page
-            return None if self._ended_at is not None and self._ended_at <= seq else ()
+        reader = _Reader(seq, take, self._pings)
+        while True:
+            if reader.seq < self._end - len(self._kept):
+                rows = await self._store.events_after(self._job_id, reader.seq, limit=EVENT_PAGE)
+                return tuple(rows) or None
+            if reader.seq < self._end:
+                return self._page(reader.seq)
+            if self._ended:
+                return None
+            if self._pings != reader.pings:
+                return ()
+            if self._leading:
+                await self._follow(reader)
+            else:
+                await self._lead(reader)
 
-    async def _read(self, seq: int) -> list[EventRow]:
-        began = self._clock.monotonic()
-        self._end = max(self._end, seq)
-        page = await self._store.events_after(self._job_id, seq, limit=EVENT_PAGE)
-        if page:
-            self._keep(page)
-        else:
-            # The job may have ended before this reader came, or have been deleted since.
-            job = await self._store.get(self._job_id)
-            if job is None:
-                self._ended_at = -1
-            elif job.terminal:
-                self._ended_at = job.last_seq
-        if len(page) < EVENT_PAGE:
-            self._current_at = began
+    def _page(self, seq: int) -> Page:
+        page = self._pages.get(seq)
+        if page is None:
+            first = seq - self._end + len(self._kept)
+            page = self._pages[seq] = tuple(self._kept[first : first + EVENT_PAGE])
         return page
 
-    def _kept_after(self, seq: int) -> list[EventRow]:
-        if not self._kept or not self._kept[0].seq <= seq + 1 <= self._kept[-1].seq:
-            return []
-        first = seq + 1 - self._kept[0].seq
-        return [self._kept[index] for index in range(first, min(first + EVENT_PAGE, len(self._kept)))]
+    async def _follow(self, reader: _Reader) -> None:
+        reader.woken = asyncio.get_running_loop().create_future()
+        self._waiting.append(reader)
+        try:
+            await reader.woken
+        except asyncio.CancelledError:
+            # This reader may be the one that was woken to lead.
+            if not self._leading:
+                self._wake_next()
+            raise
 
-    def _keep(self, page: Sequence[EventRow]) -> None:
-        """Keep the new events. Kept events have no gap in `seq`: a page after a gap replaces them.
+    async def _lead(self, leader: _Reader) -> None:
+        """Wait, read, and pass on what there is, until the leader can't take it."""
+        self._leading = True
+        try:
+            if self._watch is None:
+                # It starts before the first read, so that no commit is missed between the two.
+                self._watch = await self._resources.enter_async_context(self._wakeups.watch(self._job_id))
+            while True:
+                if not self._behind:
+                    silence = self._clock.monotonic() - self._item_at
+                    await self._watch.wait(min(self._poll_seconds, self._ping_seconds - silence))
+                start = self._end
+                if await self._read() or self._ended or self._ping():
+                    self._item_at = self._clock.monotonic()
+                    await self._pass_on(start)
+                    if not self._gives(leader, start):
+                        return
+        finally:
+            self._leading = False
+            self._wake_next()
 
-        The gap is measured from the last kept event, not from `_end`, which also counts what readers had.
-        """
-        if self._kept and page[0].seq > self._kept[-1].seq + 1:
-            self._kept.clear()
-        newest = self._kept[-1].seq if self._kept else 0
-        self._kept.extend(row for row in page if row.seq > newest)
-        self._end = max(self._end, page[-1].seq)
+    async def _pass_on(self, start: int) -> None:
+        """Pass what came after `start` to all who wait, and wake those who don't take it."""
+        waiting, self._waiting = self._waiting, deque()
+        try:
+            while waiting:
+                for _ in range(min(len(waiting), READERS_A_TURN)):
+                    reader = waiting.popleft()
+                    if not reader.woken.done():
+                        if self._gives(reader, start):
+                            self._waiting.append(reader)
+                        else:
+                            reader.woken.set_result(None)
+                if waiting:
+                    await asyncio.sleep(0)
+        finally:
+            # After a cancellation; they help themselves.
+            for reader in waiting:
+                if not reader.woken.done():
+                    reader.woken.set_result(None)
+
+    def _gives(self, reader: _Reader, start: int) -> bool:
+        """Whether a waiting reader took what came after `start`, and goes on waiting."""
+        page = self._page(start) if self._end > start else ()
+        if (self._ended and not page) or reader.seq != start or not reader.take(page):
+            return False
+        reader.seq, reader.pings = self._end, self._pings
+        return not self._ended
+
+    async def _read(self) -> bool:
+        """Read a page of the log; return whether it has new events."""
+        try:
+            page = await self._store.events_after(self._job_id, self._end, limit=EVENT_PAGE)
+            # The job may have ended before its first reader came, or have been deleted since.
+            job = None if page else await self._store.get(self._job_id)
+        except StorageUnavailable as exc:
+            # Once for all readers and the whole outage. Nobody is disconnected, since all would come back.
+            if not self._failing:
+                _log.warning("event_log_unreadable", job_id=self._job_id, reason=exc.message)
+            self._failing, self._behind = True, False
+            return False
+        self._failing = False
+        if not page:
+            self._behind = job is not None and job.last_seq > self._end
+            self._ended = job is None or (job.terminal and not self._behind)
+            return False
+        self._behind = len(page) == EVENT_PAGE
+        self._ended = page[-1].event == "done"
+        self._end = page[-1].seq
+        self._kept = [*self._kept, *page][-KEPT_EVENTS:]
+        self._pages.clear()
+        return True
+
+    def _ping(self) -> bool:
+        due = self._clock.monotonic() - self._item_at >= self._ping_seconds
+        self._pings += due
+        return due
+
+    def _wake_next(self) -> None:
+        """Wake one of those who wait, to lead."""
+        while self._waiting:
+            reader = self._waiting.popleft()
+            if not reader.woken.done():
+                reader.woken.set_result(None)
+                return
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """A reader that has everything up to `seq`."""
+
+    seq: int
+    take: Take
+    pings: int
+    woken: asyncio.Future[None] = field(init=False)

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.loops.auto import auto_loop_factory
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stenobird.errors import HeadTooLarge, MalformedHTTP
 from stenobird.web.routing import dialect_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.applications import Starlette
+    from starlette.types import Send
 
     from stenobird.config import Settings
     from stenobird.errors import StenobirdError
@@ -271,6 +273,32 @@ class WebServer(uvicorn.Server):
         """End the event streams, then shut down as uvicorn does."""
         self._shutting_down.set()
         await super().shutdown(sockets)
+
+
+def direct_write(send: Send) -> Callable[[bytes], bool]:
+    """Return what writes an encoded chunk of a response's body, unless its connection is busy or gone.
+
+    `send` is the server's own; for any other, nothing is written. No task has to await `send` then.
+    """
+    cycle = getattr(send, "__self__", None)
+
+    def write(chunk: bytes) -> bool:
+        if (
+            not isinstance(cycle, RequestResponseCycle)
+            or cycle.flow.write_paused
+            or cycle.disconnected
+            or not cycle.chunked_encoding
+        ):
+            return False
+        cycle.transport.write(chunk)
+        return True
+
+    return write
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop of a service: uvloop where it is installed, else asyncio's own."""
+    return auto_loop_factory()
 
 
 @asynccontextmanager

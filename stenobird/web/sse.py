@@ -1,4 +1,4 @@
-"""Server-Sent Events over raw ASGI: one pre-encoded frame per event, and every way a stream can end.
+"""Server-Sent Events over raw ASGI: one write for all that is due, and every way a stream can end.
 
     job ends             the iterator stops after `done`          the body is finished
     reader disconnects   `http.disconnect` cancels the pump       the iterator is closed
@@ -21,12 +21,14 @@ from starlette.responses import Response
 
 from stenobird.errors import InvalidRequest
 from stenobird.web.middleware import DIRECT_SEND
+from stenobird.web.server import direct_write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
+    from stenobird.jobs.tail import Page, Take
     from stenobird.ports import EventRow
     from stenobird.web.metrics import Metrics
 
@@ -53,6 +55,11 @@ def encode_event(row: EventRow) -> bytes:
     return f"event: {row.event}\ndata: {data}\nid: {row.seq}\n\n".encode()
 
 
+def encode(page: Page) -> bytes:
+    """Return the frames of a page."""
+    return b"".join(map(encode_event, page))
+
+
 def parse_event_id(value: str) -> int:
     """Return the sequence number in a `Last-Event-ID`, 0 for an empty one. Raises `InvalidRequest`."""
     if value == "":
@@ -72,6 +79,9 @@ class OpenStreams:
         self.metrics = metrics
         self._pumps: set[asyncio.Task[None]] = set()
         self._ended = False
+        self._encoded: tuple[Page | None, bytes] = None, b""
+        self._unreported = 0
+        """Events that are not yet in the metrics, whose lock is not for every event and reader."""
 
     def __len__(self) -> int:
         return len(self._pumps)
@@ -89,6 +99,31 @@ class OpenStreams:
             self._pumps.discard(pump)
             self.metrics.sse_readers.dec()
 
+    def taker(self, scope: Scope) -> Take:
+        """Return what writes a page to the connection of a request at once, if the connection is idle.
+
+        That is cheaper than waking the reader's task. The encoded page is kept, since the readers of a job
+        get it one after the other.
+        """
+        write = direct_write(scope[DIRECT_SEND])
+
+        def take(page: Page) -> bool:
+            if page is not self._encoded[0]:
+                body = encode(page) if page else _PING
+                self._encoded = page, b"%x\r\n%s\r\n" % (len(body), body)
+            taken = write(self._encoded[1])
+            if taken:
+                if not self._unreported:
+                    asyncio.get_running_loop().call_soon(self._report)
+                self._unreported += len(page)
+            return taken
+
+        return take
+
+    def _report(self) -> None:
+        self.metrics.sse_events.inc(self._unreported)
+        self._unreported = 0
+
     def end_all(self) -> None:
         """End all open streams between two frames, and all that open later."""
         self._ended = True
@@ -104,8 +139,8 @@ class OpenStreams:
 class EventStreamResponse(Response):
     """Sends the events of a job as they arrive. It owns the iterator and closes it, however the stream ends.
 
-    It holds one frame at a time: it reads the next event when the connection has taken the last one. `frame`
-    returns the bytes of an event, empty for one that is not sent; `opening` is sent first.
+    It holds one page at a time: it reads the next one when the connection has taken the last one. `encode`
+    returns the bytes of a page, and `opening` is sent first.
     """
 
     media_type = "text/event-stream"
@@ -113,10 +148,10 @@ class EventStreamResponse(Response):
     def __init__(
         self,
         job_id: str,
-        events: AsyncGenerator[EventRow | None, None],
+        events: AsyncGenerator[Page, None],
         streams: OpenStreams,
         *,
-        frame: Callable[[EventRow], bytes] = encode_event,
+        encode: Callable[[Page], bytes] = encode,
         opening: bytes = _OPENING,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -124,7 +159,7 @@ class EventStreamResponse(Response):
         self._job_id = job_id
         self._events = events
         self._streams = streams
-        self._frame = frame
+        self._encode = encode
         self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,12 +182,10 @@ class EventStreamResponse(Response):
         count = self._streams.metrics.sse_events.inc
         await send({"type": "http.response.body", "body": self._opening, "more_body": True})
         try:
-            async for row in self._events:
-                if row is None:
-                    await send({"type": "http.response.body", "body": _PING, "more_body": True})
-                else:
-                    await send({"type": "http.response.body", "body": self._frame(row), "more_body": True})
-                    count()
+            async for page in self._events:
+                body = self._encode(page) if page else _PING
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                count(len(page))
         except Exception:  # noqa: BLE001  # the response has started, so only a clean end is left
             _log.exception("event_log_unreadable", job_id=self._job_id)
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from stenobird.accounts.key_service import KeyService
     from stenobird.errors import JobError
+    from stenobird.jobs.tail import Page
     from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, Tier
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.engine import Database
@@ -283,14 +284,14 @@ class MeasuredStreams(JobService):
             await self.changed.wait_for(lambda: self.open == count)
 
     async def stream(
-        self, job_id: str, caller: Caller | None, after: int = 0
-    ) -> AsyncGenerator[EventRow | None, None]:
-        """Yield what `items` says, and keep count."""
+        self, job_id: str, caller: Caller | None, after: int = 0, **_options: Any
+    ) -> AsyncGenerator[Page, None]:
+        """Yield what `items` says, one event or ping at a time, and keep count."""
         await self._count(open_streams=1)
         try:
             async for item in self.items(after):
                 self.taken += 1
-                yield item
+                yield () if item is None else (item,)
         finally:
             await self._count(open_streams=-1)
 

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.bodies import Body
-    from stenobird.ports import Caller, EventRow, JobRecord
+    from stenobird.jobs.tail import Page
+    from stenobird.ports import Caller, JobRecord
     from stenobird.web.openai.requests import AudioRequest
     from stenobird.web.openai.retries import SharedJob
     from stenobird.web.services import Services
@@ -123,7 +124,7 @@ async def create_audio_transcript(
             await anext(events)
     headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
     if wanted.stream:
-        stream = EventStreamResponse(job.id, events, streams_of(request), frame=Deltas().frame, opening=b"")
+        stream = EventStreamResponse(job.id, events, streams_of(request), encode=Deltas().encode, opening=b"")
         stream.headers.update(headers)
         return stream
     await _wait_for_end(request, services, events)
@@ -157,7 +158,7 @@ async def _create_once(
     cancelled or is deleted, a new one is created.
     """
 
-    async def make(job_id: str) -> Response:
+    async def make(job_id: str | None) -> Response:
         job = await _create(request, services, caller, wanted, job_id)
         return JSONResponse({"id": job.id}, 202)
 
@@ -206,14 +207,14 @@ async def _chunks(file: UploadFile) -> AsyncGenerator[bytes]:
 
 async def _events_until_done(
     services: Services, caller: Caller, held: SharedJob, leave: AsyncExitStack
-) -> AsyncGenerator[EventRow | None, None]:
-    """Yield `None`, then the events of a shared job, which is left at the end."""
+) -> AsyncGenerator[Page, None]:
+    """Yield a ping, then the events of a shared job, which is left at the end."""
     async with leave:
-        yield None
+        yield ()
         async with aclosing(services.jobs.stream(held.job.id, caller, 0)) as events:
-            async for row in events:
-                held.ended |= row is not None and row.event == "done"
-                yield row
+            async for page in events:
+                held.ended |= bool(page) and page[-1].event == "done"
+                yield page
 
 
 async def _has_text(services: Services, caller: Caller, made: JobRecord) -> bool:
@@ -231,9 +232,7 @@ async def _cancel(services: Services, caller: Caller, made: JobRecord) -> None:
         await services.jobs.cancel_or_delete(made.id, caller)
 
 
-async def _wait_for_end(
-    request: Request, services: Services, events: AsyncGenerator[EventRow | None, None]
-) -> None:
+async def _wait_for_end(request: Request, services: Services, events: AsyncGenerator[Page, None]) -> None:
     """Return when the events have ended. Raises `EngineUnavailable` if the service stops first."""
     failure: StenobirdError | None = None
 

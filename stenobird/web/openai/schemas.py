@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stenobird.errors import StenobirdError
+    from stenobird.jobs.tail import Page
     from stenobird.ports import EventRow, JobRecord
     from stenobird.transcript import Segment, Transcript
     from stenobird.web.openai.requests import AudioRequest
@@ -244,8 +245,11 @@ class Deltas:
         self._texts: list[str] = []
         self._failure: OpenAIError | None = None
 
-    def frame(self, row: EventRow) -> bytes:
-        """Return the frames of an event, empty if it has none."""
+    def encode(self, page: Page) -> bytes:
+        """Return the frames of the events; some have none."""
+        return b"".join(map(self._frame, page))
+
+    def _frame(self, row: EventRow) -> bytes:
         match row.event:
             case "transcript":
                 text = json.loads(row.data)["text"]

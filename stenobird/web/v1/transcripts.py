@@ -168,7 +168,7 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
     spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
     services.jobs.check(spec, caller=caller)
 
-    async def make(job_id: str) -> Response:
+    async def make(job_id: str | None) -> Response:
         job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
         body = TranscriptStatus.of(job)
         return json_response(body, 202, {"Location": body.status_url})
@@ -274,7 +274,9 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
         )
     if job.terminal and after == job.last_seq:
         return no_content()
-    return EventStreamResponse(job.id, jobs.stream(job.id, caller, after), streams_of(request))
+    streams = streams_of(request)
+    events = jobs.stream(job.id, caller, after, take=streams.taker(request.scope))
+    return EventStreamResponse(job.id, events, streams)
 
 
 @Operation(

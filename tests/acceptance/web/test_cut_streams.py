@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message
 
+    from stenobird.jobs.tail import Page
+
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "event-streams.md"
 ROWS = (
     EventRow(1, "status", '{"n":1}'),
@@ -59,9 +61,9 @@ PLAIN = 'import { EventSource } from "eventsource";\n'
 def recorded(after: int) -> bytes:
     """Return the chunks of the body that the service sends to a reader that has the event `after`."""
 
-    async def events() -> AsyncGenerator[EventRow | None, None]:
+    async def events() -> AsyncGenerator[Page, None]:
         for row in ROWS[after:]:
-            yield row
+            yield (row,)
 
     sent: list[Message] = []
 

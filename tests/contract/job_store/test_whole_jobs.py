@@ -54,8 +54,8 @@ async def test_three_workers_share_a_queue_and_each_job_is_done_once(world: JobW
     workers = [world.worker(worker_id=f"worker {number}", max_running=2) for number in range(3)]
 
     async def read(job_id: str) -> list[str]:
-        events = [event async for event in world.service.stream(job_id, world.payer)]
-        return [event.data for event in events if event is not None]
+        pages = [page async for page in world.service.stream(job_id, world.payer)]
+        return [event.data for page in pages for event in page]
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for worker in workers:

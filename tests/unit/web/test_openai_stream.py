@@ -64,7 +64,7 @@ async def test_a_shutdown_before_the_first_read_cancels_the_job_too() -> None:
         )
     )
     events = _events_until_done(services, PAYER, held, leave)
-    assert await anext(events) is None
+    assert await anext(events) == ()
     streams = OpenStreams(Metrics())
     streams.end_all()
     sent: list[Message] = []
@@ -75,6 +75,6 @@ async def test_a_shutdown_before_the_first_read_cancels_the_job_too() -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await EventStreamResponse("tr_1", events, streams, frame=Deltas().frame)(SCOPE, receive, send)
+    await EventStreamResponse("tr_1", events, streams, encode=Deltas().encode)(SCOPE, receive, send)
     assert jobs.cancelled == ["tr_1"]
     assert sent[-1]["more_body"] is False

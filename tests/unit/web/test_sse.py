@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Scope
 
+    from stenobird.jobs.tail import Page
+
 SCOPE: Scope = {"type": "http", "method": "GET", "headers": []}
 
 
@@ -89,10 +91,10 @@ class Events:
         self.then = then
         self.closed = False
 
-    async def stream(self) -> AsyncGenerator[EventRow | None, None]:
+    async def stream(self) -> AsyncGenerator[Page, None]:
         try:
-            yield EventRow(1, "status", "{}")
-            yield EventRow(2, "status", "{}")
+            yield (EventRow(1, "status", "{}"),)
+            yield (EventRow(2, "status", "{}"),)
             if self.then is not None:
                 await self.then()
         finally:
