@@ -158,7 +158,7 @@ class KeyService:
             raise InvalidAPIKeyMode
         if account is None:
             raise InvalidAPIKeyUser
-        return Caller(account.id, record.id, record.mode, record.scope, account.tier)
+        return Caller(account.id, record.id, record.mode, record.scope, account.tier, account)
 
     async def _own(self, caller: Caller, key_id: str) -> KeyRecord:
         record = await self._store.get_key(key_id)

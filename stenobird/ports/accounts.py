@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stenobird.errors import ReadOnlyKey
@@ -28,6 +28,8 @@ class Caller:
     mode: KeyMode
     scope: KeyScope
     tier: Tier
+    account: AccountRecord | None = field(default=None, compare=False, repr=False)
+    """The account's row as this request found it."""
 
     @property
     def only_mode(self) -> Literal["test"] | None:
@@ -55,6 +57,7 @@ class AccountRecord:
     state: AccountState = "active"
     billing: AccountBilling = "metered"
     deleted_at: float | None = None
+    spending_cap_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import InvalidRequest
@@ -32,6 +32,8 @@ from stenobird.storage.schema import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,6 +42,13 @@ if TYPE_CHECKING:
 
 DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100
+
+
+_FIND_KEY: Final = (
+    select(api_keys, accounts)
+    .outerjoin(accounts, and_(accounts.c.id == api_keys.c.account_id, accounts.c.deleted_at.is_(None)))
+    .where(api_keys.c.key_hash == bindparam("sent_hash"))
+)
 
 
 class AccountStore:
@@ -184,7 +193,7 @@ class AccountStore:
             return [_audit_entry(row) for row in (await connection.execute(query)).mappings()]
 
 
-def account_from_row(row: RowMapping) -> AccountRecord:
+def account_from_row(row: RowMapping | Mapping[str, Any]) -> AccountRecord:
     """Return the account of a row."""
     return from_row(AccountRecord, row)
 
@@ -302,15 +311,13 @@ class KeyStore:
     async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
         """Return the key with this hash, revoked or not, its stored hash, and its account unless deleted."""
         async with self._db.read() as connection:
-            found = await connection.execute(select(api_keys).where(api_keys.c.key_hash == key_hash))
-            row = found.mappings().one_or_none()
-            if row is None:
-                return None
-            owner = await connection.execute(
-                select(accounts).where(accounts.c.id == row["account_id"], accounts.c.deleted_at.is_(None))
-            )
-            account = owner.mappings().one_or_none()
-        return _key(row), row["key_hash"], account_from_row(account) if account is not None else None
+            row = (await connection.execute(_FIND_KEY, {"sent_hash": key_hash})).one_or_none()
+        if row is None:
+            return None
+        key = dict(zip(api_keys.c.keys(), row, strict=False))
+        account = dict(zip(accounts.c.keys(), row[len(key) :], strict=True))
+        owner = account_from_row(account) if account["id"] is not None else None
+        return from_row(KeyRecord, key), key["key_hash"], owner
 
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""

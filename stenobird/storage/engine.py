@@ -13,9 +13,9 @@ import os
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import event, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
@@ -24,9 +24,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.storage.sqlite import HIDE_PARAMETERS, sqlite_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from sqlalchemy import Table
     from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
@@ -34,12 +35,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-BUSY_TIMEOUT_SECONDS: Final = 30
-WAL_RETRY_SECONDS: Final = 0.02
 READERS: Final = 8
 POOL_SIZE: Final = 10
-HIDE_PARAMETERS: Final = True
-"""Keeps parameters (webhook secrets, addresses, transcripts) out of error messages, and so out of logs."""
+GROUP_SIZE: Final = 64
+"""The most writes that share a COMMIT."""
 
 NEWEST_REVISION: Final = "0002"
 """The last of `storage/migrations/versions`."""
@@ -98,6 +97,10 @@ class CommitUnknown(StorageUnavailable):
     """The database did not confirm the change, which may have been made. Look before you send it again."""
 
 
+_T = TypeVar("_T")
+_DATABASE_ERRORS: Final = (DBAPIError, PoolTimeout, OSError)
+
+
 class Database:
     """An open database. `read` and `write` run one transaction each and translate vendor errors.
 
@@ -116,6 +119,7 @@ class Database:
         self._turn: asyncio.Lock | nullcontext[None] = (
             asyncio.Lock() if self.dialect == "sqlite" else nullcontext()
         )
+        self._together: list[tuple[Callable[[AsyncConnection], Awaitable[Any]], asyncio.Future[Any]]] = []
 
     @asynccontextmanager
     async def write(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -125,22 +129,89 @@ class Database:
         `StorageUnavailable` for any other failure of the database. After a cancellation during COMMIT the
         outcome is unknown as well. On PostgreSQL, see `ANSWER_SECONDS` and, if `patient`, `PATIENT_SECONDS`.
         """
+        async with self._turn, self._transaction(patient=patient) as (connection, commit):
+            yield connection
+            await commit()
+
+    async def write_together(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+        """Run `work` in a transaction, and return its result once that is durable.
+
+        On SQLite all that wait for their turn share a transaction, and so a COMMIT, which takes longer than
+        their work. A savepoint keeps one that raises from undoing the others. `work` may run again when the
+        transaction fails because of another one. Raises what `work` and `write` raise.
+        """
+        if self.dialect != "sqlite":
+            async with self.write() as connection:
+                return await work(connection)
+        result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._together.append((work, result))
+        try:
+            async with self._turn:
+                # Whoever had the turn before may have done this work, too.
+                while not result.done():
+                    await self._run_together()
+        finally:
+            result.cancel()
+        return result.result()
+
+    async def _run_together(self) -> None:
+        """Run what waits in one transaction, and settle the result of at least one."""
+        self._together = [waiting for waiting in self._together if not waiting[1].done()]
+        batch = self._together[:GROUP_SIZE]
+        done: dict[asyncio.Future[Any], Any] = {}
+        failed = [result for _, result in batch]
         committing = False
-        async with self._turn:
-            try:
-                async with self._in_time(patient=patient), self.writer.connect() as connection:
-                    await connection.begin()
-                    yield connection
-                    committing = True
-                    await self.commit(connection)
-            except IntegrityError:
+        try:
+            async with self._transaction() as (connection, commit):
+                for work, result in batch:
+                    failed = [result]
+                    try:
+                        async with connection.begin_nested() if done else nullcontext():
+                            done[result] = await work(connection)
+                    except Exception as exc:
+                        if isinstance(exc, _DATABASE_ERRORS) and not isinstance(exc, IntegrityError):
+                            raise
+                        if not done:
+                            await connection.rollback()
+                            await connection.begin()
+                        _settle(result, error=exc)
+                failed, committing = list(done), True
+                await commit()
+            for result, value in done.items():
+                _settle(result, value)
+        except BaseException as exc:
+            # A failed transaction is the result of who met the failure; the others have not run.
+            unavailable = isinstance(exc, StorageUnavailable)
+            if committing or unavailable:
+                for result in failed:
+                    _settle(result, error=exc if unavailable else CommitUnknown())
+            if not unavailable:
                 raise
-            except (DBAPIError, PoolTimeout, OSError) as exc:
-                if committing:
-                    raise CommitUnknown(_cause(exc)) from exc
-                if isinstance(exc, DBAPIError) and not exc.connection_invalidated:
-                    raise StorageUnavailable(_cause(exc)) from exc
-                raise ConnectionLost(_cause(exc)) from exc
+
+    @asynccontextmanager
+    async def _transaction(
+        self, *, patient: bool = False
+    ) -> AsyncIterator[tuple[AsyncConnection, Callable[[], Awaitable[None]]]]:
+        """Begin a transaction and yield its connection and what commits it; translate errors."""
+        committing = False
+
+        async def commit() -> None:
+            nonlocal committing
+            committing = True
+            await self.commit(connection)
+
+        try:
+            async with self._in_time(patient=patient), self.writer.connect() as connection:
+                await connection.begin()
+                yield connection, commit
+        except IntegrityError:
+            raise
+        except _DATABASE_ERRORS as exc:
+            if committing:
+                raise CommitUnknown(_cause(exc)) from exc
+            if isinstance(exc, DBAPIError) and not exc.connection_invalidated:
+                raise StorageUnavailable(_cause(exc)) from exc
+            raise ConnectionLost(_cause(exc)) from exc
 
     @asynccontextmanager
     async def _in_time(self, *, patient: bool = False) -> AsyncIterator[None]:
@@ -202,6 +273,15 @@ class Database:
         await self.writer.dispose()
 
 
+def _settle(result: asyncio.Future[Any], value: Any = None, *, error: BaseException | None = None) -> None:
+    if result.done():
+        return  # its caller was cancelled
+    if error is None:
+        result.set_result(value)
+    else:
+        result.set_exception(error)
+
+
 def _cause(exc: BaseException) -> str | None:
     """Return what the database says is wrong with it, `None` where the error's own message says it best."""
     orig = getattr(exc, "orig", None)
@@ -237,7 +317,10 @@ async def migrate(database: Database) -> None:
             return
     async with database.write(patient=True) as connection:
         await database.lock(connection, MIGRATION_LOCK)
-        await connection.run_sync(_upgrade)
+        # Another process may have had the lock before. Alembic's context is global, so only the holder of
+        # the lock may enter it; on SQLite this is the statement that takes it.
+        if await connection.run_sync(_revision) != NEWEST_REVISION:
+            await connection.run_sync(_upgrade)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -274,7 +357,7 @@ def _connect(url: str) -> Database:
         raise ConfigurationError("STENOBIRD_DATABASE_URL is not a database URL.") from exc
     try:
         if parsed.drivername == "sqlite+aiosqlite":
-            return _connect_sqlite(url, parsed.database)
+            return _connect_sqlite(parsed.database)
         if parsed.drivername == "postgresql+asyncpg":
             engine = create_async_engine(
                 url,
@@ -310,66 +393,16 @@ def _quickly_closed() -> type:
     return QuicklyClosed
 
 
-def _connect_sqlite(url: str, file: str | None) -> Database:
+def _connect_sqlite(file: str | None) -> Database:
     if not file or file == ":memory:":
         raise ConfigurationError("An SQLite database must be a file: readers and the writer share it.")
     folder = Path(file).absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK):
         # Checked first, because the driver's thread would outlive a failed connection.
         raise ConfigurationError(f"The folder {folder} of the database is missing or can't be written.")
-    arguments = {"timeout": BUSY_TIMEOUT_SECONDS}
-    writer = create_async_engine(
-        url, pool_size=1, max_overflow=0, connect_args=arguments, hide_parameters=HIDE_PARAMETERS
-    )
-    reader = create_async_engine(
-        url, pool_size=READERS, max_overflow=0, connect_args=arguments, hide_parameters=HIDE_PARAMETERS
-    )
-    _configure_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
-    _configure_sqlite(reader, begin="BEGIN", query_only=True)
+    writer = sqlite_engine(file, begin="BEGIN IMMEDIATE", connections=1)
+    reader = sqlite_engine(file, begin="BEGIN", connections=READERS, query_only=True)
     return Database(writer, reader, Path(file))
-
-
-async def _use_wal(connection: Any) -> None:
-    """Turn on WAL mode, and retry while another process does the same with a new database.
-
-    SQLite answers "locked" at once here, because its busy timeout does not apply to this statement.
-    """
-    try:
-        async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
-            while True:
-                try:
-                    async with connection.execute("PRAGMA journal_mode=WAL") as cursor:
-                        await cursor.fetchall()
-                except sqlite3.OperationalError as exc:
-                    if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                        raise
-                    await asyncio.sleep(WAL_RETRY_SECONDS)
-                else:
-                    return
-    except TimeoutError as exc:
-        raise sqlite3.OperationalError("another process holds the lock on the database") from exc
-
-
-def _configure_sqlite(engine: AsyncEngine, *, begin: str, query_only: bool) -> None:
-    def on_connect(dbapi_connection: Any, _record: object) -> None:
-        # The driver's transaction control starts late and deferred; `on_begin` replaces it.
-        dbapi_connection.isolation_level = None
-        dbapi_connection.run_async(_use_wal)
-        cursor = dbapi_connection.cursor()
-        for pragma in (
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
-            f"query_only={'ON' if query_only else 'OFF'}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    event.listen(engine.sync_engine, "connect", on_connect)
-    event.listen(engine.sync_engine, "begin", on_begin)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import and_, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import Integer, and_, bindparam, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
@@ -56,6 +56,24 @@ OPEN_STATUSES: Final = ("queued", "transcribing")
 PURGE_BATCH: Final = 200
 """Jobs deleted in one transaction, so that a purge never locks the writer for long."""
 
+# The statements of each request and each chunk, built once.
+_JOB: Final = select(jobs).where(jobs.c.id == bindparam("job"))
+_INSERT_JOB: Final = insert(jobs).values(created_at=db_now(), updated_at=db_now()).returning(jobs)
+_INSERT_EVENT: Final = insert(events).values(created_at=db_now())
+_EVENTS_AFTER: Final = (
+    select(events.c.seq, events.c.event, events.c.data)
+    .where(events.c.job_id == bindparam("job"), events.c.seq > bindparam("after"))
+    .order_by(events.c.seq)
+    .limit(bindparam("most", type_=Integer))
+)
+_COUNT_JOBS: Final = select(
+    select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None)).scalar_subquery(),
+    select(func.count())
+    .where(jobs.c.account_id == bindparam("account"), jobs.c.completed_at.is_(None))
+    .scalar_subquery(),
+    queue.switched("draining"),
+)
+
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
@@ -76,25 +94,16 @@ class JobStore:
         Raises `QueueBusy` when `max_queued` jobs are queued, `RateLimited` when the account has `max_open`
         unfinished jobs.
         """
+        values = rows.new_job_values(job)
 
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
             # Counting and inserting must not interleave, or the bound would be exceeded.
             await self.database.lock(connection, QUEUE_LOCK)
-            result = await connection.execute(
-                insert(jobs)
-                .values(
-                    **rows.new_job_values(job),
-                    created_at=db_now(),
-                    updated_at=db_now(),
-                    commit_id=commit_id,
-                )
-                .returning(jobs)
-            )
+            result = await connection.execute(_INSERT_JOB, values | {"commit_id": commit_id})
             record = rows.job_from_row(result.mappings().one())
             await insert_events(connection, job.id, [first], last_seq=1)
-            waiting = select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
-            found = await connection.execute(select(waiting.scalar_subquery(), queue.switched("draining")))
-            queued, draining = found.one()
+            counted = await connection.execute(_COUNT_JOBS, {"account": job.account_id})
+            queued, under_way, draining = counted.one()
             if draining:
                 raise QueueBusy(
                     "The service finishes its queue before maintenance and accepts no new transcripts. Wait "
@@ -103,7 +112,7 @@ class JobStore:
                 )
             if queued > max_queued:
                 raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
-            if max_open is not None and await _open_jobs(connection, job.account_id) > max_open:
+            if max_open is not None and under_way > max_open:
                 raise RateLimited(
                     f"{max_open} transcripts of this account are under way, the most that it may have. "
                     "Wait until one ends, or cancel one.",
@@ -181,14 +190,9 @@ class JobStore:
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""
-        query = (
-            select(events.c.seq, events.c.event, events.c.data)
-            .where(events.c.job_id == job_id, events.c.seq > seq)
-            .order_by(events.c.seq)
-            .limit(limit)
-        )
+        page = {"job": job_id, "after": seq, "most": limit}
         async with self.database.read() as connection:
-            return [EventRow(*row) for row in await connection.execute(query)]
+            return [EventRow(*row) for row in await connection.execute(_EVENTS_AFTER, page)]
 
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
@@ -451,7 +455,7 @@ class JobStore:
 
     async def _row(self, job_id: str) -> RowMapping | None:
         async with self.database.read() as connection:
-            result = await connection.execute(select(jobs).where(jobs.c.id == job_id))
+            result = await connection.execute(_JOB, {"job": job_id})
             return result.mappings().one_or_none()
 
     async def _write(self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]]) -> _T:
@@ -462,11 +466,14 @@ class JobStore:
         """
         commit_id = secrets.token_hex(8)
         attempt = 1
+        results: list[_T] = []
+
+        async def run(connection: AsyncConnection) -> None:
+            results[:] = [await work(connection, commit_id)]
+
         while True:
-            results: list[_T] = []
             try:
-                async with self.database.write() as connection:
-                    results.append(await work(connection, commit_id))
+                await self.database.write_together(run)
                 return results[0]
             except CommitUnknown:
                 if await self._happened(job_id, commit_id):
@@ -551,7 +558,7 @@ async def insert_events(
         return
     first_seq = last_seq - len(new_events) + 1
     await connection.execute(
-        insert(events).values(created_at=db_now()),
+        _INSERT_EVENT,
         [
             {
                 "job_id": job_id,
@@ -563,11 +570,6 @@ async def insert_events(
             for offset, event in enumerate(new_events)
         ],
     )
-
-
-async def _open_jobs(connection: AsyncConnection, account_id: str | None) -> int:
-    query = select(func.count()).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
-    return await connection.scalar(query) or 0
 
 
 async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxRow]) -> None:

@@ -47,7 +47,7 @@ _PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_
 _NO_EXTRA = JobExtra()
 
 
-def from_row(record: type[T], row: RowMapping, **given: Any) -> T:
+def from_row(record: type[T], row: RowMapping | Mapping[str, Any], **given: Any) -> T:
     """Return a record whose fields are columns of the same name, except for those given."""
     columns = {one.name: row[one.name] for one in fields(record) if one.name not in given}
     return record(**columns, **given)

@@ -36,13 +36,12 @@ class Wallet:
 
 async def available_units(connection: AsyncConnection, account_id: str, *, but_for: str | None = None) -> int:
     """Return the account's units less all reservations, except those of one job."""
-    units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
-    reserved = select(func.coalesce(func.sum(reservations.c.units), 0)).where(
-        reservations.c.account_id == account_id
-    )
+    units = select(wallets.c.units).where(wallets.c.account_id == account_id)
+    reserved = select(func.sum(reservations.c.units)).where(reservations.c.account_id == account_id)
     if but_for is not None:
         reserved = reserved.where(reservations.c.job_id != but_for)
-    return (units or 0) - (await connection.scalar(reserved) or 0)
+    available = func.coalesce(units.scalar_subquery(), 0) - func.coalesce(reserved.scalar_subquery(), 0)
+    return await connection.scalar(select(available)) or 0
 
 
 async def reserve(database: Database, connection: AsyncConnection, job_id: str, units: int) -> None:

@@ -72,19 +72,19 @@ class Idempotency:
         *,
         new_id: Callable[[], str],
         admit: Callable[[], Awaitable[None]],
-        make: Callable[[str], Awaitable[Response]],
+        make: Callable[[str | None], Awaitable[Response]],
     ) -> Response:
         """Return the stored response, or that of `make`, which gets the id of the resource to create.
 
         Unless a response is stored, `admit` is awaited before `make` and may refuse. Called again with the
         same id, `make` must return the existing resource. Without an `Idempotency-Key` both are simply
-        called. Raises what they raise, `InvalidRequest` for a malformed key, `IdempotencyMismatch`,
-        `IdempotencyInProgress`.
+        called, with `None` for any new id. Raises what they raise, `InvalidRequest` for a malformed key,
+        `IdempotencyMismatch`, `IdempotencyInProgress`.
         """
         key = request.headers.get("idempotency-key")
         if key is None:
             await admit()
-            return await make(new_id())
+            return await make(None)
         if not _KEY.fullmatch(key):
             raise InvalidRequest(
                 "The Idempotency-Key must be 1 to 255 visible ASCII characters, a UUID for example."
@@ -116,7 +116,9 @@ class Idempotency:
         answer = StoredAnswer(replayed.status_code, headers, bytes(replayed.body).decode())
         await self._store.withdraw(scope_hash, answer)
 
-    async def _make(self, claim: IdempotencyClaim, make: Callable[[str], Awaitable[Response]]) -> Response:
+    async def _make(
+        self, claim: IdempotencyClaim, make: Callable[[str | None], Awaitable[Response]]
+    ) -> Response:
         try:
             response = await make(claim.resource_id)
         except RequestError:
@@ -161,7 +163,7 @@ async def limited_once(
     body: bytes,
     *,
     new_id: Callable[[], str],
-    make: Callable[[str], Awaitable[Response]],
+    make: Callable[[str | None], Awaitable[Response]],
 ) -> Response:
     """Run a request at most once per `Idempotency-Key`, and count it against the rate limit.
 

@@ -78,7 +78,7 @@ async def once(
     caller: Caller,
     *,
     new_id: Callable[[], str],
-    make: Callable[[str, bytes], Awaitable[Response]],
+    make: Callable[[str | None, bytes], Awaitable[Response]],
 ) -> Response:
     """Count the request and return the response of `make`, or the one stored for its `Idempotency-Key`.
 

@@ -162,7 +162,7 @@ async def create_upload(request: Request, caller: Caller) -> Response:
     )
 
 
-async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str) -> Response:
+async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str | None) -> Response:
     wanted = parse_body(CreateUpload, json_object(request, raw))
     slot = await services_of(request).uploads.create(wanted, caller, upload_id=upload_id)
     body = schemas.UploadSlot(
@@ -279,7 +279,7 @@ async def list_jobs(request: Request, caller: Caller) -> Response:
     return json_response(schemas.JobList(items=items, total=total, links=links))
 
 
-async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str) -> Response:
+async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str | None) -> Response:
     services = services_of(request)
     wanted = parse_body(schemas.CreateTranscription, json_object(request, raw))
     if wanted.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:

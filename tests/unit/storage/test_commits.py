@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from stenobird.errors import StorageUnavailable
+from stenobird.errors import QueueBusy, StorageUnavailable
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import (
     Claim,
@@ -26,9 +28,12 @@ from tests.support.databases import sqlite_database
 from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Sequence
     from pathlib import Path
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from stenobird.ports import JobRecord
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
@@ -202,3 +207,115 @@ async def test_a_failing_body_leaves_nothing(database: Database) -> None:
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(usage)) == 0
     assert await store.counts() == {}
+
+
+# --- writes that share a COMMIT -----------------------------------------------------------------------------
+
+
+class Counting(FaultyDatabase):
+    """A faulty database that counts its commits, and holds the first until it is told to go on."""
+
+    def __init__(self, database: Database, commits: Sequence[str] = ()) -> None:
+        super().__init__(database.writer, database.reader)
+        self.commits = list(commits)
+        self.count = 0
+        self.held = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def commit(self, connection: AsyncConnection) -> None:
+        self.count += 1
+        self.held.set()
+        await self.go_on.wait()
+        await super().commit(connection)
+
+    async def create(self, number: int, *, max_queued: int = 100) -> JobRecord:
+        """Create the job of this number."""
+        job = replace(JOB, id=f"tr_{number}")
+        return await JobStore(self).create(job, FIRST, max_queued=max_queued)
+
+    async def ids(self) -> set[str]:
+        """Return the ids of the jobs that exist."""
+        return set(await JobStore(self).open_job_ids())
+
+
+async def test_writes_that_wait_for_a_commit_share_the_next_one(database: Database) -> None:
+    counting = Counting(database)
+    async with asyncio.TaskGroup() as tasks:
+        made = [tasks.create_task(counting.create(number)) for number in range(40)]
+        await counting.held.wait()
+        counting.go_on.set()
+    assert await counting.ids() == {task.result().id for task in made} == {f"tr_{n}" for n in range(40)}
+    assert counting.count <= 3
+
+
+async def test_a_refused_write_takes_only_itself_back(database: Database) -> None:
+    counting = Counting(database)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(counting.create(0))
+        await counting.held.wait()
+        bounds = (0, 100, 1, 100, 0)
+        made = [
+            tasks.create_task(raised(counting.create(number, max_queued=bound)))
+            for number, bound in enumerate(bounds, 1)
+        ]
+        counting.go_on.set()
+    refused = [task.result() for task in made]
+    assert [type(error) for error in refused] == [QueueBusy, NoneType, QueueBusy, NoneType, QueueBusy]
+    assert await counting.ids() == {"tr_0", "tr_2", "tr_4"}
+    assert counting.count == 2
+
+
+async def test_a_write_that_breaks_the_transaction_fails_alone(database: Database) -> None:
+    counting = Counting(database)
+
+    async def breaks(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT no_such_function()"))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(counting.create(0))
+        await counting.held.wait()
+        made = [tasks.create_task(counting.create(number)) for number in (1, 2)]
+        await asyncio.sleep(0)
+        broken = tasks.create_task(raised(counting.write_together(breaks)))
+        await asyncio.sleep(0)
+        made += [tasks.create_task(counting.create(number)) for number in (3, 4)]
+        counting.go_on.set()
+    assert type(broken.result()) is StorageUnavailable
+    assert await counting.ids() == {f"tr_{number}" for number in range(5)}
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+async def test_a_cancelled_write_does_not_take_others_with_it(database: Database, cancelled: int) -> None:
+    counting = Counting(database)
+    async with asyncio.TaskGroup() as tasks:
+        made = [tasks.create_task(counting.create(number)) for number in range(4)]
+        await counting.held.wait()
+        # The first commits at this moment, so that it is unknown whether it has; the others wait.
+        made[cancelled].cancel()
+        counting.go_on.set()
+    left = {f"tr_{number}" for number in range(4) if number != cancelled}
+    assert left <= await counting.ids()
+    assert {task.result().id for task in made if not task.cancelled()} == left
+
+
+@LOSSES
+async def test_after_a_lost_answer_each_write_of_the_group_happens_once(
+    database: Database, loss: str
+) -> None:
+    counting = Counting(database, ["ok", loss])
+    async with asyncio.TaskGroup() as tasks:
+        made = [tasks.create_task(counting.create(number)) for number in range(8)]
+        await counting.held.wait()
+        counting.go_on.set()
+    assert await counting.ids() == {task.result().id for task in made} == {f"tr_{n}" for n in range(8)}
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(events)) == 8
+
+
+async def raised(write: Awaitable[object]) -> Exception | None:
+    """Return what a write raises."""
+    try:
+        await write
+    except Exception as exc:  # noqa: BLE001  # the test looks at it
+        return exc
+    return None

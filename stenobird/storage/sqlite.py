@@ -1,0 +1,163 @@
+"""SQLite: how connections are configured, and one trip to their thread for each statement instead of four.
+
+SQLAlchemy opens, executes, fetches from and closes a cursor of aiosqlite, and each of these steps waits for
+the connection's thread. With BEGIN and ROLLBACK that makes eight waits for one row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+BUSY_TIMEOUT_SECONDS: Final = 30
+WAL_RETRY_SECONDS: Final = 0.02
+HIDE_PARAMETERS: Final = True
+"""Keeps parameters (webhook secrets, addresses, transcripts) out of error messages, and so out of logs."""
+
+
+def sqlite_engine(file: str, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
+    """Return an engine with so many connections to a file, whose transactions start with `begin`."""
+    engine = create_async_engine(
+        "sqlite+aiosqlite:///" + file,
+        async_creator=partial(DirectConnection, file),
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=HIDE_PARAMETERS,
+    )
+
+    def on_connect(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.run_async(_use_wal)
+        cursor = dbapi_connection.cursor()
+        for pragma in (
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        # Together with the first statement.
+        connection.connection.driver_connection.begin = begin  # type: ignore[union-attr]
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
+    return engine
+
+
+async def _use_wal(connection: Any) -> None:
+    """Turn on WAL mode, and retry while another process does the same with a new database.
+
+    SQLite answers "locked" at once here, because its busy timeout does not apply to this statement.
+    """
+    try:
+        async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+            while True:
+                try:
+                    async with connection.execute("PRAGMA journal_mode=WAL") as cursor:
+                        await cursor.fetchall()
+                except sqlite3.OperationalError as exc:
+                    if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise
+                    await asyncio.sleep(WAL_RETRY_SECONDS)
+                else:
+                    return
+    except TimeoutError as exc:
+        raise sqlite3.OperationalError("another process holds the lock on the database") from exc
+
+
+class DirectConnection(aiosqlite.Connection):
+    """What SQLAlchemy's `async_creator` needs of aiosqlite, in a thread that no ending process waits for."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            # No isolation level: the driver's own transaction control starts late and deferred.
+            lambda: sqlite3.connect(file, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None),
+            iter_chunk_size=64,
+        )
+        self._thread.daemon = True
+        self.begin: str | None = None
+        """The BEGIN of the transaction that the next statement starts."""
+
+    @override
+    def cursor(self) -> DirectCursor:  # type: ignore[override]  # it is awaited as aiosqlite's own would be
+        return DirectCursor(self)
+
+    async def call(self, function: Callable[[sqlite3.Connection], None]) -> None:
+        """Run a function in the connection's thread."""
+        await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+
+    @override
+    async def commit(self) -> None:
+        self.begin = None
+        await super().commit()
+
+    @override
+    async def rollback(self) -> None:
+        if self.begin is None:
+            # Nobody has to wait for it, since the thread does everything in order.
+            self._tx.put_nowait((None, self._conn.rollback))
+        self.begin = None
+
+
+class DirectCursor:
+    """A cursor that has fetched everything when `execute` returns."""
+
+    arraysize = 1
+
+    def __init__(self, connection: DirectConnection) -> None:
+        self._connection = connection
+        self._rows: Sequence[Any] = ()
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, sql: str, parameters: Any = ()) -> None:
+        """Run a statement."""
+        await self._run(sqlite3.Cursor.execute, sql, parameters)
+
+    async def executemany(self, sql: str, parameters: Any) -> None:
+        """Run a statement once for each set of parameters."""
+        await self._run(sqlite3.Cursor.executemany, sql, parameters)
+
+    async def _run(self, method: Callable[..., object], sql: str, parameters: Any) -> None:
+        begin, self._connection.begin = self._connection.begin, None
+
+        def run(connection: sqlite3.Connection) -> None:
+            if begin is not None:
+                connection.execute(begin)
+            cursor = connection.cursor()
+            try:
+                method(cursor, sql, parameters)
+                self._rows = cursor.fetchall()
+                self.description, self.rowcount = cursor.description, cursor.rowcount
+                self.lastrowid = cursor.lastrowid
+            finally:
+                cursor.close()
+
+        await self._connection.call(run)
+
+    async def fetchall(self) -> Sequence[Any]:
+        """Return the rows of the last statement."""
+        return self._rows
+
+    async def close(self) -> None:
+        """Do nothing: the cursor in the thread is closed already."""
