@@ -28,13 +28,16 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return user plus system seconds of the tree, children that have ended and been reaped included."""
-    total = 0
-    for each in tree(pid):
-        with suppress(OSError):
-            # The name may hold spaces; what follows its bracket does not. utime is field 14, counted from 1.
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15]))
-    return total / _TICKS
+    return sum(own_cpu_seconds(each) for each in tree(pid))
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """Return user plus system seconds of one process, its reaped children included; 0 when it is gone."""
+    with suppress(OSError):
+        # The name may hold spaces; what follows its bracket does not. utime is field 14, counted from 1.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICKS
+    return 0.0
 
 
 def rss_bytes(pid: int) -> dict[str, int]:
