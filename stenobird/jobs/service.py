@@ -331,7 +331,8 @@ def new_job_id(origin: Origin = "stenobird") -> str:
 
 def new_token(prefix: str, digits: int) -> str:
     """Return the prefix and random base62 digits, 5.95 bits each."""
-    return prefix + "".join(secrets.choice(_BASE62) for _ in range(digits))
+    number = secrets.randbelow(62**digits)
+    return prefix + "".join(_BASE62[number // 62**place % 62] for place in range(digits))
 
 
 async def retry_job(store: JobStore, queue: QueueStore, job_id: str) -> str:

@@ -53,7 +53,7 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
             return
         request_id = dialect_of(scope).request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        scope[DIRECT_SEND] = send
+        scope.setdefault(DIRECT_SEND, send)
         started = time.perf_counter()
         status = 0
         streamed = False

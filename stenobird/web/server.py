@@ -20,6 +20,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stenobird.errors import HeadTooLarge, MalformedHTTP
+from stenobird.web.middleware import DIRECT_SEND
 from stenobird.web.routing import dialect_at
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._reading_head = False
         self._disarm_head_timer()
         super().on_headers_complete()
+        # Starlette wraps `send` before any middleware of ours can see it.
+        self.scope[DIRECT_SEND] = self.cycle.send  # type: ignore[literal-required]
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, and refuse a head that is too large."""

@@ -1,4 +1,4 @@
-"""`make bench`: ratios to plain faster-whisper, each with its bar. Run from the repository's root.
+"""`make bench`: ratios to plain faster-whisper and to plain servers, each with its bar.
 
 Exits with 0 whatever the figures are, with 1 when one could not be measured.
 """
@@ -17,8 +17,8 @@ from rich.console import Console
 
 from stenobird.inference.host import usable_cpus
 from tests.bench.audio import Studio
-from tests.bench.figures import Figure, table
-from tests.bench.measure import MEASUREMENTS, QUICK, Scale
+from tests.bench.figures import QUICK, Figure, Scale, table
+from tests.bench.measure import MEASUREMENTS
 
 
 @click.command()
@@ -27,7 +27,7 @@ from tests.bench.measure import MEASUREMENTS, QUICK, Scale
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--audio", type=click.Path(path_type=Path), help="Keep the audio here, to use it again.")
 def main(only: str | None, audio: Path | None, *, quick: bool, as_json: bool) -> None:
-    """Measure speed, latency, accuracy and memory as ratios to plain faster-whisper."""
+    """Measure speed, latency, accuracy, memory and what load costs, mostly as ratios to plain software."""
     letters = list(MEASUREMENTS) if only is None else [letter.strip() for letter in only.split(",")]
     if unknown := [letter for letter in letters if letter not in MEASUREMENTS]:
         raise click.BadParameter(f"{unknown[0]} is not one of {', '.join(MEASUREMENTS)}", param_hint="--only")
@@ -43,7 +43,7 @@ def main(only: str | None, audio: Path | None, *, quick: bool, as_json: bool) ->
     else:
         # A table that a file or a pipe cuts off at 80 columns can't be read.
         console = Console(width=None if sys.stdout.isatty() else 150)
-        title = f"Stenobird against plain faster-whisper, {usable_cpus()} cores, fixture model"
+        title = f"Stenobird against plain software, {usable_cpus()} cores, fixture model"
         if quick:
             title += ": QUICK, the bars are not meant for this"
         console.print(table(figures, title=title))

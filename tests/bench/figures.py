@@ -1,4 +1,4 @@
-"""What a bench reports: figures with their bars and verdicts, as a table or as JSON."""
+"""What a bench measures and reports: its scale, and figures with their bars and verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from tests.bench.audio import Studio
 
 Verdict = Literal["reached", "missed", "not measured"]
 
@@ -62,6 +64,53 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         """Return the figure as a JSON object."""
         return {"verdict": self.verdict, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much audio, and how often. The bars hold for the default only."""
+
+    short_minutes: float = 10.0
+    medium_minutes: float = 30.0
+    long_minutes: float = 180.0
+    rounds: int = 3
+    throttle_bytes_per_second: float = 64 * 1024
+    encoder_rounds: int = 3
+    encoder_windows: int = 12
+    readers: int = 2000
+    many_readers: int = 10_000
+    reader_events: int = 40
+    posts: int = 400
+    previews: int = 7
+    long_jobs: int = 8
+    filled_jobs: int = 200_000
+    worker_minutes: float = 3.0
+
+
+QUICK = Scale(
+    short_minutes=2,
+    medium_minutes=5,
+    long_minutes=20,
+    rounds=1,
+    encoder_rounds=1,
+    encoder_windows=4,
+    readers=200,
+    many_readers=1000,
+    reader_events=10,
+    posts=50,
+    previews=2,
+    long_jobs=3,
+    filled_jobs=2000,
+    worker_minutes=0.5,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What measures the figures of one letter."""
+
+    questions: tuple[Question, ...]
+    run: Callable[[Studio, Scale], list[Figure]]
 
 
 _COLOURS = {"reached": "green", "missed": "red", "not measured": "yellow"}

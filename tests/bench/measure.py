@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -10,37 +9,21 @@ from typing import TYPE_CHECKING
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR
 from stenobird.demo.wer import word_error_rate
-from tests.bench import encoder, plain
-from tests.bench.figures import Bar, Figure, Question
+from tests.bench import encoder, load, plain
+from tests.bench.figures import Bar, Figure, Measurement, Question
 from tests.bench.processes import PeakMemory
 from tests.bench.service import Service, served
 from tests.support.random_model import BASE, write_random_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tests.bench.audio import Studio
+    from tests.bench.figures import Scale
 
 MB = 1_000_000
 AT_ONCE = 4
 
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much audio, and how often. The bars hold for the default only."""
-
-    short_minutes: float = 10.0
-    medium_minutes: float = 30.0
-    long_minutes: float = 180.0
-    rounds: int = 3
-    throttle_bytes_per_second: float = 64 * 1024
-    encoder_rounds: int = 3
-    encoder_windows: int = 12
-
-
-QUICK = Scale(
-    short_minutes=2, medium_minutes=5, long_minutes=20, rounds=1, encoder_rounds=1, encoder_windows=4
-)
 
 WALL = Question("a", "one job: wall clock over plain", Bar("<=", 1.0))
 THROUGHPUT = Question(
@@ -196,18 +179,11 @@ def allocator(_studio: Studio, scale: Scale) -> list[Figure]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What measures the figures of one letter."""
-
-    questions: tuple[Question, ...]
-    run: Callable[[Studio, Scale], list[Figure]]
-
-
 MEASUREMENTS: Mapping[str, Measurement] = {
     "a": Measurement((WALL, THROUGHPUT), speed),
     "b": Measurement((FIRST_WORDS,), first_words),
     "c": Measurement((ACCURACY,), accuracy),
     "d": Measurement((MEMORY,), memory),
     "e": Measurement((ENCODER,), allocator),
+    **load.MEASUREMENTS,
 }

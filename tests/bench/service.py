@@ -54,6 +54,7 @@ class Service:
             self._server = stack.enter_context(ServerProcess(Path(folder), settings=self._settings))
             key = self._server.create_key()
             self._client = stack.enter_context(StenobirdClient(self._server.url, api_key=key))
+            self._anonymous = stack.enter_context(StenobirdClient(self._server.url))
             with served([self._warm_up]) as (_, [url]):
                 self.transcribe(url)
             self._resources = stack.pop_all()
@@ -72,25 +73,31 @@ class Service:
 
     def transcribe(self, *urls: str) -> ServiceRun:
         """Transcribe all URLs at once. Raises the job's error, or `RuntimeError`, when one fails."""
-        with ThreadPoolExecutor(len(urls)) as executor:
-            watch = Stopwatch.start(self.pid)
-            texts, first = zip(*executor.map(self._transcribe, urls), strict=True)
-            return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts, first)
+        watch = Stopwatch.start(self.pid)
+        texts, first = zip(*transcribe(self._client, urls), strict=True)
+        return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts, first)
 
-    def _transcribe(self, url: str) -> tuple[str, float]:
+    def preview_seconds(self, url: str) -> float:
+        """Return the time from the POST of a preview to its first words."""
         begun = time.monotonic()
-        texts = []
-        first = 0.0
-        for event in self._client.stream(url):
-            match event:
-                case TranscriptEvent():
-                    first = first or time.monotonic() - begun
-                    texts.append(event.text)
-                case ErrorEvent():
-                    raise event.error
-                case DoneEvent() if event.status != "completed":
-                    raise RuntimeError(f"the job ended as {event.status}")
-        return "".join(texts), first or time.monotonic() - begun
+        seconds = None
+        for event in self._anonymous.stream(url):
+            if seconds is None and isinstance(event, TranscriptEvent):
+                seconds = time.monotonic() - begun
+        if seconds is None:
+            raise RuntimeError(f"the preview ended without a word:\n{self._server.log()[-4000:]}")
+        return seconds
+
+    @contextmanager
+    def busy(self, url: str, jobs: int) -> Iterator[None]:
+        """Keep so many jobs under way while the context lasts, with words from the first at least."""
+        made = [self._client.create(url) for _ in range(jobs)]
+        next(event for event in self._client.resume(made[0].id) if isinstance(event, TranscriptEvent))
+        try:
+            yield
+        finally:
+            for job in made:
+                self._client.cancel(job.id)
 
     def first_transcript(self, url: str) -> tuple[TranscriptEvent, ServiceRun]:
         """Return the first transcript event of a job and what it took from the POST; cancel the job."""
@@ -102,6 +109,28 @@ class Service:
                     self._client.cancel(event.job_id)
                     return event, run
         raise RuntimeError(f"the job ended without a word:\n{self._server.log()[-4000:]}")
+
+
+def transcribe(client: StenobirdClient, urls: Sequence[str]) -> list[tuple[str, float]]:
+    """Transcribe all URLs at once; return their texts and when each first had words, in seconds."""
+
+    def one(url: str) -> tuple[str, float]:
+        begun = time.monotonic()
+        texts = []
+        first = 0.0
+        for event in client.stream(url):
+            match event:
+                case TranscriptEvent():
+                    first = first or time.monotonic() - begun
+                    texts.append(event.text)
+                case ErrorEvent():
+                    raise event.error
+                case DoneEvent() if event.status != "completed":
+                    raise RuntimeError(f"the job ended as {event.status}")
+        return "".join(texts), first or time.monotonic() - begun
+
+    with ThreadPoolExecutor(len(urls)) as executor:
+        return list(executor.map(one, urls))
 
 
 @contextmanager

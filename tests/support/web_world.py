@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from stenobird.storage.job_store import JobStore
     from stenobird.storage.stores import Stores
     from stenobird.web.services import Services
+    from stenobird.web.sse import OpenStreams
 
 
 def web_settings(**changes: Any) -> Settings:
@@ -165,6 +166,12 @@ class WebWorld:
     def database(self) -> Database:
         """The database."""
         return self.stores.database
+
+    @property
+    def streams(self) -> OpenStreams:
+        """The open event streams."""
+        streams: OpenStreams = self.server.config.app.state.streams  # type: ignore[union-attr]
+        return streams
 
     @property
     def store(self) -> JobStore:

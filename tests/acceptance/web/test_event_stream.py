@@ -15,6 +15,7 @@ from httpx_sse import EventSource
 
 from stenobird.errors import StorageUnavailable, TranscriptionFailed
 from stenobird.ports import EventRow
+from stenobird.web.sse import OpenStreams
 from tests.support.until import async_until
 from tests.support.web_world import MeasuredStreams, measured_world, web_settings, web_world
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
+    from starlette.types import Scope
+
+    from stenobird.jobs.tail import Page, Take
     from tests.support.web_world import WebWorld
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +73,33 @@ async def test_events_come_as_they_are_committed(world: WebWorld, http: httpx.As
             assert (await anext(stream))[:2] == (3 + number, "transcript")
         await world.worker.complete(job_id)
         assert [event async for _, event, _ in stream] == ["preview_locked", "done"]
+
+
+async def test_an_idle_connection_gets_events_without_its_task(
+    world: WebWorld, http: httpx.AsyncClient
+) -> None:
+    streams = world.streams
+    taken: list[bool] = []
+
+    def taker(scope: Scope) -> Take:
+        take = OpenStreams.taker(streams, scope)
+
+        def watched(page: Page) -> bool:
+            taken.append(take(page))
+            return taken[-1]
+
+        return watched
+
+    streams.taker = taker  # type: ignore[method-assign]
+    job_id = await create(world, http)
+    async with events(http, job_id) as stream:
+        seen = [await anext(stream), await anext(stream)]
+        for text in ("Hello.", " More.", " And more."):
+            await world.worker.say(job_id, text)
+            seen.append(await anext(stream))
+    assert seen == await committed(world, job_id)
+    # The first page may have been there before the reader waited.
+    assert taken[-3:] == [True] * 3
 
 
 async def test_the_frames_are_event_data_id(world: WebWorld, http: httpx.AsyncClient) -> None:
