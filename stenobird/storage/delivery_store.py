@@ -39,6 +39,8 @@ class DeliveryStore:
     def __init__(self, database: Database, *, now: Callable[[], SQLTime] = db_now) -> None:
         self._db = database
         self._now = now
+        self.filled = database.outbox_filled
+        """Set when this process has committed a delivery, or made one due again."""
 
     async def claim(
         self,
@@ -240,7 +242,8 @@ class DeliveryStore:
                 )
                 row = await _locked(connection, own)
                 assert row is not None
-            return _record(row)
+        self.filled.set()
+        return _record(row)
 
     async def purge(self, *, settled_before: float) -> int:
         """Delete deliveries, dead ones included, that ended before this time; return how many."""

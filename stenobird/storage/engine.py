@@ -119,6 +119,8 @@ class Database:
         self._turn: asyncio.Lock | nullcontext[None] = (
             asyncio.Lock() if self.dialect == "sqlite" else nullcontext()
         )
+        self.outbox_filled = asyncio.Event()
+        """Set when this process has committed something to send."""
         self._together: list[tuple[Callable[[AsyncConnection], Awaitable[Any]], asyncio.Future[Any]]] = []
 
     @asynccontextmanager

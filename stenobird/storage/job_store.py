@@ -158,7 +158,7 @@ class JobStore:
             await queue.count_ended(self.database, connection, {record.status: 1})
             return record
 
-        return await self._write(job.id, work)
+        return await self._write(job.id, work, outbox)
 
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
@@ -224,7 +224,7 @@ class JobStore:
                 await queue.count_ended(self.database, connection, {"cancelled": 1})
             return rows.job_from_row(result.mappings().one())
 
-        return await self._write(job_id, work)
+        return await self._write(job_id, work, outbox)
 
     async def delete(self, job_id: str) -> None:
         """Delete a finished job with its events; its usage row stays."""
@@ -344,7 +344,7 @@ class JobStore:
             await _insert_outbox(connection, outbox)
             await queue.count_ended(self.database, connection, {str(change.status): 1})
 
-        await self._write(lease.job_id, work)
+        await self._write(lease.job_id, work, outbox)
 
     async def release(self, lease: Lease, *, trouble: str | None = None) -> None:
         """Give the job back to the queue without ending it. The attempt is not counted.
@@ -458,7 +458,12 @@ class JobStore:
             result = await connection.execute(_JOB, {"job": job_id})
             return result.mappings().one_or_none()
 
-    async def _write(self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]]) -> _T:
+    async def _write(
+        self,
+        job_id: str,
+        work: Callable[[AsyncConnection, str], Awaitable[_T]],
+        outbox: Sequence[OutboxRow] = (),
+    ) -> _T:
         """Run `work` in a transaction, again if necessary, until it has provably happened exactly once.
 
         `work` stores the `commit_id` it is given in the job's row. Raises what `work` raises, and
@@ -474,17 +479,20 @@ class JobStore:
         while True:
             try:
                 await self.database.write_together(run)
-                return results[0]
+                break
             except CommitUnknown:
                 if await self._happened(job_id, commit_id):
                     _log.warning("commit_settled_by_reading", job_id=job_id)
-                    return results[0]
+                    break
                 if attempt == WRITE_ATTEMPTS:
                     raise
             except ConnectionLost:
                 if attempt == WRITE_ATTEMPTS:
                     raise
             attempt += 1
+        if outbox:
+            self.database.outbox_filled.set()
+        return results[0]
 
     async def _happened(self, job_id: str, commit_id: str) -> bool:
         # The row lock waits for a COMMIT that the server is still processing.

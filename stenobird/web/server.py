@@ -257,9 +257,29 @@ class WebServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         )
+        self._exit = asyncio.Event()
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server stops, or is to stop."""
+        return self._exit.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            self._exit.set()
+        else:
+            self._exit.clear()
+
+    async def main_loop(self) -> None:
+        """Update the Date header each second. uvicorn wakes up ten times a second to see `should_exit`."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._exit.wait()
 
     @property
     def url(self) -> str:

@@ -42,8 +42,8 @@ PER_ACCOUNT: Final = 4
 """POSTs for one account. Eight accounts with unresponsive receivers can delay the others by ten seconds."""
 LEASE_SECONDS: Final = 60.0
 """Longer than an attempt with its two commits."""
-POLL_SECONDS: Final = 0.5
-"""An idle poll costs one index lookup."""
+POLL_SECONDS: Final = 5.0
+"""How long a retry, or what another process has committed, may wait. Our own commits are sent at once."""
 
 
 class WebhookDeliverer:
@@ -57,12 +57,14 @@ class WebhookDeliverer:
         clock: Clock,
         *,
         chance: Callable[[], float] = random.random,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._client = client
         self._clock = clock
         self._chance = chance
+        self._poll_seconds = poll_seconds
         self._sending: dict[str, str] = {}
         self._freed = asyncio.Event()
 
@@ -96,6 +98,8 @@ class WebhookDeliverer:
 
     async def _take(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Claim due deliveries for the free slots; return their attempts as coroutines."""
+        # Before the claim, so that nothing that is committed meanwhile is missed.
+        self._store.filled.clear()
         free = AT_ONCE - len(self._sending)
         if free <= 0:
             return []
@@ -113,11 +117,12 @@ class WebhookDeliverer:
         return [self._deliver(due, until) for due in fresh]
 
     async def _idle(self) -> None:
-        """Return after the poll interval, or when a slot becomes free."""
+        """Return after the poll interval, when a slot becomes free, or when there is something to send."""
         async with asyncio.TaskGroup() as waits:
             either = (
-                waits.create_task(self._clock.sleep(POLL_SECONDS)),
+                waits.create_task(self._clock.sleep(self._poll_seconds)),
                 waits.create_task(self._freed.wait()),
+                waits.create_task(self._store.filled.wait()),
             )
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             for task in either:

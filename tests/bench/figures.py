@@ -85,6 +85,7 @@ class Scale:
     long_jobs: int = 8
     filled_jobs: int = 200_000
     worker_minutes: float = 3.0
+    idle_seconds: float = 60.0
 
 
 QUICK = Scale(
@@ -102,6 +103,7 @@ QUICK = Scale(
     long_jobs=3,
     filled_jobs=2000,
     worker_minutes=0.5,
+    idle_seconds=20,
 )
 
 

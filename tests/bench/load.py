@@ -18,6 +18,7 @@ from stenobird.inference.host import usable_cpus
 from tests.bench.fanout import fan_out
 from tests.bench.figures import Bar, Figure, Measurement, Question
 from tests.bench.posts import BODY, PATH, post, served
+from tests.bench.processes import cpu_seconds
 from tests.bench.service import Service, transcribe
 from tests.bench.service import served as media_served
 from tests.support.databases import postgresql_database, postgresql_server_at_hand
@@ -44,7 +45,10 @@ FULL_SUMS = Question("j", "usage, readiness and metrics: full database over empt
 FULL_JOBS = Question("j", "POST, status and replay: full database over empty", Bar("<=", 2.0))
 SCALED = Question("k", "throughput of two workers over one's, one thread each", Bar(">=", 1.6))
 
+IDLE = Question("l", "CPU of an idle service", Bar("<=", 0.1), " % of a core")
+
 MANY_CLIENTS = 16
+SETTLED_SECONDS = 5.0
 LATENCIES = 20
 WORKER_JOBS = 8
 
@@ -224,6 +228,18 @@ def workers(studio: Studio, scale: Scale) -> list[Figure]:
     ]
 
 
+def idle(_studio: Studio, scale: Scale) -> list[Figure]:
+    """Count what a service with a loaded model uses while nobody uses it."""
+    with Service(CLIP_PATH) as service:
+        time.sleep(SETTLED_SECONDS)
+        began = cpu_seconds(service.pid)
+        time.sleep(scale.idle_seconds)
+        used = cpu_seconds(service.pid) - began
+    share = 100 * used / scale.idle_seconds
+    note = f"all processes, {scale.idle_seconds:g} s after a job; the clock ticks in steps of 0.01 s"
+    return [Figure(IDLE, share, note)]
+
+
 MEASUREMENTS = {
     "f": Measurement((DELIVERY, AGAINST_PACKAGE, LAG), readers),
     "g": Measurement((MANY_DELIVERED,), many_readers),
@@ -231,4 +247,5 @@ MEASUREMENTS = {
     "i": Measurement((PREVIEW,), previews_under_load),
     "j": Measurement((FULL_SUMS, FULL_JOBS), full_database),
     "k": Measurement((SCALED,), workers),
+    "l": Measurement((IDLE,), idle),
 }

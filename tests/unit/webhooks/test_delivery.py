@@ -24,6 +24,7 @@ from stenobird.webhooks.signature import new_secret
 from tests.support.canary import open_canary
 from tests.support.faults import FaultyDatabase
 from tests.support.raw_server import RawRequest, RawServer, open_server
+from tests.support.until import async_until
 from tests.support.webhook_world import OWNER, Receiver, WebhookWorld, webhook_world
 
 if TYPE_CHECKING:
@@ -250,13 +251,28 @@ async def test_an_unexpected_error_in_a_claim_is_retried(
 ) -> None:
     await world.end_job(server.url())
     store = SurprisingDeliveries(world.database, now=world.clock.time)
-    deliverer = WebhookDeliverer(store, world.secrets, world.client, SystemClock())
+    deliverer = WebhookDeliverer(store, world.secrets, world.client, SystemClock(), poll_seconds=0.1)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(deliverer.run())
         await store.delivered.wait()
         running.cancel()
     assert store.calls > 1
     assert len(receiver.accepted) == 1
+
+
+async def test_what_this_process_commits_is_sent_without_waiting_for_the_poll(
+    world: WebhookWorld, server: RawServer, receiver: Receiver
+) -> None:
+    deliverer = WebhookDeliverer(
+        world.deliveries, world.secrets, world.client, SystemClock(), poll_seconds=300
+    )
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(deliverer.run())
+        for _ in range(3):
+            before = len(receiver.accepted)
+            await world.end_job(server.url())
+            await async_until(lambda before=before: len(receiver.accepted) > before)  # type: ignore[misc]
+        running.cancel()
 
 
 # --- crashes ------------------------------------------------------------------------------------------------
