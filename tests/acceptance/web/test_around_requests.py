@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import httpx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stenobird.jobs.worker import Worker
     from stenobird.storage.job_store import JobStore
     from stenobird.web.services import Services
     from tests.support.web_world import WebWorld
@@ -175,6 +177,18 @@ async def test_readyz_gives_the_reasons() -> None:
         answer = await ask(replace(opened, job_store=store), "/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reasons": ["The database does not answer."], "checks": {}}
+
+
+async def test_readyz_and_metrics_say_that_the_worker_pauses() -> None:
+    async with open_world_services() as opened:
+        worker = cast("Worker", SimpleNamespace(trouble="The disk is full.", running=0))
+        opened.metrics.worker_troubled(troubled=True)
+        services = replace(opened, worker=worker)
+        ready, metrics = await ask(services, "/readyz"), await ask(services, "/metrics")
+    assert (ready.status_code, ready.json()["reasons"]) == (503, ["The worker pauses: The disk is full."])
+    assert {"stenobird_worker_troubled 1.0", "stenobird_worker_troubles_total 1.0"} <= set(
+        metrics.text.splitlines()
+    )
 
 
 async def test_readyz_does_not_wait_for_a_check_that_hangs() -> None:
