@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import JobChange, NewJob, RecognitionOptions, UsageRow
-from stenobird.storage import migrations
+from stenobird.storage import migrations, rows
 from stenobird.storage.engine import NEWEST_REVISION, Database, migrate, open_database
 from stenobird.storage.job_store import JobStore
-from stenobird.storage.schema import db_now, metadata, usage
+from stenobird.storage.schema import db_now, jobs, metadata, usage
+from stenobird.storage.usage_store import UsageStore
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -47,6 +52,62 @@ async def test_processes_that_start_together_migrate_once(empty_database_url: st
         async with one.read() as connection:
             versions = await connection.execute(text("SELECT version_num FROM alembic_version"))
             assert versions.scalars().all() == [NEWEST_REVISION]
+
+
+def upgrade_to_the_first(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "stenobird.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+
+
+async def test_a_migration_adds_up_the_rows_of_earlier_versions(empty_database_url: str) -> None:
+    day = 86_400.0
+    ledger = [
+        # Time, seconds of audio, units, credits, metered minutes.
+        (20_000 * day, 30.0, 1, 1, 0),
+        (20_001 * day - 0.1, 179.9, 4, 1, None),
+        (20_001 * day, 120.0, 2, 0, 2),
+    ]
+    ended = ["completed", "completed", "failed"]
+    async with open_database(empty_database_url, migrate_first=False) as database:
+        async with database.write() as connection:
+            await connection.run_sync(upgrade_to_the_first)
+            for number, (at, seconds, units, credit, metered) in enumerate(ledger):
+                await connection.execute(
+                    text(
+                        "INSERT INTO usage (id, job_id, account_id, minutes, audio_seconds, created_at, "
+                        "credit_units, metered_minutes) VALUES (:id, :id, 'acct_1', :units, :seconds, :at, "
+                        ":credit, :metered)"
+                    ),
+                    {
+                        "id": f"tr_{number}",
+                        "units": units,
+                        "seconds": seconds,
+                        "at": at,
+                        "credit": credit,
+                        "metered": metered,
+                    },
+                )
+            for number, status in enumerate([*ended, "queued"]):
+                values = rows.new_job_values(replace(JOB, id=f"tr_{number}")) | {"status": status}
+                old = {**values, "created_at": 1.0, "updated_at": 1.0}
+                old["completed_at"] = None if status == "queued" else 2.0
+                await connection.execute(insert(jobs).values(**old))
+        await migrate(database)
+
+        assert await JobStore(database).counts() == {**Counter(ended), "queued": 1}
+        days = await UsageStore(database).usage_by_day("acct_1", since=0.0, until=1e10)
+        assert [
+            (one.jobs, one.minutes, one.units, one.credit_units, one.metered_minutes) for one in days
+        ] == [
+            (2, 1 + 2, 1 + 4, 2, 0 + 3),
+            (1, 2, 2, 0, 2),
+        ]
+        assert days[0].audio_seconds == pytest.approx(209.9)
+        claim = await JobStore(database).claim("worker", lanes=["full"])
+        assert claim is not None
 
 
 def test_the_newest_revision_is_the_last_migration() -> None:
