@@ -78,7 +78,8 @@ if TYPE_CHECKING:
 ACCEPTED_URL_EXAMPLES = ("https://example.com/audio-url", "https://media.example.com/path/to/audio.mp3")
 _LOCAL_ERRNOS = frozenset(
     {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+        # Not EIO: some SSL errors have that number. What writes to the disk raises `WorkerTrouble` itself.
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
         errno.EAGAIN,  # no more processes
     }

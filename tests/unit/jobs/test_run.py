@@ -6,6 +6,8 @@ import asyncio
 import errno
 import json
 import os
+import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -324,6 +326,22 @@ async def test_trouble_of_this_machine_gives_the_job_back_without_counting_an_at
     await JobRun(world.context(), claim).carry_out()
     assert texts(await world.events(job.id)) == ["1"] + [f" {n}" for n in range(2, 41)]
     assert len(await world.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ssl.SSLSyscallError(ssl.SSL_ERROR_SYSCALL, "EOF"),
+        ConnectionResetError(errno.ECONNRESET, "reset"),
+        socket.gaierror(socket.EAI_AGAIN, "no answer"),
+        TimeoutError(),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_a_broken_connection_is_no_trouble_of_this_machine(broken: OSError) -> None:
+    error = AudioUnreachable()
+    error.__cause__ = broken
+    assert WorkerTrouble.behind(error) is None
 
 
 async def test_an_engine_unfit_for_paying_clients_gives_the_job_back_before_any_work(
