@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
-from stenobird.discovery.platforms.fields import Fields, dig, seconds_of, text_of, walk
 from stenobird.discovery.platforms.platform import Platform, Route
+from stenobird.discovery.platforms.visit import Fields, dig, seconds_of, text_of, walk
 from stenobird.discovery.platforms.ways import JSONLookup, Way
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
@@ -122,16 +122,9 @@ def _offer(state: Any, episode_id: str) -> tuple[dict[str, Any], dict[str, Any]]
 
 APPLE_PODCASTS = Platform(
     "Apple Podcasts",
-    hosts=("podcasts.apple.com", "embed.podcasts.apple.com", "itunes.apple.com", "geo.itunes.apple.com"),
-    routes=(
-        Route(_PATH, (AppleEpisode(),), needs=("i",)),
-        Route(_PATH, (ApplePodcast(),)),
-    ),
-    examples=(
-        "https://podcasts.apple.com/de/podcast/the-show/id1234567890?i=1000512345678",
-        "https://podcasts.apple.com/us/podcast/id1234567890",
-        "https://itunes.apple.com/podcast/the-show/id1234567890?mt=2",
-    ),
+    ("podcasts.apple.com", "embed.podcasts.apple.com", "itunes.apple.com", "geo.itunes.apple.com"),
+    Route(_PATH, AppleEpisode(), needs=("i",)),
+    Route(_PATH, ApplePodcast()),
     stage="resolving_directory",
 )
 
@@ -139,12 +132,7 @@ APPLE_PODCASTS = Platform(
 # --- Podcast Index ------------------------------------------------------------------------------------------
 
 _FIELDS = Fields(
-    media=("enclosureUrl",),
-    title="title",
-    show="feedTitle",
-    guid="guid",
-    duration="duration",
-    feed="feedUrl",
+    media=("enclosureUrl",), title="title", show="feedTitle", guid="guid", duration="duration", feed="feedUrl"
 )
 
 
@@ -186,14 +174,8 @@ def podcast_index(key: PodcastIndexKey) -> Platform:
     )
     return Platform(
         "Podcast Index",
-        hosts=("podcastindex.org", "fountain.fm", "curiocaster.com"),
-        routes=(
-            Route(r"/podcast/(?:pi)?(?P<show>\d+)", (episode,), needs=("episode",)),
-            Route(r"/episode/(?P<episode>\d+)", (episode,)),
-            Route(r"/(?:podcast|show)/(?:pi)?(?P<show>\d+)", (show,)),
-        ),
-        examples=(
-            "https://podcastindex.org/podcast/920666?episode=16795088",
-            "https://fountain.fm/show/920666",
-        ),
+        ("podcastindex.org", "fountain.fm", "curiocaster.com"),
+        Route(r"/podcast/(?:pi)?(?P<show>\d+)", episode, needs=("episode",)),
+        Route(r"/episode/(?P<episode>\d+)", episode),
+        Route(r"/(?:podcast|show)/(?:pi)?(?P<show>\d+)", show),
     )

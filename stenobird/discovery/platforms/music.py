@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
-from stenobird.discovery.platforms.fields import Fields
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.ways import AttributeJSON, InDirectory, JSONLookup, PageState, Refuse, Way
+from stenobird.discovery.platforms.visit import Fields
+from stenobird.discovery.platforms.ways import InDirectory, JSONLookup, PageJSON, PageState, Refuse, Way
 
 if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit
@@ -47,144 +47,103 @@ class SpotifyTitle(Way):
 
 SPOTIFY = Platform(
     "Spotify",
-    hosts=("open.spotify.com", "play.spotify.com"),
-    routes=(
-        Route(
-            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
-            (
-                PageState(
-                    "__NEXT_DATA__",
-                    Fields(
-                        title="title",
-                        show="subtitle",
-                        duration="duration",
-                        milliseconds=True,
-                        published="releaseDate.isoString",
-                    ),
-                    root=_ENTITY,
-                    same={"id": "id"},
-                    page="https://open.spotify.com/embed/episode/{id}",
-                    learn_page=False,
-                ),
-                SpotifyTitle(),
-                InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+    ("open.spotify.com", "play.spotify.com"),
+    Route(
+        rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
+        PageState(
+            "__NEXT_DATA__",
+            Fields(
+                title="title",
+                show="subtitle",
+                duration="duration",
+                milliseconds=True,
+                published="releaseDate.isoString",
             ),
-            final=True,
+            root=_ENTITY,
+            same={"id": "id"},
+            page="https://open.spotify.com/embed/episode/{id}",
+            learn_page=False,
         ),
-        Route(
-            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
-            (
-                PageState(
-                    "__NEXT_DATA__",
-                    Fields(show="title"),
-                    root=_ENTITY,
-                    same={"id": "id"},
-                    page="https://open.spotify.com/embed/show/{id}",
-                    learn_page=False,
-                ),
-                InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
-            ),
-            final=True,
-        ),
-        Route(
-            rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
-            (Refuse(_MUSIC.format("Spotify")),),
-            final=True,
-        ),
+        SpotifyTitle(),
+        InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+        final=True,
     ),
-    examples=(
-        "https://open.spotify.com/episode/4rOoJ6Egrf8K2IrywzwOMk?si=x",
-        "https://open.spotify.com/intl-de/show/2mTUnDkuKUkhiueKcVWoP0",
-        "https://open.spotify.com/embed/episode/4rOoJ6Egrf8K2IrywzwOMk",
-        "https://open.spotify.com/track/11dFghVXANMlKmJXsNCbNl",
+    Route(
+        rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
+        PageState(
+            "__NEXT_DATA__",
+            Fields(show="title"),
+            root=_ENTITY,
+            same={"id": "id"},
+            page="https://open.spotify.com/embed/show/{id}",
+            learn_page=False,
+        ),
+        InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+        final=True,
+    ),
+    Route(
+        rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
+        Refuse(_MUSIC.format("Spotify")),
+        final=True,
     ),
     stage="resolving_directory",
 )
 
 DEEZER = Platform(
     "Deezer",
-    hosts=("deezer.com",),
-    routes=(
-        Route(
-            r"(?:/[a-z]{2})?/episode/(?P<id>\d+)",
-            (
-                JSONLookup(
-                    "https://api.deezer.com/episode/{id}",
-                    Fields(
-                        title="title", show="podcast.title", duration="duration", published="release_date"
-                    ),
-                    same={"id": "id"},
-                ),
-                InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
-            ),
-            final=True,
+    ("deezer.com",),
+    Route(
+        r"(?:/[a-z]{2})?/episode/(?P<id>\d+)",
+        JSONLookup(
+            "https://api.deezer.com/episode/{id}",
+            Fields(title="title", show="podcast.title", duration="duration", published="release_date"),
+            same={"id": "id"},
         ),
-        Route(
-            r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
-            (
-                JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
-                InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
-            ),
-            final=True,
-        ),
-        Route(
-            r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+",
-            (Refuse(_MUSIC.format("Deezer")),),
-            final=True,
-        ),
+        InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+        final=True,
     ),
-    examples=(
-        "https://www.deezer.com/en/episode/565416092",
-        "https://www.deezer.com/show/1001234",
-        "https://www.deezer.com/track/3135556",
+    Route(
+        r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
+        JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
+        InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+        final=True,
     ),
+    Route(r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+", Refuse(_MUSIC.format("Deezer")), final=True),
     stage="resolving_directory",
 )
 
 TIDAL = Platform(
     "Tidal",
-    hosts=("tidal.com", "listen.tidal.com", "embed.tidal.com"),
-    routes=(
-        Route(
-            r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
-            (Refuse(_MUSIC.format("Tidal")),),
-            final=True,
-        ),
+    ("tidal.com", "listen.tidal.com", "embed.tidal.com"),
+    Route(
+        r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
+        Refuse(_MUSIC.format("Tidal")),
+        final=True,
     ),
-    examples=("https://tidal.com/browse/track/77646168",),
 )
 
 BANDCAMP = Platform(
     "Bandcamp",
-    hosts=("{artist}.bandcamp.com",),
-    routes=(
-        Route(
-            r"/track/(?P<slug>[^/]+)",
-            (
-                AttributeJSON(
-                    "data-tralbum",
-                    Fields(media=("file.mp3-128",), title="title", duration="duration"),
-                    root="trackinfo",
-                ),
-            ),
-        ),
-        Route(
-            r"/album/[^/]+",
-            (Refuse("This is an album of several recordings. Send the link of one track."),),
-            final=True,
+    ("{artist}.bandcamp.com",),
+    Route(
+        r"/track/(?P<slug>[^/]+)",
+        PageJSON(
+            r"\sdata-tralbum\s*=\s*[\"']",
+            Fields(media=("file.mp3-128",), title="title", duration="duration"),
+            root="trackinfo",
         ),
     ),
-    examples=("https://artist.bandcamp.com/track/the-song", "https://artist.bandcamp.com/album/the-album"),
+    Route(
+        r"/album/[^/]+",
+        Refuse("This is an album of several recordings. Send the link of one track."),
+        final=True,
+    ),
 )
 
 YOUTUBE = Platform(
     "YouTube",
-    hosts=("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
-    # The page has no audio that can be downloaded, so it is left to the extractor.
-    routes=(
-        Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
-    ),
-    examples=("https://www.youtube.com/watch?v=dQw4w9WgXcQ", "https://youtu.be/dQw4w9WgXcQ"),
+    ("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
+    Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
 )
 
 MUSIC = (SPOTIFY, DEEZER, TIDAL, BANDCAMP, YOUTUBE)

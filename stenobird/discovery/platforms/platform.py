@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -22,7 +21,6 @@ MAX_URL_CHARACTERS = 8_192
 """No platform matches a longer URL; it is no link but a payload."""
 
 
-@dataclass(frozen=True, slots=True)
 class Route:
     r"""One kind of page: the pattern of its path, and the ways to its audio, the most reliable first.
 
@@ -32,11 +30,16 @@ class Route:
     itself is useless to the generic rung (an application shell, a clip).
     """
 
-    path: str
-    ways: tuple[Way, ...] = ()
-    needs: tuple[str, ...] = ()
-    derive: tuple[tuple[str, str], ...] = ()
-    final: bool = False
+    def __init__(
+        self,
+        path: str,
+        *ways: Way,
+        needs: tuple[str, ...] = (),
+        derive: tuple[tuple[str, str], ...] = (),
+        final: bool = False,
+    ) -> None:
+        self.path, self.ways, self.final = path, ways, final
+        self._needs, self._derive = needs, derive
 
     def values(self, parts: SplitResult, host: dict[str, str]) -> dict[str, str] | None:
         """Return the values in the URL, `None` if it is not one of this route's pages.
@@ -49,32 +52,26 @@ class Route:
             return None
         named = {name: unquote(value) for name, value in found.groupdict().items() if value}
         values = values_of_query(parts.query) | host | named
-        for name, pattern in self.derive:
+        for name, pattern in self._derive:
             if inner := re.search(pattern, values.get(name, "")):
                 values |= {key: value for key, value in inner.groupdict().items() if value}
-        return values if all(values.get(name) for name in self.needs) else None
+        return values if all(values.get(name) for name in self._needs) else None
 
 
-@dataclass(frozen=True)
 class Platform:
     """A platform's entry. The first route that matches a URL is used.
 
     `hosts` are host names without `www.`; in `{show}.podbean.com`, `{show}` matches one label and names it.
-    `examples` are URLs that the entry must match, as a test checks. `stage` is that of its verdicts.
+    `stage` is that of its verdicts.
     """
 
-    name: str
-    hosts: tuple[str, ...]
-    routes: tuple[Route, ...]
-    examples: tuple[str, ...]
-    stage: Stage = "resolving_page"
-
-    @cached_property
-    def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(
-            re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[a-z0-9_-]+)", re.escape(host)))
-            for host in self.hosts
-        )
+    def __init__(
+        self, name: str, hosts: tuple[str, ...], *routes: Route, stage: Stage = "resolving_page"
+    ) -> None:
+        self.name, self.hosts, self.routes, self.stage = name, hosts, routes, stage
+        self._host_patterns = [
+            re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[a-z0-9_-]+)", re.escape(host))) for host in hosts
+        ]
 
     def route(self, url: str) -> tuple[Route, dict[str, str]] | None:
         """Return the route of a URL and the values in it, `None` if the platform has none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from stenobird.discovery.feeds.directory import apple_shows
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import unescape_attribute
-from stenobird.discovery.platforms.fields import Fields, dig, the_one
+from stenobird.discovery.platforms.visit import Fields, dig, the_one
 from stenobird.errors import JobError, UnsupportedURL
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 API_BYTES = 2 * 1024 * 1024
 """An API's response about one episode is read up to here."""
-
-NO_CONDITION: Mapping[str, str] = {}
 
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
@@ -41,22 +39,20 @@ class Way(Protocol):
         """Add what this way finds to `visit`. Raises `EgressError`, or a `JobError` with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
 class MediaURL(Way):
     """The media's address follows from the page's: `MediaURL("https://rss.art19.com/episodes/{id}.mp3")`.
 
     Several templates are tried in order. A template is skipped if the URL lacks one of its values.
     """
 
-    templates: tuple[str, ...]
     offline: ClassVar[bool] = True
 
     def __init__(self, *templates: str) -> None:
-        object.__setattr__(self, "templates", templates)
+        self._templates = templates
 
     async def follow(self, visit: Visit) -> None:
         """Add each template's address."""
-        for template in self.templates:
+        for template in self._templates:
             visit.add_media(visit.fill(template), "its address follows from the episode's id", base="")
 
 
@@ -85,27 +81,43 @@ class FeedURL(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class JSONLookup(Way):
-    """An API returns the episode as JSON.
+class JSONWay(Way):
+    """JSON describes the episode. `source` says where it is, in the way of each subclass.
 
-    `root` is the path of the episode (or a list of episodes) in the response. `same` maps fields of the
-    episode to the values of the URL that they must equal, so that another episode is not taken for the wanted
-    one.
+    `root` is the path of the episode (or a list of episodes) in it. `same` maps fields of the episode to the
+    values of the URL that they must equal, so that another episode is not taken for the wanted one. With
+    `newest`, the newest episode of the feed that it names is meant.
     """
 
-    url: str
+    source: str
     fields: Fields
     root: str = ""
-    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
-    form: str = ""
-    """The form-encoded body of a POST; without it, the request is a GET."""
+    same: Mapping[str, str] = field(default_factory=dict)
     newest: bool = False
-    """Whether the newest episode of the feed in the response is meant."""
+
+    def take(self, visit: Visit, data: Any, base: str, reason: str) -> None:
+        """Add what the data say about the episode."""
+        same = {path: value for path, name in self.same.items() if (value := visit.values.get(name))}
+        episode = the_one(dig(data, self.root), same)
+        if episode is None:
+            return
+        visit.learn(self.fields.facts(episode))
+        for url in self.fields.media_urls(episode):
+            visit.add_media(url, reason, base=base)
+        if self.fields.feed and isinstance(feed := dig(episode, self.fields.feed), str):
+            visit.add_feed(feed, newest=self.newest, base=base)
+
+
+@dataclass(frozen=True, slots=True)
+class JSONLookup(JSONWay):
+    """An API at the URL `source` returns the episode. `form` is the form-encoded body of a POST."""
+
+    form: str = ""
     headers: Callable[[], dict[str, str]] = lambda: {"accept": "application/json"}
 
     async def follow(self, visit: Visit) -> None:
         """Query the API, and add what it says about the episode."""
-        url = visit.fill(self.url)
+        url = visit.fill(self.source)
         if url is None:
             return
         document = await visit.search.fetch(
@@ -116,25 +128,20 @@ class JSONLookup(Way):
             max_bytes=API_BYTES,
         )
         if document.status == 200:
-            _take(visit, self, parsed(document.body), document.final_url, "the platform's API names it")
+            self.take(visit, parsed(document.body), document.final_url, "the platform's API names it")
 
 
 @dataclass(frozen=True, slots=True)
-class PageState(Way):
+class PageState(JSONWay):
     """The page has the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
 
     `page` is the template of another page to read (an embed). `when` are values that fields must have.
     """
 
-    name: str
-    fields: Fields
-    root: str = ""
-    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
-    when: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
+    when: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
     learn_page: bool = True
     """Whether the rest of the page describes the episode too (an embed's title is often the app's name)."""
-    newest: bool = False
 
     async def follow(self, visit: Visit) -> None:
         """Read the state, and add what it says about the episode."""
@@ -142,53 +149,32 @@ class PageState(Way):
         page = await (visit.page(url) if self.learn_page else visit.search.page(url, with_state=True))
         if page is None:
             return
-        state = page.state.get(self.name)
+        state = page.state.get(self.source)
         if all(str(dig(state, path)) == value for path, value in self.when.items()):
-            _take(visit, self, state, page.final_url, f"the page's {self.name} names it")
+            self.take(visit, state, page.final_url, f"the page's {self.source} names it")
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptJSON(Way):
-    """A script of the page assigns the episode: `ScriptJSON("playlistItem = ", Fields(…))`.
+class PageJSON(JSONWay):
+    r"""The page has the episode as JSON right after the pattern `source`, in a script or an attribute.
 
-    The prefix is a pattern, and the JSON value starts right after it.
+    A pattern for an attribute ends with its opening quote: `PageJSON(r"\sdata-episodes=[\"']", Fields(…))`.
     """
 
-    prefix: str
-    fields: Fields
-    root: str = ""
-    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
-    newest: bool = False
-
     async def follow(self, visit: Visit) -> None:
-        """Parse the first value after the prefix."""
+        """Parse the first value after the pattern."""
         text = await visit.source()
-        if (found := re.search(self.prefix, text)) is None:
+        if (found := re.search(self.source, text)) is None:
             return
-        try:
-            value, _ = json.JSONDecoder().raw_decode(text, found.end())
-        except (ValueError, RecursionError):
-            return
-        _take(visit, self, value, visit.url, "the player's script names it")
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeJSON(Way):
-    """An attribute on the page has the episode as JSON: `AttributeJSON("data-episodes", Fields(…))`."""
-
-    attribute: str
-    fields: Fields
-    root: str = ""
-    same: Mapping[str, str] = field(default_factory=lambda: NO_CONDITION)
-    newest: bool = False
-
-    async def follow(self, visit: Visit) -> None:
-        """Parse the first such attribute."""
-        text = await visit.source()
-        pattern = rf"""\s{re.escape(self.attribute)}\s*=\s*(?:"([^"]*)"|'([^']*)')"""
-        if found := re.search(pattern, text):
-            value = parsed(unescape_attribute(found[1] or found[2] or ""))
-            _take(visit, self, value, visit.url, f"the player's {self.attribute} names it")
+        quote = text[found.end() - 1]
+        if quote in "\"'":
+            value = parsed(unescape_attribute(text[found.end() :].partition(quote)[0]))
+        else:
+            try:
+                value, _ = json.JSONDecoder().raw_decode(text, found.end())
+            except (ValueError, RecursionError):
+                return
+        self.take(visit, value, visit.url, "the player's data name it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,33 +194,28 @@ class PageAudio(Way):
             visit.add_media(named[0].url, f"the page names one audio ({self.technique})")
 
 
-@dataclass(frozen=True, slots=True)
 class PageMeta(Way):
     """A `<meta>` of the page has the media's address, or values that `pattern` extracts.
 
     With `pattern`, its named groups are added to the URL's values for later ways.
     """
 
-    names: tuple[str, ...]
-    pattern: str = ""
-
     def __init__(self, *names: str, pattern: str = "") -> None:
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "pattern", pattern)
+        self._names, self._pattern = names, pattern
 
     async def follow(self, visit: Visit) -> None:
         """Add the first meta that can be media, or take the values from the first that matches."""
         page = await visit.page()
         if page is None:
             return
-        for name in self.names:
+        for name in self._names:
             content = page.first_meta(name)
             if content is None:
                 continue
-            if not self.pattern:
+            if not self._pattern:
                 if visit.add_media(content, f"the page's {name} names it", base=page.final_url):
                     return
-            elif found := re.search(self.pattern, content):
+            elif found := re.search(self._pattern, content):
                 visit.values = {**visit.values, **{k: v for k, v in found.groupdict().items() if v}}
                 return
 
@@ -354,24 +335,6 @@ class Refuse(Way):
     async def follow(self, visit: Visit) -> None:  # noqa: ARG002  # as every way
         """Raise the error."""
         raise self.error(self.reason)
-
-
-def _take(
-    visit: Visit,
-    way: JSONLookup | PageState | ScriptJSON | AttributeJSON,
-    data: Any,
-    base: str,
-    reason: str,
-) -> None:
-    same = {path: value for path, name in way.same.items() if (value := visit.values.get(name))}
-    episode = the_one(dig(data, way.root), same)
-    if episode is None:
-        return
-    visit.learn(way.fields.facts(episode))
-    for url in way.fields.media_urls(episode):
-        visit.add_media(url, reason, base=base)
-    if way.fields.feed and isinstance(feed := dig(episode, way.fields.feed), str):
-        visit.add_feed(feed, newest=way.newest, base=base)
 
 
 async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:

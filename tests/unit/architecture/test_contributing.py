@@ -86,6 +86,7 @@ def test_there_is_an_example_of_each_kind_of_at_most_ten_lines() -> None:
     kinds = [example.note for example in EXAMPLES]
     assert kinds == [
         "stenobird/discovery/platforms/hosting.py",
+        "tests/unit/discovery/platforms/examples.py",
         "stenobird/web/v1/account.py",
         "stenobird/config.py",
         "stenobird/jobs/events.py",

@@ -13,13 +13,14 @@ from stenobird.discovery.platforms import PLATFORMS, Platform, Route
 from stenobird.discovery.platforms.directories import ApplePodcast
 from stenobird.discovery.platforms.ways import FeedURL, MediaURL
 from stenobird.errors import ConnectFailed, EgressError, JobError
+from tests.unit.discovery.platforms.examples import EXAMPLES
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = [(platform, url) for platform in PLATFORMS for url in platform.examples]
+CASES = [(platform, url) for platform in PLATFORMS for url in EXAMPLES[platform.name]]
 
 
-@pytest.mark.parametrize(("platform", "url"), EXAMPLES, ids=[url for _, url in EXAMPLES])
+@pytest.mark.parametrize(("platform", "url"), CASES, ids=[url for _, url in CASES])
 def test_an_example_matches_its_own_entry_first(platform: Platform, url: str) -> None:
     assert next(one for one in PLATFORMS if one.route(url)) is platform
 
@@ -31,7 +32,7 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS, ids=lambda one: one.name)
 def test_every_route_has_an_example(platform: Platform) -> None:
-    reached = [found[0] for url in platform.examples if (found := platform.route(url))]
+    reached = [found[0] for url in EXAMPLES[platform.name] if (found := platform.route(url))]
     assert [route.path for route in platform.routes if route not in reached] == []
 
 
@@ -59,7 +60,7 @@ def test_a_www_host_and_upper_case_are_the_same_platform() -> None:
 
 
 @given(
-    st.sampled_from(EXAMPLES),
+    st.sampled_from(CASES),
     st.text(max_size=40),
     st.integers(0, 200),
 )
@@ -99,12 +100,9 @@ async def test_a_way_that_fails_does_not_stop_the_next_one(search: Any, world: A
 
     entry = Platform(
         "Example",
-        hosts=("example.com",),
-        routes=(
-            Route(r"/e/(?P<id>\d+)", (PageMeta("og:audio"), MediaURL("https://cdn.example/{id}.mp3"))),
-            Route(r"/f/(?P<id>\d+)", (PageMeta("og:audio"), FeedURL("https://feeds.example/{nothing}"))),
-        ),
-        examples=(),
+        ("example.com",),
+        Route(r"/e/(?P<id>\d+)", PageMeta("og:audio"), MediaURL("https://cdn.example/{id}.mp3")),
+        Route(r"/f/(?P<id>\d+)", PageMeta("og:audio"), FeedURL("https://feeds.example/{nothing}")),
     )
     rung = PlatformRung(entry, world.directory)
     found = await rung.try_(search({}), "https://example.com/e/1")
@@ -114,7 +112,7 @@ async def test_a_way_that_fails_does_not_stop_the_next_one(search: Any, world: A
         await rung.try_(search({}), "https://example.com/f/1")
 
 
-@pytest.mark.parametrize(("platform", "url"), EXAMPLES, ids=[url for _, url in EXAMPLES])
+@pytest.mark.parametrize(("platform", "url"), CASES, ids=[url for _, url in CASES])
 @pytest.mark.parametrize(
     "answer",
     [404, "", "<html><body>changed</body></html>", [], {"results": 1}, {"data": None}, {"response": []}],
