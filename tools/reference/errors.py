@@ -84,6 +84,7 @@ def _differences() -> Iterator[list[str]]:
     own: list[tuple[type[StenobirdError], tuple[str, int]]] = [
         *OWN_CODES.items(),
         (errors.ReadOnlyKey, (ScopeViolation.code, ScopeViolation.http_status)),
+        (errors.CompressedRequest, (errors.ValidationFailed.code, errors.CompressedRequest.http_status)),
     ]
     for kind, (code, status) in sorted(own, key=lambda item: item[1]):
         when = ScopeViolation if code == ScopeViolation.code else kind
@@ -91,16 +92,17 @@ def _differences() -> Iterator[list[str]]:
 
 
 def _tree(top: type[StenobirdError]) -> Iterator[type[StenobirdError]]:
-    """Yield the classes of errors.py from `top` down that define a code, each code once."""
-    codes: set[str] = set()
+    """Yield the classes of errors.py from `top` down that define a code or a status, each pair once."""
+    codes: set[tuple[str, int]] = set()
     waiting = [top]
     while waiting:
         kind = waiting.pop(0)
         waiting += [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
-        if issubclass(kind, INTERNAL) or "code" not in vars(kind) or kind is errors.JobError:
+        defines = {"code", "http_status"} & vars(kind).keys()
+        if issubclass(kind, INTERNAL) or not defines or kind is errors.JobError:
             continue
-        if kind.code not in codes:
-            codes.add(kind.code)
+        if (pair := (kind.code, kind.http_status)) not in codes:
+            codes.add(pair)
             yield kind
 
 
@@ -116,7 +118,7 @@ def _code(kind: type[StenobirdError]) -> str:
 def _sentences(kind: type[StenobirdError]) -> tuple[str, str]:
     """Return the first sentence of an error's message, and the rest: what happened, what to do."""
     meaning, _, remedy = kind().message.partition(". ")
-    code = kind.code if "code" in vars(kind) else OWN_CODES[kind][0]
+    code = OWN_CODES[kind][0] if kind in OWN_CODES and "code" not in vars(kind) else kind.code
     remedy = remedy or REMEDIES.get(code, "")
     assert remedy, f"{kind.__name__} states no remedy: say it in its docstring, or in REMEDIES"
     return text(meaning.removesuffix(".") + "."), text(remedy)

@@ -12,14 +12,21 @@ from typing_extensions import override
 
 from stenobird import __version__
 from stenobird.bodies import RequestBody
-from stenobird.errors import InvalidAPIKey, MissingAPIKey, RateLimited, StorageUnavailable
+from stenobird.errors import (
+    CompressedRequest,
+    InvalidAPIKey,
+    InvalidSignature,
+    MissingAPIKey,
+    RateLimited,
+    StorageUnavailable,
+)
 from stenobird.web.openapi.operation import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stenobird.errors import StenobirdError
-    from stenobird.web.openapi.operation import Content
+    from stenobird.web.openapi.operation import Content, Operation
     from stenobird.web.routing import Dialect, Endpoint
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
@@ -192,6 +199,7 @@ def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
         *doc.errors,
         *((MissingAPIKey,) if endpoint.key == "needed" or doc.needs_key else ()),
         *((InvalidAPIKey,) if endpoint.key != "none" else ()),
+        *((CompressedRequest,) if _is_json(doc) else ()),
         *((StorageUnavailable,) if doc.tag != SERVICE else ()),
         *((RateLimited,) if endpoint.limited else ()),
     ]
@@ -201,6 +209,11 @@ def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
         status, body = dialect.render(error, _REQUEST_ID)
         by_status.setdefault(status, []).append((error, body.model_dump()))
     return {str(status): _refusal(dialect, status, found) for status, found in sorted(by_status.items())}
+
+
+def _is_json(doc: Operation) -> bool:
+    """Return whether the handler reads a JSON body; Stripe's is checked as raw bytes."""
+    return "application/json" in _content(doc.body) and InvalidSignature not in doc.errors
 
 
 def _refusal(dialect: Dialect, status: int, found: Sequence[tuple[StenobirdError, Any]]) -> dict[str, Any]:
