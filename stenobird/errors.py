@@ -75,6 +75,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SEND_AUDIO = "Send mp3, m4a, mp4, ogg, webm, flac or wav."
 ACCEPTED_URL_EXAMPLES = ("https://example.com/audio-url", "https://media.example.com/path/to/audio.mp3")
 _LOCAL_ERRNOS = frozenset(
     {
@@ -348,7 +349,7 @@ class ExtractorUnavailable(JobError, code="extractor_unavailable", about_url=Tru
 
 
 class AudioContentTypeNotSupported(JobError, code="audio_content_type_not_supported", about_url=True):
-    """What the URL returned is not audio that can be decoded. Send mp3, m4a, ogg, opus, webm, flac or wav."""
+    """What the URL returned is not audio that can be decoded. Send mp3, m4a, mp4, ogg, webm, flac or wav."""
 
 
 class AudioTooLarge(JobError, code="audio_too_large", about_url=True):

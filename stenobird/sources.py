@@ -66,6 +66,9 @@ class Verdict(_Storable):
     candidates: tuple[Candidate, ...] = ()
 
 
+_PRIVATE = frozenset({"etag", "request_headers", "candidates"})
+
+
 @dataclass(frozen=True, slots=True)
 class AudioSource(_Storable):
     """The chosen audio, how it was found, and why it was chosen.
@@ -100,20 +103,6 @@ class AudioSource(_Storable):
         return tuple(dict.fromkeys(names))[:_MAX_NAMES]
 
     def public(self) -> dict[str, Any]:
-        """Return the public fields: all but the request headers, without those that are `None`."""
-        row: dict[str, Any] = {
-            "submitted_url": self.submitted_url,
-            "media_url": self.media_url,
-            "final_url": self.final_url,
-            "technique": self.technique,
-            "reason": self.reason,
-            "kind": self.kind,
-            "title": self.title,
-            "podcast": self.podcast,
-            "page_url": self.page_url,
-            "published": self.published,
-            "duration_seconds": self.duration_seconds,
-            "content_type": self.content_type,
-            "size_bytes": self.size_bytes,
-        }
-        return {name: value for name, value in row.items() if value is not None}
+        """Return the public fields, without those that are `None`."""
+        names = (one.name for one in fields(self) if one.name not in _PRIVATE)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}

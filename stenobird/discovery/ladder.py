@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from stenobird.discovery import urls
-from stenobird.discovery.feeds import choice
+from stenobird.discovery.feeds import episodes
 from stenobird.discovery.outcome import failure, gone, refusal
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
@@ -219,6 +219,8 @@ class _Climb:
             await search.report("resolving_direct", "failed", exc.message)
             return None
         status, kind = response.status, sniffed.kind
+        if kind in {"empty", "other"} and status < 400 and "refresh" in response.headers:
+            kind = "html"
         if status >= 400 and not (status == 416 and kind == "empty"):
             # The directory may know a site that refuses this client, and the extractor may get in.
             self._may_be_elsewhere = status in {401, 403, 429, 503}
@@ -255,7 +257,7 @@ class _Climb:
                 search.not_media.append((document.final_url, f"it is {what}"))
             return None
         self._tried_feeds.add(_feed_key(search.url))
-        return await self._from_episode(feed, partial(choice.choose_named, url=search.url))
+        return await self._from_episode(feed, partial(episodes.choose_named, url=search.url))
 
     async def _read_feed(self, url: str) -> FeedFacts | None:
         try:
@@ -373,7 +375,7 @@ class _Climb:
         if feed is None:
             return None
         return await self._from_episode(
-            feed, partial(choice.choose, lead=lead, page=page), technique=lead.technique, page_url=page_url
+            feed, partial(episodes.choose, lead=lead, page=page), technique=lead.technique, page_url=page_url
         )
 
     async def _from_episode(
@@ -389,7 +391,7 @@ class _Climb:
             moved_to = feed.moved_to if _feed_key(feed.moved_to or "") not in self._tried_feeds else None
             if feed.episodes or not moved_to:
                 page, match = await self._match(feed, find)
-                result = await choice.open_episode(self._search, page, match, technique, page_url)
+                result = await episodes.open_episode(self._search, page, match, technique, page_url)
                 found = self._unless_clip(result)
                 if found is not None:
                     return found

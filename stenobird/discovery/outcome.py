@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.discovery import urls
 from stenobird.errors import (
+    SEND_AUDIO,
     AudioContentTypeNotSupported,
     AudioSourceNotFound,
     AudioSourceUnreachable,
@@ -80,8 +81,7 @@ def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
     if page is None and search.not_media and not search.unreachable:
         url, what = search.not_media[0]
         return AudioContentTypeNotSupported(
-            f"{urls.host_of(url)} sent no audio that can be decoded: {what}. Send mp3, m4a, ogg, opus, webm,"
-            " flac or wav."
+            f"{urls.host_of(url)} sent no audio that can be decoded: {what}. {SEND_AUDIO}"
         )
     if search.unreachable:
         url, what = search.unreachable[0]

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
-from stenobird.discovery.parsing.lenient import decode_xml
+from stenobird.discovery.parsing.lenient import decode_xml, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
-from stenobird.egress.client import PLAIN_GET, RequestOptions
+from stenobird.egress.client import PLAIN_GET, RANGE_REFUSED, RequestOptions
 from stenobird.errors import (
     ConnectFailed,
     DestinationForbidden,
@@ -30,11 +30,11 @@ from stenobird.errors import (
     ResponseBroken,
     ResponseTooLarge,
 )
-from stenobird.ports import FoundAudio
+from stenobird.ports import FoundAudio, OpenedMedia
 from stenobird.sources import NO_HEADERS, AudioSource, Candidate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from stenobird.discovery.parsing.facts import FeedFacts, MediaLead, PageFacts
     from stenobird.discovery.parsing.parser import DocumentParser
@@ -49,8 +49,7 @@ FEED_BYTES: Final = 24 * 1024**2
 PREVIEW_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS: Final = 45.0
 RETRY_SECONDS: Final = 10.0
-"""The longest wait for a server that answers 429, 502, 503 or 504."""
-_RANGE_REFUSED: Final = frozenset({400, 403, 416, 501})
+"""The longest wait for a server that is busy."""
 MAX_DOCUMENTS: Final = 16
 """Documents that one search may fetch besides the submitted URL and the media itself."""
 MAX_MEDIA_TRIES: Final = 8
@@ -64,26 +63,14 @@ _FASTEST_BYTES_PER_SECOND: Final = 40_000
 """320 kbit/s: a file large enough for half the episode at this rate is no clip."""
 
 
-class WebResponse(Protocol):
-    """An open response; also a `ports.OpenedMedia`."""
-
-    offset: int
-    status: int
-    headers: Mapping[str, str]
-    final_url: str
-    total_bytes: int | None
+class WebResponse(OpenedMedia, Protocol):
+    """An open response that can be peeked at."""
 
     async def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end, and keep them. Raises `EgressError`."""
 
-    def body(self) -> AsyncIterator[bytes]:
-        """Yield what has not been read, the peeked bytes first. Raises `EgressError`."""
-
     async def read(self, max_bytes: int, *, truncate: bool = False) -> bytes:
         """Return the rest; past `max_bytes`, cut it with `truncate`, else raise `ResponseTooLarge`."""
-
-    async def aclose(self) -> None:
-        """Drop the connection. Safe to call twice."""
 
 
 class WebClient(Protocol):
@@ -266,14 +253,16 @@ class Search:
     async def _page_document(self, target: str) -> Document | None:
         if target == urls.for_request(self.url):
             response, sniffed = await self.open_first()
-            if response.status >= 400 or sniffed.kind not in {"html", "other"}:
+            if response.status >= 400 or not (
+                sniffed.kind in {"html", "other"} or "refresh" in response.headers
+            ):
                 return None
             return await self.submitted_document(PAGE_BYTES)
         document = await self.fetch(target)
         return document if document.status < 400 else None
 
     async def _read_page(self, document: Document, *, with_state: bool) -> PageFacts | None:
-        if _kind(document) != "html":
+        if _kind(document) != "html" and "refresh" not in document.headers:
             return None
         content_type = document.headers.get("content-type", "")
         try:
@@ -285,7 +274,8 @@ class Search:
             return None
         if with_state:
             page = replace(page, text=document.body.decode("utf-8", "replace"))
-        return replace(page, url=document.url)
+        refresh = page.refresh or urls.refresh_target(document.headers.get("refresh", ""), document.final_url)
+        return replace(page, url=document.url, refresh=refresh)
 
     async def feed(self, url: str) -> FeedFacts | None:
         """Return the feed at `url`, parsed once; `None` if it is no feed. Raises `EgressError`."""
@@ -380,7 +370,7 @@ class Search:
         )
         response = await self._client.open(urls.for_request(url), options)
         empty = response.status == 416 and response.total_bytes == 0
-        if response.status in _RANGE_REFUSED and not empty:
+        if response.status in RANGE_REFUSED and not empty:
             # The server may refuse ranges. After a 403, the client has already tried as a browser.
             await response.aclose()
             options = replace(options, byte_range=None, browser_retry=response.status != 403)
@@ -529,8 +519,10 @@ _PLAYLIST_ENTRIES = (
 
 def _playlist_urls(text: str, base: str) -> list[str]:
     """Return the addresses in an m3u, pls, xspf or asx playlist, each once."""
+    is_xml = text.lstrip().startswith("<")
     for pattern in _PLAYLIST_ENTRIES:
-        found = [url for line in pattern.findall(text)[:200] if (url := urls.absolute(base, line))]
+        lines = [unescape_attribute(line) if is_xml else line for line in pattern.findall(text)[:200]]
+        found = [url for line in lines if (url := urls.absolute(base, line))]
         if found:
             return list(dict.fromkeys(found))
     return []

@@ -12,7 +12,15 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from stenobird.containers import format_of, transport_stream_start
+from stenobird.containers import (
+    NOT_MEDIA,
+    audio_frame,
+    format_of,
+    frames_start,
+    mpeg_stated_seconds,
+    tag_bytes,
+    transport_stream_start,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,35 +51,7 @@ _PLAYLIST_TYPE = re.compile(
     re.IGNORECASE,
 )
 
-_NOT_MEDIA: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"%PDF", "pdf"),
-    (b"GIF8", "gif"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG", "png"),
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"Rar!\x1a\x07", "rar"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x7fELF", "executable"),
-    (b"MZ\x90", "executable"),
-    (b"wOFF", "font"),
-    (b"wOF2", "font"),
-)
 _FTYP_IMAGES: Final = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
-
-_BIT_RATES: Final[dict[tuple[int, int], tuple[int, ...]]] = {
-    (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (2, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_SAMPLE_RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_ADTS_RATES: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
 def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) -> Sniffed:
@@ -93,9 +73,8 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
     )
     if found is not None:
         return found
-    frames = find_mpeg_frames(body)
-    if frames is not None:
-        return Sniffed("media", frames)
+    if (frames := frames_start(body, within=8192)) is not None:
+        return Sniffed("media", frames[0])
     if _MEDIA_TYPE.match(content_type) and not _PLAYLIST_TYPE.match(content_type):
         return Sniffed("media", "unknown", sure=False)
     return Sniffed("other", "unknown", sure=complete)
@@ -104,7 +83,7 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
 def _by_magic(  # noqa: PLR0911  # a table of formats: one line each reads best
     body: bytes, headers: Mapping[str, str], *, complete: bool
 ) -> Sniffed | None:
-    for magic, name in _NOT_MEDIA:
+    for name, magic in NOT_MEDIA:
         if body.startswith(magic):
             return Sniffed("other", name)
     if (known := format_of(body)) is not None:
@@ -112,105 +91,24 @@ def _by_magic(  # noqa: PLR0911  # a table of formats: one line each reads best
         return Sniffed("other", "image") if image else Sniffed("media", known.name)
     if body[:4] == b"RIFF":
         return Sniffed("other", "riff")
-    if body[:3] == b"ID3" and len(body) >= 10:
-        return _after_id3(body)
+    if body[:3] == b"ID3" and (length := tag_bytes(body[:32])):
+        return _after_id3(body[length : length + 6])
     if transport_stream_start(body) is not None:
         return Sniffed("media", "mpegts")
-    if body[:2] in {
-        b"\xff\xfb",
-        b"\xff\xf3",
-        b"\xff\xfa",
-        b"\xff\xf2",
-        b"\xff\xe3",
-        b"\xff\xf1",
-        b"\xff\xf9",
-    }:
-        container = _frame_chain(body, 0, wanted=2)
-        if container is not None:
-            return Sniffed("media", container)
+    frame = audio_frame(body[:6])
+    if frame is not None and audio_frame(body[frame.length : frame.length + 6]) is not None:
+        return Sniffed("media", frame.demuxer)
     if "icy-name" in headers or "icy-metaint" in headers:
         return Sniffed("media", "stream", sure=complete)
     return None
 
 
-def _after_id3(body: bytes) -> Sniffed | None:
-    """Judge bytes that start with an ID3v2 tag, whose cover art may be larger than the probe."""
-    size = body[6:10]
-    if body[3] == 0xFF or body[4] == 0xFF or any(byte & 0x80 for byte in size):
-        return None
-    length = 10 + ((size[0] << 21) | (size[1] << 14) | (size[2] << 7) | size[3])
-    rest = body[length : length + 4]
-    if rest == b"fLaC":
+def _after_id3(rest: bytes) -> Sniffed:
+    """Judge what follows an ID3v2 tag, whose cover art may be larger than the probe."""
+    if rest[:4] == b"fLaC":
         return Sniffed("media", "flac")
-    if len(rest) > 1 and rest[0] == 0xFF and rest[1] & 0xF6 == 0xF0:
-        return Sniffed("media", "aac")
-    return Sniffed("media", "mp3")
-
-
-# --- MPEG audio ---------------------------------------------------------------------------------------------
-
-
-def find_mpeg_frames(body: bytes) -> str | None:
-    """Return `mp3` or `aac` if three frames in a row start in the first 8 KiB of `body`, else `None`.
-
-    Files cut out of a stream start in the middle of a frame, so the first sync word may come late. Three
-    frames in a row don't happen by chance.
-    """
-    position = body.find(b"\xff", 0, 8192)
-    while position >= 0:
-        container = _frame_chain(body, position, wanted=3)
-        if container is not None:
-            return container
-        position = body.find(b"\xff", position + 1, 8192)
-    return None
-
-
-def _frame_chain(body: bytes, position: int, *, wanted: int) -> str | None:
-    container: str | None = None
-    for _ in range(wanted):
-        frame = mpeg_frame(body[position : position + 7])
-        if frame is None or (container is not None and frame.container != container):
-            return None
-        container = frame.container
-        position += frame.length
-    return container
-
-
-@dataclass(frozen=True, slots=True)
-class MPEGFrame:
-    """A parsed frame header: `length` is in bytes, including the header; `samples` are per channel."""
-
-    container: Literal["mp3", "aac"]
-    length: int
-    samples: int
-    sample_rate: int
-
-
-def mpeg_frame(header: bytes) -> MPEGFrame | None:
-    """Parse the seven bytes of an MPEG audio or ADTS frame header; `None` if they are none."""
-    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
-        return None
-    if header[1] & 0xF6 == 0xF0:
-        return _adts_frame(header)
-    version, layer = (header[1] >> 3) & 0x03, 4 - ((header[1] >> 1) & 0x03)
-    rate_index, sampling = header[2] >> 4, (header[2] >> 2) & 0x03
-    if version == 1 or layer == 4 or rate_index in {0, 15} or sampling == 3:
-        return None
-    bit_rate = _BIT_RATES[1 if version == 3 else 2, layer][rate_index] * 1000
-    sample_rate = _SAMPLE_RATES[version][sampling]
-    padding = (header[2] >> 1) & 0x01
-    if layer == 1:
-        return MPEGFrame("mp3", (12 * bit_rate // sample_rate + padding) * 4, 384, sample_rate)
-    samples = 576 if layer == 3 and version != 3 else 1152
-    return MPEGFrame("mp3", samples // 8 * bit_rate // sample_rate + padding, samples, sample_rate)
-
-
-def _adts_frame(header: bytes) -> MPEGFrame | None:
-    length = ((header[3] & 0x03) << 11) | (header[4] << 3) | (header[5] >> 5)
-    sampling = (header[2] >> 2) & 0x0F
-    if sampling >= len(_ADTS_RATES) or length <= 7:
-        return None
-    return MPEGFrame("aac", length, 1024, _ADTS_RATES[sampling])
+    is_aac = len(rest) > 1 and rest[0] == 0xFF and rest[1] & 0xF6 == 0xF0
+    return Sniffed("media", "aac" if is_aac else "mp3")
 
 
 # --- text ---------------------------------------------------------------------------------------------------
@@ -220,7 +118,7 @@ _PROLOG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ELEMENT = re.compile(r"<(?:[a-z_][\w.-]{0,40}:)?([a-z_][\w.-]{0,40})[\s/>]", re.IGNORECASE)
-_FEED_ROOTS: Final = {"rss": "rss", "feed": "atom", "rdf": "rdf", "channel": "rss"}
+_FEED_ROOTS: Final = {"rss": "rss", "feed": "atom", "rdf": "rdf", "channel": "rss", "redirect": "rss"}
 _POINTER_ROOTS: Final = {"playlist": "xspf", "asx": "asx", "mpd": "dash", "smil": "smil"}
 _FEED_SOMEWHERE = re.compile(r"<(rss[\s>]|feed\s[^>]{0,300}atom|rdf:rdf[\s>])", re.IGNORECASE)
 
@@ -319,21 +217,16 @@ def estimate_seconds(head: bytes, container: str, total_bytes: int | None) -> fl
 
 
 def _mp3(head: bytes, total_bytes: int | None) -> float | None:
-    start = 0
-    if head[:3] == b"ID3":
-        start = 10 + ((head[6] & 127) << 21 | (head[7] & 127) << 14 | (head[8] & 127) << 7 | head[9] & 127)
-    while start < len(head) - 7:
-        frame = mpeg_frame(head[start : start + 7])
-        if frame is not None and mpeg_frame(head[start + frame.length : start + frame.length + 7]):
+    start = tag_bytes(head[:32])
+    while start < len(head) - 6:
+        frame = audio_frame(head[start : start + 6])
+        if frame is not None and audio_frame(head[start + frame.length : start + frame.length + 6]):
             break
         start += 1
     else:
         return None
-    for tag in (b"Xing", b"Info"):
-        position = head.find(tag, start, start + 64)
-        if position > 0 and struct.unpack(">I", head[position + 4 : position + 8])[0] & 1:
-            frames: int = struct.unpack(">I", head[position + 8 : position + 12])[0]
-            return frames * frame.samples / frame.sample_rate
+    if (stated := mpeg_stated_seconds(head[start : start + 128])) is not None:
+        return stated
     if total_bytes is None:
         return None
     return (total_bytes - start) / (frame.length / (frame.samples / frame.sample_rate))

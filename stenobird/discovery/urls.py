@@ -11,7 +11,7 @@ import posixpath
 import re
 from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qsl, quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urldefrag, urljoin, urlsplit
 
 AUDIO_EXTENSIONS: Final = frozenset(
     {"mp3", "m4a", "m4b", "aac", "ogg", "oga", "opus", "wav", "flac"}
@@ -102,6 +102,20 @@ def absolute(base: str, reference: str) -> str | None:
     return url if usable else None
 
 
+_REFRESH = re.compile(
+    r"\s*(\d{0,3})(?:\.[\d.]*)?\s*[;,\s]\s*(?:url\s*=\s*)?(?:\"([^\"]*)|'([^']*)|([^\s\"'].*))", re.IGNORECASE
+)
+MAX_REFRESH_SECONDS: Final = 5
+
+
+def refresh_target(content: str, base: str) -> str | None:
+    """Return where an immediate redirect by `Refresh` leads, as a header or a `<meta>`; `None` if nowhere."""
+    match = _REFRESH.match(content)
+    if match is None or int(match[1] or 0) > MAX_REFRESH_SECONDS:
+        return None
+    return absolute(base, match[2] or match[3] or match[4] or "")
+
+
 def _repaired(reference: str) -> str:
     path = re.match(r"[^?#]*", reference)
     end = path.end() if path else 0
@@ -109,22 +123,23 @@ def _repaired(reference: str) -> str:
     return _ENCODED.sub(lambda match: quote(match[0], safe="", errors="replace"), address + reference[end:])
 
 
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL, all empty if it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
 def origin_of(url: str) -> str:
     """Return scheme, host and port as they stand in the URL, lower-case; empty if it is no URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
+    parts = _split(url)
     return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
 
 
 def host_of(url: str) -> str:
     """Return the lower-case host without `www.`, empty if it is no URL."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-    return host.lower().rstrip(".").removeprefix("www.")
+    return (_split(url).hostname or "").lower().rstrip(".").removeprefix("www.")
 
 
 @lru_cache(maxsize=64)
@@ -135,16 +150,13 @@ def _plain_origin(base: str) -> str | None:
 
 def path_of(url: str) -> str:
     """Return the path as written, empty if it is no URL."""
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
+    return _split(url).path
 
 
 def query_of(url: str) -> list[tuple[str, str]]:
     """Return the query's pairs, empty if it is no URL."""
     try:
-        return parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=100)
+        return parse_qsl(_split(url).query, keep_blank_values=True, max_num_fields=100)
     except ValueError:
         return []
 
@@ -218,11 +230,8 @@ def unwrapped_or_self(url: str) -> str:
 _NESTED = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){1,2}", re.IGNORECASE)
 
 
-def _unwrap_once(url: str) -> str | None:  # noqa: PLR0911  # one kind of wrapping a branch
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
+def _unwrap_once(url: str) -> str | None:  # one kind of wrapping a branch
+    parts = _split(url)
     nested = _NESTED.search(parts.path)
     if nested:
         return _nested_url(nested, parts.query)
@@ -294,9 +303,8 @@ def variant_key(url: str) -> str:
 
 def page_key(url: str) -> str:
     """Return the page's identity: no scheme, `www.`, tracking parameters, fragment or trailing slash."""
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
+    parts = _split(url.strip())
+    if not (parts.netloc or parts.path):
         return url.strip().lower()
     query = "&".join(
         sorted(f"{name}={value}" for name, value in query_of(url) if not _SESSION_KEYS.fullmatch(name))
@@ -307,10 +315,7 @@ def page_key(url: str) -> str:
 
 def url_tokens(url: str) -> set[str]:
     """Return the lower-case ids and slugs of a page URL that have more than seven characters."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return set()
+    parts = _split(url)
     text = unquote(f"{parts.path}?{parts.query}").lower()
     tokens = set(re.findall(r"[a-z0-9]{8,}", text))
     slugs = {re.sub(r"\.(?:html?|php|aspx?)$", "", segment) for segment in re.split(r"[/?&=]", text)}

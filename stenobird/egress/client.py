@@ -52,7 +52,10 @@ BROWSER_USER_AGENT = (
 )
 """Sent with the retry after a 403 or 406: several CDNs refuse clients that don't look like a browser."""
 
-_BUSY = frozenset({429, 502, 503, 504})
+BUSY = frozenset({408, 425, 429, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529, 530})
+"""Statuses that pass: those of servers, and of the networks before them, when a server does not answer."""
+RANGE_REFUSED = frozenset({400, 403, 405, 406, 409, 412, 416, 417, 422, 500, 501, 505})
+"""Statuses with which servers answer a range that they can't serve, though they have the file."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SENT_ANYWHERE = frozenset(
     {"accept", "accept-language", "content-type", "if-range", "range", "referer", "user-agent"}
@@ -93,7 +96,7 @@ class RequestOptions:
     decode: bool = False
     browser_retry: bool = True
     retry_seconds: float = 0.0
-    """What the waits before repeating a GET after 429, 502, 503 or 504 may add up to."""
+    """What the waits before repeating a GET after a status of `BUSY` may add up to."""
     follow_redirects: bool = True
     limits: FetchLimits = MEDIA_LIMITS
 
@@ -234,7 +237,7 @@ class EgressClient:
         left_seconds = options.retry_seconds if method == "GET" else 0.0
         for number in range(1, MAX_TRIES):
             wait_seconds = retry_after_seconds(response.headers) or float(number)
-            if response.status not in _BUSY or wait_seconds > left_seconds:
+            if response.status not in BUSY or wait_seconds > left_seconds:
                 break
             left_seconds -= wait_seconds
             await response.aclose()

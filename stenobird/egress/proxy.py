@@ -27,12 +27,11 @@ from anyio.abc import SocketAttribute
 from stenobird.egress.client import RequestOptions
 from stenobird.egress.response import FetchLimits
 from stenobird.egress.transport import translated
-from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL
+from stenobird.errors import DestinationForbidden, EgressError, InvalidURL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
-    import httpcore
     from anyio.abc import SocketStream
 
     from stenobird.egress.client import EgressClient
@@ -184,8 +183,6 @@ class EgressProxy:
             await _send_refusal(stream, refusal)
         except (DestinationForbidden, InvalidURL) as exc:
             await _send_refusal(stream, _Refused(403, exc.message))
-        except ConnectFailed as exc:
-            await _send_refusal(stream, _Refused(502, exc.message))
         except EgressError as exc:
             await _send_refusal(stream, _Refused(502, exc.message))
 
@@ -215,47 +212,28 @@ class EgressProxy:
                     return
                 await server.write(head.rest, self._idle_seconds)
             async with anyio.create_task_group() as group:
-                group.start_soon(self._upstream, stream, server, grant, group.cancel_scope)
-                group.start_soon(self._downstream, server, stream, grant, group.cancel_scope)
+
+                async def copy(
+                    blocks: AsyncIterable[bytes], send: Callable[[bytes], Awaitable[None]]
+                ) -> None:
+                    """Copy one side's bytes until it stops sending, then end the tunnel."""
+                    broken = (EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError)
+                    with suppress(*broken), translated("the server"):
+                        async for block in blocks:
+                            if not grant.take(len(block)):
+                                break
+                            await send(block)
+                    group.cancel_scope.cancel()
+
+                async def received() -> AsyncIterator[bytes]:
+                    while block := await server.read(_BLOCK_BYTES, self._idle_seconds):
+                        yield block
+
+                group.start_soon(copy, stream, lambda block: server.write(block, self._idle_seconds))
+                group.start_soon(copy, received(), stream.send)
         finally:
             with anyio.CancelScope(shield=True):
                 await server.aclose()
-
-    async def _upstream(
-        self,
-        stream: SocketStream,
-        server: httpcore.AsyncNetworkStream,
-        grant: _Grant,
-        scope: anyio.CancelScope,
-    ) -> None:
-        """Copy the child's bytes until it stops sending, then end the tunnel."""
-        with (
-            suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
-            translated("the server"),
-        ):
-            async for block in stream:
-                if not grant.take(len(block)):
-                    break
-                await server.write(block, self._idle_seconds)
-        scope.cancel()
-
-    async def _downstream(
-        self,
-        server: httpcore.AsyncNetworkStream,
-        stream: SocketStream,
-        grant: _Grant,
-        scope: anyio.CancelScope,
-    ) -> None:
-        """Copy the server's bytes until it stops sending, then end the tunnel."""
-        with (
-            suppress(EgressError, anyio.BrokenResourceError, anyio.ClosedResourceError),
-            translated("the server"),
-        ):
-            while block := await server.read(_BLOCK_BYTES, self._idle_seconds):
-                if not grant.take(len(block)):
-                    break
-                await stream.send(block)
-        scope.cancel()
 
     async def _forward(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
         if not head.target.lower().startswith("http://"):

@@ -43,6 +43,9 @@ _MAX_HEAD_BYTES = 128 * 1024
 """More than httpcore's own limit, so that httpcore reports it."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
+_STATUS_LINE = re.compile(rb"\s*HTTP(/1\.[01])?[^\s]*\s+([0-9]{3})(?![0-9])", re.IGNORECASE)
+_CORRECT_STATUS = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f]")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 
@@ -57,14 +60,8 @@ _MEANINGS: dict[type[Exception], tuple[type[EgressError], str]] = {
     httpcore.ReadTimeout: (ResponseBroken, "{host} stopped sending. Try again later."),
     httpcore.WriteTimeout: (ResponseBroken, "{host} stopped reading the request. Try again later."),
     httpcore.TimeoutException: (ResponseBroken, "{host} took too long. Try again later."),
-    httpcore.ReadError: (ResponseBroken, "{host} broke off the connection. Try again later."),
-    httpcore.WriteError: (ResponseBroken, "{host} broke off the connection. Try again later."),
     httpcore.NetworkError: (ResponseBroken, "{host} broke off the connection. Try again later."),
-    httpcore.RemoteProtocolError: (ResponseBroken, "{host} sent a broken HTTP response. Try again later."),
-    httpcore.LocalProtocolError: (
-        ResponseBroken,
-        "The request to {host} is not valid HTTP.",
-    ),
+    httpcore.LocalProtocolError: (ResponseBroken, "The request to {host} is not valid HTTP."),
     httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP response. Try again later."),
     ssl.SSLError: (ConnectFailed, "{host} could not agree on a secure connection. Check its certificate."),
     OSError: (ResponseBroken, "{host} broke off the connection. Try again later."),
@@ -251,15 +248,21 @@ Dialer: TypeAlias = DirectDialer | ProxyDialer
 def repaired_head(head: bytes) -> bytes:
     """Return a response's head as browsers read it, where httpcore would refuse it.
 
-    Lines without a valid name are dropped, spaces before the colon are removed, and a repeated
-    `Transfer-Encoding: chunked` counts once. A connection with such a head is not used again, so that nothing
-    after the response can be taken for the next one.
+    Lines without a valid name are dropped, spaces before the colon and control characters are removed, and a
+    repeated `Transfer-Encoding: chunked` counts once. The status line may have any spelling that names a
+    status. A connection with such a head is not used again, so that nothing after the response can be taken
+    for the next one.
     """
-    status, *lines = re.split(rb"\r?\n", head.rstrip(b"\r\n"))
+    status, *lines = re.split(rb"\r?\n", head.lstrip(b"\r\n").rstrip(b"\r\n"))
+    said = _STATUS_LINE.match(status)
+    repaired = status
+    if said is not None and not _CORRECT_STATUS.fullmatch(status):
+        repaired = b"HTTP%b %b" % (said[1] or b"/1.0", said[2])
     kept: list[bytes] = []
     chunked = False
     dropped = False
-    for line in lines:
+    for raw in lines:
+        line = _CONTROLS.sub(b"", raw)
         if line[:1] in {b" ", b"\t"}:
             if kept and not dropped:
                 kept.append(line)
@@ -271,9 +274,9 @@ def repaired_head(head: bytes) -> bytes:
         chunked = chunked or is_chunked
         if not dropped:
             kept.append(name + colon + value)
-    if kept == lines:
-        return head
-    return b"\r\n".join([status, *kept, b"Connection: close", b"", b""])
+    if kept == lines and repaired is status:
+        return head.lstrip(b"\r\n")
+    return b"\r\n".join([repaired, *kept, b"Connection: close", b"", b""])
 
 
 class GuardedStream(httpcore.AsyncNetworkStream):

@@ -8,7 +8,7 @@ import zipfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stenobird.formats.direction import is_right_to_left, tag_of
+from stenobird.formats.cues import is_right_to_left, tag_of
 from stenobird.formats.plain import paragraphs
 
 if TYPE_CHECKING:

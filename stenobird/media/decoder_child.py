@@ -36,15 +36,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stenobird.children.confine import confine, limit
 from stenobird.children.seccomp import allow_only
+from stenobird.containers import mpeg_stated_seconds
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
 from stenobird.media.pipes import READ_BYTES, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
-from stenobird.media.recognition import (
-    Refusal,
-    index_comes_late,
-    mpeg_stated_seconds,
-    read_fully,
-    recognise,
-)
+from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,12 +63,13 @@ DISCARD_ALL = 48
 # Only these may be opened, by FFmpeg's own stream probing as well: a picture or a video frame is never
 # decoded.
 AUDIO_DECODERS = (
-    "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,adpcm_yamaha,alac,amrnb,"
-    "amrwb,dca,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
+    "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_sbpro_2,adpcm_sbpro_3,"
+    "adpcm_sbpro_4,adpcm_swf,adpcm_yamaha,alac,amrnb,"
+    "amrwb,cook,dca,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
     "libvorbis,mp1,mp1float,mp2,mp2float,mp3,mp3float,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
     "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,"
     "pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,"
-    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,speex,vorbis,wavpack,wmalossless,wmapro,"
+    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,real_144,real_288,sipr,speex,tta,vorbis,wavpack,wmalossless,wmapro,"
     "wmav1,wmav2,wmavoice"
 )
 
@@ -82,13 +78,13 @@ PROBE_BYTES = {
     "mpegts": 1 << 20,
     "mpeg": 1 << 20,
     "avi": 1 << 18,
-    "flv": 1 << 17,
+    "flv": 1 << 20,
     "asf": 1 << 18,
     "mov": 1 << 17,
     "matroska": 1 << 17,
 }
-PROBE_MICROSECONDS = {"mpeg": 10_000_000}
-"""A program stream has no list of its tracks."""
+PROBE_MICROSECONDS = {"mpeg": 10_000_000, "flv": 10_000_000}
+"""These have no list of their tracks, and audio may start late."""
 SEEKABLE = frozenset({"caf"})
 STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "eac3", "wav"})
@@ -398,7 +394,14 @@ class Job:
         """Decode everything, up to and including the end message. Raises `Refusal`."""
         demuxer, base = recognise(self._source)
         pipe = open_pipe(self._source, demuxer, base, b"")
-        container, stream = open_container(self._av, pipe, demuxer)
+        try:
+            container, stream = open_container(self._av, pipe, demuxer)
+        except Refusal as exc:
+            if exc.kind != "broken" or isinstance(pipe, SeekablePipe):
+                raise
+            # Behind damage, some demuxers find the next packet only where they can go back.
+            pipe = SeekablePipe(self._source, base)
+            container, stream = open_container(self._av, pipe, demuxer)
         size = self._source.size(wait=False)
         stated = mpeg_stated_seconds(read_fully(self._source, base, 128)) if demuxer == "mp3" else None
         seconds, exact = duration(container, stream, demuxer, size and size - base, stated)
@@ -451,7 +454,9 @@ class Job:
             # It states the length of its longest track only.
             seconds = container.duration / 1_000_000
             self._cut_off = seconds - decoder.furthest_seconds > max(CUT_OFF_SECONDS, seconds / 50)
-        return pipe.next_part()
+        following = pipe.next_part()
+        self._note = self._note or pipe.note
+        return following
 
 
 def rehearse(av: Any) -> None:

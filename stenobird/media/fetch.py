@@ -40,18 +40,12 @@ from stenobird.media.intake import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stenobird.media.intake import IntakeTerms
     from stenobird.media.spool import Spool
-    from stenobird.ports import MediaOrigin, OpenedMedia
-    from stenobird.sources import AudioSource
+    from stenobird.ports import AudioRequest, Clock, MediaOrigin, OpenedMedia
 
 PROGRESS_BYTES = 64 * 1024
 BARREN_ANSWERS = 3
 """After so many answers in a row that resume at the right place but hold nothing new, there is no more."""
-
-MAX_RETRY_AFTER_SECONDS = 120.0
-PREVIEW_RETRY_AFTER_SECONDS = 10.0
-"""A longer `Retry-After` is cut to this."""
 
 FIRST_BLOCK_BYTES = 64 * 1024
 MIN_BLOCK_BYTES = 32 * 1024
@@ -60,40 +54,33 @@ FAR_BYTES = 512 * 1024
 OVERLAP_BYTES = 4 * 1024
 """A resumed download starts this much earlier and compares: many servers send no usable validator."""
 
-_CONTENT_RANGE = re.compile(r"\s*bytes\s+\d+-(\d{1,18})/", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"\s*(?:bytes)?[\s=:]*\d+-(\d{1,18})\s*/", re.IGNORECASE)
 
 
 class Download(Intake):
     """An `Intake` that is one file on one server.
 
-    On demand, nothing is fetched that was not asked for, give or take a block. With `resuming`, audio of this
-    file was transcribed before, so that bytes of another file must not follow it.
+    On demand, nothing is fetched that was not asked for, give or take a block. If audio of this file was
+    transcribed before, bytes of another file must not follow it.
     """
 
     def __init__(
-        self,
-        spool: Spool,
-        origin: MediaOrigin,
-        source: AudioSource,
-        terms: IntakeTerms,
-        *,
-        opened: OpenedMedia | None,
-        resuming: bool,
+        self, spool: Spool, request: AudioRequest, clock: Clock, seconds: float, origin: MediaOrigin
     ) -> None:
-        super().__init__(spool, terms)
+        super().__init__(spool, request, clock, seconds)
         self._origin = origin
-        self._source = source
-        self._used = resuming
-        self._url = source.final_url
+        self._source = request.source
+        self._used = request.start_sample > 0
+        self._url = request.source.final_url
         # The answer that is being read sequentially, and its body.
-        self._unread = opened
+        self._unread = opened = request.opened
         self._answer: OpenedMedia | None = None
         self._body: AsyncIterator[bytes] | None = None
         self._position = 0
         self._answer_end: int | None = None
         self._answer_start_front = 0
         self._ranges = opened is not None and opened.status == 206
-        self._block_bytes = MIN_BLOCK_BYTES if terms.on_demand else 4 * FIRST_BLOCK_BYTES
+        self._block_bytes = MIN_BLOCK_BYTES if self._on_demand else 4 * FIRST_BLOCK_BYTES
         # Where nothing has come yet, it is tried less often.
         self._delays = iter(RETRY_SECONDS if spool.front else RETRY_SECONDS[:3])
         self._stored_at_reset = spool.stored_bytes
@@ -154,11 +141,11 @@ class Download(Intake):
         that breaks off every few bytes soon uses them up.
         """
         while not self._spool.complete:
-            self._terms.check_deadline()
+            self._check_deadline()
             try:
                 await step()
             except (SourceChanged, UnusableStatus, EgressError) as exc:
-                wanted_seconds = exc.retry_after_seconds if isinstance(exc, UnusableStatus) else None
+                problem = exc
                 front = self.front
                 barren = self._body is not None and 0 < front == self._answer_start_front <= self._position
                 self._barren_answers = self._barren_answers + 1 if barren else 0
@@ -176,8 +163,7 @@ class Download(Intake):
             delay = next(self._delays, None)
             if delay is None:
                 raise reason
-            most = PREVIEW_RETRY_AFTER_SECONDS if self._on_demand else MAX_RETRY_AFTER_SECONDS
-            await self._clock.sleep(max(delay, min(wanted_seconds or 0.0, most)))
+            await self._wait(delay, problem)
 
     async def _recover(self, problem: SourceChanged | UnusableStatus | EgressError) -> JobError:
         """Prepare for another try; return the error for the last one, or raise it if no try would help."""

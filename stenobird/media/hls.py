@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from stenobird.egress.client import RequestOptions
+from stenobird.egress.client import RequestOptions, retry_after_seconds
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioTooLarge,
@@ -19,20 +19,21 @@ from stenobird.errors import (
     UnsupportedURL,
 )
 from stenobird.media.intake import (
+    PREVIEW_RETRY_AFTER_SECONDS,
     RETRY_SECONDS,
     WITH_AUDIO,
     Intake,
     SourceChanged,
+    UnusableStatus,
     as_job_error,
-    unusable,
 )
 from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
-    from stenobird.media.intake import IntakeTerms
     from stenobird.media.playlist import Key, MediaPlaylist, Part
     from stenobird.media.spool import Spool
+    from stenobird.ports import AudioRequest, Clock
     from stenobird.sources import AudioSource
 
 MAX_PLAYLIST_BYTES = 4 * 1024 * 1024
@@ -53,8 +54,10 @@ class Fetcher:
         self._client = client
         self._source = source
 
-    async def get(self, url: str, *, max_bytes: int, byte_range: range | None = None) -> tuple[bytes, str]:
-        """Return the bytes and the URL after redirects. Raises `EgressError` and `JobError`."""
+    async def get(
+        self, url: str, *, max_bytes: int, byte_range: range | None = None, retry_seconds: float = 0.0
+    ) -> tuple[bytes, str]:
+        """Return the bytes and the URL after redirects. Raises `EgressError` and `UnusableStatus`."""
         own = urlsplit(url)[:2] == urlsplit(self._source.media_url)[:2]
         headers = {
             name: value
@@ -63,11 +66,17 @@ class Fetcher:
         }
         wanted = None if byte_range is None else (byte_range.start, byte_range.stop - 1)
         response = await self._client.open(
-            url, RequestOptions(headers=headers, byte_range=wanted, referer=self._source.page_url)
+            url,
+            RequestOptions(
+                headers=headers,
+                byte_range=wanted,
+                referer=self._source.page_url,
+                retry_seconds=retry_seconds,
+            ),
         )
         async with response:
             if response.status not in WITH_AUDIO:
-                raise unusable(response.status)
+                raise UnusableStatus(response.status, retry_after_seconds(response.headers))
             if byte_range is None:
                 return await response.read(max_bytes), response.final_url
             skip = byte_range.start - response.offset
@@ -87,8 +96,10 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
     """
     for _ in range(MAX_PLAYLISTS):
         try:
-            body, base_url = await fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
-        except EgressError as exc:
+            body, base_url = await fetcher.get(
+                url, max_bytes=MAX_PLAYLIST_BYTES, retry_seconds=PREVIEW_RETRY_AFTER_SECONDS
+            )
+        except (EgressError, UnusableStatus) as exc:
             raise as_job_error(exc) from exc
         text = body.decode("utf-8", "replace")
         kind = await asyncio.to_thread(kind_of, text)
@@ -119,11 +130,14 @@ class PlaylistIntake(Intake):
     def __init__(
         self,
         spool: Spool,
+        request: AudioRequest,
+        clock: Clock,
+        seconds: float,
+        *,
         fetcher: Fetcher,
         playlist: MediaPlaylist,
-        terms: IntakeTerms,
     ) -> None:
-        super().__init__(spool, terms)
+        super().__init__(spool, request, clock, seconds)
         self._fetcher = fetcher
         self._playlist = playlist
         self._keys: dict[str, bytes] = {}
@@ -170,18 +184,19 @@ class PlaylistIntake(Intake):
     async def _fetched(self, part: Part) -> bytes:
         """Fetch a part, through breaks and with growing delays, and decrypt it."""
         for delay in (*RETRY_SECONDS[:4], None):
-            self._terms.check_deadline()
+            self._check_deadline()
             try:
                 data, _ = await self._fetcher.get(
                     part.url, max_bytes=MAX_PART_BYTES, byte_range=part.byte_range
                 )
                 if part.key is not None:
                     data = await self._decrypted(data, part.key, part.sequence)
-            except EgressError as exc:
+            except (EgressError, UnusableStatus) as exc:
                 error = as_job_error(exc)
-                if delay is None or not isinstance(error, AudioUnreachable):
+                final = isinstance(exc, UnusableStatus) and exc.final
+                if delay is None or final or not isinstance(error, AudioUnreachable):
                     raise error from exc
-                await self._clock.sleep(delay)
+                await self._wait(delay, exc)
             else:
                 return _without_tag(data)
         raise AssertionError("the last try returns or raises")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stenobird.egress.client import RequestOptions
+from stenobird.egress.client import BUSY, RANGE_REFUSED, RequestOptions
 from stenobird.egress.response import UnknownPart
 from stenobird.errors import (
     AudioTooLarge,
@@ -19,7 +19,6 @@ from stenobird.errors import (
     DestinationForbidden,
     EgressError,
     JobError,
-    ResponseBroken,
     ResponseTooLarge,
     UnsupportedURL,
 )
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.client import EgressClient
     from stenobird.media.spool import Spool
-    from stenobird.ports import AudioLimits, Clock, OpenedMedia
+    from stenobird.ports import AudioRequest, Clock, OpenedMedia
     from stenobird.sources import AudioSource
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -39,7 +38,9 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WITH_AUDIO = frozenset({200, 203, 206})
 """Statuses of answers whose body is the file; 203 is 200 from behind a proxy that touched the headers."""
 
-_RANGE_REFUSED = frozenset({400, 403, 501})
+MAX_RETRY_AFTER_SECONDS = 120.0
+PREVIEW_RETRY_AFTER_SECONDS = 10.0
+"""A longer `Retry-After` is cut to this."""
 
 HASH_BLOCK_BYTES = 256 * 1024
 
@@ -70,8 +71,8 @@ class HTTPOrigin:
             answer = await self._client.open(url, options)
         except UnknownPart:
             return await self._client.open(url, whole)
-        beyond = answer.status == 416 and first == 0 and answer.total_bytes != 0
-        if answer.status not in _RANGE_REFUSED and not beyond:
+        at_the_end = answer.status == 416 and (first > 0 or answer.total_bytes == 0)
+        if answer.status not in RANGE_REFUSED or at_the_end:
             return answer
         await answer.aclose()
         # After a 403, the client has already tried as a browser.
@@ -102,7 +103,7 @@ class UnusableStatus(Exception):
     @property
     def final(self) -> bool:
         """Whether another try would get the same answer."""
-        return self.status == 501 or (self.status < 500 and self.status not in {408, 425, 429})
+        return self.status == 501 or (self.status < 500 and self.status not in BUSY)
 
     def as_job_error(self) -> AudioUnreachable:
         """Return what it means for a job."""
@@ -118,14 +119,10 @@ class UnusableStatus(Exception):
         return AudioUnreachable(f"The audio's server answered with status {self.status}. Try again later.")
 
 
-def unusable(status: int) -> JobError | EgressError:
-    """Return what to raise for a status without audio: an `EgressError` where another try may help."""
-    problem = UnusableStatus(status)
-    return problem.as_job_error() if problem.final else ResponseBroken(problem.as_job_error().message)
-
-
-def as_job_error(error: EgressError) -> JobError:
+def as_job_error(error: EgressError | UnusableStatus) -> JobError:
     """Return what a failed request means for a job."""
+    if isinstance(error, UnusableStatus):
+        return error.as_job_error()
     if isinstance(error, DestinationForbidden):
         return UnsupportedURL(f"The audio is at an address that is not opened. {error.message}")
     if isinstance(error, ResponseTooLarge):
@@ -133,47 +130,32 @@ def as_job_error(error: EgressError) -> JobError:
     return AudioUnreachable(f"The audio could not be downloaded. {error.message}")
 
 
-@dataclass
-class IntakeTerms:
-    """What holds for a job's bytes, wherever they come from.
-
-    With `on_demand` (a preview) nothing is fetched that was not asked for. All of the download, retries
-    included, has to end within `download_seconds` of when these terms were made.
-    """
-
-    limits: AudioLimits
-    clock: Clock
-    download_seconds: float
-    on_demand: bool
-
-    def __post_init__(self) -> None:
-        self._end = self.clock.monotonic() + self.download_seconds
-
-    def check_deadline(self) -> None:
-        """Raise `AudioUnreachable` when the time is up: what is on disk by then is still transcribed."""
-        if self.clock.monotonic() > self._end:
-            raise AudioUnreachable(
-                f"The download took longer than {self.download_seconds / 3600:.3g} hours. "
-                "Send a link to a faster server."
-            )
-
-
 class Intake(ABC):
     """The bytes of one file for a decoder, by way of a spool. How they get there is the subclass's.
 
-    `run` and `read` may go on at the same time. Offsets are those of the file.
+    `run` and `read` may go on at the same time. Offsets are those of the file. For a preview, nothing is
+    fetched that was not asked for. All of the download, retries included, has to end within `seconds`.
     """
 
     stitched = False
     """Whether the file was joined from parts, whose timestamps may jump from one to the next."""
 
-    def __init__(self, spool: Spool, terms: IntakeTerms) -> None:
+    def __init__(self, spool: Spool, request: AudioRequest, clock: Clock, seconds: float) -> None:
         self._spool = spool
-        self._terms = terms
-        self._limits = terms.limits
-        self._clock = terms.clock
-        self._on_demand = terms.on_demand
+        self._limits = request.limits
+        self._clock = clock
+        self._on_demand = request.limits.stop_samples is not None
+        self._seconds = seconds
+        self._end = clock.monotonic() + seconds
         self._failure: JobError | None = None
+
+    def _check_deadline(self) -> None:
+        """Raise `AudioUnreachable` when the time is up: what is on disk by then is still transcribed."""
+        if self._clock.monotonic() > self._end:
+            raise AudioUnreachable(
+                f"The download took longer than {self._seconds / 3600:.3g} hours. "
+                "Send a link to a faster server."
+            )
 
     @property
     def total_bytes(self) -> int | None:
@@ -241,6 +223,12 @@ class Intake(ABC):
 
         Raises `JobError`, which becomes the failure.
         """
+
+    async def _wait(self, seconds: float, problem: Exception) -> None:
+        """Wait before another try, longer if the server asks for that."""
+        most = PREVIEW_RETRY_AFTER_SECONDS if self._on_demand else MAX_RETRY_AFTER_SECONDS
+        wanted = problem.retry_after_seconds if isinstance(problem, UnusableStatus) else None
+        await self._clock.sleep(max(seconds, min(wanted or 0.0, most)))
 
     def _fail(self, error: JobError) -> None:
         self._failure = error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import structlog
 
 from stenobird.egress.client import EgressClient
 from stenobird.errors import (
+    SEND_AUDIO,
     AudioContentTypeNotSupported,
     AudioTooLarge,
     JobError,
@@ -32,7 +34,7 @@ from stenobird.media.decode import (
 )
 from stenobird.media.fetch import Download
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
-from stenobird.media.intake import HTTPOrigin, IntakeTerms, MediaFingerprint, verify_fingerprint
+from stenobird.media.intake import HTTPOrigin, MediaFingerprint, verify_fingerprint
 from stenobird.media.recognition import Refusal
 from stenobird.ports import SAMPLE_RATE
 
@@ -56,42 +58,35 @@ SHORT_SHARE = 0.02
 """Audio that ends earlier than its container states, by more than both, is called cut off."""
 
 
-@dataclass(frozen=True, slots=True)
-class MediaOptions:
-    """How media is fetched and decoded. `origins` adds URL schemes of our own (uploads) to http and https.
-
-    A download may take `download_seconds` in all; what is on disk by then is transcribed.
-    """
-
-    download_seconds: float = 12 * 3600.0
-    decoder: DecoderLimits = field(default_factory=DecoderLimits)
-    origins: Mapping[str, MediaOrigin] = field(default_factory=dict)
-
-
 class MediaOpener:
     """Implements `ports.AudioOpener` on a guarded HTTP client, a spool folder and decoder children.
 
-    Used as a context manager, it keeps a decoder child ready for the next job.
+    `origins` adds URL schemes of our own (uploads) to http and https. A download may take `download_seconds`
+    in all; what is on disk by then is transcribed. Used as a context manager, it keeps a decoder child ready
+    for the next job.
     """
 
     def __init__(
         self,
         client: EgressClient,
-        *,
         spools: SpoolFolder,
         clock: Clock,
-        options: MediaOptions | None = None,
+        *,
+        origins: Mapping[str, MediaOrigin] = MappingProxyType({}),
+        decoder: DecoderLimits | None = None,
+        download_seconds: float = 12 * 3600.0,
     ) -> None:
-        self._options = options or MediaOptions()
         self._spools = spools
         self._clock = clock
         self._client = client
         http = HTTPOrigin(client)
-        self._origins: dict[str, MediaOrigin] = {"http": http, "https": http, **self._options.origins}
+        self._origins: dict[str, MediaOrigin] = {"http": http, "https": http, **origins}
+        self._decoder = decoder or DecoderLimits()
+        self._seconds = download_seconds
         self.spare: SpareDecoder | None = None
 
     async def __aenter__(self) -> Self:
-        self.spare = await SpareDecoder(self._options.decoder).__aenter__()
+        self.spare = await SpareDecoder(self._decoder).__aenter__()
         return self
 
     async def __aexit__(
@@ -104,19 +99,18 @@ class MediaOpener:
     @asynccontextmanager
     async def open(self, request: AudioRequest) -> AsyncGenerator[AudioStream]:
         """Return the stream; see `ports.AudioOpener.open`. Takes over `request.opened`."""
-        preview = request.limits.stop_samples is not None
         failure: Exception | None = None
         async with AsyncExitStack() as stack:
             if request.opened is not None:
                 stack.push_async_callback(request.opened.aclose)
-            spool = await self._spools.open(request.job_id, durable=not preview)
+            spool = await self._spools.open(request.job_id, durable=request.limits.stop_samples is None)
             stack.push_async_callback(spool.aclose)
-            intake = await self._open_intake(request, spool, on_demand=preview)
+            intake = await self._open_intake(request, spool)
             stack.push_async_callback(intake.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = [tasks.create_task(intake.run(), name=f"download {request.job_id}")]
             fingerprint = MediaFingerprint(spool)
-            stream = MediaStream(request, intake, fingerprint, self._options.decoder, self.spare)
+            stream = MediaStream(request, intake, fingerprint, self._decoder, self.spare)
             running.append(tasks.create_task(fingerprint.follow(), name=f"hash {request.job_id}"))
             try:
                 yield stream
@@ -143,28 +137,22 @@ class MediaOpener:
         """Delete the spools that belong to none of these jobs; return their number."""
         return await self._spools.sweep(known_job_ids)
 
-    async def _open_intake(self, request: AudioRequest, spool: Spool, *, on_demand: bool) -> Intake:
-        source, opened = request.source, request.opened
-        terms = IntakeTerms(request.limits, self._clock, self._options.download_seconds, on_demand)
-        if source.kind == "hls":
-            if opened is not None:
-                await opened.aclose()
-            fetcher = Fetcher(self._client, source)
-            playlist = await resolve_playlist(fetcher, source.media_url)
+    async def _open_intake(self, request: AudioRequest, spool: Spool) -> Intake:
+        if request.source.kind == "hls":
+            if request.opened is not None:
+                await request.opened.aclose()
+            fetcher = Fetcher(self._client, request.source)
+            playlist = await resolve_playlist(fetcher, request.source.media_url)
             if not isinstance(playlist, str):
-                return PlaylistIntake(spool, fetcher, playlist, terms)
-            source, opened = replace(source, media_url=playlist, final_url=playlist), None
-        origin = self._origins.get(urlsplit(source.media_url).scheme.lower())
+                return PlaylistIntake(
+                    spool, request, self._clock, self._seconds, fetcher=fetcher, playlist=playlist
+                )
+            source = replace(request.source, media_url=playlist, final_url=playlist)
+            request = replace(request, source=source, opened=None)
+        origin = self._origins.get(urlsplit(request.source.media_url).scheme.lower())
         if origin is None:
             raise UnsupportedURL
-        return Download(
-            spool,
-            origin,
-            source,
-            terms,
-            opened=opened,
-            resuming=request.start_sample > 0,
-        )
+        return Download(spool, request, self._clock, self._seconds, origin)
 
 
 class MediaStream:
@@ -378,8 +366,7 @@ class MediaStream:
             uploaded = self._request.source.technique == "upload"
             return AudioContentTypeNotSupported(
                 f"What {'was uploaded' if uploaded else 'the URL returned'} is not audio that can be "
-                f"decoded: {refusal}. "
-                "Send mp3, m4a, ogg, opus, webm, flac or wav."
+                f"decoded: {refusal}. {SEND_AUDIO}"
             )
         if refusal.kind == "environment":
             return WorkerTrouble(
@@ -409,9 +396,9 @@ async def open_media(
         EgressClient(policy, proxy=settings.egress_proxy) as client,
         MediaOpener(
             client,
-            spools=spools,
-            clock=clock,
-            options=MediaOptions(origins=origins),
+            spools,
+            clock,
+            origins=origins,
         ) as opener,
     ):
         yield opener

@@ -9,7 +9,8 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from stenobird.media.recognition import adts_frame_bytes, mpeg_frame_bytes, read_fully, tag_bytes
+from stenobird.containers import audio_frame, tag_bytes
+from stenobird.media.recognition import read_fully
 
 if TYPE_CHECKING:
     from stenobird.media.recognition import Source
@@ -33,6 +34,8 @@ class Pipe:
         self._base = base
         self._offset = 0
         self.highest = base
+        self.note: str | None = None
+        """What is known to be missing once this part is read."""
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, nothing at the end."""
@@ -103,8 +106,7 @@ class UntaggedPipe(Pipe):
     def _audio_follows(self, offset: int) -> bool:
         # One byte earlier, because a tag that ends behind the end of the file is a chance find.
         head = read_fully(self._source, offset - 1, 33)
-        measures = (mpeg_frame_bytes, adts_frame_bytes, tag_bytes)
-        return 0 < len(head) < 5 or any(measure(head[1:]) for measure in measures)
+        return 0 < len(head) < 5 or audio_frame(head[1:]) is not None or tag_bytes(head[1:]) > 0
 
 
 def _places(data: bytes, mark: bytes) -> list[int]:
@@ -201,8 +203,12 @@ class WavPipe(Pipe):
         if size is None or read_fully(self._source, at, 4) in WAV_MARKS:
             return None if size is None else (at, b"")
         kind, _channels, _rate, bytes_per_second, align = struct.unpack("<HHIIH", self._format[:14])
-        after_chunks = at > self._end + 1
-        if after_chunks or kind not in WAV_SAMPLES or not align or size - at < bytes_per_second // 10:
+        if size - at < max(1, bytes_per_second // 10):
+            return None
+        if at > self._end + 1 or kind not in WAV_SAMPLES or not align:
+            # Behind other chunks, or in blocks that start anywhere, it may be noise as well as sound.
+            if read_fully(self._source, at, READ_BYTES).strip(b"\0"):
+                self.note = f"{size - at} bytes follow the end that its header states"
             return None
         at = self._start + (self._end - self._start) // align * align
         form = struct.pack("<4sI", b"fmt ", len(self._format)) + self._format

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stenobird.ports import PCM
 
@@ -66,6 +67,18 @@ FORMATS: Mapping[str, Encoding] = {
     "avi-pcm": Encoding("pcm_s16le", "avi"),
     "mpeg-ps": Encoding("mp2", "mpeg"),
     "vob": Encoding("ac3", "vob", video="mpeg2video", bit_rate=192_000),
+    "tta": Encoding("tta", "tta"),
+    "voc": Encoding("pcm_s16le", "voc", rate=44_100),
+    "real": Encoding("ac3", "rm", rate=44_100),
+    "real-voice": Encoding("real_144", "rm", rate=8_000, layout="mono"),
+    "latm": Encoding("aac", "latm"),
+    "nut": Encoding("libopus", "nut"),
+    "mxf": Encoding("pcm_s16le", "mxf_opatom", layout="mono"),
+    "3gp": Encoding("libopencore_amrnb", "3gp", rate=8_000, layout="mono", bit_rate=12_200),
+    "mka": Encoding("libmp3lame", "matroska"),
+    "mov-adpcm": Encoding("adpcm_ima_qt", "mov", rate=44_100),
+    "wav-g726": Encoding("g726", "wav", rate=8_000, layout="mono", bit_rate=32_000),
+    "aiff-ulaw": Encoding("pcm_mulaw", "aiff", rate=8_000, layout="mono"),
     "mpegts-mp3": Encoding("libmp3lame", "mpegts"),
 }
 
@@ -129,3 +142,65 @@ def pitches(pcm: PCM) -> Iterator[float]:
         middle = pcm[second * SAMPLE_RATE + 4000 : second * SAMPLE_RATE + 12_000].astype(np.float64)
         spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
         yield float(np.argmax(spectrum)) * SAMPLE_RATE / len(middle)
+
+
+TIMED_CODECS: Mapping[str, str] = {
+    "webm": "libopus",
+    "ogg": "libopus",
+    "asf": "wmav2",
+    "mpeg": "mp2",
+    "avi": "libmp3lame",
+    "flv": "libmp3lame",
+}
+TIMED_PICTURES: Mapping[str, str] = {"mpeg": "mpeg2video", "flv": "flv"}
+
+
+def timed(
+    container: str,
+    pieces: Sequence[tuple[float, float]],
+    *,
+    picture_seconds: float = 0.0,
+    options: dict[str, str] | None = None,
+    sound: Callable[[float, int], np.ndarray[Any, np.dtype[np.int16]]] | None = None,
+) -> bytes:
+    """Return a file whose audio is in pieces of `(start, length)` seconds, with a picture or without.
+
+    `sound` makes that many seconds at a sample rate; without it, each piece is a `tone`.
+    """
+    target = io.BytesIO()
+    rate = 44_100 if container == "flv" else 48_000
+    with av.open(target, "w", format=container, options=options or {}) as output:
+        picture: Any = None
+        if picture_seconds:
+            picture = output.add_stream(TIMED_PICTURES.get(container, "mpeg4"), rate=25)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        stream: Any = output.add_stream(TIMED_CODECS.get(container, "aac"), rate=rate)
+        stream.layout = "stereo"
+        stream.bit_rate = 128_000
+        packets = []
+        for start, seconds in pieces:
+            encoder: Any = av.CodecContext.create(stream.codec_context.name, "w")
+            encoder.sample_rate, encoder.layout, encoder.format = rate, "stereo", stream.codec_context.format
+            encoder.bit_rate = 128_000
+            encoder.open()
+            size = encoder.frame_size or 1024
+            resampler = av.AudioResampler(format=encoder.format, layout="stereo", rate=rate, frame_size=size)
+            frame = av.AudioFrame.from_ndarray(
+                np.repeat((sound or tone)(seconds, rate), 2)[None, :], "s16", "stereo"
+            )
+            frame.sample_rate, frame.pts = rate, 0
+            for ready in [*resampler.resample(frame), *resampler.resample(None), None]:
+                for packet in encoder.encode(ready):
+                    seconds_at = start + float(packet.pts * packet.time_base)
+                    if seconds_at >= 0:
+                        packets.append((seconds_at, 1, packet, stream))
+        for number in range(int(picture_seconds * 25)):
+            image = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number % 255, np.uint8), format="rgb24")
+            image.pts = number
+            packets += [(number / 25, 0, packet, picture) for packet in picture.encode(image)]
+        for seconds_at, _order, packet, owner in sorted(packets, key=lambda entry: entry[:2]):
+            packet.stream = owner
+            if owner is stream:
+                packet.pts = packet.dts = round(seconds_at / packet.time_base)
+            output.mux(packet)
+    return target.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
-from stenobird.media.opener import MediaOpener, MediaOptions
+from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
 from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
@@ -101,12 +101,10 @@ async def collect(stream: AudioStream) -> PCM:
 
 
 @asynccontextmanager
-async def media_world(spool_dir: Path, *, options: MediaOptions | None = None) -> AsyncIterator[MediaWorld]:
+async def media_world(spool_dir: Path, **options: Any) -> AsyncIterator[MediaWorld]:
     """Start the server and the client, and put an opener on them."""
     policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.1/32")], ports=None)
     clock = QuickClock()
     async with MediaServer() as server, EgressClient(policy) as client:
-        opener = MediaOpener(
-            client, spools=SpoolFolder(spool_dir, quota_bytes=1 << 30), clock=clock, options=options
-        )
+        opener = MediaOpener(client, SpoolFolder(spool_dir, quota_bytes=1 << 30), clock, **options)
         yield MediaWorld(server, client, opener, clock, spool_dir)

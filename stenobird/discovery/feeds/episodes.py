@@ -1,4 +1,4 @@
-"""Matches an episode of a feed: the newest, the one that a URL names, or the one that a page is about.
+"""Chooses an episode of a feed (the newest, the one that a URL names, the one of a page), and opens it.
 
 The steps have a fixed order, and the first one that finds exactly one episode decides. If a step finds
 several, the date breaks the tie, then the duration. If they are still tied, the result is ambiguous and no
@@ -10,19 +10,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.parsing import lenient
+from stenobird.discovery.parsing.facts import MediaLead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts
+    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
+    from stenobird.discovery.search import Clip, Search
+    from stenobird.ports import FoundAudio
 
 TITLE_SIMILARITY: Final = 0.9
 DATE_TOLERANCE_DAYS: Final = 2
@@ -323,3 +326,106 @@ def likeness(first: frozenset[str], second: frozenset[str]) -> float:
     if len(common) >= 3 and len(common) == min(len(first), len(second)):
         return 1.0
     return 2 * sum(map(len, common)) / (sum(map(len, first)) + sum(map(len, second)))
+
+
+# --- the choice, and its enclosure --------------------------------------------------------------------------
+
+MAX_ENCLOSURES: Final = 3
+_PODCAST_SHARE: Final = 0.8
+_LOOKED_AT: Final = 10
+
+_HOW: Final = {
+    "guid": "its guid is the one asked for",
+    "guid_ending": "its guid ends with the id asked for",
+    "audio": "its audio file is the one on the page",
+    "link": "its link is the page",
+    "title": "its title is the page's",
+    "bare_title": "its title is the page's, without show name and number",
+    "similar_title": "its title is nearly the page's, and its date or length agrees",
+    "number": "its number is the one asked for",
+    "newest": "it is the newest episode",
+}
+
+
+def choose(feed: FeedFacts, *, lead: FeedLead, page: PageFacts | None, now: datetime) -> Match:
+    """Return the episode that a lead means; the newest if `page`, which links to the feed, is the show's."""
+    found = None if lead.newest else match(feed, lead.wanted)
+    is_shows = found is not None and found.episode is None and page is not None and is_show_page(page, feed)
+    return found if found is not None and not is_shows else _newest(feed, now)
+
+
+def _newest(feed: FeedFacts, now: datetime) -> Match:
+    episode = newest(feed, now=now)
+    return Match(episode, "newest" if episode else "empty")
+
+
+def choose_named(feed: FeedFacts, *, url: str, now: datetime) -> Match:
+    """Return the episode that a feed's own URL means: the one that it names, else the newest."""
+    names, binding = names_in(url)
+    if names:
+        found = named(feed, names)
+        if found.episode is not None or binding:
+            return found
+    return _newest(feed, now)
+
+
+async def open_episode(
+    search: Search, feed: FeedFacts, found: Match, technique: str | None, page_url: str | None
+) -> FoundAudio | Clip | None:
+    """Report which episode was chosen, and open its enclosures in order until one is audio."""
+    episode = found.episode
+    name = f"“{feed.title}”" if feed.title else urls.host_of(feed.url)
+    if episode is None:
+        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, found.how)}.")
+        return None
+    why = _HOW.get(found.how, found.how)
+    title = f"“{episode.title}”" if episode.title else "an untitled episode"
+    enclosures = [replace(one, title=episode.title) for one in episode.enclosures[:MAX_ENCLOSURES]]
+    message = f"The feed {name} has {title}: {why}."
+    await search.report("resolving_feed", "found", message, tuple(enclosures))
+    for enclosure in enclosures:
+        lead = MediaLead(
+            enclosure.url,
+            technique or enclosure.technique,
+            f"the feed {name} lists it, and {why}",
+            title=episode.title,
+            podcast=feed.title,
+            published=episode.published,
+            # An outdated or rounded duration in the feed must not turn its own enclosure into a clip.
+            duration_seconds=None,
+        )
+        opened = await search.try_media(lead, page_url=page_url)
+        if opened is not None:
+            return opened
+    return None
+
+
+def _why_not(feed: FeedFacts, how: str) -> str:
+    playable = sum(1 for episode in feed.episodes if episode.enclosures)
+    if not playable:
+        return f"lists {len(feed.episodes)} items, none of them with audio"
+    if how.startswith("ambiguous"):
+        return "has several episodes that fit equally well"
+    return f"has {playable} episodes, none of which is the one asked for"
+
+
+def is_show_page(page: PageFacts, feed: FeedFacts) -> bool:
+    """Return whether a page stands for the whole show, so that its newest episode is meant.
+
+    It must be the feed's own home page (or the front page of a site with its show's feed) and no episode's
+    page, and the feed must be a podcast, not a news feed with a few audio files.
+    """
+    latest = feed.episodes[:_LOOKED_AT]
+    playable = sum(1 for episode in latest if episode.enclosures)
+    if not latest or playable < _PODCAST_SHARE * len(latest):
+        return False
+    pages = {urls.page_key(url) for url in (page.url, page.final_url, page.canonical or page.url)}
+    if feed.link and urls.page_key(feed.link) in pages:
+        return True
+    titled = plain(page.title) == plain(feed.title) != ""
+    return not page.is_episode and (titled or (urls.is_home(page.final_url) and _same_site(page, feed)))
+
+
+def _same_site(page: PageFacts, feed: FeedFacts) -> bool:
+    host = urls.host_of(page.final_url)
+    return host in {urls.host_of(feed.url), urls.host_of(feed.link or "")}

@@ -50,9 +50,20 @@ _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _DOCTYPE = re.compile(r"<!DOCTYPE[^>\[]{0,2000}(?:\[.{0,100000}?\]\s*)?>", re.IGNORECASE | re.DOTALL)
 _DECLARATION = re.compile(r"<\?xml[^>]{0,500}?\?>")
 _CDATA_OR_AMPERSAND = re.compile(
-    r"<!\[CDATA\[.*?\]\]>|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-f]{1,6});)(?:([a-z]{2,8});)?",
+    r"<!\[CDATA\[(?:.*?\]\]>|.*)|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-f]{1,6});)(?:([a-z]{2,8});)?",
     re.IGNORECASE | re.DOTALL,
 )
+_ADDRESS_ATTRIBUTE = re.compile(r"\b(?:url|href|src|uri)\s*=\s*(?:\"[^\"<>]{1,8192}\"|'[^'<>]{1,8192}')")
+"""XML would read a line break in it as a space; browsers drop it."""
+_TAG = re.compile(
+    r"<!\[CDATA\[(?:.*?\]\]>|.*)|<!--(?:.*?-->|.*)"
+    r"|<(?P<end>/?)(?P<name>[A-Za-z_][\w:.-]{0,80})(?:\s(?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*?)?(?P<empty>/?)>",
+    re.DOTALL,
+)
+MAX_OPEN: Final = 32
+"""An end tag closes one of so many elements that are open."""
+_LEAVES: Final = frozenset({"guid", "id", "title", "link", "pubdate", "published", "updated", "enclosure"})
+_OF_ITEMS: Final = _LEAVES | {"item", "entry", "description", "content:encoded", "itunes:duration"}
 _RANKS: Final = {
     "enclosure": 0,
     "atom_enclosure": 1,
@@ -113,16 +124,49 @@ def _parse(text: str) -> Any | None:
     start = re.search(r"<(?:rss|feed|rdf:rdf|(?:atom|a):feed|channel)[\s>]", text[: 64 * 1024], re.IGNORECASE)
     if start:
         text = text[start.start() :]
-    clean = _ILLEGAL.sub("", text)
+    clean = _ADDRESS_ATTRIBUTE.sub(lambda found: re.sub(r"[\t\r\n]", "", found[0]), _ILLEGAL.sub("", text))
     try:
         return etree.fromstring(clean.encode(), _parser(recover=False))
     except etree.XMLSyntaxError:
         pass
-    mended = _CDATA_OR_AMPERSAND.sub(_mend, clean)
+    mended = _balanced(_CDATA_OR_AMPERSAND.sub(_mend, clean))
     try:
         return etree.fromstring(mended.encode("utf-8", "replace"), _parser(recover=True))
     except (etree.XMLSyntaxError, ValueError):
         return None
+
+
+def _balanced(text: str) -> str:
+    """Return a document in which each end tag closes the element that is open.
+
+    libxml2 takes a stray `</guid>` for the end of the item around it. End tags that close nothing are
+    dropped, others get the spelling of their start tags, and elements that nothing may be inside of (`guid`)
+    end where the next element of an item starts.
+    """
+    parts: list[str] = []
+    opened: list[str] = []
+    done = 0
+    for tag in _TAG.finditer(text):
+        end, name, empty = tag["end"], tag["name"], tag["empty"]
+        if not name:
+            continue
+        lower = name.lower()
+        parts.append(text[done : tag.start()])
+        done = tag.end()
+        if end:
+            near = [one.lower() for one in opened[-MAX_OPEN:]]
+            if lower in near:
+                closed = len(near) - 1 - near[::-1].index(lower)
+                while len(near) > closed:
+                    near.pop()
+                    parts.append(f"</{opened.pop()}>")
+            continue
+        if opened and opened[-1].lower() in _LEAVES and lower in _OF_ITEMS:
+            parts.append(f"</{opened.pop()}>")
+        parts.append(tag[0])
+        if not empty:
+            opened.append(name)
+    return "".join([*parts, text[done:]])
 
 
 def _mend(match: re.Match[str]) -> str:
@@ -186,11 +230,11 @@ def _clean(text: object) -> str | None:
 
 
 def _is_feed_root(root: Any) -> bool:
-    return _name(root).rpartition(":")[2] in {"rss", "feed", "rdf", "channel"}
+    return _name(root).rpartition(":")[2] in {"rss", "feed", "rdf", "channel", "redirect"}
 
 
 def _read_tree(root: Any, url: str) -> FeedFacts:
-    channel = next(root.iter("{*}channel"), root)
+    channel = next(root.iter("{*}channel", "{*}CHANNEL"), root)
     base = _base_of(channel, _base_of(root, url))
     head: dict[str, Any] = {}
     next_page = None
@@ -203,7 +247,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     link_element = head.get("link", head.get("atom:link"))
     link = _verbatim(link_element) or (link_element.get("href") if link_element is not None else None)
     episodes: list[FeedEpisode] = []
-    for element in root.iter("{*}item", "{*}entry"):
+    for element in root.iter("{*}item", "{*}entry", "{*}ITEM", "{*}Item", "{*}ENTRY"):
         if _name(element) in {"item", "atom:entry", "entry"}:
             episodes.append(_read_item(element, base, len(episodes)))
             if len(episodes) >= MAX_EPISODES:
@@ -213,7 +257,10 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
         title=_text(head.get("title", head.get("atom:title", head.get("itunes:title")))),
         link=urls.absolute(base, link) if link else None,
         episodes=tuple(episodes),
-        moved_to=urls.absolute(base, _verbatim(head.get("itunes:new-feed-url")) or ""),
+        # The second is that of a feed's oldest way to say so, an XML file with `<redirect>` as its root.
+        moved_to=urls.absolute(
+            base, _verbatim(head.get("itunes:new-feed-url", head.get("newlocation"))) or ""
+        ),
         next_page=next_page,
     )
 

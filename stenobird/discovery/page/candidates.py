@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
@@ -66,25 +66,8 @@ class Finding:
     """Findings of one player element share a group, because they are formats of one recording."""
 
 
-@dataclass(slots=True)
-class PageWords:
-    """What the page is about: the words of its title, and the distinctive tokens of its URL.
-
-    `origin` is its scheme, host and port: a file on the page's own server is no radio station's stream.
-    """
-
-    title: set[str] = field(default_factory=set)
-    tokens: set[str] = field(default_factory=set)
-    origin: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Candidates best first, rejected ones last; `accepted` of them may be opened, in order."""
-
-    outcome: Literal["found", "ambiguous", "none"]
-    candidates: tuple[Candidate, ...]
-    accepted: int = 0
+Choice: TypeAlias = tuple[Literal["found", "ambiguous", "none"], tuple[Candidate, ...], int]
+"""The outcome, the candidates best first and rejected ones last, and how many may be opened, in order."""
 
 
 # --- rejections ---------------------------------------------------------------------------------------------
@@ -252,43 +235,41 @@ class _File:
         self.best = self.findings[0]
 
 
-def choose(findings: Iterable[Finding], page: PageWords, *, video: bool = False) -> Choice:
-    """Choose among a page's findings: only video files with `video`, else only audio."""
+def choose(
+    findings: Iterable[Finding], title: set[str], tokens: set[str], *, origin: str = "", video: bool = False
+) -> Choice:
+    """Choose among a page's findings: only video files with `video`, else only audio.
+
+    `title` has the words of the page's title, `tokens` the distinctive ones of its URL. `origin` is its
+    scheme, host and port: a file on the page's own server is no radio station's stream.
+    """
     rejected: list[Candidate] = []
     usable: list[Finding] = []
-    title = frozenset(page.title)
     for finding in findings:
         if finding.video is not video:
             continue
         finding.url = urls.for_request(finding.url)
-        reason = rejection(finding.url, origin=page.origin, recorded=finding.recorded, title=title)
+        reason = rejection(finding.url, origin=origin, recorded=finding.recorded, title=frozenset(title))
         if reason is None:
             usable.append(finding)
         elif not any(candidate.url == finding.url for candidate in rejected):
             rejected.append(Candidate(finding.url, finding.technique, rejected=reason))
-    files = _files([finding for finding in usable if finding.technique not in _LATE], page)
+    files = _files([finding for finding in usable if finding.technique not in _LATE], title, tokens)
     if not files or files[0].score < THRESHOLD:
-        files = _files(usable, page)
+        files = _files(usable, title, tokens)
     reach = [file for file in files if file.score >= THRESHOLD]
     if not reach:
-        return Choice(
-            "none", (*(_candidate(file, "too little evidence") for file in files[:20]), *rejected[:20])
-        )
-    tied = _tied(files)
-    if tied:
-        reason = f"{len(tied)} files are equally likely"
-        return Choice("ambiguous", (*(_candidate(file, reason) for file in files[:20]), *rejected[:20]))
-    stand_ins = _stand_ins(reach[0], reach[1:])
-    others = [file for file in files[1:] if file not in stand_ins]
-    return Choice(
-        "found",
-        (
-            *(_candidate(file, None) for file in (reach[0], *stand_ins)),
-            *(_candidate(file, "another file is likelier") for file in others[:20]),
-            *rejected[:20],
-        ),
-        accepted=1 + len(stand_ins),
-    )
+        return "none", (*_rejected(files, "too little evidence"), *rejected[:20]), 0
+    if tied := _tied(files):
+        listed = _rejected(files, f"{len(tied)} files are equally likely")
+        return "ambiguous", (*listed, *rejected[:20]), 0
+    chosen = [reach[0], *_stand_ins(reach[0], reach[1:])]
+    others = _rejected([file for file in files if file not in chosen], "another file is likelier")
+    return "found", (*(_candidate(file, None) for file in chosen), *others, *rejected[:20]), len(chosen)
+
+
+def _rejected(files: Sequence[_File], reason: str) -> list[Candidate]:
+    return [_candidate(file, reason) for file in files[:20]]
 
 
 def _candidate(file: _File, rejected: str | None) -> Candidate:
@@ -298,16 +279,16 @@ def _candidate(file: _File, rejected: str | None) -> Candidate:
     )
 
 
-def _files(findings: Sequence[Finding], page: PageWords) -> list[_File]:
+def _files(findings: Sequence[Finding], title: set[str], tokens: set[str]) -> list[_File]:
     """Group findings by file, score the files, best first (document order among equals)."""
     by_key: dict[str, list[Finding]] = {}
     for finding in findings:
         by_key.setdefault(urls.audio_key(finding.url), []).append(finding)
-    files = [_scored(group, page) for group in by_key.values()]
+    files = [_scored(group, title, tokens) for group in by_key.values()]
     return sorted(files, key=lambda file: (-file.score, _format_rank(file.best.url)))
 
 
-def _scored(group: list[Finding], page: PageWords) -> _File:
+def _scored(group: list[Finding], title: set[str], tokens: set[str]) -> _File:
     file = _File(group)
     best = float("-inf")
     for finding in group:
@@ -317,11 +298,11 @@ def _scored(group: list[Finding], page: PageWords) -> _File:
     context = {
         word for finding in group for word in words_of(f"{finding.context} {_spoken_name(finding.url)}")
     }
-    if page.title:
-        file.overlap = len(page.title & context) / len(page.title)
-        file.titled = any(_is_titled(finding.context, page.title) for finding in group)
+    if title:
+        file.overlap = len(title & context) / len(title)
+        file.titled = any(_is_titled(finding.context, title) for finding in group)
     lower = re.sub(r"[\W_]+", "", unquote(urls.path_of(file.best.url)).lower())
-    file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in page.tokens)
+    file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in tokens)
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
     if urls.is_audio_url(file.best.url):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_LINKS: Final = 800
 MAX_SCRIPT_CHARACTERS: Final = 256 * 1024
+MAX_CONFIGURABLE: Final = 5000
+"""Elements in which the configuration of a player is looked for."""
 
 _SCRIPT_PLAYER_HOSTS: Final = ("buzzsprout.com", "podigee.io", "podigee.com", "spreaker.com", "megaphone.fm")
 _FEED_TYPES: Final = (
@@ -264,20 +266,26 @@ def _script_player(script: Any, base: str) -> str | None:
 
 _CONFIGURED = re.compile(
     r"podlovePlayer(?:Cache)?\s*\(\s*[^,;]{1,200},\s*[\"']([^\"'\s]{1,2000})[\"']"
-    r"|(?:config(?:uration)?|playlist|episode|player)(?:_?(?:ur[li]|json|file|src))?[\"']?\s*[:=]\s*"
+    r"|(?:config|playlist|episode|player|setup|source|fetch|getJSON|load|media)\w{0,20}[\"']?\s*[:=(]\s*"
     r"[\"']([^\"'\s]{1,2000}\.json(?:\?[^\"'\s]{0,500})?)[\"']",
     re.IGNORECASE,
 )
+_CONFIGURING = re.compile(
+    r"(?:data-)?(?:[\w-]*config|[\w-]*playlist|[\w-]*player|[\w-]*episode|[\w-]*json|setup|src|url)[\w-]*"
+)
+_JSON_FILE = re.compile(r"[^\s\"'{}\[\]]{1,2000}\.json(?:\?[^\s\"']*)?")
 
 
 def _configurations(tree: Any, base: str) -> tuple[str, ...]:
     """Return addresses of JSON for players: Podigee's `data-configuration`, Podlove's argument, `*.json`."""
     written: list[str] = []
-    for element in islice(tree.iter("script", "div", "audio", "video", "section"), 2000):
-        for name in ("data-configuration", "data-config", "data-config-url", "data-player-config"):
-            value = element.get(name) or ""
+    for element in islice(tree.iter(), MAX_CONFIGURABLE):
+        if not isinstance(element.tag, str) or element.tag in {"a", "link", "img", "meta"}:
+            continue
+        for name, value in element.attrib.items():
             # Inline JSON and names of variables occur as well.
-            if ("/" in value or value.endswith(".json")) and value[0] not in "{[":
+            is_address = "/" in value and value[0] not in "{[" and "config" in name
+            if _CONFIGURING.fullmatch(name) and (is_address or _JSON_FILE.fullmatch(value)):
                 written.append(value)
         if element.tag == "script" and not element.get("src"):
             text = (element.text or "").replace("\\/", "/")[:MAX_SCRIPT_CHARACTERS]
@@ -304,12 +312,8 @@ def _refresh(tree: Any, base: str) -> str | None:
     for meta in tree.iter("meta"):
         if (meta.get("http-equiv") or "").lower() != "refresh":
             continue
-        content = meta.get("content") or ""
-        match = re.match(
-            r"\s*(\d{1,3})(?:\.\d*)?\s*[;,]\s*(?:url\s*=)?\s*[\"']?([^\"'>]+)", content, re.IGNORECASE
-        )
-        if match and int(match[1]) <= 5:
-            return urls.absolute(base, match[2])
+        if target := urls.refresh_target(meta.get("content") or "", base):
+            return target
     return _scripted_refresh(tree, base)
 
 

@@ -55,36 +55,20 @@ _SPOKEN_BY_MACHINE = re.compile(r"type[\"']?\s*:\s*[\"']tts|voice_?id|text_?to_?
 _UNWANTED_PENALTY: Final = 40.0
 """For an address that its surroundings call a narration, a live stream or another item."""
 
-_ESCAPES: Final = (
-    ("\\/", "/"),
-    ('\\"', '"'),
-    ("\\'", "'"),
-    ("\\u002F", "/"),
-    ("\\u002f", "/"),
-    ("\\u0026", "&"),
-    ("\\u003D", "="),
-    ("\\u003d", "="),
-    ("\\u0022", '"'),
-    ("\\x22", '"'),
-    ("\\x2F", "/"),
-    ("\\x2f", "/"),
-)
+_ESCAPE = re.compile(r"\\(?:u00([2-7][0-9a-f])|x([2-7][0-9a-f])|([/\"']))", re.IGNORECASE)
+_ENTITIES: Final = {"&quot;": '"', "&#34;": '"', "&#x2F;": "/"}
 
 
 def unescaped(text: str) -> str:
-    r"""Remove the escapes `\/`, `\u002F`, `\u0026`, `&amp;`, `\"` and `\x2F`, on all levels."""
+    r"""Remove the escapes of ASCII characters (`\/`, `\"`, `\u002F`, `\x2F`) and `&amp;`, on all levels."""
     while "\\\\" in text:
         text = text.replace("\\\\", "\\")
     if "\\" in text:
-        for escaped, char in _ESCAPES:
-            text = text.replace(escaped, char)
+        text = _ESCAPE.sub(lambda found: found[3] or chr(int(found[1] or found[2], 16)), text)
     if "&" in text:
-        text = (
-            re.sub(r"&(?:amp;)+", "&", text)
-            .replace("&quot;", '"')
-            .replace("&#34;", '"')
-            .replace("&#x2F;", "/")
-        )
+        text = re.sub(r"&(?:amp;)+", "&", text)
+        for entity, char in _ENTITIES.items():
+            text = text.replace(entity, char)
     return text
 
 

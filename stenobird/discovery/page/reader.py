@@ -16,7 +16,7 @@ from lxml import etree, html  # type: ignore[import-untyped]
 
 from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
-from stenobird.discovery.page.candidates import Finding, PageWords, words_of
+from stenobird.discovery.page.candidates import Finding, words_of
 from stenobird.discovery.page.head import read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
@@ -117,27 +117,24 @@ class _PageReader:
                 self._from_script(text)
         for text in structured.unread:
             self._from_script(text)
-        page = PageWords(
-            _title_words(head),
-            urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url),
-            urls.origin_of(self.url),
-        )
+        title, origin = _title_words(head), urls.origin_of(self.url)
+        tokens = urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
         if urls.is_on(self.url, *_ENCYCLOPAEDIAS):
             # Audio in an encyclopaedia illustrates the entry (a pronunciation, a sample); it is never the
             # subject.
             self.findings.clear()
-        choice = candidates.choose(self.findings[:MAX_FINDINGS], page)
-        videos = self.findings[:MAX_FINDINGS] if self._is_video_page(head) else []
-        video = candidates.choose(videos, page, video=True)
-        found = tuple(candidate.url for candidate in choice.candidates[: choice.accepted])
+        findings = self.findings[:MAX_FINDINGS]
+        outcome, listed, accepted = candidates.choose(findings, title, tokens, origin=origin)
+        videos = findings if self._is_video_page(head) else []
+        _, video, usable = candidates.choose(videos, title, tokens, origin=origin, video=True)
         return replace(
             head,
-            episode=replace(head.episode, audio_urls=found),
+            episode=replace(head.episode, audio_urls=tuple(one.url for one in listed[:accepted])),
             state=read_state(scripts) if with_state else {},
-            candidates=choice.candidates,
-            accepted=choice.accepted,
-            outcome=choice.outcome,
-            videos=video.candidates[: video.accepted],
+            candidates=listed,
+            accepted=accepted,
+            outcome=outcome,
+            videos=video[:usable],
         )
 
     def _is_video_page(self, head: PageFacts) -> bool:

@@ -8,7 +8,6 @@ on to the next lead if they are not audio.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from stenobird.sources import NO_HEADERS, Candidate
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from stenobird.errors import EgressError, JobError
     from stenobird.sources import Stage
-
-NO_META: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class PageFacts:
     title: str | None = None
     site: str | None = None
     canonical: str | None = None
-    meta: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_META)
+    meta: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     iframes: tuple[str, ...] = ()
     configurations: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from stenobird.demo import CLIP_PATH, MODEL_DIR, TALK_PATH
 from stenobird.errors import InvalidRequest, MissingAPIKey, NotFound, StenobirdError
-from stenobird.formats.direction import is_right_to_left
+from stenobird.formats.cues import is_right_to_left
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.languages import NAME_OF
 from stenobird.ports import RecognitionOptions

@@ -13,7 +13,7 @@ from docx.oxml.ns import qn
 
 from stenobird.errors import UnsupportedArtifactFormat
 from stenobird.formats import FORMATS
-from stenobird.formats.direction import is_right_to_left
+from stenobird.formats.cues import is_right_to_left
 from stenobird.transcript import Segment, Transcript
 from stenobird.web.alefbot.requests import wanted_format
 

@@ -172,6 +172,22 @@ async def test_pictures_of_a_blog_feed_are_no_audio(searcher: Any) -> None:
     assert (await chosen(searcher, "feed", rss(picture), "https://i.example/w/12")).startswith("audio_")
 
 
+XML_PLAYLISTS: dict[str, Callable[[str], str]] = {
+    "xspf": lambda url: f"<playlist><track><location>{url}</location></track></playlist>",
+    "xspf-cdata": lambda url: f"<playlist><location><![CDATA[{url}]]></location></playlist>",
+    "asx": lambda url: f'<asx version="3"><entry><ref href="{url}"/></entry></asx>',
+}
+
+
+@pytest.mark.parametrize("name", XML_PLAYLISTS)
+@pytest.mark.parametrize("written", ["?a=1&amp;timestamp=2", "?a=1&#38;timestamp=2", "?a=1&#x26;timestamp=2"])
+async def test_address_in_an_xml_playlist_is_unescaped_once(searcher: Any, name: str, written: str) -> None:
+    url, audio = "https://x.example/list", "https://cdn.example/talk.mp3"
+    web = Web(f"{audio}?a=1&timestamp=2")
+    web[url] = Served(XML_PLAYLISTS[name](audio + written).encode(), "application/xspf+xml")
+    assert await searcher.media_url_in(web, url) == f"{audio}?a=1&timestamp=2"
+
+
 @pytest.mark.parametrize(
     "playlist",
     [

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from stenobird.discovery.page.candidates import Finding, PageWords, choose, rejection, words_of
+from stenobird.discovery.page.candidates import Finding, choose, rejection, words_of
 
-PAGE = PageWords(title={"weaver", "arran"}, tokens={"weaver-of-arran"})
+TITLE = {"weaver", "arran"}
+TOKENS = {"weaver-of-arran"}
 
 
-def urls_of(*findings: Finding, page: PageWords = PAGE) -> tuple[str, list[str]]:
-    choice = choose(findings, page)
-    return choice.outcome, [candidate.url for candidate in choice.candidates[: choice.accepted]]
+def urls_of(*findings: Finding, tokens: frozenset[str] = frozenset(TOKENS)) -> tuple[str, list[str]]:
+    outcome, candidates, accepted = choose(findings, TITLE, set(tokens))
+    return outcome, [candidate.url for candidate in candidates[:accepted]]
 
 
 @pytest.mark.parametrize(
@@ -62,8 +63,8 @@ def test_similar_names_are_not_rejected(url: str) -> None:
 def test_findings_are_ranked_by_where_they_were_found() -> None:
     names = ["json_ld", "og_audio", "audio_element", "attribute"]
     findings = [Finding(f"https://c.example/{name}-of-it.mp3", f"page.{name}") for name in reversed(names)]
-    choice = choose(findings, PageWords())
-    assert [candidate.url.split("/")[-1] for candidate in choice.candidates] == [
+    _, candidates, _ = choose(findings, set(), set())
+    assert [candidate.url.split("/")[-1] for candidate in candidates] == [
         f"{name.replace('_', '_')}-of-it.mp3" for name in names
     ]
 
@@ -118,12 +119,11 @@ def test_audio_in_an_aside_or_a_narration_is_not_enough() -> None:
 
 
 def test_another_file_of_a_list_never_replaces_a_dead_one() -> None:
-    page = PageWords(title={"weaver", "arran"})
     files = [
         Finding(f"https://c.example/{number}.mp3", "page.attribute", context=title)
         for number, title in enumerate(["The weaver of Arran", "The smith", "The cooper of Arran"])
     ]
-    assert urls_of(*files, page=page) == ("found", [files[0].url])
+    assert urls_of(*files, tokens=frozenset()) == ("found", [files[0].url])
 
 
 def test_words_of_cjk_text_are_pairs_of_characters() -> None:

@@ -151,3 +151,35 @@ async def test_wrong_declared_encoding_does_not_lose_the_feed(searcher: Any) -> 
 )
 async def test_documents_without_audio_give_none(searcher: Any, feed: str, content_type: str) -> None:
     assert await found(searcher, feed, content_type) is None
+
+
+def two(broken: str) -> str:
+    """Return a feed whose first item is the newest, and written like this."""
+    date = "<pubDate>Tue, 28 May 2024 08:00:00 GMT</pubDate>"
+    old = f'<item><title>Old</title>{date}<enclosure url="/old.mp3"/></item>'
+    return (
+        f'<?xml version="1.0"?><rss version="2.0"><channel><title>Otters</title>{broken}{old}</channel></rss>'
+    )
+
+
+DATE = "<pubDate>Tue, 04 Jun 2024 08:00:00 GMT</pubDate>"
+MISMATCHED = {
+    "a stray end tag": f"<item><guid>b</guid></guid>{DATE}{ENCLOSURE}</item>",
+    "an end tag in capitals": f"<item><title>New</TITLE>{DATE}{ENCLOSURE}</item>",
+    "an item in capitals": f"<ITEM><title>New</title>{DATE}{ENCLOSURE}</ITEM>",
+    "an element without an end": f"<item><guid>b{DATE}{ENCLOSURE}</item>",
+    "an enclosure without an end": f'<item>{DATE}<enclosure url="{AUDIO}" type="audio/mpeg"></item>',
+    "markup without an end": f"<item><description>a<br>b<p>c</description>{DATE}{ENCLOSURE}</item>",
+    "an end tag of nothing": f"<item></b></x:y>{DATE}{ENCLOSURE}</item>",
+}
+
+
+@pytest.mark.parametrize("item", MISMATCHED.values(), ids=MISMATCHED)
+async def test_tags_that_do_not_match_cost_no_item(searcher: Any, item: str) -> None:
+    assert await found(searcher, two(item)) == AUDIO
+
+
+@pytest.mark.parametrize("written", ["{}\r\n", "\n\t{}", "https://cdn.example/a/\r\n\totter-tale-final.mp3"])
+async def test_line_breaks_in_the_address_of_an_enclosure_are_dropped(searcher: Any, written: str) -> None:
+    enclosure = f'<enclosure url="{written.format(AUDIO)}" type="audio/mpeg"/>'
+    assert await found(searcher, rss(enclosure)) == AUDIO

@@ -90,6 +90,21 @@ DOORS = {
         '<feed xmlns="http://www.w3.org/2005/Atom"><entry>'
         '<content type="audio/mpeg" src="{url}"/></entry></feed>'
     ),
+    "next_page": (
+        '<rss xmlns:a="http://www.w3.org/2005/Atom"><channel><a:link rel="next" href="{url}"/>'
+        '<item><title>T</title><enclosure url="{url}"/></item></channel></rss>'
+    ),
+    "moved": (
+        '<rss xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel>'
+        "<itunes:new-feed-url>{url}</itunes:new-feed-url></channel></rss>"
+    ),
+    "moved_by_its_root": "<redirect><newLocation>{url}</newLocation></redirect>",
+    "json_feed": (
+        '{{"version": "https://jsonfeed.org/version/1.1", "next_url": "{url}", "items": [{{"id": "1",'
+        ' "attachments": [{{"url": "{url}", "mime_type": "audio/mpeg"}}]}}]}}'
+    ),
+    "configuration": '<h1>T</h1><div data-config-url="{url}"></div>',
+    "configuration_in_a_script": "<h1>T</h1><script>podlovePlayer('#p', '{url}')</script>",
     "redirect": "redirect",
 }
 

@@ -131,6 +131,13 @@ GONE = item(9)
 MOVED = {
     "file-gone": web(feed=feed(GONE, head=moved("/new")), new=feed(item(1))),
     "empty": web(feed=feed(head=moved("/new")), new=feed(item(1))),
+    "xml-redirect": web(
+        feed=Served(
+            b'<?xml version="1.0"?><redirect><newLocation>https://x.example/new</newLocation></redirect>',
+            "text/xml",
+        ),
+        new=feed(item(1)),
+    ),
     "twice": web(
         feed=feed(GONE, head=moved("/new")), new=feed(GONE, head=moved("/newer")), newer=feed(item(1))
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stenobird.errors import AudioSourceNotFound
+from stenobird.errors import AudioSourceNotFound, JobError
 from tests.support.documents import Served, mp3_bytes
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +48,25 @@ async def test_redirect_of_a_page_may_lead_to_the_audio(searcher: Any, page: str
     assert [request.url for request in searcher.web.asked] == [PAGE, AUDIO]
 
 
+HEADERS = {"url": "0; url=/1.mp3", "bare": "1;/1.mp3", "quoted": "0;URL='1.mp3'"}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("body", [b"", b"Wait.", b"<html><p>Wait.</p></html>"], ids=["empty", "text", "page"])
+async def test_refresh_header_of_a_page_may_lead_to_the_audio(
+    searcher: Any, header: str, body: bytes
+) -> None:
+    documents = {PAGE: Served(body, "text/html", headers={"refresh": header}), AUDIO: SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert [request.url for request in searcher.web.asked] == [PAGE, AUDIO]
+
+
+async def test_refresh_after_a_while_is_no_redirect(searcher: Any) -> None:
+    documents = {PAGE: Served(b"", "text/html", headers={"refresh": "300; url=/1.mp3"}), AUDIO: SOUND}
+    with pytest.raises(JobError):
+        await searcher.media_url_in(documents, PAGE)
+
+
 async def test_redirect_may_lead_to_audio_without_an_extension(searcher: Any) -> None:
     documents = web('<meta http-equiv="refresh" content="0; url=/get?id=1">')
     documents["https://x.example/get?id=1"] = SOUND
@@ -58,13 +77,17 @@ CONFIGURED = {
     "podigee": f'{HEAD}<script src="https://p.example/p.js" data-configuration="/player.json"></script>',
     "element": f'{HEAD}<div class="player" data-config-url="https://x.example/player.json"></div>',
     "podlove": f"{HEAD}<div id=p></div><script>podlovePlayer('#p', '/player.json', '/theme')</script>",
+    "own-element": f'{HEAD}<podlove-player episode="/player.json"></podlove-player>',
+    "data-json": f'{HEAD}<div class="jp" data-json="/player.json?v=2"></div>',
+    "fetched": f'{HEAD}<script>fetch("/player.json").then(start)</script>',
+    "variable": f"{HEAD}<script>const episodeData = '/player.json';</script>",
     "option": f'{HEAD}<script>setup({{"playlist": "https:\\/\\/x.example\\/player.json"}})</script>',
 }
 
 
 @pytest.mark.parametrize("page", CONFIGURED.values(), ids=CONFIGURED)
 async def test_configuration_of_a_player_is_followed(searcher: Any, page: str) -> None:
-    documents = web(page, **{"player.json": played(AUDIO), "player.json2": played(AUDIO)}) | {AUDIO: SOUND}
+    documents = web(page, **{"player.json": played(AUDIO), "player.json?v=2": played(AUDIO)}) | {AUDIO: SOUND}
     assert await searcher.media_url_in(documents, PAGE) == AUDIO
     assert len(searcher.web.asked) == 3
 
@@ -105,8 +128,16 @@ async def test_one_episode_in_two_formats_is_not_ambiguous(searcher: Any, markup
     assert (await searcher.media_url_in(documents, PAGE)).startswith(AUDIO)
 
 
-async def test_files_of_two_episodes_stay_ambiguous_and_are_listed(searcher: Any) -> None:
-    page = HEAD + "".join(f'<audio src="/{name}.mp3"></audio>' for name in "abcd")
+SEVERAL = {
+    "players": '<audio src="/{}.mp3"></audio>',
+    "links": '<p><a download href="/{}.mp3">Download mp3</a></p>',
+    "attributes": '<button data-audio-src="/{}.mp3">Play</button>',
+}
+
+
+@pytest.mark.parametrize("markup", SEVERAL.values(), ids=SEVERAL)
+async def test_files_of_several_episodes_stay_ambiguous_and_are_listed(searcher: Any, markup: str) -> None:
+    page = HEAD + "".join(markup.format(name) for name in "abcd")
     with pytest.raises(AudioSourceNotFound) as caught:
         await searcher.media_url_in(web(page), PAGE)
     assert "4 audio files" in caught.value.message
@@ -125,3 +156,9 @@ async def test_head_addresses_that_disagree_are_tried_in_turn(searcher: Any, dea
     alive = {"/old.mp3": "/new.mp3", "/new.mp3": "/old.mp3"}[dead]
     documents = web(page) | {f"https://x.example{alive}": SOUND}
     assert await searcher.media_url_in(documents, PAGE) == f"https://x.example{alive}"
+
+
+async def test_the_third_address_in_the_head_is_tried_after_two_dead_ones(searcher: Any) -> None:
+    page = HEAD + "".join(f'<meta property="og:audio" content="/{name}.mp3">' for name in "abc")
+    documents = web(page) | {"https://x.example/c.mp3": SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == "https://x.example/c.mp3"

@@ -39,6 +39,13 @@ async def test_child_returns_the_facts_of_a_page_and_a_feed(parser: DocumentPars
     assert await parser.feed(PAGE, url="https://x.example/rss") is None
 
 
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\0\0", b"\xef\xbb\xbf"])
+async def test_empty_document_is_a_page_without_facts(parser: DocumentParser, body: bytes) -> None:
+    page = await parser.page(body, url="https://x.example/otters")
+    assert (page.title, page.candidates, dict(page.meta)) == (None, (), {})
+    assert await parser.feed(body, url="https://x.example/otters") is None
+
+
 async def test_child_is_kept_for_the_next_document(parser: DocumentParser) -> None:
     await parser.page(PAGE, url="https://x.example/1")
     (first,) = parser._idle

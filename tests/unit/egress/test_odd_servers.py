@@ -69,6 +69,8 @@ DATED = {"Date": "Mon, 02 Nov 2026 10:00:00 GMT", "Retry-After": "Mon, 02 Nov 20
         ([answer(503, b"", {"Retry-After": "11"}), GOOD], PATIENT, ([], 503)),
         ([answer(503, b"", {"Retry-After": "6"})], PATIENT, ([6.0], 503)),
         ([answer(503)], PATIENT, ([1.0, 2.0], 503)),
+        ([answer(522), GOOD], PATIENT, ([1.0], 200)),
+        ([answer(408), answer(425), GOOD], PATIENT, ([1.0, 2.0], 200)),
         ([answer(500), GOOD], PATIENT, ([], 500)),
         ([answer(404), GOOD], PATIENT, ([], 404)),
         ([answer(503), GOOD], RequestOptions(), ([], 503)),
@@ -104,7 +106,7 @@ async def search(client: EgressClient, url: str) -> bytes:
         return b"".join(blocks)
 
 
-@pytest.mark.parametrize("status", [400, 403, 416, 501])
+@pytest.mark.parametrize("status", [400, 403, 405, 406, 412, 416, 417, 422, 500, 501])
 async def test_audio_is_requested_without_a_range_if_ranges_are_refused(
     hasty: EgressClient, status: int
 ) -> None:
@@ -156,6 +158,10 @@ LINES = {
     "space-before-colon": b"X-Thing : 1\r\n",
     "folded": b"broken line\r\n  goes on\r\n",
     "spaces-in-name": b"X Thing: 1\r\n",
+    "control": b"X-Thing: a\x01b\r\n",
+    "nul": b"X-Thing: a\x00\r\n",
+    "carriage-return": b"X-Thing: a\rb\r\n",
+    "vertical-tab-in-name": b"X\x0b-Thing: 1\r\n",
 }
 
 
@@ -172,6 +178,42 @@ async def test_broken_header_line_is_skipped_and_its_connection_not_used_again(
                 assert await response.read(len(AUDIO)) == AUDIO
                 assert response.headers["content-length"] == str(len(AUDIO))
         assert server.connections == 2
+
+
+STATUS_LINES = {
+    "two-spaces": b"HTTP/1.1  200 OK",
+    "lower-case": b"http/1.1 200 ok",
+    "later-version": b"HTTP/2 200",
+    "no-version": b"HTTP 200 OK",
+    "control": b"HTTP/1.1 200 O\x01K",
+    "line-break-before": b"\r\nHTTP/1.1 200 OK",
+}
+
+
+@pytest.mark.parametrize("line", STATUS_LINES.values(), ids=STATUS_LINES)
+async def test_status_line_of_any_spelling_is_read(client: EgressClient, line: bytes) -> None:
+    data = line + b"\r\nContent-Length: %d\r\n\r\n" % len(AUDIO) + AUDIO
+    async with open_server(in_turn(data)) as server, await client.open(server.url()) as response:
+        assert (response.status, await response.read(len(AUDIO))) == (200, AUDIO)
+
+
+@pytest.mark.parametrize("line", [b"200 OK", b"HTTP/1.1 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 20", b"<html>"])
+async def test_what_names_no_status_is_still_refused(client: EgressClient, line: bytes) -> None:
+    async with open_server(in_turn(line + b"\r\nContent-Length: 0\r\n\r\n")) as server:
+        with pytest.raises(ResponseBroken):
+            await client.open(server.url())
+
+
+@pytest.mark.parametrize(
+    "extent",
+    ["bytes=0-{last}/{size}", "0-{last}/{size}", "bytes: 0-{last} / {size}", "BYTES 0-{last}/{size}"],
+)
+async def test_place_of_a_part_may_be_written_oddly(hasty: EgressClient, extent: str) -> None:
+    written = {"Content-Range": extent.format(last=len(AUDIO) - 1, size=len(AUDIO))}
+    async with open_server(in_turn(answer(206, AUDIO, written))) as server:
+        async with await hasty.open(server.url(), RequestOptions(byte_range=(0, None))) as response:
+            assert (response.offset, response.total_bytes) == (0, len(AUDIO))
+        assert await search(hasty, server.url("/a.mp3")) == AUDIO
 
 
 async def test_length_with_a_space_before_the_colon_counts(client: EgressClient) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from stenobird.errors import TranscriptionFailed
 from stenobird.media.decode import DecoderLimits
-from stenobird.media.opener import MediaOptions, MediaStream
+from stenobird.media.opener import MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of, media_world
@@ -101,8 +101,7 @@ async def test_a_child_that_dies_at_the_same_place_again_and_again_fails_the_job
     tmp_path: Path, audio: Callable[..., bytes]
 ) -> None:
     # No child can say anything within a millisecond of its start.
-    options = MediaOptions(decoder=DecoderLimits(stall_seconds=0.001))
-    async with media_world(tmp_path, options=options) as world:
+    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=0.001)) as world:
         world.server.resources["/a"] = Resource(audio("mp3"))
         with pytest.raises(TranscriptionFailed, match="repeatedly"):
             await world.hear("/a")
@@ -110,8 +109,7 @@ async def test_a_child_that_dies_at_the_same_place_again_and_again_fails_the_job
 
 @linux_only
 async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: Callable[..., bytes]) -> None:
-    options = MediaOptions(decoder=DecoderLimits(stall_seconds=1.5))
-    async with media_world(tmp_path, options=options) as world:
+    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=1.5)) as world:
         world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
         whole = await world.hear("/a", job_id="tr_whole")
         async with world.opener.open(world.request("/a")) as stream:
@@ -126,8 +124,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: 
 
 
 async def test_waiting_for_a_slow_server_is_not_a_hang(tmp_path: Path, audio: Callable[..., bytes]) -> None:
-    options = MediaOptions(decoder=DecoderLimits(stall_seconds=1.0))
-    async with media_world(tmp_path, options=options) as world:
+    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=1.0)) as world:
         file = audio("mp3")
         world.server.resources["/a"] = Resource(file, bytes_per_second=len(file) / 3)
         heard = await world.hear("/a")
@@ -168,6 +165,7 @@ import asyncio, ipaddress, pathlib, sys
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener
+from stenobird.media.spool import SpoolFolder
 from stenobird.ports import AudioLimits, AudioRequest
 from stenobird.sources import AudioSource
 from tests.support.media_world import QuickClock
@@ -175,8 +173,7 @@ from tests.support.media_world import QuickClock
 async def main(url, folder, blocks):
     policy = EgressPolicy(allow=[ipaddress.ip_network("127.0.0.0/8")], ports=None)
     async with EgressClient(policy) as client:
-        spools = SpoolFolder(pathlib.Path(folder), quota_bytes=1 << 30)
-        opener = MediaOpener(client, spools=spools, clock=QuickClock())
+        opener = MediaOpener(client, SpoolFolder(pathlib.Path(folder), quota_bytes=1 << 30), QuickClock())
         source = AudioSource(url, url, url, "direct", "a test")
         request = AudioRequest("tr_1", source, AudioLimits(1 << 30, 1 << 30))
         async with opener.open(request) as stream:

@@ -19,7 +19,7 @@ from stenobird.errors import (
     UnsupportedURL,
     WorkerTrouble,
 )
-from stenobird.media.opener import MediaOpener, MediaOptions
+from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
 from tests.support.media_server import Resource
 from tests.support.media_world import collect, limits_of, media_world
@@ -271,8 +271,7 @@ class NoDescriptors:
 
 
 async def test_a_download_without_descriptors_is_trouble_of_the_worker(tmp_path: Path) -> None:
-    options = MediaOptions(origins={"http": NoDescriptors()})
-    async with media_world(tmp_path, options=options) as world:
+    async with media_world(tmp_path, origins={"http": NoDescriptors()}) as world:
         with pytest.raises(WorkerTrouble, match="Too many open files"):
             await world.hear("/a")
 
@@ -292,7 +291,7 @@ async def test_a_server_that_breaks_every_few_bytes_is_given_up(
 async def test_a_download_that_takes_too_long_yields_the_audio_so_far(tmp_path: Path, minute: bytes) -> None:
     # Every break costs half a second of the clock.
     breaks = list(range(66_000, len(minute), 66_000))
-    async with media_world(tmp_path, options=MediaOptions(download_seconds=4.0)) as world:
+    async with media_world(tmp_path, download_seconds=4.0) as world:
         world.server.resources["/a"] = Resource(minute, breaks_at=breaks)
         heard = await world.hear("/a")
     assert sum(world.clock.slept) < 6
@@ -336,12 +335,11 @@ class Uploads:
 async def test_an_upload_comes_from_an_origin_of_its_own(
     tmp_path: Path, minute: bytes, world: MediaWorld, undisturbed: PCM
 ) -> None:
-    options = MediaOptions(origins={"upload": Uploads({"upload:1": minute})})
     opener = MediaOpener(
         world.client,
-        spools=SpoolFolder(tmp_path / "own", quota_bytes=1 << 30),
-        clock=world.clock,
-        options=options,
+        SpoolFolder(tmp_path / "own", quota_bytes=1 << 30),
+        world.clock,
+        origins={"upload": Uploads({"upload:1": minute})},
     )
     async with opener.open(world.request("upload:1")) as stream:
         np.testing.assert_array_equal(await collect(stream), undisturbed)

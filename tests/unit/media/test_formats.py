@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from stenobird.containers import FORMATS as CONTAINERS
 from tests.support.audio import FORMATS, pitches
 from tests.support.media_server import Resource
 
@@ -44,6 +46,12 @@ async def test_a_stream_starts_at_the_exact_sample_that_was_asked_for(
     rest = await world.hear("/a", job_id="tr_2", start_sample=50_001)
     np.testing.assert_array_equal(rest.pcm, whole.pcm[50_001:])
     assert rest.duration_seconds == whole.duration_seconds
+
+
+def test_each_format_is_named_in_the_docs() -> None:
+    page = (DATA.parents[1] / "docs" / "explanation" / "how-audio-is-found.md").read_text()
+    section = page.partition("## Formats")[2].partition("##")[0]
+    assert {one.name for one in CONTAINERS} <= set(re.findall(r"\w+", section))
 
 
 async def test_dts_is_decoded_whole(world: MediaWorld) -> None:

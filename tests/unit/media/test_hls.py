@@ -168,6 +168,27 @@ async def test_a_failing_segment_is_requested_again(world: MediaWorld, audio: Ca
     assert len(await hear(world, "/hls/index.m3u8")) == pytest.approx(30 * 16_000, rel=0.02)
 
 
+async def test_a_busy_segment_is_requested_again_when_its_server_says(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    Show(world, audio("mpegts-video", seconds=30.0))
+    good = world.server.resources["/hls/4.ts"]
+    assert isinstance(good, Resource)
+    busy = Resource(status=429, headers={"Retry-After": "7"})
+    world.server.resources["/hls/4.ts"] = lambda request: busy if request.number < 3 else good
+    assert len(await hear(world, "/hls/index.m3u8")) == pytest.approx(30 * 16_000, rel=0.02)
+    assert world.clock.slept == [7.0, 7.0]
+
+
+async def test_a_busy_playlist_is_requested_again(world: MediaWorld, audio: Callable[..., bytes]) -> None:
+    Show(world, audio("mpegts-video", seconds=5.0))
+    good = world.server.resources["/hls/index.m3u8"]
+    assert isinstance(good, Resource)
+    busy = Resource(status=503, headers={"Retry-After": "0"})
+    world.server.resources["/hls/index.m3u8"] = lambda request: busy if request.number < 2 else good
+    assert len(await hear(world, "/hls/index.m3u8")) == pytest.approx(5 * 16_000, rel=0.05)
+
+
 async def test_a_pointer_is_followed_to_its_file(world: MediaWorld, audio: Callable[..., bytes]) -> None:
     world.server.resources["/a.pls"] = Resource(f"[playlist]\nFile1={world.server.url('/a.mp3')}\n".encode())
     world.server.resources["/a.mp3"] = Resource(audio("mp3"))

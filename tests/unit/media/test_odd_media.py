@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import brotli  # type: ignore[import-untyped]
 import pytest
 
-from stenobird.media.recognition import adts_frame_bytes, mpeg_frame_bytes, past_id3
+from stenobird.containers import audio_frame
+from stenobird.media.recognition import past_id3
 from tests.support.audio import Encoding, encode, pitches
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of
@@ -34,10 +35,16 @@ def id3(picture_bytes: int) -> bytes:
     return b"ID3\x03\0\0" + size + frame
 
 
+def _frame_bytes(head: bytes) -> int:
+    frame = audio_frame(head[:6])
+    assert frame is not None
+    return frame.length
+
+
 def without_xing(mp3: bytes) -> bytes:
     """Drop the tag and the first frame, which states the length."""
     start = mp3.index(b"\xff\xfb")
-    return mp3[start + mpeg_frame_bytes(mp3[start : start + 4]) :]
+    return mp3[start + _frame_bytes(mp3[start:]) :]
 
 
 def stated(wav: bytes, riff: int, data: int) -> bytes:
@@ -77,11 +84,10 @@ def ape(size: int) -> bytes:
 
 def tagged_inside(frames: bytes, tag: bytes) -> bytes:
     """Put a tag before three of the frames."""
-    measure = mpeg_frame_bytes if mpeg_frame_bytes(frames[:4]) or frames[:3] == b"ID3" else adts_frame_bytes
     at = past_id3(Held(frames))
     parts = [frames[:at]]
     for number in range(100):
-        length = measure(frames[at : at + 6])
+        length = _frame_bytes(frames[at:])
         parts += [tag if number in {30, 60, 61} else b"", frames[at : at + length]]
         at += length
     return b"".join([*parts, frames[at:]])
@@ -136,6 +142,29 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
     heard = await world.hear("/a")
     assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
     assert heard.warning is None
+
+
+REST: dict[str, tuple[str, Callable[[bytes], bytes], bool]] = {
+    "samples behind another chunk": ("wav", lambda wav: _chunk_inside(wav, b"LIST\x04\0\0\0INFO"), True),
+    "compressed samples": ("wav-adpcm", lambda wav: stated(wav, len(wav) - 8, 40_000), True),
+    "padding behind another chunk": ("wav", lambda wav: wav + b"LIST\x04\0\0\0INFO" + bytes(100_000), False),
+}
+
+
+def _chunk_inside(wav: bytes, chunk: bytes) -> bytes:
+    """End the samples after 100,000 bytes of them, by the header, and put a chunk there."""
+    end = wav.index(b"data") + 8 + 100_000
+    return stated(wav[:end], len(wav), 100_000) + chunk + wav[end:]
+
+
+@pytest.mark.parametrize("name", REST)
+async def test_bytes_behind_the_samples_of_a_wav_are_reported(
+    name: str, world: MediaWorld, audio: Audio
+) -> None:
+    made, change, reported = REST[name]
+    world.server.resources["/a"] = Resource(change(audio(made)))
+    heard = await world.hear("/a")
+    assert (heard.warning is not None) == reported
 
 
 async def test_what_looks_like_a_tag_longer_than_the_file_hides_no_audio(

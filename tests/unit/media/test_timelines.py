@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+import struct
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pytest
 
 from stenobird.ports import SAMPLE_RATE
-from tests.support.audio import tone
+from tests.support.audio import pitches, timed
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of
 
@@ -21,53 +20,6 @@ if TYPE_CHECKING:
     from tests.support.media_world import MediaWorld
 
 pytestmark = pytest.mark.anyio
-
-CODECS = {"webm": "libopus", "ogg": "libopus", "asf": "wmav2", "mpeg": "mp2", "avi": "libmp3lame"}
-
-
-def timed(
-    container: str,
-    pieces: Sequence[tuple[float, float]],
-    *,
-    picture_seconds: float = 0.0,
-    options: dict[str, str] | None = None,
-) -> bytes:
-    """Return a file whose audio is in pieces of `(start, length)` seconds, with a picture or without."""
-    target = io.BytesIO()
-    rate = 48_000
-    with av.open(target, "w", format=container, options=options or {}) as output:
-        picture: Any = None
-        if picture_seconds:
-            picture = output.add_stream("mpeg2video" if container == "mpeg" else "mpeg4", rate=25)
-            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
-        stream: Any = output.add_stream(CODECS.get(container, "aac"), rate=rate)
-        stream.layout = "stereo"
-        stream.bit_rate = 128_000
-        packets = []
-        for start, seconds in pieces:
-            encoder: Any = av.CodecContext.create(stream.codec_context.name, "w")
-            encoder.sample_rate, encoder.layout, encoder.format = rate, "stereo", stream.codec_context.format
-            encoder.bit_rate = 128_000
-            encoder.open()
-            size = encoder.frame_size or 1024
-            resampler = av.AudioResampler(format=encoder.format, layout="stereo", rate=rate, frame_size=size)
-            frame = av.AudioFrame.from_ndarray(np.repeat(tone(seconds, rate), 2)[None, :], "s16", "stereo")
-            frame.sample_rate, frame.pts = rate, 0
-            for ready in [*resampler.resample(frame), *resampler.resample(None), None]:
-                for packet in encoder.encode(ready):
-                    seconds_at = start + float(packet.pts * packet.time_base)
-                    if seconds_at >= 0:
-                        packets.append((seconds_at, 1, packet, stream))
-        for number in range(int(picture_seconds * 25)):
-            image = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number % 255, np.uint8), format="rgb24")
-            image.pts = number
-            packets += [(number / 25, 0, packet, picture) for packet in picture.encode(image)]
-        for seconds_at, _order, packet, owner in sorted(packets, key=lambda entry: entry[:2]):
-            packet.stream = owner
-            if owner is stream:
-                packet.pts = packet.dts = round(seconds_at / packet.time_base)
-            output.mux(packet)
-    return target.getvalue()
 
 
 def spoken(pcm: PCM) -> list[tuple[float, float]]:
@@ -87,6 +39,8 @@ LATE: dict[str, tuple[float, Callable[[], bytes]]] = {
     "mp4 without a picture": (5, lambda: timed("mp4", [(5, 3)])),
     "webm": (2.5, lambda: timed("webm", [(2.5, 3)])),
     "mpegts": (3, lambda: timed("mpegts", [(3, 3)], picture_seconds=7)),
+    "mpeg": (3, lambda: timed("mpeg", [(3, 3)], picture_seconds=7)),
+    "flv": (4, lambda: timed("flv", [(4, 3)], picture_seconds=8)),
 }
 
 
@@ -108,6 +62,8 @@ PAUSED: dict[str, Callable[[], bytes]] = {
     "webm": lambda: timed("webm", [(0, 3), (23, 2)]),
     "webm of a recorder": lambda: timed("webm", [(0, 3), (23, 2)], options={"live": "1"}),
     "asf": lambda: timed("asf", [(0, 3), (23, 2)]),
+    "flv": lambda: timed("flv", [(0, 3), (23, 2)], picture_seconds=25),
+    "flv without a picture": lambda: timed("flv", [(0, 3), (23, 2)]),
 }
 
 
@@ -121,6 +77,14 @@ async def test_a_pause_of_the_recorder_counts(name: str, world: MediaWorld) -> N
     assert heard.warning is None
 
 
+@pytest.mark.parametrize("container", ["mpeg", "mpegts"])
+async def test_a_short_pause_in_a_broadcast_counts(container: str, world: MediaWorld) -> None:
+    """A long one is a splice there."""
+    world.server.resources["/a"] = Resource(timed(container, [(0, 3), (8, 2)], picture_seconds=10))
+    heard = await world.hear("/a")
+    assert [round(second) for piece in spoken(heard.pcm) for second in piece] == [0, 3, 8, 10]
+
+
 async def test_a_resume_within_a_pause_gives_the_same_audio(world: MediaWorld) -> None:
     world.server.resources["/a"] = Resource(PAUSED["webm"]())
     whole = await world.hear("/a")
@@ -132,6 +96,43 @@ async def test_a_preview_ends_within_a_pause(world: MediaWorld) -> None:
     world.server.resources["/a"] = Resource(PAUSED["mp4"]())
     heard = await world.hear("/a", limits=limits_of(stop_seconds=15.0))
     assert len(heard.pcm) == 15 * SAMPLE_RATE
+
+
+def edited(edits: Sequence[tuple[float, float | None]]) -> bytes:
+    """Return an mp4 of six seconds with edits: their lengths, and where they start, `None` for empty."""
+    data = bytearray(timed("mp4", [(0, 6)]))
+    at = data.index(b"elst") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    movie, media = (int.from_bytes(data[data.index(name) + 16 :][:4], "big") for name in (b"mvhd", b"mdhd"))
+    rows = b"".join(
+        struct.pack(">IiI", round(seconds * movie), -1 if start is None else round(start * media), 1 << 16)
+        for seconds, start in edits
+    )
+    data[at : at + size] = struct.pack(">I4sII", 16 + len(rows), b"elst", 0, len(edits)) + rows
+    for name in (b"edts", b"trak", b"moov"):
+        box = data.rindex(name, 0, at) - 4
+        length = int.from_bytes(data[box : box + 4], "big") + 16 + len(rows) - size
+        data[box : box + 4] = length.to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([(3, 2)], [500, 600, 700]),
+        ([(2, None), (2, 1)], [0, 0, 400, 500]),
+        ([(1, 0), (1, 2), (1, 4)], [300, 500, 700]),
+        ([(1, None), (1, 4), (1, 1)], [0, 700, 400]),
+    ],
+    ids=["cut", "late", "three cuts", "late and turned round"],
+)
+async def test_edits_of_an_mp4_are_heard_in_their_order(
+    edits: list[tuple[float, float | None]], expected: list[int], world: MediaWorld
+) -> None:
+    world.server.resources["/a"] = Resource(edited(edits))
+    heard = await world.hear("/a")
+    assert [round(pitch, -2) for pitch in pitches(heard.pcm)] == expected
+    assert heard.warning is None
 
 
 SPLICED: dict[str, Callable[[], bytes]] = {
