@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 from dotenv import dotenv_values
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Level = Literal["ok", "warning", "problem"]
+_Checked: TypeAlias = tuple[str, Level, str]
+"""The value, the verdict and the message of a check."""
 STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 LOW_DISK_BYTES = 2 * 1024**3
 
@@ -163,104 +165,90 @@ def _data_dir_verdict(folder: Path) -> tuple[Level, str]:
 
 
 def machine_findings(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings of the machine: database, engine, translator, cores, extractor."""
-    yield asyncio.run(_database(settings))
-    yield _engine(settings)
-    yield _translator(settings)
-    yield _cpus(settings)
-    yield _extractor()
-    yield _confinement()
+    """Yield the findings of the machine: database, engine, translator, cores, extractor, confinement."""
+    for name, (value, level, message) in {
+        "database": asyncio.run(_database(settings)),
+        "speech engine": _engine(settings),
+        "translator": _translator(settings.translation_model),
+        "cpu cores": _cpus(settings.replicas),
+        "yt-dlp": _extractor(),
+        "confinement": _confinement(),
+    }.items():
+        yield Finding(name, value, "machine", level, message)
 
 
-async def _database(settings: Settings) -> Finding:
+async def _database(settings: Settings) -> _Checked:
     kind = "PostgreSQL" if settings.database_url else "SQLite"
     try:
         async with open_storage(settings) as storage:
             counts = await storage.stores.jobs.counts()
     except StenobirdError as error:
-        return Finding("database", kind, "machine", "problem", error.message)
-    total = sum(counts.values())
-    return Finding("database", kind, "machine", "ok", f"Opens and is up to date; {total} transcripts.")
+        return kind, "problem", error.message
+    return kind, "ok", f"Opens and is up to date; {sum(counts.values())} transcripts."
 
 
-def _engine(settings: Settings) -> Finding:
+def _engine(settings: Settings) -> _Checked:
     # Imported here, because only this check needs the engine's libraries.
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
     from stenobird.speech.models import find_on_disk  # noqa: PLC0415
 
     offline = importlib.util.find_spec("pocketsphinx") is not None
-    name = "speech engine"
     if settings.engine == "offline":
         if offline:
-            return Finding(name, "offline", "machine", "warning", "pocketsphinx: rough text, English only.")
-        return Finding(
-            name,
-            "offline",
-            "machine",
-            "problem",
-            "Install the extra: pip install 'stenobird[offline]'.",
-        )
+            return "offline", "warning", "pocketsphinx: rough text, English only."
+        return "offline", "problem", "Install the extra: pip install 'stenobird[offline]'."
     try:
         files = find_on_disk(settings.model, device="cuda" if settings.device == "cuda" else "cpu")
     except ModelUnavailable as error:
-        return Finding(name, settings.engine, "machine", "problem", str(error))
+        return settings.engine, "problem", str(error)
     if files is not None and files.fixture:
         message = "The bundled fixture model: it knows 178 words; for the demo and tests only."
-        return Finding(name, files.name, "machine", "warning", message)
+        return files.name, "warning", message
     if files is not None:
-        message = f"On disk in {files.folder}, from {files.source}."
-        return Finding(name, f"whisper {files.name}", "machine", "ok", message)
+        return f"whisper {files.name}", "ok", f"On disk in {files.folder}, from {files.source}."
     fallback = "; until then pocketsphinx serves previews" if offline and settings.engine == "auto" else ""
-    return Finding(
-        name,
-        f"whisper {settings.model}",
-        "machine",
-        "warning",
+    message = (
         "The model is not on disk yet; it is downloaded when the service starts, from the hub or else from "
-        f"the package index (see stenobird models list){fallback}.",
+        f"the package index (see stenobird models list){fallback}."
     )
+    return f"whisper {settings.model}", "warning", message
 
 
-def _translator(settings: Settings) -> Finding:
-    name, model = "translator", settings.translation_model
+def _translator(model: str) -> _Checked:
     if not model:
-        message = "None: translate_to_hebrew is refused. See docs/how-to/translation.md."
-        return Finding(name, "-", "machine", "ok", message)
+        return "-", "ok", "None: translate_to_hebrew is refused. See docs/how-to/translation.md."
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # as for the engine
     from stenobird.translation.models import find_on_disk  # noqa: PLC0415
 
     try:
         folder = find_on_disk(model)
     except ModelUnavailable as error:
-        return Finding(name, model, "machine", "problem", str(error))
+        return model, "problem", str(error)
     if folder is None:
         message = "The model is not on disk yet; it is downloaded from the hub when the service starts."
-        return Finding(name, model, "machine", "warning", message)
-    return Finding(name, model, "machine", "ok", f"On disk in {folder}.")
+        return model, "warning", message
+    return model, "ok", f"On disk in {folder}."
 
 
-def _cpus(settings: Settings) -> Finding:
+def _cpus(wanted: int | None) -> _Checked:
     cores = usable_cpus()
-    wanted = settings.replicas
     if wanted is not None and wanted > cores:
         message = f"STENOBIRD_REPLICAS={wanted} is more than the {cores} cores this process may use."
-        return Finding("cpu cores", str(cores), "machine", "warning", message)
-    return Finding("cpu cores", str(cores), "machine", "ok", "From the affinity mask and the cgroup's quota.")
+        return str(cores), "warning", message
+    return str(cores), "ok", "From the affinity mask and the cgroup's quota."
 
 
-def _extractor() -> Finding:
+def _extractor() -> _Checked:
     status = extractor_status(datetime.now(UTC).date())
-    level: Level = "ok" if status.verdict == "fresh" else "warning"
     message = status.advice or "Finds audio on video platforms; update it when a site stops working."
-    return Finding("yt-dlp", status.version or "-", "machine", level, message)
+    return status.version or "-", "ok" if status.verdict == "fresh" else "warning", message
 
 
-def _confinement() -> Finding:
+def _confinement() -> _Checked:
     if seccomp_available():
-        message = "Children make only the system calls that their kind needs."
-        return Finding("confinement", "seccomp", "machine", "ok", message)
+        return "seccomp", "ok", "Children make only the system calls that their kind needs."
     message = (
         "seccomp is not available on this kernel, architecture or container: hostile media that takes over a"
         " child can make any system call. Its limits and its environment without secrets remain."
     )
-    return Finding("confinement", "limits only", "machine", "warning", message)
+    return "limits only", "warning", message

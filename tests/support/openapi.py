@@ -20,5 +20,6 @@ def served_schema(url: str) -> Any:
                 content = answer.get("content", {}).get("text/event-stream")
                 if content is not None:
                     content["itemSchema"] = content["schema"]["contentSchema"]
-    document["servers"] = [{"url": url}]
-    return schemathesis.openapi.from_dict(document)
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=url)
+    return schema

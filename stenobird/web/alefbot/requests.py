@@ -9,15 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stenobird import errors
 from stenobird.accounts.gate import check_plan
-from stenobird.errors import (
-    IdempotencyMismatch,
-    InvalidAPIKeyUser,
-    InvalidRequest,
-    MissingAPIKey,
-    UnsupportedArtifactFormat,
-    ValidationFailed,
-)
 from stenobird.formats import FORMATS
 from stenobird.web.idempotency import limited_once
 from stenobird.web.limits import headers_of, limit_request
@@ -57,12 +50,12 @@ async def authenticate(request: Request) -> Caller:
     standings = services_of(request).standings
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise MissingAPIKey
+        raise errors.MissingAPIKey
     caller = await caller_of(request)
     assert caller is not None
     standing = await standings.standing(caller.account_id)
     if standing is None:
-        raise InvalidAPIKeyUser
+        raise errors.InvalidAPIKeyUser
     check_plan(standing)
     request.state.standing = standing
     return caller
@@ -92,7 +85,7 @@ async def once(
         return await limited_once(
             request, caller, body, new_id=new_id, make=lambda resource_id: make(resource_id, body)
         )
-    except (IdempotencyMismatch, InvalidRequest, ValidationFailed):
+    except (errors.IdempotencyMismatch, errors.InvalidRequest, errors.ValidationFailed):
         if not headers_of(request):
             await limit_request(request, limits, caller)
         raise
@@ -113,7 +106,7 @@ def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:
     try:
         return FORMATS[_ARTIFACT_NAMES[name.strip().lower()]]
     except KeyError:
-        raise UnsupportedArtifactFormat(
+        raise errors.UnsupportedArtifactFormat(
             f'There is no artifact format "{name[:40]}". Use srt, txt or docx.',
             details={"formats": ["srt", "txt", "docx"]},
         ) from None

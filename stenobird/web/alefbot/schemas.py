@@ -11,18 +11,8 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, ValidationError
 
+from stenobird import errors
 from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
-from stenobird.errors import (
-    CompressedRequest,
-    InvalidAPIKeyMode,
-    InvalidAPIKeyUser,
-    InvalidRequest,
-    NotFound,
-    RateLimited,
-    ReadOnlyKey,
-    TranscriptNotFound,
-    ValidationFailed,
-)
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, MAX_URL_CHARS
 from stenobird.ports import KeyMode, KeyScope
 
@@ -31,7 +21,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from stenobird.errors import StenobirdError
     from stenobird.ports import JobRecord, JobStatus
 
 ModelTier = Literal["standard", "fast_low_cost", "premium_quality"]
@@ -142,7 +131,7 @@ def parse_body(model: type[_Model], value: object) -> _Model:
         ]
         first = problems[0]
         message = f'"{first["field"]}" is not valid: {_lower(first["message"])}.'
-        raise ValidationFailed(message, details={"errors": problems}) from exc
+        raise errors.ValidationFailed(message, details={"errors": problems}) from exc
 
 
 def _lower(text: str) -> str:
@@ -365,18 +354,18 @@ class ErrorBody(Body):
 API_PATH: Final = "/api/v1"
 
 
-class ScopeViolation(ReadOnlyKey):
+class ScopeViolation(errors.ReadOnlyKey):
     """This API key is read-only, so it can't create keys. Use a key with the scope full_access."""
 
     code = "scope_violation"
 
 
-OWN_CODES: Final[Mapping[type[StenobirdError], tuple[str, int]]] = {
-    InvalidAPIKeyMode: ("invalid_api_key_mode", 401),
-    InvalidAPIKeyUser: ("invalid_api_key_user", 401),
-    RateLimited: ("rate_limit_exceeded", 429),
-    TranscriptNotFound: ("job_not_found", 404),
-    InvalidRequest: (ValidationFailed.code, ValidationFailed.http_status),
+OWN_CODES: Final[Mapping[type[errors.StenobirdError], tuple[str, int]]] = {
+    errors.InvalidAPIKeyMode: ("invalid_api_key_mode", 401),
+    errors.InvalidAPIKeyUser: ("invalid_api_key_user", 401),
+    errors.RateLimited: ("rate_limit_exceeded", 429),
+    errors.TranscriptNotFound: ("job_not_found", 404),
+    errors.InvalidRequest: (errors.ValidationFailed.code, errors.ValidationFailed.http_status),
 }
 """The code and the status of errors that have others in this dialect."""
 
@@ -392,15 +381,17 @@ def new_request_id(_sent: str = "") -> str:
     return f"req_{secrets.token_hex(9)}"
 
 
-def render(error: StenobirdError, request_id: str | None, *, root: str) -> tuple[int, ErrorBody]:
+def render(error: errors.StenobirdError, request_id: str | None, *, root: str) -> tuple[int, ErrorBody]:
     """Return the status and the body of an error. `root` is where the dialect's addresses begin."""
-    if type(error) is NotFound:
-        error = NotFound(f"There is nothing at this address. Create jobs with POST {root}/transcriptions.")
+    if type(error) is errors.NotFound:
+        error = errors.NotFound(
+            f"There is nothing at this address. Create jobs with POST {root}/transcriptions."
+        )
     details = dict(error.details)
     if error.retry_after_seconds is not None:
         details["retry_after_seconds"] = error.retry_after_seconds
     code, status = OWN_CODES.get(type(error), (error.code, error.http_status))
-    if isinstance(error, CompressedRequest):
-        code = ValidationFailed.code
+    if isinstance(error, errors.CompressedRequest):
+        code = errors.ValidationFailed.code
     detail = ErrorDetail(code=code, message=error.message, request_id=request_id, details=details)
     return status, ErrorBody(error=detail)

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.responses import JSONResponse, Response
 
-from stenobird.errors import (
-    EngineUnavailable,
-    IdempotencyInProgress,
-    IdempotencyMismatch,
-    NotFound,
-    QueueBusy,
-    StenobirdError,
-    TranscriptCancelled,
-    TranscriptNotFound,
-    UploadTooLarge,
-)
+from stenobird import errors
 from stenobird.jobs.service import new_job_id
 from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
@@ -97,7 +87,7 @@ async def create_audio_transcript(
     """
     services = services_of(request)
     if receiving.locked():
-        raise QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
+        raise errors.QueueBusy(retry_after_seconds=BUSY_RETRY_SECONDS)
     async with (
         receiving,
         read_audio_request(request, task, max_file_bytes=services.settings.max_audio_bytes) as wanted,
@@ -172,7 +162,7 @@ async def _create_once(
         replayed = REPLAYED in made.headers
         try:
             job = await services.jobs.get(json.loads(bytes(made.body))["id"], caller)
-        except TranscriptNotFound:
+        except errors.TranscriptNotFound:
             if not replayed:
                 raise
         else:
@@ -221,7 +211,7 @@ async def _has_text(services: Services, caller: Caller, made: JobRecord) -> bool
     """Return whether a job has a text or will have one: it did not fail, and was not cancelled or deleted."""
     try:
         job = await services.jobs.get(made.id, caller)
-    except TranscriptNotFound:
+    except errors.TranscriptNotFound:
         return False
     return job.status not in {"failed", "cancelled"} and not job.cancel_requested
 
@@ -234,7 +224,7 @@ async def _cancel(services: Services, caller: Caller, made: JobRecord) -> None:
 
 async def _wait_for_end(request: Request, services: Services, events: AsyncGenerator[Page, None]) -> None:
     """Return when the events have ended. Raises `EngineUnavailable` if the service stops first."""
-    failure: StenobirdError | None = None
+    failure: errors.StenobirdError | None = None
 
     async def read() -> None:
         nonlocal failure
@@ -242,7 +232,7 @@ async def _wait_for_end(request: Request, services: Services, events: AsyncGener
             async with aclosing(events):
                 async for _ in events:
                     pass
-        except StenobirdError as error:
+        except errors.StenobirdError as error:
             # Raised below, since the task group would wrap it.
             failure = error
 
@@ -259,7 +249,7 @@ async def _wait_for_end(request: Request, services: Services, events: AsyncGener
     if failure is not None:
         raise failure
     if not finished:
-        raise EngineUnavailable(
+        raise errors.EngineUnavailable(
             "The service is restarting. Send the request again.", retry_after_seconds=BUSY_RETRY_SECONDS
         )
 
@@ -293,7 +283,7 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
 async def get_model(request: Request, _caller: Caller | None) -> Response:
     """Return the model under this name, which may have slashes. Every name is the same model."""
     if not request.path_params["model"]:
-        raise NotFound
+        raise errors.NotFound
     return json_response(OpenAIModel.named(request.path_params["model"]))
 
 
@@ -352,10 +342,10 @@ def _audio(summary: str, operation_id: str) -> Operation:
         {200: Answer("The transcript in the `response_format`, or a stream.", content, ("X-Transcript-ID",))},
         (
             *CREATE_ERRORS,
-            UploadTooLarge,
-            TranscriptCancelled,
-            IdempotencyMismatch,
-            IdempotencyInProgress,
+            errors.UploadTooLarge,
+            errors.TranscriptCancelled,
+            errors.IdempotencyMismatch,
+            errors.IdempotencyInProgress,
             *JOB_ERRORS,
         ),
         description="Point an OpenAI SDK at /v1 of this service. If the client disconnects before the end, a "

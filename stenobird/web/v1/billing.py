@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stenobird import errors
 from stenobird.billing.schemas import (
     BillingView,
     CheckoutStarted,
@@ -12,15 +13,6 @@ from stenobird.billing.schemas import (
     Message,
     PortalLink,
     SpendingCap,
-)
-from stenobird.errors import (
-    BillingUnavailable,
-    InvalidRequest,
-    InvalidSignature,
-    LiveKeyRequired,
-    MissingAPIKey,
-    QueueBusy,
-    ReadOnlyKey,
 )
 from stenobird.web.openapi.operation import Answer, Operation, header, json_of
 from stenobird.web.representations import json_response, remember_browser
@@ -45,7 +37,7 @@ _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
     "getBilling",
     "Get your plan and this week's minutes",
     {200: Answer("The plan and the minutes.", BillingView)},
-    (BillingUnavailable,),
+    (errors.BillingUnavailable,),
 )
 async def get_billing(request: Request, caller: Caller | None) -> Response:
     """Return the account's state, its cap and the minutes of the billing week."""
@@ -57,7 +49,14 @@ async def get_billing(request: Request, caller: Caller | None) -> Response:
     "startCheckout",
     "Start to buy a key",
     {200: Answer("The address of the checkout.", CheckoutStarted)},
-    (InvalidRequest, MissingAPIKey, LiveKeyRequired, ReadOnlyKey, QueueBusy, BillingUnavailable),
+    (
+        errors.InvalidRequest,
+        errors.MissingAPIKey,
+        errors.LiveKeyRequired,
+        errors.ReadOnlyKey,
+        errors.QueueBusy,
+        errors.BillingUnavailable,
+    ),
     body=_EMAIL,
 )
 async def start_checkout(request: Request, caller: Caller | None) -> Response:
@@ -83,7 +82,7 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
     "stripeWebhook",
     "Receive an event from Stripe",
     {200: Answer("The event is stored.", EventReceived)},
-    (InvalidRequest, InvalidSignature, BillingUnavailable),
+    (errors.InvalidRequest, errors.InvalidSignature, errors.BillingUnavailable),
     parameters=[header("Stripe-Signature", "Stripe's signature of the raw body.")],
     body=json_of({"type": "object"}),
 )
@@ -101,7 +100,7 @@ async def receive_stripe_event(request: Request) -> Response:
     "openPortal",
     "Get a link to Stripe's page for your account",
     {200: Answer("A short-lived link.", PortalLink)},
-    (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
+    (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
 )
 async def open_portal(request: Request, caller: Caller | None) -> Response:
     """Return a short-lived link to Stripe's portal: payment method, receipts, cancellation."""
@@ -114,7 +113,7 @@ async def open_portal(request: Request, caller: Caller | None) -> Response:
     "setSpendingCap",
     "Set or remove your spending cap",
     {200: Answer("The plan with the new cap.", BillingView)},
-    (InvalidRequest, ReadOnlyKey, LiveKeyRequired, BillingUnavailable),
+    (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
     body=json_of(SpendingCap, {"minutes_per_week": 600}),
 )
 async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
@@ -130,7 +129,7 @@ async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
     "recoverKey",
     "Request a new key by e-mail",
     {202: Answer("The response is the same for every address.", Message)},
-    (InvalidRequest, QueueBusy, BillingUnavailable),
+    (errors.InvalidRequest, errors.QueueBusy, errors.BillingUnavailable),
     body=_EMAIL,
 )
 async def request_recovery(request: Request) -> Response:

@@ -5,23 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from stenobird import errors
 from stenobird.bodies import read_cursor, write_cursor
-from stenobird.errors import (
-    IdempotencyInProgress,
-    IdempotencyMismatch,
-    InvalidRequest,
-    InvalidWebhookURL,
-    MissingAPIKey,
-    ReadOnlyKey,
-    TranscriptCancelled,
-    TranscriptNotFound,
-    TranscriptNotReady,
-    UploadNotAvailable,
-    UploadNotFound,
-    UploadSlotExpired,
-    WebhookRequiresAPIKey,
-    WebhookTargetForbidden,
-)
 from stenobird.formats import FORMATS
 from stenobird.jobs.events import EVENTS, JobEvents
 from stenobird.jobs.schemas import (
@@ -85,7 +70,7 @@ MAX_PAGE: Final = 100
 _TAG: Final = "Transcripts"
 _ID: Final = path("id", "Id of the transcript, tr_…")
 _SHARE_PATH: Final = "/v1/transcripts/{id}/share"
-_SHARE_ERRORS: Final = (TranscriptNotFound, ReadOnlyKey, InvalidRequest)
+_SHARE_ERRORS: Final = (errors.TranscriptNotFound, errors.ReadOnlyKey, errors.InvalidRequest)
 
 
 def _event_schema(model: type[EventData]) -> dict[str, Any]:
@@ -144,15 +129,15 @@ def _result_content() -> dict[str, Any]:
     {202: Answer("The transcript is queued.", TranscriptStatus, ("Location",))},
     (
         *CREATE_ERRORS,
-        WebhookRequiresAPIKey,
-        InvalidWebhookURL,
-        WebhookTargetForbidden,
-        MissingAPIKey,
-        UploadNotFound,
-        UploadNotAvailable,
-        IdempotencyMismatch,
-        IdempotencyInProgress,
-        UploadSlotExpired,
+        errors.WebhookRequiresAPIKey,
+        errors.InvalidWebhookURL,
+        errors.WebhookTargetForbidden,
+        errors.MissingAPIKey,
+        errors.UploadNotFound,
+        errors.UploadNotAvailable,
+        errors.IdempotencyMismatch,
+        errors.IdempotencyInProgress,
+        errors.UploadSlotExpired,
     ),
     parameters=[IDEMPOTENCY_KEY],
     body=json_of(CreateTranscript, {"audio_url": "https://example.com/audio-url"}),
@@ -181,7 +166,7 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
     "listTranscripts",
     "List your transcripts, newest first",
     {200: Answer("A page of transcripts.", TranscriptList)},
-    (InvalidRequest,),
+    (errors.InvalidRequest,),
     parameters=page_of("Transcripts per page.", MAX_PAGE),
 )
 async def list_transcripts(request: Request, caller: Caller) -> Response:
@@ -206,7 +191,7 @@ async def list_transcripts(request: Request, caller: Caller) -> Response:
         200: Answer("The status.", TranscriptStatus, ("ETag",)),
         304: Answer("Unchanged since the ETag.", headers=("ETag",)),
     },
-    (TranscriptNotFound, MissingAPIKey),
+    (errors.TranscriptNotFound, errors.MissingAPIKey),
     parameters=[_ID, SHARE, IF_NONE_MATCH],
 )
 async def get_transcript(request: Request, caller: Caller | None) -> Response:
@@ -224,7 +209,7 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
     "deleteTranscript",
     "Cancel a running transcript, or delete a finished one",
     {202: Answer("Cancelled, or cancelled shortly.", TranscriptStatus), 204: Answer("Deleted.")},
-    (TranscriptNotFound, MissingAPIKey, ReadOnlyKey),
+    (errors.TranscriptNotFound, errors.MissingAPIKey, errors.ReadOnlyKey),
     parameters=[_ID],
 )
 async def delete_transcript(request: Request, caller: Caller | None) -> Response:
@@ -247,7 +232,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
         200: Answer("The events, up to `done`.", _STREAM),
         204: Answer("The client has the last event. It should not reconnect."),
     },
-    (InvalidRequest, TranscriptNotFound, MissingAPIKey),
+    (errors.InvalidRequest, errors.TranscriptNotFound, errors.MissingAPIKey),
     parameters=[
         _ID,
         SHARE,
@@ -268,7 +253,7 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
     after = _last_event_id(request)
     job = await jobs.get(transcript_id(request), caller)
     if after > job.last_seq:
-        raise InvalidRequest(
+        raise errors.InvalidRequest(
             f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
             "Leave it out to read from the start."
         )
@@ -288,11 +273,11 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
         304: Answer("Unchanged since the ETag.", headers=("ETag",)),
     },
     (
-        InvalidRequest,
-        TranscriptNotFound,
-        MissingAPIKey,
-        TranscriptNotReady,
-        TranscriptCancelled,
+        errors.InvalidRequest,
+        errors.TranscriptNotFound,
+        errors.MissingAPIKey,
+        errors.TranscriptNotReady,
+        errors.TranscriptCancelled,
         *JOB_ERRORS,
     ),
     parameters=[
@@ -343,7 +328,7 @@ def _wanted_format(request: Request) -> Format:
     try:
         return FORMATS[name.strip().lower()]
     except KeyError:
-        raise InvalidRequest(
+        raise errors.InvalidRequest(
             f'There is no format "{name[:40]}". Use one of: {", ".join(FORMATS)}.',
             details={"formats": list(FORMATS)},
         ) from None

@@ -55,7 +55,7 @@ def endpoints_with_bodies(app: Starlette) -> list[Endpoint]:
         endpoint
         for dialect in app.state.dialects
         for endpoint in dialect.endpoints
-        if "requestBody" in document["paths"][endpoint.path][endpoint.method.lower()]
+        if "requestBody" in document["paths"][endpoint.path.replace(":path}", "}")][endpoint.method.lower()]
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.bootstrap import Overrides, open_services
-from stenobird.cli.doctor import _translator as finding
+from stenobird.cli.doctor import Finding, machine_findings
 from stenobird.config import Settings
 from stenobird.errors import TranslationUnavailable
 from stenobird.testing import FakeTranslator
@@ -60,6 +60,10 @@ async def test_a_service_has_a_translator_where_a_model_is_set(tmp_path: Path) -
         assert said[0].text == "א"
     async with open_services(settings("", tmp_path / "data")) as services:
         assert services.translator is None
+
+
+def finding(settings: Settings) -> Finding:
+    return next(one for one in machine_findings(settings) if one.name == "translator")
 
 
 def test_doctor_describes_the_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
