@@ -9,9 +9,9 @@ import schemathesis
 
 
 def served_schema(url: str) -> Any:
-    """Return the schema of the service at `url`, with the schema of an event where OpenAPI 3.2 has it.
+    """Return the schema of the service at `url`, with the schema of one event as that of a stream.
 
-    In 3.1 it is inside the schema of the stream, which schemathesis would take for that of each event.
+    The document has it inside the schema of the stream, which schemathesis would take for that of each event.
     """
     document: dict[str, Any] = httpx.get(f"{url}/openapi.json", trust_env=False).json()
     for methods in document["paths"].values():
@@ -19,7 +19,7 @@ def served_schema(url: str) -> Any:
             for answer in operation["responses"].values():
                 content = answer.get("content", {}).get("text/event-stream")
                 if content is not None:
-                    content["itemSchema"] = content["schema"]["contentSchema"]
+                    content["schema"] = content["schema"]["contentSchema"]
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     return schema
