@@ -286,15 +286,18 @@ class _Climb:
         found = await self._from_refresh(page) or await self._from_candidates(page)
         if found is not None:
             return found
-        frames = player_frames(page.iframes, page.final_url, self._is_known) + page.configurations
+        frames = player_frames(page.iframes, page.final_url, self._is_known)
         known = tuple(frame for frame in frames if self._is_known(frame))
         # The player of a known platform is more certain than a feed link, which may be the blog's feed.
         if len(known) == 1:
             found = await self._from_frames(page, known)
             frames = tuple(frame for frame in frames if frame not in known)
         # If a player is left to look into, two round trips allow one feed only.
-        found = found or await self._from_feed_links(page, limit=1 if frames else MAX_FEEDS)
+        found = found or await self._from_feed_links(
+            page, limit=1 if frames or page.configurations else MAX_FEEDS
+        )
         found = found or await self._from_frames(page, frames or await self._oembed_frames(page))
+        found = found or await self._from_configurations(page)
         return found or await self._from_videos(page)
 
     async def _landing_page(self) -> PageFacts | None:
@@ -467,9 +470,22 @@ class _Climb:
             # If a platform refuses for good (music, encrypted), its player's page is no use either.
             if found is not None or answer.final or isinstance(answer.failure, JobError):
                 return found
-        player = await self._read_page(url, configures=page if url in page.configurations else None)
+        return await self._from_player(page, url, await self._read_page(url))
+
+    async def _from_configurations(self, page: PageFacts) -> FoundAudio | None:
+        """Open the audio of the page's player, if only one of the configurations on the page names audio."""
+        read = [(url, await self._read_page(url, configures=page)) for url in page.configurations]
+        playing = [(url, player) for url, player in read if player is not None and player.accepted]
+        if len({player.candidates[0].url for _, player in playing}) > 1:
+            message = f"{len(playing)} players are configured, and nothing says which one is the page's."
+            await self._search.report("resolving_page", "passed", message)
+            return None
+        return await self._from_player(page, *playing[0]) if playing else None
+
+    async def _from_player(self, page: PageFacts, url: str, player: PageFacts | None) -> FoundAudio | None:
         if player is None or not player.accepted:
             return None
+        search = self._search
         for candidate in player.candidates[: player.accepted][:2]:
             lead = replace(
                 _lead_of(player, candidate),

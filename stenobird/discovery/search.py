@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from stenobird.discovery import sniff, urls
+from stenobird.discovery.page.inline_state import marked_json
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.parsing.lenient import decode_xml, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
@@ -236,16 +237,18 @@ class Search:
         return self._pages[key]
 
     async def player_configuration(self, url: str, title: str | None) -> PageFacts | None:
-        """Return the audio in the JSON of a player on a page of this title, as a page's facts.
+        """Return the audio in the configuration of a player on a page of this title, as a page's facts.
 
-        `None` if it is neither JSON nor a page. Raises `EgressError`.
+        It may be JSON, XML, a playlist or a page; `None` if it is none of these. Raises `EgressError`.
         """
         document = await self.fetch(url)
         if document.status >= 400:
             return None
-        if _kind(document) == "json":
+        kind = _kind(document)
+        if kind in {"json", "playlist"} or (kind == "other" and document.body.lstrip()[:1] == b"<"):
             head = f"<title>{html.escape(title or '')}</title>".encode()
-            script = document.body.removeprefix(codecs.BOM_UTF8).replace(b"<", b"\\u003c")
+            body = document.body.removeprefix(codecs.BOM_UTF8)
+            script = (marked_json(body) or body).replace(b"<", b"\\u003c")
             headers = {"content-type": "text/html; charset=utf-8"}
             document = replace(document, headers=headers, body=head + b"<script>" + script + b"</script>")
         return await self._read_page(document, with_state=False)

@@ -38,7 +38,7 @@ from stenobird.children.confine import confine, limit
 from stenobird.children.seccomp import allow_only
 from stenobird.containers import mpeg_stated_seconds
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
-from stenobird.media.pipes import READ_BYTES, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
+from stenobird.media.pipes import READ_BYTES, AiffPipe, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
 from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ def open_pipe(source: Source, demuxer: str, base: int, header: bytes) -> Pipe:
         return SeekablePipe(source, base)
     if demuxer == "wav":
         return WavPipe(source, base, header)
-    kinds = {"mp3": UntaggedPipe, "aac": UntaggedPipe, "ogg": OggPipe}
+    kinds = {"mp3": UntaggedPipe, "aac": UntaggedPipe, "ogg": OggPipe, "aiff": AiffPipe}
     return kinds.get(demuxer, Pipe)(source, base)
 
 

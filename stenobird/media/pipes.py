@@ -24,6 +24,8 @@ WAV_SAMPLES = frozenset({1, 3, 6, 7, 0xFFFE})
 """Formats in which each sample stands for itself: PCM, float, A-law, mu-law, extensible."""
 WAV_MARKS = frozenset({b"RIFF", b"RF64", b"BW64"})
 MAX_CHUNKS = 64
+MIN_REST_BYTES = 4096
+"""Fewer bytes behind the samples are padding."""
 
 
 class Pipe:
@@ -159,6 +161,24 @@ class OggPipe(Pipe):
         self._in_data = self._in_data or not first
         lengths = read_fully(self._source, at + OGG_HEADER.size, head[-1])
         self._page_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
+
+
+class AiffPipe(Pipe):
+    """An AIFF file, in which nothing but chunks may follow the samples."""
+
+    def next_part(self) -> tuple[int, bytes] | None:
+        """Note samples behind a stated length that is too small."""
+        at, size = self._base + 12, self._source.size(wait=True)
+        for _ in range(MAX_CHUNKS):
+            head = read_fully(self._source, at, 8)
+            if len(head) < 8 or not head[:4].strip().isalnum():
+                break
+            length = int.from_bytes(head[4:8], "big")
+            at += 8 + length + length % 2
+        rest = read_fully(self._source, at, READ_BYTES)
+        if size is not None and len(rest) >= MIN_REST_BYTES and rest.strip(b"\0"):
+            self.note = f"{size - at} bytes follow the end that its header states"
+        return None
 
 
 class WavPipe(Pipe):

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
@@ -267,29 +268,38 @@ def _script_player(script: Any, base: str) -> str | None:
 _CONFIGURED = re.compile(
     r"podlovePlayer(?:Cache)?\s*\(\s*[^,;]{1,200},\s*[\"']([^\"'\s]{1,2000})[\"']"
     r"|(?:config|playlist|episode|player|setup|source|fetch|getJSON|load|media)\w{0,20}[\"']?\s*[:=(]\s*"
-    r"[\"']([^\"'\s]{1,2000}\.json(?:\?[^\"'\s]{0,500})?)[\"']",
+    r"[\"']([^\"'\s]{1,2000}\.json(?:\?[^\"'\s]{0,500})?)[\"']"
+    r"|(?:config(?:uration)?|playlist)(?:_?ur[il])?[\"']?\s*[:=]\s*"
+    r"[\"']((?:https?:)?/[^\"'\s]{1,2000})[\"']",
     re.IGNORECASE,
 )
 _CONFIGURING = re.compile(
     r"(?:data-)?(?:[\w-]*config|[\w-]*playlist|[\w-]*player|[\w-]*episode|[\w-]*json|setup|src|url)[\w-]*"
 )
-_JSON_FILE = re.compile(r"[^\s\"'{}\[\]]{1,2000}\.json(?:\?[^\s\"']*)?")
+_LIST_FILE = re.compile(r"[^\s\"'{}\[\]]{1,2000}\.(?:json|xml|m3u|pls|xspf)(?:\?[^\s\"']*)?")
+_IN_QUERY = re.compile(r"[?&#][\w-]+=([^&#]{1,2000}\.json)(?=[&#]|$)")
 
 
 def _configurations(tree: Any, base: str) -> tuple[str, ...]:
-    """Return addresses of JSON for players: Podigee's `data-configuration`, Podlove's argument, `*.json`."""
+    """Return addresses of what configures players: an attribute, an argument of Podlove, `*.json` files."""
     written: list[str] = []
     for element in islice(tree.iter(), MAX_CONFIGURABLE):
-        if not isinstance(element.tag, str) or element.tag in {"a", "link", "img", "meta"}:
+        if not isinstance(element.tag, str) or element.tag in {"a", "img", "meta"}:
+            continue
+        if element.tag == "link":
+            fetched = element.get("as") == "fetch" and (element.get("href") or "")
+            written += [fetched] if fetched and _LIST_FILE.fullmatch(fetched) else []
             continue
         for name, value in element.attrib.items():
             # Inline JSON and names of variables occur as well.
             is_address = "/" in value and value[0] not in "{[" and "config" in name
-            if _CONFIGURING.fullmatch(name) and (is_address or _JSON_FILE.fullmatch(value)):
+            if _CONFIGURING.fullmatch(name) and (is_address or _LIST_FILE.fullmatch(value)):
                 written.append(value)
+            if element.tag == "iframe" and name.endswith("src") and (inner := _IN_QUERY.search(value)):
+                written.append(unquote(inner[1]))
         if element.tag == "script" and not element.get("src"):
             text = (element.text or "").replace("\\/", "/")[:MAX_SCRIPT_CHARACTERS]
-            written += [match[1] or match[2] for match in islice(_CONFIGURED.finditer(text), 3)]
+            written += [match[1] or match[2] or match[3] for match in islice(_CONFIGURED.finditer(text), 3)]
     found = dict.fromkeys(address for value in written if (address := urls.absolute(base, value)))
     return tuple(address for address in found if not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS))[:3]
 

@@ -7,6 +7,7 @@ JavaScript string in JSON, so all levels of escapes are removed first.
 from __future__ import annotations
 
 import html
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -28,7 +29,7 @@ _AUDIO_KEY: Final = (
 )
 _ADDRESS = re.compile(r"//[^\s\"'<>\\`|{}^]{4,2000}")
 _ROOTED = re.compile(
-    r"[\"']((?:\.{0,2}/|[\w%~+-]{1,40}/)[\w%~+-][^\s\"'<>\\`|{}^]{2,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
+    r"[\"']((?:\.{0,2}/|[\w%~+-]{1,40}/)[\w%~+-][^\s\"'<>\\`|{}^]{0,500}\.(?:mp3|m4a|m4b|aac|ogg|oga|opus|wav|flac)(?:\?[^\s\"'<>\\`]{0,500})?)[\"']",
     re.IGNORECASE,
 )
 _KEY_BEFORE = re.compile(rf"(?<![\w-])(?:{_AUDIO_KEY})[\"']?\s*[:=]\s*[\"']$", re.IGNORECASE)
@@ -211,3 +212,38 @@ def _object_end(text: str, position: int) -> int | None:
             if depth == 0:
                 return match.end()
     return None
+
+
+# --- configurations of players ------------------------------------------------------------------------------
+
+_ADDRESS_KEYS: Final = frozenset({"url", "src", "file", "href", "uri", "source", "link"})
+_AUDIO_PARENTS: Final = frozenset({"audio", "audios", "enclosure", "enclosures", "audiofiles", "audio_files"})
+
+
+def marked_json(body: bytes) -> bytes | None:
+    """Return JSON in which the key of an audio file's address says so, `None` if it is none.
+
+    The file's type, or the key of the object around it, says that it is audio.
+    """
+
+    def marked(data: Any, *, is_audio: bool) -> Any:
+        if isinstance(data, list):
+            return [marked(one, is_audio=is_audio) for one in data]
+        if not isinstance(data, dict):
+            return data
+        is_audio = is_audio or any(
+            isinstance(value, str) and value.lower().startswith("audio/") for value in data.values()
+        )
+        return {
+            "audioUrl"
+            if is_audio and isinstance(value, str) and key.lower() in _ADDRESS_KEYS
+            else key: marked(value, is_audio=key.lower() in _AUDIO_PARENTS)
+            for key, value in data.items()
+        }
+
+    try:
+        return json.dumps(marked(json.loads(body), is_audio=False), ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
+    except (ValueError, RecursionError):
+        return None

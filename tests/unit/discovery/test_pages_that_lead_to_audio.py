@@ -81,15 +81,58 @@ CONFIGURED = {
     "data-json": f'{HEAD}<div class="jp" data-json="/player.json?v=2"></div>',
     "fetched": f'{HEAD}<script>fetch("/player.json").then(start)</script>',
     "variable": f"{HEAD}<script>const episodeData = '/player.json';</script>",
+    "without-extension": f'{HEAD}<script>setup({{playlist: "https://x.example/v2/list?format=json"}})</script>',
+    "preloaded": f'{HEAD}<link rel="preload" as="fetch" href="/player.json"><div id="app"></div>',
+    "xml": f'{HEAD}<div class="player" data-config="/player.xml"></div>',
+    "m3u": f'{HEAD}<div class="player" data-playlist="/player.m3u"></div>',
     "option": f'{HEAD}<script>setup({{"playlist": "https:\\/\\/x.example\\/player.json"}})</script>',
 }
 
 
 @pytest.mark.parametrize("page", CONFIGURED.values(), ids=CONFIGURED)
 async def test_configuration_of_a_player_is_followed(searcher: Any, page: str) -> None:
-    documents = web(page, **{"player.json": played(AUDIO), "player.json?v=2": played(AUDIO)}) | {AUDIO: SOUND}
+    names = ("player.json", "player.json?v=2", "v2/list?format=json")
+    documents = web(page, **dict.fromkeys(names, played(AUDIO))) | {AUDIO: SOUND}
+    xml = f"<config><track><file>{AUDIO}</file></track></config>"
+    documents["https://x.example/player.xml"] = Served(xml.encode(), "text/xml")
+    documents["https://x.example/player.m3u"] = Served(f"#EXTM3U\n{AUDIO}\n".encode(), "audio/x-mpegurl")
     assert await searcher.media_url_in(documents, PAGE) == AUDIO
     assert len(searcher.web.asked) == 3
+
+
+NAMELESS = "https://x.example/get/1"
+TYPED = {
+    "by-its-type": {"media": [{"url": NAMELESS, "mimeType": "audio/mpeg"}], "poster": {"url": "/c.webp"}},
+    "by-its-place": {"audio": [{"src": NAMELESS}], "cover": {"src": "/c"}},
+    "by-its-key": {"episode": {"media": {"mp3": NAMELESS}}},
+}
+
+
+@pytest.mark.parametrize("configuration", TYPED.values(), ids=TYPED)
+async def test_audio_without_an_extension_is_known_by_what_the_configuration_says(
+    searcher: Any, configuration: object
+) -> None:
+    document = Served(json.dumps(configuration).encode(), "application/json")
+    documents = web(CONFIGURED["podlove"], **{"player.json": document}) | {NAMELESS: SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == NAMELESS
+
+
+@pytest.mark.parametrize("second", [played("/7.mp3"), Served(b'{"theme": 1}', "application/json")])
+async def test_of_several_configurations_only_one_may_name_audio(searcher: Any, second: Served) -> None:
+    page = "".join(f'<div data-config="/{name}.json"></div>' for name in ("player", "other"))
+    documents = web(HEAD + page, **{"player.json": played(AUDIO), "other.json": second}) | {AUDIO: SOUND}
+    if b"theme" in second.body:
+        assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    else:
+        with pytest.raises(AudioSourceNotFound):
+            await searcher.media_url_in(documents, PAGE)
+
+
+async def test_configuration_in_the_address_of_a_player_is_followed(searcher: Any) -> None:
+    frame = "/player/?config=https%3A%2F%2Fx.example%2Fplayer.json"
+    documents = web(f'{HEAD}<iframe src="{frame}"></iframe>', **{"player.json": played(AUDIO)})
+    documents |= {AUDIO: SOUND, f"https://x.example{frame}": Served(b"<div id=p></div>")}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,19 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
 REST: dict[str, tuple[str, Callable[[bytes], bytes], bool]] = {
     "samples behind another chunk": ("wav", lambda wav: _chunk_inside(wav, b"LIST\x04\0\0\0INFO"), True),
     "compressed samples": ("wav-adpcm", lambda wav: stated(wav, len(wav) - 8, 40_000), True),
+    "samples of an AIFF behind its stated end": ("aiff", lambda aiff: _shortened(aiff, 400_000), True),
+    "a chunk behind the samples of an AIFF": (
+        "aiff",
+        lambda aiff: aiff + b"ID3 \0\1\0\0" + bytes(range(256)) * 256,
+        False,
+    ),
     "padding behind another chunk": ("wav", lambda wav: wav + b"LIST\x04\0\0\0INFO" + bytes(100_000), False),
 }
+
+
+def _shortened(aiff: bytes, size: int) -> bytes:
+    at = aiff.index(b"SSND") + 4
+    return aiff[:at] + struct.pack(">I", size) + aiff[at + 4 :]
 
 
 def _chunk_inside(wav: bytes, chunk: bytes) -> bytes:
