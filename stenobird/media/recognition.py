@@ -8,11 +8,31 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stenobird.containers import NOT_MEDIA, format_of, frames_start, tag_bytes, transport_stream_start
+from stenobird.containers import (
+    NOT_MEDIA,
+    SMALL_ATOMS,
+    format_of,
+    frames_start,
+    tag_bytes,
+    transport_stream_start,
+)
 
 HEAD_BYTES = 64 * 1024
 MAX_ID3_TAGS = 8
 MAX_ATOMS = 64
+BEFORE_MEDIA = SMALL_ATOMS | {
+    b"ftyp",
+    b"styp",
+    b"sidx",
+    b"ssix",
+    b"pdin",
+    b"emsg",
+    b"prft",
+    b"meta",
+    b"udta",
+    b"PICT",
+}
+"""Atoms that hold no media; another name is that of damaged media data."""
 
 _NOT_MEDIA = (
     b"#EXTM3U", b"[playlist]", b"[Reference]", b"<", b"{", b"v=0", b"ffconcat", b"WEBVTT",
@@ -76,6 +96,8 @@ def recognise(source: Source) -> tuple[str, int]:
             return known.demuxer, base
     base = tagged + padding
     head = read_fully(source, base, HEAD_BYTES)
+    if (known := format_of(head)) is not None:
+        return known.demuxer, base  # behind a damaged first frame
     # Before the frames, because a transport stream holds such frames too.
     if (at_packet := transport_stream_start(head)) is not None:
         return "mpegts", base + at_packet
@@ -95,7 +117,7 @@ def _first_bytes(source: Source, offset: int) -> bytes:
 
 def index_comes_late(source: Source, base: int) -> bool:
     """Whether an mp4's media data stands, or may stand, before its `moov`, so that its reader must jump."""
-    offset = base
+    offset, late = base, False
     for _ in range(MAX_ATOMS):
         head = read_fully(source, offset, 16)
         if len(head) < 8:
@@ -104,7 +126,8 @@ def index_comes_late(source: Source, base: int) -> bool:
         if length == 1 and len(head) == 16:
             length = int.from_bytes(head[8:16], "big")
         if name in {b"moov", b"moof"}:
-            return False
+            return late
+        late = late or name not in BEFORE_MEDIA
         if name == b"mdat":
             return length != 0
         if length < 8:

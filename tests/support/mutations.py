@@ -369,7 +369,7 @@ def feed_enclosures(text: str, url: str) -> list[tuple[float, list[str]]]:
 
 def _may_be_audio(address: str) -> bool:
     """Return whether an address of a feed may be a file of sound, and can be requested at all."""
-    return bool(address) and not re.search(r"\.(?:jpe?g|png|gif)$|^\w+://[^/]*[\[\]<>]", address)
+    return bool(address) and not re.search(r"\.(?:jpe?g|png|gif)$|^\w+://[^/]*[][<>%\\\s!]", address)
 
 
 def _joined(base: str, reference: str) -> str:

@@ -144,6 +144,25 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
     assert heard.warning is None
 
 
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "latm": lambda latm: latm[:100] + b"\x56" * 16 + latm[100:],
+    "ac3": lambda ac3: ac3[:100] + bytes(700) + ac3[100:],
+    "eac3": lambda eac3: eac3[:60] + eac3[100:],
+    "mpegts-mp3": lambda mpegts: mpegts[:300] + b"\0" + mpegts[300:],
+    "m4a-index-last": lambda mp4: mp4.replace(b"mdat", b"\xffdat", 1),
+    "flv-video": lambda flv: flv[:203] + b"\xff" * 64 + flv[267:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+async def test_damage_near_the_start_costs_only_what_is_damaged(
+    name: str, world: MediaWorld, audio: Audio
+) -> None:
+    world.server.resources["/a"] = Resource(DAMAGED[name](audio(name)))
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.5)
+
+
 REST: dict[str, tuple[str, Callable[[bytes], bytes], bool]] = {
     "samples behind another chunk": ("wav", lambda wav: _chunk_inside(wav, b"LIST\x04\0\0\0INFO"), True),
     "compressed samples": ("wav-adpcm", lambda wav: stated(wav, len(wav) - 8, 40_000), True),
