@@ -57,6 +57,8 @@ class Worker:
         self._changed = asyncio.Event()
         self._stopping = False
         self._trouble: str | None = None
+        self._trial: JobRun | None = None
+        """The only job claimed since the last pause. What earlier ones still do proves nothing."""
         self._pauses = 0
         self._paused_until = 0.0
         self._swept_at = context.clock.monotonic()
@@ -137,14 +139,16 @@ class Worker:
         earlier = {task: other for task, other in self._running.items() if other.job.id == run.job.id}
         task = group.create_task(self._carry_out(run, earlier))
         self._running[task] = run
+        if self._trouble is not None:
+            self._trial = run
         task.add_done_callback(self._ended)
         return True
 
     def _open_lanes(self) -> Sequence[Lane]:
         if self._trouble is not None:
-            if any(run.progressed for run in self._running.values()):
+            if self._trial is not None and self._trial.progressed:
                 self._recover()
-            elif self._running or self._context.clock.monotonic() < self._paused_until:
+            elif self._trial is not None or self._context.clock.monotonic() < self._paused_until:
                 return ()
         if len(self._running) >= self._slots:
             return ()
@@ -161,10 +165,13 @@ class Worker:
             await run.carry_out()
             if run.trouble is not None:
                 self._pause(run.trouble)
-            elif run.progressed:
+            elif run is self._trial and run.progressed:
                 self._recover()
         except Exception as exc:  # noqa: BLE001  # no failure of a job may stop its worker
             _log.error("job_run_failed", job_id=run.job.id, exc_info=exc)
+        finally:
+            if run is self._trial:
+                self._trial = None
 
     def _pause(self, trouble: WorkerTrouble) -> None:
         self._trouble = trouble.message
@@ -182,7 +189,7 @@ class Worker:
         if self._trouble is None:
             return
         _log.info("worker_recovered", earlier_trouble=self._trouble)
-        self._trouble, self._pauses = None, 0
+        self._trouble, self._trial, self._pauses = None, None, 0
         self._context.observer.worker_troubled(troubled=False)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

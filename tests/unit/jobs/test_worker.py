@@ -331,6 +331,37 @@ async def test_a_worker_in_trouble_pauses_says_why_and_recovers_by_itself(world:
     assert {(await world.job(job.id)).status for job in posted} == {"completed"}
 
 
+async def test_a_job_that_goes_on_during_trouble_does_not_end_the_pause(world: JobWorld) -> None:
+    polls, go_on, under_way = Polls(), asyncio.Event(), asyncio.Event()
+    world.clock, world.wakeups = FakeClock(), polls
+
+    async def hold(window: int) -> None:
+        if window == 2:
+            under_way.set()
+            await go_on.wait()
+
+    world.recognizer.before_window = hold
+    going_on = await world.post(world.payer)
+    worker = world.worker(max_running=4, poll_seconds=0.005)
+
+    async def body() -> None:
+        await under_way.wait()
+        world.opener.open_error = lambda _: WorkerTrouble("The disk is full.")
+        for _ in range(3):
+            await world.post(world.payer)
+        await async_until(lambda: worker.trouble and worker.running == 1)
+        tried, seen = len(world.opener.requests), polls.polls
+        await world.end_waiting()
+        await async_until(lambda: polls.polls >= seen + 10)
+        assert len(world.opener.requests) == tried
+        go_on.set()
+        await async_until(lambda: worker.running == 0)
+        assert worker.trouble == "The disk is full."
+
+    await serving(worker, body)
+    assert (await world.job(going_on.id)).status == "completed"
+
+
 async def test_spools_of_jobs_that_ended_elsewhere_are_swept(world: JobWorld) -> None:
     world.clock, held = FakeClock(), Held()
     world.recognizer.before_window = held
