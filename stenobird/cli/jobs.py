@@ -44,8 +44,13 @@ def jobs() -> None:
 @click.option("--status", type=click.Choice(get_args(JobStatus)), help="Only jobs with this status.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 def list_jobs(status: Any, limit: int) -> None:
-    """List the newest jobs of all accounts."""
-    found: list[JobRecord] = _run(lambda storage: storage.stores.queue.recent(status, limit=limit))
+    """List the newest jobs of all accounts, and say whether the queue is paused or draining."""
+
+    async def read(storage: Storage) -> tuple[list[JobRecord], dict[str, float]]:
+        queue = storage.stores.queue
+        return await queue.recent(status, limit=limit), await queue.switches()
+
+    found, switches = _run(read)
     print_table(
         ("id", "created", "status", "mode", "account", "error"),
         (
@@ -60,6 +65,8 @@ def list_jobs(status: Any, limit: int) -> None:
             for job in found
         ),
     )
+    for name, since in sorted(switches.items()):
+        click.echo(f'The queue is {name} since {_time(since)}; "stenobird jobs resume" ends that.')
 
 
 @jobs.command()

@@ -88,5 +88,9 @@ def test_the_queue_is_paused_drained_and_resumed(settings: Settings) -> None:
     with_stores(settings, lambda stores: expect(stores, "paused"))
     run("drain")
     with_stores(settings, lambda stores: expect(stores, "paused", "draining"))
+    listed = run("list")
+    assert "is paused since" in listed
+    assert "is draining since" in listed
     run("resume")
+    assert "since" not in run("list")
     with_stores(settings, expect)
