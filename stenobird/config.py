@@ -163,6 +163,12 @@ class Settings(BaseSettings):
         description="How long a job of /v1/audio goes on when its client has disconnected; a retry joins it.",
     )
     sse_ping_seconds: float = Field(15.0, gt=0, description="Silence after which a stream sends a ping.")
+    streams_per_key: int = Field(
+        1000, ge=1, description="Event streams that a process keeps open for one API key; more get 429."
+    )
+    streams_per_address: int = Field(
+        100, ge=1, description="The same for one client address, of streams that are read without a key."
+    )
     send_timeout_seconds: float = Field(
         30.0, gt=0, description="A client that reads no byte for so long is disconnected."
     )

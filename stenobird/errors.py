@@ -6,6 +6,7 @@ All dialects render their error bodies from this tree. Only the AlefBot dialect 
     ├── RequestError                     the request can't be served; detected before any work starts
     │   ├── InvalidRequest               400 invalid_request
     │   ├── ValidationFailed             422 validation_error (AlefBot dialect)
+    │   │   └── RequestTooSlow           408 request_timeout
     │   ├── InvalidURL                   400 invalid_url
     │   ├── MissingAPIKey                401 missing_api_key
     │   ├── InvalidAPIKey                401 invalid_api_key
@@ -154,6 +155,10 @@ class InvalidRequest(RequestError, code="invalid_request", status=400):
 
 class CompressedRequest(InvalidRequest, status=415):
     """The request body is compressed. Send it without Content-Encoding."""
+
+
+class RequestTooSlow(InvalidRequest, code="request_timeout", status=408):
+    """The request body did not arrive in time. Send it again."""
 
 
 class InvalidURL(RequestError, code="invalid_url", status=400, about_url=True):

@@ -139,7 +139,6 @@ class JobRun:
                 await self._fail(pipeline, exc)
         if leased.broken is not None:
             self._stop_reason = "lost"
-            _log.warning("job_abandoned", reason=leased.broken.code)
 
     async def _fail(self, pipeline: TranscriptionPipeline, exc: Exception) -> None:
         """Fail the job, unless this machine is to blame: then it is released."""
@@ -177,15 +176,16 @@ class JobRun:
 
     async def _settle(self) -> None:
         leased = self._leased
-        try:
+        with suppress(LeaseLost, StorageUnavailable):
+            # `broken` says so then.
             if self._stop_reason == "cancelled":
                 await leased.cancel()
             elif self._stop_reason == "drained":
                 await leased.release()
             elif self._stop_reason == "trouble" and self.trouble is not None:
                 await leased.release(trouble=self.trouble.message)
-        except (LeaseLost, StorageUnavailable) as exc:
-            _log.warning("job_abandoned", reason=exc.code)
+        if leased.broken is not None or self._stop_reason == "lost":
+            _log.warning("job_abandoned", reason=(leased.broken or LeaseLost()).message)
         database_away = isinstance(leased.broken, StorageUnavailable)
         if (
             leased.ended

@@ -53,7 +53,11 @@ def create_app(services: Services) -> Starlette:
 
     Setting `services.shutting_down` ends the event streams.
     """
-    streams = OpenStreams(services.metrics)
+    streams = OpenStreams(
+        services.metrics,
+        per_key=services.settings.streams_per_key,
+        per_address=services.settings.streams_per_address,
+    )
     apis = dialects(services.settings.api_prefix)
 
     @asynccontextmanager

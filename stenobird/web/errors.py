@@ -27,6 +27,8 @@ def error_response(error: StenobirdError, scope: Scope) -> Response:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    if status == 408:
+        headers["Connection"] = "close"  # the rest of the body would be read as the next request's
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
     return json_response(body, status, headers)

@@ -36,6 +36,8 @@ _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 
+PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
 _log = structlog.get_logger("stenobird.web.access")
 
 
@@ -80,7 +82,9 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
                 metrics.request_answered(
                     method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
                 )
-                _log.info(
+                # Probes come every few seconds, and what they find wrong is logged where it is wrong.
+                log = _log.debug if scope["path"] in PROBE_PATHS else _log.info
+                log(
                     "request",
                     method=scope["method"],
                     path=scope["path"],

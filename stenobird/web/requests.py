@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
-from stenobird.errors import CompressedRequest, InvalidRequest, TranscriptNotFound
+from stenobird.errors import CompressedRequest, InvalidRequest, RequestTooSlow, TranscriptNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -111,7 +111,7 @@ async def body_chunks(request: Request, *, silence_seconds: float | None) -> Asy
 
 
 async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
-    """Return the raw body. Raises `InvalidRequest` for one that is too large, too slow, or broken off."""
+    """Return the raw body. Raises `InvalidRequest` if it is too large or broken off, or `RequestTooSlow`."""
     body = bytearray()
     try:
         async with asyncio.timeout(services_of(request).body_timeout_seconds):
@@ -120,7 +120,7 @@ async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
                 if len(body) > max_bytes:
                     raise InvalidRequest(too_large)
     except TimeoutError as exc:
-        raise InvalidRequest("The request body did not arrive in time. Send it again.") from exc
+        raise RequestTooSlow from exc
     return bytes(body)
 
 

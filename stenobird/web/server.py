@@ -72,8 +72,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
     waiting and the client has acknowledged none for `send_timeout_seconds`: the bytes are dropped, and the
     application sees a disconnect. At most one ASGI message waits, since `send` waits for the previous one.
 
-    Malformed HTTP gets an error like any other, with a request id, in the dialect of the path if the path is
-    known.
+    Malformed HTTP, and HTTP/1.1 without exactly one Host, gets an error like any other, with a request id, in
+    the dialect of the path if the path is known.
     """
 
     def __init__(
@@ -157,12 +157,28 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self._arm_head_timer()
 
     def on_headers_complete(self) -> None:
-        """Stop counting: the head is complete."""
+        """Stop counting: the head is complete. What follows a refused request is not run."""
+        if self._refused:
+            return
         self._reading_head = False
         self._disarm_head_timer()
-        super().on_headers_complete()
-        # Starlette wraps `send` before any middleware of ours can see it.
-        self.scope[DIRECT_SEND] = self.cycle.send  # type: ignore[literal-required]
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self.send_400_response("not exactly one Host header")
+        else:
+            super().on_headers_complete()
+            # Starlette wraps `send` before any middleware of ours can see it.
+            self.scope[DIRECT_SEND] = self.cycle.send  # type: ignore[literal-required]
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on the body of a request that was not refused."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request that was not refused."""
+        if not self._refused:
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, and refuse a head that is too large."""
@@ -179,8 +195,9 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser can't read. `msg` is uvicorn's own text."""
-        _log.info("malformed_http", reason=msg)
-        self._refuse(MalformedHTTP())
+        if not self._refused:  # the parser goes on with what has arrived already
+            _log.info("malformed_http", reason=msg)
+            self._refuse(MalformedHTTP())
 
     def _refuse(self, error: StenobirdError) -> None:
         cycle = getattr(self, "cycle", None)  # None before the first request, which uvicorn's types hide

@@ -13,13 +13,15 @@ Why not sse-starlette: docs/decisions/0004-own-sse-responder.md.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 from starlette.responses import Response
 
-from stenobird.errors import InvalidRequest
+from stenobird.errors import InvalidRequest, RateLimited
+from stenobird.web.limits import client_network
 from stenobird.web.middleware import DIRECT_SEND
 from stenobird.web.server import direct_write
 
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from stenobird.jobs.tail import Page, Take
-    from stenobird.ports import EventRow
+    from stenobird.ports import Caller, EventRow
     from stenobird.web.metrics import Metrics
+
+RETRY_SECONDS = 30
+"""How long a client that has too many streams open should wait."""
 
 RETRY_MILLISECONDS = 2000
 """How long a browser waits before it reconnects."""
@@ -73,10 +78,17 @@ def parse_event_id(value: str) -> int:
 
 
 class OpenStreams:
-    """The open streams of this process, which a shutdown ends."""
+    """The open streams of this process, which a shutdown ends.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Of those that are read with an API key, at most `per_key` are open for each; of the others, at most
+    `per_address` for each client.
+    """
+
+    def __init__(self, metrics: Metrics, *, per_key: int = 1000, per_address: int = 100) -> None:
         self.metrics = metrics
+        self._per_key = per_key
+        self._per_address = per_address
+        self._by_reader: Counter[str] = Counter()
         self._pumps: set[asyncio.Task[None]] = set()
         self._ended = False
         self._encoded: tuple[Page | None, bytes] = None, b""
@@ -124,6 +136,26 @@ class OpenStreams:
         self.metrics.sse_events.inc(self._unreported)
         self._unreported = 0
 
+    @contextmanager
+    def counted(self, caller: Caller | None, address: str | None) -> Iterator[None]:
+        """Count a stream for the caller's key, else for the address. Raises `RateLimited`."""
+        if caller is not None:
+            reader, limit, kind = caller.api_key_id, self._per_key, "API key"
+        else:
+            reader, limit, kind = client_network(address), self._per_address, "client address"
+        if self._by_reader[reader] >= limit:
+            raise RateLimited(
+                f"{limit} event streams are open already for this {kind}. Close some, or poll the status.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        self._by_reader[reader] += 1
+        try:
+            yield
+        finally:
+            self._by_reader[reader] -= 1
+            if not self._by_reader[reader]:
+                del self._by_reader[reader]
+
     def end_all(self) -> None:
         """End all open streams between two frames, and all that open later."""
         self._ended = True
@@ -140,7 +172,8 @@ class EventStreamResponse(Response):
     """Sends the events of a job as they arrive. It owns the iterator and closes it, however the stream ends.
 
     It holds one page at a time: it reads the next one when the connection has taken the last one. `encode`
-    returns the bytes of a page, and `opening` is sent first.
+    returns the bytes of a page, and `opening` is sent first. The stream counts for `caller`, or for the
+    client's address; it raises `RateLimited` before it sends anything.
     """
 
     media_type = "text/event-stream"
@@ -153,6 +186,7 @@ class EventStreamResponse(Response):
         *,
         encode: Callable[[Page], bytes] = encode,
         opening: bytes = _OPENING,
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -161,14 +195,17 @@ class EventStreamResponse(Response):
         self._streams = streams
         self._encode = encode
         self._opening = opening
+        self._caller = caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends in one of the ways in the module docstring."""
+        address = scope["client"][0] if scope.get("client") else None
         async with aclosing(self._events):
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                await self._run(receive, scope.get(DIRECT_SEND, send))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with self._streams.counted(self._caller, address):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if scope["method"] != "HEAD":
+                    await self._run(receive, scope.get(DIRECT_SEND, send))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _run(self, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -153,7 +153,7 @@ class Play:
 
 async def serve_ours(play: Play) -> None:
     """Serve the real web layer; each event is a commit of a worker."""
-    settings = web_settings(max_queued=10)
+    settings = web_settings(max_queued=10, streams_per_address=100_000)
     configure_logging(settings)
     spec = JobSpec(source=Link("https://example.com/a.mp3"))
     with tempfile.TemporaryDirectory(prefix="stenobird-bench-") as folder:

@@ -449,12 +449,12 @@ def _job_id(request: Request) -> str:
 
 
 async def _upload_chunks(request: Request) -> AsyncGenerator[bytes]:
-    """Yield the body. Raises `UploadSizeMismatch` when the client sends nothing for too long."""
+    """Yield the body. Raises `RequestTooSlow` when the client sends nothing for too long."""
     try:
         async for chunk in body_chunks(request, silence_seconds=services_of(request).body_timeout_seconds):
             yield chunk
     except TimeoutError as exc:
-        raise errors.UploadSizeMismatch("The upload stalled for too long. Send the file again.") from exc
+        raise errors.RequestTooSlow("The upload stalled for too long. Send the file again.") from exc
 
 
 def _whole_number(text: str | None, name: str, *, default: int, lowest: int, highest: int) -> int:

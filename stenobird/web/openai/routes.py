@@ -114,7 +114,9 @@ async def create_audio_transcript(
             await anext(events)
     headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
     if wanted.stream:
-        stream = EventStreamResponse(job.id, events, streams_of(request), encode=Deltas().encode, opening=b"")
+        stream = EventStreamResponse(
+            job.id, events, streams_of(request), encode=Deltas().encode, opening=b"", caller=caller
+        )
         stream.headers.update(headers)
         return stream
     await _wait_for_end(request, services, events)

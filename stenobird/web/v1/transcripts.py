@@ -232,7 +232,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
         200: Answer("The events, up to `done`.", _STREAM),
         204: Answer("The client has the last event. It should not reconnect."),
     },
-    (errors.InvalidRequest, errors.TranscriptNotFound, errors.MissingAPIKey),
+    (errors.InvalidRequest, errors.TranscriptNotFound, errors.MissingAPIKey, errors.RateLimited),
     parameters=[
         _ID,
         SHARE,
@@ -261,7 +261,9 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
         return no_content()
     streams = streams_of(request)
     events = jobs.stream(job.id, caller, after, take=streams.taker(request.scope))
-    return EventStreamResponse(job.id, events, streams)
+    # A share link has its owner's key, but its readers are strangers.
+    key = None if request.query_params.get("share") else caller
+    return EventStreamResponse(job.id, events, streams, caller=key)
 
 
 @Operation(

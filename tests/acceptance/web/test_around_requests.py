@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -14,11 +15,13 @@ import structlog
 
 from stenobird import __version__
 from stenobird.bootstrap import Overrides
+from stenobird.config import Settings
 from stenobird.errors import StorageUnavailable
 from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
+from tests.support.until import async_until
 from tests.support.web_world import MeasuredStreams, measured_world, open_world_services, web_world
 
 if TYPE_CHECKING:
@@ -243,11 +246,68 @@ async def test_a_body_that_never_arrives_is_refused() -> None:
         async with running(server) as url:
             answer = await send_raw(
                 url,
-                b"POST /v1/transcripts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                b"Content-Length: 9\r\n\r\n{",
+                b"POST /v1/transcripts HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
             )
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"did not arrive in time" in answer
+    # The connection has been closed: whatever comes next is no request.
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+        "error": "request_timeout",
+        "message": "The request body did not arrive in time. Send it again.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n", b"400"),
+        (b"POST /v1/transcripts HTTP/1.1\r\nContent-Length: 2\r\n", b"400"),
+        (b"GET /healthz HTTP/1.0\r\n", b"200"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"200"),
+    ],
+    ids=["none", "two", "none, with a body", "HTTP/1.0", "one"],
+)
+async def test_http_1_1_needs_one_host(world: WebWorld, head: bytes, status: bytes) -> None:
+    answer = await send_raw(world.url, head + b"Connection: close\r\n\r\n{}")
+    assert answer.split(b" ")[1] == status
+    assert answer.count(b"x-request-id: ") == 1
+
+
+async def test_probes_are_not_in_the_log_of_requests(http: httpx.AsyncClient) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/nowhere"):
+            await http.get(path)
+    requests = [(log["path"], log["log_level"]) for log in logs if log["event"] == "request"]
+    assert requests == [
+        ("/healthz", "debug"),
+        ("/readyz", "debug"),
+        ("/metrics", "debug"),
+        ("/v1/nowhere", "info"),
+    ]
+
+
+async def test_a_client_has_a_bound_on_its_open_streams(tmp_path: Path) -> None:
+    async with (
+        web_world(tmp_path, Settings(streams_per_address=2)) as world,
+        httpx.AsyncClient(base_url=world.url) as http,
+        AsyncExitStack() as streams,
+    ):
+        job = (await http.post("/v1/transcripts", json={"audio_url": "https://example.com/a"})).json()
+        events = f"/v1/transcripts/{job['id']}/events"
+        for _ in range(2):
+            last = await streams.enter_async_context(http.stream("GET", events))
+            assert last.status_code == 200
+        refused = await http.get(events)
+        assert (refused.status_code, refused.json()["error"]) == (429, "rate_limited")
+        assert int(refused.headers["retry-after"]) > 0
+        # One that is closed makes room for another.
+        await last.aclose()
+
+        async def admitted() -> bool:
+            async with http.stream("GET", events) as again:
+                return again.status_code == 200
+
+        await async_until(admitted)
 
 
 async def test_a_client_that_disconnects_during_its_body_is_not_an_error(world: WebWorld) -> None:

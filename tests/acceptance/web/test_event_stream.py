@@ -13,6 +13,7 @@ import httpx
 import pytest
 from httpx_sse import EventSource
 
+from stenobird.config import Settings
 from stenobird.errors import StorageUnavailable, TranscriptionFailed
 from stenobird.ports import EventRow
 from stenobird.web.sse import OpenStreams
@@ -376,7 +377,7 @@ class Broadcast(MeasuredStreams):
 async def test_a_thousand_readers_get_every_event() -> None:
     jobs = Broadcast()
     readers = 1000
-    async with measured_world(jobs) as (url, _):
+    async with measured_world(jobs, Settings(streams_per_address=readers)) as (url, _):
         host, _, port = url.removeprefix("http://").partition(":")
         request = (
             f"GET /v1/transcripts/{jobs.job_id}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

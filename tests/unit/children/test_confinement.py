@@ -165,6 +165,17 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RL
     assert run(code) == "(20, 20) (7, 7)\n"
 
 
+def test_a_child_goes_on_where_no_filter_can_be_installed() -> None:
+    """The first filter is like the policy of a container that does not let a process install one."""
+    code = """
+import ctypes
+from stenobird.children.seccomp import allow_only, seccomp_available
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+print(seccomp_available(), allow_only("parser"), seccomp_available(), allow_only("decoder"))
+"""
+    assert run(code) == "True True False False\n"
+
+
 def test_the_confinement_imports_nothing_heavy() -> None:
     code = """
 import sys

@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from sqlalchemy import delete
 
 from stenobird.errors import (
@@ -19,6 +20,7 @@ from stenobird.errors import (
     ConnectFailed,
     DestinationForbidden,
     EngineUnavailable,
+    LeaseLost,
     StorageUnavailable,
     TranscriptionFailed,
     WorkerTrouble,
@@ -497,7 +499,9 @@ async def test_a_worker_whose_lease_was_stolen_stops_without_writing(world: JobW
             thief.append(await world.claim())
 
     world.recognizer.before_window = steal
-    await world.run_next()
+    with structlog.testing.capture_logs() as logs:
+        await world.run_next()
+    assert [log["reason"] for log in logs if log["log_level"] != "info"] == [LeaseLost().message]
     events = await world.events(job.id)
     assert texts(events) == ["1", " 2", " 3", " 4", " 5"]
     assert not (await world.job(job.id)).terminal
@@ -518,10 +522,12 @@ async def test_a_lease_that_is_lost_while_waiting_stops_the_run_at_the_next_rene
 
     world.recognizer.before_window = wait_forever
     run = JobRun(world.context(renew_seconds=0.01), await world.claim())
-    async with asyncio.TaskGroup() as group:
-        group.create_task(run.carry_out())
-        await waiting.wait()
-        await world.store.expire_leases()
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run.carry_out())
+            await waiting.wait()
+            await world.store.expire_leases()
+    assert [log["reason"] for log in logs if log["log_level"] != "info"] == [LeaseLost().message]
     assert not (await world.job(job.id)).terminal
     assert world.opener.open_now == 0
 
