@@ -73,7 +73,9 @@ async def start_preview(request: Request) -> Response:
     try:
         if not url:
             raise InvalidRequest(NO_LINK)
-        chosen = {name: form[name] for name in ("language", "task") if form.get(name)}
+        chosen: dict[str, Any] = {name: form[name] for name in ("language", "task") if form.get(name)}
+        if keywords := [word for part in form.get("keywords", "").split(",") if (word := part.strip())]:
+            chosen["keywords"] = keywords
         spec = CreateTranscript.parse({"audio_url": url, **chosen}).spec()
         job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
     except StenobirdError as error:

@@ -71,6 +71,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
     assert {"English", "Hebrew", "Cantonese"} <= set(named)
     languages.select_option(label="Hebrew")
     page.get_by_label("Translate into English").check()
+    page.get_by_label("Names and words to spell right").fill(" Siobhán , Noa,,Noa; Madrid ")
     home.check_looks("options")
     page.get_by_label("Link to anything").fill("https://example.com/talk.mp3")
     with page.expect_request(_is_create) as sent:
@@ -79,6 +80,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
         "audio_url": "https://example.com/talk.mp3",
         "language": "he",
         "task": "translate",
+        "keywords": ["Siobhán", "Noa", "Madrid"],
         "word_timestamps": True,
     }
     assert sent.value.post_data_json == chosen
@@ -105,13 +107,19 @@ def test_without_choices_only_the_link_is_sent(home: Visitor, played: PlayedPage
 
 
 def test_choices_work_without_scripts(played: PlayedPages) -> None:
-    form = {"audio_url": "https://example.com/a.mp3", "language": "de", "task": "translate"}
+    form = {
+        "audio_url": "https://example.com/a.mp3",
+        "language": "de",
+        "task": "translate",
+        "keywords": "Noa, Siobhán",
+    }
     with httpx.Client(base_url=played.url, trust_env=False) as http:
         answer = http.post("/", data=form)
         refused = http.post("/", data={**form, "language": "xx"})
     job = played.portal.call(played.world.store.get, answer.headers["location"].removeprefix("/t/"))
     assert job is not None
     assert (job.options.language, job.options.task) == ("de", "translate")
+    assert job.options.keywords == ("Noa", "Siobhán")
     assert refused.status_code == 400
     played.complete(played.portal.call(played.world.worker.start))
 

@@ -1,14 +1,12 @@
 // The home page: the form for a link or a file, and the recent transcripts.
 import { explain, start } from "./api.js";
+import { choices, nameLanguages } from "./choices.js";
 import { $, announce, make, show } from "./dom.js";
 import { askKey, onKeyChange } from "./keys.js";
 import { key, recent } from "./kept.js";
-import { send, sizes } from "./upload.js";
 import { KINDS } from "./words.js";
 
 const MAX_TRIES = 5;
-// Some browsers have no names for these.
-const UNNAMED = { ba: "Bashkir", bo: "Tibetan" };
 let asked = 0; // counts submissions, so that a waiting retry notices a newer one
 
 function problem(text, { href, link } = {}) {
@@ -29,7 +27,7 @@ async function ask(url) {
   try {
     for (let tries = 1; mine === asked; tries += 1) {
       try {
-        return await start({ audio_url: url, ...options() });
+        return await start({ audio_url: url, ...choices($("ask-form")) });
       } catch (error) {
         const explained = explain(error);
         const wait = error.status === 429 && tries < MAX_TRIES ? error.body.retry_after_seconds : 0;
@@ -42,18 +40,6 @@ async function ask(url) {
     if (mine === asked) button.disabled = false;
   }
   return undefined;
-}
-
-// What is chosen besides the link. Choices that are left alone are not sent.
-function options() {
-  return Object.fromEntries([...new FormData($("ask-form"))].filter(([name, value]) => name !== "audio_url" && value !== ""));
-}
-
-function nameLanguages() {
-  const select = $("ask-language"), names = new Intl.DisplayNames(["en"], { type: "language" });
-  const codes = select.dataset.codes.split(" ").map((code) => [code, UNNAMED[code] || names.of(code)]);
-  codes.sort(([, one], [, other]) => one.localeCompare(other, "en"));
-  select.append(...codes.map(([value, textContent]) => make("option", { value, textContent })));
 }
 
 // --- files
@@ -71,13 +57,14 @@ async function take(file) {
   $("sending-name").textContent = file.name;
   $("sending-name").focus();
   try {
+    const { send, sizes } = await import("./upload.js"); // few visitors need it
     const progress = (sent, total, left) => {
       $("sending-bar").value = sent / total;
       $("sending-pace").textContent = sent < total ? [sizes(sent, total), left].filter(Boolean).join(" · ") : "Starting the transcription";
     };
     progress(0, file.size, "");
     const uploadId = await send(file, { address: $("ask-form").dataset.uploads, progress, signal: sending.signal });
-    return await start({ upload_id: uploadId, ...options() }, file.name);
+    return await start({ upload_id: uploadId, ...choices($("ask-form")) }, file.name);
   } catch (error) {
     show($("sending"), false);
     show($("ask-form"));
@@ -172,7 +159,7 @@ $("recent-clear").addEventListener("click", () => {
   $("audio-url").focus();
 });
 bindFiles();
-if ($("ask-language")) nameLanguages();
+if ($("ask-language")) nameLanguages($("ask-language"));
 onKeyChange(showStored);
 addEventListener("pageshow", showStored); // also after Back, when the browser restores the page
 showStored();

@@ -1,0 +1,22 @@
+// What can be chosen besides the link or the file.
+import { make } from "./dom.js";
+
+// Some browsers have no names for these languages.
+const UNNAMED = { ba: "Bashkir", bo: "Tibetan" };
+
+// Returns the choices of a form as fields of the request, without those that were left alone.
+export function choices(form) {
+  const { audio_url: _url, keywords, ...chosen } = Object.fromEntries(new FormData(form));
+  const filled = Object.entries({ ...chosen, keywords: keywordsOf(keywords || "") }).filter(([, value]) => value.length);
+  return Object.fromEntries(filled);
+}
+
+// Returns the keywords in a line, which commas separate; each once.
+export const keywordsOf = (line) => [...new Set(line.split(/[,;،、\n]/u).map((word) => word.trim()).filter(Boolean))];
+
+export function nameLanguages(select) {
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  const named = select.dataset.codes.split(" ").map((code) => [code, UNNAMED[code] || names.of(code)]);
+  named.sort(([, one], [, other]) => one.localeCompare(other, "en"));
+  select.append(...named.map(([value, textContent]) => make("option", { value, textContent })));
+}
