@@ -10,7 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import av
 from anyio.from_thread import start_blocking_portal
@@ -24,6 +24,7 @@ from stenobird.web.site.templating import STATIC_DIR
 from tests.support.browser import Visitor, chromium, chromium_path, visitor
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.media_server import Resource, ThreadedMediaServer
+from tests.support.played_pages import PlayedPages, played_pages
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -41,22 +42,40 @@ _EPISODE: Final = b"""<!doctype html><title>The white turtle show</title>
 "name": "The little monkey of Madrid", "datePublished": "2026-11-20",
 "partOfSeries": {"@type": "PodcastSeries", "name": "The White Turtle Show"},
 "associatedMedia": {"@type": "AudioObject", "contentUrl": "/audio/12.mp3"}}</script>"""
+_EPISODE_FACTS: Final[dict[str, Any]] = {"published": "2026-11-20", "duration_seconds": 600.0}
+_TALK: Final = (
+    "Hello and welcome back to the white turtle show.",
+    "Today we talk about birds that write, and about the people who read what they wrote.",
+    "It is a long story, and it starts with a monkey.",
+    "The monkey lived in Madrid, and every morning the monkey bought a newspaper.",
+    "Nobody knew why.",
+) * 2
+_HEBREW: Final = (
+    "שלום וברוכים הבאים לתוכנית.",
+    "היום נדבר על ציפורים שכותבות, ועל אנשים שקוראים את מה שכתבו.",
+    "זה סיפור ארוך, והוא מתחיל בקוף אחד.",
+) * 3
 _WORDS_ONLY: Final = b"<!doctype html><title>Words only</title><p>No audio."
 _ICON_ALONE: Final = "body { margin: 0 } svg { display: block; width: 180px } rect { rx: 0 }"
 _CARD_ALONE: Final = """
-.top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .facts, .for-programs { display: none !important }
+.top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .ask-more, .facts, .for-programs { display: none !important }
 .brand { font-size: 2rem } .bird { width: 60px; height: 45px } main { padding-top: 4rem }
 .hero h1 { font-size: 5.25rem } .flourish { display: block; left: 47.5rem; top: 1.5rem; width: 20rem }
 """
 
 
-def take_all(browser: Browser, service: ServerProcess, media: MediaServer, stripe: FakeStripe) -> None:
+def take_all(
+    browser: Browser, service: ServerProcess, media: MediaServer, stripe: FakeStripe, played: PlayedPages
+) -> None:
     """Take every page in every size and scheme."""
-    key = service.create_key()
+    key, played_key = service.create_key(), played.create_key()
     for width, height in SIZES:
         for scheme in SCHEMES:
+            look = f"{width}-{scheme}"
             with visitor(browser, service.url, width=width, height=height, scheme=scheme) as one:
-                _take(one, f"{width}-{scheme}", key, media, stripe)
+                _take(one, look, key, media, stripe)
+            with visitor(browser, played.url, width=width, height=height, scheme=scheme) as one:
+                _take_played(one, look, played_key, played)
 
 
 def _take(one: Visitor, look: str, key: str, media: MediaServer, stripe: FakeStripe) -> None:
@@ -111,6 +130,52 @@ def _take(one: Visitor, look: str, key: str, media: MediaServer, stripe: FakeStr
     page.get_by_role("button", name="Show my API key").click()
     page.wait_for_url("**/success/key")
     picture("success")
+
+
+def _take_played(one: Visitor, look: str, key: str, played: PlayedPages) -> None:
+    page = one.page
+
+    def picture(name: str) -> None:
+        page.mouse.move(0, 0)
+        _save(page, PICTURES / f"{name}-{look}.png")
+
+    one.open("/")
+    page.get_by_text("Options").click()
+    picture("options")
+    one.use_key(key)
+
+    page.clock.install()
+    job_id = played.begin(key=key)
+    played.find(
+        job_id, title="The little monkey of Madrid", podcast="The White Turtle Show", **_EPISODE_FACTS
+    )
+    one.open(f"/t/{job_id}")
+    played.say(job_id, *_TALK)
+    page.locator("#job-pace", has_text="0:20 of").wait_for()
+    page.clock.fast_forward(9_000)
+    played.say(job_id, *_TALK)
+    page.locator("#job-pace", has_text="left").wait_for()
+    picture("running")
+    played.complete(job_id)
+    one.wait_done()
+    page.keyboard.press("/")
+    page.keyboard.type("monkey")
+    page.keyboard.press("Enter")
+    picture("search")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    picture("shortcuts")
+    page.keyboard.press("Escape")
+
+    job_id = played.begin()
+    played.find(job_id, title="סיפור ארוך", podcast="צב לבן")
+    played.say(job_id, *_HEBREW)
+    played.complete(job_id)
+    one.open(f"/t/{job_id}")
+    one.wait_done()
+    if look.startswith("360"):
+        page.locator("#job-tools").evaluate("tools => scrollTo(0, tools.offsetTop - 80)")
+    picture("right-to-left")
 
 
 def take_icons(browser: Browser, service: ServerProcess) -> None:
@@ -181,7 +246,8 @@ def main() -> None:
         service = stack.enter_context(ServerProcess(data_dir, settings=settings))
         browser = stack.enter_context(chromium(path))
         take_icons(browser, service)
-        take_all(browser, service, media, stripe)
+        played = stack.enter_context(played_pages(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        take_all(browser, service, media, stripe, played)
 
 
 if __name__ == "__main__":

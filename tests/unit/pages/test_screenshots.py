@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 
 PICTURES = Path(__file__).parents[3] / "docs" / "screenshots"
-PAGES = ("docs", "error", "home", "preview", "pricing", "success", "transcript", "usage")
+PAGES = (
+    "docs",
+    "error",
+    "home",
+    "options",
+    "preview",
+    "pricing",
+    "right-to-left",
+    "running",
+    "search",
+    "shortcuts",
+    "success",
+    "transcript",
+    "usage",
+)
 MAX_BYTES = 64 * 1024
 
 
@@ -24,4 +38,4 @@ def test_each_page_has_a_small_screenshot_of_its_width(page: str, scheme: str, w
 
 
 def test_there_is_no_screenshot_of_a_removed_page() -> None:
-    assert {path.name.split("-")[0] for path in PICTURES.glob("*.png")} == set(PAGES)
+    assert {path.name.rsplit("-", 2)[0] for path in PICTURES.glob("*.png")} == set(PAGES)
