@@ -144,8 +144,12 @@ def _fence(
     return f'<pre{kind} tabindex="0" aria-label="{label}"><code>{content}</code></pre>\n'
 
 
-def _table_open(*_arguments: Any) -> str:
-    return '<div class="scroll" tabindex="0" role="region" aria-label="Table">\n<table>\n'
+def _table_open(
+    _renderer: RendererHTML, tokens: Sequence[Token], number: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    # A page's regions need names of their own.
+    count = sum(token.type == "table_open" for token in tokens[: number + 1])
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Table {count}">\n<table>\n'
 
 
 def _table_close(*_arguments: Any) -> str:

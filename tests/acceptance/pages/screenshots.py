@@ -58,7 +58,8 @@ _HEBREW: Final = (
 _WORDS_ONLY: Final = b"<!doctype html><title>Words only</title><p>No audio."
 _ICON_ALONE: Final = "body { margin: 0 } svg { display: block; width: 180px } rect { rx: 0 }"
 _CARD_ALONE: Final = """
-.top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .ask-more, .facts, .for-programs { display: none !important }
+.top { padding-top: 2.5rem } .top nav, .foot, .ask > p, .ask-more { display: none !important }
+.facts, .for-programs { display: none !important }
 .brand { font-size: 2rem } .bird { width: 60px; height: 45px } main { padding-top: 4rem }
 .hero h1 { font-size: 5.25rem } .flourish { display: block; left: 47.5rem; top: 1.5rem; width: 20rem }
 """
