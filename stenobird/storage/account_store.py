@@ -310,7 +310,7 @@ class KeyStore:
 
     async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
         """Return the key with this hash, revoked or not, its stored hash, and its account unless deleted."""
-        async with self._db.read() as connection:
+        async with self._db.read(once=True) as connection:
             row = (await connection.execute(_FIND_KEY, {"sent_hash": key_hash})).one_or_none()
         if row is None:
             return None

@@ -78,7 +78,7 @@ class DeliveryStore:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        async with self._db.read() as connection:
+        async with self._db.read(once=True) as connection:
             # Most polls find nothing and should not wait for the writer connection.
             if await connection.scalar(select(outbox.c.id).where(*due).limit(1)) is None:
                 return []

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
-from stenobird.storage.sqlite import HIDE_PARAMETERS, sqlite_engine
+from stenobird.storage.sqlite import HIDE_PARAMETERS, alone, sqlite_engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -252,11 +252,17 @@ class Database:
         await connection.commit()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Run a transaction that only reads, from one snapshot on SQLite."""
+    async def read(self, *, once: bool = False) -> AsyncIterator[AsyncConnection]:
+        """Run a transaction that only reads, from one snapshot on SQLite.
+
+        With `once` the body executes one statement, and BEGIN and ROLLBACK are left out.
+        """
         try:
             async with self._in_time(), self.reader.connect() as connection:
-                yield connection
+                if once and self.dialect == "postgresql":
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                with alone(connection) if once and self.dialect == "sqlite" else nullcontext():
+                    yield connection
         except (DBAPIError, PoolTimeout, OSError) as exc:
             raise StorageUnavailable(_cause(exc)) from exc
 

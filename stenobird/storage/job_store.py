@@ -191,7 +191,7 @@ class JobStore:
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""
         page = {"job": job_id, "after": seq, "most": limit}
-        async with self.database.read() as connection:
+        async with self.database.read(once=True) as connection:
             return [EventRow(*row) for row in await connection.execute(_EVENTS_AFTER, page)]
 
     async def request_cancel(
@@ -454,7 +454,7 @@ class JobStore:
         return [row.id for row in deleted]
 
     async def _row(self, job_id: str) -> RowMapping | None:
-        async with self.database.read() as connection:
+        async with self.database.read(once=True) as connection:
             result = await connection.execute(_JOB, {"job": job_id})
             return result.mappings().one_or_none()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,10 +18,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 BUSY_TIMEOUT_SECONDS: Final = 30
@@ -53,11 +54,30 @@ def sqlite_engine(file: str, *, begin: str, connections: int, query_only: bool =
 
     def on_begin(connection: Connection) -> None:
         # Together with the first statement.
-        connection.connection.driver_connection.begin = begin  # type: ignore[union-attr]
+        driver = _driver(connection)
+        driver.begin = None if driver.alone else begin
 
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
     return engine
+
+
+@contextmanager
+def alone(connection: AsyncConnection) -> Iterator[None]:
+    """Run statements of a connection without a transaction while the context lasts."""
+    assert connection.sync_connection is not None
+    driver = _driver(connection.sync_connection)
+    driver.alone = True
+    try:
+        yield
+    finally:
+        driver.alone = False
+
+
+def _driver(connection: Connection) -> DirectConnection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, DirectConnection)
+    return driver
 
 
 async def _use_wal(connection: Any) -> None:
@@ -93,6 +113,8 @@ class DirectConnection(aiosqlite.Connection):
         self._thread.daemon = True
         self.begin: str | None = None
         """The BEGIN of the transaction that the next statement starts."""
+        self.alone = False
+        self._begun = False
 
     @override
     def cursor(self) -> DirectCursor:  # type: ignore[override]  # it is awaited as aiosqlite's own would be
@@ -102,17 +124,23 @@ class DirectConnection(aiosqlite.Connection):
         """Run a function in the connection's thread."""
         await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
 
+    def take_begin(self) -> str | None:
+        """Return the BEGIN that the next statement has to run first, if any."""
+        begin, self.begin = self.begin, None
+        self._begun |= begin is not None
+        return begin
+
     @override
     async def commit(self) -> None:
-        self.begin = None
+        self.begin, self._begun = None, False
         await super().commit()
 
     @override
     async def rollback(self) -> None:
-        if self.begin is None:
+        if self._begun:
             # Nobody has to wait for it, since the thread does everything in order.
             self._tx.put_nowait((None, self._conn.rollback))
-        self.begin = None
+        self.begin, self._begun = None, False
 
 
 class DirectCursor:
@@ -139,7 +167,7 @@ class DirectCursor:
         await self._run(sqlite3.Cursor.executemany, sql, parameters)
 
     async def _run(self, method: Callable[..., object], sql: str, parameters: Any) -> None:
-        begin, self._connection.begin = self._connection.begin, None
+        begin = self._connection.take_begin()
 
         def run(connection: sqlite3.Connection) -> None:
             if begin is not None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from stenobird.errors import ConfigurationError, StorageUnavailable
 from stenobird.storage.engine import locked_data_folder, open_database, sqlite_url
 from stenobird.storage.schema import webhook_secrets
+from stenobird.storage.sqlite import DirectConnection
 from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
@@ -181,3 +182,21 @@ async def test_an_error_of_the_database_does_not_tell_what_was_written(tmp_path:
             async with database.write() as connection:
                 await connection.execute(insert(webhook_secrets), [row, row])
     assert "whsec_secret" not in str(refused.value)
+
+
+async def test_a_read_of_one_statement_runs_no_other(tmp_path: Path) -> None:
+    async with open_database(sqlite_url(tmp_path)) as database:
+        ran: list[str] = []
+        async with database.read() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, DirectConnection)
+            await driver.call(lambda raw: raw.set_trace_callback(ran.append))
+        for _ in range(2):
+            async with database.read(once=True) as connection:
+                await connection.execute(text("SELECT 1"))
+        async with database.read() as connection:
+            await connection.execute(text("SELECT 2"))
+            await connection.execute(text("SELECT 3"))
+        async with database.read(once=True) as connection:
+            await connection.execute(text("SELECT 4"))
+        assert ran == ["SELECT 1", "SELECT 1", "BEGIN", "SELECT 2", "SELECT 3", "ROLLBACK", "SELECT 4"]
