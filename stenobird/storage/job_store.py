@@ -58,6 +58,7 @@ PURGE_BATCH: Final = 200
 
 # The statements of each request and each chunk, built once.
 _JOB: Final = select(jobs).where(jobs.c.id == bindparam("job"))
+_UNFINISHED: Final = select(jobs.c.id).where(jobs.c.completed_at.is_(None)).limit(1)
 _INSERT_JOB: Final = insert(jobs).values(created_at=db_now(), updated_at=db_now()).returning(jobs)
 _INSERT_EVENT: Final = insert(events).values(created_at=db_now())
 _EVENTS_AFTER: Final = (
@@ -245,6 +246,10 @@ class JobStore:
         """
         if not lanes:
             return None
+        async with self.database.read(once=True) as connection:
+            # Most polls find nothing, and should neither wait for the writer nor keep an idle service busy.
+            if await connection.scalar(_UNFINISHED) is None:
+                return None
         token = secrets.token_hex(16)
         oldest = (
             select(jobs.c.id, jobs.c.lease_token, jobs.c.interruptions)
