@@ -49,6 +49,8 @@ IDLE = Question("l", "CPU of an idle service", Bar("<=", 0.1), " % of a core")
 
 MANY_CLIENTS = 16
 SETTLED_SECONDS = 5.0
+SPREAD_SECONDS = 10.0
+"""Between two of the jobs that fill a database: 200,000 are three weeks of them."""
 LATENCIES = 20
 WORKER_JOBS = 8
 
@@ -170,9 +172,10 @@ def _fill(database: Path, job_id: str, count: int) -> None:
     """Copy a job so many times, as completed ones with their events and ledger rows."""
     changed = {
         "id": "'tr_' || n",
-        "status": "'completed'",
-        "completed_at": "created_at",
         "job_id": "'tr_' || n",
+        "status": "'completed'",
+        "created_at": f"created_at - n * {SPREAD_SECONDS}",
+        "completed_at": f"created_at - n * {SPREAD_SECONDS}",
     }
     with sqlite3.connect(database, timeout=60) as connection:
         for table, key in (("jobs", "id"), ("events", "job_id")):
@@ -186,6 +189,11 @@ def _fill(database: Path, job_id: str, count: int) -> None:
         connection.execute(
             "INSERT INTO usage (id, job_id, account_id, minutes, audio_seconds, created_at) "
             "SELECT 'u_' || id, id, account_id, 1, 60, created_at FROM jobs WHERE status = 'completed'"
+        )
+        connection.execute(
+            "INSERT INTO usage_days (account_id, day, jobs, minutes, units, credit_units, metered_minutes, "
+            "audio_seconds) SELECT account_id, CAST(created_at / 86400 AS INTEGER), count(*), sum(minutes), "
+            "sum(minutes), 0, 0, sum(audio_seconds) FROM usage GROUP BY 1, 2"
         )
     connection.close()
 
