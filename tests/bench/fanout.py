@@ -79,7 +79,8 @@ def fan_out(side: Side, *, readers: int, events: int, rate: float) -> FanOut:
         host, port, path = json.loads(server.stdout.readline())
         readers_open = Readers(stack, (host, port, path), readers)
         # Every reader has the event that is there at the start.
-        readers_open.read(until=1)
+        if refused := readers_open.read(until=1):
+            raise RuntimeError(f"{refused} of {readers} readers got nothing")
         readers_open.lags = array("d")
         cpu_began = own_cpu_seconds(server.pid)
         server.stdin.write("\n")
@@ -113,8 +114,8 @@ class Readers:
                 self._poll.register(descriptor, select.EPOLLIN)
                 self._sockets[descriptor], self._ends[descriptor], self.seen[descriptor] = connection, b"", 0
 
-    def read(self, *, until: int) -> None:
-        """Read until each reader has so many events, or nothing has come for a while."""
+    def read(self, *, until: int) -> int:
+        """Read until each reader has so many events, or nothing has come for a while; return who has not."""
         waiting = len(self.seen)
         while waiting and (ready := self._poll.poll(WAIT_SECONDS)):
             for descriptor, _ in ready:
@@ -128,6 +129,7 @@ class Readers:
                 self.lags.extend(now - self._first.setdefault(index, now) for index in range(count, total))
                 self.seen[descriptor] = total
                 waiting -= count < until <= total
+        return waiting
 
 
 # --- the servers --------------------------------------------------------------------------------------------
