@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from stenobird.bodies import utc_text
-from stenobird.bootstrap import open_storage
+from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
-from stenobird.config import Settings
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.service import retry_job
 from stenobird.ports import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from stenobird.bootstrap import Storage
     from stenobird.ports import Attempt, JobRecord
-
-
-def _run(work: Callable[[Storage], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with open_storage(Settings()) as storage:
-            return await work(storage)
-
-    return asyncio.run(run())
 
 
 def _time(at: float | None) -> str:
@@ -50,7 +38,7 @@ def list_jobs(status: Any, limit: int) -> None:
         queue = storage.stores.queue
         return await queue.recent(status, limit=limit), await queue.switches()
 
-    found, switches = _run(read)
+    found, switches = with_storage(read)
     print_table(
         ("id", "created", "status", "mode", "account", "error"),
         (
@@ -78,7 +66,7 @@ def show(job_id: str, *, as_json: bool) -> None:
     async def read(storage: Storage) -> tuple[JobRecord | None, list[Attempt]]:
         return await storage.stores.jobs.get(job_id), await storage.stores.queue.attempts(job_id)
 
-    job, attempts = _run(read)
+    job, attempts = with_storage(read)
     if job is None:
         raise TranscriptNotFound(f'There is no job {job_id}. Run "stenobird jobs list" to see the newest.')
     shown = {
@@ -122,20 +110,20 @@ def retry(job_ids: tuple[str, ...]) -> None:
         for job_id in job_ids:
             click.echo(f"{job_id} {await retry_job(storage.stores.jobs, storage.stores.queue, job_id)}")
 
-    _run(again)
+    with_storage(again)
 
 
 @jobs.command()
 def pause() -> None:
     """Let all workers finish the jobs they have, and claim no more. New jobs are still accepted."""
-    _run(lambda storage: storage.stores.queue.switch("paused", on=True))
+    with_storage(lambda storage: storage.stores.queue.switch("paused", on=True))
     click.echo('No job is claimed until "stenobird jobs resume".')
 
 
 @jobs.command()
 def drain() -> None:
     """Accept no new jobs, and work off those that are queued."""
-    _run(lambda storage: storage.stores.queue.switch("draining", on=True))
+    with_storage(lambda storage: storage.stores.queue.switch("draining", on=True))
     click.echo('New jobs are refused with queue_busy until "stenobird jobs resume".')
 
 
@@ -147,5 +135,5 @@ def resume() -> None:
         await storage.stores.queue.switch("paused", on=False)
         await storage.stores.queue.switch("draining", on=False)
 
-    _run(both)
+    with_storage(both)
     click.echo("Jobs are accepted and claimed again.")
