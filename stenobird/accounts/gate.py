@@ -51,16 +51,12 @@ class JobGate:
         """
         if mode != "full":
             return None
-        account = caller.account
-        if (
-            account is not None
-            and (account.state, account.spending_cap_minutes) == ("active", None)
-            and account.billing != "prepaid"
-        ):
-            # The row that this request was authenticated with says all that the checks would ask for.
-            return self._open_jobs.get(account.tier)
         for check in self._checks:
             await check(caller, mode)
+        account = caller.account
+        if account is not None and account.billing != "prepaid":
+            # Only credits are not in the row that this request was authenticated with.
+            return self._open_jobs.get(account.tier)
         standing = await self._standing(caller.account_id)
         if standing is None:
             raise InvalidAPIKeyUser

@@ -174,6 +174,9 @@ class AccountGate:
         """Check the caller's account. Previews and test jobs are free, so they always pass."""
         if mode != "full":
             return
+        known = caller.account
+        if known is not None and (known.state, known.spending_cap_minutes) == ("active", None):
+            return  # says the row that this request was authenticated with
         account = await self._store.account(caller.account_id)
         if account is None:
             return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stenobird.accounts.gate import JobGate, check_plan
 from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
-from stenobird.ports import AccountStanding, Caller
+from stenobird.ports import AccountRecord, AccountStanding, Caller
 
 if TYPE_CHECKING:
     from stenobird.ports import AccountBilling, AccountState, Mode, Tier
@@ -76,6 +76,15 @@ async def test_the_bound_on_jobs_under_way_goes_by_the_tier_as_it_is_now() -> No
     standings = Standings({"acct_1": standing(tier="platinum")})
     gate = JobGate(standings.standing, open_jobs={"premium": 5, "platinum": 10})
     assert await gate(CALLER, "full") == 10
+
+
+async def test_the_account_of_the_request_saves_a_read_but_no_check() -> None:
+    caller = replace(CALLER, account=AccountRecord("acct_1", "A", "premium", 0.0))
+    standings = Standings()
+    assert await JobGate(standings.standing, open_jobs={"premium": 5})(caller, "full") == 5
+    with pytest.raises(BillingFailed):
+        await JobGate(standings.standing, checks=[refuse])(caller, "full")
+    assert standings.asked == 0
 
 
 async def test_an_account_deleted_after_its_key_was_checked_is_refused() -> None:
