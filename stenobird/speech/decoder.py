@@ -378,15 +378,16 @@ class WhisperDecoder:
     def _spell_keywords(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, drafts: list[_Draft]
     ) -> None:
+        # The model spells what is one token of its vocabulary as is usual.
+        rare = [name for name in request.names if len(tokenizer.encode(" " + name)) > 1]
+        keywords = (*request.keywords, *rare)
+        if not keywords:
+            return
+
         def biased(keywords: list[str]) -> str:
             prompt = " ".join(filter(None, (request.prompt, ", ".join(keywords) + ".")))
             return self._generate(encoded, [replace(request, prompt=prompt)], [tokenizer])[0].text
 
-        # The model spells what is one token of its vocabulary as is usual.
-        rare = [name for name in request.names if len(tokenizer.encode(" " + name)) > 1]
-        keywords = (*request.keywords, *rare)
-        if not keywords or not drafts:
-            return
         for draft, text in zip(drafts, spell([d.text for d in drafts], keywords, biased), strict=True):
             if text != draft.text:
                 draft.text = text

@@ -48,21 +48,21 @@ def spell(texts: Sequence[str], keywords: Sequence[str], decode: Callable[[list[
     alike = [one for one in found if not one.same]
     if alike:
         biased = _WORD.findall(decode(list(dict.fromkeys(one.keyword for one in alike))))
-        found = [one for one in found if one.same or _confirmed(one, flat, biased)]
-    offset = 0
-    spelled = []
+        confirmed = _confirmed(alike, flat, biased)
+        found = [one for one in found if one.same or one in confirmed]
+    start = 0
     for piece in words:
+        end = start + len(piece)
         for one in reversed(found):
-            first, after = one.first - offset, one.after - offset
-            if first >= 0 and after <= len(piece):
-                piece[first:after] = [_replaced(piece[first], piece[after - 1], one.keyword)]
-        spelled.append("".join(piece))
-        offset += len(_WORD.findall(texts[len(spelled) - 1]))
-    return spelled
+            if start <= one.first and one.after <= end:
+                first, last = flat[one.first], flat[one.after - 1]
+                piece[one.first - start : one.after - start] = [_replaced(first, last, one.keyword)]
+        start = end
+    return ["".join(piece) for piece in words]
 
 
 def _resembling(words: Sequence[str], keywords: Sequence[str]) -> list[_Resemblance]:
-    """Return where words resemble a keyword and aren't spelled like it, each word once at most, in order."""
+    """Return where words resemble or equal a keyword, each word once at most, in order."""
     letters = [_letters(word) for word in words]
     found: list[tuple[float, _Resemblance]] = []
     for keyword in keywords:
@@ -81,13 +81,19 @@ def _resembling(words: Sequence[str], keywords: Sequence[str]) -> list[_Resembla
     return sorted(chosen, key=lambda one: one.first)
 
 
-def _confirmed(one: _Resemblance, words: Sequence[str], biased: Sequence[str]) -> bool:
+def _confirmed(
+    alike: Sequence[_Resemblance], words: Sequence[str], biased: Sequence[str]
+) -> set[_Resemblance]:
+    """Return those whose keyword the biased text has at the same place."""
     before, after = ([_letters(word) for word in side] for side in (words, biased))
-    return any(
-        i1 <= one.first and one.after <= i2 and _letters(one.keyword) in "".join(after[j1:j2])
-        for code, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-        if code == "replace"
-    )
+    codes = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    changes = [(i1, i2, "".join(after[j1:j2])) for code, i1, i2, j1, j2 in codes if code == "replace"]
+    return {
+        one
+        for one in alike
+        for i1, i2, instead in changes
+        if i1 <= one.first and one.after <= i2 and _letters(one.keyword) in instead
+    }
 
 
 def _replaced(first: str, last: str, keyword: str) -> str:
