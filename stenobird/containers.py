@@ -112,11 +112,15 @@ def transport_stream_start(head: bytes) -> int | None:
     return None
 
 
+def syncsafe(size: bytes) -> int:
+    """Return a number of ID3, which has seven bits in each of its four bytes."""
+    return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
+
+
 def tag_bytes(head: bytes) -> int:
     """Return the length of the ID3, APE or ID3v1 tag that starts with these 32 bytes, 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) <= 0x7F:
-        length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-        return 10 + length + (10 if head[5] & 0x10 else 0)
+        return 10 + syncsafe(head[6:10]) + (10 if head[5] & 0x10 else 0)
     if head[:8] == b"APETAGEX" and len(head) >= 24:
         is_header = bool(head[23] & 0x20)
         return 32 + (int.from_bytes(head[12:16], "little") if is_header else 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from stenobird.containers import syncsafe
+
 MAX_TITLE_CHARS: Final = 300
 
 _ENCODINGS: Final = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
@@ -35,7 +37,7 @@ def title_of(head: bytes) -> str | None:
 
 def _id3(head: bytes) -> str | None:
     version, flags = head[3], head[5]
-    body = head[10 : 10 + _syncsafe(head[6:10])]
+    body = head[10 : 10 + syncsafe(head[6:10])]
     unsynchronised = bool(flags & 0x80)
     if unsynchronised and version < 4:
         body = body.replace(b"\xff\x00", b"\xff")
@@ -43,11 +45,11 @@ def _id3(head: bytes) -> str | None:
     if flags & 0x40 and version == 3:
         at = 4 + int.from_bytes(body[:4])
     elif flags & 0x40 and version == 4:
-        at = _syncsafe(body[:4])
+        at = syncsafe(body[:4])
     name_bytes, header_bytes = (3, 6) if version == 2 else (4, 10)
     while (name := body[at : at + name_bytes]) and name[0]:
         size_bytes = body[at + name_bytes : at + 2 * name_bytes]
-        size = _syncsafe(size_bytes) if version == 4 else int.from_bytes(size_bytes)
+        size = syncsafe(size_bytes) if version == 4 else int.from_bytes(size_bytes)
         content = body[at + header_bytes : at + header_bytes + size]
         if name in {b"TT2", b"TIT2"}:
             form = int.from_bytes(body[at + 9 : at + 10]) if version > 2 else 0
@@ -71,10 +73,6 @@ def _id3_text(content: bytes) -> str | None:
         return _text(text.partition(b"\0")[0])
     # Several values are separated by NUL.
     return text.decode(_ENCODINGS[content[0]], "replace").partition("\0")[0].removeprefix("\ufeff")
-
-
-def _syncsafe(size: bytes) -> int:
-    return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
 
 
 def _text(text: bytes) -> str:

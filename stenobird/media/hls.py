@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from stenobird.containers import syncsafe
 from stenobird.egress.client import RequestOptions, retry_after_seconds
 from stenobird.errors import (
     AudioContentTypeNotSupported,
@@ -226,6 +227,5 @@ class PlaylistIntake(Intake):
 def _without_tag(data: bytes) -> bytes:
     """Drop the ID3 tag that carries the timestamp of a packed audio segment."""
     while len(data) >= 10 and data[:3] == b"ID3":
-        length = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
-        data = data[length:]
+        data = data[10 + syncsafe(data[6:10]) :]
     return data
