@@ -263,7 +263,7 @@ class Database:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
                 with alone(connection) if once and self.dialect == "sqlite" else nullcontext():
                     yield connection
-        except (DBAPIError, PoolTimeout, OSError) as exc:
+        except _DATABASE_ERRORS as exc:
             raise StorageUnavailable(_cause(exc)) from exc
 
     def insert(self, table: Table) -> SQLiteInsert | PostgreSQLInsert:
