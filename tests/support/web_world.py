@@ -104,6 +104,19 @@ class PlayedWorker:
         await self.wakeups.notify_event(job.id)
         return job.id
 
+    async def start_next(self) -> str:
+        """Wait for a job, then `start` it."""
+        while not (await self.store.counts()).get("queued"):
+            await self.wakeups.wait_job(5.0)
+        return await self.start()
+
+    async def carry_out(self, *texts: str) -> str:
+        """Wait for a job, `say` its texts and `complete` it; return its id."""
+        job_id = await self.start_next()
+        await self.say(job_id, *texts)
+        await self.complete(job_id)
+        return job_id
+
     async def say(self, job_id: str, *texts: str) -> None:
         """Commit one chunk of a second for each text, each in a commit of its own."""
         for text in texts:

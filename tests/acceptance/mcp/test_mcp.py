@@ -49,19 +49,6 @@ async def _agent(world: WebWorld, api_key: str | None = None) -> AsyncIterator[C
         yield session
 
 
-async def _started(world: WebWorld) -> str:
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    return await world.worker.start()
-
-
-async def _work(world: WebWorld, *texts: str) -> str:
-    job_id = await _started(world)
-    await world.worker.say(job_id, *texts)
-    await world.worker.complete(job_id)
-    return job_id
-
-
 async def test_tools_are_listed_with_their_schemas(world: WebWorld) -> None:
     async with _agent(world) as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
@@ -89,7 +76,7 @@ async def test_transcript_arrives_with_progress_and_can_be_fetched_again(world: 
 
     async with _agent(world, key) as session:
         async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(_work(world, "Hello", " there."))
+            work = tasks.create_task(world.worker.carry_out("Hello", " there."))
             answer = await session.call_tool(
                 "transcribe", {"url": URL, "language": "en", "prompt": "Names"}, progress_callback=note
             )
@@ -141,7 +128,7 @@ async def test_a_local_file_is_uploaded_and_only_media(world: WebWorld, tmp_path
     async with _agent(world, key) as session:
         for sent in (str(talk), talk.as_uri()):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_work(world, "Hello."))
+                tasks.create_task(world.worker.carry_out("Hello."))
                 answer = await session.call_tool("transcribe", {"url": sent})
             assert answer.structuredContent is not None, answer
             job = await world.store.get(answer.structuredContent["id"])
@@ -161,7 +148,7 @@ async def test_a_service_that_does_not_answer_leads_to_a_tool_that_exists() -> N
 
 async def test_preview_says_that_it_is_one(world: WebWorld) -> None:
     async with _agent(world) as session, asyncio.TaskGroup() as tasks:
-        tasks.create_task(_work(world, "Hello."))
+        tasks.create_task(world.worker.carry_out("Hello."))
         answer = await session.call_tool("transcribe", {"url": URL})
     said: Any = answer.structuredContent
     assert said["status"] == "preview_complete"
@@ -170,7 +157,7 @@ async def test_preview_says_that_it_is_one(world: WebWorld) -> None:
 
 async def test_failures_are_tool_errors_with_code_and_remedy(world: WebWorld) -> None:
     async def fail() -> None:
-        await world.worker.fail(await _started(world), AudioSourceNotFound())
+        await world.worker.fail(await world.worker.start_next(), AudioSourceNotFound())
 
     async with _agent(world) as session:
         async with asyncio.TaskGroup() as tasks:
@@ -198,7 +185,7 @@ async def test_transcript_that_takes_longer_than_a_client_waits_is_come_back_to(
         assert "transcript_not_ready: " in _text(early)
 
         async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(_work(world, "Hello."))
+            work = tasks.create_task(world.worker.carry_out("Hello."))
             result = await session.call_tool("result", {"transcript_id": said["id"]})
         assert work.result() == said["id"]
         assert _text(result) == "Hello.\n"
@@ -210,7 +197,7 @@ async def test_long_text_comes_in_pages_and_whole_as_a_resource(world: WebWorld)
     texts = [f" word{number:04}" * 200 for number in range(40)]
     async with _agent(world, key) as session:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_work(world, *texts))
+            tasks.create_task(world.worker.carry_out(*texts))
             answer = await session.call_tool("transcribe", {"url": URL})
         said: Any = answer.structuredContent
         assert len(_text(answer)) < 32_000
@@ -246,7 +233,7 @@ async def test_client_that_cancels_leaves_the_transcript_going(world: WebWorld) 
             told.set()
 
         calling = tasks.create_task(_cancelled(session, note))
-        job_id = await _started(world)
+        job_id = await world.worker.start_next()
         await told.wait()
         request_id = session._request_id - 1  # the SDK sends no cancellation by itself
         params = CancelledNotificationParams(requestId=request_id)
@@ -297,7 +284,7 @@ async def test_standard_output_holds_only_the_protocol_and_the_server_ends_on_re
         process.stdin.write(json.dumps(message).encode() + b"\n")
     await process.stdin.drain()
     # The last call is under way when the end comes.
-    job_id = await _started(world)
+    job_id = await world.worker.start_next()
     if how == "end of input":
         process.stdin.close()
     else:

@@ -23,19 +23,6 @@ KEY = {"Idempotency-Key": "0e1c9c52-7d5b-4c4e-b8c1-5f1c36b8e111"}
 PATH = "/v1/audio/transcriptions"
 
 
-async def started(world: WebWorld) -> str:
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    return await world.worker.start()
-
-
-async def work(world: WebWorld, *texts: str) -> str:
-    job_id = await started(world)
-    await world.worker.say(job_id, *texts)
-    await world.worker.complete(job_id)
-    return job_id
-
-
 async def jobs(world: WebWorld) -> int:
     return sum((await world.store.counts()).values())
 
@@ -43,7 +30,7 @@ async def jobs(world: WebWorld) -> int:
 async def heard(world: WebWorld, http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
     """Send a file with the key, and drive the worker for it."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(work(world, "Hello", " there."))
+        tasks.create_task(world.worker.carry_out("Hello", " there."))
         return await http.post(PATH, files={"file": FILE}, data=fields, headers=KEY)
 
 
@@ -80,7 +67,7 @@ async def test_a_client_that_disconnects_gets_the_text_when_it_returns(
         sent = tasks.create_task(
             sdk.audio.transcriptions.create(model="whisper-1", file=FILE, extra_headers=KEY)
         )
-        job_id = await started(world)
+        job_id = await world.worker.start_next()
         sent.cancel()
     again = asyncio.create_task(
         sdk.audio.transcriptions.create(model="whisper-1", file=FILE, extra_headers=KEY)
@@ -98,7 +85,7 @@ async def test_a_broken_stream_is_read_from_its_start(world: WebWorld, sdk: open
         )
 
     async with asyncio.TaskGroup() as tasks:
-        starting = tasks.create_task(started(world))
+        starting = tasks.create_task(world.worker.start_next())
         stream = await create()
         job_id = await starting
     await world.worker.say(job_id, "Hello")
@@ -116,7 +103,7 @@ async def test_a_broken_stream_is_read_from_its_start(world: WebWorld, sdk: open
 
 async def test_many_concurrent_requests_create_one_job(world: WebWorld, http: httpx.AsyncClient) -> None:
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(work(world, "Hello."))
+        tasks.create_task(world.worker.carry_out("Hello."))
         sent = [
             tasks.create_task(http.post(PATH, files={"file": FILE}, headers=KEY, timeout=60))
             for _ in range(6)
@@ -134,7 +121,7 @@ async def test_a_job_without_a_transcript_is_replaced_by_a_new_one(
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(http.post(PATH, files={"file": FILE}, headers=KEY))
         if end == "failed":
-            job_id = await started(world)
+            job_id = await world.worker.start_next()
             await world.worker.fail(job_id, TranscriptionFailed())
         elif end == "cancelled":
             while not await jobs(world):
@@ -143,7 +130,7 @@ async def test_a_job_without_a_transcript_is_replaced_by_a_new_one(
             job_id = row["id"]
             await http.delete(f"/v1/transcripts/{job_id}")
         else:
-            job_id = await work(world, "Hello.")
+            job_id = await world.worker.carry_out("Hello.")
     first = sent.result()
     assert first.status_code == {"failed": 422, "cancelled": 410, "deleted": 200}[end]
     if end == "deleted":
@@ -160,7 +147,7 @@ async def test_a_stopping_service_leaves_the_job_to_the_next_one(
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(http.post(PATH, files={"file": FILE}, headers=KEY))
-        job_id = await started(world)
+        job_id = await world.worker.start_next()
         world.services.shutting_down.set()
     assert (sent.result().status_code, sent.result().headers["retry-after"]) == (503, "5")
     job = await world.store.get(job_id)

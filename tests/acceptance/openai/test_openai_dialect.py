@@ -36,24 +36,10 @@ pytestmark = pytest.mark.anyio
 FILE = ("talk.mp3", b"ID3" + bytes(5000), "audio/mpeg")
 
 
-async def _started(world: WebWorld) -> str:
-    """Claim the next job, waiting for it; return its id."""
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    return await world.worker.start()
-
-
-async def _work(world: WebWorld, *texts: str) -> str:
-    job_id = await _started(world)
-    await world.worker.say(job_id, *texts)
-    await world.worker.complete(job_id)
-    return job_id
-
-
 async def _during(world: WebWorld, request: Awaitable[Any], *texts: str) -> Any:
     """Send a request, drive the worker for it, and return the response."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_work(world, *texts))
+        tasks.create_task(world.worker.carry_out(*texts))
         return await request
 
 
@@ -125,7 +111,7 @@ async def test_verbose_json_has_words_when_requested(world: WebWorld, api_key: s
                     timestamp_granularities=["word", "segment"],
                 )
             )
-            job_id = await _started(world)
+            job_id = await world.worker.start_next()
             job = await world.store.get(job_id)
             assert job is not None
             assert job.options.word_timestamps, request
@@ -159,7 +145,7 @@ async def test_stream_sends_each_chunk_before_the_next_is_transcribed(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
-        starting = tasks.create_task(_started(world))
+        starting = tasks.create_task(world.worker.start_next())
         stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
         job_id = await starting
         events: Any = aiter(stream)
@@ -176,7 +162,7 @@ async def test_stream_sends_each_chunk_before_the_next_is_transcribed(
 
 async def test_stream_of_a_job_that_fails_raises(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async with asyncio.TaskGroup() as tasks:
-        starting = tasks.create_task(_started(world))
+        starting = tasks.create_task(world.worker.start_next())
         stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
         await world.worker.fail(await starting, AudioContentTypeNotSupported())
         with pytest.raises(openai.APIError, match="not audio that can be decoded"):
@@ -187,7 +173,7 @@ async def test_a_file_without_audio_is_an_unprocessable_entity(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async def fail() -> None:
-        await world.worker.fail(await _started(world), AudioContentTypeNotSupported())
+        await world.worker.fail(await world.worker.start_next(), AudioContentTypeNotSupported())
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(fail())
@@ -278,7 +264,7 @@ async def test_language_may_be_a_name_or_a_region(world: WebWorld, http: httpx.A
 async def test_a_client_that_disconnects_is_not_billed(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(sdk.audio.transcriptions.create(model="whisper-1", file=FILE))
-        job_id = await _started(world)
+        job_id = await world.worker.start_next()
         async with world.worker.wakeups.watch(job_id) as watch:
             sent.cancel()
             while True:
@@ -293,7 +279,7 @@ async def test_a_stream_reader_that_disconnects_is_not_billed(
     world: WebWorld, sdk: openai.AsyncOpenAI
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
-        starting = tasks.create_task(_started(world))
+        starting = tasks.create_task(world.worker.start_next())
         stream = await sdk.audio.transcriptions.create(model="whisper-1", file=FILE, stream=True)
         job_id = await starting
         async with world.worker.wakeups.watch(job_id) as watch:
@@ -309,7 +295,7 @@ async def test_a_stream_reader_that_disconnects_is_not_billed(
 async def test_a_stopping_service_says_so_and_bills_nothing(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
     async with asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(_refused(sdk))
-        job_id = await _started(world)
+        job_id = await world.worker.start_next()
         world.services.shutting_down.set()
         error = await sent
     assert (error.status_code, error.response.headers["Retry-After"]) == (503, "5")
@@ -549,7 +535,7 @@ async def test_a_client_that_retries_joins_its_job(tmp_path: Path) -> None:
                     return await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
 
                 sent = asyncio.create_task(create())
-                job_id = await _started(world)
+                job_id = await world.worker.start_next()
                 sent.cancel()
                 if end_first:
                     await world.worker.say(job_id, "Hello.")

@@ -156,11 +156,7 @@ async def test_service_that_is_not_there_is_given_up_soon_and_not_in_silence(
 async def test_reader_that_leaves_still_gets_the_file(world: WebWorld, shell: Any) -> None:
     shell.environment["STENOBIRD_API_URL"] = world.url
     running = asyncio.create_task(shell("-c", 'sh "$0" -o it "$1" | head -c 5', SCRIPT, URL))
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    job_id = await world.worker.start()
-    await world.worker.say(job_id, *[f" word{number}" for number in range(30)])
-    await world.worker.complete(job_id)
+    await world.worker.carry_out(*[f" word{number}" for number in range(30)])
     ran = await running
     assert ran.out == " word"
     assert "rror" not in ran.err
@@ -174,9 +170,7 @@ async def test_signal_to_the_script_alone_ends_all_of_it_at_once(
     (tmp_path / "tmp").mkdir()
     shell.environment |= {"STENOBIRD_API_URL": world.url, "TMPDIR": str(tmp_path / "tmp")}
     process = await shell.start(SCRIPT, URL)
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    job_id = await world.worker.start()
+    job_id = await world.worker.start_next()
     await world.worker.say(job_id, "Hello")
     assert await process.stdout.readexactly(5) == b"Hello"
     process.send_signal(stop)
@@ -191,9 +185,7 @@ async def test_signal_to_the_script_alone_ends_all_of_it_at_once(
 async def test_audio_without_speech_says_so(world: WebWorld, shell: Any) -> None:
     shell.environment["STENOBIRD_API_URL"] = world.url
     running = asyncio.create_task(shell(SCRIPT, "-o", "it", URL))
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    await world.worker.complete(await world.worker.start())
+    await world.worker.complete(await world.worker.start_next())
     ran = await running
     assert (ran.status, ran.out) == (0, "")
     assert "Nobody speaks in it." in ran.err

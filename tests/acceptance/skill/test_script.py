@@ -27,23 +27,10 @@ SCRIPT = str(SKILL / "scripts" / "transcribe.sh")
 URL = "https://example.com/episode?a=1&b=2"
 
 
-async def _started(world: WebWorld) -> str:
-    while not (await world.store.counts()).get("queued"):
-        await world.worker.wakeups.wait_job(5.0)
-    return await world.worker.start()
-
-
-async def _work(world: WebWorld, *texts: str) -> str:
-    job_id = await _started(world)
-    await world.worker.say(job_id, *texts)
-    await world.worker.complete(job_id)
-    return job_id
-
-
 async def _during(world: WebWorld, running: Any, *texts: str) -> tuple[Any, str]:
     """Run the script, play the worker for it, and return how it ended and the job's id."""
     async with asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(_work(world, *texts))
+        work = tasks.create_task(world.worker.carry_out(*texts))
         ran = await running
         assert work.done(), ran.err
     return ran, work.result()
@@ -64,7 +51,7 @@ async def test_without_a_key_it_is_a_preview_that_says_so(world: WebWorld, shell
 async def test_words_are_printed_as_they_are_said(world: WebWorld, shell: Any, api_key: str) -> None:
     shell.environment |= {"STENOBIRD_API_URL": world.url, "STENOBIRD_API_KEY": api_key}
     process = await shell.start(SCRIPT, "-q", URL)
-    job_id = await _started(world)
+    job_id = await world.worker.start_next()
     for text in ("Hello", " there", "."):
         await world.worker.say(job_id, text)
         assert await process.stdout.readexactly(len(text)) == text.encode()
@@ -106,7 +93,7 @@ async def test_restart_of_the_service_is_a_pause(tmp_path: Path, shell: Any) -> 
         worker = world.worker
         shell.environment["STENOBIRD_API_URL"] = world.url
         process = await shell.start(SCRIPT, "-q", "-o", "it", URL)
-        job_id = await _started(world)
+        job_id = await world.worker.start_next()
         await worker.say(job_id, "Hello")
         assert await process.stdout.readexactly(5) == b"Hello"
         world.server.should_exit = True
@@ -147,7 +134,7 @@ async def test_every_character_gets_through(world: WebWorld, shell: Any) -> None
 
 async def test_transcript_that_fails_says_why(world: WebWorld, shell: Any) -> None:
     async def fail() -> None:
-        await world.worker.fail(await _started(world), AudioSourceNotFound())
+        await world.worker.fail(await world.worker.start_next(), AudioSourceNotFound())
 
     shell.environment["STENOBIRD_API_URL"] = world.url
     async with asyncio.TaskGroup() as tasks:
@@ -171,7 +158,7 @@ async def test_full_queue_is_waited_for(tmp_path: Path, shell: Any, cutting: Any
             running = tasks.create_task(shell(SCRIPT, URL))
             await proxy.busy.wait()
             for text in ("somebody else's", "mine"):
-                await _work(world, text)
+                await world.worker.carry_out(text)
         ran = running.result()
     assert (ran.status, ran.out) == (0, "mine\n")
     assert "(queue_busy)" in ran.err

@@ -53,18 +53,10 @@ async def test_script_in_every_shell(  # noqa: PLR0917  # fixtures
     shell.program = program
     shell.environment["PATH"] = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
 
-    async def work() -> str:
-        while not (await world.store.counts()).get("queued"):
-            await world.worker.wakeups.wait_job(5.0)
-        job_id = await world.worker.start()
-        await world.worker.say(job_id, *SAID)
-        await world.worker.complete(job_id)
-        return job_id
-
     async with cutting(world, b"/events", [900]).running() as proxy:
         shell.environment |= {"STENOBIRD_API_URL": proxy.url, "STENOBIRD_API_KEY": api_key}
         async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(work())
+            working = tasks.create_task(world.worker.carry_out(*SAID))
             ran = await shell(SCRIPT, "-o", "the text", "-p", SAID[0], URL)
             assert working.done(), ran
     assert proxy.made == 1
