@@ -351,7 +351,7 @@ async def retry_job(store: JobStore, queue: QueueStore, job_id: str) -> str:
 async def remove_account_jobs(
     store: JobStore, account_id: str, *, discard: Callable[[str], Awaitable[None]]
 ) -> int:
-    """Cancel the jobs of a deleted account and delete those that have ended; return how many still run.
+    """Cancel the jobs of a deleted account and delete those that have ended; return how many still ran.
 
     Works in batches, and goes on after a crash when it is called again. A job that a worker holds ends when
     its lease is next renewed, and is deleted by the next call. Cancelled jobs are not billed.
@@ -360,10 +360,11 @@ async def remove_account_jobs(
         job = await store.get(job_id)
         if job is not None and not job.cancel_requested:
             await store.request_cancel(job_id, [JobEvents(job_id, job.base_url).done("cancelled")])
+    still_open = await store.open_of_account(account_id)  # before deleting: a job may end meanwhile
     while deleted := await store.delete_of_account(account_id):
         for job_id in deleted:
             await discard(job_id)
-    return len(await store.open_of_account(account_id))
+    return len(still_open)
 
 
 def _extra(spec: JobSpec) -> JobExtra:

@@ -112,3 +112,22 @@ async def test_a_process_that_starts_removes_what_a_dead_one_has_left(world: Job
         removing = tasks.create_task(service_over(world).remove_deleted(FakeClock()))
         await async_until(none_is_left)
         removing.cancel()
+
+
+async def test_a_job_that_ends_after_the_last_batch_is_counted_as_left(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.post(PAYER)
+    claim = await world.claim()
+    delete_batch = world.store.delete_of_account
+
+    async def end_the_job_after_the_batch(account_id: str) -> list[str]:
+        deleted = await delete_batch(account_id)
+        await world.store.finish(claim.lease, JobChange(status="cancelled"), [])
+        return deleted
+
+    monkeypatch.setattr(world.store, "delete_of_account", end_the_job_after_the_batch)
+    assert await remove_account_jobs(world.store, PAYER.account_id, discard=world.opener.discard) == 1
+    monkeypatch.undo()
+    assert await remove_account_jobs(world.store, PAYER.account_id, discard=world.opener.discard) == 0
+    assert await left(world) == 0
