@@ -60,6 +60,10 @@ class PlayedPages:
         """Commit one segment of each text, all at once; its words are where its blanks are."""
         self.portal.call(self._say, job_id, texts)
 
+    def hear(self, job_id: str, *segments: Segment) -> None:
+        """Commit these segments, all at once."""
+        self.portal.call(self._hear, job_id, segments)
+
     def complete(self, job_id: str) -> None:
         """Commit the end of a transcript that went well."""
         self.portal.call(self.world.worker.complete, job_id)
@@ -84,17 +88,18 @@ class PlayedPages:
         await worker.wakeups.notify_event(job_id)
 
     async def _say(self, job_id: str, texts: Sequence[str]) -> None:
+        first = self.world.worker.chunks[job_id]
+        await self._hear(job_id, [_segment(text, 2.0 * index) for index, text in enumerate(texts, first)])
+
+    async def _hear(self, job_id: str, segments: Sequence[Segment]) -> None:
         worker = self.world.worker
-        for at in range(0, len(texts), SEGMENTS_A_COMMIT):
+        for at in range(0, len(segments), SEGMENTS_A_COMMIT):
             events = []
-            for text in texts[at : at + SEGMENTS_A_COMMIT]:
+            for segment in segments[at : at + SEGMENTS_A_COMMIT]:
                 index = worker.chunks[job_id]
                 worker.chunks[job_id] += 1
-                events.append(
-                    worker.events[job_id].transcript(
-                        _segment(text, float(2 * index)), index, language=None if index else "en"
-                    )
-                )
+                language = None if index else "en"
+                events.append(worker.events[job_id].transcript(segment, index, language=language))
             change = JobChange(stage="transcribing", language="en")
             await worker.store.append(worker.leases[job_id], change, events)
         await worker.wakeups.notify_event(job_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stenobird.transcript import Segment, Word
 from tests.support.browser import Visitor, visitor
 
 if TYPE_CHECKING:
@@ -142,6 +143,42 @@ def test_keys_control_the_player_unless_they_are_turned_off(reader: Visitor, tal
     assert talk.get_by_label("Playback speed").input_value() == "1.25"
     talk.get_by_role("button", name="Keyboard shortcuts").click()
     assert not talk.get_by_label("Use single keys as shortcuts").is_checked()
+
+
+def test_doubtful_words_are_underlined_and_named_but_copied_as_they_are(
+    reader: Visitor, played: PlayedPages, key: str
+) -> None:
+    words = (("the", 0.98), ("monkey,", 0.49), ("of", 0.5), ("“Madrid”.", 0.2), ("hm", None))
+    timed = tuple(
+        Word(index / 2, index / 2 + 0.5, f" {text}", 0.1, sure) for index, (text, sure) in enumerate(words)
+    )
+    line = "".join(word.text for word in timed)
+    job_id = played.begin(key=key)
+    played.hear(
+        job_id, Segment(0, 3, line, timed, confidence=0.3), Segment(3, 4, " surely so", confidence=0.8)
+    )
+    reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = reader.open(f"/t/{job_id}")
+    page.locator("#job-lines li").nth(1).wait_for()
+    named = "Probably misheard: monkey, Madrid"
+    assert _doubtful(page) == (["monkey,", "“Madrid”."], [named, named, "", ""])
+    # A translation has no words.
+    played.hear(job_id, Segment(4, 5, " who knows", confidence=0.3))
+    page.locator("#job-lines li").nth(2).wait_for()
+    assert _doubtful(page)[0][2:] == ["who knows"]
+    assert _doubtful(page)[1][4:] == ["Probably misheard: the whole line"] * 2
+    played.complete(job_id)
+    reader.wait_done()
+    assert page.get_by_text("underlined like this").is_visible()
+    reader.check_looks("doubtful words")
+    page.get_by_role("button", name="Copy the text").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == f"{line.strip()} surely so who knows"
+
+
+def test_pages_without_doubtful_words_do_not_explain_them(talk: Page) -> None:
+    assert _doubtful(talk) == ([], [""] * 2 * len(TALK))
+    assert talk.get_by_text("underlined like this").is_hidden()
 
 
 def test_right_to_left_text_has_its_times_on_the_right(
@@ -309,6 +346,14 @@ def _left_edge(locator: Any) -> float:
     box = locator.bounding_box()
     assert box is not None
     return float(box["x"])
+
+
+def _doubtful(page: Page) -> tuple[list[str], list[str]]:
+    words, titles = page.evaluate(
+        """() => [[...CSS.highlights.get("doubtful")].map(String),
+            [...document.querySelectorAll("#job-lines :is(.time, p)")].map(one => one.title)]"""
+    )
+    return words, titles
 
 
 def _marked(page: Page) -> list[list[str]]:

@@ -1,14 +1,24 @@
 // The lines of a transcript: one list item per segment, with its time.
 //
 // The words of a line are one text node: three hours of audio would be 80,000 elements, and a screen reader would read
-// each by itself. Words are found by their offset in the text, and a CSS highlight marks the one that is playing.
-import { $, clock, count, make } from "./dom.js";
+// each by itself. Words are found by their offset in the text. CSS highlights mark the one that is playing, and those
+// that are doubtful; they change neither the text nor what is copied.
+import { $, clock, count, make, show } from "./dom.js";
 
 const SPOKEN_MS = 1000, SPOKEN_AT_ONCE = 5, SPOKEN_KEPT = 3, MANY = 300;
 
-// app.css styles this highlight by its name. Browsers without highlights only mark the line.
-const heard = globalThis.CSS?.highlights && globalThis.Highlight ? new Highlight() : null;
-if (heard) CSS.highlights.set("heard", heard);
+// Confidence is calibrated: what is below this is more likely wrong than right.
+const DOUBTFUL = 0.5;
+
+// transcript.css styles the highlights by their names. Browsers without them mark the line that is playing, and name
+// doubtful words in its tooltip.
+const highlights = globalThis.CSS?.highlights && globalThis.Highlight;
+export function highlight(name) {
+  if (!highlights) return null;
+  CSS.highlights.set(name, new Highlight());
+  return CSS.highlights.get(name);
+}
+const doubtful = highlight("doubtful"), heard = highlight("heard");
 
 export class Lines {
   // `seek(seconds)` is called when a word or a time is pressed.
@@ -30,7 +40,7 @@ export class Lines {
 
   get words() { return this.rows.reduce((sum, { text }) => sum + text.split(/\s+/).filter(Boolean).length, 0); }
 
-  add({ text, start, end, language, words }) {
+  add({ text, start, end, language, words, confidence }) {
     const row = { start, end, text, words: [] };
     const shown = words ? placed(words, row.words) : text.trim();
     const time = make("button", { type: "button", className: "time", textContent: clock(start), disabled: !this.canSeek });
@@ -45,6 +55,17 @@ export class Lines {
     this.list.dir = this.rightToLeft > 0 ? "rtl" : "ltr";
     if (this.rows.length === MANY) this.list.classList.add("many"); // then only lines in view are laid out
     this.list.append(row.item);
+    this.doubt(row, time, words ? row.words : [{ from: 0, to: shown.length, confidence }]);
+  }
+
+  // Marks what is doubtful: words, or all of a row without words.
+  doubt(row, time, words) {
+    const marked = words.filter((word) => word.confidence < DOUBTFUL); // engines that can't tell give none
+    if (!marked.length) return;
+    for (const word of marked) doubtful?.add(rangeOf(row, word));
+    const names = marked.map(({ from, to }) => row.said.textContent.slice(from, to).replace(/^\p{P}+|\p{P}+$/gu, ""));
+    row.said.title = time.title = `Probably misheard: ${row.words.length ? names.join(", ") : "the whole line"}`;
+    show($("job-doubts"));
   }
 
   // Makes a screen reader read a new line, or after many lines at once, their number.
@@ -115,18 +136,19 @@ export const isRightToLeft = (text) => /^[\p{Script=Hebrew}\p{Script=Arabic}\p{S
 // Joins the words to one text, and appends the offsets of each word to `into`.
 function placed(words, into) {
   let text = "";
-  for (const { text: word, start, end } of words) {
+  for (const { text: word, start, end, confidence } of words) {
     text += text ? word : word.trimStart();
     const from = text.length - word.trimStart().length;
-    into.push({ start, end, from, to: from + word.trim().length });
+    into.push({ start, end, confidence, from, to: from + word.trim().length });
   }
   return text.trimEnd();
 }
 
-function rangeOf(row, word) {
+// Returns the range of a part of a row's text.
+export function rangeOf(row, { from, to }) {
   const range = new Range();
-  range.setStart(row.said.firstChild, word.from);
-  range.setEnd(row.said.firstChild, word.to);
+  range.setStart(row.said.firstChild, from);
+  range.setEnd(row.said.firstChild, to);
   return range;
 }
 

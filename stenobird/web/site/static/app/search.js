@@ -1,10 +1,10 @@
 // Search within the transcript: marks all matches, and leads from one to the next.
 import { $, show } from "./dom.js";
+import { highlight, rangeOf } from "./lines.js";
 
-// transcript.css styles these highlights by their names. Browsers without highlights only scroll to the line.
-const marks = globalThis.CSS?.highlights && globalThis.Highlight ? { found: new Highlight(), match: new Highlight() } : null;
-for (const [name, mark] of Object.entries(marks || {})) CSS.highlights.set(name, mark);
-if (marks) marks.match.priority = 1;
+// Browsers without highlights only scroll to the line.
+const found = highlight("found"), match = highlight("match");
+if (match) match.priority = 1;
 
 // Returns the offsets [from, to] of a query in a text, whatever the case; any space matches any space.
 export function offsets(text, query) {
@@ -35,8 +35,8 @@ export class Search {
     this.query = query;
     this.found = this.lines.rows.flatMap((row) => offsets(row.said.textContent, query).map(([from, to]) => ({ row, from, to })));
     this.at = current ? this.found.findIndex((one) => one.row === current.row && one.from === current.from) : -1;
-    marks?.found.clear();
-    for (const one of marks ? this.found : []) marks.found.add(rangeOf(one));
+    found?.clear();
+    for (const one of this.found) found?.add(rangeOf(one.row, one));
     if (this.at < 0 && !same && this.found.length) {
       const below = this.found.findIndex(({ row }) => row.item.getBoundingClientRect().bottom > 0);
       this.go(1, Math.max(0, below) - 1);
@@ -58,8 +58,8 @@ export class Search {
 
   tell() {
     const asked = Boolean(this.query.trim()), current = this.found[this.at];
-    marks?.match.clear();
-    if (marks && current) marks.match.add(rangeOf(current));
+    match?.clear();
+    if (current) match?.add(rangeOf(current.row, current));
     const place = current ? `${(this.at + 1).toLocaleString("en")} of ${this.found.length.toLocaleString("en")}` : "Not found";
     $("job-matches").textContent = asked ? place : "";
     $("job-find").classList.toggle("asked", asked);
@@ -78,11 +78,4 @@ export class Search {
       (row?.item.querySelector(".time:enabled") || $("job-title")).focus({ preventScroll: Boolean(row) });
     }
   }
-}
-
-function rangeOf({ row, from, to }) {
-  const range = new Range();
-  range.setStart(row.said.firstChild, from);
-  range.setEnd(row.said.firstChild, to);
-  return range;
 }
