@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from stenobird.discovery.tags import title_of
 from stenobird.errors import (
     InvalidRequest,
     JobError,
@@ -152,7 +153,8 @@ class JobService:
             max_open = await self._checks.admit(caller, mode, spec.options, tier=spec.tier)
             slot = await uploads.take(source.upload_id, caller.account_id)
             url, preview_id, upload_id = upload_url(slot.id), None, slot.id
-            extra = replace(extra, upload=UploadedFile(slot.filename, slot.content_type, slot.size_bytes))
+            file = UploadedFile(slot.filename, slot.content_type, slot.size_bytes)
+            extra = replace(extra, upload=file, title=title_of(await uploads.ends(slot)))
         else:
             if source.preview_id is not None:
                 await self._check_preview(source.preview_id, source.url)

@@ -60,7 +60,7 @@ def uploaded_source(job: JobRecord) -> AudioSource:
         final_url=url,
         technique="upload",
         reason="The file was uploaded.",
-        title=_title(file.filename) if file else None,
+        title=job.extra.title or (_title(file.filename) if file else None),
         content_type=file.content_type if file else None,
         size_bytes=file.size_bytes if file else None,
     )

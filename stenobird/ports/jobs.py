@@ -52,6 +52,8 @@ class JobExtra:
     untranslated_segments: int = 0
     """Segments without a usable translation, which keep their original text."""
     upload: UploadedFile | None = None
+    title: str | None = None
+    """The title in the tags of the upload."""
     carry: CarryPoint | None = None
 
 

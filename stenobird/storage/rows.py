@@ -43,7 +43,7 @@ _PLAIN_CHANGES = (
     "warning",
     "billable_minutes",
 )
-_PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments")
+_PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments", "title")
 _NO_EXTRA = JobExtra()
 
 

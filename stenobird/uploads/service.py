@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BLOB_PREFIX: Final = "uploads"
 SWEEP_PAGE: Final = 100
+END_BYTES: Final = 64 * 1024
 GRACE_SECONDS: Final = 600.0
 """How long the bytes of an expired slot stay, for a job that is being created from it just then."""
 ORPHAN_SECONDS: Final = 86_400.0
@@ -192,6 +193,16 @@ class UploadService:
         if used is None or used.expired or used.blob_key is None:
             raise UploadSlotExpired
         return used
+
+    async def ends(self, slot: UploadRecord) -> bytes:
+        """Return the first and the last `END_BYTES` of a file, where tags are; nothing if it is gone."""
+        assert slot.blob_key is not None
+        ends = b""
+        with suppress(KeyError):
+            for start, end in ((0, END_BYTES), (max(END_BYTES, slot.size_bytes - END_BYTES), None)):
+                async for chunk in self._blobs.get(slot.blob_key, start=start, end=end):
+                    ends += chunk
+        return ends
 
     async def sweep(self) -> int:
         """Delete the bytes of expired slots that no job needs, and bytes that belong to no slot.

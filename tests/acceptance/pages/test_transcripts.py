@@ -273,6 +273,24 @@ def test_the_page_of_an_accounts_transcript_asks_for_the_key(
         assert stranger.lines() == owner.lines()
 
 
+def test_an_upload_has_the_title_of_its_tags(
+    owner: Visitor, service: ServerProcess, clips: Path, secret: str
+) -> None:
+    frame = b"TIT2" + (14).to_bytes(4) + b"\0\0" + b"\x03The birds \xe2\x84\x96"
+    tag = b"ID3\x03\0\0" + bytes((0, 0, 0, len(frame))) + frame
+    data = tag + (clips / "short.mp3").read_bytes()
+    page = owner.page
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a file").click()
+    chooser.value.set_files({"name": "VN0042.mp3", "mimeType": "audio/mpeg", "buffer": data})
+    page.wait_for_url("**/t/tr_*")
+    owner.wait_done()
+    assert page.locator("h1").inner_text() == "The birds №"
+    assert _result(page.url, secret)["source"]["title"] == "The birds №"
+    owner.open("/")
+    assert page.locator("#recent-list a").first.inner_text() == "The birds №"
+
+
 def test_a_link_without_audio_shows_what_was_tried_and_what_to_do(guest: Visitor, media: MediaServer) -> None:
     guest.open("/")
     guest.transcribe(media.url("/page"))

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.clock import SystemClock
+from stenobird.discovery.tags import title_of
 from stenobird.errors import (
     AudioUnreachable,
     QueueBusy,
@@ -25,6 +26,7 @@ from stenobird.storage.upload_store import UploadStore
 from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.schemas import CreateUpload
 from stenobird.uploads.service import (
+    END_BYTES,
     GRACE_SECONDS,
     ORPHAN_SECONDS,
     RESERVE_SECONDS,
@@ -225,6 +227,23 @@ async def test_a_job_s_source_is_its_upload(world: World) -> None:
     assert (source.technique, source.kind, source.title) == ("upload", "file", "My talk")
     assert source.media_url == source.final_url == source.submitted_url
     assert (source.content_type, source.size_bytes) == ("audio/mpeg", 5)
+
+
+@pytest.mark.parametrize("filler", [0, 300_000])
+async def test_both_ends_of_a_file_are_read_for_its_title(world: World, filler: int) -> None:
+    title = "The birds"
+    size = len(title) + 16
+    atom = b"\xa9nam" + size.to_bytes(4) + b"data" + bytes(8) + title.encode()
+    file = b"\0\0\0\x18ftypM4A " + bytes(filler) + atom
+    slot = await world.service.take(await world.filled(file), CALLER.account_id)
+
+    ends = await world.service.ends(slot)
+
+    assert ends == (file if not filler else file[:END_BYTES] + file[-END_BYTES:])
+    assert title_of(ends) == title
+    assert slot.blob_key is not None
+    await world.blobs.delete(slot.blob_key)
+    assert await world.service.ends(slot) == b""
 
 
 async def test_ranges_of_an_upload_are_opened_like_a_server_s(world: World) -> None:
