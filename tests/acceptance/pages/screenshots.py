@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 
 from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
+from stenobird.transcript import Segment, Word
 from stenobird.web.site.templating import STATIC_DIR
 from tests.support.browser import Visitor, chromium, chromium_path, visitor
 from tests.support.fake_stripe import FakeStripe, running_stripe
@@ -50,6 +51,11 @@ _TALK: Final = (
     "The monkey lived in Madrid, and every morning the monkey bought a newspaper.",
     "Nobody knew why.",
 ) * 2
+_HALF_HEARD: Final = (
+    "It starts with a monkey called *Shavonne *O'Malley.",
+    "The monkey lived in Madrid, and every *mourning she bought a newspaper.",
+    "Nobody knew why, and nobody asked *her *weather she *red it.",
+)
 _HEBREW: Final = (
     "שלום וברוכים הבאים לתוכנית.",
     "היום נדבר על ציפורים שכותבות, ועל אנשים שקוראים את מה שכתבו.",
@@ -169,6 +175,16 @@ def _take_played(one: Visitor, look: str, key: str, played: PlayedPages) -> None
     page.keyboard.press("Escape")
 
     job_id = played.begin()
+    played.find(job_id, title="The little monkey of Madrid", podcast="The White Turtle Show")
+    played.hear(job_id, *(_half_heard(line, 6.0 * row) for row, line in enumerate(_HALF_HEARD)))
+    played.complete(job_id)
+    one.open(f"/t/{job_id}")
+    one.wait_done()
+    if look.startswith("360"):
+        page.locator("#job-doubts").evaluate("legend => scrollTo(0, legend.offsetTop - 80)")
+    picture("doubtful-words")
+
+    job_id = played.begin()
     played.find(job_id, title="סיפור ארוך", podcast="צב לבן")
     played.say(job_id, *_HEBREW)
     played.complete(job_id)
@@ -177,6 +193,15 @@ def _take_played(one: Visitor, look: str, key: str, played: PlayedPages) -> None
     if look.startswith("360"):
         page.locator("#job-tools").evaluate("tools => scrollTo(0, tools.offsetTop - 80)")
     picture("right-to-left")
+
+
+def _half_heard(text: str, start: float) -> Segment:
+    """Return a segment of the text, in which words with an asterisk are doubtful."""
+    words = [
+        Word(start + at, start + at + 0.5, f" {word.lstrip('*')}", 0.5, 0.3 if word.startswith("*") else 0.9)
+        for at, word in enumerate(text.split())
+    ]
+    return Segment(start, start + len(words), "".join(word.text for word in words), tuple(words))
 
 
 def take_icons(browser: Browser, service: ServerProcess) -> None:
