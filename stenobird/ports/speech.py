@@ -47,8 +47,9 @@ class SpeechCheckpoint:
     language that the last window seemed to be in. `language_seconds` is the speech in each language so far.
 
     Inside a block of audio, `block_samples` is how much of it is left, `speech` are its runs of speech in
-    samples from `next_sample`, and `context` is the end of its text. `prefix` are the model's tokens of text
-    that was committed early from the window at `next_sample`. JSON-safe through `to_json`.
+    samples from `next_sample`, and `context` is the end of its text with the model's times. `prefix` is the
+    text, with times, that was committed early from the window at `next_sample`. `opening` is the context at
+    the end of the first block with text: every later block starts with it. JSON-safe through `to_json`.
     """
 
     window_index: int = 0
@@ -61,7 +62,8 @@ class SpeechCheckpoint:
     block_samples: int = 0
     speech: tuple[tuple[int, int], ...] = ()
     context: str = ""
-    prefix: tuple[int, ...] = ()
+    prefix: str = ""
+    opening: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back; newer fields only if they are set."""
@@ -73,7 +75,7 @@ class SpeechCheckpoint:
         """Read what `to_json` wrote; older rows lack the fields about blocks."""
         known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
         speech = tuple((int(start), int(end)) for start, end in row.get("speech", ()))
-        return cls(**{**known, "speech": speech, "prefix": tuple(row.get("prefix", ()))})
+        return cls(**{**known, "speech": speech})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ctranslate2
@@ -22,7 +23,14 @@ from faster_whisper.transcribe import get_suppressed_tokens
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.confidence import segment_confidence, word_confidence
 from stenobird.speech.keywords import spell
-from stenobird.speech.language import LanguageState, follow
+from stenobird.speech.language import (
+    STRETCH_PROBABILITY,
+    LanguageState,
+    certain_language,
+    first_language,
+    follow,
+    stretches,
+)
 from stenobird.speech.protocol import DecodedWindow
 from stenobird.speech.segments import (
     REST_SPEECH_SECONDS,
@@ -35,15 +43,19 @@ from stenobird.speech.segments import (
     pause_near,
     settled_tokens,
     split_at_timestamps,
+    split_sentences,
+    tokens_with_times,
     whole_pieces,
+    with_times,
 )
 from stenobird.speech.windows import quietest
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stenobird.ports import PCM
     from stenobird.speech.protocol import WindowRequest
     from stenobird.speech.windows import Span
 
@@ -55,21 +67,28 @@ TOKENS_A_SECOND = 12.0
 EARLY_TOKENS = 28
 """What the first, short generation of a job may write."""
 EARLY_MIN_LOGPROB = -0.8
-KEPT_ENCODINGS = 4
+KEPT_WINDOWS = 4
 """Encoded windows that are kept from their early request to their full one."""
 RESUME_NEAR_SECONDS = (-0.2, 0.05)
 """Without a pause, the next window starts where it is quietest between these, counted from the end of the
 text: the model's times are accurate to about a tenth of a second."""
 
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
+_FRAME_SAMPLES = SAMPLE_RATE // 100
+_STRETCH_PAD_SAMPLES = SAMPLE_RATE // 10
 _MAX_LENGTH = 448
 _PREPEND = "\"'“¿([{-"
 _ENCODED_FRAMES_A_SECOND = 50
 _ALIGNMENT_PAD_SECONDS = 0.2
 _APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  # faster-whisper's defaults
 
+_NOTHING = np.empty(0, np.int16)
+
 Encoded: TypeAlias = Any
 """A ctranslate2.StorageView, shape `(batch, 1500, width)`."""
+
+_Spoken: TypeAlias = "tuple[str, LanguageState, int | None]"
+"""A window's language, what is known after it, and the sample where another language begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +125,8 @@ class _Draft:
 class WhisperDecoder:
     """A loaded model. `decode` may be called from as many threads as there are replicas.
 
-    On CPU each replica has one thread and the replicas share the weights; on CUDA one call takes a batch.
-    A window that is alone on CPU is encoded by an instance with a thread for each replica, which gives the
-    same bits. So the same request gives the same answer on CPU, whatever else is being decoded.
+    On CPU each replica has one thread and the replicas share the weights, so the same request gives the same
+    answer whatever else is being decoded; on CUDA one call takes a batch.
     """
 
     def __init__(
@@ -122,18 +140,8 @@ class WhisperDecoder:
             num_workers=replicas,
             local_files_only=True,
         )
-        self._wide: WhisperModel | None = None
-        if device == "cpu" and replicas > 1:
-            self._wide = WhisperModel(
-                str(folder),
-                device=device,
-                compute_type=compute_type,
-                cpu_threads=replicas,
-                local_files_only=True,
-            )
-        self._busy = 0
         self._lock = threading.Lock()
-        self._encodings: dict[bytes, Encoded] = {}
+        self._prepared: dict[bytes, tuple[Encoded, list[_Spoken]]] = {}
         self._beam_size = beam_size
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._suppressed: list[int] = list(get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1]))
@@ -150,44 +158,42 @@ class WhisperDecoder:
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         """Decode a batch; one result a request, in order. Raises `RuntimeError` from CTranslate2."""
-        with self._lock:
-            self._busy += 1
-        try:
-            encoded = self._encode_all(requests)
-        finally:
-            with self._lock:
-                self._busy -= 1
-        languages = self._follow_languages(encoded, requests)
+        encoded, spoken = self._prepare(requests)
         tokenizers = [
-            self._tokenizer(language, request.task)
-            for request, (language, _) in zip(requests, languages, strict=True)
+            self._tokenizer(one[0], request.task) for request, one in zip(requests, spoken, strict=True)
         ]
+        requests = [_in_language(request, *one) for request, one in zip(requests, spoken, strict=True)]
         generations = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
-            again = generations[i].weak or request.word_timestamps or request.unfinished_tail
-            one = _rows(encoded, [i]) if again else encoded
             decode = self._early if request.early else self._window
-            window = decode(one, request, tokenizers[i], generations[i])
-            language, state = languages[i]
+            window = decode(_rows(encoded, [i]), request, tokenizers[i], generations[i])
+            language, state, end = spoken[i]
+            if window.resume_sample is None and end is not None:
+                window = replace(window, resume_sample=request.start_sample + end)
             decoded.append(replace(window, language=language, language_state=state))
         return decoded
 
-    def _encode_all(self, requests: Sequence[WindowRequest]) -> Encoded:
-        if len(requests) > 1:
-            return self._encode([request.pcm for request in requests])
-        (request,) = requests
-        key = hashlib.blake2b(request.pcm.tobytes(), digest_size=16).digest()
+    def _prepare(self, requests: Sequence[WindowRequest]) -> tuple[Encoded, list[_Spoken]]:
+        """Return the encoder's output of what the windows decode, and their languages.
+
+        What an early request needed is kept for the request for the whole window.
+        """
+        first = replace(requests[0], early=False, prefix="", pcm=_NOTHING)
+        key = hashlib.blake2b(requests[0].pcm.tobytes() + repr(first).encode(), digest_size=16).digest()
         with self._lock:
-            encoded = self._encodings.pop(key, None)
-        if encoded is None:
-            encoded = self._encode([request.pcm])
-        if request.early:
+            if len(requests) == 1 and key in self._prepared:
+                return self._prepared.pop(key)
+        encoded = self._encode([request.pcm for request in requests])
+        spoken = self._follow_languages(encoded, requests)
+        if any(end is not None for *_, end in spoken):
+            encoded = self._encode([r.pcm[:end] for r, (*_, end) in zip(requests, spoken, strict=True)])
+        if requests[0].early and len(requests) == 1:
             with self._lock:
-                self._encodings[key] = encoded
-                while len(self._encodings) > KEPT_ENCODINGS:
-                    del self._encodings[next(iter(self._encodings))]
-        return encoded
+                self._prepared[key] = encoded, spoken
+                while len(self._prepared) > KEPT_WINDOWS:
+                    del self._prepared[next(iter(self._prepared))]
+        return encoded, spoken
 
     def _encode(self, regions: Sequence[np.ndarray[Any, np.dtype[np.int16]]]) -> Encoded:
         """Return the encoder's output. The PCM is padded, not the features: zero features are not silence."""
@@ -196,24 +202,46 @@ class WhisperDecoder:
             audio = np.zeros(_WINDOW_SAMPLES, np.float32)
             audio[: len(pcm)] = pcm[:_WINDOW_SAMPLES] / np.float32(32768.0)
             features.append(self._model.feature_extractor(audio, padding=0))
-        alone = self._wide is not None and self._busy == 1
-        return (self._wide if alone and self._wide else self._model).encode(np.stack(features))
+        return self._model.encode(np.stack(features))
 
-    def _follow_languages(
-        self, encoded: Encoded, requests: Sequence[WindowRequest]
-    ) -> list[tuple[str, LanguageState]]:
+    def _follow_languages(self, encoded: Encoded, requests: Sequence[WindowRequest]) -> list[_Spoken]:
         if all(request.language is not None for request in requests):
-            return [(request.language or "", LanguageState()) for request in requests]
-        found = self._model.model.detect_language(encoded)
-        languages = []
-        for request, rows in zip(requests, found, strict=True):
-            if request.language is not None:
-                languages.append((request.language, LanguageState()))
-                continue
-            seconds = sum(end - start for start, end in request.speech) / SAMPLE_RATE
-            probabilities = {token[2:-2]: probability for token, probability in rows}
-            languages.append(follow(request.language_state, probabilities, seconds))
-        return languages
+            return [(request.language or "", LanguageState(), None) for request in requests]
+        return [
+            self._follow_language(request, _probabilities(rows))
+            if request.language is None
+            else (request.language, LanguageState(), None)
+            for request, rows in zip(requests, self._model.model.detect_language(encoded), strict=True)
+        ]
+
+    def _follow_language(self, request: WindowRequest, probabilities: Mapping[str, float]) -> _Spoken:
+        seconds = sum(end - start for start, end in request.speech) / SAMPLE_RATE
+        language, state = follow(request.language_state, probabilities, seconds)
+        parts = stretches(request.speech)
+        stretch = cache(lambda number: self._stretch(request.pcm, parts[number]))
+        if len(parts) < 2 or (
+            probabilities[language] >= STRETCH_PROBABILITY
+            and certain_language(stretch(len(parts) - 1)) == language
+            and (language == request.language_state.language or certain_language(stretch(0)) == language)
+        ):
+            return language, state, None
+        found = [stretch(number) for number in range(len(parts))]
+        first, changed = first_language(found, request.language_state.language)
+        if first is not None and first != language and any(certain_language(each) for each in found):
+            language, state = first, LanguageState(first)
+        if changed is None:
+            return language, state, None
+        return language, state, (parts[changed - 1][1] + parts[changed][0]) // 2
+
+    def _stretch(self, pcm: PCM, part: Span) -> dict[str, float]:
+        """Return the probabilities of the languages of a stretch of speech. Only that much is encoded."""
+        start, end = part[0] - _STRETCH_PAD_SAMPLES, part[1] + _STRETCH_PAD_SAMPLES
+        audio = pcm[max(0, start) : min(end, start + _WINDOW_SAMPLES)].astype(np.float32) / 32768.0
+        # Two frames make one position of the encoder's output.
+        audio = np.pad(audio, (0, -len(audio) % (2 * _FRAME_SAMPLES)))
+        encoded = self._model.encode(self._model.feature_extractor(audio, padding=0)[np.newaxis])
+        [rows] = self._model.model.detect_language(encoded)
+        return _probabilities(rows)
 
     def _tokenizer(self, language: str, task: str) -> Tokenizer:
         key = (language, task)
@@ -225,9 +253,9 @@ class WhisperDecoder:
         return self._tokenizers[key]
 
     def _prompt(self, request: WindowRequest, tokenizer: Tokenizer) -> list[int]:
-        before = " ".join(filter(None, ((request.prompt or "").strip(), request.context.strip())))
-        previous = tokenizer.encode(" " + before) if before else []
-        return [*self._model.get_prompt(tokenizer, previous), *request.prefix]
+        prompt = (request.prompt or "").strip()
+        previous = [*(tokenizer.encode(" " + prompt) if prompt else ()), *_tokens(request.context, tokenizer)]
+        return [*self._model.get_prompt(tokenizer, previous), *_tokens(request.prefix, tokenizer)]
 
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
@@ -273,7 +301,7 @@ class WhisperDecoder:
         generations = []
         for result, request, tokenizer in zip(results, requests, tokenizers, strict=True):
             tokens = result.sequences_ids[0]  # starts with the prefix
-            text = tokenizer.decode(tokens[len(request.prefix) :]).strip()
+            text = tokenizer.decode(tokens[len(_tokens(request.prefix, tokenizer)) :]).strip()
             # The score is the mean over the tokens without the end token; Whisper counts that one too.
             logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
             generations.append(
@@ -320,12 +348,11 @@ class WhisperDecoder:
         if not count or not sure:
             return DecodedWindow((), "")
         generation = replace(generation, tokens=generation.tokens[:count])
-        drafts = self._drafts(encoded, request, tokenizer, generation)
+        drafts = self._drafts(request, tokenizer, generation)
         if not all(is_spoken(d.piece.start, d.piece.end, speech) for d in drafts):
             return DecodedWindow((), "")
-        return DecodedWindow(
-            _segments(drafts, request, tokenizer.language_code, None), "", prefix=generation.tokens
-        )
+        segments = self._segments(encoded, request, tokenizer, drafts)
+        return DecodedWindow(segments, "", context=_context(drafts))
 
     def _window(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
@@ -334,10 +361,10 @@ class WhisperDecoder:
         duration = len(request.pcm) / SAMPLE_RATE
         generation = self._retried(encoded, request, tokenizer, generation)
         if generation.silent:
-            generation = replace(generation, tokens=request.prefix)
+            generation = replace(generation, tokens=tuple(_tokens(request.prefix, tokenizer)))
         drafts = [
             draft
-            for draft in self._drafts(encoded, request, tokenizer, generation)
+            for draft in self._drafts(request, tokenizer, generation)
             if draft.known or _is_said(draft, speech, tokenizer.language_code)
         ]
         resume = None
@@ -355,25 +382,41 @@ class WhisperDecoder:
             end = drafts[-1].piece.end
             if overlap(end, duration, speech) >= REST_SPEECH_SECONDS:  # the model stopped early
                 resume = _resume_sample(request, end)
-        return DecodedWindow(
-            _segments(drafts, request, tokenizer.language_code, resume), "", resume_sample=resume
-        )
+        segments = self._segments(encoded, request, tokenizer, drafts, resume)
+        context = _context(drafts, request.context)
+        return DecodedWindow(segments, "", resume_sample=resume, context=context)
 
-    def _drafts(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
-    ) -> list[_Draft]:
+    def _drafts(self, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation) -> list[_Draft]:
         duration = len(request.pcm) / SAMPLE_RATE
         marks = {"timestamp_begin": tokenizer.timestamp_begin, "eot": tokenizer.eot, "duration": duration}
-        known = len(split_at_timestamps(request.prefix, **marks))
+        known = len(split_at_timestamps(_tokens(request.prefix, tokenizer), **marks))
         drafts = [
             _Draft(piece, tokenizer.decode(piece.tokens), generation, known=i < known)
             for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
         ]
-        drafts = [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
-        self._spell_keywords(encoded, request, tokenizer, [draft for draft in drafts if not draft.known])
-        if drafts and request.word_timestamps:
-            self._add_words(encoded, tokenizer, drafts, duration)
-        return drafts
+        return [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
+
+    def _segments(
+        self,
+        encoded: Encoded,
+        request: WindowRequest,
+        tokenizer: Tokenizer,
+        drafts: Sequence[_Draft],
+        resume: int | None = None,
+    ) -> tuple[Segment, ...]:
+        """Return the drafts that are new as segments, with words if they are wanted."""
+        new = [draft for draft in drafts if not draft.known]
+        self._spell_keywords(encoded, request, tokenizer, new)
+        speech = _seconds(request.speech)
+        new = [
+            replace(draft, piece=piece, text=tokenizer.decode(piece.tokens))
+            for draft in new
+            for piece in split_sentences(draft.piece, tokenizer.decode, speech)
+        ]
+        if new and request.word_timestamps:
+            self._add_words(encoded, tokenizer, new)
+        floor = max((draft.piece.end for draft in drafts if draft.known), default=0.0)
+        return _sentences(new, request, tokenizer.language_code, floor, resume)
 
     def _spell_keywords(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, drafts: list[_Draft]
@@ -393,40 +436,48 @@ class WhisperDecoder:
                 draft.text = text
                 draft.piece = replace(draft.piece, tokens=tuple(tokenizer.encode(text)))
 
-    def _add_words(
-        self, encoded: Encoded, tokenizer: Tokenizer, drafts: list[_Draft], duration: float
-    ) -> None:
-        """Align each segment's words with the part of the encoder's output that it covers.
+    def _add_words(self, encoded: Encoded, tokenizer: Tokenizer, drafts: Sequence[_Draft]) -> None:
+        """Align the text with the part of the encoder's output that it covers.
 
-        The whole window would do for a complete text, but the first words of a window are decoded alone, and
-        would be stretched over all of it.
+        With all of it, text that covers the first part only would be stretched.
         """
-        host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
-        frames = np.array(host)  # shape (1, 1500, width), 50 a second
-        for draft in drafts:
-            piece = draft.piece
-            first = max(0, int((piece.start - _ALIGNMENT_PAD_SECONDS) * _ENCODED_FRAMES_A_SECOND))
-            last = int((min(piece.end + _ALIGNMENT_PAD_SECONDS, duration)) * _ENCODED_FRAMES_A_SECOND) + 1
-            part = ctranslate2.StorageView.from_array(np.ascontiguousarray(frames[:, first:last]))
-            offset = first / _ENCODED_FRAMES_A_SECOND
-            row: dict[str, Any] = {
-                "seek": 0,
-                "start": piece.start - offset,
-                "end": piece.end - offset,
-                "tokens": list(piece.tokens),
-            }
-            self._model.add_word_timestamps(
-                [[row]], tokenizer, part, 2 * part.shape[1], _PREPEND, _APPEND, last_speech_timestamp=0.0
-            )
+        first = int(max(0.0, drafts[0].piece.start - _ALIGNMENT_PAD_SECONDS) * _ENCODED_FRAMES_A_SECOND)
+        last = int((drafts[-1].piece.end + _ALIGNMENT_PAD_SECONDS) * _ENCODED_FRAMES_A_SECOND) + 1
+        part = ctranslate2.StorageView.from_array(np.ascontiguousarray(_on_host(encoded)[:, first:last]))
+        rows: list[dict[str, Any]] = [
+            {"seek": 2 * first, "start": d.piece.start, "end": d.piece.end, "tokens": list(d.piece.tokens)}
+            for d in drafts
+        ]
+        self._model.add_word_timestamps(
+            [rows], tokenizer, part, 2 * part.shape[1], _PREPEND, _APPEND, last_speech_timestamp=0.0
+        )
+        for draft, row in zip(drafts, rows, strict=True):
             draft.words = tuple(
-                Word(
-                    float(word["start"]) + offset,
-                    float(word["end"]) + offset,
-                    word["word"],
-                    float(word["probability"]),
-                )
+                Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
                 for word in row.get("words", ())
             )
+
+
+def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
+    return tokens_with_times(text, timestamp_begin=tokenizer.timestamp_begin, encode=tokenizer.encode)
+
+
+def _context(drafts: Sequence[_Draft], before: str = "") -> str:
+    return with_times(((draft.piece, draft.text) for draft in drafts), before)
+
+
+def _probabilities(rows: Sequence[tuple[str, float]]) -> dict[str, float]:
+    return {token[2:-2]: probability for token, probability in rows}
+
+
+def _in_language(request: WindowRequest, language: str, _: LanguageState, end: int | None) -> WindowRequest:
+    """Return the part of a window that is in its language, without context in another one."""
+    if language != (request.language_state.language or language):
+        request = replace(request, context="")
+    if end is None:
+        return request
+    speech = tuple((a, min(b, end)) for a, b in request.speech if a < end)
+    return replace(request, pcm=request.pcm[:end], speech=speech, unfinished_tail=False)
 
 
 def length_for(tokens: int, *, prompt_tokens: int) -> int:
@@ -442,8 +493,16 @@ def _rows(encoded: Encoded, indices: Sequence[int]) -> Encoded:
     """Return some windows of an encoded batch, as a batch of their own."""
     if encoded.shape[0] == len(indices):
         return encoded
-    host = encoded.to_device(ctranslate2.Device.cpu).to(ctranslate2.DataType.float32)
-    return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[list(indices)]))
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(_on_host(encoded)[list(indices)]))
+
+
+def _on_host(encoded: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the encoder's output as an array, without a copy on CPU."""
+    if encoded.device == "cuda":
+        encoded = encoded.to_device(ctranslate2.Device.cpu)
+    if encoded.dtype != ctranslate2.DataType.float32:
+        encoded = encoded.to(ctranslate2.DataType.float32)
+    return np.asarray(encoded)
 
 
 def _is_said(draft: _Draft, speech: Sequence[tuple[float, float]], language: str) -> bool:
@@ -470,14 +529,13 @@ def _resume_sample(request: WindowRequest, seconds: float) -> int:
     return request.start_sample + quietest(request.pcm, max(0, first), min(last, len(request.pcm)))
 
 
-def _segments(
-    drafts: list[_Draft], request: WindowRequest, language: str, resume: int | None
+def _sentences(
+    drafts: Sequence[_Draft], request: WindowRequest, language: str, floor: float, resume: int | None
 ) -> tuple[Segment, ...]:
-    """Return the new drafts as sentences with times of the source, in order and within the region."""
+    """Return sentences with times of the source, in order and within the region, none before `floor`."""
     offset = request.start_sample / SAMPLE_RATE
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
-    floor = offset + max((draft.piece.end for draft in drafts if draft.known), default=0.0)
-    drafts = [draft for draft in drafts if not draft.known]
+    floor += offset
     groups = group_sentences(
         [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts], _seconds(request.speech)
     )

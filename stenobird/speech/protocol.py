@@ -49,8 +49,9 @@ class WindowRequest:
 
     `pcm` is the region to decode, at most 30 s; `start_sample` is where it begins in the source. `speech` are
     the runs of speech in it, in samples from its first. `language` is `None` where it has to be detected;
-    then `language_state` is what is known from the windows before. `context` is the text before the region.
-    An `early` request returns only first sentences that are certain; `prefix` are the tokens it returned.
+    then `language_state` is what is known from the windows before. `context` is the text before the region,
+    `prefix` what an `early` request for it has returned: first sentences that are certain. Both have times,
+    see `segments.with_times`.
     With `unfinished_tail` the region ends in running speech, and the segment that it cuts off is left to the
     next window. `keywords` and `names` are spelled as here where similar words were spoken; `names` that are
     ordinary words are left alone.
@@ -67,7 +68,7 @@ class WindowRequest:
     task: Literal["transcribe", "translate"] = "transcribe"
     word_timestamps: bool = False
     context: str = ""
-    prefix: tuple[int, ...] = ()
+    prefix: str = ""
     early: bool = False
     unfinished_tail: bool = False
 
@@ -82,7 +83,7 @@ class WindowRequest:
         row = {name: header[name] for name in _REQUEST_FIELDS}
         row["speech"] = tuple((start, end) for start, end in row["speech"])
         row["language_state"] = LanguageState(*row["language_state"])
-        row |= {name: tuple(row[name]) for name in ("keywords", "names", "prefix")}
+        row |= {name: tuple(row[name]) for name in ("keywords", "names")}
         return cls(pcm=np.frombuffer(payload, np.int16), **row)
 
 
@@ -95,14 +96,15 @@ class DecodedWindow:
 
     `language` is the one it was decoded in and `language_state` what is known after it. `resume_sample` is
     where the next window must begin, in samples of the source: where the text ends. It is `None` when it
-    begins at the region's end. `prefix` are the tokens of an early request's segments.
+    begins at the region's end. `context` is the text for the next window to go on from: that of an early
+    request becomes the prefix of the whole window.
     """
 
     segments: tuple[Segment, ...]
     language: str
     language_state: LanguageState = field(default_factory=LanguageState)
     resume_sample: int | None = None
-    prefix: tuple[int, ...] = ()
+    context: str = ""
 
     def to_header(self, request_id: int) -> Header:
         """Return the header of the `decoded` answer."""
@@ -119,7 +121,7 @@ class DecodedWindow:
             language=header["language"],
             language_state=LanguageState(*header["language_state"]),
             resume_sample=header["resume_sample"],
-            prefix=tuple(header["prefix"]),
+            context=header["context"],
         )
 
 

@@ -9,7 +9,7 @@ was last spoken; in the rare case that the block before it ends in another one, 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -46,7 +46,6 @@ _PATIENT_SAMPLES = 16 * _CALL_SAMPLES
 """The most: four seconds."""
 _EARLY_SECONDS = 10.0
 """A job's first window is answered in two parts when it is longer."""
-_CONTEXT_CHARACTERS = 300
 _LEAST_STEP_SAMPLES = SAMPLE_RATE // 10
 """Where a window would advance by less, the next one starts at its end."""
 
@@ -95,15 +94,16 @@ class _Buffer:
 class _Planned:
     """A block from sample `start` of the source on, on its way.
 
-    `content` follows when its end is known; `None` if an error of the audio comes first. `outcomes` are its
-    windows with their checkpoints as if it were the first block, then an error or `None`.
+    `outcomes` are its windows with their checkpoints as if it were the first block, then an error or `None`.
     """
 
     start: int
     entry: SpeechCheckpoint
     """The language to start in; in the first block also its text so far."""
-    content: asyncio.Future[tuple[Block, PCM] | None]
-    early: asyncio.Task[DecodedWindow] | None = None
+    block: Block
+    pcm: PCM
+    first_words: bool
+    """Whether no text of the job came before it."""
     task: asyncio.Task[None] | None = None
     outcomes: asyncio.Queue[_Outcome | Exception | None] = field(default_factory=asyncio.Queue)
 
@@ -132,7 +132,7 @@ class _Session:
     """Each with whether it is the last of its block."""
     pending: asyncio.Queue[_Planned | None] = field(default_factory=asyncio.Queue)
     waiting: list[_Planned] = field(default_factory=list)
-    """Blocks that wait for the language."""
+    """Blocks that wait for the language and for the first text."""
 
     async def run(self) -> None:
         """Work until the audio ends, an error, or cancellation; the last result is an error or `None`."""
@@ -156,36 +156,28 @@ class _Session:
 
     async def _plan(self, tasks: asyncio.TaskGroup) -> None:
         entry = self.checkpoint
-        first_words = entry.speech_seconds == 0 and not entry.prefix
+        first = entry.speech_seconds == 0
         while True:
             await self.slots.acquire()
-            content = asyncio.get_running_loop().create_future()
-            planned = _Planned(self.buffer.start, entry, content)
-            try:
-                if entry.block_samples:
-                    await self.buffer.fill(entry.block_samples)
-                    block = Block(min(entry.block_samples, len(self.buffer)), entry.speech)
-                else:
-                    block = await self._find_block(tasks, planned, first_words=first_words)
-            except BaseException:
-                content.set_result(None)
-                raise
+            start = self.buffer.start
+            if entry.block_samples:
+                await self.buffer.fill(entry.block_samples)
+                block = Block(min(entry.block_samples, len(self.buffer)), entry.speech)
+            else:
+                block = await self._find_block(BlockFinder(self.rules, first=first))
             if not block.samples:
                 return
-            content.set_result((block, self.buffer[: block.samples].copy()))
-            self.buffer.drop_before(planned.start + block.samples)
-            first_words = first_words and not block.speech
-            if planned.early is None:
-                self._announce(tasks, planned)
+            pcm = self.buffer[: block.samples].copy()
+            planned = _Planned(start, entry, block, pcm, first_words=first and not entry.prefix)
+            self.buffer.drop_before(start + block.samples)
+            self.waiting.append(planned)
+            self.pending.put_nowait(planned)
+            self._start_waiting(tasks)
+            first = first and not block.speech
             entry = SpeechCheckpoint()
 
-    async def _find_block(self, tasks: asyncio.TaskGroup, planned: _Planned, *, first_words: bool) -> Block:
-        """Return the block that begins at the buffer's start, without samples when there is no audio.
-
-        With `first_words`, its first window is sent and announced as soon as it is known.
-        """
-        finder = BlockFinder(self.rules)
-        sent = not first_words
+    async def _find_block(self, finder: BlockFinder) -> Block:
+        """Return the block that begins at the buffer's start, without samples when there is no audio."""
         scanned, state, ended = 0, b"", False
         while not ended:
             await self.buffer.fill(scanned + _EAGER_SAMPLES)
@@ -193,43 +185,17 @@ class _Session:
             whole = ready - ready % _CALL_SAMPLES
             ready = whole or ready  # less than one call at the end of the audio
             if not ready:
-                break
+                return finder.finish(len(self.buffer))
             pcm = self.buffer[scanned : scanned + ready]
             probabilities, state = await self.pool.find_speech(self.job_id, pcm, state)
             scanned += ready
-            for probability in probabilities:
-                ended = finder.push(float(probability))
-                if ended:
-                    break
-                if not sent and (window := finder.first_window()) is not None:
-                    self._send_early(tasks, planned, window)
-                    sent = True
-        block = finder.block(self.buffer[:]) if ended else finder.finish(len(self.buffer))
-        if not sent and (window := next_window(block, self.rules)) is not None:
-            self._send_early(tasks, planned, window)
-        return block
-
-    def _send_early(self, tasks: asyncio.TaskGroup, planned: _Planned, window: Window) -> None:
-        """Ask for the first words of a window that is long enough."""
-        if self.info.engine == "whisper" and window.end - window.start > _EARLY_SECONDS * SAMPLE_RATE:
-            request = self._request(self.buffer[:], planned.start, window, SpeechCheckpoint())
-            planned.early = tasks.create_task(self._decode_early(replace(request, early=True)))
-            self._announce(tasks, planned)
-
-    def _announce(self, tasks: asyncio.TaskGroup, planned: _Planned) -> None:
-        self.waiting.append(planned)
-        self.pending.put_nowait(planned)
-        if self.checkpoint.language is not None:
-            self._start_waiting(tasks)
-
-    async def _decode_early(self, request: WindowRequest) -> DecodedWindow:
-        try:
-            return await self.pool.decode(self.job_id, request, urgent=True)
-        except StenobirdError:  # the whole window may work
-            return DecodedWindow((), "")
+            ended = any(finder.push(float(probability)) for probability in probabilities)
+        return finder.block(self.buffer[:])
 
     def _start_waiting(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the blocks that wait for the language, in the one that is spoken now."""
+        """Start the blocks that wait for the language and for the first text, if both are known."""
+        if self.checkpoint.language is None or not self.checkpoint.opening:
+            return
         for planned in self.waiting:
             self._start(tasks, planned, self.checkpoint)
         self.waiting.clear()
@@ -240,14 +206,15 @@ class _Session:
             language=spoken.language,
             language_scores=spoken.language_scores,
             language_rival=planned.entry.language_rival,
+            opening=spoken.opening,
         )
         planned.outcomes = asyncio.Queue()
-        planned.task = tasks.create_task(self._transcribe(planned))
+        planned.task = tasks.create_task(self._transcribe(planned, planned.outcomes))
 
-    async def _transcribe(self, planned: _Planned) -> None:
-        """Decode a block, window by window."""
+    async def _transcribe(
+        self, planned: _Planned, outcomes: asyncio.Queue[_Outcome | Exception | None]
+    ) -> None:
         # Errors travel through the queue, so that the windows before this one are still delivered.
-        outcomes = planned.outcomes
         try:
             await self._decode_windows(planned, outcomes)
         except StenobirdError as exc:
@@ -258,33 +225,40 @@ class _Session:
     async def _decode_windows(
         self, planned: _Planned, outcomes: asyncio.Queue[_Outcome | Exception | None]
     ) -> None:
+        block, position = planned.block, 0
         before = replace(planned.entry, window_index=0, speech_seconds=0.0, language_seconds={})
-        if planned.early is not None and (early := await planned.early).segments:
-            # The window itself is still to come, so everything else stays as it was.
-            before = replace(
-                before, window_index=1, language_seconds={early.language: 0.0}, prefix=early.prefix
-            )
-            outcomes.put_nowait((early.segments, before))
-        if (content := await planned.content) is None:
-            return
-        block, pcm = content
-        position = 0
+        if not before.block_samples:
+            before = replace(before, context=before.opening)
         while position < block.samples:
             window = next_window(block, self.rules, position)
             decoded, end = None, block.samples
             if window is not None:
-                request = self._request(pcm, planned.start, window, before)
-                urgent = self.lane == "preview" or (planned.early is not None and position == 0)
+                request = self._request(planned, window, before)
+                first = planned.first_words and position == 0
+                if first and (early := await self._first_words(request)).segments:
+                    # The window itself is still to come, so everything else stays as it was.
+                    seconds = {early.language: 0.0}
+                    before = replace(before, window_index=1, language_seconds=seconds, prefix=early.context)
+                    outcomes.put_nowait((early.segments, before))
+                    request = replace(request, prefix=early.context)
+                urgent = first or self.lane == "preview"
                 decoded = await self.pool.decode(self.job_id, request, urgent=urgent)
                 end = _window_end(window, decoded, block, planned.start, position)
             before = _advance(before, block, planned.start, (position, end), decoded)
             position = end
             outcomes.put_nowait((decoded.segments if decoded is not None else (), before))
 
-    def _request(self, pcm: PCM, start: int, window: Window, before: SpeechCheckpoint) -> WindowRequest:
+    async def _first_words(self, request: WindowRequest) -> DecodedWindow:
+        """Return the first sentences of a job's first window, none where they can't be had early."""
+        if self.info.engine == "whisper" and len(request.pcm) > _EARLY_SECONDS * SAMPLE_RATE:
+            with suppress(StenobirdError):  # the whole window may work
+                return await self.pool.decode(self.job_id, replace(request, early=True), urgent=True)
+        return DecodedWindow((), "")
+
+    def _request(self, planned: _Planned, window: Window, before: SpeechCheckpoint) -> WindowRequest:
         return WindowRequest(
-            pcm=pcm[window.start : window.end],
-            start_sample=start + window.start,
+            pcm=planned.pcm[window.start : window.end],
+            start_sample=planned.start + window.start,
             speech=window.speech,
             language=self.fixed_language,
             language_state=LanguageState(before.language, before.language_scores, before.language_rival),
@@ -323,8 +297,7 @@ class _Session:
                     model=self.info.model,
                 )
                 self.results.put_nowait((result, not relative.block_samples and not relative.prefix))
-                if self.checkpoint.language is not None:
-                    self._start_waiting(tasks)
+                self._start_waiting(tasks)
 
 
 def _window_end(window: Window, decoded: DecodedWindow, block: Block, origin: int, position: int) -> int:
@@ -344,6 +317,7 @@ def _advance(
     start, end = span
     rest = block.after(end)
     seconds = speech_seconds(block.after(start).speech, end - start)
+    text = before.context if decoded is None else decoded.context
     after = replace(
         before,
         window_index=before.window_index + 1,
@@ -351,12 +325,13 @@ def _advance(
         speech_seconds=round(before.speech_seconds + seconds, 3),
         block_samples=rest.samples,
         speech=rest.speech if rest.samples else (),
-        prefix=(),
+        context=text if rest.samples else "",
+        prefix="",
+        opening=before.opening if rest.samples else before.opening or text,
     )
     if decoded is None:
-        return replace(after, context=after.context if rest.samples else "")
+        return after
     language, scores, rival = decoded.language_state
-    text = before.context + "".join(segment.text for segment in decoded.segments)
     totals = dict(before.language_seconds)
     totals[decoded.language] = round(totals.get(decoded.language, 0.0) + seconds, 3)
     return replace(
@@ -365,7 +340,6 @@ def _advance(
         language_scores=scores,
         language_rival=rival if rest.samples else None,
         language_seconds=totals,
-        context=text[-_CONTEXT_CHARACTERS:] if rest.samples else "",
     )
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
@@ -64,12 +64,25 @@ FEW_WORDS = 2
 ALONE_PAUSE_SECONDS = 1.0
 """One or two words stay a segment of their own only between pauses of this length."""
 
+CONTEXT_CHARACTERS = 400
+"""Text before a window that the model is given, times included."""
+
 EARLY_TOKENS_AFTER = 6
 """Early text is followed by more tokens than this."""
 EARLY_PAUSE_SECONDS = 0.3
 
 NEAR_SECONDS = 0.3
 """Whisper's times are accurate to about this."""
+
+_REPEATED = re.compile(r"(\w+ \w+ \w+.*?)(?: \1)+")
+
+_PUNCTUATION = re.compile(r"\w[,;:.!?…،؛、。，；：！？؟۔।]")  # noqa: RUF001  # marks of other scripts
+
+_TIME = re.compile(r"<\|(\d+\.\d\d)\|>")
+_START = re.compile(_TIME.pattern + r"(?!<\||$)")
+
+_INNER_END = re.compile(r"(?:\w{4}\.|[!?…。！？؟۔।])[\"”’»)\]]*$")  # noqa: RUF001
+"""A sentence end that is no abbreviation."""
 
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 """Letters of scripts that put no spaces between words: about two make one."""
@@ -113,6 +126,30 @@ def split_at_timestamps(
     return pieces
 
 
+def with_times(pieces: Iterable[tuple[Piece, str]], before: str = "") -> str:
+    """Return the text of pieces between the times that the model gave them: `<|0.00|> Hello.<|1.20|>`.
+
+    Text in this form goes on from `before`; only the end of what is longer than `CONTEXT_CHARACTERS` is kept.
+    """
+    text = before + "".join(f"<|{piece.start:.2f}|>{said}<|{piece.end:.2f}|>" for piece, said in pieces)
+    starts = [mark.start() for mark in _START.finditer(text)]
+    least = len(text) - CONTEXT_CHARACTERS
+    return text[next((start for start in starts if start >= least), starts[-1]) :] if starts else ""
+
+
+def tokens_with_times(
+    text: str, *, timestamp_begin: int, encode: Callable[[str], Sequence[int]]
+) -> list[int]:
+    """Return the tokens of what `with_times` returned."""
+    tokens: list[int] = []
+    for number, part in enumerate(_TIME.split(text)):
+        if number % 2:
+            tokens.append(timestamp_begin + round(float(part) / TIMESTAMP_SECONDS))
+        elif part:
+            tokens.extend(encode(part))
+    return tokens
+
+
 def compression_ratio(text: str) -> float:
     """Return how well zlib compresses the text: above 2.4 it repeats itself."""
     data = text.encode()
@@ -137,14 +174,15 @@ def is_invented(
 ) -> bool:
     """Whether a segment was probably not said: doubtful text, a doubtful window, hardly any speech under it.
 
-    A phrase that Whisper is known to invent is one more sign, never enough alone.
+    A phrase that Whisper is known to invent, or one that it says again and again, is one more sign, never
+    enough alone.
     """
     phrase = " ".join(re.findall(r"\w+", text.lower()))
     signs = (
         avg_logprob < INVENTED_LOGPROB,
         no_speech_prob > INVENTED_NO_SPEECH,
         speech_seconds < INVENTED_SPEECH_SECONDS,
-        phrase in INVENTED_PHRASES.get(language, ()),
+        phrase in INVENTED_PHRASES.get(language, ()) or _REPEATED.fullmatch(phrase) is not None,
     )
     return sum(signs) >= INVENTED_SIGNS
 
@@ -152,6 +190,38 @@ def is_invented(
 def ends_sentence(text: str) -> bool:
     """Whether a sentence may end with this text."""
     return _SENTENCE_END.search(text.rstrip()[-16:]) is not None
+
+
+def split_sentences(
+    piece: Piece, decode: Callable[[list[int]], str], speech: Sequence[tuple[float, float]]
+) -> list[Piece]:
+    """Divide a piece where a sentence ends inside it, so that segments can end there.
+
+    The model gives no time for such a place: it is the share of the text before it, or a pause close to that.
+    """
+    cuts: list[int] = []
+    for number in range(1, len(piece.tokens)):
+        said, rest = decode(list(piece.tokens[:number])), decode(list(piece.tokens[number:]))
+        if _INNER_END.search(said) and _starts_sentence(rest):
+            cuts.append(number)
+    pieces, start, whole = [], piece.start, len(decode(list(piece.tokens)))
+    for first, after in pairwise([0, *cuts, len(piece.tokens)]):
+        end = piece.end
+        if after < len(piece.tokens):
+            share = len(decode(list(piece.tokens[:after]))) / whole
+            end = piece.start + share * (piece.end - piece.start)
+            if (pause := pause_near(end, speech)) is not None:
+                end = (pause[0] + pause[1]) / 2
+            end = round(min(max(end, start), piece.end), 2)
+        pieces.append(Piece(start, end, piece.tokens[first:after], closed=piece.closed or end < piece.end))
+        start = end
+    return pieces
+
+
+def _starts_sentence(text: str) -> bool:
+    letter = text.lstrip()[:1]
+    parted = text[:1].isspace() or _UNSPACED.match(letter) is not None
+    return parted and letter.isalpha() and not letter.islower()
 
 
 def pause_near(seconds: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
@@ -188,10 +258,10 @@ def group_sentences(
 ) -> list[tuple[int, int]]:
     """Return which consecutive pieces, given as start, end and text, make up each segment: `[first, last)`.
 
-    A segment ends with a sentence, or where the next piece would make it too long. Text without any full stop
+    A segment ends with a sentence, or where the next piece would make it too long. Text without punctuation
     keeps Whisper's segments. One or two words are joined to a neighbour unless pauses surround them.
     """
-    punctuated = any(ends_sentence(text) for _, _, text in pieces)
+    punctuated = any(_PUNCTUATION.search(text) for _, _, text in pieces)
     groups: list[tuple[int, int]] = []
     first = 0
     for i, (_, _, text) in enumerate(pieces):

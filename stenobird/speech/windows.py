@@ -1,8 +1,9 @@
 """Where to divide audio into blocks and windows: pure rules over voice-activity probabilities.
 
-A block is about a minute of audio that ends in a pause. It is transcribed on its own, so blocks run in
-parallel. Inside a block each window starts where the text of the one before it ended. Both depend on the
-audio alone, never on how it arrived. Sample positions count from the first sample of the block.
+A block is about a minute of audio that ends in a pause; a job's first is shorter, so that its text comes
+soon. A block is transcribed on its own, so blocks run in parallel. Inside a block each window starts where
+the text of the one before it ended. Both depend on the audio alone, never on how it arrived. Sample positions
+count from the first sample of the block.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FRAME_SAMPLES = 512
 """Samples of one voice-activity probability: 32 ms."""
 
 MAX_REGION_SECONDS = 30.0
-"""What Whisper decodes at once. The longest window with its padding is shorter."""
+"""What Whisper decodes at once."""
 
 Span: TypeAlias = tuple[int, int]
 """Samples `[start, end)`."""
@@ -39,16 +40,19 @@ class WindowRules:
     """Shorter dips do not end a run of speech."""
     min_speech_seconds: float = 0.25
     """Shorter runs do not start the speech of a block."""
-    pad_seconds: float = 0.3
-    """Kept before the first and after the last speech of a window."""
-    window_seconds: float = 29.0
+    pad_seconds: float = 2.0
+    """The most audio without speech that a window keeps before its first and after its last speech. Whisper
+    was trained on audio that was cut anywhere: without any silence around the speech it makes more errors."""
+    window_seconds: float = MAX_REGION_SECONDS
+    first_block_seconds: tuple[float, float] = (15.0, MAX_REGION_SECONDS)
+    """As `block_seconds`, for a job's first block. Audio that fits in one window is never divided."""
     block_seconds: tuple[float, float] = (45.0, 75.0)
     """A block ends in the longest pause between these, counted from its first speech."""
     level_seconds: float = 90.0
     """Without any pause until here, the block ends where it is quietest in the last three seconds."""
     level_zone_seconds: float = 3.0
     closing_silence_seconds: float = 3.0
-    """So much silence ends a block at once."""
+    """So much silence ends a block at once, but not the first one: see `first_block_seconds`."""
     idle_seconds: float = 30.0
     """After so much audio without speech, the checkpoint moves on."""
     holdback_seconds: float = 0.5
@@ -102,8 +106,10 @@ class BlockFinder:
     Every frame is decided on its own, so the result does not depend on how the frames were grouped.
     """
 
-    def __init__(self, rules: WindowRules) -> None:
+    def __init__(self, rules: WindowRules, *, first: bool = False) -> None:
         self._rules = rules
+        self._is_first = first
+        self._ends_between = rules.first_block_seconds if first else rules.block_seconds
         self._frames = 0
         self._runs: list[Span] = []
         self._run_start: int | None = None
@@ -141,18 +147,6 @@ class BlockFinder:
             runs.append((self._run_start, now if self._quiet_from is None else self._quiet_from))
         return Block(samples, tuple((a, min(b, samples)) for a, b in runs if a < samples))
 
-    def first_window(self) -> Window | None:
-        """Return the first window as soon as later audio can't change it, before the block has ended.
-
-        Whether it is final is not known yet.
-        """
-        now = self._frames * FRAME_SAMPLES
-        rules = self._rules
-        seconds = rules.pad_seconds + rules.window_seconds + 2 * rules.merge_seconds
-        if self._first is None or now - self._first < _samples(seconds):
-            return None
-        return next_window(self.finish(now), rules)
-
     def _track(self, probability: float, start: int) -> None:
         rules, end = self._rules, start + FRAME_SAMPLES
         if self._run_start is None:
@@ -175,9 +169,10 @@ class BlockFinder:
         rules = self._rules
         assert self._first is not None
         pausing = self._run_start is None
-        if pausing and now - self._runs[-1][1] >= _samples(rules.closing_silence_seconds):
+        silence = now - self._runs[-1][1] if pausing else 0
+        least, most = (self._first + _samples(seconds) for seconds in self._ends_between)
+        if silence >= _samples(rules.closing_silence_seconds) and (now >= most or not self._is_first):
             return now - _samples(rules.holdback_seconds)
-        least, most = (self._first + _samples(seconds) for seconds in rules.block_seconds)
         if now < most:
             return None
         ends = [end for _, end in self._runs]

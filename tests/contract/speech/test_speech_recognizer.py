@@ -47,10 +47,10 @@ async def recognizer(request: pytest.FixtureRequest, fixture_model: Path) -> Asy
 
 @pytest.fixture(scope="module")
 def pcm(clips: Path) -> PCM:
-    """Two sentences and a pause that closes the first window."""
+    """Two sentences and a pause that closes the first block."""
     clip = decode_clip(clips / "short.mp3")
-    return np.concatenate([clip[: round(2.8 * SAMPLE_RATE)], silence(4), clip[3 * SAMPLE_RATE :]])[
-        : round(10.5 * SAMPLE_RATE)
+    return np.concatenate([clip[: round(2.8 * SAMPLE_RATE)], silence(30), clip[3 * SAMPLE_RATE :]])[
+        : round(36.5 * SAMPLE_RATE)
     ]
 
 
@@ -120,7 +120,7 @@ async def test_an_error_of_the_audio_comes_after_the_windows_before_it(
     recognizer: SpeechRecognizer, pcm: PCM
 ) -> None:
     async def broken() -> AsyncIterator[PCM]:
-        async for block in blocks(pcm[: 9 * SAMPLE_RATE]):
+        async for block in blocks(pcm[: 35 * SAMPLE_RATE]):
             yield block
         raise AudioUnreachable
 

@@ -5,7 +5,15 @@ import math
 
 import pytest
 
-from stenobird.speech.language import LanguageState, add_evidence, follow, likeliest
+from stenobird.ports import SAMPLE_RATE
+from stenobird.speech.language import (
+    LanguageState,
+    add_evidence,
+    first_language,
+    follow,
+    likeliest,
+    stretches,
+)
 
 ENGLISH = {"en": 0.9, "de": 0.1}
 GERMAN = {"en": 0.1, "de": 0.9}
@@ -77,3 +85,40 @@ def test_a_long_window_that_is_certain_changes_the_language_at_once() -> None:
 
 def test_a_word_of_another_language_counts_for_nothing() -> None:
     assert follow(LanguageState("en", {}, "de"), GERMAN_FOR_CERTAIN, 1.0)[0] == "en"
+
+
+def test_stretches_are_long_enough_and_end_in_pauses() -> None:
+    runs = [(0, 3), (3.1, 4.5), (5, 6), (6.5, 9.5), (12, 14.5), (14.6, 15.5)]
+    speech = [(round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in runs]
+
+    assert [(a / SAMPLE_RATE, b / SAMPLE_RATE) for a, b in stretches(speech)] == [
+        (0.0, 4.5),
+        (5.0, 9.5),
+        (12.0, 15.5),
+    ]
+
+
+EN, DE, FR = ({"en": 0.02, "de": 0.02, "fr": 0.02} | {name: 0.96} for name in ("en", "de", "fr"))
+LIKELY_EN, LIKELY_FR = {"en": 0.6, "fr": 0.4}, {"en": 0.4, "fr": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("found", "before", "language", "change"),
+    [
+        ([EN, LIKELY_FR, EN], "en", "en", None),
+        ([EN, LIKELY_EN, FR, FR], "en", "en", 2),
+        ([EN, LIKELY_FR, FR], "en", "en", 1),  # a doubtful stretch is in the likelier language
+        ([LIKELY_EN, FR], "en", "en", 1),
+        ([LIKELY_FR, FR, DE], "en", "fr", 2),
+        ([EN, FR, EN], None, "en", 1),
+        ([LIKELY_FR, EN, DE], None, "en", 2),
+        ([LIKELY_FR, LIKELY_FR], "en", "en", None),
+        ([EN, {"fr": 0.92, "en": 0.01}, LIKELY_EN], "en", "en", None),  # the next one speaks against it
+        ([EN, {"fr": 0.92, "en": 0.01}, LIKELY_FR], "en", "en", 1),
+        ([LIKELY_FR], None, None, None),
+    ],
+)
+def test_a_window_is_in_one_language_until_another_is_certain(
+    found: list[dict[str, float]], before: str | None, language: str | None, change: int | None
+) -> None:
+    assert first_language(found, before) == (language, change)

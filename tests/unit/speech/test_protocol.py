@@ -22,7 +22,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         task="translate",
         word_timestamps=True,
         context=" before it.",
-        prefix=(50363, 17),
+        prefix="<|0.00|> hello<|1.50|>",
         early=True,
         unfinished_tail=True,
     )
@@ -47,7 +47,7 @@ def test_an_answer_arrives_as_it_was_sent() -> None:
         "en",
         LanguageState("en", {}, "de"),
         40_000,
-        (50363, 17),
+        "<|0.00|> hello<|1.50|>",
     )
 
     assert DecodedWindow.from_header(json.loads(json.dumps(window.to_header(1)))) == window

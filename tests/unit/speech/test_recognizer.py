@@ -11,21 +11,23 @@ import pytest
 from faster_whisper import WhisperModel
 
 from stenobird.clock import SystemClock
+from stenobird.demo import TALK_PATH
 from stenobird.demo.wer import word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
-from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint
+from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, WindowResult
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import EngineInfo, SpeechSettings
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.speech import decode_clip
 from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from stenobird.ports import PCM, WindowResult
+    from stenobird.ports import PCM
 
 pytestmark = pytest.mark.anyio
 
@@ -93,21 +95,36 @@ async def test_a_resume_at_any_checkpoint_gives_the_text_of_the_undisturbed_run(
 
 
 @pytest.mark.slow
-async def test_a_host_killed_in_mid_run_changes_nothing(fixture_model: Path, clips: Path) -> None:
-    pcm = decode_clip(clips / "long.mp3")
-    async with open_fixture(fixture_model) as recognizer:
+async def test_a_real_model_killed_twenty_times_writes_the_same_text(tiny_en: Path) -> None:
+    pcm = np.tile(decode_clip(TALK_PATH), 2)
+    checkpoint, disturbed, killed = BEGINNING, list[WindowResult](), set[int]()
+    async with open_fixture(tiny_en) as recognizer:
         undisturbed = await transcribed(recognizer, blocks(pcm))
-        disturbed = []
-        windows = recognizer.transcribe(
-            blocks(pcm), job_id="job", lane="full", checkpoint=BEGINNING, options=NO_WISHES
-        )
-        async for window in windows:
-            disturbed.append(window)
-            if len(disturbed) in {1, 3, 6} and (pid := recognizer.status()["host_pid"]) is not None:
-                os.kill(pid, signal.SIGKILL)
+
+        def can_be_killed() -> bool:
+            status = recognizer.status()
+            return status["windows_in_flight"] > 0 and status["host_pid"] not in {None, *killed}
+
+        # As many runs as windows, each from the checkpoint of the one before, and each of several hosts.
+        for done in range(len(undisturbed)):
+            windows = recognizer.transcribe(
+                blocks(pcm, start=checkpoint.next_sample),
+                job_id=f"run {done}",
+                lane="full",
+                checkpoint=SpeechCheckpoint.from_json(checkpoint.to_json()),
+                options=NO_WISHES,
+            )
+            window = asyncio.ensure_future(anext(windows))
+            while not window.done() and len(killed) * len(undisturbed) < 20 * (done + 1):
+                await async_until(can_be_killed)
+                killed.add(recognizer.status()["host_pid"])
+                os.kill(recognizer.status()["host_pid"], signal.SIGKILL)
+            disturbed.append(await window)
+            checkpoint = disturbed[-1].checkpoint
+            await windows.aclose()
 
         assert disturbed == undisturbed
-        assert recognizer.status()["restarts"] >= 1
+        assert len(killed) == recognizer.status()["restarts"] == 20
 
 
 async def test_the_fixture_model_is_labelled_wherever_it_shows(fixture_model: Path, clips: Path) -> None:
@@ -174,7 +191,7 @@ async def test_silence_moves_the_checkpoint_without_decoding() -> None:
 
 
 async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume() -> None:
-    pcm = np.concatenate([tone(8), silence(4), *[tone(5.5), silence(0.5)] * 6])
+    pcm = np.concatenate([tone(8), silence(25), *[tone(5.5), silence(0.5)] * 6])
     async with open_fake() as recognizer:
         windows = await transcribed(recognizer, blocks(pcm))
         scores = [window.checkpoint.language_scores for window in windows]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stenobird.speech.segments import (
+    CONTEXT_CHARACTERS,
     Piece,
     compression_ratio,
     ends_sentence,
@@ -12,7 +13,10 @@ from stenobird.speech.segments import (
     overlap,
     settled_tokens,
     split_at_timestamps,
+    split_sentences,
+    tokens_with_times,
     whole_pieces,
+    with_times,
 )
 
 EOT, T0 = 100, 200
@@ -171,6 +175,9 @@ def test_early_text_ends_with_a_sentence_that_more_text_follows(tokens: list[int
         (" Thank you.", -0.3, 0.02, 0.4, False),  # said quickly
         (" Mm, so it is.", -1.1, 0.8, 0.4, True),  # no phrase of the list, but all else speaks against it
         (" We shall never surrender.", -1.1, 0.1, 2.4, False),
+        ("I know what to say. I know what to say.", -0.7, 0.7, 0.5, True),  # it goes round in circles
+        ("I know what to say. I know what to do.", -0.7, 0.7, 0.5, False),
+        ("I know what to say. I know what to say.", -0.7, 0.1, 0.5, False),
     ],
 )
 def test_text_is_an_invention_only_on_several_signs(
@@ -181,3 +188,37 @@ def test_text_is_an_invention_only_on_several_signs(
     )
 
     assert found is invented
+
+
+def test_text_with_times_gives_the_model_back_its_tokens() -> None:
+    pieces = [(Piece(0.0, 1.5, (1, 2)), " ab"), (Piece(2.0, 3.14, (3,)), " c")]
+    text = with_times(pieces)
+
+    assert text == "<|0.00|> ab<|1.50|><|2.00|> c<|3.14|>"
+    assert tokens_with_times(text, timestamp_begin=T0, encode=lambda part: [len(part)]) == [
+        *(at(0), 3, at(1.5)),
+        *(at(2), 2, at(3.14)),
+    ]
+
+
+def test_long_context_keeps_its_last_whole_pieces() -> None:
+    piece = Piece(0.0, 1.0, (1,))
+    long = with_times([(piece, " " + "a" * CONTEXT_CHARACTERS)])
+
+    assert with_times([(piece, " b"), (piece, " c")], long) == "<|0.00|> b<|1.00|><|0.00|> c<|1.00|>"
+    assert with_times([], long) == long
+    assert with_times([]) == ""
+
+
+def test_a_sentence_that_ends_inside_a_piece_divides_it_at_its_pause() -> None:
+    words = [" Human", " path.", " The", " U.S.", " Army", " left.", " and", " so"]
+
+    def decode(tokens: list[int]) -> str:
+        return "".join(words[token] for token in tokens)
+
+    pieces = split_sentences(Piece(0.0, 10.0, tuple(range(8))), decode, [(0.0, 3.0), (3.4, 10.0)])
+
+    assert [(piece.start, piece.end, decode(list(piece.tokens))) for piece in pieces] == [
+        (0.0, 3.2, " Human path."),
+        (3.2, 10.0, " The U.S. Army left. and so"),
+    ]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +35,11 @@ def frames(*runs: tuple[float, float]) -> list[float]:
     return [p for p, seconds in runs for _ in range(round(seconds / FRAME_SECONDS))]
 
 
-def first_block(probabilities: Sequence[float], *, pcm: PCM | None = None) -> Block | None:
-    finder = BlockFinder(RULES)
+def first_block(
+    probabilities: Sequence[float], *, pcm: PCM | None = None, of_job: bool = False
+) -> Block | None:
+    """Return the first block that ends; `of_job` if nothing of the job came before it."""
+    finder = BlockFinder(RULES, first=of_job)
     samples = pcm if pcm is not None else np.zeros(len(probabilities) * FRAME_SAMPLES, np.int16)
     return finder.block(samples) if any(finder.push(p) for p in probabilities) else None
 
@@ -107,32 +109,31 @@ def test_windows_hold_all_speech_and_fit_into_what_whisper_decodes(probabilities
         assert speech_seconds(block.after(position).speech, block.samples) <= 0.3
 
 
-@settings(max_examples=60, deadline=None)
-@given(streams)
-def test_the_first_window_is_the_same_before_its_block_has_ended(probabilities: list[float]) -> None:
-    finder = BlockFinder(RULES)
-    early = None
-    ended = False
-    for probability in probabilities:
-        ended = finder.push(probability)
-        if ended:
-            break
-        early = early or finder.first_window()
-    pcm = np.zeros(len(probabilities) * FRAME_SAMPLES, np.int16)
-    block = finder.block(pcm) if ended else finder.finish(len(pcm))
-
-    if early is not None:
-        window = next_window(block, RULES)
-        assert window is not None
-        assert replace(early, final=window.final) == window
-
-
 def test_a_block_ends_in_the_longest_pause_after_45_seconds() -> None:
     block = first_block(frames((1, 20), (0, 2), (1, 28), (0, 0.5), (1, 5), (0, 0.96), (1, 30)))
 
     assert block is not None
     assert seconds(block.samples) == pytest.approx(55.98, abs=0.1)
     assert [seconds(b - a) for a, b in block.speech] == pytest.approx([20, 28, 5], abs=0.1)
+
+
+def test_the_first_block_of_a_job_ends_in_the_longest_pause_after_15_seconds() -> None:
+    block = first_block(frames((1, 14), (0, 4), (1, 2), (0, 0.48), (1, 5), (0, 0.96), (1, 30)), of_job=True)
+
+    assert block is not None
+    assert seconds(block.samples) == pytest.approx(16, abs=0.1)
+
+
+def test_audio_that_fits_in_one_window_is_never_divided() -> None:
+    speech = frames((0, 1.5), (1, 5), (0, 4), (1, 8), (0, 6), (1, 5))
+    finder = BlockFinder(RULES, first=True)
+
+    assert not any(finder.push(p) for p in speech)
+    block = finder.finish(round(29.5 * SAMPLE_RATE))
+    window = next_window(block, RULES)
+
+    assert window is not None
+    assert (window.start, window.end, window.final) == (0, round(29.5 * SAMPLE_RATE), True)
 
 
 def test_a_block_without_a_pause_ends_where_it_is_quietest() -> None:
@@ -151,7 +152,7 @@ def test_three_seconds_of_silence_end_a_block_and_leave_padding_to_the_next() ->
     assert block is not None
     assert seconds(block.samples) == pytest.approx(4.5, abs=0.1)
     (window,) = all_windows(block)
-    assert [seconds(window.start), seconds(window.end)] == pytest.approx([0.7, 2.3], abs=0.05)
+    assert [seconds(window.start), seconds(window.end)] == pytest.approx([0.0, 4.0], abs=0.05)
     assert window.final
 
 
@@ -170,8 +171,8 @@ def test_only_the_last_window_of_a_block_is_final() -> None:
     windows = all_windows(block)
 
     assert [(seconds(w.start), seconds(w.end), w.final) for w in windows] == [
-        (0.0, 29.0, False),
-        (29.0, 50.3, True),
+        (0.0, 30.0, False),
+        (30.0, 52.0, True),
     ]
 
 
@@ -181,7 +182,7 @@ def test_a_window_that_ends_in_a_pause_before_more_speech_is_not_final() -> None
     window = next_window(block, RULES)
 
     assert window is not None
-    assert (seconds(window.end), window.final) == (28.3, False)
+    assert (seconds(window.end), window.final) == (30.0, False)
 
 
 def test_the_rest_of_a_block_has_the_windows_of_the_block() -> None:
