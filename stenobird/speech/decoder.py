@@ -368,20 +368,19 @@ class WhisperDecoder:
             if draft.known or _is_said(draft, speech, tokenizer.language_code)
         ]
         resume = None
-        if request.unfinished_tail:
+        end = drafts[-1].piece.end if drafts and drafts[-1].piece.closed else duration
+        stopped_early = overlap(end, duration, speech) >= REST_SPEECH_SECONDS
+        if request.unfinished_tail or stopped_early:
             kept = whole_pieces([(d.piece, d.text) for d in drafts], duration=duration)
-            if not kept and drafts and request.context:
+            if not kept and drafts and request.unfinished_tail and request.context:
                 # Text before the window can lead the model to write it as one piece without any times.
                 request = replace(request, context="")
                 again = self._generate(encoded, [request], [tokenizer])[0]
                 return self._window(encoded, request, tokenizer, again)
             if kept:
                 drafts = drafts[:kept]
+            if kept or stopped_early:
                 resume = _resume_sample(request, drafts[-1].piece.end)
-        elif drafts and drafts[-1].piece.closed:
-            end = drafts[-1].piece.end
-            if overlap(end, duration, speech) >= REST_SPEECH_SECONDS:  # the model stopped early
-                resume = _resume_sample(request, end)
         segments = self._segments(encoded, request, tokenizer, drafts, resume)
         context = _context(drafts, request.context)
         return DecodedWindow(segments, "", resume_sample=resume, context=context)
@@ -537,7 +536,9 @@ def _sentences(
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
     floor += offset
     groups = group_sentences(
-        [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts], _seconds(request.speech)
+        [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts],
+        _seconds(request.speech),
+        request.context + request.prefix,
     )
     segments = []
     for first, after in groups:

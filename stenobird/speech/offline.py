@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.protocol import DecodedWindow
-from stenobird.speech.segments import HANDOVER_FROM, is_spoken
+from stenobird.speech.segments import is_spoken
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ MODEL_NAME = "pocketsphinx"
 LANGUAGES = ("en",)
 PHRASE_GAP_SECONDS = 0.5
 """A pause between words that ends a segment."""
+HANDOVER_FROM = 0.4
+"""A last word in the part of a window after this may be left to the next window."""
 
 _FRAMES_A_SECOND = 100
 

@@ -2,8 +2,9 @@
 
 A job's session is two loops and a task a block. The planning loop pulls audio, has the host find speech in
 it and divides it into blocks. Each block's task decodes its windows one after the other. The committing loop
-takes the windows in the order of the audio and moves the checkpoint. A block is decoded in the language that
-was last spoken; in the rare case that the block before it ends in another one, it is decoded again.
+takes the windows in the order of the audio and moves the checkpoint. A job's first block is one window, and
+the next one begins where its text ends. Later blocks are decoded in the language that was last spoken; in the
+rare case that the block before ends in another one, a block is decoded again.
 """
 
 from __future__ import annotations
@@ -102,10 +103,11 @@ class _Planned:
     """The language to start in; in the first block also its text so far."""
     block: Block
     pcm: PCM
-    first_words: bool
-    """Whether no text of the job came before it."""
+    first: bool
+    """Whether only its first window is decoded; the next block begins where the text of that ends."""
     task: asyncio.Task[None] | None = None
     outcomes: asyncio.Queue[_Outcome | Exception | None] = field(default_factory=asyncio.Queue)
+    committed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 _Outcome: TypeAlias = tuple[tuple[Segment, ...], SpeechCheckpoint]
@@ -131,8 +133,6 @@ class _Session:
     results: asyncio.Queue[tuple[_Result, bool]] = field(default_factory=asyncio.Queue)
     """Each with whether it is the last of its block."""
     pending: asyncio.Queue[_Planned | None] = field(default_factory=asyncio.Queue)
-    waiting: list[_Planned] = field(default_factory=list)
-    """Blocks that wait for the language and for the first text."""
 
     async def run(self) -> None:
         """Work until the audio ends, an error, or cancellation; the last result is an error or `None`."""
@@ -168,11 +168,13 @@ class _Session:
             if not block.samples:
                 return
             pcm = self.buffer[: block.samples].copy()
-            planned = _Planned(start, entry, block, pcm, first_words=first and not entry.prefix)
-            self.buffer.drop_before(start + block.samples)
-            self.waiting.append(planned)
+            planned = _Planned(start, entry, block, pcm, first=first)
+            self._start(tasks, planned)
             self.pending.put_nowait(planned)
-            self._start_waiting(tasks)
+            if first or self.checkpoint.language is None or not self.checkpoint.opening:
+                # Later blocks need the language and the first text.
+                await planned.committed.wait()
+            self.buffer.drop_before(self.checkpoint.next_sample if first else start + block.samples)
             first = first and not block.speech
             entry = SpeechCheckpoint()
 
@@ -192,21 +194,14 @@ class _Session:
             ended = any(finder.push(float(probability)) for probability in probabilities)
         return finder.block(self.buffer[:])
 
-    def _start_waiting(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the blocks that wait for the language and for the first text, if both are known."""
-        if self.checkpoint.language is None or not self.checkpoint.opening:
-            return
-        for planned in self.waiting:
-            self._start(tasks, planned, self.checkpoint)
-        self.waiting.clear()
-
-    def _start(self, tasks: asyncio.TaskGroup, planned: _Planned, spoken: SpeechCheckpoint) -> None:
+    def _start(self, tasks: asyncio.TaskGroup, planned: _Planned) -> None:
+        """Start to decode a block, in the language and the style that are known by now."""
         planned.entry = replace(
             planned.entry,
-            language=spoken.language,
-            language_scores=spoken.language_scores,
+            language=self.checkpoint.language,
+            language_scores=self.checkpoint.language_scores,
             language_rival=planned.entry.language_rival,
-            opening=spoken.opening,
+            opening=self.checkpoint.opening,
         )
         planned.outcomes = asyncio.Queue()
         planned.task = tasks.create_task(self._transcribe(planned, planned.outcomes))
@@ -234,16 +229,18 @@ class _Session:
             decoded, end = None, block.samples
             if window is not None:
                 request = self._request(planned, window, before)
-                first = planned.first_words and position == 0
-                if first and (early := await self._first_words(request)).segments:
+                words_first = planned.first and not before.prefix
+                if words_first and (early := await self._first_words(request)).segments:
                     # The window itself is still to come, so everything else stays as it was.
                     seconds = {early.language: 0.0}
                     before = replace(before, window_index=1, language_seconds=seconds, prefix=early.context)
                     outcomes.put_nowait((early.segments, before))
                     request = replace(request, prefix=early.context)
-                urgent = first or self.lane == "preview"
+                urgent = planned.first or self.lane == "preview"
                 decoded = await self.pool.decode(self.job_id, request, urgent=urgent)
                 end = _window_end(window, decoded, block, planned.start, position)
+            if planned.first:
+                block = replace(block, samples=end)
             before = _advance(before, block, planned.start, (position, end), decoded)
             position = end
             outcomes.put_nowait((decoded.segments if decoded is not None else (), before))
@@ -278,12 +275,9 @@ class _Session:
     async def _commit(self, tasks: asyncio.TaskGroup) -> None:
         while (planned := await self.pending.get()) is not None:
             base = self.checkpoint
-            if planned in self.waiting:
-                self.waiting.remove(planned)
-                self._start(tasks, planned, base)
-            elif planned.task is not None and planned.entry.language != base.language:
+            if planned.task is not None and planned.entry.language != base.language:
                 planned.task.cancel()
-                self._start(tasks, planned, base)
+                self._start(tasks, planned)
             while (outcome := await planned.outcomes.get()) is not None:
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -297,7 +291,7 @@ class _Session:
                     model=self.info.model,
                 )
                 self.results.put_nowait((result, not relative.block_samples and not relative.prefix))
-                self._start_waiting(tasks)
+            planned.committed.set()
 
 
 def _window_end(window: Window, decoded: DecodedWindow, block: Block, origin: int, position: int) -> int:

@@ -26,11 +26,9 @@ REST_SPEECH_SECONDS = 0.8
 TAIL_SECONDS = 0.5
 """A segment that ends so close to a cut in running speech was cut off by it."""
 
-HANDOVER_FROM = 0.4
-"""A window ends at a sentence end in the part after this; before it, too much would be decoded twice."""
-
 KEPT_FROM = 0.2
-"""A window whose last whole segment ends before this part keeps all it has: every window makes progress."""
+"""A window ends at a sentence end in the part after this. If its last whole segment ends before, it keeps all
+it has: every window makes progress."""
 
 SENTENCE_SECONDS = 30.0
 """Segments are joined to a sentence up to this length."""
@@ -75,8 +73,6 @@ NEAR_SECONDS = 0.3
 """Whisper's times are accurate to about this."""
 
 _REPEATED = re.compile(r"(\w+ \w+ \w+.*?)(?: \1)+")
-
-_PUNCTUATION = re.compile(r"\w[,;:.!?…،؛、。，；：！？؟۔।]")  # noqa: RUF001  # marks of other scripts
 
 _TIME = re.compile(r"<\|(\d+\.\d\d)\|>")
 _START = re.compile(_TIME.pattern + r"(?!<\||$)")
@@ -234,34 +230,31 @@ def whole_pieces(pieces: Sequence[tuple[Piece, str]], *, duration: float) -> int
     """Return how many pieces a window keeps that ends in running speech, each with its text.
 
     The piece that the window's end broke off is left to the next window, which starts where the last kept one
-    ends: at a sentence end if there is one in the later part, so that no sentence is cut in two. Zero means
-    that nothing can be left and the window keeps everything.
+    ends: at a sentence end if there is one, so that no sentence is cut in two. Zero means that nothing can be
+    left and the window keeps everything.
     """
-
-    def broken_off(piece: Piece) -> bool:
-        return not piece.closed or piece.end >= duration - TAIL_SECONDS
-
     whole = len(pieces)
-    while whole and broken_off(pieces[whole - 1][0]):
-        whole -= 1
-    for kept in range(whole, 0, -1):
-        piece, text = pieces[kept - 1]
-        if piece.end < HANDOVER_FROM * duration:
+    while whole:
+        piece = pieces[whole - 1][0]
+        if piece.closed and piece.end < duration - TAIL_SECONDS:
             break
-        if ends_sentence(text):
-            return kept
-    return whole if whole and pieces[whole - 1][0].end >= KEPT_FROM * duration else 0
+        whole -= 1
+    late = [n for n in range(1, whole + 1) if pieces[n - 1][0].end >= KEPT_FROM * duration]
+    sentences = [n for n in late if ends_sentence(pieces[n - 1][1])]
+    return max(sentences or late, default=0)
 
 
 def group_sentences(
-    pieces: Sequence[tuple[float, float, str]], speech: Sequence[tuple[float, float]]
+    pieces: Sequence[tuple[float, float, str]], speech: Sequence[tuple[float, float]], context: str = ""
 ) -> list[tuple[int, int]]:
     """Return which consecutive pieces, given as start, end and text, make up each segment: `[first, last)`.
 
-    A segment ends with a sentence, or where the next piece would make it too long. Text without punctuation
-    keeps Whisper's segments. One or two words are joined to a neighbour unless pauses surround them.
+    A segment ends with a sentence, or where the next piece would make it too long. Text without any full
+    stop, in the `context` before it neither, keeps Whisper's segments. One or two words are joined to a
+    neighbour unless pauses surround them.
     """
-    punctuated = any(_PUNCTUATION.search(text) for _, _, text in pieces)
+    before = _TIME.split(context)[::2]
+    punctuated = any(ends_sentence(text) for text in (*before, *(text for _, _, text in pieces)))
     groups: list[tuple[int, int]] = []
     first = 0
     for i, (_, _, text) in enumerate(pieces):

@@ -1,6 +1,6 @@
 """Where to divide audio into blocks and windows: pure rules over voice-activity probabilities.
 
-A block is about a minute of audio that ends in a pause; a job's first is shorter, so that its text comes
+A block is about a minute of audio that ends in a pause; a job's first is one window, so that its text comes
 soon. A block is transcribed on its own, so blocks run in parallel. Inside a block each window starts where
 the text of the one before it ended. Both depend on the audio alone, never on how it arrived. Sample positions
 count from the first sample of the block.
@@ -44,15 +44,13 @@ class WindowRules:
     """The most audio without speech that a window keeps before its first and after its last speech. Whisper
     was trained on audio that was cut anywhere: without any silence around the speech it makes more errors."""
     window_seconds: float = MAX_REGION_SECONDS
-    first_block_seconds: tuple[float, float] = (15.0, MAX_REGION_SECONDS)
-    """As `block_seconds`, for a job's first block. Audio that fits in one window is never divided."""
     block_seconds: tuple[float, float] = (45.0, 75.0)
     """A block ends in the longest pause between these, counted from its first speech."""
     level_seconds: float = 90.0
     """Without any pause until here, the block ends where it is quietest in the last three seconds."""
     level_zone_seconds: float = 3.0
     closing_silence_seconds: float = 3.0
-    """So much silence ends a block at once, but not the first one: see `first_block_seconds`."""
+    """So much silence ends a block at once; not a job's first one, before it is as long as a window."""
     idle_seconds: float = 30.0
     """After so much audio without speech, the checkpoint moves on."""
     holdback_seconds: float = 0.5
@@ -103,13 +101,13 @@ def next_window(block: Block, rules: WindowRules, position: int = 0) -> Window |
 class BlockFinder:
     """Finds the end of one block. Call `push` with a probability a frame until it returns true, then `block`.
 
-    Every frame is decided on its own, so the result does not depend on how the frames were grouped.
+    Every frame is decided on its own, so the result does not depend on how the frames were grouped. The
+    `first` block of a job ends where speech goes on after its window.
     """
 
     def __init__(self, rules: WindowRules, *, first: bool = False) -> None:
         self._rules = rules
         self._is_first = first
-        self._ends_between = rules.first_block_seconds if first else rules.block_seconds
         self._frames = 0
         self._runs: list[Span] = []
         self._run_start: int | None = None
@@ -166,13 +164,19 @@ class BlockFinder:
                 self._first = self._run_start
 
     def _end_after_speech(self, now: int) -> int | None:
-        rules = self._rules
-        assert self._first is not None
+        rules, first = self._rules, self._first
+        assert first is not None
         pausing = self._run_start is None
-        silence = now - self._runs[-1][1] if pausing else 0
-        least, most = (self._first + _samples(seconds) for seconds in self._ends_between)
-        if silence >= _samples(rules.closing_silence_seconds) and (now >= most or not self._is_first):
+        long_silence = pausing and now - self._runs[-1][1] >= _samples(rules.closing_silence_seconds)
+        if self._is_first:
+            window_end = max(0, first - _samples(rules.pad_seconds)) + _samples(rules.window_seconds)
+            if now <= window_end:
+                return None
+            if not pausing and self._quiet_from is None:
+                return now
+        if long_silence:
             return now - _samples(rules.holdback_seconds)
+        least, most = (first + _samples(seconds) for seconds in rules.block_seconds)
         if now < most:
             return None
         ends = [end for _, end in self._runs]

@@ -1,7 +1,8 @@
 """A speech host that follows commands in the prompt, for tests of the code around the host.
 
 Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
-A prompt makes a window misbehave, see `misbehaviour.obey`.
+A prompt makes a window misbehave, see `misbehaviour.obey`. With `keep SECONDS`, a window that ends in speech
+keeps that much and leaves the rest to the next one.
 """
 
 from __future__ import annotations
@@ -70,11 +71,15 @@ class ObedientDecoder:
 
     def _decode(self, request: WindowRequest) -> DecodedWindow:
         number = next(self._count)
-        obey((request.prompt or "").split())
-        start = request.start_sample / SAMPLE_RATE
-        segment = Segment(start, start + len(request.pcm) / SAMPLE_RATE, f" {number}")
+        words = (request.prompt or "").split()
+        obey(words)
+        start, seconds, resume = request.start_sample / SAMPLE_RATE, len(request.pcm) / SAMPLE_RATE, None
+        if words[:1] == ["keep"] and request.unfinished_tail:
+            seconds = float(words[1])
+            resume = round((start + seconds) * SAMPLE_RATE)
+        segment = Segment(start, start + seconds, f" {number}")
         if request.language is not None:
-            return DecodedWindow((segment,), request.language)
+            return DecodedWindow((segment,), request.language, resume_sample=resume)
         seconds = sum(end - start for start, end in request.speech) / SAMPLE_RATE
         language, state = follow(request.language_state, EVIDENCE, seconds)
         return DecodedWindow((segment,), language, state)

@@ -181,6 +181,21 @@ async def test_a_session_plans_no_more_windows_than_its_consumer_takes() -> None
     assert [window.checkpoint.window_index for window in taken] == [1, 2, 3]
 
 
+async def test_the_second_block_begins_where_the_text_of_the_first_window_ends() -> None:
+    pcm = np.concatenate([tone(40), silence(5), tone(5)])
+    options = RecognitionOptions("en", prompt="keep 20")
+    async with open_fake() as recognizer:
+        windows = await transcribed(recognizer, blocks(pcm), options=options)
+        first = windows[0].checkpoint
+        rest = blocks(pcm, start=first.next_sample)
+        resumed = await transcribed(recognizer, rest, checkpoint=first, options=options)
+
+    spans = [(segment.start, segment.end) for window in windows for segment in window.segments]
+    assert spans == [(0, 20), (20, pytest.approx(42, abs=0.1)), (pytest.approx(43, abs=0.5), 50)]
+    assert (first.next_sample, first.block_samples) == (20 * SAMPLE_RATE, 0)
+    assert [(s.start, s.end) for w in resumed for s in w.segments] == spans[1:]
+
+
 async def test_silence_moves_the_checkpoint_without_decoding() -> None:
     async with open_fake() as recognizer:
         windows = await transcribed(recognizer, blocks(silence(100)))

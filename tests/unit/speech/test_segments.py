@@ -92,7 +92,8 @@ def piece(start: float, end: float, text: str, *, closed: bool = True) -> tuple[
         ([piece(0.2, 8.0, " one,"), piece(8.4, 15.0, " two"), piece(15.2, 20.0, " th", closed=False)], 2),
         ([piece(0.2, 8.0, " one,"), piece(8.4, 15.0, " two"), piece(15.2, 19.8, " three")], 2),
         ([piece(0.2, 8.4, " One."), piece(8.4, 15.0, " Two"), piece(15.2, 19.0, " is")], 1),
-        ([piece(0.2, 5.0, " One."), piece(5.4, 15.0, " Two"), piece(15.2, 20.0, " is")], 2),  # too early
+        ([piece(0.2, 5.0, " One."), piece(5.4, 15.0, " Two"), piece(15.2, 20.0, " is")], 1),
+        ([piece(0.2, 3.5, " One."), piece(5.4, 15.0, " Two"), piece(15.2, 20.0, " is")], 2),  # too early
         ([piece(0.2, 3.0, " One."), piece(3.4, 20.0, " two", closed=False)], 0),  # far too early
         ([piece(0.2, 8.0, " One?”"), piece(8.4, 15.0, " Two.”"), piece(15.2, 20.0, " Three.")], 2),
     ],
@@ -132,6 +133,13 @@ def test_segments_are_sentences(
     pieces: list[tuple[float, float, str]], groups: list[tuple[int, int]]
 ) -> None:
     assert group_sentences(pieces, SPEECH) == groups
+
+
+def test_text_without_full_stops_after_text_with_them_is_one_sentence() -> None:
+    pieces = [(0.0, 3.0, " a sentence that goes on"), (3.0, 4.0, " and on and on")]
+
+    assert group_sentences(pieces, SPEECH, "<|0.00|> It began.<|4.00|>") == [(0, 2)]
+    assert group_sentences(pieces, SPEECH, "<|0.00|> it began<|4.00|>") == [(0, 1), (1, 2)]
 
 
 def test_a_sentence_of_more_than_30_seconds_is_divided() -> None:

@@ -117,11 +117,15 @@ def test_a_block_ends_in_the_longest_pause_after_45_seconds() -> None:
     assert [seconds(b - a) for a, b in block.speech] == pytest.approx([20, 28, 5], abs=0.1)
 
 
-def test_the_first_block_of_a_job_ends_in_the_longest_pause_after_15_seconds() -> None:
-    block = first_block(frames((1, 14), (0, 4), (1, 2), (0, 0.48), (1, 5), (0, 0.96), (1, 30)), of_job=True)
+def test_the_first_block_of_a_job_ends_where_speech_goes_on_after_its_window() -> None:
+    block = first_block(frames((0, 3), (1, 14), (0, 4), (1, 9), (0, 2), (1, 30)), of_job=True)
 
     assert block is not None
-    assert seconds(block.samples) == pytest.approx(16, abs=0.1)
+    assert seconds(block.samples) == pytest.approx(32, abs=0.1)
+    window = next_window(block, RULES)
+    assert window is not None
+    assert seconds(window.start) == pytest.approx(1, abs=0.1)
+    assert not window.final
 
 
 def test_audio_that_fits_in_one_window_is_never_divided() -> None:
