@@ -280,6 +280,7 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
     "openaiModel",
     "Get a model",
     {200: Answer("The model, under this name.", OpenAIModel)},
+    (errors.NotFound,),  # no name, or one with a line break
     parameters=[path("model", "Any name.")],
 )
 async def get_model(request: Request, _caller: Caller | None) -> Response:

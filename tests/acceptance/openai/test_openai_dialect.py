@@ -452,7 +452,11 @@ async def test_a_model_name_may_have_slashes(sdk: openai.AsyncOpenAI, http: http
     name = "Systran/faster-whisper-large-v3"
     assert (await sdk.models.retrieve(name)).id == name
     assert (await http.get(f"/v1/models/{name}")).json()["id"] == name
-    assert (await http.get("/v1/models/")).status_code == 404
+    known = (await http.get("/openapi.json")).json()["paths"]["/v1/models/{model}"]["get"]["responses"]
+    for other in ("", "%0Awhisper"):
+        answer = await http.get(f"/v1/models/{other}")
+        assert answer.json()["error"]["code"] == "not_found"
+        assert str(answer.status_code) in known
 
 
 @pytest.mark.parametrize(
