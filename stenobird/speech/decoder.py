@@ -44,6 +44,7 @@ from stenobird.speech.segments import (
     settled_tokens,
     split_at_timestamps,
     split_sentences,
+    spoken_from,
     tokens_with_times,
     whole_pieces,
     with_times,
@@ -535,16 +536,18 @@ def _sentences(
     offset = request.start_sample / SAMPLE_RATE
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
     floor += offset
+    speech = _seconds(request.speech)
     groups = group_sentences(
         [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts],
-        _seconds(request.speech),
+        speech,
         request.context + request.prefix,
     )
     segments = []
     for first, after in groups:
         group = drafts[first:after]
         limit = offset + drafts[after].piece.start if after < len(drafts) else last
-        start = _clamp(offset + group[0].piece.start, floor, last)
+        begin = spoken_from(group[0].piece.start, group[-1].piece.end, speech)
+        start = _clamp(offset + begin, floor, last)
         end = _clamp(offset + group[-1].piece.end, start, max(start, min(limit, last)))
         generation = group[0].generation
         segments.append(

@@ -70,7 +70,7 @@ EARLY_TOKENS_AFTER = 6
 EARLY_PAUSE_SECONDS = 0.3
 
 NEAR_SECONDS = 0.3
-"""Whisper's times are accurate to about this."""
+"""Whisper's times are accurate to about this, except that a segment may begin with the silence before it."""
 
 _REPEATED = re.compile(r"(\w+ \w+ \w+.*?)(?: \1)+")
 
@@ -163,6 +163,12 @@ def is_spoken(start: float, end: float, speech: Sequence[tuple[float, float]]) -
     A segment that is itself short needs speech under half of it.
     """
     return overlap(start, end, speech) >= min(MIN_SPEECH_OVERLAP_SECONDS, (end - start) / 2)
+
+
+def spoken_from(start: float, end: float, speech: Sequence[tuple[float, float]]) -> float:
+    """Return when a segment begins, without the silence before its speech."""
+    first = next((a for a, b in speech if b > start and a < end), start)
+    return max(start, first - NEAR_SECONDS)
 
 
 def is_invented(

@@ -14,6 +14,7 @@ from stenobird.speech.segments import (
     settled_tokens,
     split_at_timestamps,
     split_sentences,
+    spoken_from,
     tokens_with_times,
     whole_pieces,
     with_times,
@@ -133,6 +134,13 @@ def test_segments_are_sentences(
     pieces: list[tuple[float, float, str]], groups: list[tuple[int, int]]
 ) -> None:
     assert group_sentences(pieces, SPEECH) == groups
+
+
+@pytest.mark.parametrize(
+    ("start", "begin"), [(0.5, 0.5), (3.9, 3.9), (4.5, 5.7), (5.8, 5.8), (7.0, 7.0), (21.0, 21.0)]
+)
+def test_a_segment_begins_with_its_speech(start: float, begin: float) -> None:
+    assert spoken_from(start, 22.0, SPEECH) == pytest.approx(begin)
 
 
 def test_text_without_full_stops_after_text_with_them_is_one_sentence() -> None:
