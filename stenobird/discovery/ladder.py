@@ -310,9 +310,12 @@ class _Climb:
         return page
 
     async def _from_refresh(self, page: PageFacts) -> FoundAudio | None:
-        """Open the target of a page's redirect as media: it is no page."""
+        """Read the target of a page's redirect as a feed, or open it as media: it is no page."""
         if not page.refresh or not _is_redirect(page):
             return None
+        if not urls.is_audio_url(page.refresh) and (feed := await self._read_feed(page.refresh)) is not None:
+            find = partial(episodes.choose_named, url=page.refresh)
+            return await self._from_episode(feed, find, technique="page.refresh", page_url=page.final_url)
         lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", title=page.title)
         found = await self._open(lead, page.final_url)
         if found is not None:
@@ -470,7 +473,11 @@ class _Climb:
             # If a platform refuses for good (music, encrypted), its player's page is no use either.
             if found is not None or answer.final or isinstance(answer.failure, JobError):
                 return found
-        return await self._from_player(page, url, await self._read_page(url))
+        player = await self._read_page(url, configures=page)
+        found = await self._from_player(page, url, player)
+        if found is None and player is not None and not player.accepted:
+            found = await self._from_configurations(player)
+        return found
 
     async def _from_configurations(self, page: PageFacts) -> FoundAudio | None:
         """Open the audio of the page's player, if only one of the configurations on the page names audio."""

@@ -522,6 +522,7 @@ _PLAYLIST_ENTRIES = (
 
 def _playlist_urls(text: str, base: str) -> list[str]:
     """Return the addresses in an m3u, pls, xspf or asx playlist, each once."""
+    text = text.replace("\r", "\n")
     is_xml = text.lstrip().startswith("<")
     for pattern in _PLAYLIST_ENTRIES:
         lines = [unescape_attribute(line) if is_xml else line for line in pattern.findall(text)[:200]]

@@ -156,8 +156,10 @@ def _playlist(text: str, content_type: str) -> Sniffed | None:
         return Sniffed("playlist", "hls" if "#EXT-X-" in text else "m3u", sure="#EXT-X-" in text)
     if text[:10].lower() == "[playlist]":
         return Sniffed("playlist", "pls")
-    first_line = text.split("\n", 1)[0].strip()
-    if _PLAYLIST_TYPE.match(content_type) and re.match(r"(?:https?://|#|[\w./-]+\.\w{2,4}$)", first_line):
+    lines = [line.strip() for line in text[:2048].splitlines() if line.strip()]
+    is_typed = _PLAYLIST_TYPE.match(content_type) and re.match(r"https?://|#|[^<>]+\.\w{2,4}$", lines[0])
+    others = [line for line in lines if not re.match(r"https?://\S+$", line)]
+    if is_typed or (len(others) < len(lines) and all(line.startswith("#") for line in others)):
         return Sniffed("playlist", "m3u")
     return None
 

@@ -39,7 +39,7 @@ _SESSION_KEYS: Final = re.compile(
 )
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
 """No valid address contains it."""
-_STRIPPED: Final = "".join(map(chr, range(0x21)))
+_STRIPPED: Final = "".join(map(chr, range(0x21))) + "\u00a0\ufeff"
 _ENCODED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _TO_REPAIR = re.compile(rf"{_ENCODED.pattern}|:///")
 _HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)

@@ -82,6 +82,7 @@ _UNPLAYABLE_EXTENSIONS: Final = frozenset({
     "srt", "vtt",
 })  # fmt: skip
 _MEDIA_TYPES: Final = {"audio": "audio/", "video": "video/", "image": "image/", "document": "text/"}
+_RDF_RESOURCE: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}resource"
 _DEAD_ENCLOSURE_HOSTS: Final = ("feedproxy.google.com", "feeds.feedburner.com")
 
 
@@ -240,7 +241,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     next_page = None
     for name, child in islice(_children(channel), MAX_HEAD_ELEMENTS):
         if name in {"link", "atom:link"} and not _is_site_link(child):
-            if child.get("rel") in {"next", "prev-archive"}:
+            if (child.get("rel") or "").lower() in {"next", "prev-archive"}:
                 next_page = next_page or urls.absolute(base, child.get("href") or "")
             continue
         head.setdefault(name, child)
@@ -379,7 +380,9 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
         name = _name(element)
         if name == "enclosure":
             # No specification has the last two, but feeds do.
-            address = element.get("url") or element.get("href") or _verbatim(element)
+            address = (
+                element.get("url") or element.get(_RDF_RESOURCE) or element.get("href") or _verbatim(element)
+            )
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
                 found.add("enclosure", original, element.get("type"), preferred=True)
             found.add("enclosure", address, element.get("type"))

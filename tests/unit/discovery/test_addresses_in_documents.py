@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 FEED = "https://x.example/feed"
 PAGE = "https://x.example/2026/the-otter-tale"
-AUDIO = "https://cdn.example/otter-tale.mp3?token=a1&timestamp=1&region=eu&copy=2&para=3&order=4&lt=5"
+AUDIO = "https://cdn.example/otter-tale.mp3?token=a1&timestamp=1&region=eu&copy=2&para=3&order=4&lt=5&not=6&sect=7&curren=8&copy=9&amp=1"
 """Its parameters start like entities that need no semicolon."""
 
 
@@ -76,6 +76,11 @@ FEEDS: dict[str, Callable[[str], str]] = {
     "description": lambda url: rss(f"<description>{escape(download(url))}</description>"),
     "atom": lambda url: atom(f'<link rel="enclosure" type="audio/mpeg" href="{escape(url)}"/>'),
     "atom-content": lambda url: atom(f'<content type="audio/mpeg" src="{escape(url)}"/>'),
+    "rdf": lambda url: (
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"'
+        ' xmlns:enc="http://purl.oclc.org/net/rss_2.0/enc#"><channel><title>Otters</title></channel>'
+        f'<item><title>The otter tale</title><enc:enclosure rdf:resource="{escape(url)}"/></item></rdf:RDF>'
+    ),
     "json": json_feed,
     "broken": lambda url: rss(f'<enclosure url="{escape(url)}" type="audio/mpeg"/><b>'),
 }
@@ -136,9 +141,10 @@ async def test_guid_with_parameters_is_found_by_the_fragment(searcher: Any) -> N
         ("https:///cdn.example/shows/a.mp3", "https://cdn.example/shows/a.mp3"),
         ("\n\t https://cdn.example/sho\nws/\ta.mp3 \n", "https://cdn.example/shows/a.mp3"),
         ("https://cdn.example/a.mp3?path=c:\\b", "https://cdn.example/a.mp3?path=c:%5Cb"),
+        ("\u00a0https://cdn.example/shows/a.mp3\u00a0", "https://cdn.example/shows/a.mp3"),
         ("https://cdn.example/\u00fcber uns.mp3", "https://cdn.example/\u00fcber%20uns.mp3"),
     ],
-    ids=["nbsp", "spaces", "backslashes", "slashes", "line-breaks", "query", "unencoded"],
+    ids=["nbsp", "spaces", "backslashes", "slashes", "line-breaks", "query", "nbsp-around", "unencoded"],
 )
 @pytest.mark.parametrize("kind", ["feed", "page"])
 async def test_address_is_repaired_as_browsers_do(
@@ -195,11 +201,26 @@ async def test_address_in_an_xml_playlist_is_unescaped_once(searcher: Any, name:
         "#EXTM3U\r\n#EXTINF:7,Talk\r\nhttps://cdn.example/talk.mp3\r\n".encode("utf-16"),
         "\ufeff[playlist]\nFile1=https://cdn.example/talk.mp3\nNumberOfEntries=1\n".encode(),
         "\ufeffhttps://cdn.example/talk.mp3\n".encode(),
+        b"#EXTM3U\r#EXTINF:7,Talk\rhttps://cdn.example/talk.mp3\r",
+        b"\\talk.mp3\n",
+        "my talk \u00e4.mp3\n".encode(),
     ],
-    ids=["m3u", "utf-16", "pls", "bare"],
+    ids=["m3u", "utf-16", "pls", "bare", "old-line-ends", "backslash", "spaces"],
 )
-async def test_playlist_may_start_with_a_byte_order_mark(searcher: Any, playlist: bytes) -> None:
+async def test_odd_playlist_is_followed(searcher: Any, playlist: bytes) -> None:
+    url, audio = "https://cdn.example/list.m3u", "https://cdn.example/talk.mp3"
+    web = Web(audio)
+    web["https://cdn.example/my%20talk%20\u00e4.mp3"] = web[audio]
+    web[url] = Served(playlist, "audio/x-mpegurl")
+    assert (await searcher.media_url_in(web, url)) in web.keys() - {url}
+
+
+@pytest.mark.parametrize("head", ["", "# My talks\n\n"])
+async def test_text_of_nothing_but_an_address_is_a_playlist(searcher: Any, head: str) -> None:
     url, audio = "https://x.example/list.m3u", "https://cdn.example/talk.mp3"
     web = Web(audio)
-    web[url] = Served(playlist, "audio/x-mpegurl")
+    web[url] = Served(f"{head}{audio}\n".encode(), "text/plain")
     assert await searcher.media_url_in(web, url) == audio
+    web[url] = Served(f"See {audio}\n{audio}\n".encode(), "text/plain")
+    with pytest.raises(JobError):
+        await searcher.media_url_in(web, url)

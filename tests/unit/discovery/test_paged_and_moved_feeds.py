@@ -69,6 +69,7 @@ def asked(searcher: Any) -> list[str]:
 PAGED = {
     "next": web(feed=feed(item(4), head=paged("/feed2")), feed2=feed(item(1))),
     "archive": web(feed=feed(item(4), head=paged("/feed2", "prev-archive")), feed2=feed(item(1))),
+    "capitals": web(feed=feed(item(4), head=paged("/feed2", "NEXT")), feed2=feed(item(1))),
     "third-page": web(
         feed=feed(item(5), item(4), head=paged("/feed2")),
         feed2=feed(item(3), item(2), head=paged("/feed3")),

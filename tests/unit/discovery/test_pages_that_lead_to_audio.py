@@ -73,6 +73,17 @@ async def test_redirect_may_lead_to_audio_without_an_extension(searcher: Any) ->
     assert await searcher.media_url_in(documents, PAGE) == "https://x.example/get?id=1"
 
 
+async def test_redirect_may_lead_to_a_feed(searcher: Any) -> None:
+    feed = (
+        '<rss version="2.0"><channel><title>Garden hour</title><item><title>Garden hour 1</title>'
+        f'<enclosure url="{AUDIO}" type="audio/mpeg"/></item></channel></rss>'
+    )
+    documents = web('<meta http-equiv="refresh" content="0; url=/feed">') | {AUDIO: SOUND}
+    documents["https://x.example/feed"] = Served(feed.encode(), "application/rss+xml")
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert len(searcher.web.asked) == 3
+
+
 CONFIGURED = {
     "podigee": f'{HEAD}<script src="https://p.example/p.js" data-configuration="/player.json"></script>',
     "element": f'{HEAD}<div class="player" data-config-url="https://x.example/player.json"></div>',
@@ -133,6 +144,23 @@ async def test_configuration_in_the_address_of_a_player_is_followed(searcher: An
     documents = web(f'{HEAD}<iframe src="{frame}"></iframe>', **{"player.json": played(AUDIO)})
     documents |= {AUDIO: SOUND, f"https://x.example{frame}": Served(b"<div id=p></div>")}
     assert await searcher.media_url_in(documents, PAGE) == AUDIO
+
+
+async def test_configuration_on_the_page_of_a_player_is_followed(searcher: Any) -> None:
+    frame = "https://p.example/embed/1"
+    documents = web(f'{HEAD}<iframe src="{frame}"></iframe>') | {AUDIO: SOUND}
+    documents[frame] = Served(b'<script src="/p.js" data-configuration="/c/1.json"></script>')
+    documents["https://p.example/c/1.json"] = played(AUDIO)
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert len(searcher.web.asked) == 4
+
+
+async def test_configuration_at_the_host_of_a_known_player_is_followed(searcher: Any) -> None:
+    address = "https://show.podigee.io/1-garden-hour/embed?context=external"
+    documents = web(f'{HEAD}<script src="/p.js" data-configuration="{address}"></script>')
+    documents |= {AUDIO: SOUND, address: played(AUDIO)}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+    assert len(searcher.web.asked) == 3
 
 
 @pytest.mark.parametrize(
