@@ -64,6 +64,8 @@ NOT_MEDIA = (
     ("font", b"wOF2"),
 )
 """What starts like this is not audio, whatever a resynchronising demuxer might find further in."""
+PADDING = b"\t\r\n \xef\xbb\xbf"
+"""What scripts send before a file: line breaks, a byte order mark."""
 SMALL_ATOMS = frozenset({b"free", b"skip", b"wide", b"pnot", b"uuid"})
 """What else a QuickTime file may start with; these are words of plain text as well."""
 

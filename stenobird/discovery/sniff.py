@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from stenobird.containers import (
     NOT_MEDIA,
+    PADDING,
     audio_frame,
     format_of,
     frames_start,
@@ -69,6 +70,7 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
     found = (
         _by_magic(head, headers, complete=complete)
         or _by_magic(body, headers, complete=complete)
+        or _by_magic(head.lstrip(PADDING), headers, complete=complete)
         or _by_text(head, body, content_type)
     )
     if found is not None:

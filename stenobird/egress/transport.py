@@ -46,6 +46,7 @@ _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
 _STATUS_LINE = re.compile(rb"\s*HTTP(/1\.[01])?[^\s]*\s+([0-9]{3})(?![0-9])", re.IGNORECASE)
 _CORRECT_STATUS = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f]")
+_CHUNKED = re.compile(rb"[ \t]*chunked(?:[ \t]*,[ \t]*chunked)*[ \t]*", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 
@@ -248,10 +249,10 @@ Dialer: TypeAlias = DirectDialer | ProxyDialer
 def repaired_head(head: bytes) -> bytes:
     """Return a response's head as browsers read it, where httpcore would refuse it.
 
-    Lines without a valid name are dropped, spaces before the colon and control characters are removed, and a
-    repeated `Transfer-Encoding: chunked` counts once. The status line may have any spelling that names a
-    status. A connection with such a head is not used again, so that nothing after the response can be taken
-    for the next one.
+    Lines without a valid name and empty lengths are dropped, spaces before the colon and control characters
+    are removed, and a repeated coding `chunked` counts once. The status line may have any spelling that
+    names a status. A connection with such a head is not used again, so that nothing after the response can
+    be taken for the next one.
     """
     status, *lines = re.split(rb"\r?\n", head.lstrip(b"\r\n").rstrip(b"\r\n"))
     said = _STATUS_LINE.match(status)
@@ -269,9 +270,12 @@ def repaired_head(head: bytes) -> bytes:
             continue
         name, colon, value = line.partition(b":")
         name = name.rstrip(b" \t")
-        is_chunked = (name.lower(), value.strip().lower()) == (b"transfer-encoding", b"chunked")
-        dropped = not colon or _TOKEN.fullmatch(name) is None or (is_chunked and chunked)
-        chunked = chunked or is_chunked
+        dropped = not colon or _TOKEN.fullmatch(name) is None
+        if name.lower() == b"content-length":
+            dropped = not value.strip()
+        elif name.lower() == b"transfer-encoding" and _CHUNKED.fullmatch(value):
+            dropped = chunked
+            value, chunked = b" chunked", True
         if not dropped:
             kept.append(name + colon + value)
     if kept == lines and repaired is status:

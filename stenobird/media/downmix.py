@@ -25,9 +25,9 @@ START_GAP_SECONDS = 0.1
 LONGEST_DOUBTFUL_GAP_SECONDS = 10.0
 """In containers that are joined by appending, a longer gap is a splice, as it is for FFmpeg."""
 
-TIMED = frozenset({"mov", "matroska", "asf", "flv", "ogg", "mpegts", "mpeg", "avi"})
+TIMED = frozenset({"mov", "matroska", "asf", "flv", "ogg", "mpegts", "mpeg", "avi", "nut"})
 """Demuxers whose timestamps come from the file; the others count bytes or frames."""
-CLOCKED = frozenset({"mov", "matroska", "asf", "flv"})
+CLOCKED = frozenset({"mov", "matroska", "asf", "flv", "nut"})
 """Those whose files are one recording with one clock, so that a gap of any length is meant."""
 
 
@@ -86,8 +86,10 @@ class Mono:
 
 def _power(pcm: bytes) -> float:
     samples = memoryview(pcm).cast("h")[::POWER_STRIDE]
+    count = len(samples) or 1
     power: int = sum(map(mul, samples, samples))
-    return power / (len(samples) or 1)
+    # Without the offset that some sound cards add, which does not cancel.
+    return power / count - (sum(samples) / count) ** 2
 
 
 class Timeline:

@@ -71,8 +71,8 @@ class HTTPOrigin:
             answer = await self._client.open(url, options)
         except UnknownPart:
             return await self._client.open(url, whole)
-        at_the_end = answer.status == 416 and (first > 0 or answer.total_bytes == 0)
-        if answer.status not in RANGE_REFUSED or at_the_end:
+        is_behind_the_end = answer.status == 416 and answer.total_bytes in range(first + 1)
+        if answer.status not in RANGE_REFUSED or is_behind_the_end:
             return answer
         await answer.aclose()
         # After a 403, the client has already tried as a browser.

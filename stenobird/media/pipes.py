@@ -164,13 +164,15 @@ class OggPipe(Pipe):
 
 
 class AiffPipe(Pipe):
-    """An AIFF file, in which nothing but chunks may follow the samples."""
+    """An AIFF file, in which nothing but chunks may follow the samples, or another file."""
 
     def next_part(self) -> tuple[int, bytes] | None:
-        """Note samples behind a stated length that is too small."""
+        """Return the next file, or note samples behind a stated length that is too small."""
         at, size = self._base + 12, self._source.size(wait=True)
         for _ in range(MAX_CHUNKS):
             head = read_fully(self._source, at, 8)
+            if head[:4] == b"FORM":
+                return at, b""
             if len(head) < 8 or not head[:4].strip().isalnum():
                 break
             length = int.from_bytes(head[4:8], "big")

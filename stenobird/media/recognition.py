@@ -10,6 +10,7 @@ from typing import Protocol
 
 from stenobird.containers import (
     NOT_MEDIA,
+    PADDING,
     SMALL_ATOMS,
     format_of,
     frames_start,
@@ -86,12 +87,12 @@ def recognise(source: Source) -> tuple[str, int]:
     """Return the demuxer for the bytes and the offset it starts at; raise `Refusal` if they are not media."""
     tagged = past_id3(source)
     start = _first_bytes(source, tagged)
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x00 \t\r\n")
+    text = start.lstrip(b"\x00" + PADDING)
     if text.startswith(_NOT_MEDIA) or start[257:262] == b"ustar":
         raise Refusal("not_media", "it is a page, a picture, a playlist or an archive")
     padding = len(start) - len(start.lstrip(b"\x00"))
     # An mp4 and an MPEG program stream start with NULs of their own.
-    for base in (tagged, tagged + padding):
+    for base in (tagged, tagged + padding, tagged + len(start) - len(start.lstrip(PADDING))):
         if (known := format_of(start[base - tagged :])) is not None:
             return known.demuxer, base
     base = tagged + padding

@@ -161,6 +161,7 @@ LINES = {
     "control": b"X-Thing: a\x01b\r\n",
     "nul": b"X-Thing: a\x00\r\n",
     "carriage-return": b"X-Thing: a\rb\r\n",
+    "empty-length": b"Content-Length:\r\n",
     "vertical-tab-in-name": b"X\x0b-Thing: 1\r\n",
 }
 
@@ -224,9 +225,13 @@ async def test_length_with_a_space_before_the_colon_counts(client: EgressClient)
         assert await response.read(100) == b"abc"
 
 
-async def test_repeated_transfer_encoding_counts_once(client: EgressClient) -> None:
-    coding = b"Transfer-Encoding: chunked\r\n"
-    data = b"HTTP/1.1 200 OK\r\n" + coding * 2 + b"\r\n3\r\nabc\r\n0\r\n\r\n"
+@pytest.mark.parametrize(
+    "fields",
+    [b"Transfer-Encoding: chunked\r\n" * 2, b"Transfer-Encoding: chunked, Chunked\r\n"],
+    ids=["lines", "list"],
+)
+async def test_repeated_transfer_encoding_counts_once(client: EgressClient, fields: bytes) -> None:
+    data = b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n3\r\nabc\r\n0\r\n\r\n"
     async with open_server(in_turn(data)) as server, await client.open(server.url()) as response:
         assert await response.read(100) == b"abc"
 

@@ -385,7 +385,7 @@ async def test_a_server_that_refuses_ranges_is_asked_for_the_whole_file(
     assert not world.clock.slept
 
 
-@pytest.mark.parametrize("status", [400, 403, 501])
+@pytest.mark.parametrize("status", [400, 403, 416, 501])
 async def test_a_resume_whose_range_is_refused_reads_again_and_compares(
     status: int, world: MediaWorld, minute: bytes, undisturbed: PCM
 ) -> None:

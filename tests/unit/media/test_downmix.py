@@ -44,6 +44,7 @@ CANCELLING: dict[str, Callable[[], bytes]] = {
     "an inverted channel": lambda: wav([VOICE, -VOICE]),
     "another rate": lambda: wav([VOICE, -VOICE], 44_100),
     "an inverted channel that is weaker": lambda: wav([VOICE, -0.9 * VOICE]),
+    "with an offset": lambda: wav([2500 + VOICE, 2500 - VOICE]),
     "with hiss": lambda: wav([VOICE + HISS[0], HISS[1] - VOICE]),
     "5.1, inverted in front": lambda: wav([VOICE, -VOICE, NOTHING, NOTHING, NOTHING, NOTHING]),
     "5.1 with a loud bass": lambda: wav([VOICE, -VOICE, NOTHING, HUM, NOTHING, NOTHING]),

@@ -114,6 +114,9 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "tags behind": ("mp3", lambda mp3: mp3 + b"APETAGEX" + bytes(24) + b"TAG" + bytes(125)),
     "no Xing header": ("mp3", without_xing),
     "line breaks before": ("mp3", lambda mp3: b"\r\n\r\n" + mp3),
+    "line breaks before Opus": ("opus", lambda opus: b"\r\n\n" + opus),
+    "a byte order mark before a WAV": ("wav", lambda wav: b"\xef\xbb\xbf" + wav),
+    "line breaks before an mp4": ("m4a-index-last", lambda mp4: b"\n\n" + mp4),
     "a damaged head": ("mp3", lambda mp3: bytes([7, 1, 99, 200, 3]) * 400 + mp3[3000:]),
     "more than 4 GB by its header": ("wav", rf64),
     "more than 4 GB by its header, for broadcasts": (
@@ -224,6 +227,7 @@ async def test_files_joined_end_to_end_are_decoded_to_the_last(
         (Encoding("flac", "ogg", rate=44_100), Encoding("flac", "ogg", rate=16_000, layout="mono")),
         (Encoding("libopus", "ogg"), Encoding("flac", "ogg")),
         (Encoding("pcm_s16le", "wav"), Encoding("pcm_s16le", "wav", rate=16_000, layout="mono")),
+        (Encoding("pcm_s16be", "aiff"), Encoding("pcm_s16be", "aiff", rate=16_000, layout="mono")),
     ],
     ids=lambda how: f"{how.codec}-{how.rate}-{how.layout}",
 )

@@ -63,6 +63,7 @@ PAUSED: dict[str, Callable[[], bytes]] = {
     "webm of a recorder": lambda: timed("webm", [(0, 3), (23, 2)], options={"live": "1"}),
     "asf": lambda: timed("asf", [(0, 3), (23, 2)]),
     "flv": lambda: timed("flv", [(0, 3), (23, 2)], picture_seconds=25),
+    "nut": lambda: timed("nut", [(0, 3), (23, 2)]),
     "flv without a picture": lambda: timed("flv", [(0, 3), (23, 2)]),
 }
 
