@@ -10,18 +10,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from stenobird.cli.local import local_client, local_service, serve_file
+from stenobird.cli.local import local_client, local_service
 from stenobird.cli.models import fetch_model
 from stenobird.cli.output import LiveTranscript
 from stenobird.config import Settings
-from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, MODEL_DIR, TALK_PATH, TALK_TEXT_PATH
+from stenobird.demo import CLIP_TEXT_PATH, MODEL_DIR, TALK_TEXT_PATH
 from stenobird.demo.wer import word_error_rate
 from stenobird.logs import configure_logging
+from stenobird.web.site.pages import SAMPLE_PATH
 
 MODEL = "tiny.en"
-CLIP_URL_PATH = "/episodes/clip.mp3"
-LINE_BYTES_PER_SECOND = 96 * 1024
-"""Pace of the recording's download, slow enough that words arrive before it has ended."""
+FIXTURE = "the fixture model (178 words, for demos and tests only)"
 
 
 @click.command()
@@ -32,7 +31,7 @@ LINE_BYTES_PER_SECOND = 96 * 1024
 )
 @click.option("--fixture", is_flag=True, help="Use the bundled test model and its clip; download nothing.")
 def demo(data_dir: Path | None, *, fixture: bool) -> None:
-    """Serve a bundled recording, post its URL to the real service, and show the events as they arrive.
+    """Post the URL of a bundled recording to the real service, and show the events as they arrive.
 
     It uses the real path: HTTP, the egress guard (with loopback allowed for the demo), the decoder child and
     faster-whisper. The first run downloads the model tiny.en, 70 MB. Where that fails, a bundled test model
@@ -52,8 +51,8 @@ def demo(data_dir: Path | None, *, fixture: bool) -> None:
         log_level="warning",
     )
     configure_logging(settings)
-    recording, text = (CLIP_PATH, CLIP_TEXT_PATH) if model is None else (TALK_PATH, TALK_TEXT_PATH)
-    asyncio.run(_demo(settings, recording, text.read_text(), progress))
+    name, text = (FIXTURE, CLIP_TEXT_PATH) if model is None else (MODEL, TALK_TEXT_PATH)
+    asyncio.run(_demo(settings, name, text.read_text(), progress))
 
 
 def _download(progress: Console) -> Path | None:
@@ -67,21 +66,20 @@ def _download(progress: Console) -> Path | None:
         return None
 
 
-async def _demo(settings: Settings, recording: Path, text: str, progress: Console) -> None:
-    with serve_file(recording, CLIP_URL_PATH, bytes_per_second=LINE_BYTES_PER_SECOND) as url:
-        name = "the fixture model (178 words, for demos and tests only)"
-        progress.print(f"Starting the service with {name if recording == CLIP_PATH else MODEL}")
-        async with local_service(settings, key_name="demo") as (service_url, api_key):
-            progress.print(f"POST {service_url}/v1/transcripts", highlight=False)
-            progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
-            async with local_client(service_url, api_key=api_key) as client:
-                with LiveTranscript() as live:
-                    result = await client.transcribe(url, on_event=live.show)
-                stored = {}
-                for format_name in ("txt", "srt", "vtt", "json"):
-                    path = settings.data_dir / f"transcript.{format_name}"
-                    path.write_bytes(await client.document(result.id, format_name))
-                    stored[format_name] = path
+async def _demo(settings: Settings, model: str, text: str, progress: Console) -> None:
+    progress.print(f"Starting the service with {model}")
+    async with local_service(settings, key_name="demo") as (service_url, api_key):
+        url = f"{service_url}{SAMPLE_PATH}"
+        progress.print(f"POST {service_url}/v1/transcripts", highlight=False)
+        progress.print(f'     {{"audio_url": "{url}"}}', highlight=False)
+        async with local_client(service_url, api_key=api_key) as client:
+            with LiveTranscript() as live:
+                result = await client.transcribe(url, on_event=live.show)
+            stored = {}
+            for format_name in ("txt", "srt", "vtt", "json"):
+                path = settings.data_dir / f"transcript.{format_name}"
+                path.write_bytes(await client.document(result.id, format_name))
+                stored[format_name] = path
     errors = word_error_rate(text, result.text)
     progress.print()
     Console().print(stored["txt"].read_text().strip(), highlight=False, soft_wrap=True)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import sys
-import tempfile
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
 from stenobird.bootstrap import open_storage
-from stenobird.cli.local import local_client, local_service, running_service, serve_file
+from stenobird.cli.local import local_client, local_service, running_service
 from stenobird.cli.output import LiveTranscript
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
@@ -169,11 +166,12 @@ def _write_whole(output: Path, document: bytes) -> None:
 async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> None:
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
-        api, api_key, source = await _open_target(run, settings, stack)
+        file = _file(run.source)
+        api, api_key = await _open_target(run, settings, stack)
         make = local_client if run.api is None else AsyncStenobirdClient
         client = await stack.enter_async_context(make(api, api_key=api_key))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(client, source, run, live))
+            following = tasks.create_task(_follow(client, file or escaped(run.source), run, live))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
             run.interrupted = not following.done()
@@ -181,35 +179,14 @@ async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> No
             stopping.cancel()
 
 
-async def _open_target(
-    run: _Run, settings: Settings, stack: AsyncExitStack
-) -> tuple[str, str | None, str | Path | None]:
-    """Return the service that transcribes, a key for it, and the URL of the audio as the service sees it.
-
-    Instead of the URL, a file that has to be uploaded first.
-    """
-    file = _file(run.source)
-    audio_url = escaped(run.source)
+async def _open_target(run: _Run, settings: Settings, stack: AsyncExitStack) -> tuple[str, str | None]:
+    """Return the service that transcribes, and a key for it: `--api`, else the one on this machine."""
     if run.api is not None:
-        return run.api, run.api_key, audio_url if file is None else file
-    if file is not None:
-        path = "/" + quote(os.fsencode(file.name))
-        audio_url = stack.enter_context(serve_file(file, path))
-        loopback = ipaddress.ip_network("127.0.0.1/32")
-        settings = settings.model_copy(
-            update={"egress_allow": (*settings.egress_allow, loopback), "egress_ports": None}
-        )
+        return run.api, run.api_key
     running = running_service(settings)
-    if running is not None and file is None:
-        key = await stack.enter_async_context(_borrowed_key(settings))
-        return running, key, audio_url
     if running is not None:
-        # The running service must not read from loopback, so a file gets its own service.
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stenobird-"))
-        settings = settings.model_copy(update={"data_dir": Path(folder), "database_url": None})
-    opening = local_service(settings, key_name="stenobird transcribe")
-    api, api_key = await stack.enter_async_context(opening)
-    return api, api_key, audio_url
+        return running, await stack.enter_async_context(_borrowed_key(settings))
+    return await stack.enter_async_context(local_service(settings, key_name="stenobird transcribe"))
 
 
 def escaped(url: str | None) -> str | None:

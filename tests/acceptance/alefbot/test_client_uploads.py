@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from stenobird.client import AsyncStenobirdClient, StenobirdClient
@@ -62,7 +63,11 @@ def test_an_upload_that_is_refused_raises_its_error(server: ServerProcess, key: 
     assert caught.value.code == "validation_error"
 
 
-def test_the_command_line_sends_a_file(server: ServerProcess, key: str, clips: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_the_command_line_sends_a_file(
+    server: ServerProcess, key: str, clips: Path, tmp_path: Path, *, named: bool
+) -> None:
+    """To the service that `--api` names, else to the one that runs on this machine."""
     done = subprocess.run(
         [
             sys.executable,
@@ -71,8 +76,7 @@ def test_the_command_line_sends_a_file(server: ServerProcess, key: str, clips: P
             "transcribe",
             str(clips / "short.mp3"),
             "-q",
-            "--api",
-            server.url,
+            *(("--api", server.url) if named else ()),
         ],
         env=server.environment | {"STENOBIRD_API_KEY": key},
         cwd=tmp_path,
@@ -84,3 +88,5 @@ def test_the_command_line_sends_a_file(server: ServerProcess, key: str, clips: P
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) > 20
+    newest = httpx.get(f"{server.url}/v1/transcripts", headers={"Authorization": f"Bearer {key}"}).json()
+    assert newest["transcripts"][0]["audio_url"].startswith("upload:")
