@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -45,17 +46,12 @@ def resolve(url: str, *, as_json: bool) -> None:
         source = asyncio.run(run())
     except StenobirdError as error:
         if as_json:
-            click.echo(json.dumps({**error.body(), "verdicts": [_verdict(verdict) for verdict in verdicts]}))
+            click.echo(json.dumps({**error.body(), "verdicts": list(map(asdict, verdicts))}))
             sys.exit(1)
         raise
     if as_json:
-        row = {
-            **source.public(),
-            "candidates": [_candidate(candidate) for candidate in source.candidates],
-            "verdicts": [_verdict(verdict) for verdict in verdicts],
-        }
-        row.setdefault("title", None)
-        click.echo(json.dumps(row))
+        found = {"candidates": list(map(asdict, source.candidates)), "verdicts": list(map(asdict, verdicts))}
+        click.echo(json.dumps({"title": None, **source.public(), **found}))
     else:
         _show(source)
 
@@ -69,22 +65,3 @@ def _show(source: AudioSource) -> None:
     for candidate in source.candidates:
         if candidate.rejected:
             console.print("  ", plain(f"not {candidate.url}: {candidate.rejected}", "dim"), sep="")
-
-
-def _candidate(candidate: Any) -> dict[str, Any]:
-    return {
-        "url": candidate.url,
-        "technique": candidate.technique,
-        "score": candidate.score,
-        "title": candidate.title,
-        "rejected": candidate.rejected,
-    }
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "stage": verdict.stage,
-        "outcome": verdict.outcome,
-        "message": verdict.message,
-        "candidates": [_candidate(candidate) for candidate in verdict.candidates],
-    }

@@ -257,7 +257,7 @@ class Call(ABC):
             if seen != shown:
                 shown = seen
                 yield parse_event("status", None, job.body)
-            await self.sleep(min(job.retry_after_seconds, self._policy.max_wait_seconds))
+            await self.sleep(min(job.retry_after_seconds or 2.0, self._policy.max_wait_seconds))
         async with aclosing(reader.read()) as events:
             async for event in events:
                 yield event

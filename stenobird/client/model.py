@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from stenobird import errors
 from stenobird.errors import StenobirdError
 from stenobird.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 _WRITTEN_BY_THE_CLASS = frozenset(
     {
@@ -25,34 +27,30 @@ _WRITTEN_BY_THE_CLASS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class _Answer(BaseModel):
+    """What the service sent. Fields that this version does not know are ignored."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class Job(_Answer):
     """A transcript's state, as in `POST` and `GET /v1/transcripts/{id}`; `body` is the whole response."""
 
     id: str
     status: str
-    mode: str
+    mode: str = ""
     terminal: bool
     result_ready: bool
-    retry_after_seconds: float
-    body: Mapping[str, Any] = field(repr=False)
+    retry_after_seconds: float = 2.0
+    body: Mapping[str, Any] = Field(repr=False)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Job:
         """Read a status body."""
-        return cls(
-            id=str(body["id"]),
-            status=str(body["status"]),
-            mode=str(body.get("mode", "")),
-            terminal=bool(body["terminal"]),
-            result_ready=bool(body["result_ready"]),
-            retry_after_seconds=float(body.get("retry_after_seconds") or 2),
-            body=body,
-        )
+        return cls.model_validate({**body, "body": body})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(_Answer):
     """An event of a job. Events arrive in the order in which they were committed.
 
     `id` can be passed to `resume`; it is `None` for events that the client built from polling, because no
@@ -62,70 +60,73 @@ class Event:
     type: str
     id: int | None
     job_id: str
-    data: Mapping[str, Any] = field(repr=False)
+    data: Mapping[str, Any] = Field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEvent(Event):
     """The job entered a stage, or made progress. Seconds of audio are `None` while unknown."""
 
-    status: str
-    stage: str
-    message: str | None
-    source: Mapping[str, Any] | None
-    audio_seconds: float | None
-    audio_seconds_total: float | None
+    status: str = ""
+    stage: str = ""
+    message: str | None = None
+    source: Mapping[str, Any] | None = None
+    audio_seconds: float | None = None
+    audio_seconds_total: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptEvent(Event):
     """A segment. The concatenated texts of all segments are the transcript."""
 
     text: str
     chunk_index: int
-    start: float
-    end: float
-    language: str | None
+    start: float = 0.0
+    end: float = 0.0
+    language: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewLockedEvent(Event):
     """The preview has ended; the rest needs an API key."""
 
-    message: str
-    upgrade_url: str
+    message: str = ""
+    upgrade_url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent(Event):
     """The job failed; `transcribe` raises `error`."""
 
     error: StenobirdError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DoneEvent(Event):
     """The last event of every job."""
 
-    status: str
-    result_ready: bool
-    billable_minutes: int | None
-    warning: str | None
+    status: str = ""
+    result_ready: bool = False
+    billable_minutes: int | None = None
+    warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+_EVENTS: Final[Mapping[str, type[Event]]] = {
+    "status": StatusEvent,
+    "transcript": TranscriptEvent,
+    "preview_locked": PreviewLockedEvent,
+    "error": ErrorEvent,
+    "done": DoneEvent,
+}
+
+
+class Result(_Answer):
     """A finished transcript. `body` is the whole response of `result_url`."""
 
     id: str
     status: str
-    mode: str
+    mode: str = ""
     transcript: Transcript
-    source: Mapping[str, Any] | None
-    engine: str | None
-    model: str | None
-    billable_minutes: int | None
-    body: Mapping[str, Any] = field(repr=False)
+    source: Mapping[str, Any] | None = None
+    engine: str | None = None
+    model: str | None = None
+    billable_minutes: int | None = None
+    body: Mapping[str, Any] = Field(repr=False)
 
     @property
     def text(self) -> str:
@@ -135,23 +136,13 @@ class Result:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Result:
         """Read a result body."""
-        source = body.get("source")
-        return cls(
-            id=str(body["id"]),
-            status=str(body["status"]),
-            mode=str(body.get("mode", "")),
-            transcript=Transcript(
-                segments=tuple(_segments(str(body.get("text", "")), body.get("segments") or ())),
-                language=body.get("language"),
-                duration_seconds=float(body.get("duration_seconds") or 0.0),
-                title=source.get("title") if isinstance(source, dict) else None,
-            ),
-            source=source,
-            engine=body.get("engine"),
-            model=body.get("model"),
-            billable_minutes=body.get("billable_minutes"),
-            body=body,
+        transcript = Transcript(
+            segments=tuple(_segments(str(body.get("text", "")), body.get("segments") or ())),
+            language=body.get("language"),
+            duration_seconds=float(body.get("duration_seconds") or 0.0),
+            title=(body.get("source") or {}).get("title"),
         )
+        return cls.model_validate({**body, "transcript": transcript, "body": body})
 
 
 def _segments(text: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Segment]:
@@ -188,44 +179,11 @@ def _segment(row: Mapping[str, Any], text: str) -> Segment:
 
 def parse_event(event: str, event_id: int | None, data: Mapping[str, Any]) -> Event:
     """Return the typed event. Missing and additional fields of newer servers are accepted."""
-    common: dict[str, Any] = {"type": event, "id": event_id, "job_id": str(data.get("id", "")), "data": data}
-    match event:
-        case "status":
-            progress = data.get("progress") or {}
-            return StatusEvent(
-                **common,
-                status=str(data.get("status", "")),
-                stage=str(data.get("stage", "")),
-                message=data.get("message"),
-                source=data.get("source"),
-                audio_seconds=progress.get("audio_seconds"),
-                audio_seconds_total=progress.get("audio_seconds_total"),
-            )
-        case "transcript":
-            return TranscriptEvent(
-                **common,
-                text=str(data["text"]),
-                chunk_index=int(data["chunk_index"]),
-                start=float(data.get("start", 0.0)),
-                end=float(data.get("end", 0.0)),
-                language=data.get("language"),
-            )
-        case "preview_locked":
-            return PreviewLockedEvent(
-                **common, message=str(data.get("message", "")), upgrade_url=str(data.get("upgrade_url", ""))
-            )
-        case "error":
-            return ErrorEvent(**common, error=error_from_body(data, 422))
-        case "done":
-            return DoneEvent(
-                **common,
-                status=str(data.get("status", "")),
-                result_ready=bool(data.get("result_ready")),
-                billable_minutes=data.get("billable_minutes"),
-                warning=data.get("warning"),
-            )
-        case _:
-            return Event(**common)
+    facts = {**data, **(data.get("progress") or {})}
+    facts |= {"type": event, "id": event_id, "job_id": str(data.get("id", "")), "data": data}
+    if event == "error":
+        facts["error"] = error_from_body(data, 422)
+    return _EVENTS.get(event, Event).model_validate(facts)
 
 
 # --- errors -------------------------------------------------------------------------------------------------
