@@ -16,7 +16,6 @@ from stenobird.formats.cues import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from stenobird.client import Event
 
@@ -114,9 +113,7 @@ class LiveTranscript:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
 

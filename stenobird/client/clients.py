@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -19,7 +19,6 @@ from stenobird.errors import InvalidAPIKey, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
-    from types import TracebackType
     from typing import Self
 
     from httpx_sse import ServerSentEvent
@@ -56,9 +55,7 @@ class StenobirdClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,7 +82,7 @@ class StenobirdClient:
 
         Raises the job's error if it failed. Ctrl-C leaves the job running; `resume` continues with its id.
         """
-        with self._call(api_key) as call:
+        with closing(self._call(api_key)) as call:
             return _run(call.transcribe(audio_url, options, on_event))
 
     def stream(
@@ -120,7 +117,7 @@ class StenobirdClient:
     def _iterate(
         self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
     ) -> Generator[Event, None, None]:
-        with self._call(api_key) as call:
+        with closing(self._call(api_key)) as call:
             events = start(call)
             try:
                 while (event := _run(anext(events, None))) is not None:
@@ -151,12 +148,7 @@ class _SyncCall(Call):
         self._open = ExitStack()
         self._events: Iterator[ServerSentEvent] = iter(())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._open.close()
 
     @override
@@ -212,9 +204,7 @@ class AsyncStenobirdClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -238,7 +228,7 @@ class AsyncStenobirdClient:
         on_event: Callable[[Event], Awaitable[None] | None] | None = None,
     ) -> Result:
         """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives."""
-        async with self._call(api_key) as call:
+        async with aclosing(self._call(api_key)) as call:
             return await call.transcribe(audio_url, options, on_event)
 
     def stream(
@@ -273,7 +263,7 @@ class AsyncStenobirdClient:
     async def _iterate(
         self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
     ) -> AsyncGenerator[Event, None]:
-        async with self._call(api_key) as call, aclosing(start(call)) as events:
+        async with aclosing(self._call(api_key)) as call, aclosing(start(call)) as events:
             async for event in events:
                 yield event
 
@@ -294,12 +284,7 @@ class _AsyncCall(Call):
         self._open = AsyncExitStack()
         self._events: AsyncGenerator[ServerSentEvent, None] | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         await self._open.aclose()
 
     @override

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stenobird.billing.schemas import EmailRequest
 from stenobird.billing.service import CLAIM_SECONDS, PRICE
-from stenobird.errors import BillingUnavailable, InvalidRequest, StenobirdError
+from stenobird.errors import InvalidRequest, StenobirdError
 from stenobird.web.limits import limit_request
 from stenobird.web.representations import remember_browser
 from stenobird.web.requests import BROWSER_COOKIE, base_url_of, browser_of, is_secure, services_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from stenobird.billing.service import BillingService
 
 CLAIM_COOKIE = "stenobird_claim"
 
@@ -63,7 +62,7 @@ async def show_pricing(request: Request) -> Response:
 @_page
 async def buy(request: Request) -> Response:
     """Start a checkout and redirect the browser to it."""
-    billing = _billing(request)
+    billing = services_of(request).billing
     email = (await read_form(request)).get("email", "")
     try:
         wanted = EmailRequest.parse({"email": email})
@@ -90,7 +89,7 @@ async def claim_key(request: Request) -> Response:
     session_id = (await read_form(request)).get("checkout_session_id", "")
     if not _SESSION_ID.fullmatch(session_id):
         return await _show_success(request, session_id)
-    claim = await _billing(request).claim(session_id, request.cookies.get(BROWSER_COOKIE))
+    claim = await services_of(request).billing.claim(session_id, request.cookies.get(BROWSER_COOKIE))
     if claim is None:
         return await _show_success(request, session_id)
     response = RedirectResponse("/success/key", 303, _NO_STORE)
@@ -107,7 +106,7 @@ async def claim_key(request: Request) -> Response:
 
 
 async def _show_success(request: Request, session_id: str) -> Response:
-    billing = _billing(request)
+    billing = services_of(request).billing
     state = "unknown"
     if _SESSION_ID.fullmatch(session_id):
         state = await billing.look(session_id, request.cookies.get(BROWSER_COOKIE))
@@ -123,7 +122,7 @@ async def _show_success(request: Request, session_id: str) -> Response:
 @_page
 async def show_key(request: Request) -> Response:
     """Exchange the one-time cookie for the key. Without a cookie, say that the key was shown already."""
-    billing = _billing(request)
+    billing = services_of(request).billing
     claim = request.cookies.get(CLAIM_COOKIE)
     # HEAD must not use up the cookie.
     key = await billing.redeem(claim) if claim and request.method == "GET" else None
@@ -139,7 +138,6 @@ async def show_key(request: Request) -> Response:
 @_page
 async def show_recovery(request: Request) -> Response:
     """Show the form, or for a mailed link a button, so that mail scanners do not use up the link."""
-    _billing(request)
     token = request.query_params.get("token", "")
     return templates().render("billing/recover.html", state="token" if token else "ask", token=token)
 
@@ -147,7 +145,7 @@ async def show_recovery(request: Request) -> Response:
 @_page
 async def recover(request: Request) -> Response:
     """Mail a link, or show the new key for a mailed link."""
-    billing = _billing(request)
+    billing = services_of(request).billing
     form = await read_form(request)
     if token := form.get("token"):
         key = await billing.recover_key(token)
@@ -157,13 +155,6 @@ async def recover(request: Request) -> Response:
     await limit_request(request, services_of(request).limits, None)
     billing.ask_recovery(EmailRequest.parse({"email": form.get("email", "")}).email)
     return templates().render("billing/recover.html", 202, state="asked", token="")
-
-
-def _billing(request: Request) -> BillingService:
-    billing = services_of(request).billing
-    if billing is None:
-        raise BillingUnavailable
-    return billing
 
 
 def _pricing(request: Request, status: int = 200, *, problem: str = "", email: str = "") -> Response:

@@ -27,53 +27,38 @@ VENDOR_DIR: Final = STATIC_DIR / "vendor"
 FOLDER_PREFIX: Final = "as-of-"
 """The prefix of the folder in the URLs of static files; the rest is a hash of their content."""
 
-_NOTHING_INLINE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'; "
-)
 
-CHECKOUT_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Cache-Control": "no-store",
-        # The form redirects to Stripe, whose host Stripe chooses.
-        "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self' https: http://127.0.0.1:*",
-        "Cross-Origin-Opener-Policy": "same-origin",
-    }
-)
+def _headers(cache: str, policy: str) -> Mapping[str, str]:
+    """Return the headers of pages without inline scripts and styles, with what `policy` adds to that."""
+    nothing_inline = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'; "
+    )
+    return MappingProxyType(
+        {
+            "Cache-Control": cache,
+            "Content-Security-Policy": nothing_inline + policy,
+            "Cross-Origin-Opener-Policy": "same-origin",
+        }
+    )
+
+
+# The form redirects to Stripe, whose host Stripe chooses.
+CHECKOUT_HEADERS: Final = _headers("no-store", "form-action 'self' https: http://127.0.0.1:*")
 """Headers of the pages of a checkout, which nobody may store."""
 
-PLAYER_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        # Not "no-store": after Back, browsers would not restore the scroll position of such a page.
-        "Cache-Control": "private, no-cache",
-        # The player loads the audio from its source, and only when somebody presses play. A file that the
-        # reader has chosen is a blob.
-        "Content-Security-Policy": _NOTHING_INLINE
-        + "form-action 'self'; media-src 'self' https: http: blob:",
-        "Cross-Origin-Opener-Policy": "same-origin",
-    }
+# Not "no-store": after Back, browsers would not restore the scroll position of such a page. The player loads
+# the audio from its source, and only when somebody presses play. A file that the reader has chosen is a blob.
+PLAYER_HEADERS: Final = _headers(
+    "private, no-cache", "form-action 'self'; media-src 'self' https: http: blob:"
 )
 """Headers of pages with a player."""
 
-PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Cache-Control": "no-cache",
-        "Content-Security-Policy": _NOTHING_INLINE + "form-action 'self'",
-        "Cross-Origin-Opener-Policy": "same-origin",
-    }
-)
+PAGE_HEADERS: Final = _headers("no-cache", "form-action 'self'")
 """Headers of every other page."""
 
-API_REFERENCE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        # Swagger UI sets styles from scripts, which CSP allows; its icons are data: images.
-        "Content-Security-Policy": (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "Cache-Control": "public, max-age=300",
-    }
-)
+# Swagger UI sets styles from scripts, which CSP allows; its icons are data: images.
+API_REFERENCE_HEADERS: Final = _headers("public, max-age=300", "form-action 'none'; font-src 'self'")
 """Headers of Swagger UI, which is vendored and loads nothing from other sites."""
 
 
