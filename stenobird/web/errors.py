@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
-from stenobird.web.limits import headers_of
+from stenobird.web.limits import add_limit_headers
 from stenobird.web.representations import json_response
 from stenobird.web.routing import dialect_of
 
@@ -37,7 +37,7 @@ def error_response(error: StenobirdError, scope: Scope) -> Response:
 async def _render_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StenobirdError)
     response = error_response(error, request.scope)
-    response.headers.update(headers_of(request))
+    add_limit_headers(request, response)
     return response
 
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.errors import StorageError
 
 from stenobird.errors import ConfigurationError, RateLimited
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
-    from limits.aio.storage import Storage
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stenobird.config import Settings
     from stenobird.ports import Caller, Clock
@@ -67,13 +67,22 @@ class RequestLimits:
     """Counts requests. One instance serves all requests of a process; close it when they have ended.
 
     Limits are requests per minute: previews by client address, API keys by the tier of their account.
+    Without `storage` this process counts alone.
     """
 
     def __init__(
-        self, storage: Storage, clock: Clock, *, previews: int = 30, premium: int = 30, platinum: int = 60
+        self,
+        storage: RedisStorage | None,
+        clock: Clock,
+        *,
+        previews: int = 30,
+        premium: int = 30,
+        platinum: int = 60,
     ) -> None:
         self._storage = storage
-        self._local = storage if isinstance(storage, MemoryStorage) else MemoryStorage()
+        self._minute = 0
+        self._counts: dict[tuple[LimitKind, str, int], int] = {}
+        """The requests of this minute that were counted in this process."""
         self._clock = clock
         self._previews = previews
         self._by_tier = {"premium": premium, "platinum": platinum}
@@ -81,13 +90,11 @@ class RequestLimits:
         self._pause_until = 0.0
 
     async def aclose(self) -> None:
-        """Close the connections to Redis, and wait for the library's cleanup timer."""
-        if isinstance(self._storage, RedisStorage):
+        """Close the connections to Redis."""
+        if self._storage is not None:
             assert isinstance(self._storage.bridge, RedispyBridge)
             client: Any = self._storage.bridge.get_connection()
             await client.aclose()
-        if self._local.timer is not None:
-            await self._local.timer
 
     async def check(self, kind: LimitKind, subject: str, per_minute: int, *, cost: int = 1) -> RateLimitState:
         """Count one request of `subject`, refused or not, and return the state of its limit.
@@ -96,8 +103,12 @@ class RequestLimits:
         """
         now = self._clock.time()
         minute = int(now // WINDOW_SECONDS)
-        key = RateLimitItemPerMinute(per_minute).key_for(kind, subject, str(minute))
-        count = await self._count(key, cost)
+        count = None
+        if self._storage is not None:
+            key = RateLimitItemPerMinute(per_minute).key_for(kind, subject, str(minute))
+            count = await self._count(self._storage, key, cost)
+        if count is None:
+            count = self._count_here(minute, (kind, subject, per_minute), cost)
         return RateLimitState(
             limit=per_minute,
             remaining=max(0, per_minute - count),
@@ -122,27 +133,35 @@ class RequestLimits:
             retry_after_seconds=waiting,
         )
 
-    async def _count(self, key: str, cost: int) -> int:
+    async def _count(self, storage: RedisStorage, key: str, cost: int) -> int | None:
+        """Count in Redis; `None` while it is unavailable."""
         now = self._clock.monotonic()
-        if self._storage is not self._local and now >= self._pause_until:
-            if self._pause_until > 0:
-                self._pause_until = now + REDIS_PAUSE_SECONDS  # this request tries; the others don't wait
-            try:
-                async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-                    count = await self._storage.incr(key, WINDOW_SECONDS, cost)
-            except (StorageError, TimeoutError) as exc:
-                self._pause_until = now + REDIS_PAUSE_SECONDS
-                if now - self._outage_logged_at >= WINDOW_SECONDS:
-                    self._outage_logged_at = now
-                    reason = str(getattr(exc, "storage_error", "no answer"))
-                    _log.warning("redis_unavailable_counting_in_this_process", reason=reason)
-            else:
-                self._pause_until = 0.0
-                return count
-        if len(self._local.storage) >= MAX_COUNTERS:
-            _log.warning("rate_limit_counters_reset", counters=len(self._local.storage))
-            await self._local.reset()
-        return await self._local.incr(key, WINDOW_SECONDS, cost)
+        if now < self._pause_until:
+            return None
+        if self._pause_until > 0:
+            self._pause_until = now + REDIS_PAUSE_SECONDS  # this request tries; the others don't wait
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+                count = await storage.incr(key, WINDOW_SECONDS, cost)
+        except (StorageError, TimeoutError) as exc:
+            self._pause_until = now + REDIS_PAUSE_SECONDS
+            if now - self._outage_logged_at >= WINDOW_SECONDS:
+                self._outage_logged_at = now
+                reason = str(getattr(exc, "storage_error", "no answer"))
+                _log.warning("redis_unavailable_counting_in_this_process", reason=reason)
+            return None
+        self._pause_until = 0.0
+        return count
+
+    def _count_here(self, minute: int, key: tuple[LimitKind, str, int], cost: int) -> int:
+        full = len(self._counts) >= MAX_COUNTERS
+        if full or minute != self._minute:
+            if full:
+                _log.warning("rate_limit_counters_reset", counters=len(self._counts))
+            self._counts.clear()
+            self._minute = minute
+        count = self._counts[key] = self._counts.get(key, 0) + cost
+        return count
 
 
 def client_network(address: str | None) -> str:
@@ -160,7 +179,7 @@ def client_network(address: str | None) -> str:
 
 
 async def limit_request(request: Request, limits: RequestLimits, caller: Caller | None) -> None:
-    """Count the request. Its response will have the `X-RateLimit-*` headers, see `headers_of`.
+    """Count the request. Its response will have the `X-RateLimit-*` headers, see `add_limit_headers`.
 
     Raises `RateLimited`. The address comes from trusted proxies' forwarding headers, else it is the peer's.
     """
@@ -170,10 +189,18 @@ async def limit_request(request: Request, limits: RequestLimits, caller: Caller 
         raise limits.error(state)
 
 
-def headers_of(request: Request) -> Mapping[str, str]:
-    """Return the `X-RateLimit-*` headers of a request that was counted, none for any other."""
+def was_counted(request: Request) -> bool:
+    """Return whether `limit_request` has run."""
+    return getattr(request.state, "rate_limit", None) is not None
+
+
+def add_limit_headers(request: Request, response: Response) -> None:
+    """Add the `X-RateLimit-*` headers to the response of a request that was counted."""
     state: RateLimitState | None = getattr(request.state, "rate_limit", None)
-    return state.headers() if state is not None else {}
+    if state is not None:
+        response.raw_headers += [
+            (name.lower().encode(), value.encode()) for name, value in state.headers().items()
+        ]
 
 
 @asynccontextmanager
@@ -192,9 +219,9 @@ async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[Request
         await limits.aclose()
 
 
-def _storage(settings: Settings) -> Storage:
+def _storage(settings: Settings) -> RedisStorage | None:
     if settings.redis_url is None:
-        return MemoryStorage()
+        return None
     url = settings.redis_url.get_secret_value()
     if not url.startswith(("redis://", "rediss://", "unix://")):
         # The library would report a missing dependency instead.

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from starlette.routing import Route
 
 from stenobird.errors import MissingAPIKey, ReadOnlyKey
-from stenobird.web.limits import headers_of, limit_request
+from stenobird.web.limits import add_limit_headers, limit_request
 from stenobird.web.requests import caller_of, reader_of, services_of
 
 if TYPE_CHECKING:
@@ -72,13 +72,15 @@ class Endpoint:
         if self.limited:
             await limit_request(request, services_of(request).limits, caller)
         response = await (self.handler(request) if self.key == "none" else self.handler(request, caller))
-        response.headers.update(headers_of(request))
+        add_limit_headers(request, response)
         return response
 
 
 def client_request_id(sent: str) -> str:
     """Return the client's `X-Request-ID` if it is safe to repeat in headers and logs, else a new id."""
-    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    if sent and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return f"{random.getrandbits(128):032x}"  # it need not be hard to guess
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from stenobird import errors
 from stenobird.accounts.gate import check_plan
 from stenobird.formats import FORMATS
 from stenobird.web.idempotency import limited_once
-from stenobird.web.limits import headers_of, limit_request
+from stenobird.web.limits import limit_request, was_counted
 from stenobird.web.representations import accepted
 from stenobird.web.requests import caller_of, read_json_body, services_of
 
@@ -86,11 +86,11 @@ async def once(
             request, caller, body, new_id=new_id, make=lambda resource_id: make(resource_id, body)
         )
     except (errors.IdempotencyMismatch, errors.InvalidRequest, errors.ValidationFailed):
-        if not headers_of(request):
+        if not was_counted(request):
             await limit_request(request, limits, caller)
         raise
     finally:
-        if not headers_of(request):
+        if not was_counted(request):
             request.state.rate_limit = await limits.check_request(caller, None, cost=0)
 
 
