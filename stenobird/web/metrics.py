@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -61,12 +62,15 @@ class Metrics(JobObserver):
             registry=self.registry,
         )
         self._jobs = Gauge("stenobird_jobs", "Jobs by status.", ("status",), registry=self.registry)
+        # `labels` takes longer than counting.
+        self._counter = functools.cache(self._requests.labels)
+        self._histogram = functools.cache(self._request_seconds.labels)
 
     def request_answered(self, *, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count a response. `seconds` is `None` for a stream, whose duration depends on its job."""
-        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._counter(method if method in _METHODS else "other", route, str(status)).inc()
         if seconds is not None:
-            self._request_seconds.labels(route).observe(seconds)
+            self._histogram(route).observe(seconds)
 
     @override
     def audio_transcribed(self, seconds: float) -> None:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from stenobird.errors import StenobirdError
@@ -53,7 +52,8 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        request_id = dialect_of(scope).request_id(Headers(scope=scope).get("x-request-id", ""))
+        sent_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = dialect_of(scope).request_id(sent_id.decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
         scope.setdefault(DIRECT_SEND, send)
         started = time.perf_counter()
@@ -73,27 +73,28 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
                 sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await app(scope, receive, send_observed)
-            finally:
-                seconds = time.perf_counter() - started
-                route = _route_template(scope)
-                metrics.request_answered(
-                    method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
-                )
-                # Probes come every few seconds, and what they find wrong is logged where it is wrong.
-                log = _log.debug if scope["path"] in PROBE_PATHS else _log.info
-                log(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    route=route,
-                    status=status,
-                    milliseconds=round(seconds * 1000, 1),
-                    sent_bytes=sent_bytes,
-                    client=scope["client"][0] if scope.get("client") else None,
-                )
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await app(scope, receive, send_observed)
+        finally:
+            seconds = time.perf_counter() - started
+            route = _route_template(scope)
+            metrics.request_answered(
+                method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
+            )
+            # Probes come every few seconds, and what they find wrong is logged where it is wrong.
+            log = _log.debug if scope["path"] in PROBE_PATHS else _log.info
+            log(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                route=route,
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+                sent_bytes=sent_bytes,
+                client=scope["client"][0] if scope.get("client") else None,
+            )
+            structlog.contextvars.reset_contextvars(**bound)
 
     return run
 
@@ -159,7 +160,17 @@ def public_api_cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
     )
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        open_to_all = scope["type"] == "http" and scope["path"].startswith(prefixes)
-        await (with_cors if open_to_all else app)(scope, receive, send)
+        if scope["type"] != "http" or not scope["path"].startswith(prefixes):
+            await app(scope, receive, send)
+        elif any(name == b"origin" for name, _ in scope["headers"]):
+            await with_cors(scope, receive, send)
+        else:
+
+            async def send_varying(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"vary", b"Origin")]
+                await send(message)
+
+            await app(scope, receive, send_varying)
 
     return run

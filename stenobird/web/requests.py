@@ -199,7 +199,7 @@ def base_url_of(request: Request) -> str:
         name, port = request.scope["server"] or ("localhost", None)
         name = f"[{name}]" if ":" in name else name
         host = f"{name}:{port}" if port else name
-    return f"{request.url.scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"
+    return f"{request.scope['scheme']}://{host}{request.scope.get('root_path', '').rstrip('/')}"
 
 
 def is_secure(request: Request) -> bool:
