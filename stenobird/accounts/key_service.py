@@ -148,11 +148,12 @@ class KeyService:
         key = keys.parse(token.strip())
         if key is None:
             raise InvalidAPIKey
-        found = await self._store.find_key(key.key_hash)
+        sent_hash = key.key_hash
+        found = await self._store.find_key(sent_hash)
         if found is None:
             raise InvalidAPIKey
         record, key_hash, account = found
-        if not hmac.compare_digest(key_hash, key.key_hash) or not record.is_valid:
+        if not hmac.compare_digest(key_hash, sent_hash) or not record.is_valid:
             raise InvalidAPIKey
         if record.mode != key.mode:
             raise InvalidAPIKeyMode

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -54,6 +53,9 @@ _DOT = ".\u3002\uff0e\uff61"  # the characters that UTS 46 maps to one
 _DOTS = re.compile(f"[{_DOT}]")
 _QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
+_TO_ENCODE = re.compile(f"[^{re.escape(bytes(sorted(_PLAIN)).decode())}]")
+_UNUSABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]")
+"""Controls, spaces of all scripts, and halves of surrogate pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class EgressPolicy:
         """
         if len(url) > MAX_URL_CHARACTERS:
             _refuse(f"The URL has more than {MAX_URL_CHARACTERS} characters.", "Send a shorter one.")
-        if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp", "Zs"} for character in url):
+        if _UNUSABLE.search(url):
             _refuse(
                 "The URL contains a space or a control character.",
                 "Write it percent-encoded, or leave it out.",
@@ -281,4 +283,6 @@ def _to_ascii(name: str) -> str:
 
 def _encode(text: str) -> str:
     """Percent-encode the characters that a request line can't have; existing encoding is kept."""
+    if not _TO_ENCODE.search(text):
+        return text
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())

@@ -118,7 +118,7 @@ class JobService:
             webhook_url = self._checks.webhook_targets.check_url(webhook_url)
         if isinstance(source, Upload) and caller is None:
             raise MissingAPIKey
-        return replace(spec, source=source, webhook_url=webhook_url)
+        return replace(spec, source=source, webhook_url=webhook_url, checked=True)
 
     async def create(
         self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
@@ -136,7 +136,8 @@ class JobService:
         the account gate raises, `InvalidRequest` for options the engine can't fulfil, `EngineUnavailable`,
         `QueueBusy`.
         """
-        spec = self.check(spec, caller=caller)
+        if not spec.checked:
+            spec = self.check(spec, caller=caller)
         if job_id is not None and (existing := await self._store.get(job_id)) is not None:
             return existing
         if spec.webhook_url is not None:

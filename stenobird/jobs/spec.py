@@ -34,7 +34,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job to create. `translate_to` is ISO 639-1; `unit_factor` is what a minute costs in wallet units."""
+    """A job to create. `translate_to` is ISO 639-1; `unit_factor` is what a minute costs in wallet units.
+
+    `checked` is set by `JobService.check`.
+    """
 
     source: Link | Upload
     options: RecognitionOptions = field(default_factory=RecognitionOptions)
@@ -43,6 +46,7 @@ class JobSpec:
     unit_factor: int = 1
     webhook_url: str | None = None
     origin: Origin = "stenobird"
+    checked: bool = False
 
 
 def upload_url(upload_id: str) -> str:

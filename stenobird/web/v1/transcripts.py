@@ -151,7 +151,7 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
     services = services_of(request)
     raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
     spec = CreateTranscript.parse(json_object(request, raw, field="audio_url")).spec()
-    services.jobs.check(spec, caller=caller)
+    spec = services.jobs.check(spec, caller=caller)
 
     async def make(job_id: str | None) -> Response:
         job = await services.jobs.create(spec, caller=caller, base_url=base_url_of(request), job_id=job_id)
