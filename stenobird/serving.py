@@ -150,8 +150,8 @@ async def remove_expired(services: Services, *, now: float) -> None:
     for kind, remove in removals.items():
         try:
             await remove()
-        except StorageUnavailable as error:
-            _log.warning("retention_waits_for_database", kind=kind, reason=error.message)
+        except StorageUnavailable:
+            pass  # the next round removes it
         except Exception as exc:  # noqa: BLE001  # a folder that can't be read must not end the service
             _log.error("retention_failed", kind=kind, exc_info=exc)
 

@@ -151,8 +151,7 @@ class AccountService:
             self._deleted.clear()
             try:
                 waiting = await self.sweep_deleted() > 0
-            except StorageUnavailable as error:
-                _log.warning("deleted_accounts_wait_for_database", reason=error.message)
+            except StorageUnavailable:
                 waiting = True
             if waiting:
                 await clock.sleep(SWEEP_RETRY_SECONDS)

@@ -51,7 +51,7 @@ class BillingWorker:
         self._woken = wake or asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled; log and wait while the database or Stripe is unreachable."""
+        """Work until cancelled; wait while the database or Stripe is unreachable."""
         async with asyncio.TaskGroup() as tasks:
             if self._mails is not None:
                 tasks.create_task(self._mails(), name="key recovery mails")
@@ -62,8 +62,7 @@ class BillingWorker:
             self._woken.clear()
             try:
                 busy = await self.step()
-            except StorageUnavailable as error:
-                _log.warning("billing_waits_for_database", reason=error.message)
+            except StorageUnavailable:
                 busy = False
             except Exception as exc:  # noqa: BLE001  # an unexpected answer must not end the service
                 # The row is leased, so it is retried later and not at once.

@@ -165,7 +165,6 @@ class JobRun:
                         # Most notifications are for commits of this run: the check costs a read, not a write.
                         cancelled = await self._leased.cancel_requested()
                 except StorageUnavailable:
-                    _log.warning("lease_not_renewed")
                     continue
                 except LeaseLost:
                     await self._stop("lost")

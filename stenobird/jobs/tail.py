@@ -116,7 +116,6 @@ class JobTail:
         self._leading = False
         self._behind = True
         """Whether the log may have more already, so that the leader must not wait first."""
-        self._failing = False
         self._waiting: deque[_Reader] = deque()
 
     async def aclose(self) -> None:
@@ -219,13 +218,10 @@ class JobTail:
             page = await self._store.events_after(self._job_id, self._end, limit=EVENT_PAGE)
             # The job may have ended before its first reader came, or have been deleted since.
             job = None if page else await self._store.get(self._job_id)
-        except StorageUnavailable as exc:
-            # Once for all readers and the whole outage. Nobody is disconnected, since all would come back.
-            if not self._failing:
-                _log.warning("event_log_unreadable", job_id=self._job_id, reason=exc.message)
-            self._failing, self._behind = True, False
+        except StorageUnavailable:
+            # Nobody is disconnected, since all would come back.
+            self._behind = False
             return False
-        self._failing = False
         if not page:
             self._behind = job is not None and job.last_seq > self._end
             self._ended = job is None or (job.terminal and not self._behind)

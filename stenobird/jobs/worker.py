@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from stenobird.errors import StorageUnavailable
 from stenobird.jobs.run import JobRun
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class Worker:
                 if job_id not in running():
                     await opener.discard(job_id)
                     _log.info("spool_swept", job_id=job_id)
+        except StorageUnavailable:
+            pass
         except Exception as exc:  # noqa: BLE001  # the next sweep tries again
             _log.warning("spools_not_swept", exc_info=exc)
 
@@ -130,7 +133,9 @@ class Worker:
             return False
         try:
             claim = await self._context.store.claim(self._worker_id, lanes=lanes)
-        except Exception as exc:  # noqa: BLE001  # the next poll tries again
+        except StorageUnavailable:
+            return False  # the next poll tries again
+        except Exception as exc:  # noqa: BLE001  # no error may end the worker
             _log.error("claim_failed", exc_info=exc)
             return False
         if claim is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
@@ -44,8 +44,14 @@ DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100
 
 
+_KEY_FIELDS: Final = [one.name for one in fields(KeyRecord)]
+_ACCOUNT_FIELDS: Final = [one.name for one in fields(AccountRecord)]
 _FIND_KEY: Final = (
-    select(api_keys, accounts)
+    select(
+        api_keys.c.key_hash,
+        *(api_keys.c[name] for name in _KEY_FIELDS),
+        *(accounts.c[name] for name in _ACCOUNT_FIELDS),
+    )
     .outerjoin(accounts, and_(accounts.c.id == api_keys.c.account_id, accounts.c.deleted_at.is_(None)))
     .where(api_keys.c.key_hash == bindparam("sent_hash"))
 )
@@ -310,14 +316,13 @@ class KeyStore:
 
     async def find_key(self, key_hash: str) -> tuple[KeyRecord, str, AccountRecord | None] | None:
         """Return the key with this hash, revoked or not, its stored hash, and its account unless deleted."""
-        async with self._db.read(once=True) as connection:
-            row = (await connection.execute(_FIND_KEY, {"sent_hash": key_hash})).one_or_none()
+        row = await self._db.find(_FIND_KEY, {"sent_hash": key_hash})
         if row is None:
             return None
-        key = dict(zip(api_keys.c.keys(), row, strict=False))
-        account = dict(zip(accounts.c.keys(), row[len(key) :], strict=True))
-        owner = account_from_row(account) if account["id"] is not None else None
-        return from_row(KeyRecord, key), key["key_hash"], owner
+        stored_hash, *columns = row
+        key = KeyRecord(*columns[: len(_KEY_FIELDS)])
+        account = columns[len(_KEY_FIELDS) :]
+        return key, stored_hash, AccountRecord(*account) if account[0] is not None else None
 
     async def list_keys(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
+
+_log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -166,6 +169,7 @@ def _translated(key: str = "") -> Iterator[None]:
     except FileNotFoundError as exc:
         raise KeyError(key) from exc
     except (BaseError, OSError) as exc:
+        _log.warning("uploads_unreachable", reason=str(exc))
         raise StorageUnavailable(
             "The store of uploads did not answer. Send the same request again in a moment."
         ) from exc

@@ -15,10 +15,10 @@ import structlog
 from sqlalchemy import Integer, and_, bindparam, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from stenobird.errors import LeaseLost, QueueBusy, RateLimited, TranscriptNotFound
+from stenobird.errors import LeaseLost, QueueBusy, RateLimited, StorageUnavailable, TranscriptNotFound
 from stenobird.ports import Claim, EventRow, JobChange, Lease, NewJob, ResumePoint
 from stenobird.storage import queue, rows, wallet
-from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost
+from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost, Steps
 from stenobird.storage.schema import (
     attempts,
     db_now,
@@ -59,7 +59,11 @@ PURGE_BATCH: Final = 200
 # The statements of each request and each chunk, built once.
 _JOB: Final = select(jobs).where(jobs.c.id == bindparam("job"))
 _UNFINISHED: Final = select(jobs.c.id).where(jobs.c.completed_at.is_(None)).limit(1)
-_INSERT_JOB: Final = insert(jobs).values(created_at=db_now(), updated_at=db_now()).returning(jobs)
+_INSERT_JOB: Final = (
+    insert(jobs)
+    .values(created_at=db_now(), updated_at=db_now())
+    .returning(jobs.c.created_at, jobs.c.updated_at)
+)
 _INSERT_EVENT: Final = insert(events).values(created_at=db_now())
 _EVENTS_AFTER: Final = (
     select(events.c.seq, events.c.event, events.c.data)
@@ -68,15 +72,20 @@ _EVENTS_AFTER: Final = (
     .limit(bindparam("most", type_=Integer))
 )
 _COUNT_JOBS: Final = select(
+    select(jobs.c.id).where(jobs.c.id == bindparam("job")).exists(),
+    queue.switched("draining"),
     select(func.count()).where(jobs.c.status == "queued", jobs.c.lease_token.is_(None)).scalar_subquery(),
     select(func.count())
     .where(jobs.c.account_id == bindparam("account"), jobs.c.completed_at.is_(None))
     .scalar_subquery(),
-    queue.switched("draining"),
 )
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
+
+
+class _Exists(Exception):  # no error: the job of this id was made before
+    pass
 
 
 class JobStore:
@@ -96,41 +105,49 @@ class JobStore:
         unfinished jobs.
         """
         values = rows.new_job_values(job)
+        event = _event_values(job.id, [first], last_seq=1)[0]
 
-        async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
-            # Counting and inserting must not interleave, or the bound would be exceeded.
-            await self.database.lock(connection, QUEUE_LOCK)
-            result = await connection.execute(_INSERT_JOB, values | {"commit_id": commit_id})
-            record = rows.job_from_row(result.mappings().one())
-            await insert_events(connection, job.id, [first], last_seq=1)
-            counted = await connection.execute(_COUNT_JOBS, {"account": job.account_id})
-            queued, under_way, draining = counted.one()
+        def check(counted: Sequence[Any]) -> None:
+            exists, draining, queued, under_way = counted[0]
+            if exists:
+                raise _Exists
             if draining:
                 raise QueueBusy(
                     "The service finishes its queue before maintenance and accepts no new transcripts. Wait "
                     "retry_after_seconds and send the same request again.",
                     retry_after_seconds=DRAINING_RETRY_SECONDS,
                 )
-            if queued > max_queued:
+            if queued >= max_queued:
                 raise QueueBusy(retry_after_seconds=QUEUE_RETRY_SECONDS)
-            if max_open is not None and under_way > max_open:
+            if max_open is not None and under_way >= max_open:
                 raise RateLimited(
                     f"{max_open} transcripts of this account are under way, the most that it may have. "
                     "Wait until one ends, or cancel one.",
                     details={"max_open_transcripts": max_open},
                     retry_after_seconds=OPEN_JOBS_RETRY_SECONDS,
                 )
-            return record
+
+        async def write(commit_id: str) -> JobRecord:
+            steps = Steps(
+                # Counting and inserting must not interleave, or the bound would be exceeded.
+                lock=QUEUE_LOCK,
+                reads=[(_COUNT_JOBS, {"job": job.id, "account": job.account_id})],
+                check=check,
+                writes=[(_INSERT_JOB, values | {"commit_id": commit_id}), (_INSERT_EVENT, event)],
+            )
+            [times, _] = await self.database.write_steps(steps)
+            assert times is not None
+            return rows.created_job(job, *times)
 
         try:
-            return await self._write(job.id, work)
-        except IntegrityError:
-            # The request is a repetition, or an earlier COMMIT without an answer has succeeded: the job
-            # exists, and may be claimed already.
-            record = await self.get(job.id)
-            if record is None:
-                raise
-            return record
+            record = await self._settled(job.id, write)
+        except (_Exists, IntegrityError):
+            # The request is a repetition; the job may be claimed already.
+            record = None
+        record = record or await self.get(job.id)
+        if record is None:
+            raise StorageUnavailable  # it was deleted at this moment
+        return record
 
     async def create_ended(
         self,
@@ -474,30 +491,35 @@ class JobStore:
         `work` stores the `commit_id` it is given in the job's row. Raises what `work` raises, and
         `StorageUnavailable` while the database is down.
         """
-        commit_id = secrets.token_hex(8)
-        attempt = 1
         results: list[_T] = []
 
-        async def run(connection: AsyncConnection) -> None:
-            results[:] = [await work(connection, commit_id)]
+        async def write(commit_id: str) -> None:
+            async def run(connection: AsyncConnection) -> None:
+                results[:] = [await work(connection, commit_id)]
 
-        while True:
+            await self.database.write_together(run)
+
+        await self._settled(job_id, write)
+        if outbox:
+            self.database.outbox_filled.set()
+        return results[0]
+
+    async def _settled(self, job_id: str, write: Callable[[str], Awaitable[_T]]) -> _T | None:
+        """Return what `write` returns, `None` where its answer was lost although it has happened."""
+        commit_id = secrets.token_hex(8)
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
-                await self.database.write_together(run)
-                break
+                return await write(commit_id)
             except CommitUnknown:
                 if await self._happened(job_id, commit_id):
                     _log.warning("commit_settled_by_reading", job_id=job_id)
-                    break
+                    return None
                 if attempt == WRITE_ATTEMPTS:
                     raise
             except ConnectionLost:
                 if attempt == WRITE_ATTEMPTS:
                     raise
-            attempt += 1
-        if outbox:
-            self.database.outbox_filled.set()
-        return results[0]
+        raise AssertionError("the last attempt returns or raises")
 
     async def _happened(self, job_id: str, commit_id: str) -> bool:
         # The row lock waits for a COMMIT that the server is still processing.
@@ -569,20 +591,21 @@ async def insert_events(
     """Append events to the job's log, the last one with `last_seq`."""
     if not new_events:
         return
+    await connection.execute(_INSERT_EVENT, _event_values(job_id, new_events, last_seq=last_seq))
+
+
+def _event_values(job_id: str, new_events: Sequence[NewEvent], *, last_seq: int) -> list[dict[str, Any]]:
     first_seq = last_seq - len(new_events) + 1
-    await connection.execute(
-        _INSERT_EVENT,
-        [
-            {
-                "job_id": job_id,
-                "seq": first_seq + offset,
-                "event": event.event,
-                "data": event.data,
-                "chunk_index": event.chunk_index,
-            }
-            for offset, event in enumerate(new_events)
-        ],
-    )
+    return [
+        {
+            "job_id": job_id,
+            "seq": first_seq + offset,
+            "event": event.event,
+            "data": event.data,
+            "chunk_index": event.chunk_index,
+        }
+        for offset, event in enumerate(new_events)
+    ]
 
 
 async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxRow]) -> None:

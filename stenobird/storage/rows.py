@@ -33,6 +33,7 @@ _SOURCE_FIELDS = [
 _JOB_COLUMNS = [
     one.name for one in fields(JobRecord) if one.name not in {"options", "source", "extra", "audio_seconds"}
 ]
+_OPTIONS = [one.name for one in fields(RecognitionOptions)]
 _PLAIN_CHANGES = (
     "status",
     "stage",
@@ -107,7 +108,7 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
         "origin": job.origin,
         "audio_url": job.audio_url,
         "base_url": job.base_url,
-        "options": asdict(job.options),
+        "options": {name: getattr(job.options, name) for name in _OPTIONS},
         "account_id": job.account_id,
         "api_key_id": job.api_key_id,
         "preview_id": job.preview_id,
@@ -144,6 +145,31 @@ def change_values(change: JobChange) -> dict[str, Any]:
         values["attempts"] = 0
         values["interruptions"] = 0
     return values
+
+
+def created_job(job: NewJob, created_at: float, updated_at: float) -> JobRecord:
+    """Return the record of a job that was just inserted."""
+    return JobRecord(
+        job.id,
+        job.mode,
+        job.origin,
+        job.audio_url,
+        job.base_url,
+        job.options,
+        job.account_id,
+        status="queued",
+        stage="validating_url",
+        created_at=created_at,
+        updated_at=updated_at,
+        completed_at=None,
+        last_seq=1,
+        next_chunk_index=0,
+        cancel_requested=False,
+        preview_id=job.preview_id,
+        upload_id=job.upload_id,
+        webhook_url=job.webhook_url,
+        extra=job.extra,
+    )
 
 
 def job_from_row(row: RowMapping) -> JobRecord:

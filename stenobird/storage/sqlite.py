@@ -1,7 +1,8 @@
-"""SQLite: how connections are configured, and one trip to their thread for each statement instead of four.
+"""SQLite: how connections are configured, and few trips to their threads.
 
 SQLAlchemy opens, executes, fetches from and closes a cursor of aiosqlite, and each of these steps waits for
-the connection's thread. With BEGIN and ROLLBACK that makes eight waits for one row.
+the connection's thread. With BEGIN and ROLLBACK that makes eight waits for one row. `DirectConnection` makes
+one trip for each statement, and `DirectStatements` run without SQLAlchemy, a whole transaction in one trip.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import asyncio
 import sqlite3
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from urllib.parse import quote
 
 import aiosqlite
 from sqlalchemy import event
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import create_async_engine
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from sqlalchemy import Executable
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+_T = TypeVar("_T")
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 WAL_RETRY_SECONDS: Final = 0.02
@@ -43,13 +48,8 @@ def sqlite_engine(file: str, *, begin: str, connections: int, query_only: bool =
     def on_connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.run_async(_use_wal)
         cursor = dbapi_connection.cursor()
-        for pragma in (
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
-            f"query_only={'ON' if query_only else 'OFF'}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
+        for pragma in _pragmas(query_only=query_only):
+            cursor.execute(pragma)
         cursor.close()
 
     def on_begin(connection: Connection) -> None:
@@ -60,6 +60,15 @@ def sqlite_engine(file: str, *, begin: str, connections: int, query_only: bool =
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
     return engine
+
+
+def _pragmas(*, query_only: bool) -> tuple[str, ...]:
+    return (
+        "PRAGMA synchronous=FULL",
+        "PRAGMA foreign_keys=ON",
+        f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+        f"PRAGMA query_only={'ON' if query_only else 'OFF'}",
+    )
 
 
 @contextmanager
@@ -124,6 +133,23 @@ class DirectConnection(aiosqlite.Connection):
         """Run a function in the connection's thread."""
         await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
 
+    async def transact(
+        self, work: Callable[[sqlite3.Connection], _T], commit: Callable[[sqlite3.Connection], None]
+    ) -> _T:
+        """Run `work` and `commit` in one transaction, and in one trip. Raises what they raise."""
+
+        def run(connection: sqlite3.Connection) -> _T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                commit(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            return result
+
+        return cast("_T", await self._execute(run, self._conn))  # type: ignore[no-untyped-call]
+
     def take_begin(self) -> str | None:
         """Return the BEGIN that the next statement has to run first, if any."""
         begin, self.begin = self.begin, None
@@ -141,6 +167,63 @@ class DirectConnection(aiosqlite.Connection):
             # Nobody has to wait for it, since the thread does everything in order.
             self._tx.put_nowait((None, self._conn.rollback))
         self.begin, self._begun = None, False
+
+
+class DirectStatements:
+    """Statements of SQLAlchemy as sqlite3 itself runs them, compiled when they first run.
+
+    A statement always has the same parameters, and its columns need no conversion when they are read.
+    """
+
+    def __init__(self) -> None:
+        self._dialect = sqlite.dialect()
+        self._compiled: dict[Executable, tuple[str, list[tuple[str, Any, Callable[[Any], Any] | None]]]] = {}
+
+    def first_row(
+        self, connection: sqlite3.Connection, statement: Executable, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        """Run the statement to its end and return its first row, if any."""
+        sql, binds = self._compiled.get(statement) or self._compile(statement, parameters)
+        values = [
+            convert(parameters.get(name, default)) if convert else parameters.get(name, default)
+            for name, default, convert in binds
+        ]
+        rows = connection.execute(sql, values).fetchall()
+        return rows[0] if rows else None
+
+    def _compile(
+        self, statement: Executable, parameters: Mapping[str, Any]
+    ) -> tuple[str, list[tuple[str, Any, Callable[[Any], Any] | None]]]:
+        made: Any = statement.compile(dialect=self._dialect, column_keys=list(parameters))  # type: ignore[attr-defined]
+        binds = [(name, made.binds[name]) for name in made.positiontup]
+        compiled = self._compiled[statement] = (
+            str(made),
+            [
+                (name, bind.value, bind.type.dialect_impl(self._dialect).bind_processor(self._dialect))
+                for name, bind in binds
+            ],
+        )
+        return compiled
+
+
+async def open_writer(file: str) -> DirectConnection:
+    """Return a connection for `DirectConnection.transact`."""
+    connection = await DirectConnection(file)
+    assert isinstance(connection, DirectConnection)
+
+    def configure(opened: sqlite3.Connection) -> None:
+        for pragma in _pragmas(query_only=False):
+            opened.execute(pragma)
+
+    await connection.call(configure)
+    return connection
+
+
+def open_reader(file: str) -> sqlite3.Connection:
+    """Return a connection that reads in the thread of its caller, and waits for nobody."""
+    connection = sqlite3.connect(f"file:{quote(file)}?mode=ro", uri=True, timeout=0, isolation_level=None)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
 
 
 class DirectCursor:

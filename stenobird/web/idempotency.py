@@ -21,7 +21,7 @@ import asyncio
 import hashlib
 import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -138,10 +138,8 @@ class Idempotency:
 
     async def _quietly(self, write: Awaitable[None]) -> None:
         """Write, or let the claim expire; the next request then finds the resource by its id."""
-        try:
+        with suppress(StorageUnavailable):
             await write
-        except StorageUnavailable as exc:
-            _log.warning("idempotency_claim_not_settled", reason=exc.message)
 
     @asynccontextmanager
     async def _turn(self, scope_hash: str) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from stenobird import __version__
 from stenobird.bodies import Body, example
+from stenobird.errors import StorageUnavailable
 from stenobird.web.metrics import CONTENT_TYPE
 from stenobird.web.openapi.operation import SERVICE, TEXT, Answer, Operation, json_of
 from stenobird.web.representations import json_response
@@ -84,6 +85,8 @@ async def metrics(request: Request) -> Response:
     try:
         async with asyncio.timeout(services.check_timeout_seconds):
             job_counts = await services.job_counts()
+    except (StorageUnavailable, TimeoutError):
+        pass
     except Exception:  # noqa: BLE001  # the other metrics are returned, whatever the store raises
         _log.exception("job_counts_failed")
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.responses import Response
 
-from stenobird.errors import InvalidRequest, RateLimited
+from stenobird.errors import InvalidRequest, RateLimited, StorageUnavailable
 from stenobird.web.limits import client_network
 from stenobird.web.middleware import DIRECT_SEND
 from stenobird.web.server import direct_write
@@ -223,6 +223,8 @@ class EventStreamResponse(Response):
                 body = self._encode(page) if page else _PING
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 count(len(page))
+        except StorageUnavailable:
+            pass
         except Exception:  # noqa: BLE001  # the response has started, so only a clean end is left
             _log.exception("event_log_unreadable", job_id=self._job_id)
 

@@ -69,7 +69,7 @@ class WebhookDeliverer:
         self._freed = asyncio.Event()
 
     async def run(self) -> None:
-        """Deliver until cancelled; log and wait while the database is unreachable.
+        """Deliver until cancelled; wait while the database is unreachable.
 
         A free slot is filled at once, so that no account waits for another account's slow receiver.
         """
@@ -77,8 +77,7 @@ class WebhookDeliverer:
             while True:
                 try:
                     taken = await self._take()
-                except StorageUnavailable as error:
-                    _log.warning("webhooks_wait_for_database", reason=error.message)
+                except StorageUnavailable:
                     taken = []
                 except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the service
                     _log.error("webhook_claim_failed", exc_info=exc)

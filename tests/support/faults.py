@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import OperationalError
 from typing_extensions import override
 
-from stenobird.storage.engine import Database
+from stenobird.storage.engine import CommitUnknown, Database
 from stenobird.storage.job_store import JobStore
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import JobChange, Lease, NewEvent, OutboxRow, UsageRow
+
+_T = TypeVar("_T")
 
 
 class Killed(BaseException):
@@ -47,6 +50,16 @@ class FaultyDatabase(Database):
             await super().commit(connection)
         if fate != "ok":
             raise OperationalError("COMMIT", None, ConnectionError("the answer was lost"))
+
+    @override
+    async def transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        fate = self.commits.pop(0) if self.commits else "ok"
+        if fate == "lost before":
+            raise CommitUnknown
+        result = await super().transact(work)
+        if fate != "ok":
+            raise CommitUnknown
+        return result
 
 
 class DyingStore(JobStore):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -17,6 +17,7 @@ from stenobird import __version__
 from stenobird.bootstrap import Overrides
 from stenobird.config import Settings
 from stenobird.errors import StorageUnavailable
+from stenobird.serving import remove_expired
 from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
 from stenobird.web.app import create_app
@@ -284,6 +285,25 @@ async def test_probes_are_not_in_the_log_of_requests(http: httpx.AsyncClient) ->
         ("/metrics", "debug"),
         ("/v1/nowhere", "info"),
     ]
+
+
+async def test_an_outage_of_the_database_is_one_line_in_the_log(tmp_path: Path) -> None:
+    async with web_world(tmp_path) as world, httpx.AsyncClient(base_url=world.url) as http:
+        services = world.services
+        (tmp_path / "stenobird.db").rename(tmp_path / "aside.db")
+        with structlog.testing.capture_logs() as logs:
+            for path in ("/readyz", "/metrics", "/v1/transcripts/tr_1"):
+                await http.get(path)
+            post = await http.post("/v1/transcripts", json={"audio_url": "https://example.com/a"})
+            await remove_expired(services, now=0.0)
+            # Each tries once at the start, and then waits.
+            for loop in (services.webhook_deliverer.run(), services.accounts.remove_deleted(services.clock)):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await loop
+    assert (post.status_code, "deleted or replaced" in post.text) == (503, True)
+    lines = [(row["event"], row["log_level"]) for row in logs if row["event"] != "request"]
+    assert lines == [("database_unavailable", "warning")]
 
 
 async def test_a_client_has_a_bound_on_its_open_streams(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ async def test_readers_that_leave_take_no_event_from_the_others(leaving: int) ->
     assert [task.result() for task in left] == [tuple(log.rows[1:])] * len(left)
 
 
-async def test_a_database_outage_disconnects_nobody_and_is_logged_once() -> None:
+async def test_a_database_outage_disconnects_nobody() -> None:
     log = Log()
     log.commit("status")
     streamed = Streamed(log)
@@ -232,7 +232,7 @@ async def test_a_database_outage_disconnects_nobody_and_is_logged_once() -> None
             log.broken = False
             await streamed.commit("transcript")
     assert [task.result() for task in waiting] == [tuple(log.rows[1:])] * 50
-    assert [line["event"] for line in lines] == ["event_log_unreadable"]
+    assert lines == []  # the database has logged it
 
 
 async def test_a_reader_far_behind_reads_the_log_itself() -> None:

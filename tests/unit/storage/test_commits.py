@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import QueueBusy, StorageUnavailable
 from stenobird.jobs.events import JobEvents
@@ -21,14 +22,17 @@ from stenobird.ports import (
     SpeechCheckpoint,
     UsageRow,
 )
+from stenobird.storage.engine import Steps
 from stenobird.storage.job_store import JobStore
-from stenobird.storage.schema import events, outbox, usage
+from stenobird.storage.rows import new_job_values
+from stenobird.storage.schema import events, jobs, outbox, usage
 from stenobird.transcript import Segment
 from tests.support.databases import sqlite_database
 from tests.support.faults import FaultyDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    import sqlite3
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,9 +42,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+_T = TypeVar("_T")
+
 LINKS = JobEvents("tr_1", "https://stenobird.test")
 FIRST = LINKS.status("queued", "validating_url")
 JOB = NewJob("tr_1", "full", "https://example.com/a.mp3", LINKS.base_url, RecognitionOptions(), "acct_1")
+STAGE = select(jobs.c.stage).where(jobs.c.id == bindparam("job"))
+INSERT_JOB = insert(jobs)
 LOSSES = pytest.mark.parametrize("loss", ["lost before", "lost after"])
 
 
@@ -223,10 +231,17 @@ class Counting(FaultyDatabase):
         self.go_on = asyncio.Event()
 
     async def commit(self, connection: AsyncConnection) -> None:
+        await self._hold()
+        await super().commit(connection)
+
+    async def transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        await self._hold()
+        return await super().transact(work)
+
+    async def _hold(self) -> None:
         self.count += 1
         self.held.set()
         await self.go_on.wait()
-        await super().commit(connection)
 
     async def create(self, number: int, *, max_queued: int = 100) -> JobRecord:
         """Create the job of this number."""
@@ -310,6 +325,51 @@ async def test_after_a_lost_answer_each_write_of_the_group_happens_once(
     assert await counting.ids() == {task.result().id for task in made} == {f"tr_{n}" for n in range(8)}
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(events)) == 8
+
+
+async def test_a_conflict_fails_alone_in_a_shared_transaction(database: Database) -> None:
+    counting = Counting(database)
+
+    def insert_job(number: int) -> Awaitable[object]:
+        values = new_job_values(replace(JOB, id=f"tr_{number}"))
+        times = {"created_at": 0.0, "updated_at": 0.0}
+        return counting.write_steps(Steps(0, [], lambda _: None, [(INSERT_JOB, values | times)]))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(counting.create(0))
+        await counting.held.wait()
+        made = [tasks.create_task(raised(insert_job(number))) for number in (1, 0, 2, 1)]
+        counting.go_on.set()
+    errors = [type(task.result()) for task in made]
+    assert errors == [NoneType, IntegrityError, NoneType, IntegrityError]
+    assert await counting.ids() == {"tr_0", "tr_1", "tr_2"}
+
+
+async def test_a_read_on_the_loop_sees_the_last_commit_and_a_thread_reads_where_it_fails(
+    database: Database,
+) -> None:
+    store = JobStore(database)
+    await store.create(JOB, FIRST, max_queued=9)
+    assert await database.find(STAGE, {"job": JOB.id}) == ("validating_url",)
+    claim = await store.claim("worker", lanes=["full"])
+    assert claim is not None
+    await store.append(claim.lease, JobChange(stage="submitted"), [])
+    assert await database.find(STAGE, {"job": JOB.id}) == ("submitted",)
+    assert await database.find(STAGE, {"job": "tr_none"}) is None
+    assert database._near is not None
+    database._near.close()
+    assert await database.find(STAGE, {"job": JOB.id}) == ("submitted",)
+
+
+async def test_after_a_slow_read_on_the_loop_a_thread_reads(database: Database) -> None:
+    await JobStore(database).create(JOB, FIRST, max_queued=9)
+    database.slow_read_seconds = -1.0  # any read takes longer
+    assert await database.find(STAGE, {"job": JOB.id}) == ("validating_url",)
+    assert database._near is not None
+    database._near.close()
+    database._near = None
+    assert await database.find(STAGE, {"job": JOB.id}) == ("validating_url",)
+    assert database._near is None
 
 
 async def raised(write: Awaitable[object]) -> Exception | None:
