@@ -46,7 +46,12 @@ class ReadyBody(Body):
     checks: dict[str, Any]  # published, and always empty
 
 
-@Operation(SERVICE, "health", "Check that the process is alive", {200: Answer("It is alive.", HealthBody)})
+@Operation(
+    SERVICE,
+    "Check that the process is alive",
+    {200: Answer("It is alive.", HealthBody)},
+    id="health",
+)
 async def healthz(request: Request) -> Response:
     """Return the health from memory, without using the database or an engine."""
     services = services_of(request)
@@ -58,9 +63,9 @@ async def healthz(request: Request) -> Response:
 
 @Operation(
     SERVICE,
-    "ready",
     "Check that the process can serve requests",
     {200: Answer("It can.", ReadyBody), 503: Answer("It can't, for these reasons.", ReadyBody)},
+    id="ready",
 )
 async def readyz(request: Request) -> Response:
     """Return 200, or 503 with the reasons."""
@@ -77,7 +82,7 @@ async def readyz(request: Request) -> Response:
     return json_response(body, 503 if reasons else 200)
 
 
-@Operation(SERVICE, "metrics", "Get metrics for Prometheus", {200: Answer("The metrics.", TEXT)})
+@Operation(SERVICE, "Get metrics for Prometheus", {200: Answer("The metrics.", TEXT)})
 async def metrics(request: Request) -> Response:
     """Return the metrics of this process. Without the database, the job gauges are left out."""
     services = services_of(request)
@@ -92,9 +97,7 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
-@Operation(
-    SERVICE, "openapi", "Get this document", {200: Answer("The document.", json_of({"type": "object"}))}
-)
+@Operation(SERVICE, "Get this document", {200: Answer("The document.", json_of({"type": "object"}))})
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document of this version, with this service as its server."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}

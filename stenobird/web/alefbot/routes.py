@@ -99,7 +99,6 @@ def _number(name: str, description: str, *, minimum: int, maximum: int, default:
 
 
 @_Operation(
-    "alefbotListKeys",
     "List all public API keys for the authenticated user.",
     {200: Answer("Array of key records.", json_of({"type": "array", "items": schemas.KeyItem}))},
 )
@@ -110,7 +109,6 @@ async def list_keys(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotCreateKey",
     "Create a new public API key for the authenticated account.",
     {200: Answer("New key generated and persisted.", schemas.CreatedKey)},
     (errors.LiveKeyRequired, errors.ValidationFailed),
@@ -126,9 +124,9 @@ async def create_key(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotAccount",
     "Read account tier and wallet balance before job submission.",
     {200: Answer("Current account state for API usage.", schemas.Account)},
+    id="alefbotAccount",
 )
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan and credits."""
@@ -145,7 +143,6 @@ async def get_account(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotCreateUpload",
     "Create an upload slot and return an upload_id plus binary upload URL.",
     {201: Answer("Expires in 30 minutes.", schemas.UploadSlot, _RATE)},
     (*_REPEATABLE, errors.ValidationFailed, errors.UploadTooLarge, errors.QueueBusy),
@@ -175,7 +172,6 @@ async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id
 
 
 @_Operation(
-    "alefbotUploadBinary",
     "Upload raw media bytes to an existing upload slot.",
     {200: Answer("Upload acknowledged.", schemas.UploadReceived, _RATE)},
     (
@@ -189,7 +185,7 @@ async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id
     body={"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     parameters=[path("upload_id", "Upload slot id returned by POST /uploads.")],
 )
-async def receive_upload(request: Request, caller: Caller) -> Response:
+async def upload_binary(request: Request, caller: Caller) -> Response:
     """Send the bytes of the file as the body. A second upload to the same slot replaces the first."""
     upload_id: str = request.path_params["upload_id"]
     length = request.headers.get("content-length", "")
@@ -212,7 +208,6 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotCreateTranscription",
     "Create a transcription job from a previously uploaded file.",
     {
         200: Answer("Completed at once (test keys).", schemas.CreatedJob, _RATE),
@@ -234,7 +229,7 @@ async def receive_upload(request: Request, caller: Caller) -> Response:
     body=schemas.CreateTranscription,
     parameters=[_IDEMPOTENCY_KEY],
 )
-async def create_job(request: Request, caller: Caller) -> Response:
+async def create_transcription(request: Request, caller: Caller) -> Response:
     """Create a job for an upload: 202 and `queued`, or with a test key 200 and `completed`."""
     return await once(
         request,
@@ -245,7 +240,6 @@ async def create_job(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotListTranscriptions",
     "List API-origin transcription jobs with cursor-style pagination.",
     {200: Answer("Paginated transcription job list.", schemas.JobList, _RATE)},
     (errors.RateLimited, errors.ValidationFailed),
@@ -255,7 +249,7 @@ async def create_job(request: Request, caller: Caller) -> Response:
         query("status", "Status filter.", {"type": "string", "enum": list(STATUSES)}) | _OPTIONAL,
     ],
 )
-async def list_jobs(request: Request, caller: Caller) -> Response:
+async def list_transcriptions(request: Request, caller: Caller) -> Response:
     """List jobs, newest first; `cursor` is an offset."""
     query = request.query_params
     limit = _whole_number(query.get("limit"), "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
@@ -312,7 +306,6 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str 
 
 
 @_Operation(
-    "alefbotTranscription",
     "Read a single API-origin transcription job and track status progression.",
     {
         200: Answer("Current job snapshot.", schemas.Job, ("ETag", *_RATE)),
@@ -320,6 +313,7 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str 
     },
     (errors.RateLimited, errors.JobNotFound),
     parameters=[_JOB_ID, _IF_NONE_MATCH],
+    id="alefbotTranscription",
 )
 async def get_job(request: Request, caller: Caller) -> Response:
     """Return the job, or 304 if the client has its current state."""
@@ -328,7 +322,6 @@ async def get_job(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotDeleteTranscription",
     "Cancel a running job, or delete a finished one with its artifacts.",
     {
         202: Answer("Cancelled, or cancelled shortly.", schemas.Job),
@@ -337,7 +330,7 @@ async def get_job(request: Request, caller: Caller) -> Response:
     (errors.JobNotFound,),
     parameters=[_JOB_ID],
 )
-async def delete_job(request: Request, caller: Caller) -> Response:
+async def delete_transcription(request: Request, caller: Caller) -> Response:
     """Cancel a running job (202 with the job), or delete a finished one (204)."""
     job = await services_of(request).jobs.cancel_or_delete(_job_id(request), caller, ORIGIN)
     if job is None:
@@ -346,7 +339,6 @@ async def delete_job(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotArtifact",
     "Download output artifact for completed jobs.",
     _ARTIFACT,
     _ARTIFACT_ERRORS,
@@ -355,6 +347,7 @@ async def delete_job(request: Request, caller: Caller) -> Response:
         query("format", "Requested format.", {**_STRING, "enum": _FORMATS, "default": "srt"}) | _OPTIONAL,
         _IF_NONE_MATCH,
     ],
+    id="alefbotArtifact",
 )
 async def get_artifact(request: Request, caller: Caller) -> Response:
     """Return the transcript as a file, in the format of `?format=`, else of `Accept`, else as srt."""
@@ -381,7 +374,6 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotArtifactBySuffix",
     "Download an artifact, with the format in the path.",
     _ARTIFACT,
     _ARTIFACT_ERRORS,
@@ -390,6 +382,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
         path("suffix", "The format.", {**_STRING, "enum": _FORMATS[:3]}),
         _IF_NONE_MATCH,
     ],
+    id="alefbotArtifactBySuffix",
 )
 async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
     """Return the transcript as a file in the format that the path names."""
@@ -397,11 +390,11 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotTestWebhook",
     "Send a signed dummy webhook payload.",
     {200: Answer("Webhook test dispatched with signed headers.", schemas.WebhookTested)},
     (errors.ValidationFailed, *_TARGET),
     body=schemas.TestWebhook,
+    id="alefbotTestWebhook",
 )
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed test event now, and return the result: 200, also if the receiver failed."""
@@ -413,9 +406,9 @@ async def send_test_webhook(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotWebhookSecret",
     "Read the secret that signs webhooks.",
     {200: Answer("The secret.", SecretView)},
+    id="alefbotWebhookSecret",
 )
 async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     """Return the signing secret; create it if there is none."""
@@ -423,7 +416,6 @@ async def get_webhook_secret(request: Request, caller: Caller) -> Response:
 
 
 @_Operation(
-    "alefbotRotateWebhookSecret",
     "Rotate the secret that signs webhooks.",
     {200: Answer("The new secret.", SecretView)},
 )
@@ -483,11 +475,11 @@ def dialect(prefix: str) -> Dialect:
             Endpoint("GET", f"{root}/keys", list_keys),
             Endpoint("GET", f"{root}/account", get_account),
             Endpoint("POST", f"{root}/uploads", create_upload, write=True),
-            Endpoint("PUT", f"{root}/uploads/{{upload_id}}/binary", receive_upload, write=True, limited=True),
-            Endpoint("POST", jobs, create_job, write=True),
-            Endpoint("GET", jobs, list_jobs, limited=True),
+            Endpoint("PUT", f"{root}/uploads/{{upload_id}}/binary", upload_binary, write=True, limited=True),
+            Endpoint("POST", jobs, create_transcription, write=True),
+            Endpoint("GET", jobs, list_transcriptions, limited=True),
             Endpoint("GET", job, get_job, limited=True),
-            Endpoint("DELETE", job, delete_job, write=True),
+            Endpoint("DELETE", job, delete_transcription, write=True),
             Endpoint("GET", f"{job}/artifact", get_artifact),
             Endpoint("GET", f"{job}/artifact.{{suffix}}", get_artifact_by_suffix),
             Endpoint("POST", f"{root}/webhooks/test", send_test_webhook, write=True),

@@ -266,9 +266,9 @@ async def _disconnected(request: Request) -> None:
 
 @Operation(
     _TAG,
-    "openaiModels",
     "List the models",
     {200: Answer("A list with one model.", OpenAIModels)},
+    id="openaiModels",
 )
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
     """List the one model. A key is optional; an invalid one is refused, so this can test a key."""
@@ -277,11 +277,11 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "openaiModel",
     "Get a model",
     {200: Answer("The model, under this name.", OpenAIModel)},
     (errors.NotFound,),  # no name, or one with a line break
     parameters=[path("model", "Any name.")],
+    id="openaiModel",
 )
 async def get_model(request: Request, _caller: Caller | None) -> Response:
     """Return the model under this name, which may have slashes. Every name is the same model."""
@@ -340,7 +340,6 @@ def _audio(summary: str, operation_id: str) -> Operation:
     }
     return Operation(
         _TAG,
-        operation_id,
         summary,
         {200: Answer("The transcript in the `response_format`, or a stream.", content, ("X-Transcript-ID",))},
         (
@@ -351,6 +350,7 @@ def _audio(summary: str, operation_id: str) -> Operation:
             errors.IdempotencyInProgress,
             *JOB_ERRORS,
         ),
+        id=operation_id,
         description="Point an OpenAI SDK at /v1 of this service. If the client disconnects before the end, a "
         "retry with the same key, audio and options within two minutes continues with the same transcript; "
         "without one it is cancelled and not billed. With an Idempotency-Key it is not cancelled: the same "

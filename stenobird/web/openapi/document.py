@@ -157,7 +157,11 @@ def as_text(document: Mapping[str, Any]) -> str:
 def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     doc = endpoint.operation
     assert doc is not None
-    row: dict[str, Any] = {"tags": [doc.tag], "summary": doc.summary, "operationId": doc.id}
+    row: dict[str, Any] = {
+        "tags": [doc.tag],
+        "summary": doc.summary,
+        "operationId": doc.id or _id(endpoint, dialect),
+    }
     row["description"] = _markdown(doc.description or getdoc(endpoint.handler) or "")
     if doc.parameters:
         row["parameters"] = list(doc.parameters)
@@ -174,6 +178,12 @@ def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     key = "needed" if doc.needs_key else endpoint.key
     row["security"] = {"needed": [by_key], "none": []}.get(key, [{}, by_key])
     return row
+
+
+def _id(endpoint: Endpoint, dialect: Dialect) -> str:
+    """Return the name of the handler in camel case, after the prefix of the dialect."""
+    first, *rest = filter(None, (dialect.schema_prefix.lower(), *endpoint.handler.__name__.split("_")))
+    return first + "".join(map(str.capitalize, rest))
 
 
 def _markdown(text: str) -> str:

@@ -38,15 +38,16 @@ class Operation:
 
     `errors` are those of the handler. The document adds those of the dialect, of the API key and its scope.
     `needs_key` marks a handler that refuses requests without a key, although its endpoint doesn't. The
-    description is the docstring of the handler, unless `description` is set.
+    description is the docstring of the handler, unless `description` is set, and `operationId` its name, with
+    the dialect's prefix, unless `id` is.
     """
 
     tag: str
-    id: str
     summary: str
     answers: Mapping[int, Answer]
     errors: Sequence[type[errors.StenobirdError]] = ()
     _: KW_ONLY
+    id: str = ""
     description: str = ""
     parameters: Sequence[Mapping[str, Any]] = ()
     body: Content = None

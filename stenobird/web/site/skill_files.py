@@ -61,7 +61,6 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
 
 @Operation(
     SERVICE,
-    "skillFile",
     "Get a file of the agent skill",
     {
         200: Answer(
@@ -81,7 +80,7 @@ async def skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
-@Operation(SERVICE, "llms", "Get instructions for agents", {200: Answer("The instructions.", TEXT)})
+@Operation(SERVICE, "Get instructions for agents", {200: Answer("The instructions.", TEXT)})
 async def llms(request: Request) -> Response:
     """Return `llms.txt`, which tells language models how to use this service."""
     text = _source(LLMS_FILE).replace(PUBLIC_ADDRESS, _address(request))

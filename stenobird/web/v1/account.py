@@ -44,7 +44,7 @@ _KEY_ID: Final = path("id", "Id of the key.")
 _DATE: Final = {"type": "string", "format": "date"}
 
 
-@Operation(_TAG, "getAccount", "Get your account", {200: Answer("The account.", AccountBody)})
+@Operation(_TAG, "Get your account", {200: Answer("The account.", AccountBody)})
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
     return json_response(AccountBody.of(*await services_of(request).accounts.own_view(caller)))
@@ -52,7 +52,6 @@ async def get_account(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "deleteAccount",
     "Delete your account and its data",
     {202: Answer("The account is deleted; its transcripts are being removed.", AccountDeleted)},
     _DENIED,
@@ -70,7 +69,6 @@ async def delete_account(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "getUsage",
     "Get your usage",
     {200: Answer("The usage.", UsageBody)},
     (InvalidRequest,),
@@ -107,7 +105,7 @@ async def get_usage(request: Request, caller: Caller) -> Response:
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
-@Operation(_TAG, "listKeys", "List your keys", {200: Answer("The keys, oldest first.", KeyList)})
+@Operation(_TAG, "List your keys", {200: Answer("The keys, oldest first.", KeyList)})
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
     keys = await services_of(request).keys.own_list(caller)
@@ -116,7 +114,6 @@ async def list_keys(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "createKey",
     "Create a key",
     {201: Answer("The key. Its secret is not shown again.", CreatedKeyView)},
     (InvalidRequest, *_DENIED),
@@ -135,7 +132,6 @@ async def create_key(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "revokeKey",
     "Revoke a key",
     {204: Answer("Requests with the key are refused from now on.")},
     (KeyNotFound, *_DENIED),
@@ -149,7 +145,6 @@ async def revoke_key(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "rotateKey",
     "Replace a key",
     {201: Answer("The new key. Its secret is not shown again.", RotatedKey)},
     (KeyNotFound, *_DENIED),

@@ -34,7 +34,6 @@ _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
 
 @Operation(
     _TAG,
-    "getBilling",
     "Get your plan and this week's minutes",
     {200: Answer("The plan and the minutes.", BillingView)},
     (errors.BillingUnavailable,),
@@ -46,7 +45,6 @@ async def get_billing(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "startCheckout",
     "Start to buy a key",
     {200: Answer("The address of the checkout.", CheckoutStarted)},
     (
@@ -79,14 +77,13 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "stripeWebhook",
     "Receive an event from Stripe",
     {200: Answer("The event is stored.", EventReceived)},
     (errors.InvalidRequest, errors.InvalidSignature, errors.BillingUnavailable),
     parameters=[header("Stripe-Signature", "Stripe's signature of the raw body.")],
     body=json_of({"type": "object"}),
 )
-async def receive_stripe_event(request: Request) -> Response:
+async def stripe_webhook(request: Request) -> Response:
     """Store an event that Stripe sends. It is handled after the response."""
     billing = services_of(request).billing
     too_large = f"The event is larger than {MAX_WEBHOOK_BYTES} bytes."
@@ -97,7 +94,6 @@ async def receive_stripe_event(request: Request) -> Response:
 
 @Operation(
     _TAG,
-    "openPortal",
     "Get a link to Stripe's page for your account",
     {200: Answer("A short-lived link.", PortalLink)},
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
@@ -110,7 +106,6 @@ async def open_portal(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "setSpendingCap",
     "Set or remove your spending cap",
     {200: Answer("The plan with the new cap.", BillingView)},
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
@@ -126,13 +121,12 @@ async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "recoverKey",
     "Request a new key by e-mail",
     {202: Answer("The response is the same for every address.", Message)},
     (errors.InvalidRequest, errors.QueueBusy, errors.BillingUnavailable),
     body=_EMAIL,
 )
-async def request_recovery(request: Request) -> Response:
+async def recover_key(request: Request) -> Response:
     """Send an e-mail with a link to a new key, if an account has this address.
 
     The response does not say whether one has.
@@ -148,6 +142,6 @@ ENDPOINTS: Final = (
     Endpoint("POST", "/v1/billing/checkout", start_checkout, key="optional", limited=True),
     Endpoint("POST", "/v1/billing/portal", open_portal),
     Endpoint("PUT", "/v1/billing/spending-cap", set_spending_cap),
-    Endpoint("POST", "/v1/billing/recover", request_recovery, key="none", limited=True),
-    Endpoint("POST", "/v1/billing/webhook", receive_stripe_event, key="none"),
+    Endpoint("POST", "/v1/billing/recover", recover_key, key="none", limited=True),
+    Endpoint("POST", "/v1/billing/webhook", stripe_webhook, key="none"),
 )

@@ -124,7 +124,6 @@ def _result_content() -> dict[str, Any]:
 
 @Operation(
     _TAG,
-    "createTranscript",
     "Create a transcript",
     {202: Answer("The transcript is queued.", TranscriptStatus, ("Location",))},
     (
@@ -163,7 +162,6 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
 
 @Operation(
     _TAG,
-    "listTranscripts",
     "List your transcripts, newest first",
     {200: Answer("A page of transcripts.", TranscriptList)},
     (errors.InvalidRequest,),
@@ -185,7 +183,6 @@ async def list_transcripts(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "getTranscript",
     "Get the status of a transcript",
     {
         200: Answer("The status.", TranscriptStatus, ("ETag",)),
@@ -206,7 +203,6 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "deleteTranscript",
     "Cancel a running transcript, or delete a finished one",
     {202: Answer("Cancelled, or cancelled shortly.", TranscriptStatus), 204: Answer("Deleted.")},
     (errors.TranscriptNotFound, errors.MissingAPIKey, errors.ReadOnlyKey),
@@ -226,7 +222,6 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
 
 @Operation(
     _TAG,
-    "streamTranscript",
     "Stream the events of a transcript",
     {
         200: Answer("The events, up to `done`.", _STREAM),
@@ -241,7 +236,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
         query("after", "Another name of last_event_id."),
     ],
 )
-async def stream_events(request: Request, caller: Caller | None) -> Response:
+async def stream_transcript(request: Request, caller: Caller | None) -> Response:
     """Stream the events after the last one that the client has, as Server-Sent Events.
 
     A client that reconnects with `Last-Event-ID` gets every event exactly once. When it has the last event of
@@ -268,7 +263,6 @@ async def stream_events(request: Request, caller: Caller | None) -> Response:
 
 @Operation(
     _TAG,
-    "getResult",
     "Get the text of a finished transcript",
     {
         200: Answer("The transcript.", _result_content(), ("ETag",)),
@@ -341,7 +335,6 @@ def _wanted_format(request: Request) -> Format:
 
 @Operation(
     _TAG,
-    "countShareLinks",
     "Count the share links",
     {200: Answer("The number of links.", ShareLinks)},
     _SHARE_ERRORS,
@@ -356,7 +349,6 @@ async def count_share_links(request: Request, caller: Caller | None) -> Response
 
 @Operation(
     _TAG,
-    "createShareLink",
     "Create a link that shows this transcript",
     {201: Answer("The link. Its token is not shown again.", ShareLink)},
     _SHARE_ERRORS,
@@ -376,7 +368,6 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
 
 @Operation(
     _TAG,
-    "revokeShareLinks",
     "Revoke all share links",
     {204: Answer("The transcript has no share links.")},
     _SHARE_ERRORS,
@@ -394,7 +385,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/transcripts", list_transcripts),
     Endpoint("GET", "/v1/transcripts/{id}", get_transcript, key="share"),
     Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
-    Endpoint("GET", "/v1/transcripts/{id}/events", stream_events, key="share"),
+    Endpoint("GET", "/v1/transcripts/{id}/events", stream_transcript, key="share"),
     Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
     Endpoint("GET", _SHARE_PATH, count_share_links, key="optional"),
     Endpoint("POST", _SHARE_PATH, create_share_link, key="optional"),

@@ -31,7 +31,6 @@ _TAG: Final = "Account"
 
 @Operation(
     _TAG,
-    "listWebhookDeliveries",
     "List your webhook deliveries",
     {200: Answer("A page of deliveries, newest first.", DeliveryPage)},
     (InvalidRequest,),
@@ -45,7 +44,7 @@ _TAG: Final = "Account"
         query("job_id", "Only deliveries of this job, of either dialect."),
     ],
 )
-async def list_deliveries(request: Request, caller: Caller) -> Response:
+async def list_webhook_deliveries(request: Request, caller: Caller) -> Response:
     """List what was sent to each `webhook_url`, newest first; `next_cursor` is null on the last page.
 
     A delivery is tried 15 times within three days, then it is dead. A test key lists those of test jobs.
@@ -64,13 +63,12 @@ async def list_deliveries(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "replayWebhookDelivery",
     "Send a webhook again",
     {202: Answer("It will be sent now, under the same event id.", DeliveryView)},
     (DeliveryNotFound, ReadOnlyKey),
     parameters=[path("id", "Id of the delivery, out_…")],
 )
-async def replay_delivery(request: Request, caller: Caller) -> Response:
+async def replay_webhook_delivery(request: Request, caller: Caller) -> Response:
     """Send a delivery again, under the same event id, in any state: 202.
 
     It is tried up to 15 times again. A URL that was disabled by a response of 410 is enabled. A delivery that
@@ -85,12 +83,11 @@ async def replay_delivery(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "getWebhookSecret",
     "Read the secret that signs your webhooks",
     {200: Answer("The secret.", SecretView)},
     (ReadOnlyKey,),
 )
-async def get_secret(request: Request, caller: Caller) -> Response:
+async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     """Return the secret of the key's mode; create it if there is none.
 
     A live key gets the secret of live jobs, a test key that of test jobs. Pass it to a Standard Webhooks
@@ -101,12 +98,11 @@ async def get_secret(request: Request, caller: Caller) -> Response:
 
 @Operation(
     _TAG,
-    "rotateWebhookSecret",
     "Rotate the secret that signs your webhooks",
     {200: Answer("The new secret. For a day, the old one signs as well.", SecretView)},
     (ReadOnlyKey,),
 )
-async def rotate_secret(request: Request, caller: Caller) -> Response:
+async def rotate_webhook_secret(request: Request, caller: Caller) -> Response:
     """Create a new secret. For 24 hours, `webhook-signature` contains a signature by each of the two.
 
     Receivers can therefore be changed one by one. A second rotation within that time ends the oldest secret.
@@ -130,10 +126,10 @@ def _job_id(value: str | None) -> str | None:
 
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/v1/webhooks/deliveries", list_deliveries),
-    Endpoint("POST", "/v1/webhooks/deliveries/{id}/replay", replay_delivery),
-    Endpoint("GET", "/v1/webhooks/secret", get_secret),
-    Endpoint("POST", "/v1/webhooks/secret", rotate_secret),
+    Endpoint("GET", "/v1/webhooks/deliveries", list_webhook_deliveries),
+    Endpoint("POST", "/v1/webhooks/deliveries/{id}/replay", replay_webhook_delivery),
+    Endpoint("GET", "/v1/webhooks/secret", get_webhook_secret),
+    Endpoint("POST", "/v1/webhooks/secret", rotate_webhook_secret),
 )
 
 _AGAIN: Final = "Failed: sent again, up to 15 times within three days."
