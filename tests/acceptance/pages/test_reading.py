@@ -148,7 +148,7 @@ def test_keys_control_the_player_unless_they_are_turned_off(reader: Visitor, tal
 def test_doubtful_words_are_underlined_and_named_but_copied_as_they_are(
     reader: Visitor, played: PlayedPages, key: str
 ) -> None:
-    words = (("the", 0.98), ("monkey,", 0.49), ("of", 0.5), ("“Madrid”.", 0.2), ("hm", None))
+    words = (("the", 0.98), ("monkey,", 0.79), ("of", 0.8), ("“Madrid”.", 0.2), ("hm", None))
     timed = tuple(
         Word(index / 2, index / 2 + 0.5, f" {text}", 0.1, sure) for index, (text, sure) in enumerate(words)
     )
@@ -160,13 +160,13 @@ def test_doubtful_words_are_underlined_and_named_but_copied_as_they_are(
     reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = reader.open(f"/t/{job_id}")
     page.locator("#job-lines li").nth(1).wait_for()
-    named = "Probably misheard: monkey, Madrid"
+    named = "Doubtful: monkey, Madrid"
     assert _doubtful(page) == (["monkey,", "“Madrid”."], [named, named, "", ""])
     # A translation has no words.
     played.hear(job_id, Segment(4, 5, " who knows", confidence=0.3))
     page.locator("#job-lines li").nth(2).wait_for()
     assert _doubtful(page)[0][2:] == ["who knows"]
-    assert _doubtful(page)[1][4:] == ["Probably misheard: the whole line"] * 2
+    assert _doubtful(page)[1][4:] == ["Doubtful: the whole line"] * 2
     played.complete(job_id)
     reader.wait_done()
     assert page.get_by_text("underlined like this").is_visible()

@@ -7,8 +7,9 @@ import { $, clock, count, make, show } from "./dom.js";
 
 const SPOKEN_MS = 1000, SPOKEN_AT_ONCE = 5, SPOKEN_KEPT = 3, MANY = 300;
 
-// Confidence is calibrated: what is below this is more likely wrong than right.
-const DOUBTFUL = 0.5;
+// Confidence is calibrated: below the first, at least one word in five is wrong (measured: nearly half of them), below
+// the second, half of the words of a line. See docs/decisions/0016-calibrated-confidence.md.
+const DOUBTFUL_WORD = 0.8, DOUBTFUL_LINE = 0.5;
 
 // transcript.css styles the highlights by their names. Browsers without them mark the line that is playing, and name
 // doubtful words in its tooltip.
@@ -55,16 +56,17 @@ export class Lines {
     this.list.dir = this.rightToLeft > 0 ? "rtl" : "ltr";
     if (this.rows.length === MANY) this.list.classList.add("many"); // then only lines in view are laid out
     this.list.append(row.item);
-    this.doubt(row, time, words ? row.words : [{ from: 0, to: shown.length, confidence }]);
+    this.doubt(row, time, words
+      ? row.words.filter((word) => word.confidence < DOUBTFUL_WORD) // engines that can't tell give none
+      : [{ from: 0, to: shown.length }].filter(() => confidence < DOUBTFUL_LINE));
   }
 
-  // Marks what is doubtful: words, or all of a row without words.
+  // Marks doubtful parts of a row: some of its words, or all of it if it has none.
   doubt(row, time, words) {
-    const marked = words.filter((word) => word.confidence < DOUBTFUL); // engines that can't tell give none
-    if (!marked.length) return;
-    for (const word of marked) doubtful?.add(rangeOf(row, word));
-    const names = marked.map(({ from, to }) => row.said.textContent.slice(from, to).replace(/^\p{P}+|\p{P}+$/gu, ""));
-    row.said.title = time.title = `Probably misheard: ${row.words.length ? names.join(", ") : "the whole line"}`;
+    if (!words.length) return;
+    for (const word of words) doubtful?.add(rangeOf(row, word));
+    const names = words.map(({ from, to }) => row.said.textContent.slice(from, to).replace(/^\p{P}+|\p{P}+$/gu, ""));
+    row.said.title = time.title = `Doubtful: ${row.words.length ? names.join(", ") : "the whole line"}`;
     show($("job-doubts"));
   }
 
