@@ -8,8 +8,10 @@ import math
 import socket
 import struct
 import termios
+import time
 from array import array
 from contextlib import asynccontextmanager, suppress
+from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -105,12 +107,14 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         send_timeout_seconds: float,
         head_timeout_seconds: float,
         dialects: Sequence[Dialect],
+        update_date: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._send_timeout_seconds = send_timeout_seconds
         self._head_timeout_seconds = head_timeout_seconds
         self._dialects = dialects
+        self._update_date = update_date
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_head = False
@@ -189,6 +193,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             self.send_400_response("not exactly one Host header")
         else:
+            self._update_date()
             super().on_headers_complete()
             # Starlette wraps `send` before any middleware of ours can see it.
             self.scope[DIRECT_SEND] = self.cycle.send  # type: ignore[literal-required]
@@ -281,6 +286,7 @@ class WebServer(uvicorn.Server):
             send_timeout_seconds=settings.send_timeout_seconds,
             head_timeout_seconds=head_timeout_seconds,
             dialects=app.state.dialects,
+            update_date=self._update_date,
         )
         config = uvicorn.Config(
             app,
@@ -298,6 +304,7 @@ class WebServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         )
         self._exit = asyncio.Event()
+        self._date_second = 0
         super().__init__(config)
         self.listening = asyncio.Event()
         self._shutting_down = shutting_down
@@ -315,11 +322,16 @@ class WebServer(uvicorn.Server):
             self._exit.clear()
 
     async def main_loop(self) -> None:
-        """Update the Date header each second. uvicorn wakes up ten times a second to see `should_exit`."""
-        while not await self.on_tick(0):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._exit.wait()
+        """Wait for `should_exit`. uvicorn wakes up ten times a second, to see it and to update the date."""
+        await self._exit.wait()
+
+    def _update_date(self) -> None:
+        """Set the Date header of the responses that begin in this second."""
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second = second
+            date = formatdate(second, usegmt=True).encode()
+            self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
 
     @property
     def url(self) -> str:

@@ -100,6 +100,7 @@ async def test_every_answer_has_an_id_and_safe_headers(http: httpx.AsyncClient) 
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["content-security-policy"].startswith("default-src 'none'")
         assert "server" not in headers
+        assert headers["date"].endswith("GMT")
 
 
 @pytest.mark.parametrize(
