@@ -38,13 +38,16 @@ class FairLanes(Generic[T]):
         lane.setdefault(job_id, deque()).appendleft(item)
         lane.move_to_end(job_id, last=False)
 
-    def pop(self) -> T | None:
-        """Take the next item, or `None`."""
-        if self._urgent and (not self._ordinary or self._passed < URGENT_IN_A_ROW):
-            self._passed = self._passed + 1 if self._ordinary else 0
+    def pop(self, *, urgent: bool = True, ordinary: bool = True) -> T | None:
+        """Take the next item of the lanes that may be served, or `None`."""
+        served = ordinary and bool(self._ordinary)
+        if urgent and self._urgent and (not served or self._passed < URGENT_IN_A_ROW):
+            self._passed = self._passed + 1 if served else 0
             return _take_turn(self._urgent)
+        if not served:
+            return None
         self._passed = 0
-        return _take_turn(self._ordinary) if self._ordinary else None
+        return _take_turn(self._ordinary)
 
     def discard(self, job_id: str, item: T) -> None:
         """Remove an item; fine if it is not waiting."""

@@ -15,7 +15,7 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,10 +24,10 @@ import structlog
 from stenobird.children.process import ChildProcess
 from stenobird.inference.frames import read_frame, write_frame
 from stenobird.inference.host import download_environment, host_environment
-from stenobird.inference.lanes import FairLanes
+from stenobird.inference.lanes import URGENT_IN_A_ROW, FairLanes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from stenobird.errors import StenobirdError
     from stenobird.inference.frames import Header
@@ -71,8 +71,9 @@ class Ticket:
 class HostPool(ABC):
     """Sends the requests of all jobs to one model host. Nothing is answered unless `run` is running.
 
-    The host holds as many requests as `_adopt` says; the others wait here, in `FairLanes`. The caller bounds
-    how many of a job may wait. `load` is the request that a new host gets first.
+    The host holds as many requests as `_adopt` says, and as many urgent ones; the others wait here, in
+    `FairLanes`. The caller bounds how many of a job may wait. `load` is the request that a new host gets
+    first.
     """
 
     host: ClassVar[str]
@@ -91,9 +92,13 @@ class HostPool(ABC):
         self._light: deque[Ticket] = deque()
         self._in_flight: dict[int, Ticket] = {}
         self._work = asyncio.Event()
+        self._sent = asyncio.Event()
         self._decided = asyncio.Event()
         self._host: ChildProcess | None = None
-        self._most_in_flight = 0
+        self._most_in_flight = self._at_once = 0
+        self._urgent_jobs = 0
+        self._overtaken = 0
+        """Urgent requests that went ahead of an ordinary one in the host, since an ordinary one began."""
         self._errors_last = False
         self._loaded = False
         self._failure: str | None = None
@@ -107,12 +112,12 @@ class HostPool(ABC):
         """Whether the pool itself killed the host, so that the requests in it are not to blame."""
 
     @abstractmethod
-    def _adopt(self, info: Header) -> tuple[int, bool]:
+    def _adopt(self, info: Header) -> tuple[int, int, bool]:
         """Take over what a ready host says of its model; may set `_state` and `_message`.
 
-        Return how many requests it takes, and whether errors last: whether a host that has failed a request
-        may fail all that follow, as on CUDA, where a failed kernel breaks the process's context. It is then
-        ended, and the request tried again on a new one.
+        Return how many requests it works on at once, how many more it takes, and whether errors last: whether
+        a host that has failed a request may fail all that follow, as on CUDA, where a failed kernel breaks
+        the process's context. It is then ended, and the request tried again on a new one.
         """
 
     # --- for jobs ---------------------------------------------------------------------------------------
@@ -147,7 +152,9 @@ class HostPool(ABC):
             raise self.unavailable(self._failure)
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
-        ticket = Ticket(number, job_id, urgent, light, {**header, "id": number}, payload, answer)
+        ticket = Ticket(
+            number, job_id, urgent, light, {**header, "id": number, "urgent": urgent}, payload, answer
+        )
         if light:
             self._light.append(ticket)
         else:
@@ -160,6 +167,20 @@ class HostPool(ABC):
             for queue in (self._suspects, self._light):
                 with suppress(ValueError):
                     queue.remove(ticket)
+
+    @contextmanager
+    def urgent_job(self) -> Iterator[None]:
+        """Keep room in the host for the urgent requests of a job while the context lasts.
+
+        Meanwhile ordinary requests get one place less than are worked on at once, but at least one, and none
+        waits in the host.
+        """
+        self._urgent_jobs += 1
+        try:
+            yield
+        finally:
+            self._urgent_jobs -= 1
+            self._work.set()
 
     def host_status(self) -> dict[str, Any]:
         """Describe the host and its queue; JSON-safe."""
@@ -249,7 +270,8 @@ class HostPool(ABC):
     def _on_ready(self, header: Header) -> None:
         self._loaded, self._failure, self._progress, self._failed_starts = True, None, None, 0
         self._state, self._message = "ready", ""
-        self._most_in_flight, self._errors_last = self._adopt(header["info"])
+        self._at_once, ahead, self._errors_last = self._adopt(header["info"])
+        self._most_in_flight = self._at_once + ahead
         self._decided.set()
         self._work.set()
 
@@ -262,6 +284,8 @@ class HostPool(ABC):
             return
         if header["type"] == "started":
             ticket.begun = True
+            if not ticket.urgent:
+                self._overtaken = 0
             ticket.deadline = self._clock.monotonic() + self._timeout_seconds
             return
         del self._in_flight[ticket.id]
@@ -309,6 +333,7 @@ class HostPool(ABC):
             self._work.clear()
             while (ticket := self._next()) is not None:
                 self._in_flight[ticket.id] = ticket
+                self._sent.set()
                 # The request before it in the host may take its full time; `started` sets the real deadline.
                 ticket.begun = ticket.light
                 ticket.deadline = self._clock.monotonic() + 2 * self._timeout_seconds
@@ -322,12 +347,26 @@ class HostPool(ABC):
             return None
         if self._suspects:
             return None if heavy else self._suspects.popleft()
-        return self._lanes.pop() if len(heavy) < self._most_in_flight else None
+        ordinary = [ticket for ticket in heavy if not ticket.urgent]
+        ready = any(not ticket.begun for ticket in ordinary)
+        ticket = self._lanes.pop(
+            # The host begins urgent requests before those that are ready there.
+            urgent=len(heavy) - len(ordinary) < self._most_in_flight
+            and not (ready and self._overtaken >= URGENT_IN_A_ROW),
+            ordinary=len(heavy) < self._most_in_flight
+            and (self._urgent_jobs == 0 or len(ordinary) < max(1, self._at_once - 1)),
+        )
+        if ticket is not None and ticket.urgent and ready:
+            self._overtaken += 1
+        return ticket
 
     async def _watch(self, host: ChildProcess) -> None:
         """Kill the host when a request takes too long: CTranslate2 can't be cancelled."""
         timeout = self._timeout_seconds
         while True:
+            if not self._in_flight:
+                self._sent.clear()
+                await self._sent.wait()
             await self._clock.sleep(min(1.0, timeout / 8))
             now = self._clock.monotonic()
             late = [ticket for ticket in self._in_flight.values() if ticket.deadline <= now]

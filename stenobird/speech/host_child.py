@@ -6,6 +6,7 @@ the imports inside functions.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import sys
 import threading
@@ -35,9 +36,10 @@ SpeechFinder: TypeAlias = "Callable[[PCM, bytes], tuple[npt.NDArray[np.float32],
 Decode: TypeAlias = "Callable[[Sequence[WindowRequest]], list[DecodedWindow]]"
 """A loaded engine: decodes a batch, one result a request, in order; called from a thread for each replica."""
 
-_Windows: TypeAlias = "queue.SimpleQueue[tuple[int, WindowRequest]]"
-_Activity: TypeAlias = "queue.SimpleQueue[tuple[int, bytes, bytes]]"
-"""Request, state and PCM."""
+_Windows: TypeAlias = "queue.PriorityQueue[tuple[bool, int, int, WindowRequest]]"
+"""Whether it can wait, its place in the order of arrival, and the request with its number."""
+_Activity: TypeAlias = "queue.PriorityQueue[tuple[bool, int, int, bytes, bytes]]"
+"""The same, with state and PCM."""
 
 
 def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str]:
@@ -117,8 +119,8 @@ def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: Speec
 
     The parent bounds what it sends, so the queues here need no bound of their own.
     """
-    windows: _Windows = queue.SimpleQueue()
-    activity: _Activity = queue.SimpleQueue()
+    windows: _Windows = queue.PriorityQueue()
+    activity: _Activity = queue.PriorityQueue()
     size = info.parallel // info.replicas
     threads = [threading.Thread(target=_find_activity, args=(channel, find_speech, activity), daemon=True)]
     threads += [
@@ -128,18 +130,20 @@ def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: Speec
     for thread in threads:
         thread.start()
     channel.send({"type": "ready", "info": asdict(info)})
+    places = itertools.count()
     while (frame := channel.receive()) is not None:
         header, payload = frame
+        rank = (not header["urgent"], next(places), header["id"])
         if header["type"] == "decode":
-            windows.put((header["id"], WindowRequest.from_frame(header, payload)))
+            windows.put((*rank, WindowRequest.from_frame(header, payload)))
         else:
             split = header["state_bytes"]
-            activity.put((header["id"], payload[:split], payload[split:]))
+            activity.put((*rank, payload[:split], payload[split:]))
 
 
 def _find_activity(channel: Channel, find_speech: SpeechFinder, activity: _Activity) -> None:
     while True:
-        request_id, state, pcm = activity.get()
+        _, _, request_id, state, pcm = activity.get()
         try:
             probabilities, after = find_speech(np.frombuffer(pcm, np.int16), state)
         except Exception as exc:  # noqa: BLE001  # see `error_answer`
@@ -150,9 +154,9 @@ def _find_activity(channel: Channel, find_speech: SpeechFinder, activity: _Activ
 
 def _decode_windows(channel: Channel, decode: Decode, windows: _Windows, size: int) -> None:
     while True:
-        batch = [windows.get()]
+        batch = [windows.get()[2:]]
         while len(batch) < size and not windows.empty():
-            batch.append(windows.get())
+            batch.append(windows.get()[2:])
         for request_id, _ in batch:
             channel.send({"type": "started", "id": request_id})
         _answer(channel, decode, batch)

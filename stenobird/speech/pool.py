@@ -67,13 +67,15 @@ class SpeechPool(HostPool):
         answer, _ = await self.request(job_id, header, payload, urgent=urgent)
         return DecodedWindow.from_header(answer)
 
-    async def find_speech(self, job_id: str, pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:
+    async def find_speech(
+        self, job_id: str, pcm: PCM, state: bytes, *, urgent: bool = False
+    ) -> tuple[npt.NDArray[np.float32], bytes]:
         """Return the probability of speech in each 512 samples and the state after them.
 
         `state` is what the last call for this window returned, empty at its start. Raises as `request` does.
         """
         header: Header = {"type": "vad", "state_bytes": len(state)}
-        _, payload = await self.request(job_id, header, state + pcm.tobytes(), urgent=True, light=True)
+        _, payload = await self.request(job_id, header, state + pcm.tobytes(), urgent=urgent, light=True)
         return np.frombuffer(payload[VAD_STATE_BYTES:], np.float32), payload[:VAD_STATE_BYTES]
 
     def status(self) -> dict[str, Any]:
@@ -88,7 +90,7 @@ class SpeechPool(HostPool):
             **self.host_status(),
         }
 
-    def _adopt(self, info: Header) -> tuple[int, bool]:
+    def _adopt(self, info: Header) -> tuple[int, int, bool]:
         self.info = engine = EngineInfo(**{**info, "languages": tuple(info["languages"])})
         if engine.degraded is not None:
             self._state, self._message = "degraded", engine.degraded
@@ -106,4 +108,4 @@ class SpeechPool(HostPool):
             message=self._message,
         )
         self.on_loaded(engine)
-        return engine.parallel + engine.parallel // engine.replicas, engine.device == "cuda"
+        return engine.parallel, engine.parallel // engine.replicas, engine.device == "cuda"

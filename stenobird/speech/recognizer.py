@@ -10,7 +10,7 @@ rare case that the block before ends in another one, a block is decoded again.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -189,7 +189,8 @@ class _Session:
             if not ready:
                 return finder.finish(len(self.buffer))
             pcm = self.buffer[scanned : scanned + ready]
-            probabilities, state = await self.pool.find_speech(self.job_id, pcm, state)
+            urgent = self.lane == "preview"
+            probabilities, state = await self.pool.find_speech(self.job_id, pcm, state, urgent=urgent)
             scanned += ready
             ended = any(finder.push(float(probability)) for probability in probabilities)
         return finder.block(self.buffer[:])
@@ -426,18 +427,19 @@ class WhisperRecognizer:
         task = self._tasks.create_task(session.run())
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
-        try:
-            result, last_of_block = await session.results.get()
-            while isinstance(result, WindowResult):
-                if last_of_block:
-                    session.slots.release()
-                yield result
+        with self._pool.urgent_job() if lane == "preview" else nullcontext():
+            try:
                 result, last_of_block = await session.results.get()
-            if result is not None:
-                raise result
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+                while isinstance(result, WindowResult):
+                    if last_of_block:
+                        session.slots.release()
+                    yield result
+                    result, last_of_block = await session.results.get()
+                if result is not None:
+                    raise result
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
 
     def check(self, options: RecognitionOptions) -> None:
         """Raise `InvalidRequest` when the loaded engine does not support this; before that, accept all."""

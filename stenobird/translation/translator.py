@@ -113,10 +113,10 @@ class HostTranslator(HostPool):
             **self.host_status(),
         }
 
-    def _adopt(self, info: Header) -> tuple[int, bool]:
+    def _adopt(self, info: Header) -> tuple[int, int, bool]:
         self._info = info
         _log.info("translator_ready", **{**info, "languages": len(info["languages"])})
-        return 2, info["device"] == "cuda"  # one is worked on, the next is there
+        return 1, 1, info["device"] == "cuda"
 
 
 @asynccontextmanager

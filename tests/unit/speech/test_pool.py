@@ -13,6 +13,7 @@ import pytest
 
 from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
+from stenobird.inference.lanes import URGENT_IN_A_ROW
 from stenobird.inference.pool import KILLS_BEFORE_SUSPECT
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import SpeechSettings, WindowRequest
@@ -81,14 +82,42 @@ async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
         a = [tasks.create_task(say(pool, job="a")) for _ in range(3)]
         b = [tasks.create_task(say(pool, job="b")) for _ in range(2)]
         preview = tasks.create_task(say(pool, job="p", urgent=True))
-        await async_until(lambda: pool.status()["windows_waiting"] == 6)
+        await async_until(lambda: pool.status()["windows_waiting"] == 5)
         await asyncio.to_thread(gate.write_bytes, b"open")
 
         assert await first == 0
-        assert await second == 1
-        assert await preview == 2
+        assert await preview == 1
+        assert await second == 2
         assert [await task for task in a] == [3, 5, 7]
         assert [await task for task in b] == [4, 6]
+
+
+async def test_a_window_that_is_ready_in_the_host_does_not_wait_for_ever(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        first = tasks.create_task(say(pool, f"gate {gate}", job="a"))
+        ready = tasks.create_task(say(pool, job="a"))
+        await async_until(lambda: in_flight(pool) == 2)
+        previews = [tasks.create_task(say(pool, job=f"p{n}", urgent=True)) for n in range(9)]
+        await async_until(lambda: pool.status()["windows_waiting"] == 7)
+        await asyncio.to_thread(gate.write_bytes, b"open")
+        assert await first == 0
+        assert 3 <= await ready <= URGENT_IN_A_ROW + 1
+        assert max([await task for task in previews]) == 10
+
+
+async def test_during_a_preview_other_jobs_leave_room_in_the_host(gate: Path) -> None:
+    async with open_pool(replicas=2) as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        with pool.urgent_job():
+            long = [tasks.create_task(say(pool, f"gate {gate}"))]
+            long += [tasks.create_task(say(pool, job=job)) for job in "ab"]
+            await async_until(lambda: pool.status()["windows_waiting"] == 2)
+            assert in_flight(pool) == 1
+            assert await say(pool, job="p", urgent=True) == 1
+        # Afterwards they get all of it.
+        assert [await task for task in long[1:]] == [2, 3]
+        await asyncio.to_thread(gate.write_bytes, b"open")
 
 
 async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
