@@ -30,6 +30,7 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
+from stenobird.speakers.pool import open_speakers
 from stenobird.speech.engines import open_engines
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.egress.addresses import Resolver
-    from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, Wakeups
+    from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, VoiceFinder, Wakeups
     from stenobird.ports.billing import Mailer
     from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.stores import Stores
@@ -74,6 +75,7 @@ class Overrides:
     opener: AudioOpener | None = None
     engines: SpeechEngines | None = None
     translator: Translator | None = None
+    speakers: VoiceFinder | None = None
     mailer: Mailer | None = None
     resolver: Resolver | None = None
     tls: ssl.SSLContext | None = None
@@ -157,11 +159,13 @@ async def open_services(
             account_quota_bytes=settings.upload_account_quota_bytes,
         )
         engines, translator, worker = overrides.engines, overrides.translator, None
+        speakers = overrides.speakers
         if with_worker:
             if engines is None:
                 engines = await opened(open_engines(settings, clock))
             if translator is None:
                 translator = await opened(open_configured_translator(settings, clock))
+            speakers = speakers or await opened(open_speakers(settings, clock))
             opener = overrides.opener
             if opener is None:
                 origins = {"upload": UploadOrigin(stores.uploads, blobs)}
@@ -170,7 +174,7 @@ async def open_services(
             context = RunContext(
                 store=stores.jobs,
                 wakeups=wakeups,
-                engines=Engines(overrides.finder or finder, opener, engines, translator),
+                engines=Engines(overrides.finder or finder, opener, engines, translator, speakers),
                 clock=clock,
                 options=RunOptions(
                     preview_seconds=settings.preview_seconds,
@@ -202,6 +206,7 @@ async def open_services(
             RequestChecks(
                 url=finder.check,
                 engines=engines,
+                speakers=speakers,
                 account=JobGate(
                     stores.accounts.standing,
                     open_jobs=open_job_limits(settings),

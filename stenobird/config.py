@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         120.0, gt=0, description="Time limit for translating one window."
     )
 
+    speaker_model: str = Field(
+        "",
+        description="Models that label speakers: auto, which downloads 81 MB, or a folder; empty: none.",
+    )
+
     egress_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
         (), description="Extra networks that outgoing requests may reach, comma-separated CIDRs."
     )

@@ -131,7 +131,7 @@ class _Tools:
     def __init__(self, client: AsyncStenobirdClient) -> None:
         self._client = client
 
-    async def transcribe(  # noqa: PLR0917  # tools are called by name
+    async def transcribe(  # noqa: PLR0913, PLR0917  # tools are called by name
         self,
         url: Annotated[
             str,
@@ -149,6 +149,7 @@ class _Tools:
             list[str] | None, Field(description="Names to spell like this where they are spoken.")
         ] = None,
         translate: Annotated[bool, Field(description="Translate into English.")] = False,  # noqa: FBT002  # arguments of tools are named
+        speakers: Annotated[bool, Field(description="Say who speaks: Speaker 1, Speaker 2, …")] = False,  # noqa: FBT002
         wait_seconds: _Wait = WAIT_SECONDS,
     ) -> Annotated[CallToolResult, Transcribed]:
         """Transcribe the audio behind a link, or a local file; the response has the text.
@@ -162,7 +163,11 @@ class _Tools:
         this again for the same link, because that creates and bills another transcript.
         """
         options = TranscriptOptions(
-            language=language, prompt=prompt, keywords=keywords, task="translate" if translate else None
+            language=language,
+            prompt=prompt,
+            keywords=keywords,
+            task="translate" if translate else None,
+            speakers=speakers or None,
         )
         try:
             file = await asyncio.to_thread(_local_file, url)

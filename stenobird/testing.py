@@ -28,9 +28,11 @@ from stenobird.ports import (
     SpeechRecognizer,
     Translation,
     Translator,
+    VoiceFinder,
     WindowResult,
 )
 from stenobird.sources import AudioSource, Verdict
+from stenobird.speakers.voices import EMBEDDING_SIZE, Voice, pack
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -263,6 +265,38 @@ class FakeRecognizer(SpeechRecognizer):
     def status(self) -> Mapping[str, Any]:
         state = "ready" if self.failure is None else "failed"
         return {"engine": self.engine, "model": self.model, "state": state, "message": self.failure}
+
+
+@dataclass
+class FakeVoices(VoiceFinder):
+    """Hears a voice for each ten numbers: 1 to 9 are one, 10 to 19 another. Negative numbers are two at once.
+
+    The voice of 20 to 29 is so much like that of 10 to 19 that they count as one person.
+
+    `before` may wait or raise. With `refuses`, speakers can't be labelled. `windows` counts the calls.
+    """
+
+    before: Callable[[int], Awaitable[None]] | None = None
+    refuses: str | None = None
+    windows: int = 0
+
+    @override
+    async def find_voices(self, job_id: str, pcm: PCM) -> bytes:
+        self.windows += 1
+        if self.before is not None:
+            await self.before(self.windows)
+        runs: dict[int, list[tuple[int, int]]] = {}
+        for start in range(0, len(pcm), SAMPLE_RATE):
+            number = int(pcm[start])
+            for voice in [] if number == 0 else [number // 10] if number > 0 else [0, 1]:
+                runs.setdefault(voice, []).append((start, min(start + SAMPLE_RATE, len(pcm))))
+        sounds = np.eye(EMBEDDING_SIZE, dtype=np.float32)
+        sounds[2] = 0.8 * sounds[1] + 0.6 * sounds[2]
+        return pack([Voice(tuple(found), len(found), sounds[voice]) for voice, found in runs.items()])
+
+    @override
+    def refusal(self) -> str | None:
+        return self.refuses
 
 
 @dataclass

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 class Word:
     """One word. `start` and `end` are seconds from the start of the audio.
 
-    `probability` is the model's, `confidence` how likely the word is right; both are 0 to 1.
+    `probability` is the model's, `confidence` how likely the word is right; both are 0 to 1. `speaker` is who
+    says it, if speakers were requested.
     """
 
     start: float
@@ -17,6 +18,7 @@ class Word:
     text: str
     probability: float
     confidence: float | None = None
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Segment:
     `start` and `end` are seconds from the start of the audio. `text` keeps the leading space that the model
     wrote, except in the first segment, so that `"".join` of all texts is the transcript's text. `words` is
     empty unless word timestamps were requested. `language` is an ISO 639-1 code. `confidence` is the share
-    of its words that are likely to be right; engines that can't tell leave it out.
+    of its words that are likely to be right; engines that can't tell leave it out. `speaker` is who speaks
+    most of it, if speakers were requested, and `overlap` whether someone else speaks at the same time.
     """
 
     start: float
@@ -38,6 +41,8 @@ class Segment:
     compression_ratio: float | None = None
     language: str | None = None
     confidence: float | None = None
+    speaker: str | None = None
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True)

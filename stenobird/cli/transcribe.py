@@ -18,6 +18,7 @@ from stenobird.cli.output import LiveTranscript
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
+from stenobird.jobs.schemas import MAX_SPEAKERS
 from stenobird.logs import configure_logging
 from stenobird.serving import until_signal
 
@@ -80,6 +81,9 @@ class _Run:
 )
 @click.option("--words", is_flag=True, help="Include the times of each word (json).")
 @click.option("--translate", is_flag=True, help="Translate into English.")
+@click.option("--speakers", is_flag=True, help="Say who speaks: Speaker 1, Speaker 2, …")
+@click.option("--min-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The least number of speakers.")
+@click.option("--max-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The greatest number of speakers.")
 @click.option("--resume", metavar="ID", help="Continue with a job that was left running.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the result.")
 def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choices: Any) -> None:
@@ -106,9 +110,16 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
             keywords=choices["keyword"] or None,
             word_timestamps=choices["words"] or None,
             task="translate" if choices["translate"] else None,
+            speakers=choices["speakers"] or None,
+            min_speakers=choices["min_speakers"],
+            max_speakers=choices["max_speakers"],
         ),
     )
     settings = Settings(log_level="warning")
+    if run.resume is None:
+        # The models are loaded for those jobs only that need them.
+        model = (settings.speaker_model or "auto") if choices["speakers"] else ""
+        settings = settings.model_copy(update={"speaker_model": model})
     configure_logging(settings)
     with LiveTranscript(quiet=quiet) as live:
         asyncio.run(_transcribe(run, settings, live))

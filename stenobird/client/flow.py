@@ -89,6 +89,9 @@ class TranscriptOptions:
     keywords: Sequence[str] | None = None
     word_timestamps: bool | None = None
     task: Literal["transcribe", "translate"] | None = None
+    speakers: bool | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
     webhook_url: str | None = None
     preview_id: str | None = None
     idempotency_key: str | None = None
@@ -101,6 +104,9 @@ class TranscriptOptions:
             "keywords": None if self.keywords is None else list(self.keywords),
             "word_timestamps": self.word_timestamps,
             "task": self.task,
+            "speakers": self.speakers,
+            "min_speakers": self.min_speakers,
+            "max_speakers": self.max_speakers,
             "webhook_url": self.webhook_url,
             "preview_id": self.preview_id,
         }

@@ -169,11 +169,14 @@ def _segment(row: Mapping[str, Any], text: str) -> Segment:
                 str(word["text"]),
                 float(word.get("probability", 1.0)),
                 word.get("confidence"),
+                word.get("speaker"),
             )
             for word in row.get("words") or ()
         ),
         language=row.get("language"),
         confidence=row.get("confidence"),
+        speaker=row.get("speaker"),
+        overlap=bool(row.get("overlap")),
     )
 
 

@@ -14,12 +14,12 @@ import math
 import re
 import unicodedata
 from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from stenobird.transcript import Segment, Transcript, Word
 
@@ -40,6 +40,7 @@ class Cue:
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,32 @@ def cues(transcript: Transcript) -> Iterator[Cue]:
     space, and control characters, which no subtitle format can carry, are removed.
     """
     earliest_ms = 0
-    for segment in transcript.segments:
+    for segment in turns(transcript.segments):
         tokens = _tokens(segment)
         for first, last in _cut(tokens):
             part = tokens[first:last]
             start_ms = max(_milliseconds(part[0].start), earliest_ms)
             earliest_ms = max(_milliseconds(part[-1].end), start_ms + 1)
-            yield Cue(start_ms, earliest_ms, _lines(part))
+            yield Cue(start_ms, earliest_ms, _lines(part), segment.speaker)
+
+
+def turns(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield the segments, those in which the speaker changes in parts of one speaker each."""
+    for segment in segments:
+        if len({word.speaker for word in segment.words}) < 2 or not _spells(segment):
+            yield segment
+            continue
+        for speaker, group in groupby(segment.words, lambda word: word.speaker):
+            words = tuple(group)
+            text = "".join(word.text for word in words)
+            yield replace(
+                segment, start=words[0].start, end=words[-1].end, text=text, words=words, speaker=speaker
+            )
+
+
+def _spells(segment: Segment) -> bool:
+    """Return whether the words are the text."""
+    return clean("".join(word.text for word in segment.words)) == clean(segment.text)
 
 
 def clean(text: str) -> str:
@@ -97,7 +117,7 @@ def _milliseconds(seconds: float) -> int:
 
 def _tokens(segment: Segment) -> list[_Token]:
     text = clean(segment.text)
-    if segment.words and clean("".join(word.text for word in segment.words)) == text:
+    if segment.words and _spells(segment):
         return list(_timed_tokens(segment.words))
     return list(_spread(_pieces(text), segment.start, segment.end))
 
@@ -246,22 +266,35 @@ _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 def srt(transcript: Transcript) -> str:
     """Return SubRip: numbered cues, a comma before the milliseconds, LF; empty if there was no speech.
 
-    SubRip has no escapes, so "-->" in the text, which players would read as a timing line, becomes "→".
+    SubRip has no escapes, so "-->" in the text, which players would read as a timing line, becomes "→". A cue
+    whose speaker is another one than before starts with that speaker's name.
     """
-    return "".join(
-        f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
-        f"{_text(cue, transcript).replace('-->', '→')}\n\n"
-        for number, cue in enumerate(cues(transcript), 1)
-    )
+    blocks = []
+    last = None
+    for number, cue in enumerate(cues(transcript), 1):
+        name = f"{cue.speaker}: " if cue.speaker not in {None, last} else ""
+        last = cue.speaker
+        blocks.append(
+            f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"
+            f"{(name + _text(cue, transcript)).replace('-->', '→')}\n\n"
+        )
+    return "".join(blocks)
 
 
 def vtt(transcript: Transcript) -> str:
-    """Return WebVTT (W3C): a header and numbered cues; `&`, `<` and `>` are escaped."""
+    """Return WebVTT (W3C): a header and numbered cues, with their speakers in voice tags.
+
+    `&`, `<` and `>` are escaped.
+    """
     return "WEBVTT\n\n" + "".join(
         f"{number}\n{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}\n"
-        f"{_text(cue, transcript).translate(_VTT_ESCAPES)}\n\n"
+        f"{_voice(cue)}{_text(cue, transcript).translate(_VTT_ESCAPES)}\n\n"
         for number, cue in enumerate(cues(transcript), 1)
     )
+
+
+def _voice(cue: Cue) -> str:
+    return "" if cue.speaker is None else f"<v {clean(cue.speaker).translate(_VTT_ESCAPES)}>"
 
 
 def _text(cue: Cue, transcript: Transcript) -> str:

@@ -42,11 +42,15 @@ def docx(transcript: Transcript) -> bytes:
     subtitle.add_run(" · ".join(fact for fact in facts if fact))
     if is_right_to_left(title, transcript.language):
         _turn(subtitle)  # on the side where the title is
+    last = None
     for paragraph in paragraphs(transcript):
         line = document.add_paragraph()
         stamp = line.add_run(f"{_clock(paragraph.start)}  ")
         stamp.font.size = Pt(9)
         stamp.font.color.rgb = RGBColor(0x70, 0x70, 0x70)
+        if paragraph.speaker not in {None, last}:
+            line.add_run(_printable(f"{paragraph.speaker}: ")).bold = True
+        last = paragraph.speaker
         _write(line, paragraph.text, transcript.language)
     buffer = io.BytesIO()
     document.save(buffer)

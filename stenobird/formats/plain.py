@@ -6,7 +6,7 @@ import json as json_codec
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stenobird.formats.cues import clean, columns, ends_sentence
+from stenobird.formats.cues import clean, columns, ends_sentence, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,25 +22,27 @@ PARAGRAPH_COLUMNS = 600
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Consecutive segments; `start` and `end` are seconds, `text` is one line."""
+    """Consecutive segments of one speaker; `start` and `end` are seconds, `text` is one line."""
 
     start: float
     end: float
     text: str
+    speaker: str | None = None
 
 
 def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
-    """Yield paragraphs: a new one starts after a pause, or after a sentence once the paragraph is long.
+    """Yield paragraphs: a new one for another speaker, after a pause, or after a sentence once it is long.
 
     Text without punctuation, which some engines produce, is split at twice that length.
     """
     current: list[Segment] = []
     width = 0
-    for segment in transcript.segments:
+    for segment in turns(transcript.segments):
         if not clean(segment.text):
             continue
         if current and (
-            segment.start - current[-1].end >= PARAGRAPH_PAUSE_SECONDS
+            segment.speaker != current[-1].speaker
+            or segment.start - current[-1].end >= PARAGRAPH_PAUSE_SECONDS
             or width >= PARAGRAPH_COLUMNS * 2
             or (width >= PARAGRAPH_COLUMNS and ends_sentence(current[-1].text))
         ):
@@ -53,13 +55,18 @@ def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
 
 
 def _paragraph(segments: list[Segment]) -> Paragraph:
-    return Paragraph(segments[0].start, segments[-1].end, clean("".join(s.text for s in segments)))
+    text = clean("".join(segment.text for segment in segments))
+    return Paragraph(segments[0].start, segments[-1].end, text, segments[0].speaker)
 
 
 def txt(transcript: Transcript) -> str:
-    """Return paragraphs separated by empty lines; empty if there was no speech."""
-    text = "\n\n".join(paragraph.text for paragraph in paragraphs(transcript))
-    return f"{text}\n" if text else ""
+    """Return paragraphs separated by empty lines; a new speaker is named. Empty if there was no speech."""
+    lines, last = [], None
+    for paragraph in paragraphs(transcript):
+        name = f"{paragraph.speaker}: " if paragraph.speaker not in {None, last} else ""
+        lines.append(f"{name}{paragraph.text}")
+        last = paragraph.speaker
+    return "\n\n".join(lines) + "\n" if lines else ""
 
 
 def json(transcript: Transcript) -> str:
@@ -86,6 +93,10 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
         row["language"] = segment.language
     if segment.confidence is not None:
         row["confidence"] = segment.confidence
+    if segment.speaker is not None:
+        row["speaker"] = segment.speaker
+    if segment.overlap:
+        row["overlap"] = True
     if segment.words:
         row["words"] = [
             {name: value for name, value in asdict(word).items() if value is not None}

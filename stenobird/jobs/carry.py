@@ -54,6 +54,7 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
         or preview.extra.translate_to is not None
         or job.extra.translate_to is not None
         or preview.options != job.options
+        or job.options.speakers
         or (preview.engine, preview.model) != (engine, model)
     ):
         return Carried(point.source, SpeechCheckpoint(), None, (), None)

@@ -7,7 +7,8 @@ those bytes. Fields are in the order of the published examples; fields that are 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,7 +17,7 @@ from stenobird.ports import JobStatus, NewEvent
 from stenobird.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stenobird.ports import EventRow, JobRecord
 
@@ -92,6 +93,39 @@ class TranscriptEvent(EventData):
     words: list[WordData] | None = None
 
 
+class SpeakerLabel(Body):
+    """Who speaks in a chunk. `words` has a speaker for each of its words if they are not all the same."""
+
+    chunk_index: int
+    speaker: str
+    overlap: Omittable[Literal[True]] = None
+    words: Omittable[list[str]] = None
+
+    @classmethod
+    def of(cls, chunk_index: int, speaker: int, *, overlap: bool = False, words: Sequence[int] = ()) -> Self:
+        """Return the label of a chunk; speakers are numbers from 1."""
+        return cls(
+            chunk_index=chunk_index,
+            speaker=_speaker_name(speaker),
+            overlap=True if overlap else None,
+            words=[_speaker_name(word) for word in words] if set(words) - {speaker} else None,
+        )
+
+
+def _speaker_name(number: int) -> str:
+    return f"Speaker {number}"
+
+
+class SpeakersEvent(EventData):
+    """`event: speakers`: who speaks in these chunks. A label replaces an earlier one of its chunk."""
+
+    event = "speakers"
+
+    id: str
+    labels: list[SpeakerLabel]
+    final: Literal[True] | None = None
+
+
 class PreviewLockedEvent(EventData):
     """`event: preview_locked`: the free part ends here."""
 
@@ -136,6 +170,7 @@ class DoneEvent(EventData):
 EVENTS: Final[tuple[type[EventData], ...]] = (
     StatusEvent,
     TranscriptEvent,
+    SpeakersEvent,
     PreviewLockedEvent,
     ErrorEvent,
     DoneEvent,
@@ -190,6 +225,10 @@ class JobEvents:
             words=segment.words or None,
         ).new_event(chunk_index=chunk_index)
 
+    def speakers(self, labels: Sequence[SpeakerLabel], *, final: bool = False) -> NewEvent:
+        """Return a `speakers` event; the final one has every chunk."""
+        return SpeakersEvent(id=self.job_id, labels=list(labels), final=True if final else None).new_event()
+
     def preview_locked(self) -> NewEvent:
         """Return the `preview_locked` event."""
         return PreviewLockedEvent(id=self.job_id, upgrade_url=f"{self.base_url}/pricing").new_event()
@@ -219,14 +258,29 @@ class JobEvents:
 
 
 def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
-    """Return the transcript of a job, read from its `transcript` events."""
-    segments = [read_segment(json.loads(event.data)) for event in events if event.event == "transcript"]
+    """Return the transcript of a job, read from its `transcript` and `speakers` events."""
+    segments: list[Segment] = []
+    labels: dict[int, SpeakerLabel] = {}
+    for event in events:
+        if event.event == "transcript":
+            segments.append(read_segment(json.loads(event.data)))
+        elif event.event == "speakers":
+            found = SpeakersEvent.model_validate_json(event.data).labels
+            labels |= {label.chunk_index: label for label in found}
     return Transcript(
-        segments=tuple(segments),
+        segments=tuple(_labelled(one, labels.get(index)) for index, one in enumerate(segments)),
         language=job.language,
         duration_seconds=job.duration_seconds or 0.0,
         title=job.source.get("title") if job.source is not None else None,
     )
+
+
+def _labelled(segment: Segment, label: SpeakerLabel | None) -> Segment:
+    if label is None:
+        return segment
+    speakers = label.words or [label.speaker] * len(segment.words)
+    words = tuple(replace(word, speaker=who) for word, who in zip(segment.words, speakers, strict=True))
+    return replace(segment, speaker=label.speaker, overlap=bool(label.overlap), words=words)
 
 
 def read_segment(data: Mapping[str, Any]) -> Segment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
+from stenobird.jobs.labelling import JobLabelling
 from stenobird.jobs.spec import uploaded_source
 from stenobird.jobs.translation import JobTranslation
 from stenobird.ports import (
@@ -38,7 +39,7 @@ from stenobird.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         NewEvent,
         OpenedMedia,
         Translator,
+        VoiceFinder,
         WindowResult,
     )
     from stenobird.sources import AudioSource, Verdict
@@ -84,12 +86,13 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What carries a job out: it finds the audio, opens it, recognizes the speech and translates it."""
+    """What carries a job out: it finds and opens the audio, recognizes, translates and labels the speech."""
 
     finder: AudioFinder
     opener: AudioOpener
     speech: SpeechEngines
     translator: Translator | None = None
+    speakers: VoiceFinder | None = None
 
 
 class TranscriptionPipeline:
@@ -107,6 +110,7 @@ class TranscriptionPipeline:
         self._recognizer = engines.speech.for_tier(self._tier)
         target = self._job.extra.translate_to
         self._translation = JobTranslation(self._job, target, engines.translator) if target else None
+        self._labelling = JobLabelling(self._job, engines.speakers) if self._job.options.speakers else None
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._transcribing_committed = self._job.stage == "transcribing"
@@ -156,6 +160,9 @@ class TranscriptionPipeline:
         self._check_engine()
         if self._translation is not None:
             self._translation.check()
+        if self._labelling is not None:
+            self._labelling.check()
+            await self._labelling.restore(self._store, self._checkpoint.next_sample)
         if self._source is None and await self._continued_preview():
             return
         opened: OpenedMedia | None = None
@@ -234,6 +241,8 @@ class TranscriptionPipeline:
         carried: carry.Carried | None = None,
     ) -> None:
         start = self._checkpoint.next_sample
+        if self._labelling is not None:
+            start = min(start, self._labelling.next_sample)
         request = AudioRequest(
             job_id=self._job.id,
             source=source,
@@ -243,7 +252,10 @@ class TranscriptionPipeline:
             opened=opened,
         )
         self._samples = start
-        async with self._engines.opener.open(request) as stream:
+        async with AsyncExitStack() as stack:
+            stream = await stack.enter_async_context(self._engines.opener.open(request))
+            if self._labelling is not None:
+                await stack.enter_async_context(self._labelling.running())
             blocks = aiter(stream)
             first = await anext(blocks, None)
             _log.info(
@@ -283,14 +295,20 @@ class TranscriptionPipeline:
         )
 
     async def _count_samples(self, first: PCM | None, blocks: AsyncIterator[PCM]) -> AsyncIterator[PCM]:
+        """Yield the audio that recognition lacks; labelling gets all of it."""
         if first is None:
             return
-        self._samples += len(first)
-        yield first
+        recognized = self._checkpoint.next_sample
         try:
-            async for block in blocks:
+            block: PCM | None = first
+            while block is not None:
+                known = max(0, min(len(block), recognized - self._samples))
                 self._samples += len(block)
-                yield block
+                if self._labelling is not None:
+                    await self._labelling.feed(block)
+                if known < len(block):
+                    yield block[known:]
+                block = await anext(blocks, None)
         except Exception as exc:
             self._audio_error = exc
             raise
@@ -336,6 +354,12 @@ class TranscriptionPipeline:
             self._progress_at = reached
             progress = self._progress(reached, stream)
             events.append(self._leased.events.status("transcribing", "transcribing", progress=progress))
+        voices: Sequence[tuple[int, bytes]] = ()
+        if self._labelling is not None:
+            voices, labels = await self._labelling.commit(
+                [segment for segment in window.segments if segment.text.strip()], reached, self._leased.events
+            )
+            events += labels
         change = JobChange(
             checkpoint=window.checkpoint,
             fingerprint=stream.fingerprint,
@@ -345,6 +369,7 @@ class TranscriptionPipeline:
             model=window.model,
             extra=extra,
             reserve_units=self._reservation(self._total_seconds(stream)),
+            voices=voices,
         )
         await self._leased.append(change, events)
 
@@ -390,8 +415,9 @@ class TranscriptionPipeline:
             warning=warning,
         )
         events = self._leased.events
+        labels = [] if self._labelling is None else await self._labelling.finish(events)
         if self.preview:
-            ending = [events.preview_locked(), events.done("preview_complete", warning=warning)]
+            ending = [*labels, events.preview_locked(), events.done("preview_complete", warning=warning)]
             await self._leased.complete(change, ending)
             return
         minutes = billable_minutes(self._samples)
@@ -400,7 +426,7 @@ class TranscriptionPipeline:
             units = self._job.units(minutes)
             usage = UsageRow(self._job.id, self._job.account_id, units, self._samples / SAMPLE_RATE)
         done = events.done("completed", billable_minutes=minutes, warning=warning)
-        await self._leased.complete(replace(change, billable_minutes=minutes), [done], usage=usage)
+        await self._leased.complete(replace(change, billable_minutes=minutes), [*labels, done], usage=usage)
 
 
 def billable_minutes(samples: int) -> int:

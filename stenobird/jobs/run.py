@@ -121,8 +121,14 @@ class JobRun:
             if claim.attempts > context.options.max_attempts:
                 await leased.fail(_gave_up(context.options.max_attempts))
             elif claim.job.mode == "test":
-                words, extra = claim.job.options.word_timestamps, claim.job.extra
-                await leased.complete(*canned_transcript(leased.events, words=words, extra=extra))
+                options = claim.job.options
+                ending = canned_transcript(
+                    leased.events,
+                    words=options.word_timestamps,
+                    extra=claim.job.extra,
+                    speakers=options.speakers,
+                )
+                await leased.complete(*ending)
             else:
                 await pipeline.run()
         except asyncio.CancelledError as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stenobird.jobs.events import SpeakerLabel
 from stenobird.ports import JobChange
 from stenobird.transcript import Segment, Word
 
@@ -30,7 +31,7 @@ _TRANSLATED: Final = {
 
 
 def canned_transcript(
-    job_events: JobEvents, *, words: bool, extra: JobExtra
+    job_events: JobEvents, *, words: bool, extra: JobExtra, speakers: bool = False
 ) -> tuple[JobChange, list[NewEvent]]:
     """Return how a test job ends: everything after its first event.
 
@@ -48,6 +49,9 @@ def canned_transcript(
         timed = words and target is None
         segment = _segment(text, index * seconds, (index + 1) * seconds, words=timed)
         events.append(job_events.transcript(segment, index, language=language if index == 0 else None))
+    if speakers:
+        labels = [SpeakerLabel.of(index, 1) for index in range(len(sentences))]
+        events.append(job_events.speakers(labels, final=True))
     events.append(job_events.done("completed", billable_minutes=0))
     change = JobChange(
         status="completed",

@@ -23,6 +23,7 @@ MAX_PROMPT_CHARS: Final = 1000
 """About 223 tokens, which is how much of a prompt Whisper reads."""
 MAX_KEYWORDS: Final = 100
 MAX_KEYWORD_CHARS: Final = 60
+MAX_SPEAKERS: Final = 50
 
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
@@ -72,6 +73,15 @@ class CreateTranscript(RequestBody):
         Literal["transcribe", "translate"],
         Field(description="translate writes English."),
     ] = "transcribe"
+    speakers: Annotated[
+        bool, Field(description="Whether segments and words say who speaks: Speaker 1, Speaker 2, …")
+    ] = False
+    min_speakers: Annotated[
+        int | None, Field(ge=1, le=MAX_SPEAKERS, description="The least number of speakers, if known.")
+    ] = None
+    max_speakers: Annotated[
+        int | None, Field(ge=1, le=MAX_SPEAKERS, description="The greatest number of speakers, if known.")
+    ] = None
     webhook_url: Annotated[
         _URL | None,
         Field(description="An https URL that gets an event when the job ends; needs an API key."),
@@ -104,6 +114,9 @@ class CreateTranscript(RequestBody):
                 keywords=None if self.keywords is None else tuple(self.keywords),
                 word_timestamps=self.word_timestamps,
                 task=self.task,
+                speakers=self.speakers,
+                min_speakers=self.min_speakers,
+                max_speakers=self.max_speakers,
             ),
             webhook_url=self.webhook_url,
             origin=origin,
@@ -123,6 +136,13 @@ class CreateTranscript(RequestBody):
             raise InvalidRequest(
                 '"preview_id" carries on from a preview of an "audio_url"; leave it out with "upload_id".',
                 details={"field": "preview_id"},
+            )
+        for field in ("min_speakers", "max_speakers"):
+            if getattr(request, field) is not None and not request.speakers:
+                raise InvalidRequest(f'"{field}" needs "speakers": true.', details={"field": field})
+        if (request.min_speakers or 1) > (request.max_speakers or MAX_SPEAKERS):
+            raise InvalidRequest(
+                '"min_speakers" is greater than "max_speakers".', details={"field": "min_speakers"}
             )
         return request
 
@@ -269,6 +289,8 @@ class TranscriptList(Body):
 class ResultWord(WordData):
     """One word; times in seconds."""
 
+    speaker: Omittable[str] = None
+
 
 class ResultSegment(Body):
     """A segment of the text; times in seconds."""
@@ -280,6 +302,10 @@ class ResultSegment(Body):
     language: Annotated[Omittable[str], Field(description="Language of the text, ISO 639-1.")] = None
     confidence: Annotated[
         Omittable[float], Field(description="The share of its words that are likely to be right, 0 to 1.")
+    ] = None
+    speaker: Annotated[Omittable[str], Field(description="Who speaks most of it.")] = None
+    overlap: Annotated[
+        Omittable[Literal[True]], Field(description="Someone else speaks at the same time.")
     ] = None
     words: Omittable[list[ResultWord]] = None
 
@@ -351,6 +377,8 @@ class TranscriptResult(Body):
                 "text": segment.text.strip(),
                 "language": segment.language,
                 "confidence": segment.confidence,
+                "speaker": segment.speaker,
+                "overlap": segment.overlap or None,
                 "words": segment.words if job.options.word_timestamps else None,
             }
             for index, segment in enumerate(transcript.segments)

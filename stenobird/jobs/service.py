@@ -231,7 +231,7 @@ class JobService:
         rows: list[EventRow] = []
         seq = 0
         while page := await self._store.events_after(job.id, seq, limit=RESULT_PAGE):
-            rows += (row for row in page if row.event == "transcript")
+            rows += (row for row in page if row.event in {"transcript", "speakers"})
             seq = page[-1].seq
         if seq < job.last_seq:
             raise TranscriptNotFound

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from stenobird.errors import EngineUnavailable
+from stenobird.errors import EngineUnavailable, InvalidRequest
 from stenobird.ports import RecognitionOptions
 from stenobird.sources import AudioSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.ports import Caller, JobRecord, Mode, Origin
+    from stenobird.ports import Caller, JobRecord, Mode, Origin, VoiceFinder
     from stenobird.speech.engines import SpeechEngines
     from stenobird.webhooks.targets import WebhookTargets
 
@@ -83,14 +83,15 @@ class RequestChecks:
     """The checks of one service.
 
     `url` returns the URL as it will be fetched or raises `InvalidURL`. `engines` are `None` in a process that
-    runs no jobs: it accepts every mode and option. `account` raises what keeps an account from new jobs (a
-    failed payment, a reached cap), and returns how many jobs it may have open. `webhook_targets` checks
-    webhook URLs.
+    runs no jobs: it accepts every mode and option. `speakers` is `None` where nothing labels them. `account`
+    raises what keeps an account from new jobs (a failed payment, a reached cap), and returns how many jobs it
+    may have open. `webhook_targets` checks webhook URLs.
     """
 
     url: Callable[[str], str]
     webhook_targets: WebhookTargets
     engines: SpeechEngines | None = None
+    speakers: VoiceFinder | None = None
     account: Callable[[Caller, Mode], Awaitable[int | None]] | None = None
 
     async def admit(
@@ -106,6 +107,19 @@ class RequestChecks:
             max_open_jobs = await self.account(caller, mode)
         if mode != "test" and self.engines is not None:
             self.engines.check(options)
-            if (refusal := self.engines.refusal(mode, tier)) is not None:
+            refusal = self.engines.refusal(mode, tier)
+            if refusal is None and options.speakers:
+                refusal = self._speakers_refusal()
+            if refusal is not None:
                 raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
         return max_open_jobs
+
+    def _speakers_refusal(self) -> str | None:
+        """Return why speakers can't be labelled now. Raises `InvalidRequest` where they never are."""
+        if self.speakers is None:
+            raise InvalidRequest(
+                "This service labels no speakers. Leave speakers out; the operator can set "
+                "STENOBIRD_SPEAKER_MODEL.",
+                details={"field": "speakers"},
+            )
+        return self.speakers.refusal()

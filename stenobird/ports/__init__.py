@@ -58,6 +58,13 @@ from stenobird.ports.jobs import (
     UploadedFile,
     UsageRow,
 )
-from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer, WindowResult
+from stenobird.ports.speech import (
+    Lane,
+    RecognitionOptions,
+    SpeechCheckpoint,
+    SpeechRecognizer,
+    VoiceFinder,
+    WindowResult,
+)
 from stenobird.ports.translation import Translation, Translator
 from stenobird.ports.wakeups import Clock, Wakeups, Watch

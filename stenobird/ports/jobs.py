@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stenobird.ports.speech import RecognitionOptions, SpeechCheckpoint
     from stenobird.sources import AudioSource
@@ -200,6 +200,8 @@ class JobChange:
     extra: JobExtra | None = None
     reserve_units: int | None = None
     """Wallet units that the job will probably use, set aside in the same commit."""
+    voices: Sequence[tuple[int, bytes]] = ()
+    """Windows whose speakers are labelled, with their numbers; kept until the job ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ class RecognitionOptions:
     """The recognition options of one job. `language` is ISO 639-1, `None` to detect it.
 
     `keywords` are spelled as here where something similar is spoken; where the client named none, `names` of
-    the source's title and show are.
+    the source's title and show are. `speakers` labels who speaks; `min_speakers` and `max_speakers` bound how
+    many.
     """
 
     language: str | None = None
@@ -26,6 +27,9 @@ class RecognitionOptions:
     names: tuple[str, ...] = ()
     word_timestamps: bool = False
     task: Literal["transcribe", "translate"] = "transcribe"
+    speakers: bool = False
+    min_speakers: int | None = None
+    max_speakers: int | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> RecognitionOptions:
@@ -130,3 +134,16 @@ class SpeechRecognizer(Protocol):
 
     def status(self) -> Mapping[str, Any]:
         """Describe engine, model, device, replicas and any degradation, for `/healthz` and `doctor`."""
+
+
+class VoiceFinder(Protocol):
+    """Finds the voices in ten seconds of audio."""
+
+    async def find_voices(self, job_id: str, pcm: PCM) -> bytes:
+        """Return the voices of a window as `speakers.voices.pack` makes them, the same for the same audio.
+
+        Raises `TranscriptionFailed` for a window that can't be done, `EngineUnavailable` without a host.
+        """
+
+    def refusal(self) -> str | None:
+        """Return why no speakers can be told apart now, in words for the client, or `None`."""

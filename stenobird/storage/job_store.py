@@ -39,6 +39,7 @@ from stenobird.storage.schema import (
     jobs,
     outbox,
     shares,
+    voices,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ _EVENTS_AFTER: Final = (
 _ROOM: Final = select(func.count()).where(jobs.c.completed_at.is_(None)).scalar_subquery() < bindparam(
     "room", type_=BigInteger
 )
+_FORGET_VOICES: Final = delete(voices).where(voices.c.job_id == bindparam("job"))
 _COUNT_JOBS: Final = select(
     select(jobs.c.id).where(jobs.c.id == bindparam("job")).exists(),
     queue.switched("draining"),
@@ -237,6 +239,12 @@ class JobStore:
         async with self.database.read(once=True) as connection:
             return [EventRow(*row) for row in await connection.execute(_EVENTS_AFTER, page)]
 
+    async def voices(self, job_id: str) -> list[bytes]:
+        """Return what the commits of a running job have kept of its voices, by number."""
+        query = select(voices.c.data).where(voices.c.job_id == job_id).order_by(voices.c.number)
+        async with self.database.read() as connection:
+            return list(await connection.scalars(query))
+
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
     ) -> JobRecord:
@@ -260,6 +268,7 @@ class JobStore:
                 await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
                 await _insert_outbox(connection, outbox)
                 await wallet.release(connection, job_id)
+                await connection.execute(_FORGET_VOICES, {"job": job_id})
             result = await connection.execute(
                 update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
             )
@@ -364,6 +373,9 @@ class JobStore:
 
         async def work(connection: AsyncConnection, commit_id: str) -> int:
             last_seq = await _advance(connection, lease, values | {"commit_id": commit_id}, events)
+            if change.voices:
+                found = [{"job_id": lease.job_id, "number": n, "data": data} for n, data in change.voices]
+                await connection.execute(insert(voices), found)
             if change.reserve_units is not None:
                 await wallet.reserve(self.database, connection, lease.job_id, change.reserve_units)
             return last_seq
@@ -387,6 +399,7 @@ class JobStore:
             if usage is not None:
                 await wallet.settle(self.database, connection, usage)
             await wallet.release(connection, lease.job_id)
+            await connection.execute(_FORGET_VOICES, {"job": lease.job_id})
             await _insert_outbox(connection, outbox)
             await queue.count_ended(self.database, connection, {str(change.status): 1})
 

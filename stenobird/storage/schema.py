@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -440,6 +441,15 @@ shares = Table(
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("created_at", _TIME, nullable=False),
     Index(None, "job_id"),
+)
+
+voices = Table(
+    "voices",
+    metadata,
+    # What a running job knows of the voices in its audio. Voices identify people: removed when the job ends.
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
 )
 
 webhook_secrets = Table(

@@ -24,7 +24,7 @@ from stenobird.wakeups.local import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:
-    from stenobird.ports import Claim, EventRow, JobRecord, Translator, Wakeups
+    from stenobird.ports import Claim, EventRow, JobRecord, Translator, VoiceFinder, Wakeups
     from stenobird.storage.engine import Database
     from stenobird.storage.job_store import JobStore
 
@@ -50,6 +50,7 @@ class JobWorld:
     opener: FakeOpener = field(default_factory=lambda: FakeOpener(spoken(range(1, 41))))
     recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)
     translator: Translator | None = None
+    speakers: VoiceFinder | None = None
     wakeups: Wakeups = field(default_factory=LocalWakeups)
     clock: Any = field(default_factory=SystemClock)
     run_options: RunOptions = field(default_factory=RunOptions)
@@ -65,6 +66,7 @@ class JobWorld:
             RequestChecks(
                 url=check_url,
                 engines=SpeechEngines(self.recognizer),
+                speakers=self.speakers,
                 webhook_targets=WebhookTargets(EgressPolicy(), None),
             ),
             clock=self.clock,
@@ -77,7 +79,9 @@ class JobWorld:
         return RunContext(
             store=store or self.store,
             wakeups=self.wakeups,
-            engines=Engines(self.finder, self.opener, SpeechEngines(self.recognizer), self.translator),
+            engines=Engines(
+                self.finder, self.opener, SpeechEngines(self.recognizer), self.translator, self.speakers
+            ),
             clock=self.clock,
             options=replace(self.run_options, **options),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.errors import AudioSourceNotFound
 from stenobird.jobs import events
-from stenobird.jobs.events import JobEvents, Progress
+from stenobird.jobs.events import JobEvents, Progress, SpeakerLabel
 from stenobird.ports import EventRow, JobStatus
 from stenobird.sources import Stage
 from stenobird.transcript import Segment, Word
@@ -44,6 +44,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "confidence": "share of the segment's words that are likely to be right, 0 to 1",
     "words": "each word with `start`, `end`, `text`, `probability` (the model's) and `confidence` "
     "(how likely it is right), if `word_timestamps` was requested",
+    "labels": "the `speaker` of each `chunk_index`, with `overlap` where someone else speaks at the same "
+    "time, and `words` with a speaker for each word of the chunk if they differ",
+    "final": "true in the last of these events, which has every chunk",
     "upgrade_url": "URL where you can get a key",
     "ErrorEvent.error": "error code, see [errors](errors.md). The other fields of the error's body follow",
     "DoneEvent.error": "error code, if the status is `failed`",
@@ -81,10 +84,12 @@ _ORDER: Final = """
 ## Order
 
 ```text
-status (queued) … → status (transcribing) … → transcript … → [preview_locked | error] → done
+status (queued) … → status (transcribing) … → transcript … → [speakers] → [preview_locked | error] → done
 ```
 
-`error` may come at any point. A cancelled transcript ends with `done` alone.
+`speakers` events come only if speakers were requested: some between `transcript` events, with what is known
+so far, and the final one after them. `error` may come at any point. A cancelled transcript ends with `done`
+alone.
 """
 
 _AFTERWARDS: Final = """
@@ -116,6 +121,7 @@ def events_page() -> str:
         (events.StatusEvent, 3, job.status("queued", "source_resolved", source=source)),
         (events.StatusEvent, 5, job.status("transcribing", "transcribing", progress=_progress())),
         (events.TranscriptEvent, 6, job.transcript(spoken, 0, language="en")),
+        (events.SpeakersEvent, 7, job.speakers([SpeakerLabel.of(0, 1), SpeakerLabel.of(1, 2, overlap=True)])),
         (events.PreviewLockedEvent, 9, job.preview_locked()),
         (events.ErrorEvent, 4, job.error(AudioSourceNotFound().body())),
         (events.DoneEvent, 42, job.done("completed", billable_minutes=61)),

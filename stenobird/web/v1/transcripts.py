@@ -101,8 +101,9 @@ def _stream_example() -> str:
 
 
 _STREAM: Final = stream_of(
-    "Server-Sent Events. Ids are integers, counted from 1. The order is: status, transcript, preview_locked "
-    "or error if either applies, done. Text that was streamed does not change later.",
+    "Server-Sent Events. Ids are integers, counted from 1. The order is: status, transcript, speakers if "
+    "requested, preview_locked or error if either applies, done. Text that was streamed does not change "
+    "later.",
     {"oneOf": [_event_schema(model) for model in EVENTS]},
     _stream_example(),
 )

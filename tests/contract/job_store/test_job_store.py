@@ -249,6 +249,22 @@ async def test_a_chunk_that_does_not_continue_the_transcript_is_refused(store: J
     assert [event.seq for event in await store.events_after("tr_1", 0)] == [1, 2]
 
 
+@pytest.mark.parametrize("end", ["finished", "cancelled"])
+async def test_voices_are_kept_in_order_until_the_job_ends(store: JobStore, end: str) -> None:
+    claim = await claimed(store)
+    await store.append(claim.lease, JobChange(voices=[(0, b"first"), (1, b"second")]), [])
+    await store.append(claim.lease, JobChange(), [])
+    await store.append(claim.lease, JobChange(voices=[(2, b"\0third")]), [])
+    assert await store.voices("tr_1") == [b"first", b"second", b"\0third"]
+    assert await store.voices("tr_2") == []
+    if end == "finished":
+        await store.finish(claim.lease, JobChange(status="completed"), [done()])
+    else:
+        await store.release(claim.lease)
+        await store.request_cancel("tr_1", [done("cancelled")])
+    assert await store.voices("tr_1") == []
+
+
 async def test_without_the_lease_nothing_is_written(store: JobStore, database: Database) -> None:
     claim = await claimed(store)
     await store.expire_leases()

@@ -19,8 +19,10 @@ from stenobird.discovery.extractor.rung import ExtractorLimits
 from stenobird.discovery.parsing.child import MEMORY_BYTES as PARSER_MEMORY_BYTES
 from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
 from stenobird.media.decode import DecoderLimits
+from stenobird.speakers.models import SPEAKERS
+from tests.support.speaker_models import write_speaker_models
 from tests.support.translation_model import write_translation_model
-from tests.unit.children.all_five import FIXTURE_MODEL
+from tests.unit.children.every_kind import FIXTURE_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,6 +51,7 @@ EXTRACTOR: Final = ExtractorLimits()
 LIMITS: Final = {
     "speech host": {"Max file size": 0, "Max open files": 0},
     "translation host": {"Max file size": 0, "Max open files": 0},
+    "speaker host": {"Max file size": 0, "Max open files": 0},
     "decoder": {
         "Max file size": 0,
         "Max open files": 0,
@@ -73,8 +76,9 @@ LIMITS: Final = {
 async def service(tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that has secrets in its environment and one child of every kind; it prints their pids."""
     write_translation_model(tmp_path)
+    write_speaker_models(tmp_path)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.unit.children.all_five", str(tmp_path)),
+        *(sys.executable, "-m", "tests.unit.children.every_kind", str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | SECRETS,
     )
@@ -106,9 +110,11 @@ async def test_every_child_is_confined_and_dies_with_its_parent(
         environment = environment_of(kind, proc)
         assert b"a-secret-value" not in environment, kind
         assert not [row for row in environment.split(b"\0") if row.startswith(b"STENOBIRD_")], kind
-        if kind in {"speech host", "translation host"}:
+        if kind.endswith(" host"):
             folder = FIXTURE_MODEL if kind == "speech host" else tmp_path
-            data_bytes = MEMORY_BYTES + WEIGHT_COPIES * (folder / "model.bin").stat().st_size
+            names = SPEAKERS.files if kind == "speaker host" else ("model.bin",)
+            weights = sum((folder / name).stat().st_size for name in names)
+            data_bytes = MEMORY_BYTES + WEIGHT_COPIES * weights
             assert limits["Max data size"] == (str(data_bytes), str(data_bytes)), kind
         if kind == "decoder":
             assert int(limits["Max address space"][0]) < 600 * 1024**2

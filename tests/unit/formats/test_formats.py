@@ -230,3 +230,54 @@ def test_twice_the_speech_is_twice_the_work() -> None:
     short, long = (spoken(*((20.0 * n, 20.0 * n + 20, text) for n in range(count))) for count in (40, 80))
     assert srt(long).count("-->") > 200
     assert count_calls(lambda: srt(long)) < 2.1 * count_calls(lambda: srt(short))
+
+
+TALK = Transcript(
+    (
+        Segment(0.0, 2.0, "Shall we begin?", speaker="Ann <a>"),
+        Segment(2.0, 4.0, " Yes. It is late.", speaker="Ann <a>"),
+        Segment(4.0, 5.0, " Fine.", speaker="Ben", overlap=True),
+        Segment(
+            5.0,
+            7.0,
+            " One. Two.",
+            (Word(5.0, 6.0, " One.", 0.9, speaker="Ben"), Word(6.0, 7.0, " Two.", 0.9, speaker="Ann <a>")),
+            speaker="Ben",
+        ),
+    ),
+    "en",
+    7.0,
+)
+
+
+def test_vtt_says_in_each_cue_whose_voice_it_is() -> None:
+    assert re.findall(r"<v (.*?)>(.*)", vtt(TALK)) == [
+        ("Ann &lt;a&gt;", "Shall we begin?"),
+        ("Ann &lt;a&gt;", "Yes. It is late."),
+        ("Ben", "Fine."),
+        ("Ben", "One."),
+        ("Ann &lt;a&gt;", "Two."),
+    ]
+
+
+def test_srt_names_a_speaker_where_it_changes() -> None:
+    lines = [block.split("\n", 2)[2] for block in srt(TALK).strip().split("\n\n")]
+    assert lines == ["Ann <a>: Shall we begin?", "Yes. It is late.", "Ben: Fine.", "One.", "Ann <a>: Two."]
+
+
+def test_txt_and_docx_have_a_paragraph_a_turn() -> None:
+    expected = ["Ann <a>: Shall we begin? Yes. It is late.", "Ben: Fine. One.", "Ann <a>: Two."]
+    assert txt(TALK) == "\n\n".join(expected) + "\n"
+    paragraphs = [paragraph.text for paragraph in Document(io.BytesIO(docx(TALK))).paragraphs[2:]]
+    assert [text.split("  ", 1)[1] for text in paragraphs] == expected
+
+
+def test_json_has_the_speaker_of_segments_and_words() -> None:
+    rows = json.loads(json_document(TALK))["segments"]
+    assert [(row["speaker"], row.get("overlap")) for row in rows] == [
+        ("Ann <a>", None),
+        ("Ann <a>", None),
+        ("Ben", True),
+        ("Ben", None),
+    ]
+    assert [word["speaker"] for word in rows[3]["words"]] == ["Ben", "Ann <a>"]

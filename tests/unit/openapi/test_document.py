@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 
 import stenobird
 from stenobird.cli import main
-from stenobird.jobs.events import EVENTS, JobEvents
+from stenobird.jobs.events import EVENTS, JobEvents, SpeakerLabel
 from stenobird.transcript import Segment, Word
 from stenobird.web import probes
 from stenobird.web.app import api_document, dialects
@@ -181,6 +181,7 @@ def test_events_are_described_as_they_are_sent(document: dict[str, Any]) -> None
     sent = {
         "status": events.status("queued", "validating_url"),
         "transcript": events.transcript(Segment(0.0, 1.0, "Hello", (word,)), 0, language="en"),
+        "speakers": events.speakers([SpeakerLabel.of(0, 1, overlap=True, words=[2])], final=True),
         "preview_locked": events.preview_locked(),
         "error": events.error({"error": "unsupported_url", "message": "No."}),
         "done": events.done("completed", billable_minutes=1),

@@ -15,6 +15,7 @@ from stenobird.clock import SystemClock
 from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.media.decode import DecoderLimits, start_decoder
+from stenobird.speakers.pool import SpeakerPool
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from stenobird.translation.translator import TranslationSettings, open_translator
@@ -47,7 +48,7 @@ class SilentProxy:
         pass
 
 
-async def main(translation_model: str) -> None:
+async def main(models: str) -> None:
     connected = asyncio.Event()
 
     async def accept(reader: StreamReader, writer: StreamWriter) -> None:
@@ -57,21 +58,25 @@ async def main(translation_model: str) -> None:
 
     clock = SystemClock()
     speech = SpeechSettings(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
-    translation = TranslationSettings(translation_model, device="cpu")
+    translation = TranslationSettings(models, device="cpu")
+    speakers = SpeakerPool(models, clock=clock)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     extractor = Extractor(SilentProxy(server.sockets[0].getsockname()[1]))
     async with (
         server,
         open_recognizer(speech, clock=clock) as recognizer,
         open_translator(translation, clock=clock) as translator,
+        speakers.running(),
         DocumentParser() as parser,
         asyncio.TaskGroup() as tasks,
     ):
         await recognizer.loaded()
         await translator.translate(["hello"], source="en", target="he", job_id="job")
+        await speakers.wait_ready()
         pids = {
             "speech host": recognizer.status()["host_pid"],
             "translation host": translator.status()["host_pid"],
+            "speaker host": speakers.host_status()["host_pid"],
         }
         await parser.page(b"<p>text", url="https://example.com/")
         (pids["parser"],) = children() - {*pids.values()}

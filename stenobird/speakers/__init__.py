@@ -1,0 +1,1 @@
+"""Who speaks when: segmentation and voice embeddings in a child process, clusters of voices, labels."""

@@ -1,0 +1,165 @@
+"""The two networks as ONNX graphs, built from their checkpoints: pyannote segmentation 3.0 and CAM++."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stenobird.speakers.onnx import Graph
+
+if TYPE_CHECKING:
+    from stenobird.speakers.weights import Tensors
+
+_SAMPLE_RATE = 16_000
+_LSTM_LAYERS = 4
+_HIDDEN = 128
+_LEAK = 0.01
+_EPSILON = 1e-5
+_DENSE_BLOCKS = ((12, 1), (24, 2), (16, 2))
+"""CAM++: layers and dilation of each block."""
+
+
+def segmentation_network(tensors: Tensors) -> bytes:
+    """Return PyanNet: `audio` [1, samples] in, `scores` [1, frames, 7 classes] out (logarithms)."""
+    graph = Graph()
+
+    def weight(name: str) -> str:
+        return graph.constant(tensors[name])
+
+    def normalized(x: str, name: str) -> str:
+        inputs = (x, weight(f"{name}.weight"), weight(f"{name}.bias"))
+        return graph.add("InstanceNormalization", *inputs, epsilon=_EPSILON)
+
+    audio = graph.input("audio", (1, 1, "samples"))
+    x = normalized(audio, "sincnet.wav_norm1d")
+    for layer in range(3):
+        if layer == 0:
+            filters = _sinc_filters(
+                tensors["sincnet.conv1d.0.filterbank.low_hz_"],
+                tensors["sincnet.conv1d.0.filterbank.band_hz_"],
+            )
+            x = graph.add("Abs", graph.add("Conv", x, graph.constant(filters), strides=(10,)))
+        else:
+            name = f"sincnet.conv1d.{layer}"
+            x = graph.add("Conv", x, weight(f"{name}.weight"), weight(f"{name}.bias"))
+        x = graph.add("MaxPool", x, kernel_shape=(3,), strides=(3,))
+        x = graph.add("LeakyRelu", normalized(x, f"sincnet.norm1d.{layer}"), alpha=_LEAK)
+    x = graph.add("Transpose", x, perm=(2, 0, 1))
+    for layer in range(_LSTM_LAYERS):
+        parts = [_lstm_weights(tensors, layer, suffix) for suffix in ("", "_reverse")]
+        w, r, b = (graph.constant(np.stack(part)) for part in zip(*parts, strict=True))
+        x = graph.add("LSTM", x, w, r, b, hidden_size=_HIDDEN, direction="bidirectional")
+        # [frames, directions, batch, hidden] to [frames, batch, 2 * hidden]
+        x = graph.add("Transpose", x, perm=(0, 2, 1, 3))
+        x = graph.add("Reshape", x, graph.constant(np.array([0, 1, 2 * _HIDDEN], np.int64)))
+    x = graph.add("Transpose", x, perm=(1, 0, 2))
+    for name in ("linear.0", "linear.1", "classifier"):
+        x = graph.add("MatMul", x, graph.constant(tensors[f"{name}.weight"].T))
+        x = graph.add("Add", x, weight(f"{name}.bias"))
+        if name != "classifier":
+            x = graph.add("LeakyRelu", x, alpha=_LEAK)
+    graph.add("LogSoftmax", x, output="scores", axis=-1)
+    return graph.model({"scores": (1, "frames", 7)})
+
+
+def _lstm_weights(tensors: Tensors, layer: int, suffix: str) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return a direction's weights: ONNX orders gates i, o, f, c, and PyTorch i, f, c, o."""
+
+    def reordered(name: str) -> npt.NDArray[np.float32]:
+        i, f, c, o = np.split(tensors[f"lstm.{name}_l{layer}{suffix}"], 4)
+        return np.concatenate([i, o, f, c])
+
+    return (
+        reordered("weight_ih"),
+        reordered("weight_hh"),
+        np.concatenate([reordered("bias_ih"), reordered("bias_hh")]),
+    )
+
+
+def _sinc_filters(
+    low_hz: npt.NDArray[np.float32], band_hz: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return SincNet's band-pass filters [80, 1, 251], even ones and then odd ones.
+
+    asteroid-filterbanks, `ParamSincFB`, with at least 50 Hz of frequency and of width.
+    """
+    half = 125
+    window = np.hamming(2 * half + 1)[:half]
+    times = 2 * np.pi * np.arange(-half, 0)[None, :] / _SAMPLE_RATE
+    low = 50 + np.abs(low_hz.astype(np.float64))
+    high = np.clip(low + 50 + np.abs(band_hz.astype(np.float64)), 50, _SAMPLE_RATE / 2)
+    band = high - low
+    even = (np.sin(high * times) - np.sin(low * times)) / (times / 2) * window
+    odd = (np.cos(low * times) - np.cos(high * times)) / (times / 2) * window
+    filters = np.concatenate(
+        [
+            np.concatenate([even, 2 * band, even[:, ::-1]], axis=1) / (2 * band),
+            np.concatenate([odd, np.zeros_like(band), -odd[:, ::-1]], axis=1) / (2 * band),
+        ]
+    )
+    return filters[:, None, :].astype(np.float32)
+
+
+def embedding_network(tensors: Tensors) -> bytes:
+    """Return CAM++ up to its last frames: `features` [1, frames, 80] in, `hidden` [1, 512, frames / 2] out.
+
+    `pools` [frames / 2, parts] averages the frames of each part of a second, and `spreads` does the reverse.
+    """
+    graph = Graph()
+
+    def weight(name: str) -> str:
+        return graph.constant(tensors[name])
+
+    def normalized(x: str, name: str) -> str:
+        parts = (weight(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var"))
+        return graph.add("BatchNormalization", x, *parts, epsilon=_EPSILON)
+
+    def activated(x: str, name: str) -> str:
+        return graph.add("Relu", normalized(x, name))
+
+    def convolved(x: str, name: str, *, bias: bool = False, **attributes: Any) -> str:
+        biases = (weight(f"{name}.bias"),) if bias else ()
+        return graph.add("Conv", x, weight(f"{name}.weight"), *biases, **attributes)
+
+    features = graph.input("features", (1, "frames", 80))
+    pools = graph.input("pools", ("hidden_frames", "parts"))
+    spreads = graph.input("spreads", ("parts", "hidden_frames"))
+    x = graph.add("Transpose", features, perm=(0, 2, 1))
+    x = graph.add("Unsqueeze", x, graph.constant(np.array([1], np.int64)))
+    around: dict[str, Any] = {"pads": (1, 1, 1, 1)}
+    x = activated(convolved(x, "head.conv1", **around), "head.bn1")
+    for name, stride in (("layer1.0", 2), ("layer1.1", 1), ("layer2.0", 2), ("layer2.1", 1)):
+        block = f"head.{name}"
+        inner = activated(convolved(x, f"{block}.conv1", strides=(stride, 1), **around), f"{block}.bn1")
+        inner = normalized(convolved(inner, f"{block}.conv2", **around), f"{block}.bn2")
+        if stride > 1:
+            x = normalized(convolved(x, f"{block}.shortcut.0", strides=(stride, 1)), f"{block}.shortcut.1")
+        x = graph.add("Relu", graph.add("Add", inner, x))
+    x = activated(convolved(x, "head.conv2", strides=(2, 1), **around), "head.bn2")
+    x = graph.add("Reshape", x, graph.constant(np.array([1, 320, -1], np.int64)))
+    x = convolved(x, "xvector.tdnn.linear", strides=(2,), pads=(2, 2))
+    x = activated(x, "xvector.tdnn.nonlinear.batchnorm")
+    for number, (layers, dilation) in enumerate(_DENSE_BLOCKS, start=1):
+        for layer in range(1, layers + 1):
+            name = f"xvector.block{number}.tdnnd{layer}"
+            inner = convolved(activated(x, f"{name}.nonlinear1.batchnorm"), f"{name}.linear1")
+            inner = activated(inner, f"{name}.nonlinear2.batchnorm")
+            local = convolved(
+                inner,
+                f"{name}.cam_layer.linear_local",
+                pads=(dilation, dilation),
+                dilations=(dilation,),
+            )
+            whole = graph.add("ReduceMean", inner, axes=(-1,), keepdims=1)
+            context = graph.add("Add", graph.add("MatMul", inner, pools), whole)
+            context = graph.add("Relu", convolved(context, f"{name}.cam_layer.linear1", bias=True))
+            gate = graph.add("Sigmoid", convolved(context, f"{name}.cam_layer.linear2", bias=True))
+            gated = graph.add("Mul", local, graph.add("MatMul", gate, spreads))
+            x = graph.add("Concat", x, gated, axis=1)
+        x = activated(x, f"xvector.transit{number}.nonlinear.batchnorm")
+        x = convolved(x, f"xvector.transit{number}.linear")
+    name = "xvector.out_nonlinear.batchnorm"
+    graph.add("Relu", normalized(x, name), output="hidden")
+    return graph.model({"hidden": (1, 512, "hidden_frames")})
