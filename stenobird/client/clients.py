@@ -75,25 +75,22 @@ class StenobirdClient:
         audio_url: str,
         options: TranscriptOptions | None = None,
         *,
-        api_key: str | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Result:
         """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives.
 
         Raises the job's error if it failed. Ctrl-C leaves the job running; `resume` continues with its id.
         """
-        with closing(self._call(api_key)) as call:
+        with closing(self._call()) as call:
             return _run(call.transcribe(audio_url, options, on_event))
 
-    def stream(
-        self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
-    ) -> Iterator[Event]:
+    def stream(self, audio_url: str, options: TranscriptOptions | None = None) -> Iterator[Event]:
         """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
-        return self._iterate(api_key, lambda call: call.stream(audio_url, options))
+        return self._iterate(lambda call: call.stream(audio_url, options))
 
     def resume(self, job_id: str, last_event_id: int = 0) -> Iterator[Event]:
         """Yield the events of a job after `last_event_id`, up to `done`."""
-        return self._iterate(None, lambda call: call.follow(job_id, last_event_id))
+        return self._iterate(lambda call: call.follow(job_id, last_event_id))
 
     def status(self, job_id: str) -> Job:
         """Return a job's state."""
@@ -111,13 +108,11 @@ class StenobirdClient:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         return _run(self._call().cancel(job_id))
 
-    def _call(self, api_key: str | None = None) -> _SyncCall:
-        return _SyncCall(self._policy, self._http, self._sleep, api_key)
+    def _call(self) -> _SyncCall:
+        return _SyncCall(self._policy, self._http, self._sleep)
 
-    def _iterate(
-        self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
-    ) -> Generator[Event, None, None]:
-        with closing(self._call(api_key)) as call:
+    def _iterate(self, start: Callable[[Call], AsyncGenerator[Event, None]]) -> Generator[Event, None, None]:
+        with closing(self._call()) as call:
             events = start(call)
             try:
                 while (event := _run(anext(events, None))) is not None:
@@ -139,10 +134,8 @@ def _run(call: Awaitable[T]) -> T:
 class _SyncCall(Call):
     """Does the I/O of one call while the caller's thread waits."""
 
-    def __init__(
-        self, policy: RetryPolicy, http: httpx.Client, sleep: Callable[[float], None], api_key: str | None
-    ) -> None:
-        super().__init__(policy, _authorization(api_key))
+    def __init__(self, policy: RetryPolicy, http: httpx.Client, sleep: Callable[[float], None]) -> None:
+        super().__init__(policy)
         self._http = http
         self._sleep = sleep
         self._open = ExitStack()
@@ -163,7 +156,7 @@ class _SyncCall(Call):
     @override
     async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
         self._open.close()
-        request = self._http.stream("GET", path, headers={**self._headers, **headers})
+        request = self._http.stream("GET", path, headers=headers)
         response = self._open.enter_context(request)
         if not _is_event_stream(response):
             response.read()
@@ -224,22 +217,19 @@ class AsyncStenobirdClient:
         audio_url: str,
         options: TranscriptOptions | None = None,
         *,
-        api_key: str | None = None,
         on_event: Callable[[Event], Awaitable[None] | None] | None = None,
     ) -> Result:
         """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives."""
-        async with aclosing(self._call(api_key)) as call:
+        async with aclosing(self._call()) as call:
             return await call.transcribe(audio_url, options, on_event)
 
-    def stream(
-        self, audio_url: str, options: TranscriptOptions | None = None, *, api_key: str | None = None
-    ) -> AsyncGenerator[Event, None]:
+    def stream(self, audio_url: str, options: TranscriptOptions | None = None) -> AsyncGenerator[Event, None]:
         """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
-        return self._iterate(api_key, lambda call: call.stream(audio_url, options))
+        return self._iterate(lambda call: call.stream(audio_url, options))
 
     def resume(self, job_id: str, last_event_id: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of a job after `last_event_id`, up to `done`."""
-        return self._iterate(None, lambda call: call.follow(job_id, last_event_id))
+        return self._iterate(lambda call: call.follow(job_id, last_event_id))
 
     async def status(self, job_id: str) -> Job:
         """Return a job's state."""
@@ -257,13 +247,13 @@ class AsyncStenobirdClient:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         return await self._call().cancel(job_id)
 
-    def _call(self, api_key: str | None = None) -> _AsyncCall:
-        return _AsyncCall(self._policy, self._http, self._sleep, api_key)
+    def _call(self) -> _AsyncCall:
+        return _AsyncCall(self._policy, self._http, self._sleep)
 
     async def _iterate(
-        self, api_key: str | None, start: Callable[[Call], AsyncGenerator[Event, None]]
+        self, start: Callable[[Call], AsyncGenerator[Event, None]]
     ) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._call(api_key)) as call, aclosing(start(call)) as events:
+        async with aclosing(self._call()) as call, aclosing(start(call)) as events:
             async for event in events:
                 yield event
 
@@ -272,13 +262,9 @@ class _AsyncCall(Call):
     """Does the I/O of one call on the event loop."""
 
     def __init__(
-        self,
-        policy: RetryPolicy,
-        http: httpx.AsyncClient,
-        sleep: Callable[[float], Awaitable[None]],
-        api_key: str | None,
+        self, policy: RetryPolicy, http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
-        super().__init__(policy, _authorization(api_key))
+        super().__init__(policy)
         self._http = http
         self._sleep = sleep
         self._open = AsyncExitStack()
@@ -299,7 +285,7 @@ class _AsyncCall(Call):
     @override
     async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
         await self._open.aclose()
-        request = self._http.stream("GET", path, headers={**self._headers, **headers})
+        request = self._http.stream("GET", path, headers=headers)
         response = await self._open.enter_async_context(request)
         if not _is_event_stream(response):
             await response.aread()

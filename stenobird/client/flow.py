@@ -118,9 +118,8 @@ class TranscriptOptions:
 class Call(ABC):
     """One call of a client. Subclasses do the I/O, which may raise `CONNECTION_ERRORS`."""
 
-    def __init__(self, policy: RetryPolicy, headers: Mapping[str, str]) -> None:
+    def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
-        self._headers = headers
 
     @abstractmethod
     async def request(
@@ -288,7 +287,7 @@ class Call(ABC):
         file: Path | None = None,
     ) -> httpx.Response:
         """Send until the request succeeds, fails permanently, or the policy's limits are reached."""
-        headers = {**self._headers, **(headers or {})}
+        headers = dict(headers or {})
         content: bytes | Path | None = file
         if file is not None:
             headers["Content-Length"] = str(file.stat().st_size)  # noqa: ASYNC240  # likewise

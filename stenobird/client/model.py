@@ -192,21 +192,15 @@ def parse_event(event: str, event_id: int | None, data: Mapping[str, Any]) -> Ev
 # --- errors -------------------------------------------------------------------------------------------------
 
 
-class ServiceUnreachable(StenobirdError):
+class ServiceUnreachable(StenobirdError, code="service_unreachable", status=503, retryable=True):
     """The Stenobird service does not answer. Check its address and the network; "resume" continues a job."""
 
-    code = "service_unreachable"
-    http_status = 503
-    retryable = True
 
-
-class ServiceError(StenobirdError):
+class ServiceError(StenobirdError, code="service_error"):
     """The service answered in a way this client does not know. Update the client, or tell the operator.
 
     `code` and `http_status` are those of the answer.
     """
-
-    code = "service_error"
 
 
 def unreachable(reason: str, **details: Any) -> ServiceUnreachable:
@@ -237,19 +231,10 @@ def error_from_body(
 
 
 def _classes_by_code() -> dict[str, type[StenobirdError]]:
-    # A code means the class that defines it, not those that inherit it. `JobError` and its subclass
-    # `TranscriptionFailed` define the same code; the subclass comes last and wins. Subclasses in other
-    # modules are internal to the server.
+    # `TranscriptionFailed` states the code of `JobError` again, comes later and wins.
     families = (errors.RequestError, errors.JobError)
     return {
         cls.code: cls
-        for family in families
-        for cls in _family(family)
-        if cls.__module__ == errors.__name__ and "code" in vars(cls)
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, families) and "code" in vars(cls)
     }
-
-
-def _family(cls: type[StenobirdError]) -> Iterator[type[StenobirdError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _family(child)

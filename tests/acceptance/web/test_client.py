@@ -280,8 +280,9 @@ async def test_refusals_raise_the_error_of_their_code(world: WebWorld) -> None:
     async with AsyncStenobirdClient(world.url) as client:
         with pytest.raises(InvalidURL):
             await client.transcribe("ftp://example.com")
+    async with AsyncStenobirdClient(world.url, api_key="sb_live_wrong") as client:
         with pytest.raises(InvalidAPIKey):
-            await client.transcribe(URL, api_key="sb_live_wrong")
+            await client.transcribe(URL)
 
 
 async def test_the_client_waits_for_a_full_queue(tmp_path: Path) -> None:
