@@ -259,6 +259,16 @@ class JobEvents:
 
 def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
     """Return the transcript of a job, read from its `transcript` and `speakers` events."""
+    return Transcript(
+        segments=read_segments(events),
+        language=job.language,
+        duration_seconds=job.duration_seconds or 0.0,
+        title=job.source.get("title") if job.source is not None else None,
+    )
+
+
+def read_segments(events: Iterable[EventRow]) -> tuple[Segment, ...]:
+    """Return the segments that events hold, with the speakers that are known so far."""
     segments: list[Segment] = []
     labels: dict[int, SpeakerLabel] = {}
     for event in events:
@@ -267,12 +277,7 @@ def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
         elif event.event == "speakers":
             found = SpeakersEvent.model_validate_json(event.data).labels
             labels |= {label.chunk_index: label for label in found}
-    return Transcript(
-        segments=tuple(_labelled(one, labels.get(index)) for index, one in enumerate(segments)),
-        language=job.language,
-        duration_seconds=job.duration_seconds or 0.0,
-        title=job.source.get("title") if job.source is not None else None,
-    )
+    return tuple(_labelled(one, labels.get(index)) for index, one in enumerate(segments))
 
 
 def _labelled(segment: Segment, label: SpeakerLabel | None) -> Segment:

@@ -20,7 +20,7 @@ from stenobird.bootstrap import Overrides, open_services
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import TranscriptNotFound
-from stenobird.jobs.events import JobEvents
+from stenobird.jobs.events import JobEvents, SpeakerLabel
 from stenobird.jobs.service import JobService
 from stenobird.ports import JobChange, JobRecord, NewAccount, RecognitionOptions
 from stenobird.storage.schema import accounts as accounts_table
@@ -146,6 +146,9 @@ class PlayedWorker:
             last = [events.preview_locked(), events.done("preview_complete")]
         else:
             last = [events.done("completed", billable_minutes=1)]
+        if job.options.speakers:  # two people who take turns
+            labels = [SpeakerLabel.of(index, index % 2 + 1) for index in range(self.chunks[job_id])]
+            last.insert(0, events.speakers(labels, final=True))
         await self.store.finish(self.leases.pop(job_id), change, last)
         await self.wakeups.notify_event(job_id)
 

@@ -34,7 +34,7 @@ SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
 SILENCE_SECONDS: Final = 60.0
 """How long a client may send nothing before its request is refused."""
 
-ResponseFormat = Literal["json", "verbose_json", "text", "srt", "vtt"]
+ResponseFormat = Literal["json", "verbose_json", "diarized_json", "text", "srt", "vtt"]
 RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
 
 _PENDING_UPLOAD: Final = "upl_pending"
@@ -111,6 +111,7 @@ def _parse_form(
         "prompt": prompt[-MAX_PROMPT_CHARS:] if prompt else None,
         "word_timestamps": with_words,
         "task": task,
+        "speakers": wanted == "diarized_json",
     }
     body |= {"audio_url": url} if url else {"upload_id": _PENDING_UPLOAD}
     return AudioRequest(

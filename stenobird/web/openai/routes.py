@@ -20,6 +20,8 @@ from stenobird.web.openai.schemas import (
     DONE_FRAME,
     AudioForm,
     Deltas,
+    DiarizedSegment,
+    DiarizedTranscription,
     LinkedAudio,
     OpenAIError,
     OpenAIModel,
@@ -114,8 +116,9 @@ async def create_audio_transcript(
             await anext(events)
     headers |= {**_NO_STORE, "X-Transcript-ID": job.id}
     if wanted.stream:
+        deltas = Deltas(diarized=wanted.response_format == "diarized_json")
         stream = EventStreamResponse(
-            job.id, events, streams_of(request), encode=Deltas().encode, opening=b"", caller=caller
+            job.id, events, streams_of(request), encode=deltas.encode, opening=b"", caller=caller
         )
         stream.headers.update(headers)
         return stream
@@ -311,7 +314,14 @@ _DELTA: Final = {
                 {
                     "type": "string",
                     "contentMediaType": "application/json",
-                    "contentSchema": {"oneOf": [_inline(TextDelta), _inline(TextDone), OpenAIError]},
+                    "contentSchema": {
+                        "oneOf": [
+                            _inline(TextDelta),
+                            _inline(DiarizedSegment),
+                            _inline(TextDone),
+                            OpenAIError,
+                        ]
+                    },
                     "not": {"const": "[DONE]"},
                 },
                 {"const": "[DONE]"},
@@ -329,7 +339,7 @@ def _stream_example() -> str:
 
 def _audio(summary: str, operation_id: str) -> Operation:
     content = {
-        **json_of(OpenAITranscription),
+        "application/json": {"schema": {"anyOf": [OpenAITranscription, DiarizedTranscription]}},
         **TEXT,
         "text/vtt": {"schema": {"type": "string"}},
         **stream_of(

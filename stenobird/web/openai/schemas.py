@@ -11,6 +11,7 @@ from pydantic import Field
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, example
 from stenobird.formats import srt, vtt
+from stenobird.jobs.events import read_segments
 from stenobird.languages import NAME_OF
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class AudioForm(RequestBody):
         str | None, Field(description="The spoken language: en, en-US, English. Detected if omitted.")
     ] = None
     prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None
-    response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
+    response_format: Literal["json", "verbose_json", "diarized_json", "text", "srt", "vtt"] = "json"
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]] | None,
         Field(alias="timestamp_granularities[]", description="What verbose_json has. Default: segment."),
@@ -180,6 +181,78 @@ class OpenAITranscription(Body):
         )
 
 
+class DiarizedSegment(Body):
+    """A segment with its speaker: A, B and so on."""
+
+    type: Literal["transcript.text.segment"]
+    id: str
+    start: float
+    end: float
+    text: str
+    speaker: str
+
+    @classmethod
+    def of(cls, number: int, segment: Segment) -> Self:
+        """Return a segment; one in which nobody was found to speak is said by A."""
+        return cls(
+            type="transcript.text.segment",
+            id=f"seg_{number}",
+            start=segment.start,
+            end=segment.end,
+            text=segment.text,
+            speaker=_letters(int((segment.speaker or "1").rpartition(" ")[2])),
+        )
+
+
+def _letters(number: int) -> str:
+    """Return 1 as A, 26 as Z, 27 as AA."""
+    letters = ""
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+class DiarizedTranscription(Body):
+    """The transcript as `diarized_json`."""
+
+    model_config = example(
+        {
+            "task": "transcribe",
+            "duration": 71.2,
+            "text": "Hello and welcome to the show.",
+            "segments": [
+                {
+                    "type": "transcript.text.segment",
+                    "id": "seg_0",
+                    "start": 0.5,
+                    "end": 2.8,
+                    "text": "Hello and welcome to the show.",
+                    "speaker": "A",
+                }
+            ],
+            "usage": {"type": "duration", "seconds": 72},
+        }
+    )
+
+    task: Literal["transcribe", "translate"]
+    duration: float
+    text: str
+    segments: list[DiarizedSegment]
+    usage: DurationUsage
+
+    @classmethod
+    def of(cls, job: JobRecord, transcript: Transcript) -> Self:
+        """Return the transcript with its speakers."""
+        return cls(
+            task=job.options.task,
+            duration=transcript.duration_seconds,
+            text=transcript.text.strip(),
+            segments=[DiarizedSegment.of(number, one) for number, one in enumerate(transcript.segments)],
+            usage=DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds)),
+        )
+
+
 _MODEL: Final = {"id": "whisper-1", "object": "model", "created": 0, "owned_by": "stenobird"}
 
 
@@ -219,6 +292,8 @@ def document(wanted: AudioRequest, job: JobRecord, transcript: Transcript) -> tu
             return vtt(transcript).encode(), "text/vtt; charset=utf-8"
         case "json" | "verbose_json":
             return OpenAITranscription.of(wanted, job, transcript).encode(), "application/json"
+        case "diarized_json":
+            return DiarizedTranscription.of(job, transcript).encode(), "application/json"
 
 
 # --- streamed responses -------------------------------------------------------------------------------------
@@ -239,9 +314,14 @@ class TextDone(Body):
 
 
 class Deltas:
-    """Turns the events of one job into frames, in order: deltas, then `transcript.text.done` or an error."""
+    """Turns the events of one job into frames, in order: deltas, then `transcript.text.done` or an error.
 
-    def __init__(self) -> None:
+    With `diarized`, a `transcript.text.segment` for each segment comes before `transcript.text.done`.
+    """
+
+    def __init__(self, *, diarized: bool = False) -> None:
+        self._diarized = diarized
+        self._rows: list[EventRow] = []
         self._texts: list[str] = []
         self._failure: OpenAIError | None = None
 
@@ -250,6 +330,8 @@ class Deltas:
         return b"".join(map(self._frame, page))
 
     def _frame(self, row: EventRow) -> bytes:
+        if self._diarized:
+            self._rows.append(row)
         match row.event:
             case "transcript":
                 text = json.loads(row.data)["text"]
@@ -267,7 +349,9 @@ class Deltas:
             self._failure = error_object(body, 410)
         if self._failure is not None:
             return frame(self._failure)
-        return frame(TextDone(type="transcript.text.done", text="".join(self._texts)))
+        segments = enumerate(read_segments(self._rows))
+        labelled = b"".join(frame(DiarizedSegment.of(number, segment)) for number, segment in segments)
+        return labelled + frame(TextDone(type="transcript.text.done", text="".join(self._texts)))
 
 
 def frame(body: Body) -> bytes:
@@ -277,7 +361,12 @@ def frame(body: Body) -> bytes:
 
 _TYPE_OF_CODE: Final = {"rate_limited": "rate_limit_error", "queue_busy": "rate_limit_error"}
 _TYPE_OF_STATUS: Final = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error"}
-_PARAMETERS: Final = {"audio_url": "url", "upload_id": "file", "word_timestamps": "timestamp_granularities"}
+_PARAMETERS: Final = {
+    "audio_url": "url",
+    "upload_id": "file",
+    "word_timestamps": "timestamp_granularities",
+    "speakers": "response_format",
+}
 
 
 class OpenAIErrorDetail(Body):

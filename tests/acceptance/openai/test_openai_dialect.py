@@ -98,6 +98,40 @@ async def test_verbose_json_has_segments(world: WebWorld, sdk: openai.AsyncOpenA
     assert answer.words is None
 
 
+async def test_diarized_json_has_a_speaker_for_each_segment(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    answer: Any = await _during(
+        world,
+        sdk.audio.transcriptions.create(model="whisper-1", file=FILE, response_format="diarized_json"),
+        "Hello?",
+        " Yes.",
+        " Good.",
+    )
+    assert (answer.task, answer.text, answer.duration) == ("transcribe", "Hello? Yes. Good.", 3.0)
+    assert [(s.id, s.start, s.end, s.text, s.speaker) for s in answer.segments] == [
+        ("seg_0", 0.0, 1.0, "Hello?", "A"),
+        ("seg_1", 1.0, 2.0, " Yes.", "B"),
+        ("seg_2", 2.0, 3.0, " Good.", "A"),
+    ]
+
+
+async def test_a_diarized_stream_ends_with_its_segments(world: WebWorld, sdk: openai.AsyncOpenAI) -> None:
+    stream = await _during(
+        world,
+        sdk.audio.transcriptions.create(
+            model="whisper-1", file=FILE, response_format="diarized_json", stream=True
+        ),
+        "Hello?",
+        " Yes.",
+    )
+    events: Any = [event async for event in stream]
+    assert [event.type for event in events] == [
+        *["transcript.text.delta"] * 2,
+        *["transcript.text.segment"] * 2,
+        "transcript.text.done",
+    ]
+    assert [(event.text, event.speaker) for event in events[2:4]] == [("Hello?", "A"), (" Yes.", "B")]
+
+
 async def test_verbose_json_has_words_when_requested(world: WebWorld, api_key: str) -> None:
     key, _ = await world.keys.create(mode="test")
     request = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
