@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from sqlalchemy import select, text
 
@@ -18,6 +19,9 @@ from stenobird.ports import NewJob, RecognitionOptions
 from stenobird.storage.engine import CommitUnknown, Database, open_database
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import jobs
+from tests.support.free_port import free_port
+from tests.support.server_process import ServerProcess
+from tests.support.until import async_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -124,6 +128,37 @@ async def test_a_commit_that_is_not_answered_is_reported_as_unknown(database: Da
                 await connection.execute(select(jobs.c.id))
     assert "may have been made" in unknown.value.message
     assert "COMMIT" not in unknown.value.message
+
+
+async def test_a_served_process_says_that_it_is_not_ready_and_recovers_by_itself(
+    database: Database, postgresql_url: str, tmp_path: Path
+) -> None:
+    audio = {"audio_url": f"http://127.0.0.1:{free_port()}/unreachable.mp3"}
+    with ServerProcess(tmp_path, {"DATABASE_URL": postgresql_url}) as server:
+        # The client gives up after the time in which each answer is due.
+        async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_SECONDS) as http:
+
+            async def probe() -> bool:
+                return (await http.get("/readyz")).status_code == 200
+
+            with frozen(await server_processes(database)):
+                ready, created = await asyncio.gather(
+                    http.get("/readyz"), http.post("/v1/transcripts", json=audio)
+                )
+                # A poll of each loop meets it as well.
+                again = [await http.get("/readyz") for _ in range(3)]
+            assert [answer.status_code for answer in (ready, created, *again)] == [503] * 5
+            assert created.json()["error"] == "storage_unavailable"
+            await async_until(probe)
+            job = (await http.post("/v1/transcripts", json=audio)).json()
+
+            async def ended() -> bool:
+                return bool((await http.get(job["status_url"])).json()["terminal"])
+
+            await async_until(ended)
+        log = server.log()
+    assert log.count('"event": "database_unavailable"') == 1
+    assert "Traceback" not in log
 
 
 async def test_a_database_that_is_missing_is_named_as_the_cause(postgresql_url: str) -> None:
