@@ -84,27 +84,26 @@ _EVENTS_AFTER: Final = (
     .order_by(events.c.seq)
     .limit(bindparam("most", type_=Integer))
 )
-# Few open jobs, which an index counts, leave room for one more, and need not be looked at one by one.
-_ROOM: Final = select(func.count()).where(jobs.c.completed_at.is_(None)).scalar_subquery() < bindparam(
-    "room", type_=BigInteger
-)
 _FORGET_VOICES: Final = delete(voices).where(voices.c.job_id == bindparam("job"))
+_OPEN: Final = select(func.count().label("jobs")).where(jobs.c.completed_at.is_(None)).subquery()
+_FEW: Final = _OPEN.c.jobs < bindparam("room", type_=BigInteger)
+# Few open jobs, which an index counts, leave room for one more, and need not be looked at one by one.
 _COUNT_JOBS: Final = select(
     select(jobs.c.id).where(jobs.c.id == bindparam("job")).exists(),
     queue.switched("draining"),
     case(
-        (_ROOM, 0),
+        (_FEW, 0),
         else_=select(func.count())
         .where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
         .scalar_subquery(),
     ),
     case(
-        (_ROOM, 0),
+        (_FEW, 0),
         else_=select(func.count())
         .where(jobs.c.account_id == bindparam("account"), jobs.c.completed_at.is_(None))
         .scalar_subquery(),
     ),
-)
+).select_from(_OPEN)
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

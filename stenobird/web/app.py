@@ -69,7 +69,8 @@ def create_app(services: Services) -> Starlette:
 
     app = Starlette(
         routes=[
-            *(route for dialect in apis for route in dialect.routes()),
+            # The requests of the main API are the most, and are compared with one route after the other.
+            *(route for dialect in reversed(apis) for route in dialect.routes()),
             *routes_of([*_SERVICE, *pages.ENDPOINTS, *checkout.ENDPOINTS]),
             pages.static_files(),
         ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stenobird.web.sse import OpenStreams
 
 MAX_JSON_BYTES = 64 * 1024
+BROKEN_OFF = "The request body broke off. Send it again."
 BROWSER_COOKIE = "stenobird_browser"
 
 _PLAUSIBLE_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
@@ -107,21 +108,23 @@ async def body_chunks(request: Request, *, silence_seconds: float | None) -> Asy
             if chunk:
                 yield chunk
     except ClientDisconnect as exc:
-        raise InvalidRequest("The request body broke off. Send it again.") from exc
+        raise InvalidRequest(BROKEN_OFF) from exc
 
 
 async def read_body(request: Request, max_bytes: int, too_large: str) -> bytes:
     """Return the raw body. Raises `InvalidRequest` if it is too large or broken off, or `RequestTooSlow`."""
-    body = bytearray()
+    body = b""
     try:
         async with asyncio.timeout(services_of(request).body_timeout_seconds):
-            async for chunk in body_chunks(request, silence_seconds=None):
+            async for chunk in request.stream():
                 body += chunk
                 if len(body) > max_bytes:
                     raise InvalidRequest(too_large)
     except TimeoutError as exc:
         raise RequestTooSlow from exc
-    return bytes(body)
+    except ClientDisconnect as exc:
+        raise InvalidRequest(BROKEN_OFF) from exc
+    return body
 
 
 async def read_json_body(request: Request, *, instead: str = "Send a smaller one.") -> bytes:
