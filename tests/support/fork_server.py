@@ -61,6 +61,9 @@ def keep(connection: socket.socket) -> list[str]:
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
+        # The objects remember whether their files could seek, and whether they were terminals.
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         arguments: list[str] = request["argv"]
         return arguments
     for file in files:
@@ -87,8 +90,9 @@ def run(command: list[str]) -> NoReturn:
         traceback.print_exc()
     threading._shutdown()  # type: ignore[attr-defined]  # it waits for threads that are no daemons
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for file in (sys.stdout, sys.stderr):
+        if not file.closed:
+            file.flush()
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 

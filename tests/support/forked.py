@@ -43,11 +43,15 @@ class ForkServer:
         connection.connect(self._path)
         return connection
 
-    def write_program(self, path: Path) -> None:
-        """Write a program that is `stenobird` to whoever starts it."""
-        command = f'"{sys.executable}" -I -S "{_HERE}/forked_command.py" "{self._path}"'
-        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        path.chmod(0o755)
+    @property
+    def program(self) -> str:
+        """The path of a program that is `stenobird` to whoever starts it."""
+        path = Path(self._folder.name, "stenobird")
+        if not path.exists():
+            command = f'"{sys.executable}" -I -S "{_HERE}/forked_command.py" "{self._path}"'
+            path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            path.chmod(0o755)
+        return str(path)
 
 
 @functools.cache

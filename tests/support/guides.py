@@ -120,7 +120,7 @@ class Session:
     def __enter__(self) -> Self:
         programs = self.folder / ".venv" / "bin"
         programs.mkdir(parents=True, exist_ok=True)
-        fork_server().write_program(programs / "stenobird")
+        (programs / "stenobird").symlink_to(fork_server().program)
         for name in ("python", "python3"):
             (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
             (programs / name).chmod(0o755)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from stenobird import __version__
 from stenobird.client.model import unreachable
 from stenobird.errors import AudioSourceNotFound
 from stenobird.mcp import _tool_error
+from tests.support.forked import fork_server
 from tests.support.web_world import WebWorld, web_world
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def _agent(world: WebWorld, api_key: str | None = None) -> AsyncIterator[C
     environment = {"PATH": os.environ["PATH"], "STENOBIRD_API_URL": world.url, "NO_PROXY": "*"}
     if api_key is not None:
         environment["STENOBIRD_API_KEY"] = api_key
-    server = StdioServerParameters(command=sys.executable, args=["-m", "stenobird", "mcp"], env=environment)
+    server = StdioServerParameters(command=fork_server().program, args=["mcp"], env=environment)
     async with stdio_client(server) as streams, ClientSession(*streams) as session:
         started = await session.initialize()
         assert (started.serverInfo.name, started.serverInfo.version) == ("stenobird", __version__)
@@ -255,7 +255,7 @@ async def test_standard_output_holds_only_the_protocol_and_the_server_ends_on_re
 ) -> None:
     environment = {"PATH": os.environ["PATH"], "STENOBIRD_API_URL": world.url, "NO_PROXY": "*"}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stenobird", "mcp"),
+        *(fork_server().program, "mcp"),
         env=environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from stenobird.demo.wer import word_error_rate, word_errors, words
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.decoder import WhisperDecoder
 from stenobird.speech.protocol import WindowRequest
+from tests.support.forked import fork_server
 from tests.support.server_process import ServerProcess
 from tests.support.speech import decode_clip
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run_demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "stenobird", "demo", "--data-dir", str(folder / "demo")],
+        [fork_server().program, "demo", "--data-dir", str(folder / "demo")],
         env={**os.environ, **environment},
         cwd=folder,
         capture_output=True,
@@ -41,7 +41,7 @@ def run_demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[st
 
 def run_models(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "stenobird", "models", *arguments],
+        [fork_server().program, "models", *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

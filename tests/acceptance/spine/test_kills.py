@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.http_reader import EventReader, ReadEvent, joined
-from tests.support.media_server import Resource
+from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -31,9 +31,18 @@ def kill_at_a_random_moment(server: ServerProcess, moments: random.Random) -> No
     server.kill()
 
 
-def undisturbed(server: ServerProcess, api_key: str, url: str) -> str:
-    with EventReader(server.url, api_key) as reader:
-        events = list(reader.events(reader.create(url)["id"]))
+@pytest.fixture(scope="module")
+def recording(spoken: Callable[[float], tuple[Path, str]]) -> Path:
+    """Five minutes of speech."""
+    return spoken(300.0)[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: ServerProcess, api_key: str, recording: Path) -> str:
+    """The text of the recording when nothing is killed."""
+    resources = {"/whole.mp3": Resource(recording)}
+    with ThreadedMediaServer(resources) as media, EventReader(server.url, api_key) as reader:
+        events = list(reader.events(reader.create(media.url("/whole.mp3"))["id"]))
     assert events[-1].body["status"] == "completed"
     return joined(events)
 
@@ -59,15 +68,12 @@ def assert_whole(server: ServerProcess, api_key: str, job_id: str, seen: list[Re
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_server_killed_at_twenty_random_moments_of_one_job(
-    tmp_path: Path, media: MediaServer, spoken: Callable[[float], tuple[Path, str]]
+    tmp_path: Path, media: MediaServer, recording: Path, undisturbed: str
 ) -> None:
     moments = random.Random(20)
-    path, _ = spoken(300.0)
-    media.resources["/whole.mp3"] = Resource(path)
-    media.resources["/paced.mp3"] = Resource(path, bytes_per_second=80_000)
+    media.resources["/paced.mp3"] = Resource(recording, bytes_per_second=80_000)
     with ServerProcess(tmp_path / "data") as server:
         api_key = server.create_key()
-        text = undisturbed(server, api_key, media.url("/whole.mp3"))
         with EventReader(server.url, api_key) as reader:
             job_id = reader.create(media.url("/paced.mp3"))["id"]
         seen: list[ReadEvent] = []
@@ -81,22 +87,20 @@ def test_server_killed_at_twenty_random_moments_of_one_job(
                         break
         follow(server, api_key, job_id, seen)
 
-        assert_whole(server, api_key, job_id, seen, text)
+        assert_whole(server, api_key, job_id, seen, undisturbed)
 
 
 @pytest.mark.parametrize("child", ["host_child", "decoder_child"])
 @pytest.mark.slow
-def test_killing_a_child_mid_job_changes_nothing(
+def test_killing_a_child_mid_job_changes_nothing(  # noqa: PLR0917  # fixtures
     child: str,
     server: ServerProcess,
     api_key: str,
     media: MediaServer,
-    spoken: Callable[[float], tuple[Path, str]],
+    recording: Path,
+    undisturbed: str,
 ) -> None:
-    path, _ = spoken(240.0)
-    media.resources["/whole.mp3"] = Resource(path)
-    media.resources["/paced.mp3"] = Resource(path, bytes_per_second=200_000)
-    text = undisturbed(server, api_key, media.url("/whole.mp3"))
+    media.resources["/paced.mp3"] = Resource(recording, bytes_per_second=200_000)
     seen: list[ReadEvent] = []
     kills = 0
     with EventReader(server.url, api_key) as reader:
@@ -111,16 +115,14 @@ def test_killing_a_child_mid_job_changes_nothing(
                 kills += bool(victims)
 
     assert kills == 3
-    assert_whole(server, api_key, job_id, seen, text)
+    assert_whole(server, api_key, job_id, seen, undisturbed)
 
 
 @pytest.mark.slow
 def test_sigterm_drains_and_the_next_process_continues(
-    server: ServerProcess, api_key: str, media: MediaServer, spoken: Callable[[float], tuple[Path, str]]
+    server: ServerProcess, api_key: str, media: MediaServer, recording: Path, undisturbed: str
 ) -> None:
-    path, _ = spoken(240.0)
-    media.resources["/whole.mp3"] = Resource(path)
-    text = undisturbed(server, api_key, media.url("/whole.mp3"))
+    media.resources["/whole.mp3"] = Resource(recording)
     with EventReader(server.url, api_key) as reader:
         job_id = reader.create(media.url("/whole.mp3"))["id"]
         seen: list[ReadEvent] = []
@@ -133,4 +135,4 @@ def test_sigterm_drains_and_the_next_process_continues(
     server.start()
     follow(server, api_key, job_id, seen)
 
-    assert_whole(server, api_key, job_id, seen, text)
+    assert_whole(server, api_key, job_id, seen, undisturbed)
