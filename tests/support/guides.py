@@ -120,6 +120,7 @@ class Session:
     def __enter__(self) -> Self:
         programs = self.folder / ".venv" / "bin"
         programs.mkdir(parents=True, exist_ok=True)
+        (programs / "stenobird").unlink(missing_ok=True)
         (programs / "stenobird").symlink_to(fork_server().program)
         for name in ("python", "python3"):
             (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

@@ -56,13 +56,34 @@ async def transcribed(
     return [window async for window in windows]
 
 
+@pytest.fixture(scope="module")
+async def whisper(fixture_model: Path) -> AsyncIterator[WhisperRecognizer]:
+    async with open_fixture(fixture_model) as recognizer:
+        yield recognizer
+
+
+@pytest.fixture(scope="module")
+async def fake() -> AsyncIterator[WhisperRecognizer]:
+    async with open_fake() as recognizer:
+        yield recognizer
+
+
+@pytest.fixture(scope="module")
+async def undisturbed(whisper: WhisperRecognizer, clips: Path) -> dict[str, list[WindowResult]]:
+    """What is recognized in each clip."""
+    return {
+        clip: await transcribed(whisper, blocks(decode_clip(clips / f"{clip}.mp3")))
+        for clip in ("short", "long")
+    }
+
+
 def text_of(windows: list[WindowResult]) -> str:
     return "".join(segment.text for window in windows for segment in window.segments)
 
 
 @pytest.mark.parametrize(("clip", "most"), [("short", 0.05), ("long", 0.06)])
 async def test_a_clip_is_recognized_as_well_as_by_plain_faster_whisper(
-    fixture_model: Path, clips: Path, clip: str, most: float
+    fixture_model: Path, clips: Path, undisturbed: dict[str, list[WindowResult]], clip: str, most: float
 ) -> None:
     reference = (clips / f"{clip}.txt").read_text()
     plain = WhisperModel(str(fixture_model), device="cpu", compute_type="int8", cpu_threads=1)
@@ -70,28 +91,25 @@ async def test_a_clip_is_recognized_as_well_as_by_plain_faster_whisper(
         str(clips / f"{clip}.mp3"), beam_size=5, vad_filter=True, condition_on_previous_text=False
     )
     plain_rate = word_error_rate(reference, "".join(segment.text for segment in segments))
-    async with open_fixture(fixture_model) as recognizer:
-        windows = await transcribed(recognizer, blocks(decode_clip(clips / f"{clip}.mp3")))
 
-    rate = word_error_rate(reference, text_of(windows))
+    rate = word_error_rate(reference, text_of(undisturbed[clip]))
     assert rate <= most
     assert rate - plain_rate <= 0.005
 
 
 @pytest.mark.parametrize("clip", ["short", pytest.param("long", marks=pytest.mark.slow)])
 async def test_a_resume_at_any_checkpoint_gives_the_text_of_the_undisturbed_run(
-    fixture_model: Path, clips: Path, clip: str
+    whisper: WhisperRecognizer, clips: Path, clip: str
 ) -> None:
     pcm = decode_clip(clips / f"{clip}.mp3")[: 100 * SAMPLE_RATE]
     pcm = np.tile(pcm, 3) if clip == "short" else pcm
-    async with open_fixture(fixture_model) as recognizer:
-        undisturbed = await transcribed(recognizer, blocks(pcm))
-        assert len(undisturbed) >= 3
-        for done, window in enumerate(undisturbed, 1):
-            checkpoint = SpeechCheckpoint.from_json(window.checkpoint.to_json())
-            rest = blocks(pcm, start=checkpoint.next_sample, size=1700 * done)
+    whole = await transcribed(whisper, blocks(pcm))
+    assert len(whole) >= 3
+    for done, window in enumerate(whole, 1):
+        checkpoint = SpeechCheckpoint.from_json(window.checkpoint.to_json())
+        rest = blocks(pcm, start=checkpoint.next_sample, size=1700 * done)
 
-            assert await transcribed(recognizer, rest, checkpoint=checkpoint) == undisturbed[done:]
+        assert await transcribed(whisper, rest, checkpoint=checkpoint) == whole[done:]
 
 
 @pytest.mark.slow
@@ -196,9 +214,8 @@ async def test_the_second_block_begins_where_the_text_of_the_first_window_ends()
     assert [(s.start, s.end) for w in resumed for s in w.segments] == spans[1:]
 
 
-async def test_silence_moves_the_checkpoint_without_decoding() -> None:
-    async with open_fake() as recognizer:
-        windows = await transcribed(recognizer, blocks(silence(100)))
+async def test_silence_moves_the_checkpoint_without_decoding(fake: WhisperRecognizer) -> None:
+    windows = await transcribed(fake, blocks(silence(100)))
 
     assert text_of(windows) == ""
     assert [round(w.checkpoint.next_sample / SAMPLE_RATE) for w in windows] == [30, 59, 89, 100]
@@ -225,20 +242,20 @@ async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume()
         ]
 
 
-async def test_a_given_language_is_pinned_at_once() -> None:
-    async with open_fake() as recognizer:
-        windows = await transcribed(recognizer, blocks(tone(8)), options=RecognitionOptions("de"))
+async def test_a_given_language_is_pinned_at_once(fake: WhisperRecognizer) -> None:
+    windows = await transcribed(fake, blocks(tone(8)), options=RecognitionOptions("de"))
 
     assert {window.checkpoint.language for window in windows} == {"de"}
 
 
-async def test_a_window_that_cannot_be_decoded_fails_after_the_windows_before_it(tmp_path: Path) -> None:
+async def test_a_window_that_cannot_be_decoded_fails_after_the_windows_before_it(
+    fake: WhisperRecognizer,
+) -> None:
     pcm = np.concatenate([tone(5.5), silence(0.5)] * 12)
-    async with open_fake() as recognizer:
-        with pytest.raises(TranscriptionFailed):
-            await transcribed(recognizer, blocks(pcm), options=RecognitionOptions("en", prompt="raise"))
+    with pytest.raises(TranscriptionFailed):
+        await transcribed(fake, blocks(pcm), options=RecognitionOptions("en", prompt="raise"))
 
-        assert len(await transcribed(recognizer, blocks(pcm))) >= 3
+    assert len(await transcribed(fake, blocks(pcm))) >= 3
 
 
 async def test_a_hung_window_is_watched(tmp_path: Path) -> None:
@@ -253,7 +270,9 @@ async def test_a_hung_window_is_watched(tmp_path: Path) -> None:
         assert recognizer.status()["restarts"] == 1
 
 
-async def test_a_language_that_the_model_does_not_know_is_refused_before_work(fixture_model: Path) -> None:
+async def test_a_language_that_the_model_does_not_know_is_refused_before_work(
+    whisper: WhisperRecognizer,
+) -> None:
     pulled = False
 
     async def untouched() -> AsyncIterator[PCM]:
@@ -261,9 +280,8 @@ async def test_a_language_that_the_model_does_not_know_is_refused_before_work(fi
         pulled = True
         yield tone(1)
 
-    async with open_fixture(fixture_model) as recognizer:
-        with pytest.raises(InvalidRequest, match='does not know the language "de"'):
-            await transcribed(recognizer, untouched(), options=RecognitionOptions("de"))
+    with pytest.raises(InvalidRequest, match='does not know the language "de"'):
+        await transcribed(whisper, untouched(), options=RecognitionOptions("de"))
 
     assert not pulled
 
