@@ -1,8 +1,9 @@
 """Chaos: web processes and workers on PostgreSQL and Redis, under kills, freezes, full disks and deletions.
 
 `python -m tests.support.chaos [--short] [--seed N]` runs it, on loopback only, for ten minutes or two. Jobs
-are posted all the time while one thing after another breaks, in random order. Then everything is repaired,
-and each job, bill, webhook, spool and process is checked.
+are posted all the time while one thing after another breaks, in random order. Each stays broken until the
+service has noticed it or has gone on without it, however long that takes. Then everything is repaired, and
+each job, bill, webhook, spool and process is checked.
 """
 
 from __future__ import annotations
@@ -56,32 +57,31 @@ from tests.support.until import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import ColumnElement
+
     from tests.support.media_server import MediaServer
     from tests.support.postgresql import PostgreSQLServer
 
-FROZEN_SECONDS: Final = 4.0
 SPOOL_BYTES: Final = 64 * 1024
 """What a full disk still holds; the recordings are larger."""
 RESOURCES: Final = {"/whole.mp3": None, "/paced.mp3": 200_000, "/slow.mp3": 100_000}
 """The same recording at several bytes a second."""
-LEASE_SECONDS: Final = 60.0
-
-
+IS_OPEN: Final = jobs.c.completed_at.is_(None)
 JOBS_AT_ONCE: Final = 5
 """One more than the workers run, so that whoever has room has something to claim."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much chaos. All things break once, and again in other orders for so many `seconds`."""
+    """How much chaos. All things break once in each round, in another order."""
 
-    seconds: float
+    rounds: int
     real_lease: bool
     """Whether a frozen worker outsleeps its lease, or the lease is made to end."""
 
 
-SHORT: Final = Plan(seconds=0.0, real_lease=False)
-LONG: Final = Plan(seconds=450.0, real_lease=True)
+SHORT: Final = Plan(rounds=1, real_lease=False)
+LONG: Final = Plan(rounds=5, real_lease=True)
 
 
 @dataclass
@@ -135,18 +135,30 @@ class World:
         self.posted.append(job_id)
         return job_id
 
-    def open_jobs(self) -> int:
-        """Return how many jobs have not ended."""
-        return int(self.query(select(func.count()).where(jobs.c.completed_at.is_(None)))[0][0])
+    def count_jobs(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many jobs meet the conditions."""
+        return int(self.query(select(func.count()).select_from(jobs).where(*conditions))[0][0])
 
-    def keep_busy(self, seconds: float) -> None:
-        """Post jobs for a while, so that there are always some under way."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.open_jobs() < JOBS_AT_ONCE:
-                self.post()
-            else:
-                time.sleep(0.3)
+    def keep_busy(self) -> None:
+        """Post jobs until enough are under way."""
+        while self.count_jobs(IS_OPEN) < JOBS_AT_ONCE:
+            self.post()
+
+    def busy_until(self, condition: Callable[[], bool], *, deadline_seconds: float = 120.0) -> None:
+        """Wait, and post jobs whenever too few are under way."""
+
+        def answer() -> bool:
+            self.keep_busy()
+            return condition()
+
+        until(answer, deadline_seconds=deadline_seconds)
+
+    def troubled(self, process: ServerProcess, reason: str = "") -> bool:
+        """Return whether a process says that it isn't ready, for this reason."""
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{process.url}/readyz", timeout=30.0, trust_env=False)
+            return answer.status_code == 503 and reason in answer.text
+        return False
 
     def query(self, *statements: Any) -> list[Any]:
         """Return the rows of the last statement, all in one transaction."""
@@ -170,8 +182,8 @@ class World:
         worker = self.dice.choice(self.workers)
         self.children |= {pid for pid, _ in worker.children()}
         worker.kill()
-        self.keep_busy(1.0)
-        self.end_leases(worker)
+        self.keep_busy()
+        self.end_leases(leased_by(worker))
         worker.start(wait=False)
 
     def kill_a_web_process(self) -> None:
@@ -185,52 +197,42 @@ class World:
         worker = self.dice.choice(self.workers)
         assert worker.process is not None
         with frozen(worker.process.pid):
-            if self.plan.real_lease:
-                self.keep_busy(LEASE_SECONDS + 5)
-            else:
-                self.end_leases(worker)
-                self.keep_busy(FROZEN_SECONDS)
+            self.end_leases(leased_by(worker))
+            self.busy_until(lambda: not self.count_jobs(leased_by(worker)), deadline_seconds=300.0)
 
-    def end_leases(self, worker: ServerProcess) -> None:
-        """Let the time of a stopped worker's leases pass."""
-        if not self.plan.real_lease and worker.process is not None:
-            mine = jobs.c.lease_worker.like(f"%:{worker.process.pid}")
+    def end_leases(self, *of_worker: ColumnElement[bool]) -> None:
+        """Let the time of these leases pass, by default of all, unless real ones are waited for."""
+        if not self.plan.real_lease:
             held = jobs.c.lease_token.is_not(None)
-            self.query(update(jobs).where(mine, held).values(lease_expires_at=1.0))
+            self.query(update(jobs).where(held, *of_worker).values(lease_expires_at=1.0))
 
     def fill_a_disk(self) -> None:
         """Leave one worker no room for audio, until it has noticed; then make room."""
-        number = self.dice.randrange(len(self.workers))
-        spool = self.workers[number].data_dir / "spool"
-        with full_disk(spool):
-            url = self.workers[number].url
-
-            def noticed() -> bool:
-                self.keep_busy(0.5)
-                with contextlib.suppress(httpx.TransportError):
-                    return "pauses" in httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).text
-                return False
-
-            until(noticed, deadline_seconds=120.0)
-            metrics = httpx.get(f"{url}/metrics", timeout=5.0, trust_env=False).text
+        worker = self.dice.choice(self.workers)
+        with full_disk(worker.data_dir / "spool"):
+            self.busy_until(lambda: self.troubled(worker, "pauses"))
+            metrics = httpx.get(f"{worker.url}/metrics", timeout=30.0, trust_env=False).text
             assert "stenobird_worker_troubled 1.0" in metrics
 
     def freeze_postgresql(self) -> None:
-        """SIGSTOP of the server and all its backends."""
+        """SIGSTOP of the server and all its backends, until a web process has noticed."""
         assert self.postgresql.process is not None
+        process = self.dice.choice(self.web)
         with frozen(self.postgresql.process.pid):
-            time.sleep(FROZEN_SECONDS)
+            until(lambda: self.troubled(process))
 
     def restart_postgresql(self) -> None:
-        """End every connection, and come back."""
+        """End every connection, and come back when a web process has noticed."""
+        process = self.dice.choice(self.web)
         self.postgresql.stop()
-        time.sleep(1.0)
+        until(lambda: self.troubled(process))
         self.postgresql.start()
 
     def freeze_redis(self) -> None:
-        """SIGSTOP."""
+        """SIGSTOP, until two more jobs have ended without it."""
         with frozen(self.redis.info()["process_id"]):
-            self.keep_busy(FROZEN_SECONDS)
+            enough = self.count_jobs(~IS_OPEN) + 2
+            self.busy_until(lambda: self.count_jobs(~IS_OPEN) >= enough)
 
     def flush_redis(self) -> None:
         """Forget every counter, and every connection."""
@@ -264,8 +266,8 @@ class World:
         assert gone.status_code in {202, 401}, gone.text
         assert self.ask("GET", "/v1/account", headers=own).status_code == 401
 
-    def in_random_order(self, end: float) -> Iterator[Callable[[], None]]:
-        """Yield everything that breaks, each once, then on and on until `end`."""
+    def in_random_order(self) -> Iterator[Callable[[], None]]:
+        """Yield everything that breaks, each once a round."""
         actions = [
             self.kill_a_worker,
             self.kill_a_web_process,
@@ -278,14 +280,15 @@ class World:
             self.delete_jobs,
             self.delete_an_account,
         ]
-        first = len(actions)
-        while True:
+        for _ in range(self.plan.rounds):
             self.dice.shuffle(actions)
-            for action in actions:
-                if first <= 0 and time.monotonic() > end:
-                    return
-                first -= 1
-                yield action
+            yield from actions
+
+
+def leased_by(worker: ServerProcess) -> ColumnElement[bool]:
+    """Return the condition on a job that a worker's process holds it."""
+    assert worker.process is not None
+    return jobs.c.lease_worker.like(f"%:{worker.process.pid}") & jobs.c.lease_token.is_not(None)
 
 
 @contextlib.contextmanager
@@ -400,12 +403,13 @@ def run(folder: Path, plan: Plan, seed: int) -> Counter[str]:
     """Run the chaos, check what is left, and return how many jobs ended how."""
     with world(folder, plan, seed) as chaos:
         words = undisturbed(chaos)
-        for action in chaos.in_random_order(time.monotonic() + plan.seconds):
+        for action in chaos.in_random_order():
             say(action.__name__.replace("_", " "))
-            chaos.keep_busy(1.0)
+            chaos.keep_busy()
             action()
+        chaos.end_leases()
         say("waiting for the rest")
-        until(lambda: chaos.open_jobs() == 0, deadline_seconds=300.0)
+        until(lambda: not chaos.count_jobs(IS_OPEN), deadline_seconds=300.0)
         say("checking")
         ends = check_jobs(chaos, words)
         check_bills(chaos)
@@ -506,11 +510,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Break everything, and check that nothing is lost.")
     parser.add_argument("--short", action="store_true", help="Two minutes instead of ten.")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
-    parser.add_argument("--seconds", type=float, default=LONG.seconds, help="How long things break.")
+    parser.add_argument("--rounds", type=int, default=LONG.rounds, help="How often each thing breaks.")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="stenobird-chaos-"))
     say(f"seed {asked.seed}, in {folder}")
-    plan = SHORT if asked.short else replace(LONG, seconds=asked.seconds)
+    plan = SHORT if asked.short else replace(LONG, rounds=asked.rounds)
     ends = run(folder, plan, asked.seed)
     say(f"all is well: {dict(ends)}")
     shutil.rmtree(folder)

@@ -27,15 +27,6 @@ PEERS = {
     "acceptance/web/test_event_stream.py:test_a_slow_reader_is_not_dropped_while_it_reads",
     # A power cut.
     "acceptance/spine/test_kills.py:kill_at_a_random_moment",
-    # A database that is frozen or away for a while.
-    "support/chaos.py:World.freeze_postgresql",
-    "support/chaos.py:World.restart_postgresql",
-}
-LOAD = {
-    # How long `make chaos` posts jobs and breaks things; what it checks depends on no time.
-    "support/chaos.py:World.keep_busy",
-    "support/chaos.py:World.in_random_order",
-    "support/chaos.py:run",
 }
 
 
@@ -69,11 +60,11 @@ def found_in_tests(names: set[str]) -> set[str]:
 
 
 def test_only_until_and_simulated_peers_sleep() -> None:
-    assert found_in_tests(SLEEPS) - UNTIL - PEERS - LOAD == set()
+    assert found_in_tests(SLEEPS) - UNTIL - PEERS == set()
 
 
 def test_only_until_reads_a_clock_that_measures() -> None:
-    assert found_in_tests(CLOCKS) - LOAD == UNTIL
+    assert found_in_tests(CLOCKS) == UNTIL
 
 
 @pytest.mark.parametrize(
