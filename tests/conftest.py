@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import httpx._transports.default
 import pytest
+
+if TYPE_CHECKING:
+    import ssl
 
 DATA = Path(__file__).parent / "data"
 
@@ -14,6 +20,22 @@ DATA = Path(__file__).parent / "data"
 def pytest_configure() -> None:
     """Collect no garbage while tests are: what is made then lives to the end."""
     gc.disable()
+    share_certificates()
+
+
+def share_certificates() -> None:
+    """Read the certificates that HTTP clients trust once a process: it takes longer than most tests."""
+    transports: Any = httpx._transports.default
+    read = transports.create_ssl_context
+    read_once = functools.cache(read)
+
+    def create_ssl_context(*, trust_env: bool = True, **options: Any) -> ssl.SSLContext:
+        named = trust_env and not os.environ.keys().isdisjoint(("SSL_CERT_FILE", "SSL_CERT_DIR"))
+        usual = options in ({"verify": True, "cert": None}, {"verify": True}) and not named
+        context: ssl.SSLContext = read_once() if usual else read(trust_env=trust_env, **options)
+        return context
+
+    transports.create_ssl_context = create_ssl_context
 
 
 def pytest_collection_finish() -> None:
