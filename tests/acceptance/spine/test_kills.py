@@ -33,8 +33,8 @@ def kill_at_a_random_moment(server: ServerProcess, moments: random.Random) -> No
 
 @pytest.fixture(scope="module")
 def recording(spoken: Callable[[float], tuple[Path, str]]) -> Path:
-    """Five minutes of speech."""
-    return spoken(300.0)[0]
+    """Four minutes of speech."""
+    return spoken(240.0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_server_killed_at_twenty_random_moments_of_one_job(
     tmp_path: Path, media: MediaServer, recording: Path, undisturbed: str
 ) -> None:
     moments = random.Random(20)
-    media.resources["/paced.mp3"] = Resource(recording, bytes_per_second=80_000)
+    media.resources["/paced.mp3"] = Resource(recording, bytes_per_second=64_000)
     with ServerProcess(tmp_path / "data") as server:
         api_key = server.create_key()
         with EventReader(server.url, api_key) as reader:
