@@ -1,4 +1,4 @@
-"""Which voices are the same person's: average-linkage clustering of embeddings, without chance."""
+"""Which voices are the same person's: clusters of embeddings by their centers, without chance."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
     from stenobird.speakers.voices import Voice
 
-SAME_SPEAKER: Final = 0.55
-"""Mean cosine between two groups of voices above which they are one person."""
+SAME_SPEAKER: Final = 0.65
+"""Cosine between the centers of two groups of voices above which they are one person."""
+_OTHER_SPEAKER: Final = 0.4
+"""A voice that was heard once, or briefly, is a speaker if it is less like all others than this: a mixture of
+two speakers, as at the change of turns, is more like each of them."""
+_SURE_SECONDS: Final = 3.0
+"""A group of several voices with so much speech is a speaker in any case."""
 _TRUSTED_SECONDS: Final = 1.5
 """Voices with less speech don't form groups: they join the group that they are most like."""
-_LEAST_SECONDS: Final = 2.0
-"""A group with less speech is no speaker of its own."""
 _MOST_POINTS: Final = 400
 """More voices than this are first joined to the nearest earlier one, which bounds memory and time."""
 _APART: Final = -1.0
@@ -49,9 +52,7 @@ def cluster(
     trusted = np.flatnonzero(seconds >= min(_TRUSTED_SECONDS, seconds.max()))
     origins = np.array([number for number, _ in places])
     groups = _grouped(vectors[trusted], seconds[trusted], origins[trusted], least or 1, most)
-    centers = np.stack(
-        [(vectors[trusted[group]] * seconds[trusted[group], None]).sum(axis=0) for group in groups]
-    )
+    centers = np.stack([_sum(vectors, seconds, trusted[group]) for group in groups])
     centers /= np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-9)
     likeness = vectors @ centers.T
     row = 0
@@ -73,9 +74,9 @@ def _grouped(
 ) -> list[npt.NDArray[np.int64]]:
     """Return the members of each group, merging the two that are most alike until none are alike enough."""
     members = _joined(vectors)
-    weights = np.array([seconds[group].sum() for group in members])
-    sums = np.stack([(vectors[group] * seconds[group, None]).sum(axis=0) for group in members])
-    alike = (sums @ sums.T) / np.outer(weights, weights)
+    sums = np.stack([_sum(vectors, seconds, group) for group in members])
+    units = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    alike = units @ units.T
     if len(members) == len(vectors):
         alike[origins[:, None] == origins[None, :]] = _APART
     np.fill_diagonal(alike, -np.inf)
@@ -84,18 +85,38 @@ def _grouped(
         first, second = sorted(int(i) for i in np.unravel_index(alike.argmax(), alike.shape))
         if alike[first, second] < SAME_SPEAKER and (most is None or live <= most):
             break
-        total = weights[first] + weights[second]
-        merged = (alike[first] * weights[first] + alike[second] * weights[second]) / total
-        merged[first] = -np.inf
-        alike[first], alike[:, first] = merged, merged
+        sums[first] += sums[second]
+        units[first] = sums[first] / np.linalg.norm(sums[first])
+        gone = np.isneginf(alike[first])
+        gone[[first, second]] = True
+        likeness = np.where(gone, -np.inf, units @ units[first])
+        alike[first], alike[:, first] = likeness, likeness
         alike[second], alike[:, second] = -np.inf, -np.inf
-        weights[first], weights[second] = total, 0
         members[first] = np.concatenate([members[first], members[second]])
         members[second] = members[second][:0]
         live -= 1
-    groups = sorted((group for group in members if len(group)), key=lambda group: int(group.min()))
-    audible = [group for group in groups if seconds[group].sum() >= _LEAST_SECONDS]
-    return audible if len(audible) >= max(1, least) else groups
+    groups = [group for group in members if len(group)]
+    return _speakers(vectors, seconds, groups, least)
+
+
+def _speakers(
+    vectors: _Vectors, seconds: npt.NDArray[np.float32], groups: list[npt.NDArray[np.int64]], least: int
+) -> list[npt.NDArray[np.int64]]:
+    """Return the groups that are speakers, by first appearance: at least `least` if there are as many."""
+    amounts = [float(seconds[group].sum()) for group in groups]
+    centers = np.stack([_sum(vectors, seconds, group) for group in groups])
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    largest = sorted(range(len(groups)), key=lambda one: (-amounts[one], one))
+    chosen = [one for one in largest if len(groups[one]) > 1 and amounts[one] >= _SURE_SECONDS] or largest[:1]
+    for one in largest:
+        unlike = float((centers[chosen] @ centers[one]).max()) < _OTHER_SPEAKER
+        if one not in chosen and (unlike or len(chosen) < least):
+            chosen.append(one)
+    return sorted((groups[one] for one in chosen), key=lambda group: int(group.min()))
+
+
+def _sum(vectors: _Vectors, seconds: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> _Vectors:
+    return np.asarray((vectors[group] * seconds[group, None]).sum(axis=0), np.float32)
 
 
 def _joined(vectors: _Vectors) -> list[npt.NDArray[np.int64]]:

@@ -66,6 +66,17 @@ def test_a_short_sound_is_no_speaker_of_its_own() -> None:
     assert len({speaker for speakers in cluster(windows) for speaker in speakers}) == 1
 
 
+def test_a_mixture_of_two_voices_is_no_third_speaker_but_a_short_new_voice_is() -> None:
+    one, other = (voice(person, (0, 6)) for person in (0, 1))
+    assert one.embedding is not None
+    assert other.embedding is not None
+    mixed = Voice(((0, 64_000),), 4.0, (one.embedding + other.embedding) / np.float32(2**0.5))
+    windows = [[one], [one], [mixed], [other], [other]]
+    assert len({speaker for speakers in cluster(windows) for speaker in speakers}) == 2
+    windows[2] = [voice(2, (0, 2))]
+    assert len({speaker for speakers in cluster(windows) for speaker in speakers}) == 3
+
+
 @pytest.mark.parametrize(("least", "most", "speakers"), [(None, 2, 2), (None, 1, 1), (5, None, 5), (4, 4, 4)])
 def test_bounds_on_the_number_of_speakers_hold(least: int | None, most: int | None, speakers: int) -> None:
     windows = [[voice(number % 3, (0, 5), noise=0.4, seed=number)] for number in range(12)]
