@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
     from stenobird.speakers.voices import Voice
 
-SAME_SPEAKER: Final = 0.65
+SAME_SPEAKER: Final = 0.66
 """Cosine between the centers of two groups of voices above which they are one person."""
 _OTHER_SPEAKER: Final = 0.4
-"""A voice that was heard once, or briefly, is a speaker if it is less like all others than this: a mixture of
-two speakers, as at the change of turns, is more like each of them."""
+"""A voice that was heard once, or briefly, is a speaker if it is less like all others than this."""
+_MIXTURE: Final = 0.7
+"""Cosine between a voice and the plane of two others above which it is a mixture of them."""
+_FEW_VOICES: Final = 4
+"""Chance makes no larger group of mixtures."""
 _SURE_SECONDS: Final = 3.0
 """A group of several voices with so much speech is a speaker in any case."""
 _TRUSTED_SECONDS: Final = 1.5
@@ -107,12 +110,30 @@ def _speakers(
     centers = np.stack([_sum(vectors, seconds, group) for group in groups])
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     largest = sorted(range(len(groups)), key=lambda one: (-amounts[one], one))
-    chosen = [one for one in largest if len(groups[one]) > 1 and amounts[one] >= _SURE_SECONDS] or largest[:1]
-    for one in largest:
-        unlike = float((centers[chosen] @ centers[one]).max()) < _OTHER_SPEAKER
-        if one not in chosen and (unlike or len(chosen) < least):
-            chosen.append(one)
+    chosen = largest[:1]
+    for sure in (True, False):
+        for one in largest:
+            well_heard = len(groups[one]) > 1 and amounts[one] >= _SURE_SECONDS
+            if one in chosen or well_heard is not sure:
+                continue
+            others, center = centers[chosen], centers[one]
+            mixed = len(groups[one]) <= _FEW_VOICES and _is_mixed(center, others)
+            if not mixed and (sure or (others @ center).max() < _OTHER_SPEAKER):
+                chosen.append(one)
+    missing = [one for one in largest if one not in chosen]
+    chosen += missing[: max(0, least - len(chosen))]
     return sorted((groups[one] for one in chosen), key=lambda group: int(group.min()))
+
+
+def _is_mixed(center: _Vectors, others: _Vectors) -> bool:
+    """Return whether a voice lies between two others: what is called one voice in a window may be two."""
+    for one, other in itertools.combinations(others, 2):
+        along = float(one @ other)
+        first, second = float(one @ center), float(other @ center)
+        # The squared length of the projection on the plane of both.
+        if (first**2 + second**2 - 2 * along * first * second) / (1 - along**2 + 1e-9) > _MIXTURE**2:
+            return True
+    return False
 
 
 def _sum(vectors: _Vectors, seconds: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> _Vectors:

@@ -166,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--models", default="auto")
+    parser.add_argument("--seed", type=int, default=7, help="Another seed makes other dialogues.")
     arguments = parser.parse_args()
     models = resolve(arguments.models, cache_dir=None, progress=lambda _done, _wanted: None)
     finder = VoiceModels(models / SEGMENTATION_FILE, models / EMBEDDING_FILE)
@@ -175,8 +176,8 @@ def main() -> None:
     others = [row["file"] for row in rows if row["set"] in {"stream", "long"} and row["seconds"] > 60]
     for name, recordings in (
         ("recordings with RTTM", labelled(arguments.folder, rows)),
-        ("dialogues, accents (tuned on)", dialogues(arguments.folder, readers, 7)),
-        ("dialogues, readers (not tuned on)", dialogues(arguments.folder, others, 11)),
+        ("dialogues, accents", dialogues(arguments.folder, readers, arguments.seed)),
+        ("dialogues, readers", dialogues(arguments.folder, others, arguments.seed + 4)),
     ):
         score, seconds, cpu = Score(), 0.0, 0.0
         for recording in recordings:
