@@ -89,7 +89,9 @@ class HostPool(ABC):
         self._ids = itertools.count(1)
         self._lanes: FairLanes[Ticket] = FairLanes()
         self._suspects: deque[Ticket] = deque()
-        self._light: deque[Ticket] = deque()
+        self._light: FairLanes[Ticket] = FairLanes()
+        self._urgent_answers = 0
+        """Since the last ordinary light request was sent."""
         self._in_flight: dict[int, Ticket] = {}
         self._work = asyncio.Event()
         self._sent = asyncio.Event()
@@ -155,18 +157,15 @@ class HostPool(ABC):
         ticket = Ticket(
             number, job_id, urgent, light, {**header, "id": number, "urgent": urgent}, payload, answer
         )
-        if light:
-            self._light.append(ticket)
-        else:
-            self._lanes.put(job_id, ticket, urgent=urgent)
+        (self._light if light else self._lanes).put(job_id, ticket, urgent=urgent)
         self._work.set()
         try:
             return await ticket.answer
         finally:
-            self._lanes.discard(ticket.job_id, ticket)
-            for queue in (self._suspects, self._light):
-                with suppress(ValueError):
-                    queue.remove(ticket)
+            for lanes in (self._lanes, self._light):
+                lanes.discard(ticket.job_id, ticket)
+            with suppress(ValueError):
+                self._suspects.remove(ticket)
 
     @contextmanager
     def urgent_job(self) -> Iterator[None]:
@@ -289,6 +288,7 @@ class HostPool(ABC):
             ticket.deadline = self._clock.monotonic() + self._timeout_seconds
             return
         del self._in_flight[ticket.id]
+        self._urgent_answers += ticket.urgent
         self._work.set()
         if ticket.answer.done():
             return
@@ -318,9 +318,8 @@ class HostPool(ABC):
         self._failure, self._state, self._message, self._progress = message, "failed", message, None
         _log.error("model_unavailable", host=self.host, reason=message)
         self._decided.set()
-        waiting = [*self._lanes.drain(), *self._suspects, *self._light, *self._in_flight.values()]
+        waiting = [*self._lanes.drain(), *self._light.drain(), *self._suspects, *self._in_flight.values()]
         self._suspects.clear()
-        self._light.clear()
         self._in_flight.clear()
         for ticket in waiting:
             _reject(ticket, self.unavailable(message))
@@ -340,8 +339,8 @@ class HostPool(ABC):
                 await write_frame(host.writer, ticket.header, ticket.payload)
 
     def _next(self) -> Ticket | None:
-        if self._light:
-            return self._light.popleft()
+        if (light := self._next_light()) is not None:
+            return light
         heavy = [ticket for ticket in self._in_flight.values() if not ticket.light]
         if any(ticket.suspect for ticket in heavy):
             return None
@@ -358,6 +357,14 @@ class HostPool(ABC):
         )
         if ticket is not None and ticket.urgent and ready:
             self._overtaken += 1
+        return ticket
+
+    def _next_light(self) -> Ticket | None:
+        """Return a light request, an ordinary one only beside no urgent request, or after some of them."""
+        urgent = any(ticket.urgent for ticket in self._in_flight.values())
+        ticket = self._light.pop(ordinary=not urgent or self._urgent_answers >= URGENT_IN_A_ROW)
+        if ticket is not None and not ticket.urgent:
+            self._urgent_answers = 0
         return ticket
 
     async def _watch(self, host: ChildProcess) -> None:
@@ -422,12 +429,11 @@ class HostPool(ABC):
         if ticket.blame >= MAX_BLAME:
             self._log(ticket).error("model_request_failed", attempts=ticket.blame, reason=reason)
             _reject(ticket, self.failed())
-        elif ticket.light:
-            self._light.appendleft(ticket)
-        elif ticket.suspect:
+        elif ticket.suspect and not ticket.light:
             self._suspects.appendleft(ticket)
         else:
-            self._lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
+            lanes = self._light if ticket.light else self._lanes
+            lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
 
     def _log(self, ticket: Ticket) -> Any:
         return _log.bind(job_id=ticket.job_id, host=self.host)

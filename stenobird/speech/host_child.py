@@ -38,8 +38,8 @@ Decode: TypeAlias = "Callable[[Sequence[WindowRequest]], list[DecodedWindow]]"
 
 _Windows: TypeAlias = "queue.PriorityQueue[tuple[bool, int, int, WindowRequest]]"
 """Whether it can wait, its place in the order of arrival, and the request with its number."""
-_Activity: TypeAlias = "queue.PriorityQueue[tuple[bool, int, int, bytes, bytes]]"
-"""The same, with state and PCM."""
+_Activity: TypeAlias = "queue.SimpleQueue[tuple[int, bytes, bytes]]"
+"""Request, state and PCM."""
 
 
 def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str]:
@@ -115,14 +115,19 @@ def _load_offline(degraded: str | None) -> tuple[Decode, EngineInfo]:
 
 
 def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: SpeechFinder) -> None:
-    """Answer until the parent has gone: one thread a replica for windows, one for voice activity.
+    """Answer until the parent has gone: a thread for each replica, and two for voice activity.
+
+    One of these is for urgent requests, which so wait for no other.
 
     The parent bounds what it sends, so the queues here need no bound of their own.
     """
     windows: _Windows = queue.PriorityQueue()
-    activity: _Activity = queue.PriorityQueue()
+    activity: dict[bool, _Activity] = {urgent: queue.SimpleQueue() for urgent in (False, True)}
     size = info.parallel // info.replicas
-    threads = [threading.Thread(target=_find_activity, args=(channel, find_speech, activity), daemon=True)]
+    threads = [
+        threading.Thread(target=_find_activity, args=(channel, find_speech, each), daemon=True)
+        for each in activity.values()
+    ]
     threads += [
         threading.Thread(target=_decode_windows, args=(channel, decode, windows, size), daemon=True)
         for _ in range(info.replicas)
@@ -133,17 +138,17 @@ def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: Speec
     places = itertools.count()
     while (frame := channel.receive()) is not None:
         header, payload = frame
-        rank = (not header["urgent"], next(places), header["id"])
         if header["type"] == "decode":
-            windows.put((*rank, WindowRequest.from_frame(header, payload)))
+            request = WindowRequest.from_frame(header, payload)
+            windows.put((not header["urgent"], next(places), header["id"], request))
         else:
             split = header["state_bytes"]
-            activity.put((*rank, payload[:split], payload[split:]))
+            activity[header["urgent"]].put((header["id"], payload[:split], payload[split:]))
 
 
 def _find_activity(channel: Channel, find_speech: SpeechFinder, activity: _Activity) -> None:
     while True:
-        _, _, request_id, state, pcm = activity.get()
+        request_id, state, pcm = activity.get()
         try:
             probabilities, after = find_speech(np.frombuffer(pcm, np.int16), state)
         except Exception as exc:  # noqa: BLE001  # see `error_answer`

@@ -92,6 +92,20 @@ async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
         assert [await task for task in b] == [4, 6]
 
 
+async def test_speech_of_long_jobs_is_searched_only_now_and_then_beside_urgent_requests(gate: Path) -> None:
+    async with open_pool() as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        preview = tasks.create_task(say(pool, f"gate {gate}", job="p", urgent=True))
+        await async_until(lambda: in_flight(pool) == 1)
+        long = tasks.create_task(pool.find_speech("long", tone(0.1), b""))
+        for _ in range(URGENT_IN_A_ROW):
+            assert not long.done()
+            await pool.find_speech("q", tone(0.1), b"", urgent=True)
+        await long
+        assert not preview.done()
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+
 async def test_a_window_that_is_ready_in_the_host_does_not_wait_for_ever(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
         await pool.wait_loaded()
