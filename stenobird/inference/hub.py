@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import huggingface_hub
-import huggingface_hub.constants  # the package loads it only when something else of it is used
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tqdm import tqdm
 
@@ -58,7 +57,10 @@ class ModelNeeds:
 
 def models_folder(cache_dir: str | None) -> Path:
     """Return the folder of models from elsewhere than the hub, in the folder that holds the hub's cache."""
-    return Path(cache_dir or huggingface_hub.constants.HF_HOME) / "stenobird"
+    # At its import it reads the environment, which a host gets only when it is running.
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return Path(cache_dir or constants.HF_HOME) / "stenobird"
 
 
 def find_cached(repo_id: str, cache_dir: str | None, needs: ModelNeeds) -> Path | None:
