@@ -28,7 +28,7 @@ from stenobird.media.intake import (
     UnusableStatus,
     as_job_error,
 )
-from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist, pointers
+from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
@@ -42,7 +42,6 @@ MAX_PART_BYTES = 32 * 1024 * 1024
 MAX_KEY_BYTES = 64
 MAX_KEYS = 200
 MAX_PLAYLISTS = 3
-"""A master, its media playlist, and one pointer before them."""
 
 _SENT_ANYWHERE = frozenset({"user-agent", "accept", "accept-language", "referer", "origin"})
 """Headers of the source that other hosts in its playlist may see; all others might be credentials."""
@@ -90,8 +89,8 @@ class Fetcher:
         return data[skip : skip + size], response.final_url
 
 
-async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
-    """Return what to fetch, or the URL of the one file that a plain playlist points to.
+async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist:
+    """Return what to fetch.
 
     At most `MAX_PLAYLISTS` documents are read. Raises `JobError`.
     """
@@ -108,10 +107,6 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist | str:
             url = best_variant(text, base_url)
         elif kind == "media":
             return await asyncio.to_thread(parse_media_playlist, text, base_url)
-        elif kind == "pointer":
-            url = next(pointers(text, base_url))
-            if not urlsplit(url).path.lower().endswith((".m3u8", ".m3u", ".pls", ".xspf", ".asx")):
-                return url
         else:
             raise AudioContentTypeNotSupported(
                 "This is no playlist with audio in it. Send the audio's own URL."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -143,12 +142,9 @@ class MediaOpener:
                 await request.opened.aclose()
             fetcher = Fetcher(self._client, request.source)
             playlist = await resolve_playlist(fetcher, request.source.media_url)
-            if not isinstance(playlist, str):
-                return PlaylistIntake(
-                    spool, request, self._clock, self._seconds, fetcher=fetcher, playlist=playlist
-                )
-            source = replace(request.source, media_url=playlist, final_url=playlist)
-            request = replace(request, source=source, opened=None)
+            return PlaylistIntake(
+                spool, request, self._clock, self._seconds, fetcher=fetcher, playlist=playlist
+            )
         origin = self._origins.get(urlsplit(request.source.media_url).scheme.lower())
         if origin is None:
             raise UnsupportedURL

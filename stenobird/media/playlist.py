@@ -1,4 +1,4 @@
-"""Playlists as text: HLS masters and media playlists (RFC 8216), and the plain lists that only point on.
+"""HLS playlists as text: masters and media playlists (RFC 8216).
 
 Nothing here opens anything: every URL that is returned is meant for the guarded client, which checks it anew.
 """
@@ -23,10 +23,6 @@ PROTECTED = "This stream is protected by DRM, which Stenobird does not open. Sen
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 _AUDIO_CODECS = ("mp4a", "opus", "ac-3", "ec-3", "flac", "alac", "mp3")
-_POINTER = re.compile(r"^file\d+\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
-_XML_POINTER = re.compile(
-    r"<location>\s*([^<\s]+)\s*</location>|<ref\s[^>]*?href\s*=\s*[\"']([^\"']+)[\"']", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +55,12 @@ _Variant: TypeAlias = tuple[tuple[int, int], str]
 """Rank and URL of one choice of a master playlist; the lowest rank downloads least for the same words."""
 
 
-def kind_of(text: str) -> Literal["master", "media", "pointer", "other"]:
+def kind_of(text: str) -> Literal["master", "media", "other"]:
     """Return what a document is."""
     head = text.removeprefix("\ufeff").lstrip()
-    if head.startswith("#EXTM3U") and "#EXT-X-" in head:
-        return "master" if "#EXT-X-STREAM-INF" in head else "media"
-    if next(pointers(text, "http://x/"), None) is not None:
-        return "pointer"
-    return "other"
-
-
-def pointers(text: str, base_url: str) -> Iterator[str]:
-    """Yield the URLs that a plain m3u, pls, xspf or asx names, in order, without repeats."""
-    text = text.removeprefix("\ufeff").lstrip()
-    lower = text[:512].lower()
-    if lower.startswith("[playlist]"):
-        found = _POINTER.findall(text)
-    elif lower.startswith(("<?xml", "<playlist", "<asx")):
-        found = [one or other for one, other in _XML_POINTER.findall(text)]
-    elif lower.startswith(("#extm3u", "http://", "https://")):
-        found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    else:
-        found = []
-    for target in dict.fromkeys(found[:MAX_VARIANTS]):
-        yield urljoin(base_url, target.replace("&amp;", "&"))
+    if not (head.startswith("#EXTM3U") and "#EXT-X-" in head):
+        return "other"
+    return "master" if "#EXT-X-STREAM-INF" in head else "media"
 
 
 def best_variant(text: str, base_url: str) -> str:

@@ -189,17 +189,11 @@ async def test_a_busy_playlist_is_requested_again(world: MediaWorld, audio: Call
     assert len(await hear(world, "/hls/index.m3u8")) == pytest.approx(5 * 16_000, rel=0.05)
 
 
-async def test_a_pointer_is_followed_to_its_file(world: MediaWorld, audio: Callable[..., bytes]) -> None:
-    world.server.resources["/a.pls"] = Resource(f"[playlist]\nFile1={world.server.url('/a.mp3')}\n".encode())
-    world.server.resources["/a.mp3"] = Resource(audio("mp3"))
-    assert len(await hear(world, "/a.pls")) == pytest.approx(8 * 16_000, rel=0.02)
-
-
 BAD: Mapping[str, tuple[str, type[JobError]]] = {
     "a live stream": ("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n", UnsupportedURL),
     "no playlist": ("<!doctype html>", AudioContentTypeNotSupported),
     "a loop": ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nindex.m3u8\n", UnsupportedURL),
-    "a pointer loop": ("#EXTM3U\nindex.m3u8\n", UnsupportedURL),
+    "a plain list": ("#EXTM3U\nindex.m3u8\n", AudioContentTypeNotSupported),
     "a dead segment": ("#EXTM3U\n#EXTINF:6,\nnone.ts\n#EXT-X-ENDLIST\n", AudioUnreachable),
     "a dead key": (
         '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="none"\n#EXTINF:6,\na.ts\n#EXT-X-ENDLIST\n',
@@ -238,10 +232,6 @@ INSIDE = {
         '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",URI="{url}"\n'
         '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"\nv.m3u8\n'
     ),
-    "a pls pointer": "[playlist]\nFile1={url}\n",
-    "an m3u pointer": "#EXTM3U\n{url}\n",
-    "an xspf pointer": "<?xml version='1.0'?><playlist><location>{url}</location></playlist>",
-    "an asx pointer": '<asx><entry><ref href="{url}"/></entry></asx>',
 }
 
 

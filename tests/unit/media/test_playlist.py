@@ -12,7 +12,6 @@ from stenobird.media.playlist import (
     best_variant,
     kind_of,
     parse_media_playlist,
-    pointers,
 )
 
 BASE = "https://media.example.com/shows/1/index.m3u8?token=t"
@@ -148,31 +147,12 @@ def test_a_master_without_audio_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("#EXTM3U\n#EXTINF:-1,Radio\nshow.mp3\n", [AT + "show.mp3"]),
-        ("http://a.example.com/1.mp3\n", ["http://a.example.com/1.mp3"]),
-        ("[playlist]\nNumberOfEntries=1\nFile1=http://a.example.com/1.mp3\n", ["http://a.example.com/1.mp3"]),
-        (
-            "<?xml version='1.0'?><playlist><location>http://a.example.com/1.mp3?x=1&amp;y=2</location>",
-            ["http://a.example.com/1.mp3?x=1&y=2"],
-        ),
-        ('<asx version="3.0"><entry><ref href="1.wma"/></entry></asx>', [AT + "1.wma"]),
-        ("just a text", []),
-        ("<html></html>", []),
-    ],
-)
-def test_plain_lists_point_to_files(text: str, expected: list[str]) -> None:
-    assert list(pointers(text, BASE)) == expected
-
-
-@pytest.mark.parametrize(
     ("text", "kind"),
     [
         (MEDIA, "media"),
         ("\ufeff" + MEDIA, "media"),
         (MASTER, "master"),
-        ("#EXTM3U\n1.mp3\n", "pointer"),
+        ("#EXTM3U\n1.mp3\n", "other"),
         ("<!doctype html>", "other"),
         ("", "other"),
     ],
