@@ -75,7 +75,6 @@ async def open_billing(
         service = BillingService(
             store,
             clock,
-            gateway=gateway,
             standing=standing,
             mailer=mailer,
             public_url=settings.public_url or "",

@@ -7,7 +7,7 @@ import smtplib
 import ssl
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 from typing_extensions import override
@@ -27,35 +27,23 @@ class SMTPMailer(Mailer):
     Only `smtp://` to this machine works without TLS and login, for a local relay.
     """
 
-    host: str
-    port: int
+    server: SplitResult = field(repr=False)
     sender: str
-    implicit_tls: bool
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, url: str, sender: str | None) -> SMTPMailer:
         """Read `smtps://user:password@host:465`. Raises `ConfigurationError`."""
         try:
-            parts = urlsplit(url)
-            port = parts.port
+            server = urlsplit(url)
+            usable = server.scheme in {"smtp", "smtps"} and server.port != 0 and bool(server.hostname)
         except ValueError as exc:
             raise ConfigurationError("STENOBIRD_SMTP_URL is not a URL.") from exc
-        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or not sender:
+        if not usable or not sender:
             raise ConfigurationError(
                 "STENOBIRD_SMTP_URL must be smtps://user:password@host or smtp://…, and STENOBIRD_SMTP_FROM "
                 "must be the sender's address."
             )
-        implicit = parts.scheme == "smtps"
-        return cls(
-            parts.hostname,
-            port or (465 if implicit else 587),
-            sender,
-            implicit,
-            unquote(parts.username) if parts.username else None,
-            unquote(parts.password) if parts.password else None,
-        )
+        return cls(server, sender)
 
     @override
     async def send(self, to: str, subject: str, text: str) -> None:
@@ -68,20 +56,21 @@ class SMTPMailer(Mailer):
             await asyncio.to_thread(self._deliver, message)
         except (OSError, smtplib.SMTPException, ValueError) as exc:
             # ValueError: an address with a line break, or text that the server's encoding lacks.
-            _log.warning("mail_failed", server=self.host, reason=type(exc).__name__)
+            _log.warning("mail_failed", server=self.server.hostname, reason=type(exc).__name__)
             raise BillingUnavailable("The mail could not be sent. Try again later.") from exc
 
     def _deliver(self, message: EmailMessage) -> None:
         context = ssl.create_default_context()
-        if self.implicit_tls:
+        host, port = self.server.hostname or "", self.server.port
+        if self.server.scheme == "smtps":
             server: smtplib.SMTP = smtplib.SMTP_SSL(
-                self.host, self.port, timeout=TIMEOUT_SECONDS, context=context
+                host, port or 465, timeout=TIMEOUT_SECONDS, context=context
             )
         else:
-            server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS)
+            server = smtplib.SMTP(host, port or 587, timeout=TIMEOUT_SECONDS)
         with server:
-            if not self.implicit_tls and self.host not in {"localhost", "127.0.0.1", "::1"}:
+            if self.server.scheme == "smtp" and host not in {"localhost", "127.0.0.1", "::1"}:
                 server.starttls(context=context)
-            if self.user is not None and self.password is not None:
-                server.login(self.user, self.password)
+            if self.server.username and self.server.password:
+                server.login(unquote(self.server.username), unquote(self.server.password))
             server.send_message(message)

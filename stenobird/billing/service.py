@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stenobird.billing.standing import BillingStanding
-    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import Caller, Clock
     from stenobird.ports.billing import BillingAccount, Mailer
     from stenobird.storage.billing_store import BillingStore
@@ -44,7 +44,7 @@ SuccessState: TypeAlias = Literal["unknown", "waiting", "other_browser", "ready"
 
 
 class BillingService:
-    """Billing over a store and an optional gateway; without a gateway, buying raises `BillingUnavailable`.
+    """Billing over a store and accounts' state at Stripe; without it, buying raises `BillingUnavailable`.
 
     Only `redeem` and `recover_key` return a key; it is neither stored nor logged. `wake` wakes the worker
     after a webhook. Links for lost keys lead to our configured `public_url`, never to an address taken from a
@@ -56,7 +56,6 @@ class BillingService:
         store: BillingStore,
         clock: Clock,
         *,
-        gateway: StripeGateway | None = None,
         standing: BillingStanding | None = None,
         mailer: Mailer | None = None,
         public_url: str = "",
@@ -64,7 +63,6 @@ class BillingService:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._gateway = gateway
         self._standing = standing
         self._mailer = mailer
         self._public_url = public_url
@@ -74,7 +72,7 @@ class BillingService:
     @property
     def configured(self) -> bool:
         """Whether keys can be bought."""
-        return self._gateway is not None
+        return self._standing is not None
 
     @property
     def can_recover(self) -> bool:
@@ -92,7 +90,7 @@ class BillingService:
         browser that started it; only that browser will see the key. Raises `GatewayError`, and
         `InvalidRequest` for an account that has a subscription.
         """
-        gateway = self._opened()
+        gateway = self._opened().gateway
         account = None
         if caller is not None:
             account = await self._owner(caller)
@@ -125,7 +123,7 @@ class BillingService:
 
     async def look(self, session_id: str, browser: str | None) -> SuccessState:
         """Return the state of a Checkout Session for its page, from Stripe. Changes nothing for the buyer."""
-        checkout = await self._standing_opened().complete(session_id)
+        checkout = await self._opened().complete(session_id)
         if checkout is None:
             return "unknown"
         if checkout.completed_at is None:
@@ -162,7 +160,7 @@ class BillingService:
 
         Raises `InvalidSignature` and then stores nothing.
         """
-        event = self._opened().read_event(payload, signature)
+        event = self._opened().gateway.read_event(payload, signature)
         added = await self._store.add_event(event, now=self._clock.time())
         if added:
             self._wake()
@@ -178,13 +176,11 @@ class BillingService:
         since = week_start(account, self._clock.time())
         minutes, under_way = await self._store.week_minutes(account.id, since=since)
         receipt = None
-        if self._gateway is not None and account.subscription_id is not None:
-            try:
-                subscription = await self._gateway.subscription(account.subscription_id)
-            except GatewayError:
-                # The other fields come from our database, so answer without the receipt.
-                subscription = None
-            receipt = subscription.latest_receipt_url if subscription is not None else None
+        if self._standing is not None and account.subscription_id is not None:
+            # The other fields come from our database, so they are sent without the receipt too.
+            with suppress(GatewayError):
+                subscription = await self._standing.gateway.subscription(account.subscription_id)
+                receipt = subscription.latest_receipt_url if subscription is not None else None
         return BillingView(
             account_id=account.id,
             email=account.email,
@@ -202,7 +198,7 @@ class BillingService:
     async def portal_url(self, caller: Caller | None, *, base_url: str) -> str:
         """Return a short-lived link to Stripe's customer portal: payment method, receipts, cancellation."""
         account = await self._owner(caller)
-        gateway = self._opened()
+        gateway = self._opened().gateway
         if account.customer_id is None:
             raise InvalidRequest(
                 "This account does not pay through Stripe. The operator of this service manages it."
@@ -275,12 +271,7 @@ class BillingService:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _opened(self) -> StripeGateway:
-        if self._gateway is None:
-            raise BillingUnavailable
-        return self._gateway
-
-    def _standing_opened(self) -> BillingStanding:
+    def _opened(self) -> BillingStanding:
         if self._standing is None:
             raise BillingUnavailable
         return self._standing

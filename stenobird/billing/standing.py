@@ -37,7 +37,7 @@ class BillingStanding:
 
     def __init__(self, store: BillingStore, gateway: StripeGateway, clock: Clock) -> None:
         self._store = store
-        self._gateway = gateway
+        self.gateway = gateway
         self._clock = clock
         self._refresh_lock = asyncio.Lock()
 
@@ -46,11 +46,11 @@ class BillingStanding:
         if event.type.startswith("checkout.session.") and event.object_id is not None:
             await self.complete(event.object_id)
         elif event.type == ACCOUNT_DELETED and event.object_id is not None:
-            await self._gateway.end_subscription(event.object_id)
+            await self.gateway.end_subscription(event.object_id)
         elif event.type in _METER_REPORTS:
             await self._note_meter_errors(event)
         elif event.type.startswith("charge.dispute.") and event.object_id is not None:
-            dispute = await self._gateway.dispute(event.object_id)
+            dispute = await self.gateway.dispute(event.object_id)
             if dispute is not None and dispute[1] is not None:
                 account = await self._store.account_of_customer(dispute[1])
                 if account is not None:
@@ -69,7 +69,7 @@ class BillingStanding:
         checkout = await self._store.checkout(session_id)
         if checkout is None or checkout.completed_at is not None:
             return checkout
-        paid = await self._gateway.paid_checkout(session_id)
+        paid = await self.gateway.paid_checkout(session_id)
         if paid is None:
             return checkout
         new = NewAccount(f"acct_{secrets.token_hex(10)}", paid.email or "customer", CHECKOUT_TIER)
@@ -97,10 +97,10 @@ class BillingStanding:
         for _ in range(REFRESH_ATTEMPTS):
             subscription = None
             if account.subscription_id is not None:
-                subscription = await self._gateway.subscription(account.subscription_id)
+                subscription = await self.gateway.subscription(account.subscription_id)
             disputes = []
             for known in dict.fromkeys([*account.disputes, *([dispute_id] if dispute_id else [])]):
-                dispute = await self._gateway.dispute(known)
+                dispute = await self.gateway.dispute(known)
                 if dispute is not None and dispute[0] != "won":
                     disputes.append(known)
             state = subscription.state if subscription is not None else "cancelled"
@@ -119,7 +119,7 @@ class BillingStanding:
         raise StorageUnavailable("Too many concurrent changes to the account. The update will be retried.")
 
     async def _note_meter_errors(self, event: StoredEvent) -> None:
-        count, codes, samples = await self._gateway.meter_errors(event.id)
+        count, codes, samples = await self.gateway.meter_errors(event.id)
         marked = await self._store.note_meter_errors(
             {job_of(key): code for key, code in samples},
             detail={"event": event.id, "error_count": count, "codes": dict(codes)},

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import stripe
 import structlog
@@ -30,7 +30,7 @@ from stenobird.ports.billing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
     from stenobird.ports import AccountState
     from stenobird.ports.billing import DisputeOutcome
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 API_VERSION: Final = "2026-10-28.endive"
 """Pinned: the shapes below are those of this version, even if the library's default changes."""
 TIMEOUT_SECONDS: Final = 20.0
-NETWORK_RETRIES: Final = 2
+_RETRIED: Final[stripe.RequestOptions] = {"max_network_retries": 2}
 """Retries by the library, for requests that a person waits for. Workers record and retry their own."""
 SIGNATURE_TOLERANCE_SECONDS: Final = 300
 LOOKUP_KEY: Final = "stenobird_minute_weekly"
@@ -57,23 +57,22 @@ _STATES: Final[dict[str, AccountState]] = {
 _WON: Final = frozenset({"won", "warning_closed", "prevented"})
 _OF_CUSTOMER: Final = ("subscription", "invoice")
 
+_Object = TypeVar("_Object")
+
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StripeOptions:
     """How to reach Stripe. `repr` shows no secrets."""
 
-    secret_key: str
-    webhook_secrets: tuple[str, ...]
+    secret_key: str = field(repr=False)
+    webhook_secrets: tuple[str, ...] = field(repr=False)
     price_id: str | None
     meter_event_name: str
     portal_configuration_id: str | None = None
     api_base: str = "https://api.stripe.com"
     timeout_seconds: float = TIMEOUT_SECONDS
-
-    def __repr__(self) -> str:
-        return f"StripeOptions(api_base={self.api_base!r}, price_id={self.price_id!r})"
 
 
 class HTTPXClient(stripe.HTTPXClient):
@@ -146,7 +145,7 @@ class StripeGateway:
         with _translate_errors("start a checkout"):
             session = await self._client.v1.checkout.sessions.create_async(
                 cast("Any", params),
-                {"idempotency_key": idempotency_key, "max_network_retries": NETWORK_RETRIES},
+                {"idempotency_key": idempotency_key, **_RETRIED},
             )
         if session.url is None:
             raise OutcomeUnknown
@@ -154,13 +153,12 @@ class StripeGateway:
 
     async def paid_checkout(self, session_id: str) -> PaidCheckout | None:
         """Return the outcome of a Checkout Session; `None` if it is incomplete or does not exist."""
-        with _translate_errors("look at a checkout", missing_is_none=True) as found:
-            found.append(
-                await self._client.v1.checkout.sessions.retrieve_async(
-                    session_id, {"expand": ["subscription"]}, {"max_network_retries": NETWORK_RETRIES}
-                )
-            )
-        session = found[0] if found else None
+        session = await _existing(
+            "look at a checkout",
+            self._client.v1.checkout.sessions.retrieve_async(
+                session_id, {"expand": ["subscription"]}, _RETRIED
+            ),
+        )
         # A metered subscription costs nothing at first, hence no_payment_required.
         if (
             session is None
@@ -180,17 +178,14 @@ class StripeGateway:
 
     async def subscription(self, subscription_id: str) -> SubscriptionStatus | None:
         """Return the current subscription, or `None` if it does not exist."""
-        with _translate_errors("look at a subscription", missing_is_none=True) as found:
-            found.append(
-                await self._client.v1.subscriptions.retrieve_async(
-                    subscription_id,
-                    {"expand": ["latest_invoice"]},
-                    {"max_network_retries": NETWORK_RETRIES},
-                )
-            )
-        if not found:
+        subscription = await _existing(
+            "look at a subscription",
+            self._client.v1.subscriptions.retrieve_async(
+                subscription_id, {"expand": ["latest_invoice"]}, _RETRIED
+            ),
+        )
+        if subscription is None:
             return None
-        subscription = found[0]
         return SubscriptionStatus(
             # A status that Stripe adds one day is no reason to work for nothing.
             state=_STATES.get(subscription.status, "past_due"),
@@ -201,26 +196,23 @@ class StripeGateway:
 
     async def end_subscription(self, subscription_id: str) -> None:
         """Cancel the subscription at the end of its week, so that its usage is still charged. Idempotent."""
-        with _translate_errors("end a subscription", missing_is_none=True):
-            await self._client.v1.subscriptions.update_async(
-                subscription_id, {"cancel_at_period_end": True}, {"max_network_retries": NETWORK_RETRIES}
-            )
+        await _existing(
+            "end a subscription",
+            self._client.v1.subscriptions.update_async(
+                subscription_id, {"cancel_at_period_end": True}, _RETRIED
+            ),
+        )
 
     async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
         """Return the current outcome of a dispute and the customer who paid; `None` if it does not exist."""
-        with _translate_errors("look at a dispute", missing_is_none=True) as found:
-            found.append(
-                await self._client.v1.disputes.retrieve_async(
-                    dispute_id, {"expand": ["charge"]}, {"max_network_retries": NETWORK_RETRIES}
-                )
-            )
-        if not found:
+        dispute = await _existing(
+            "look at a dispute",
+            self._client.v1.disputes.retrieve_async(dispute_id, {"expand": ["charge"]}, _RETRIED),
+        )
+        if dispute is None:
             return None
-        dispute = found[0]
-        outcome: DisputeOutcome = "open"
-        if dispute.status in _WON:
-            outcome = "won"
-        elif dispute.status == "lost":
+        outcome: DisputeOutcome = "won" if dispute.status in _WON else "open"
+        if dispute.status == "lost":
             outcome = "lost"
         customer = getattr(dispute.charge, "customer", None)
         return outcome, _id(customer) if customer is not None else None
@@ -232,7 +224,7 @@ class StripeGateway:
             params["configuration"] = self._options.portal_configuration_id
         with _translate_errors("open the customer portal"):
             session = await self._client.v1.billing_portal.sessions.create_async(
-                cast("Any", params), {"max_network_retries": NETWORK_RETRIES}
+                cast("Any", params), _RETRIED
             )
         return session.url
 
@@ -270,7 +262,7 @@ class StripeGateway:
             page = await self._client.v1.billing.meters.event_summaries.list_async(
                 meter_id,
                 {"customer": customer_id, "start_time": since, "end_time": until, "limit": 100},
-                {"max_network_retries": NETWORK_RETRIES},
+                _RETRIED,
             )
             async for summary in page.auto_paging_iter():
                 total += summary.aggregated_value
@@ -283,9 +275,7 @@ class StripeGateway:
         and codes of some of them.
         """
         with _translate_errors("read a report of meter errors"):
-            event = await self._client.v2.core.events.retrieve_async(
-                event_id, options={"max_network_retries": NETWORK_RETRIES}
-            )
+            event = await self._client.v2.core.events.retrieve_async(event_id, options=_RETRIED)
             reason = json.loads(str(event)).get("data", {}).get("reason", {})
         codes: dict[str, int] = {}
         samples: list[tuple[str, str]] = []
@@ -389,15 +379,22 @@ class StripeGateway:
         return configuration.id
 
 
+async def _existing(what: str, request: Awaitable[_Object]) -> _Object | None:
+    """Return what Stripe answers, `None` if the object does not exist."""
+    with _translate_errors(what):
+        try:
+            return await request
+        except stripe.InvalidRequestError as exc:
+            if exc.http_status == 404:
+                return None
+            raise
+
+
 @contextmanager
-def _translate_errors(what: str, *, missing_is_none: bool = False) -> Iterator[list[Any]]:
-    """Translate Stripe's errors. With `missing_is_none`, a missing object leaves the yielded list empty."""
-    found: list[Any] = []
+def _translate_errors(what: str) -> Iterator[None]:
     try:
-        yield found
+        yield
     except stripe.StripeError as exc:
-        if missing_is_none and isinstance(exc, stripe.InvalidRequestError) and exc.http_status == 404:
-            return
         raise _translated(exc, what) from exc
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -69,11 +70,9 @@ class BillingWorker:
                 _log.error("billing_failed_unexpectedly", exc_info=exc)
                 busy = False
             if not busy:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._woken.wait()
-                except TimeoutError:
-                    pass
 
     async def step(self) -> bool:
         """Handle one webhook event and send one batch of meter events; return whether there was any work."""

@@ -13,6 +13,7 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urljoin
@@ -71,6 +72,7 @@ _PAIR = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*([\x20-\x3a\x3c-\x7e
 _MAX_AGE = re.compile(r";\s*max-age\s*=\s*(-?\d{1,12})", re.IGNORECASE)
 _LONG_AGO = re.compile(r";\s*expires\s*=[^;]*\b(?:19[0-9]{2}|200[0-9])\b", re.IGNORECASE)
 _SECURE = re.compile(r";\s*secure\s*(?:;|$)", re.IGNORECASE)
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAX_DRAINED_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
@@ -393,17 +395,25 @@ def _headers(options: RequestOptions) -> dict[str, str]:
     return sent
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds after which the server wants the request again, `None` if it does not say."""
+def retry_after_seconds(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+    """Return the seconds after which the server wants the request again (RFC 9110, 10.2.3).
+
+    A date counts from `now`, or else from the server's own clock, which may be wrong. `None` if the header is
+    missing, is neither seconds nor a date, or lies in the past.
+    """
     value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
+    if _SECONDS.fullmatch(value):
+        return float(value)
     try:
-        # The difference to the server's own clock, which may be wrong.
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, wait.total_seconds())
-    except (ValueError, TypeError):
+        wait = _moment(value) - (_moment(headers.get("date", "")) if now is None else now)
+    except (ValueError, TypeError, OverflowError):  # a year of twenty digits, for example
         return None
+    return wait if wait > 0 else None
+
+
+def _moment(date: str) -> float:
+    moment = parsedate_to_datetime(date)
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _location(response: httpcore.Response) -> str | None:

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from stenobird.egress.client import retry_after_seconds
 from stenobird.errors import EgressError, StorageUnavailable
-from stenobird.webhooks.schedule import asked_seconds, retry_seconds
 from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.sender import POST_SECONDS, post_event
-from stenobird.webhooks.signature import event_body, event_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
-    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
+    from stenobird.ports.webhooks import DueDelivery
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
     from stenobird.webhooks.sender import Answer
 
@@ -156,20 +155,16 @@ class WebhookDeliverer:
             _log.warning("webhook_lease_too_short", event_id=due.event_id, job_id=due.job_id)
             return
         answer: Answer | None = None
+        event = WebhookEvent.model_validate(due)
         try:
-            answer = await self._post(due, signing, now)
+            answer = await post_event(
+                self._client, due.url, event, origin=due.origin, now=now, secrets=signing
+            )
         except EgressError as exc:
             problem: str | None = exc.message
         else:
             problem = answer.problem
         await self._record(due, answer, problem)
-
-    async def _post(self, due: DueDelivery, signing: SigningSecrets, now: float) -> Answer:
-        payload = event_body(WebhookEvent.model_validate(due))
-        sent = event_headers(
-            payload, event_id=due.event_id, origin=due.origin, timestamp=int(now), secrets=signing
-        )
-        return await post_event(self._client, due.url, payload, sent)
 
     async def _record(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
         status = answer.status if answer is not None else None
@@ -183,10 +178,36 @@ class WebhookDeliverer:
             )
             await self._store.disable_target(due, status_code=status, error=DISABLED)
             return
-        asked = asked_seconds(answer.retry_after, now=self._clock.time()) if answer is not None else None
+        asked = retry_after_seconds(answer.headers, now=self._clock.time()) if answer is not None else None
         wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)
         if wait is None:
             _log.warning(
                 "webhook_abandoned", account_id=due.account_id, delivery_id=due.id, job_id=due.job_id
             )
         await self._store.note_failed(due, retry_seconds=wait, status_code=status, error=problem)
+
+
+# --- the waits between attempts -----------------------------------------------------------------------------
+
+_MINUTES: Final = (1 / 12, 1 / 2, 2, 5, 15, 30, 60, 120, 240, 480, 720, 840, 840, 960)
+RETRY_SECONDS: Final = tuple(60.0 * minutes for minutes in _MINUTES)
+"""The waits between attempts: 15 attempts in 72 hours. They double at first, then are 12 hours or more."""
+JITTER: Final = 0.1
+"""The largest relative change of a wait, so that events that failed together are not retried together."""
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+"""The longest wait that `Retry-After` can request; requested each time, it adds five hours to three days."""
+
+
+def retry_seconds(tries: int, chance: float, *, asked_seconds: float | None = None) -> float | None:
+    """Return the wait after `tries` failed attempts (`chance`, 0 to 1, sets the jitter); `None`: give up.
+
+    `asked_seconds` is the wait that the receiver's `Retry-After` requests. It can lengthen a wait, up to
+    `MAX_RETRY_AFTER_SECONDS`, and never shorten it: otherwise a receiver that keeps requesting one second
+    would use up all attempts within seconds. Its jitter only adds, because a retry must not come too early.
+    """
+    if tries > len(RETRY_SECONDS):
+        return None
+    wait = RETRY_SECONDS[max(tries, 1) - 1] * (1 - JITTER + 2 * JITTER * chance)
+    if asked_seconds is None:
+        return wait
+    return max(wait, min(asked_seconds, MAX_RETRY_AFTER_SECONDS) * (1 + JITTER * chance))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from stenobird.egress.client import FetchLimits, RequestOptions
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock, KeyMode
+    from stenobird.ports.webhooks import SigningSecrets
     from stenobird.storage.delivery_store import SecretStore
     from stenobird.webhooks.targets import WebhookTargets
 
@@ -41,11 +42,11 @@ class WebhookSender:
     """Sends test events through egress. A redirect is a failure, because its target was not checked."""
 
     def __init__(
-        self, client: EgressClient, targets: WebhookTargets, secrets_: SecretStore, clock: Clock
+        self, client: EgressClient, targets: WebhookTargets, secrets: SecretStore, clock: Clock
     ) -> None:
         self._client = client
         self._targets = targets
-        self._secrets = secrets_
+        self._secrets = secrets
         self._clock = clock
 
     async def send_test(
@@ -57,17 +58,16 @@ class WebhookSender:
         result.
         """
         target = await self._targets.check(url)
-        event_id = f"evt_{secrets.token_hex(12)}"
+        event_id = f"evt_{token_hex(12)}"
         now = self._clock.time()
         signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
-        payload = event_body(
-            WebhookEvent(event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now)
-        )
-        sent = event_headers(
-            payload, event_id=event_id, origin=ALEFBOT_ORIGIN, timestamp=int(now), secrets=signing
+        event = WebhookEvent(
+            event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
         )
         try:
-            answer = await post_event(self._client, target, payload, sent)
+            answer = await post_event(
+                self._client, target, event, origin=ALEFBOT_ORIGIN, now=now, secrets=signing
+            )
         except DestinationForbidden as exc:
             raise WebhookTargetForbidden from exc
         except EgressError as exc:
@@ -88,10 +88,10 @@ LIMITS: Final = FetchLimits(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A receiver's answer. `retry_after` is the raw header."""
+    """A receiver's answer."""
 
     status: int
-    retry_after: str | None
+    headers: Mapping[str, str]
 
     @property
     def problem(self) -> str | None:
@@ -108,11 +108,17 @@ class Answer:
         )
 
 
-async def post_event(client: EgressClient, url: str, payload: bytes, headers: Mapping[str, str]) -> Answer:
-    """Send the event and return the answer; at most 1 KiB of its body is read, and dropped.
+async def post_event(
+    client: EgressClient, url: str, event: WebhookEvent, *, origin: str, now: float, secrets: SigningSecrets
+) -> Answer:
+    """Sign and send the event, and return the answer; at most 1 KiB of its body is read, and dropped.
 
     Redirects are not followed, because their targets were not checked. Raises `EgressError`.
     """
+    payload = event_body(event)
+    headers = event_headers(
+        payload, event_id=event.event_id, origin=origin, timestamp=int(now), secrets=secrets
+    )
     response = await client.open(
         url,
         RequestOptions(
@@ -127,4 +133,4 @@ async def post_event(client: EgressClient, url: str, payload: bytes, headers: Ma
     async with response:
         with suppress(EgressError):
             await response.read(ANSWER_BYTES)
-        return Answer(response.status, response.headers.get("retry-after"))
+        return Answer(response.status, response.headers)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from stenobird.webhooks.schedule import MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS
+from stenobird.webhooks.delivery import MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS
 from tests.support.free_port import accepts_connections, free_port
 from tests.support.guides import Session, blocks, file_block, untagged
 from tests.support.https_receiver import HTTPSReceiver

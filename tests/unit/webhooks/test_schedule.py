@@ -6,13 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from stenobird.webhooks.schedule import (
-    JITTER,
-    MAX_RETRY_AFTER_SECONDS,
-    RETRY_SECONDS,
-    asked_seconds,
-    retry_seconds,
-)
+from stenobird.egress.client import retry_after_seconds
+from stenobird.webhooks.delivery import JITTER, MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS, retry_seconds
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -72,4 +67,7 @@ def test_receivers_that_asked_for_the_same_time_are_not_called_at_the_same_momen
     ids=lambda value: str(value)[:40] if value is not None else "none",
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, expected: float | None) -> None:
-    assert asked_seconds(header, now=NOW) == expected
+    headers = {} if header is None else {"retry-after": header}
+    assert retry_after_seconds(headers, now=NOW) == expected
+    dated = headers | {"date": formatdate(NOW, usegmt=True)}
+    assert retry_after_seconds(dated) == expected
