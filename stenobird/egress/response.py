@@ -59,8 +59,8 @@ class EgressResponse:
     `status` may be any HTTP status. `redirects` has the URL and the status of each hop before `final_url`.
     `headers` has lower-case names and repeated headers joined with ", "; `header_pairs` has them as received.
     `offset` is the position of the body's first byte in the whole file (0 unless the status is 206).
-    `total_bytes` is the size of the whole file, if the server says so and the body is not compressed. Only
-    one reader at a time.
+    `end` is that of the byte after its last one, and `total_bytes` the size of the whole file, if the server
+    says so and the body is not compressed. Only one reader at a time.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class EgressResponse:
         length = self.headers.get("content-length", "")
         self._announced_bytes = int(length) if length.isascii() and length.isdigit() else None
         self.offset: int = 0
+        self.end: int | None = None
         self.total_bytes: int | None = None
         self._read_extent(byte_range)
 
@@ -259,22 +260,23 @@ class EgressResponse:
                     self._guess_extent(byte_range)
                 return
             self.offset = int(extent[1] or 0)
+            self.end = int(extent[2]) + 1 if extent[2] else None
             self.total_bytes = None if extent[3] == "*" else int(extent[3])
             if self._decoder is not None and self.offset:
                 raise UnknownPart(
                     f"{self._host} sent a part of a compressed file, which can't be read alone."
                 )
         else:
-            self.total_bytes = self._announced_bytes
+            self.end = self.total_bytes = self._announced_bytes
         if self._decoder is not None:
-            self.total_bytes = None
+            self.end = self.total_bytes = None
 
     def _guess_extent(self, byte_range: tuple[int, int | None] | None) -> None:
         """Take a part without a `Content-Range` for the requested one, if that is the file's beginning."""
         multipart = self.headers.get("content-type", "").lower().startswith("multipart/")
         if byte_range is None or byte_range[0] or multipart or self._decoder is not None:
             raise UnknownPart(f"{self._host} sent a part of the file without saying which.")
-        self.total_bytes = self._announced_bytes if byte_range[1] is None else None
+        self.end = self.total_bytes = self._announced_bytes if byte_range[1] is None else None
 
 
 def joined_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

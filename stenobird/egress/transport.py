@@ -118,15 +118,8 @@ class DirectDialer:
             ) from exc
 
     async def _connect(self, host: str, port: int) -> httpcore.AsyncNetworkStream:
-        addresses = await self._addresses(host, port)
-        if self._policy.is_local_name(host):
-            # If the operator allows only one loopback family, an address of the other is no sign of an
-            # attack: nobody outside controls this name.
-            addresses = [a for a in addresses if self._policy.allows_address(a)] or addresses
-        for address in addresses:
-            self._policy.check_address(address, host=host)
         failure: Exception | None = None
-        attempts = list(dict.fromkeys(addresses))[:MAX_ATTEMPTS]
+        attempts = list(dict.fromkeys(await self.addresses(host, port)))[:MAX_ATTEMPTS]
         for number, address in enumerate(attempts, start=1):
             last = number == len(attempts)
             try:
@@ -139,20 +132,25 @@ class DirectDialer:
             f"{host} refused the connection on port {port}. Check that it is online."
         ) from failure
 
-    async def _addresses(self, host: str, port: int) -> list[IPAddress]:
-        try:
+    async def addresses(self, host: str, port: int) -> list[IPAddress]:
+        """Return a host's addresses. Raises `ConnectFailed`, `DestinationForbidden` if one is forbidden."""
+        addresses = await self._look_up(host, port)
+        if self._policy.is_local_name(host):
+            # If the operator allows only one loopback family, an address of the other is no sign of an
+            # attack: nobody outside controls this name.
+            addresses = [a for a in addresses if self._policy.allows_address(a)] or addresses
+        for address in addresses:
+            self._policy.check_address(address, host=host)
+        return addresses
+
+    async def _look_up(self, host: str, port: int) -> list[IPAddress]:
+        with suppress(ValueError):
             return [ipaddress.ip_address(host)]
-        except ValueError:
-            pass
         try:
             addresses = list(await self._resolver.resolve(host, port))
-        except socket.gaierror as exc:
-            if exc.errno == socket.EAI_AGAIN:
-                message = f"The name {host} can't be looked up at the moment. Try again later."
-            else:
-                message = f"The name {host} does not exist. Check it for typos."
-            raise ConnectFailed(message) from exc
         except OSError as exc:
+            if isinstance(exc, socket.gaierror) and exc.errno != socket.EAI_AGAIN:
+                raise ConnectFailed(f"The name {host} does not exist. Check it for typos.") from exc
             raise ConnectFailed(
                 f"The name {host} can't be looked up at the moment. Try again later."
             ) from exc

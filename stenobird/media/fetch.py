@@ -12,7 +12,6 @@ ahead (an mp4 whose index stands at the end) is fetched as a range of its own wh
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -53,8 +52,6 @@ MAX_BLOCK_BYTES = 1024 * 1024
 FAR_BYTES = 512 * 1024
 OVERLAP_BYTES = 4 * 1024
 """A resumed download starts this much earlier and compares: many servers send no usable validator."""
-
-_CONTENT_RANGE = re.compile(r"\s*(?:bytes)?[\s=:]*\d+-(\d{1,18})\s*/", re.IGNORECASE)
 
 
 class Download(Intake):
@@ -258,10 +255,8 @@ class Download(Intake):
         self._accept(answer)
         self._position = answer.offset
         self._answer_start_front = front
-        self._answer_end = answer.total_bytes
-        if answer.status == 206 and (extent := _CONTENT_RANGE.match(answer.headers.get("content-range", ""))):
-            self._answer_end = int(extent[1]) + 1
-        elif answer.status == 206 and answer.total_bytes is None and self._on_demand:
+        self._answer_end = answer.end
+        if answer.status == 206 and answer.end is None and self._on_demand:
             self._answer_end = 0  # it is a part, so it does not end where the file ends
         self._body = answer.body()
 

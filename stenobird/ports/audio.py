@@ -38,9 +38,10 @@ class FoundAudio:
 
 
 class OpenedMedia(Protocol):
-    """A response whose body is the media from byte `offset` on, including bytes that were sniffed."""
+    """A response whose body is the media from byte `offset` to `end`, including bytes that were sniffed."""
 
     offset: int
+    end: int | None
     status: int
     headers: Mapping[str, str]
     final_url: str

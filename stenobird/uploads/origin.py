@@ -52,17 +52,16 @@ class StoredMedia:
         assert slot.blob_key is not None
         key, total = slot.blob_key, slot.size_bytes
         self.offset = first
+        self.end: int | None = end
         self.status = 206 if first < total else 416
         self.total_bytes: int | None = total
         self.final_url = f"upload:{slot.id}"
         self.headers: Mapping[str, str] = {
             "content-type": slot.content_type,
-            "content-range": f"bytes {first}-{end - 1}/{total}" if first < total else f"bytes */{total}",
             "etag": f'"{key.rpartition("/")[2]}"',
         }
         self._blobs = blobs
         self._key = key
-        self._end = end
 
     async def body(self) -> AsyncGenerator[bytes]:
         """Yield the bytes.
@@ -70,7 +69,7 @@ class StoredMedia:
         Raises `ResponseBroken` if the store fails, `AudioUnreachable` if the blob is gone.
         """
         try:
-            async for chunk in self._blobs.get(self._key, start=self.offset, end=self._end):
+            async for chunk in self._blobs.get(self._key, start=self.offset, end=self.end):
                 yield chunk
         except KeyError as exc:
             raise AudioUnreachable(GONE) from exc

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stenobird.egress.addresses import SystemResolver
 from stenobird.egress.client import EgressClient
+from stenobird.egress.transport import DirectDialer
 from stenobird.webhooks.delivery import WebhookDeliverer
 from stenobird.webhooks.sender import WebhookSender
 from stenobird.webhooks.service import WebhookService
@@ -46,15 +46,10 @@ async def open_webhooks(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Webhooks]:
     """Open webhooks as the settings say; `resolver` and `tls` replace those of the system."""
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(
-            EgressClient(policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls)
-        )
-        if resolver is None and settings.egress_proxy is None:
-            # An upstream proxy resolves the names itself.
-            resolver = SystemResolver()
-            stack.push_async_callback(resolver.aclose)
-        targets = WebhookTargets(policy, resolver)
+    async with EgressClient(
+        policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls
+    ) as client:
+        targets = WebhookTargets(policy, client.dialer if isinstance(client.dialer, DirectDialer) else None)
         yield Webhooks(
             WebhookService(deliveries, secrets, clock),
             targets,

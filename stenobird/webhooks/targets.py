@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import (
+    ConnectFailed,
     DestinationForbidden,
     InvalidURL,
     InvalidWebhookURL,
@@ -15,8 +16,8 @@ from stenobird.errors import (
 )
 
 if TYPE_CHECKING:
-    from stenobird.egress.addresses import Resolver
     from stenobird.egress.policy import PublicURL
+    from stenobird.egress.transport import DirectDialer
 
 RESOLVE_SECONDS: Final = 5.0
 _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0", "::/0")))
@@ -26,13 +27,13 @@ _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0"
 class WebhookTargets:
     """The rules for webhook URLs over an `EgressPolicy`.
 
-    Without a resolver (a proxy resolves the names) every name passes.
+    Without a dialer that resolves names (an upstream proxy does it) every name passes.
     """
 
-    def __init__(self, policy: EgressPolicy, resolver: Resolver | None) -> None:
+    def __init__(self, policy: EgressPolicy, dialer: DirectDialer | None) -> None:
         self._policy = policy
         self._syntax = EgressPolicy(_EVERYWHERE, policy.ports)
-        self._resolver = resolver
+        self._dialer = dialer
 
     def check_url(self, url: str) -> str:
         """Check the URL without the network and return its normal form.
@@ -49,8 +50,17 @@ class WebhookTargets:
         `WebhookTargetForbidden` if any of its addresses is not public.
         """
         checked = self._read(url)
-        if self._resolver is not None and checked.address is None:
-            await self._check_addresses(checked, self._resolver)
+        if self._dialer is not None and checked.address is None:
+            try:
+                async with asyncio.timeout(RESOLVE_SECONDS):
+                    await self._dialer.addresses(checked.host, checked.port)
+            except (ConnectFailed, TimeoutError) as exc:
+                name = checked.host[:80]
+                raise InvalidWebhookURL(
+                    f'The host name "{name}" of the webhook URL does not resolve. Check it for typos.'
+                ) from exc
+            except DestinationForbidden as exc:
+                raise WebhookTargetForbidden from exc
         return str(checked)
 
     def _read(self, url: str) -> PublicURL:
@@ -63,23 +73,4 @@ class WebhookTargets:
         try:
             return self._policy.check_url(url)
         except InvalidURL as exc:
-            raise WebhookTargetForbidden from exc
-
-    async def _check_addresses(self, url: PublicURL, resolver: Resolver) -> None:
-        try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
-                addresses = await resolver.resolve(url.host, url.port)
-        except (OSError, TimeoutError) as exc:
-            raise InvalidWebhookURL(
-                f'The host name "{url.host[:80]}" of the webhook URL does not resolve. Check it for typos.'
-            ) from exc
-        if not addresses:
-            raise InvalidWebhookURL
-        if self._policy.is_local_name(url.host):
-            # Same rule as at delivery: for local names, allowed addresses suffice.
-            addresses = [one for one in addresses if self._policy.allows_address(one)] or addresses
-        try:
-            for address in addresses:
-                self._policy.check_address(address, host=url.host)
-        except DestinationForbidden as exc:
             raise WebhookTargetForbidden from exc

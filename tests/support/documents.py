@@ -56,7 +56,8 @@ class DocumentResponse:
         self.headers: Mapping[str, str] = {"content-type": served.content_type, **served.headers}
         self.final_url = url
         self.offset = 0
-        self.total_bytes: int | None = len(served.body)
+        self.end: int | None = len(served.body)
+        self.total_bytes: int | None = self.end
         self.closed = False
         self.taken = 0
         self._body = served.body
@@ -64,7 +65,7 @@ class DocumentResponse:
             self.status = 206
             first, last = byte_range
             self._body = served.body[first : None if last is None else last + 1]
-            self.offset = first
+            self.offset, self.end = first, first + len(self._body)
 
     async def peek(self, size: int) -> bytes:
         """Return the next bytes and keep them."""

@@ -45,105 +45,103 @@ class SpotifyTitle(Way):
             visit.learn(EpisodeFacts(title=page.first_meta("og:title"), show=found[1]))
 
 
-SPOTIFY = Platform(
-    "Spotify",
-    ("open.spotify.com", "play.spotify.com"),
-    Route(
-        rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
-        PageState(
-            "__NEXT_DATA__",
-            Fields(
-                title="title",
-                show="subtitle",
-                duration="duration",
-                milliseconds=True,
-                published="releaseDate.isoString",
+MUSIC = (
+    Platform(
+        "Spotify",
+        ("open.spotify.com", "play.spotify.com"),
+        Route(
+            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
+            PageState(
+                "__NEXT_DATA__",
+                Fields(
+                    title="title",
+                    show="subtitle",
+                    duration="duration",
+                    milliseconds=True,
+                    published="releaseDate.isoString",
+                ),
+                root=_ENTITY,
+                same={"id": "id"},
+                page="https://open.spotify.com/embed/episode/{id}",
+                learn_page=False,
             ),
-            root=_ENTITY,
-            same={"id": "id"},
-            page="https://open.spotify.com/embed/episode/{id}",
-            learn_page=False,
+            SpotifyTitle(),
+            InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            final=True,
         ),
-        SpotifyTitle(),
-        InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
-        final=True,
-    ),
-    Route(
-        rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
-        PageState(
-            "__NEXT_DATA__",
-            Fields(show="title"),
-            root=_ENTITY,
-            same={"id": "id"},
-            page="https://open.spotify.com/embed/show/{id}",
-            learn_page=False,
+        Route(
+            rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
+            PageState(
+                "__NEXT_DATA__",
+                Fields(show="title"),
+                root=_ENTITY,
+                same={"id": "id"},
+                page="https://open.spotify.com/embed/show/{id}",
+                learn_page=False,
+            ),
+            InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            final=True,
         ),
-        InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
-        final=True,
-    ),
-    Route(
-        rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
-        Refuse(_MUSIC.format("Spotify")),
-        final=True,
-    ),
-    stage="resolving_directory",
-)
-
-DEEZER = Platform(
-    "Deezer",
-    ("deezer.com",),
-    Route(
-        r"(?:/[a-z]{2})?/episode/(?P<id>\d+)",
-        JSONLookup(
-            "https://api.deezer.com/episode/{id}",
-            Fields(title="title", show="podcast.title", duration="duration", published="release_date"),
-            same={"id": "id"},
+        Route(
+            rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
+            Refuse(_MUSIC.format("Spotify")),
+            final=True,
         ),
-        InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
-        final=True,
+        stage="resolving_directory",
     ),
-    Route(
-        r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
-        JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
-        InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
-        final=True,
+    Platform(
+        "Deezer",
+        ("deezer.com",),
+        Route(
+            r"(?:/[a-z]{2})?/episode/(?P<id>\d+)",
+            JSONLookup(
+                "https://api.deezer.com/episode/{id}",
+                Fields(title="title", show="podcast.title", duration="duration", published="release_date"),
+                same={"id": "id"},
+            ),
+            InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            final=True,
+        ),
+        Route(
+            r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
+            JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
+            InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            final=True,
+        ),
+        Route(
+            r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+", Refuse(_MUSIC.format("Deezer")), final=True
+        ),
+        stage="resolving_directory",
     ),
-    Route(r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+", Refuse(_MUSIC.format("Deezer")), final=True),
-    stage="resolving_directory",
-)
-
-TIDAL = Platform(
-    "Tidal",
-    ("tidal.com", "listen.tidal.com", "embed.tidal.com"),
-    Route(
-        r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
-        Refuse(_MUSIC.format("Tidal")),
-        final=True,
-    ),
-)
-
-BANDCAMP = Platform(
-    "Bandcamp",
-    ("{artist}.bandcamp.com",),
-    Route(
-        r"/track/(?P<slug>[^/]+)",
-        PageJSON(
-            r"\sdata-tralbum\s*=\s*[\"']",
-            Fields(media=("file.mp3-128",), title="title", duration="duration"),
-            root="trackinfo",
+    Platform(
+        "Tidal",
+        ("tidal.com", "listen.tidal.com", "embed.tidal.com"),
+        Route(
+            r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
+            Refuse(_MUSIC.format("Tidal")),
+            final=True,
         ),
     ),
-    Route(
-        r"/album/[^/]+",
-        Refuse("This is an album of several recordings. Send the link of one track."),
-        final=True,
+    Platform(
+        "Bandcamp",
+        ("{artist}.bandcamp.com",),
+        Route(
+            r"/track/(?P<slug>[^/]+)",
+            PageJSON(
+                r"\sdata-tralbum\s*=\s*[\"']",
+                Fields(media=("file.mp3-128",), title="title", duration="duration"),
+                root="trackinfo",
+            ),
+        ),
+        Route(
+            r"/album/[^/]+",
+            Refuse("This is an album of several recordings. Send the link of one track."),
+            final=True,
+        ),
+    ),
+    Platform(
+        "YouTube",
+        ("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
+        Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
     ),
 )
-
-YOUTUBE = Platform(
-    "YouTube",
-    ("youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be", "youtube-nocookie.com"),
-    Route(r"/(?:watch|live/[\w-]+|shorts/[\w-]+|embed/[\w-]+|v/[\w-]+|playlist|[\w-]{11})", final=True),
-)
-
-MUSIC = (SPOTIFY, DEEZER, TIDAL, BANDCAMP, YOUTUBE)

@@ -310,6 +310,7 @@ class UploadedFile:
     def __init__(self, url: str, data: bytes, first: int) -> None:
         self.final_url = url
         self.offset = first
+        self.end: int | None = len(data)
         self.total_bytes: int | None = len(data)
         self._data = data
 
