@@ -74,14 +74,12 @@ class DiscoveryLadder:
         directory: Rung | None = None,
         extractor: Rung | None = None,
         now: Callable[[], datetime] | None = None,
-        search_seconds: float = SEARCH_SECONDS,
     ) -> None:
         self._client = client
         self._parser = parser
         self._platforms = platforms
         self._beyond = (directory, extractor)
         self._now = now or (lambda: datetime.now(UTC))
-        self._search_seconds = search_seconds
 
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
         """Return the one right audio. Raises a `JobError` that says what was tried."""
@@ -91,11 +89,11 @@ class DiscoveryLadder:
             if not urls.is_audio_url(search.url):
                 await self._parser.prepare()
             try:
-                async with asyncio.timeout(self._search_seconds):
+                async with asyncio.timeout(SEARCH_SECONDS):
                     found = await _Climb(search, self._platforms, self._beyond, self._now()).run()
             except TimeoutError as exc:
                 raise AudioSourceUnreachable(
-                    f"Looking for the audio took longer than {self._search_seconds:g} s. Try again, or send"
+                    f"Looking for the audio took longer than {SEARCH_SECONDS:g} s. Try again, or send"
                     " the direct audio URL."
                 ) from exc
             # Only after the last report: until then, a cancelled search closes what it opened.

@@ -108,13 +108,11 @@ class EgressResponse:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def peek(self, size: int, *, within_seconds: float | None = None) -> bytes:
+    async def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end of the body, and keep them for `body` and `read`.
 
-        With `within_seconds`, the bytes received so far, at least one, are returned when the time is up.
         Raises `EgressError`.
         """
-        started = self._monotonic()
         have = sum(map(len, self._peeked))
         while have < size:
             block = await self._next_block()
@@ -122,8 +120,6 @@ class EgressResponse:
                 break
             self._peeked.append(block)
             have += len(block)
-            if within_seconds is not None and self._monotonic() - started >= within_seconds:
-                break
         if len(self._peeked) > 1:
             self._peeked = [b"".join(self._peeked)]
         return self._peeked[0][:size] if self._peeked else b""

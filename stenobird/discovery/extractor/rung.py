@@ -373,7 +373,6 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
             f"extractor.{re.sub(r'[^a-z0-9]+', '_', site.lower())}",
             f"yt-dlp's extractor for {site} found it",
             headers={name.lower(): value for name, value in form.headers.items() if _is_plain(value)},
-            kind="hls" if form.is_hls else "file",
             title=found.title,
             podcast=found.series or found.uploader,
             published=found.published,

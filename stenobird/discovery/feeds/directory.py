@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from stenobird.discovery.feeds import episodes
 from stenobird.discovery.parsing import lenient
-from stenobird.discovery.parsing.facts import FeedLead, FoundSource, MediaLead
+from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
@@ -49,12 +49,8 @@ class ListedEpisode:
     """An episode as the directory lists it."""
 
     id: str
-    title: str | None
-    guid: str | None
+    facts: EpisodeFacts
     url: str | None
-    published: str | None
-    duration_seconds: float | None
-    show: str | None
     feed_url: str | None
 
 
@@ -141,8 +137,8 @@ class PodcastDirectory:
             for one in await self._ask(search, "search", query)
             if isinstance(one, ListedEpisode)
             and wanted
-            and episodes.plain(one.title) == wanted
-            and (not by or by == episodes.plain(one.show))
+            and episodes.plain(one.facts.title) == wanted
+            and (not by or by == episodes.plain(one.facts.show))
         )
 
     async def _show(self, search: SearchContext, show_id: str, country: str | None) -> ListedShow | None:
@@ -155,7 +151,7 @@ class PodcastDirectory:
                 return replace(row, feed_url=feed, episodes=listed)
         if listed:
             # Some storefronts list the episodes without the show.
-            return ListedShow(show_id, listed[0].show or "", listed[0].feed_url, listed)
+            return ListedShow(show_id, listed[0].facts.show or "", listed[0].feed_url, listed)
         return None
 
     async def _ask(
@@ -226,10 +222,10 @@ class DirectoryRung:
                 one.url,
                 technique,
                 "the podcast directory lists an episode of this show and title",
-                title=one.title,
-                podcast=one.show,
-                published=one.published,
-                duration_seconds=one.duration_seconds,
+                title=one.facts.title,
+                podcast=one.facts.show,
+                published=one.facts.published,
+                duration_seconds=one.facts.duration_seconds,
             )
             for one in listed
             if one.url
@@ -312,16 +308,14 @@ def _rows(body: bytes) -> Iterator[ListedShow | ListedEpisode]:
 
 def _listed_episode(row: dict[str, Any]) -> ListedEpisode:
     millis = row.get("trackTimeMillis")
-    return ListedEpisode(
-        id=_text(row, "trackId") or "",
+    facts = EpisodeFacts(
         title=_text(row, "trackName"),
+        show=_text(row, "collectionName"),
         guid=_text(row, "episodeGuid"),
-        url=_link(row, "episodeUrl"),
         published=_text(row, "releaseDate"),
         duration_seconds=lenient.parse_duration(millis / 1000) if isinstance(millis, int) else None,
-        show=_text(row, "collectionName"),
-        feed_url=_link(row, "feedUrl"),
     )
+    return ListedEpisode(_text(row, "trackId") or "", facts, _link(row, "episodeUrl"), _link(row, "feedUrl"))
 
 
 def _text(row: dict[str, Any], *names: str) -> str | None:

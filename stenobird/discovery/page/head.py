@@ -169,14 +169,7 @@ def _links(tree: Any, base: str) -> tuple[Link, ...]:
         address = urls.absolute(base, element.get("href") or "")
         if address:
             text = text_of(element) or element.get("title") or element.get("aria-label")
-            found.append(
-                Link(
-                    address,
-                    (text or "")[:200],
-                    (element.get("rel") or "")[:60],
-                    (element.get("type") or "")[:60],
-                )
-            )
+            found.append(Link(address, (text or "")[:200], (element.get("type") or "")[:60]))
     return tuple(found)
 
 

@@ -56,11 +56,10 @@ def _unique(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of a page. `url` is absolute, `text` is the visible text, `rel` and `type` are as written."""
+    """A link of a page. `url` is absolute, `text` is the visible text, `type` is as written."""
 
     url: str
     text: str = ""
-    rel: str = ""
     type: str = ""
 
 
@@ -115,7 +114,6 @@ class MediaLead:
     technique: str
     reason: str
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
-    kind: Literal["file", "hls"] = "file"
     score: float | None = None
     title: str | None = None
     podcast: str | None = None

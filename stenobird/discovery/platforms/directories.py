@@ -43,14 +43,7 @@ class AppleEpisode(Way):
             visit.learn(EpisodeFacts(show=show.name or None))
             visit.add_feed(show.feed_url)
         if listed is not None:
-            visit.learn(
-                EpisodeFacts(
-                    title=listed.title,
-                    guid=listed.guid,
-                    published=listed.published,
-                    duration_seconds=listed.duration_seconds,
-                )
-            )
+            visit.learn(listed.facts)
             visit.add_media(listed.url, "Apple's directory lists this file under the episode's id")
             return
         try:
@@ -77,10 +70,12 @@ class ApplePodcast(Way):
         if show.feed_url:
             visit.add_feed(show.feed_url, newest=True)
             return
-        dated = [one for one in show.episodes if one.url and one.published]
+        dated = [one for one in show.episodes if one.url and one.facts.published]
         if dated:
-            newest = max(dated, key=lambda one: one.published or "")
-            visit.learn(EpisodeFacts(title=newest.title, show=show.name, published=newest.published))
+            newest = max(dated, key=lambda one: one.facts.published or "")
+            visit.learn(
+                EpisodeFacts(title=newest.facts.title, show=show.name, published=newest.facts.published)
+            )
             visit.add_media(newest.url, "the newest episode that Apple's directory lists for this show")
 
 

@@ -54,10 +54,6 @@ def test_only_a_few_formats_are_returned() -> None:
     assert len(chosen(*[form(f"https://cdn.example/{number}") for number in range(50)])) == LEADS
 
 
-def test_a_playlist_of_segments_is_recognised() -> None:
-    assert [lead.kind for lead in choose(read_extraction(info(HLS, VIDEO)))] == ["hls", "file"]
-
-
 @pytest.mark.parametrize(
     ("formats", "fields", "words"),
     [

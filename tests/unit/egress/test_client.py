@@ -98,16 +98,6 @@ async def test_peek_at_a_short_body_returns_what_there_is(client: EgressClient) 
         assert await response.read(3) == b"abc"
 
 
-async def test_peek_returns_early_when_the_time_is_up(policy: EgressPolicy, resolver: FakeResolver) -> None:
-    ticks = iter(range(1000))
-    async with (
-        EgressClient(policy, resolver=resolver, monotonic=lambda: float(next(ticks))) as client,
-        open_server(always(b"HTTP/1.1 200 OK\r\n\r\nsome")) as server,
-        await client.open(server.url()) as response,
-    ):
-        assert await response.peek(64, within_seconds=1.0) == b"some"
-
-
 async def test_range_says_where_the_body_begins_and_how_long_the_whole_is(client: EgressClient) -> None:
     async with open_server(ranged) as server:
         async with await client.open(
