@@ -20,7 +20,8 @@ from stenobird.accounts.service import AccountService
 from stenobird.billing import open_billing
 from stenobird.billing.standing import AccountGate
 from stenobird.clock import SystemClock
-from stenobird.discovery.finder import open_finder
+from stenobird.discovery.finder import checked_url, open_finder
+from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import ConfigurationError
 from stenobird.jobs.pipeline import Engines, RunOptions
 from stenobird.jobs.run import RunContext
@@ -143,7 +144,8 @@ async def open_services(
                 _log.info("jobs_of_earlier_process_resumed", jobs=freed)
             await stores.deliveries.release_leases()
         metrics = Metrics()
-        finder = await opened(open_finder(settings, clock, resolver=overrides.resolver))
+        policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
+        finder = await opened(open_finder(settings, policy, clock, resolver=overrides.resolver))
         wakeups = overrides.wakeups
         if wakeups is None:
             wakeups = await opened(open_wakeups(settings, clock))
@@ -169,7 +171,7 @@ async def open_services(
             opener = overrides.opener
             if opener is None:
                 origins = {"upload": UploadOrigin(stores.uploads, blobs)}
-                opener = await opened(open_media(settings, finder.policy, clock, storage.spool, origins))
+                opener = await opened(open_media(settings, policy, clock, storage.spool, origins))
                 await opener.sweep(await stores.jobs.open_job_ids())
             context = RunContext(
                 store=stores.jobs,
@@ -192,7 +194,7 @@ async def open_services(
         webhooks = await opened(
             open_webhooks(
                 settings,
-                finder.policy,
+                policy,
                 stores.deliveries,
                 stores.webhook_secrets,
                 clock,
@@ -204,7 +206,7 @@ async def open_services(
             stores.jobs,
             wakeups,
             RequestChecks(
-                url=finder.check,
+                url=partial(checked_url, policy),
                 engines=engines,
                 speakers=speakers,
                 account=JobGate(

@@ -14,7 +14,8 @@ from rich.console import Console
 from stenobird.cli.output import plain
 from stenobird.clock import SystemClock
 from stenobird.config import Settings
-from stenobird.discovery.finder import open_finder
+from stenobird.discovery.finder import checked_url, open_finder
+from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import StenobirdError
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def resolve(url: str, *, as_json: bool) -> None:
             console.print(plain(f"{verdict.outcome}: {verdict.message}"), highlight=False)
 
     async def run() -> AudioSource:
-        async with open_finder(Settings(), SystemClock()) as finder:
-            found = await finder.find(finder.check(url), preview=True, report=report)
+        settings = Settings()
+        policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
+        async with open_finder(settings, policy, SystemClock()) as finder:
+            found = await finder.find(checked_url(policy, url), preview=True, report=report)
             if found.opened is not None:
                 await found.opened.aclose()
             return found.source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
 from stenobird.discovery.urls import normalised
 from stenobird.egress.client import EgressClient
-from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
 
 if TYPE_CHECKING:
@@ -23,32 +21,20 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.egress.addresses import Resolver
-    from stenobird.ports import Clock, FoundAudio, VerdictSink
+    from stenobird.egress.policy import EgressPolicy
+    from stenobird.ports import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Finder:
-    """The discovery ladder and the client that it uses; `ports.AudioFinder`."""
-
-    policy: EgressPolicy
-    client: EgressClient
-    ladder: DiscoveryLadder
-
-    def check(self, url: str) -> str:
-        """Return the URL as it will be fetched, without `feed:` and the like. Raises `InvalidURL`."""
-        return str(self.policy.check_url(normalised(url)))
-
-    async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
-        """Find the audio, see `ports.AudioFinder`."""
-        return await self.ladder.find(url, preview=preview, report=report)
+def checked_url(policy: EgressPolicy, url: str) -> str:
+    """Return a submitted URL as it will be fetched, without `feed:` and the like. Raises `InvalidURL`."""
+    return str(policy.check_url(normalised(url)))
 
 
 @asynccontextmanager
 async def open_finder(
-    settings: Settings, clock: Clock, *, resolver: Resolver | None = None
-) -> AsyncIterator[Finder]:
+    settings: Settings, policy: EgressPolicy, clock: Clock, *, resolver: Resolver | None = None
+) -> AsyncIterator[DiscoveryLadder]:
     """Open the guarded client, the ladder, and the children that it starts; all have ended afterwards."""
-    policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             EgressClient(policy, resolver=resolver, proxy=settings.egress_proxy)
@@ -57,14 +43,13 @@ async def open_finder(
         proxy = await stack.enter_async_context(EgressProxy(client))
         authorities = os.environ.get("SSL_CERT_FILE")
         directory = PodcastDirectory(clock)
-        ladder = DiscoveryLadder(
+        yield DiscoveryLadder(
             client,
             parser,
             platforms=platform_rules(directory, index_key=_podcast_index_key(settings, clock)),
             directory=DirectoryRung(directory),
             extractor=ExtractorRung(Extractor(proxy, authorities=Path(authorities) if authorities else None)),
         )
-        yield Finder(policy, client, ladder)
 
 
 def _podcast_index_key(settings: Settings, clock: Clock) -> PodcastIndexKey | None:
