@@ -237,7 +237,6 @@ async def open_services(
             uploads=uploads,
             billing=billing.service,
             webhooks=webhooks.service,
-            webhook_sender=webhooks.sender,
             limits=limits,
             idempotency=Idempotency(stores.idempotency),
             metrics=metrics,

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stenobird.discovery.extractor.rung import Extractor, ExtractorRung
-from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.extractor.rung import Extractor
+from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
@@ -47,8 +47,8 @@ async def open_finder(
             client,
             parser,
             platforms=platform_rules(directory, index_key=_podcast_index_key(settings, clock)),
-            directory=DirectoryRung(directory),
-            extractor=ExtractorRung(Extractor(proxy, authorities=Path(authorities) if authorities else None)),
+            directory=directory,
+            extractor=Extractor(proxy, authorities=Path(authorities) if authorities else None),
         )
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stenobird.web.limits import RequestLimits
     from stenobird.web.metrics import Metrics
     from stenobird.webhooks.delivery import WebhookDeliverer
-    from stenobird.webhooks.sender import WebhookSender
     from stenobird.webhooks.service import WebhookService
 
 
@@ -52,7 +51,6 @@ class Services:
     uploads: UploadService
     billing: BillingService
     webhooks: WebhookService
-    webhook_sender: WebhookSender
     limits: RequestLimits
     idempotency: Idempotency
     metrics: Metrics

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from stenobird.egress.client import EgressClient
 from stenobird.egress.transport import DirectDialer
 from stenobird.webhooks.delivery import WebhookDeliverer
-from stenobird.webhooks.sender import WebhookSender
 from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.targets import WebhookTargets
 
@@ -30,7 +29,6 @@ class Webhooks:
 
     service: WebhookService
     targets: WebhookTargets
-    sender: WebhookSender
     deliverer: WebhookDeliverer
 
 
@@ -51,8 +49,7 @@ async def open_webhooks(
     ) as client:
         targets = WebhookTargets(policy, client.dialer if isinstance(client.dialer, DirectDialer) else None)
         yield Webhooks(
-            WebhookService(deliveries, secrets, clock),
+            WebhookService(deliveries, secrets, clock, client, targets),
             targets,
-            WebhookSender(client, targets, secrets, clock),
             WebhookDeliverer(deliveries, secrets, client, clock),
         )

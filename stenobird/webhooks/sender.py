@@ -1,25 +1,21 @@
-"""Sends signed events: the POST of any event, and a test event with which an account tests its receiver."""
+"""Signs and sends events to receivers, and says what came of it."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from stenobird.egress.client import FetchLimits, RequestOptions
-from stenobird.errors import DestinationForbidden, EgressError, WebhookTargetForbidden
-from stenobird.webhooks.schemas import WebhookEvent
-from stenobird.webhooks.signature import ALEFBOT_ORIGIN, event_body, event_headers
+from stenobird.errors import EgressError
+from stenobird.webhooks.signature import event_body, event_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stenobird.egress.client import EgressClient
-    from stenobird.ports import Clock, KeyMode
     from stenobird.ports.webhooks import SigningSecrets
-    from stenobird.storage.delivery_store import SecretStore
-    from stenobird.webhooks.targets import WebhookTargets
+    from stenobird.webhooks.schemas import WebhookEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +32,6 @@ class TestDelivery:
     def delivered(self) -> bool:
         """Whether the receiver answered 2xx."""
         return self.error is None
-
-
-class WebhookSender:
-    """Sends test events through egress. A redirect is a failure, because its target was not checked."""
-
-    def __init__(
-        self, client: EgressClient, targets: WebhookTargets, secrets: SecretStore, clock: Clock
-    ) -> None:
-        self._client = client
-        self._targets = targets
-        self._secrets = secrets
-        self._clock = clock
-
-    async def send_test(
-        self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
-    ) -> TestDelivery:
-        """Send a dummy event once, with the signatures of both dialects and the secret of this mode.
-
-        Raises `InvalidWebhookURL` and `WebhookTargetForbidden`; the receiver's failures are part of the
-        result.
-        """
-        target = await self._targets.check(url)
-        event_id = f"evt_{token_hex(12)}"
-        now = self._clock.time()
-        signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
-        event = WebhookEvent(
-            event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
-        )
-        try:
-            answer = await post_event(
-                self._client, target, event, origin=ALEFBOT_ORIGIN, now=now, secrets=signing
-            )
-        except DestinationForbidden as exc:
-            raise WebhookTargetForbidden from exc
-        except EgressError as exc:
-            return TestDelivery(event_id, None, exc.message)
-        return TestDelivery(event_id, answer.status, answer.problem)
 
 
 ANSWER_BYTES: Final = 1024

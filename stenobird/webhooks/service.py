@@ -1,18 +1,24 @@
-"""An account's webhooks: the delivery log, replays and signing secrets."""
+"""An account's webhooks: the delivery log, replays, signing secrets and test events."""
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from stenobird.bodies import read_cursor, write_cursor
-from stenobird.errors import DeliveryNotFound
+from stenobird.errors import DeliveryNotFound, DestinationForbidden, EgressError, WebhookTargetForbidden
+from stenobird.webhooks.schemas import WebhookEvent
+from stenobird.webhooks.sender import TestDelivery, post_event
+from stenobird.webhooks.signature import ALEFBOT_ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.ports import Caller, Clock
+    from stenobird.egress.client import EgressClient
+    from stenobird.ports import Caller, Clock, KeyMode
     from stenobird.ports.webhooks import DeliveryRecord, DeliveryState, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+    from stenobird.webhooks.targets import WebhookTargets
 
 OVERLAP_SECONDS: Final = 24 * 3600.0
 """How long a rotated secret still signs next to the new one."""
@@ -25,10 +31,19 @@ class WebhookService:
     are kept in more places, so they must not read or break anything live.
     """
 
-    def __init__(self, deliveries: DeliveryStore, secrets: SecretStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        deliveries: DeliveryStore,
+        secrets: SecretStore,
+        clock: Clock,
+        client: EgressClient,
+        targets: WebhookTargets,
+    ) -> None:
         self._deliveries = deliveries
         self._secrets = secrets
         self._clock = clock
+        self._client = client
+        self._targets = targets
 
     async def purge(self, *, settled_before: float) -> int:
         """Remove deliveries that ended before this time; return how many."""
@@ -80,3 +95,28 @@ class WebhookService:
         return await self._secrets.rotate_secret(
             caller.account_id, mode=caller.mode, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
         )
+
+    async def send_test(
+        self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
+    ) -> TestDelivery:
+        """Send a dummy event once, with the signatures of both dialects and the secret of this mode.
+
+        Raises `InvalidWebhookURL` and `WebhookTargetForbidden`; the receiver's failures are part of the
+        result.
+        """
+        target = await self._targets.check(url)
+        event_id = f"evt_{token_hex(12)}"
+        now = self._clock.time()
+        signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
+        event = WebhookEvent(
+            event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
+        )
+        try:
+            answer = await post_event(
+                self._client, target, event, origin=ALEFBOT_ORIGIN, now=now, secrets=signing
+            )
+        except DestinationForbidden as exc:
+            raise WebhookTargetForbidden from exc
+        except EgressError as exc:
+            return TestDelivery(event_id, None, exc.message)
+        return TestDelivery(event_id, answer.status, answer.problem)

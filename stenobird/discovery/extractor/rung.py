@@ -91,10 +91,14 @@ class ExtractorLimits:
 
 
 class Extractor:
-    """Runs extractions, each in a child of its own, at most `limits.children` at once.
+    """The last rung: sites that yt-dlp knows, and the audio players of such sites on the page.
+
+    Each extraction runs in a child of its own, at most `limits.children` at once.
 
     `authorities` is a PEM file of certificate authorities to trust instead of the usual ones.
     """
+
+    stage: ClassVar[Stage] = "resolving_extractor"
 
     def __init__(
         self,
@@ -129,6 +133,11 @@ class Extractor:
         if answer["outcome"] != "found":
             raise _explained(answer)
         return read_extraction(answer.get("info") or {})
+
+    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
+        """Return the recording at the URL, else that of the only audio player on the page."""
+        found = await self.extract([url, *await _only_player(search, url)])
+        return FoundSource(media=choose(found)) if found is not None else None
 
     def _request(self, urls: Sequence[str], proxy: str) -> bytes:
         limits = self._limits
@@ -398,20 +407,6 @@ def _rank(form: Format) -> tuple[float, ...]:
 
 def _is_plain(value: str) -> bool:
     return value.isascii() and value.isprintable()
-
-
-class ExtractorRung:
-    """The last rung: sites that yt-dlp knows, and the audio players of such sites on the page."""
-
-    stage: ClassVar[Stage] = "resolving_extractor"
-
-    def __init__(self, extractor: Extractor) -> None:
-        self._extractor = extractor
-
-    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
-        """Return the recording at the URL, else that of the only audio player on the page."""
-        found = await self._extractor.extract([url, *await _only_player(search, url)])
-        return FoundSource(media=choose(found)) if found is not None else None
 
 
 async def _only_player(search: SearchContext, url: str) -> tuple[str, ...]:

@@ -71,10 +71,16 @@ class ListedShow:
 class PodcastDirectory:
     """Queries the directory, and caches at most `CACHED` responses for `KEEP_SECONDS` each.
 
+    As a rung, it looks the episode up by what the page says about it, but only if the page gives a reason: a
+    link to its show in the directory, or a show and a title on a page about a podcast. An article is not
+    looked up, because its title may be that of an unrelated episode.
+
     Every method raises `DirectoryLookupFailed` if the directory can't be reached, refuses the request, or
     sends something other than a listing. A show that is not listed is no failure: the result is `None` or
     empty.
     """
+
+    stage: ClassVar[Stage] = "resolving_directory"
 
     def __init__(self, clock: Clock, *, base_url: str = BASE_URL) -> None:
         self._clock = clock
@@ -187,19 +193,6 @@ class PodcastDirectory:
             self._answers.popitem(last=False)
         return rows
 
-
-class DirectoryRung:
-    """Looks the episode up in the podcast directory, by what the page says about it.
-
-    Only if the page gives a reason: a link to its show in the directory, or a show and a title on a page
-    about a podcast. An article is not looked up, because its title may be that of an unrelated episode.
-    """
-
-    stage: ClassVar[Stage] = "resolving_directory"
-
-    def __init__(self, directory: PodcastDirectory) -> None:
-        self._directory = directory
-
     async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Return feeds to search for the episode, and the episode itself if the directory lists it."""
         try:
@@ -213,8 +206,8 @@ class DirectoryRung:
         if not (wanted.title and wanted.show and (page is None or _about_podcast(page))):
             return None
         technique = "directory.search"
-        listed = await self._directory.find_episodes(search, wanted.title, wanted.show)
-        shows = await self._directory.find_shows(search, wanted.show)
+        listed = await self.find_episodes(search, wanted.title, wanted.show)
+        shows = await self.find_shows(search, wanted.show)
         named = [*(one.feed_url for one in listed), *(show.feed_url for show in shows)]
         feeds = dict.fromkeys(feed for feed in named if feed)
         media = [
@@ -243,7 +236,7 @@ class DirectoryRung:
     ) -> FoundSource | None:
         feeds = []
         for show_id in linked:
-            show = await self._directory.lookup(search, show_id)
+            show = await self.lookup(search, show_id)
             if show is None or not show.feed_url:
                 continue
             is_show_page = page is not None and not page.is_episode

@@ -399,7 +399,7 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed test event now, and return the result: 200, also if the receiver failed."""
     wanted = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
-    sent = await services_of(request).webhook_sender.send_test(
+    sent = await services_of(request).webhooks.send_test(
         caller.account_id, wanted.webhook_url, wanted.event_type, mode=caller.mode
     )
     return json_response(schemas.WebhookTested.model_validate(sent))

@@ -10,7 +10,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.discovery import urls
-from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.platforms import platform_rules
 from stenobird.testing import FakeClock
 from tests.support.documents import Served, mp3_bytes
@@ -49,7 +49,7 @@ class CorpusWeb(dict[str, Served]):
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 async def test_corpus_document_leads_to_its_audio(searcher: Any, case: dict[str, Any]) -> None:
     directory = PodcastDirectory(FakeClock())
-    searcher.rungs = {"platforms": platform_rules(directory), "directory": DirectoryRung(directory)}
+    searcher.rungs = {"platforms": platform_rules(directory), "directory": directory}
     expected = case["expected"]
     if expected is None:
         with pytest.raises(errors.JobError) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.discovery import urls
-from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient
@@ -92,7 +92,7 @@ async def test_corpus_document_leads_to_the_same_audio_over_https(
                 client,
                 searcher.parser,
                 platforms=platform_rules(directory),
-                directory=DirectoryRung(directory),
+                directory=directory,
             )
             if case["expected"] is None:
                 with pytest.raises(errors.JobError) as caught:

@@ -19,7 +19,6 @@ from stenobird.discovery.extractor.rung import (
     CHILD,
     Extractor,
     ExtractorLimits,
-    ExtractorRung,
     extractor_status,
     status_of,
 )
@@ -185,7 +184,7 @@ async def test_only_the_single_audio_player_of_a_page_is_extracted() -> None:
     recorder = _Recorder()
     page = "https://blog.example/post"
     for iframes in ((player,), (player, f"{player}2"), ("https://www.youtube.com/embed/dQw4w9WgXcQ",)):
-        assert await ExtractorRung(recorder).try_(_Search(*iframes), page) is None  # type: ignore[arg-type]
+        assert await recorder.try_(_Search(*iframes), page) is None  # type: ignore[arg-type]
     assert recorder.asked == [[page, player], [page], [page]]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.platforms import platform_rules
 from stenobird.egress.client import EgressClient
@@ -130,7 +130,7 @@ async def test_no_document_leads_to_an_internal_address(searcher: Any, door: str
                 client,
                 searcher.parser,
                 platforms=platform_rules(directory),
-                directory=DirectoryRung(directory),
+                directory=directory,
             )
             with pytest.raises(JobError) as caught:
                 await ladder.find("https://public.test/page", preview=False, report=report)

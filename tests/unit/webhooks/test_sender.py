@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
-from stenobird.webhooks.sender import ANSWER_BYTES, WebhookSender
+from stenobird.webhooks.sender import ANSWER_BYTES
+from stenobird.webhooks.service import WebhookService
 from stenobird.webhooks.targets import WebhookTargets
 from tests.support.webhook_world import OWNER, Receiver, WebhookWorld
 
@@ -41,8 +42,8 @@ class AnyTarget(WebhookTargets):
         return self.check_url(url)
 
 
-def sender(world: WebhookWorld, refusal: Exception | None = None) -> WebhookSender:
-    return WebhookSender(world.client, AnyTarget(refusal), world.secrets, world.clock)
+def sender(world: WebhookWorld, refusal: Exception | None = None) -> WebhookService:
+    return WebhookService(world.deliveries, world.secrets, world.clock, world.client, AnyTarget(refusal))
 
 
 @pytest.mark.parametrize("mode", MODES)

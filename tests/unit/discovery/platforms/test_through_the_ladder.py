@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stenobird.discovery.feeds.directory import DirectoryRung, PodcastDirectory
+from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.platforms import platform_rules
 from stenobird.errors import DirectoryLookupFailed, JobError, UnsupportedURL
 from stenobird.testing import FakeClock
@@ -30,7 +30,7 @@ FEED = """<rss version="2.0"><channel><title>The Show</title>
 def web(searcher: Any) -> Any:
     """A searcher with every rule and the directory; the extractor is left out."""
     directory = PodcastDirectory(FakeClock())
-    searcher.rungs = {"platforms": platform_rules(directory), "directory": DirectoryRung(directory)}
+    searcher.rungs = {"platforms": platform_rules(directory), "directory": directory}
     return searcher
 
 
