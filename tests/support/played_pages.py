@@ -41,12 +41,12 @@ class PlayedPages:
         return self.world.url
 
     def begin(
-        self, audio_url: str = "https://example.com/show/episode.mp3", *, key: str | None = None
+        self, audio_url: str = "https://example.com/show/episode.mp3", *, key: str | None = None, **body: Any
     ) -> str:
-        """Make a transcript, have it claimed, and return its id."""
+        """Make a transcript, have it claimed, and return its id. `body` are more fields of the request."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         with httpx.Client(base_url=self.url, headers=headers, trust_env=False) as http:
-            http.post("/v1/transcripts", json={"audio_url": audio_url}).raise_for_status()
+            http.post("/v1/transcripts", json={"audio_url": audio_url, **body}).raise_for_status()
         return self.portal.call(self.world.worker.start)
 
     def find(self, job_id: str, **facts: Any) -> None:

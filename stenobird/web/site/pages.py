@@ -76,6 +76,7 @@ async def start_preview(request: Request) -> Response:
         chosen: dict[str, Any] = {name: form[name] for name in ("language", "task") if form.get(name)}
         if keywords := [word for part in form.get("keywords", "").split(",") if (word := part.strip())]:
             chosen["keywords"] = keywords
+        chosen["speakers"] = bool(form.get("speakers"))
         spec = CreateTranscript.parse({"audio_url": url, **chosen}).spec()
         job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
     except StenobirdError as error:
@@ -275,6 +276,7 @@ def _home(request: Request, *, error: StenobirdError | None = None, audio_url: s
         error=error,
         audio_url=audio_url,
         uploads=f"{settings.api_prefix}{UPLOADS_PATH}",
+        labels=bool(settings.speaker_model),
         **_choices(services_of(request).engines),
         **shared,
     )

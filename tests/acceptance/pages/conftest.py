@@ -11,6 +11,7 @@ from tests.support.browser import Visitor, chromium, chromium_path, visitor
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.played_pages import PlayedPages, played_pages
 from tests.support.server_process import ServerProcess
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,5 +87,6 @@ def owner(guest: Visitor, secret: str) -> Visitor:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedPages]:
     """One service, driven by the test."""
-    with played_pages(tmp_path_factory.mktemp("played")) as world:
+    settings = web_settings(speaker_model="auto")
+    with played_pages(tmp_path_factory.mktemp("played"), settings) as world:
         yield world

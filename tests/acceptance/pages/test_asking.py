@@ -71,6 +71,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
     assert {"English", "Hebrew", "Cantonese"} <= set(named)
     languages.select_option(label="Hebrew")
     page.get_by_label("Translate into English").check()
+    page.get_by_label("Say who speaks").check()
     page.get_by_label("Names and words to spell right").fill(" Siobhán , Noa,,Noa; Madrid ")
     home.check_looks("options")
     page.get_by_label("Link to anything").fill("https://example.com/talk.mp3")
@@ -81,6 +82,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
         "language": "he",
         "task": "translate",
         "keywords": ["Siobhán", "Noa", "Madrid"],
+        "speakers": True,
         "word_timestamps": True,
     }
     assert sent.value.post_data_json == chosen
@@ -112,6 +114,7 @@ def test_choices_work_without_scripts(played: PlayedPages) -> None:
         "language": "de",
         "task": "translate",
         "keywords": "Noa, Siobhán",
+        "speakers": "true",
     }
     with httpx.Client(base_url=played.url, trust_env=False) as http:
         answer = http.post("/", data=form)
@@ -120,6 +123,7 @@ def test_choices_work_without_scripts(played: PlayedPages) -> None:
     assert job is not None
     assert (job.options.language, job.options.task) == ("de", "translate")
     assert job.options.keywords == ("Noa", "Siobhán")
+    assert job.options.speakers
     assert refused.status_code == 400
     played.complete(played.portal.call(played.world.worker.start))
 

@@ -181,6 +181,39 @@ def test_pages_without_doubtful_words_do_not_explain_them(talk: Page) -> None:
     assert talk.get_by_text("underlined like this").is_hidden()
 
 
+def test_speakers_are_named_where_they_change_and_can_be_read_alone(
+    reader: Visitor, played: PlayedPages, key: str
+) -> None:
+    job_id = played.begin(key=key, speakers=True)
+    played.say(job_id, *TALK)
+    reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = reader.open(f"/t/{job_id}")
+    page.locator("#job-lines li").nth(3).wait_for()
+    assert page.get_by_label("Lines of").is_hidden()
+    played.complete(job_id)
+    reader.wait_done()
+    names = page.locator("#job-lines .who")
+    assert names.all_inner_texts() == ["Speaker 1", "Speaker 2"] * 2
+    colours = [
+        name.evaluate("one => getComputedStyle(one, '::before').backgroundColor") for name in names.all()
+    ]
+    assert colours[:2] == colours[2:]
+    assert len({*colours, "rgba(0, 0, 0, 0)"}) == 3
+    assert reader.lines() == list(TALK)
+    reader.check_looks("speakers")
+    page.get_by_label("Lines of").select_option("Speaker 2")
+    shown = [line for line in page.locator("#job-lines p").all() if line.is_visible()]
+    assert [line.inner_text() for line in shown] == [TALK[1], TALK[3]]
+    page.get_by_role("searchbox").fill("monkey")
+    assert page.get_by_text("1 of 1").is_visible()
+    page.get_by_label("Lines of").select_option("Everyone")
+    assert page.get_by_text("of 2").is_visible()
+    page.get_by_role("button", name="Copy the text").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    expected = "\n\n".join(f"Speaker {index % 2 + 1}: {text}" for index, text in enumerate(TALK))
+    assert page.evaluate("navigator.clipboard.readText()") == expected
+
+
 def test_right_to_left_text_has_its_times_on_the_right(
     browser: Browser, reader: Visitor, played: PlayedPages
 ) -> None:

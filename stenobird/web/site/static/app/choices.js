@@ -8,7 +8,8 @@ const UNNAMED = { ba: "Bashkir", bo: "Tibetan" };
 export function choices(form) {
   const { audio_url: _url, keywords, ...chosen } = Object.fromEntries(new FormData(form));
   const filled = Object.entries({ ...chosen, keywords: keywordsOf(keywords || "") }).filter(([, value]) => value.length);
-  return Object.fromEntries(filled);
+  const ticked = "speakers" in chosen ? { speakers: true } : {};
+  return { ...Object.fromEntries(filled), ...ticked };
 }
 
 // Returns the keywords in a line, which commas separate; each once.

@@ -12,6 +12,7 @@ import { textOf } from "./paragraphs.js";
 import { Player } from "./player.js";
 import { Search } from "./search.js";
 import { bindShortcuts } from "./shortcuts.js";
+import { Speakers } from "./speakers.js";
 import { KINDS, stageName } from "./words.js";
 
 const RETRYABLE = ["transcription_failed", "audio_unreachable", "audio_source_unreachable", "directory_lookup_failed", "extractor_unavailable"];
@@ -33,6 +34,7 @@ class Transcript {
     this.lines = new Lines($("job-lines"), (seconds) => this.player.seek(seconds));
     this.player = new Player(this.lines, signal, () => this.newest.leave());
     this.search = new Search(this.lines, signal, () => this.newest.leave());
+    this.speakers = new Speakers(this.lines, signal, () => this.search.grew());
   }
 
   async run() {
@@ -122,6 +124,7 @@ class Transcript {
   take(event, data) {
     if (event === "status") this.stage(data);
     else if (event === "transcript") this.line(data);
+    else if (event === "speakers") this.speakers.take(data.labels);
     else if (event === "preview_locked") this.locked();
     else if (event === "error") this.problem(data);
     else if (event === "done") this.done(data);
