@@ -36,7 +36,7 @@ FORMATS = (
     Format("voc", "voc", 0, b"Creative Voice File"),
     Format("realmedia", "rm", 0, b".RMF"),
     Format("realaudio", "rm", 0, b".ra\xfd"),
-    Format("nut", "nut", 0, b"nut/multimedia container\x00"),
+    Format("nut", "nut", 0, b"nut/multimedia"),
     Format("mxf", "mxf", 0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01"),
     Format("mpeg", "mpeg", 0, b"\x00\x00\x01\xba"),
     Format("dts", "dts", 0, b"\x7f\xfe\x80\x01"),

@@ -146,38 +146,29 @@ class _PageReader:
     # --- where audio is named -------------------------------------------------------------------------------
 
     def _from_head(self, head: PageFacts) -> None:
-        title = head.title or ""
-        for names, technique in (
-            (("og:audio", "og:audio:url"), "page.og_audio"),
-            (("og:audio:secure_url",), "page.og_audio_secure"),
-            (("twitter:player:stream",), "page.twitter_stream"),
+        types = (head.first_meta("og:audio:type", "og:audio:content_type") or "").lower()
+        stream_type = (head.first_meta("twitter:player:stream:content_type") or "").lower()
+        for name, technique, kind in (
+            ("og:audio", "page.og_audio", types),
+            ("og:audio:url", "page.og_audio", types),
+            ("og:audio:secure_url", "page.og_audio_secure", types),
+            ("twitter:player:stream", "page.twitter_stream", stream_type),
+            ("og:video", "page.og_video", "video/"),
+            ("og:video:url", "page.og_video", "video/"),
         ):
-            kind = (head.first_meta("og:audio:type", "og:audio:content_type") or "").lower()
-            if technique == "page.twitter_stream":
-                kind = (head.first_meta("twitter:player:stream:content_type") or "").lower()
-            for name in names:
-                for content in head.meta.get(name, ()):
-                    url = urls.absolute(self.base, content)
-                    if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
-                        continue
-                    # In a page's head, an HLS address is a video's unless its type says audio.
-                    hls = urls.extension(url) == "m3u8" and not kind.startswith("audio/")
-                    video = kind.startswith("video/") or urls.is_video_url(url) or hls
-                    video = video and not urls.is_audio_url(url)
-                    self.findings.append(
-                        Finding(
-                            url,
-                            "page.og_video" if video else technique,
-                            context=title,
-                            video=video,
-                            group=PAGE_GROUP,
-                        )
-                    )
-        for content in head.meta.get("og:video", ()) + head.meta.get("og:video:url", ()):
-            url = urls.absolute(self.base, content)
-            if url and urls.is_video_url(url):
+            for content in head.meta.get(name, ()):
+                url = urls.absolute(self.base, content)
+                if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
+                    continue
+                # In a page's head, an HLS address is a video's unless its type says audio.
+                hls = urls.extension(url) == "m3u8" and not kind.startswith("audio/")
+                video = kind.startswith("video/") or urls.is_video_url(url) or hls
+                video = video and not urls.is_audio_url(url)
+                if technique == "page.og_video" and not (video and urls.is_video_url(url)):
+                    continue
+                how = "page.og_video" if video else technique
                 self.findings.append(
-                    Finding(url, "page.og_video", context=title, video=True, group=PAGE_GROUP)
+                    Finding(url, how, context=head.title or "", video=video, group=PAGE_GROUP)
                 )
 
     def _from_players(self) -> None:
