@@ -98,6 +98,16 @@ class JobRun:
             # Otherwise the job has ended, or its lease will expire.
             await self._leased.release()
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the database was away when this run had to write, so that it could not release its job."""
+        return isinstance(self._leased.broken, StorageUnavailable)
+
+    async def release_after_outage(self) -> None:
+        """Release the job of a run that was `cut_off`. Raises `StorageUnavailable` while that goes on."""
+        with self._job_id_in_logs(), suppress(LeaseLost):
+            await self._context.store.release(self._leased.claim.lease)
+
     def _job_id_in_logs(self) -> AbstractContextManager[object]:
         """Add the job's id to every log line of the current task and of those that it starts."""
         return structlog.contextvars.bound_contextvars(job_id=self.job.id)
@@ -191,11 +201,10 @@ class JobRun:
                 await leased.release(trouble=self.trouble.message)
         if leased.broken is not None or self._stop_reason == "lost":
             _log.warning("job_abandoned", reason=(leased.broken or LeaseLost()).message)
-        database_away = isinstance(leased.broken, StorageUnavailable)
         if (
             leased.ended
             or self._stop_reason == "trouble"
-            or (self._stop_reason == "lost" and not database_away)
+            or (self._stop_reason == "lost" and not self.cut_off)
         ):
             # Only this machine would use the spool again: when it resumes a job that it drained, or whose
             # lease it lost together with the database.

@@ -58,6 +58,8 @@ class Worker:
         self._changed = asyncio.Event()
         self._stopping = False
         self._trouble: str | None = None
+        self._cut_off: list[JobRun] = []
+        """Runs that have ended without the database; their jobs need not wait for the end of their leases."""
         self._trial: JobRun | None = None
         """The only job claimed since the last pause. What earlier ones still do proves nothing."""
         self._pauses = 0
@@ -132,6 +134,9 @@ class Worker:
         if not lanes:
             return False
         try:
+            while self._cut_off:
+                await self._cut_off[-1].release_after_outage()
+                self._cut_off.pop()
             claim = await self._context.store.claim(self._worker_id, lanes=lanes)
         except StorageUnavailable:
             return False  # the next poll tries again
@@ -168,6 +173,8 @@ class Worker:
                 await other.abandon()
                 await asyncio.wait({task})
             await run.carry_out()
+            if run.cut_off:
+                self._cut_off.append(run)
             if run.trouble is not None:
                 self._pause(run.trouble)
             elif run is self._trial and run.progressed:

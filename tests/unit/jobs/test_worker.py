@@ -243,6 +243,33 @@ async def test_a_poisoned_job_does_not_take_the_worker_with_it(world: JobWorld) 
     assert not (await world.job(poisoned.id)).terminal
 
 
+async def test_a_job_that_lost_the_database_goes_on_when_it_is_back(world: JobWorld) -> None:
+    class AwayStore(DyingStore):
+        away = 2
+
+        async def append(self, *args: Any, **kwargs: Any) -> Any:
+            if self.away:
+                self.away -= 1
+                raise StorageUnavailable
+            return await self._store.append(*args, **kwargs)
+
+        async def release(self, *args: Any, **kwargs: Any) -> None:
+            if self.away:
+                self.away -= 1
+                raise StorageUnavailable
+            await self._store.release(*args, **kwargs)
+
+    job = await world.post(world.payer)
+
+    async def body() -> None:
+        # Its lease would last a minute.
+        assert (await ended(world, job.id)).status == "completed"
+
+    store = AwayStore(world.store, dies_at=-1, after_commit=False)
+    await serving(world.worker(store, poll_seconds=0.05), body)
+    assert store.away == 0
+
+
 async def test_a_database_that_is_away_for_a_while_does_not_end_the_worker(world: JobWorld) -> None:
     class AwayStore(DyingStore):
         away = 2
