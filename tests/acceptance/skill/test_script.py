@@ -97,7 +97,7 @@ async def test_restart_of_the_service_is_a_pause(tmp_path: Path, shell: Any) -> 
         await worker.say(job_id, "Hello")
         assert await process.stdout.readexactly(5) == b"Hello"
         world.server.should_exit = True
-        await asyncio.wait_for(world.services.shutting_down.wait(), 5)
+        await world.services.shutting_down.wait()
     # Nobody listens meanwhile.
     async with web_world(tmp_path, web_settings(port=port)) as second:
         worker.store, worker.wakeups = second.store, second.worker.wakeups

@@ -339,9 +339,7 @@ async def test_a_client_that_disconnects_during_its_body_is_not_an_error(world: 
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        async with asyncio.timeout(5):
-            while not logs:  # noqa: ASYNC110  # a captured log line wakes nobody
-                await asyncio.sleep(0)
+        await async_until(lambda: logs)
     assert [(row["event"], row["status"]) for row in logs] == [("request", 400)]
 
 
@@ -360,5 +358,5 @@ async def test_a_slow_request_head_is_cut_off() -> None:
                 host, _, port = url.removeprefix("http://").partition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
                 writer.write(begun)
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+                assert await reader.read() == b""
                 writer.close()

@@ -41,17 +41,6 @@ TEXT = "".join(TEXTS)
 PATIENT = RetryPolicy(max_tries=50, first_delay_seconds=0.01, max_delay_seconds=0.05)
 
 
-async def play(world: WebWorld, *texts: str) -> str:
-    """Wait for a job, and run it to its end."""
-    async with asyncio.timeout(10):
-        while not (await world.store.counts()).get("queued"):
-            await world.worker.wakeups.wait_job(0.05)
-    job_id = await world.worker.start()
-    await world.worker.say(job_id, *texts)
-    await world.worker.complete(job_id)
-    return job_id
-
-
 async def log(world: WebWorld, job_id: str) -> list[tuple[int | None, str]]:
     return [(row.seq, row.event) for row in await world.store.events_after(job_id, 0)]
 
@@ -138,7 +127,7 @@ class BlockingTransport(httpx.AsyncHTTPTransport):
 async def test_transcribe_shows_events_as_they_come_and_returns_the_text(world: WebWorld) -> None:
     events: list[Event] = []
     async with AsyncStenobirdClient(world.url) as client, asyncio.TaskGroup() as tasks:
-        playing = tasks.create_task(play(world, *TEXTS))
+        playing = tasks.create_task(world.worker.carry_out(*TEXTS))
         result = await client.transcribe(URL, on_event=events.append)
     assert seen(events) == await log(world, playing.result())
     assert [type(event) for event in events] == [
@@ -163,7 +152,7 @@ async def test_the_synchronous_client_does_the_same(world: WebWorld) -> None:
             return client.transcribe(URL, on_event=events.append)
 
     async with asyncio.TaskGroup() as tasks:
-        playing = tasks.create_task(play(world, *TEXTS))
+        playing = tasks.create_task(world.worker.carry_out(*TEXTS))
         transcribing = tasks.create_task(asyncio.to_thread(transcribe))
     assert seen(events) == await log(world, playing.result())
     assert transcribing.result().text == TEXT
@@ -177,7 +166,7 @@ async def test_a_connection_that_breaks_at_every_event_loses_and_repeats_nothing
         AsyncStenobirdClient(world.url, transport=transport, policy=PATIENT) as client,
         asyncio.TaskGroup() as tasks,
     ):
-        playing = tasks.create_task(play(world, *TEXTS))
+        playing = tasks.create_task(world.worker.carry_out(*TEXTS))
         result = await client.transcribe(URL, on_event=events.append)
     expected = await log(world, playing.result())
     assert seen(events) == expected
@@ -193,7 +182,7 @@ async def test_the_synchronous_client_reconnects_at_every_event_too(world: WebWo
             return list(client.stream(URL))
 
     async with asyncio.TaskGroup() as tasks:
-        playing = tasks.create_task(play(world, *TEXTS))
+        playing = tasks.create_task(world.worker.carry_out(*TEXTS))
         streaming = tasks.create_task(asyncio.to_thread(stream))
     expected = await log(world, playing.result())
     assert seen(streaming.result()) == expected
@@ -220,7 +209,7 @@ async def test_the_client_waits_through_a_restart_of_the_service(tmp_path: Path)
             events.append(await anext(stream))
             # Both readers have an open stream now; the server shuts down.
             world.server.should_exit = True
-            await asyncio.wait_for(world.services.shutting_down.wait(), 5)
+            await world.services.shutting_down.wait()
             async with web_world(tmp_path, web_settings(port=settings.port)) as second:
                 worker.store, worker.wakeups = second.store, second.worker.wakeups
                 await worker.say(job_id, *TEXTS[1:])
@@ -248,7 +237,7 @@ async def test_the_client_polls_when_streams_are_blocked(world: WebWorld) -> Non
         AsyncStenobirdClient(world.url, transport=BlockingTransport(), sleep=wait) as client,
         asyncio.TaskGroup() as tasks,
     ):
-        tasks.create_task(play(world, *TEXTS))
+        tasks.create_task(world.worker.carry_out(*TEXTS))
         result = await client.transcribe(URL, on_event=events.append)
     assert result.text == TEXT
     assert "".join(event.text for event in events if isinstance(event, TranscriptEvent)) == TEXT
@@ -258,10 +247,7 @@ async def test_the_client_polls_when_streams_are_blocked(world: WebWorld) -> Non
 
 async def test_a_failed_job_raises_its_error(world: WebWorld) -> None:
     async def fail() -> None:
-        async with asyncio.timeout(10):
-            while not (await world.store.counts()).get("queued"):
-                await world.worker.wakeups.wait_job(0.05)
-        await world.worker.fail(await world.worker.start(), AudioSourceNotFound("Nothing was found."))
+        await world.worker.fail(await world.worker.start_next(), AudioSourceNotFound("Nothing was found."))
 
     async with AsyncStenobirdClient(world.url) as client:
         async with asyncio.TaskGroup() as tasks:
@@ -292,7 +278,7 @@ async def test_the_client_waits_for_a_full_queue(tmp_path: Path) -> None:
         async def make_room(seconds: float) -> None:
             waits.append(seconds)
             if len(waits) == 3:
-                await play(world, "First.")
+                await world.worker.carry_out("First.")
 
         async with AsyncStenobirdClient(world.url, sleep=make_room) as client:
             await client.create(URL)
@@ -305,7 +291,7 @@ async def test_the_client_waits_for_a_full_queue(tmp_path: Path) -> None:
 async def test_resume_status_document_and_cancel(world: WebWorld) -> None:
     async with AsyncStenobirdClient(world.url) as client:
         job = await client.create(URL, TranscriptOptions(language="en", word_timestamps=True))
-        await play(world, "One.", " Two.")
+        await world.worker.carry_out("One.", " Two.")
         assert [event.id for event in await collect(client.resume(job.id, 3))] == [4, 5, 6]
         assert await collect(client.resume(job.id, 6)) == []
         assert (await client.status(job.id)).result_ready

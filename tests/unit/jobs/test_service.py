@@ -80,7 +80,7 @@ async def test_the_mode_follows_from_the_key(world: JobWorld, caller: Caller | N
 
 
 async def test_a_post_wakes_a_worker(world: JobWorld) -> None:
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         waiting = group.create_task(world.wakeups.wait_job(60))
         await world.post()
         await waiting
@@ -417,7 +417,7 @@ async def test_a_stream_ends_when_its_job_is_deleted(world: JobWorld) -> None:
     job = await world.post(world.payer)
     stream = world.service.stream(job.id, world.payer)
     await anext(stream)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         rest = group.create_task(read(stream))
         await asyncio.sleep(0)
         await world.store.request_cancel(job.id, [])

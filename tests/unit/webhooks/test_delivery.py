@@ -360,9 +360,7 @@ async def test_an_unreachable_database_is_waited_for(
     await world.end_job(server.url())
     broken = FaultyDatabase.over(world.database, ["lost before", "lost before"])
     worker = asyncio.create_task(world.deliverer(database=broken).run())
-    async with asyncio.timeout(20):
-        while not receiver.accepted:  # noqa: ASYNC110  # the receiver has no event to wait for
-            await asyncio.sleep(0)
+    await async_until(lambda: receiver.accepted)
     worker.cancel()
     await asyncio.wait([worker])
     assert len(receiver.accepted) == 1
@@ -464,12 +462,10 @@ async def test_a_receiver_that_does_not_answer_holds_up_no_other(
         for _ in range(6):
             await world.end_job(silent.url())
         worker = asyncio.create_task(world.deliverer().run())
-        async with asyncio.timeout(5):
-            await stuck.wait()
-            for _ in range(3):
-                await world.end_job(server.url(), account_id="acct_other")
-            while len(receiver.accepted) < 3:  # noqa: ASYNC110  # the receiver has no event to wait for
-                await asyncio.sleep(0)
+        await stuck.wait()
+        for _ in range(3):
+            await world.end_job(server.url(), account_id="acct_other")
+        await async_until(lambda: len(receiver.accepted) >= 3)
         assert len(silent.requests) <= PER_ACCOUNT
         worker.cancel()
         await asyncio.wait([worker])
