@@ -68,6 +68,8 @@ TOKENS_A_SECOND = 12.0
 EARLY_TOKENS = 28
 """What the first, short generation of a job may write."""
 EARLY_MIN_LOGPROB = -0.8
+POSSIBLE_LANGUAGE = 0.05
+"""The least probability of a language that a job's first window is decoded in when its text is weak."""
 KEPT_WINDOWS = 4
 """Encoded windows that are kept from their early request to their full one."""
 RESUME_NEAR_SECONDS = (-0.2, 0.05)
@@ -167,9 +169,14 @@ class WhisperDecoder:
         generations = self._generate(encoded, requests, tokenizers)
         decoded = []
         for i, request in enumerate(requests):
+            one, tokenizer, generation = _rows(encoded, [i]), tokenizers[i], generations[i]
             decode = self._early if request.early else self._window
-            window = decode(_rows(encoded, [i]), request, tokenizers[i], generations[i])
             language, state, end = spoken[i]
+            if generation.weak and request.language is None and request.language_state.language is None:
+                tokenizer, generation = self._in_other_languages(one, request, tokenizer, generation)
+                language = tokenizer.language_code
+                state = state if state.language is None else LanguageState(language)
+            window = decode(one, request, tokenizer, generation)
             if window.resume_sample is None and end is not None:
                 window = replace(window, resume_sample=request.start_sample + end)
             decoded.append(replace(window, language=language, language_state=state))
@@ -309,6 +316,21 @@ class WhisperDecoder:
                 _Generation(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text))
             )
         return generations
+
+    def _in_other_languages(
+        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, weak: _Generation
+    ) -> tuple[Tokenizer, _Generation]:
+        """Decode a job's first window, which is weak, in the other languages that it may be in.
+
+        Return the likeliest text that is not weak. Accents and noise mislead the detection of languages, and
+        in the wrong one Whisper goes round in circles.
+        """
+        found = [(tokenizer, weak)]
+        for language, probability in _probabilities(self._model.model.detect_language(encoded)[0]).items():
+            if probability >= POSSIBLE_LANGUAGE and language != tokenizer.language_code:
+                other = self._tokenizer(language, request.task)
+                found.append((other, self._generate(encoded, [request], [other])[0]))
+        return max(found, key=lambda one: (not one[1].weak, one[1] is weak, one[1].avg_logprob))
 
     def _retried(
         self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, first: _Generation

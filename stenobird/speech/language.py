@@ -1,8 +1,8 @@
 """Which language a job is in, from what the model says about each window.
 
 While the language is open, log-probabilities are summed, weighted by the speech they come from. Once it is
-settled, it changes only for another language that is certain twice in a row, or once in a long window. Where
-stretches inside a window are certain to be in another language, the window ends before them.
+settled, it changes only for another language that is likely twice in a row, or far likelier in a long window.
+Where stretches inside a window are certain to be in another language, the window ends before them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def follow(
     certainty = probabilities[best]
     if best == state.language or certainty < CHANGE_PROBABILITY or seconds < CHANGE_SPEECH_SECONDS:
         return state.language, LanguageState(state.language)
-    if best == state.rival or (certainty >= CERTAIN_PROBABILITY and seconds >= FULL_WEIGHT_SECONDS):
+    odds = certainty / (certainty + probabilities.get(state.language, 0.0))
+    if best == state.rival or (odds >= CERTAIN_PROBABILITY and seconds >= FULL_WEIGHT_SECONDS):
         return best, LanguageState(best)
     return state.language, LanguageState(state.language, {}, best)
 

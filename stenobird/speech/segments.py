@@ -62,7 +62,7 @@ FEW_WORDS = 2
 ALONE_PAUSE_SECONDS = 1.0
 """One or two words stay a segment of their own only between pauses of this length."""
 
-CONTEXT_CHARACTERS = 400
+CONTEXT_CHARACTERS = 800
 """Text before a window that the model is given, times included."""
 
 EARLY_TOKENS_AFTER = 6
@@ -256,16 +256,18 @@ def group_sentences(
     """Return which consecutive pieces, given as start, end and text, make up each segment: `[first, last)`.
 
     A segment ends with a sentence, or where the next piece would make it too long. Text without any full
-    stop, in the `context` before it neither, keeps Whisper's segments. One or two words are joined to a
-    neighbour unless pauses surround them.
+    stop, in the `context` before it neither, is divided between Whisper's segments where nobody speaks. One
+    or two words are joined to a neighbour unless pauses surround them.
     """
     before = _TIME.split(context)[::2]
     punctuated = any(ends_sentence(text) for text in (*before, *(text for _, _, text in pieces)))
     groups: list[tuple[int, int]] = []
     first = 0
-    for i, (_, _, text) in enumerate(pieces):
-        too_long = i + 1 < len(pieces) and pieces[i + 1][1] - pieces[first][0] > SENTENCE_SECONDS
-        if not punctuated or ends_sentence(text) or too_long or i + 1 == len(pieces):
+    for i, (_, end, text) in enumerate(pieces):
+        next_start, next_end, _ = pieces[min(i + 1, len(pieces) - 1)]
+        too_long = next_end - pieces[first][0] > SENTENCE_SECONDS
+        pausing = not punctuated and (next_start > end or pause_near(end, speech) is not None)
+        if ends_sentence(text) or too_long or pausing or i + 1 == len(pieces):
             groups.append((first, i + 1))
             first = i + 1
     return _without_lone_words(groups, pieces, speech)

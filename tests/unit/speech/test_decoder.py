@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from faster_whisper.tokenizer import Tokenizer
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.decoder import WhisperDecoder, length_for
+from stenobird.speech.language import LanguageState
 from stenobird.speech.protocol import WindowRequest
 from tests.support.speech import decode_clip
 
@@ -75,6 +76,52 @@ def test_a_batch_gives_the_text_of_its_windows_alone(decoder: WhisperDecoder, pc
     assert [[s.text for s in window.segments] for window in together] == [
         [s.text for s in decoder.decode([window])[0].segments] for window in requests
     ]
+
+
+def test_a_first_window_in_a_wrong_language_is_decoded_in_the_other_likely_ones(
+    decoder: WhisperDecoder, pcm: PCM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probabilities = [("<|ko|>", 0.5), ("<|ja|>", 0.25), ("<|en|>", 0.15), ("<|de|>", 0.06), ("<|fr|>", 0.04)]
+    decoded: list[str] = []
+
+    class Misled:
+        """Takes speech for another language, in which it goes round in circles; German is unlikely."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whisper, name)
+
+        def detect_language(self, encoded: Any) -> list[list[tuple[str, float]]]:
+            return [probabilities] * encoded.shape[0]
+
+    def generate(encoded: Any, requests: list[WindowRequest], tokenizers: list[Tokenizer]) -> list[Any]:
+        [tokenizer] = tokenizers
+        decoded.append(tokenizer.language_code)
+        loop, scores = {"ko": (9.0, -0.1), "ja": (9.0, -0.2), "en": (1.2, -0.4), "de": (1.2, -0.7)}[
+            decoded[-1]
+        ]
+        [found] = generated(encoded, requests, tokenizers)
+        return [replace(found, compression_ratio=loop, avg_logprob=scores)]
+
+    def tokenizer_for(language: str, task: str) -> Tokenizer:
+        tokenizer = Tokenizer(decoder._model.hf_tokenizer, multilingual=False)
+        tokenizer.language_code = language
+        return tokenizer
+
+    whisper, generated = decoder._model.model, decoder._generate
+    monkeypatch.setattr(decoder, "_tokenizer", tokenizer_for)
+    monkeypatch.setattr(decoder._model, "model", Misled())
+    monkeypatch.setattr(decoder, "_generate", generate)
+    window = replace(request(pcm, 0.2, 6.9), language=None)
+
+    found = decoder.decode([window])[0]
+    assert (found.language, decoded) == ("en", ["ko", "ja", "en", "de"])
+    assert {segment.language for segment in found.segments} == {"en"}
+    assert found.language_state.language in {None, "en"}
+
+    decoded.clear()
+    settled = replace(window, language_state=LanguageState("ko"))
+    assert decoder.decode([settled])[0].language == "ko"
+    assert set(decoded) == {"ko"}
 
 
 def test_the_same_window_gives_the_same_answer(decoder: WhisperDecoder, pcm: PCM) -> None:

@@ -71,6 +71,13 @@ def test_language_changes_when_another_is_certain_twice_in_a_row() -> None:
     assert (language, state) == ("de", LanguageState("de"))
 
 
+def test_language_changes_at_once_when_the_old_one_is_out_of_the_question() -> None:
+    german = {"de": 0.88, "nn": 0.11, "en": 0.01}
+
+    assert follow(LanguageState("en"), german, 10.0) == ("de", LanguageState("de"))
+    assert follow(LanguageState("en"), german, 5.0)[0] == "en"
+
+
 def test_a_single_doubtful_window_changes_nothing() -> None:
     _, state = follow(LanguageState("en"), GERMAN, 10.0)
     _, state = follow(state, ENGLISH, 10.0)

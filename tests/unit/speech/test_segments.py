@@ -123,7 +123,9 @@ SPEECH = [(0.0, 4.0), (6.0, 20.0)]
     [
         ([], []),
         ([(0, 2, " Ask not"), (2, 4, " what you can do."), (6, 9, " Ask me something.")], [(0, 2), (2, 3)]),
-        ([(0, 2, " no full stop"), (2, 4, " in this text")], [(0, 1), (1, 2)]),
+        ([(0, 2, " no full stop"), (2, 3, " in this text")], [(0, 2)]),
+        ([(0, 2, " no full stop"), (2.1, 3, " but a gap")], [(0, 1), (1, 2)]),
+        ([(0, 4, " no full stop"), (4, 9, " but a pause")], [(0, 1), (1, 2)]),
         ([(0, 2, " no full stop"), (2, 4, " here")], [(0, 2)]),  # a word alone
         ([(6, 9, " That was all of it."), (9, 9.5, " Thanks.")], [(0, 2)]),
         ([(0, 4, " That was all of it."), (6, 6.5, " Thanks.")], [(0, 1), (1, 2)]),  # after a pause
@@ -144,7 +146,7 @@ def test_a_segment_begins_with_its_speech(start: float, begin: float) -> None:
 
 
 def test_text_without_full_stops_after_text_with_them_is_one_sentence() -> None:
-    pieces = [(0.0, 3.0, " a sentence that goes on"), (3.0, 4.0, " and on and on")]
+    pieces = [(0.0, 3.0, " a sentence that goes on"), (3.5, 4.0, " and on and on")]
 
     assert group_sentences(pieces, SPEECH, "<|0.00|> It began.<|4.00|>") == [(0, 2)]
     assert group_sentences(pieces, SPEECH, "<|0.00|> it began<|4.00|>") == [(0, 1), (1, 2)]
