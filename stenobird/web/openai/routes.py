@@ -69,6 +69,10 @@ CHUNK_BYTES: Final = 256 * 1024
 MODEL: Final = "whisper-1"
 """What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
+_TEXT_AND_USAGE: Final = {
+    "text": "Hello and welcome to the show.",
+    "usage": {"type": "duration", "seconds": 72},
+}
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _TAG: Final = "OpenAI dialect"
 
@@ -339,7 +343,7 @@ def _stream_example() -> str:
 
 def _audio(summary: str, operation_id: str) -> Operation:
     content = {
-        "application/json": {"schema": {"anyOf": [OpenAITranscription, DiarizedTranscription]}},
+        **json_of({"anyOf": [OpenAITranscription, DiarizedTranscription]}, _TEXT_AND_USAGE),
         **TEXT,
         "text/vtt": {"schema": {"type": "string"}},
         **stream_of(
