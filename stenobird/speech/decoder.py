@@ -172,7 +172,8 @@ class WhisperDecoder:
             one, tokenizer, generation = _rows(encoded, [i]), tokenizers[i], generations[i]
             decode = self._early if request.early else self._window
             language, state, end = spoken[i]
-            if generation.weak and request.language is None and request.language_state.language is None:
+            open_language = request.language is None and request.language_state.language is None
+            if generation.weak and open_language and not request.early:
                 tokenizer, generation = self._in_other_languages(one, request, tokenizer, generation)
                 language = tokenizer.language_code
                 state = state if state.language is None else LanguageState(language)
@@ -367,8 +368,8 @@ class WhisperDecoder:
             decode=tokenizer.decode,
             speech=speech,
         )
-        sure = generation.avg_logprob > EARLY_MIN_LOGPROB and len(generation.tokens) >= EARLY_TOKENS - 2
-        if not count or not sure:
+        sure = not generation.weak and generation.avg_logprob > EARLY_MIN_LOGPROB
+        if not count or not sure or len(generation.tokens) < EARLY_TOKENS - 2:
             return DecodedWindow((), "")
         generation = replace(generation, tokens=generation.tokens[:count])
         drafts = self._drafts(request, tokenizer, generation)

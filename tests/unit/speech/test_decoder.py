@@ -119,6 +119,10 @@ def test_a_first_window_in_a_wrong_language_is_decoded_in_the_other_likely_ones(
     assert found.language_state.language in {None, "en"}
 
     decoded.clear()
+    assert decoder.decode([replace(window, early=True)])[0].segments == ()
+    assert decoded == ["ko"]  # the whole window decides
+
+    decoded.clear()
     settled = replace(window, language_state=LanguageState("ko"))
     assert decoder.decode([settled])[0].language == "ko"
     assert set(decoded) == {"ko"}
