@@ -6,7 +6,7 @@ Apple's directory knows a show's feed, and its 200 newest episodes with their fi
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
@@ -135,12 +135,9 @@ _FIELDS = Fields(
 class PodcastIndexKey:
     """The operator's key for the API. Requests are signed with the secret, which is never sent."""
 
-    key: str
-    secret: str
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
     clock: Clock
-
-    def __repr__(self) -> str:
-        return "PodcastIndexKey(…)"
 
     def headers(self) -> dict[str, str]:
         """Return the headers of one request, valid for about three minutes."""

@@ -148,6 +148,7 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
 
 
 DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "nut": lambda nut: nut[:20] + b")" + nut[21:],
     "latm": lambda latm: latm[:100] + b"\x56" * 16 + latm[100:],
     "ac3": lambda ac3: ac3[:100] + bytes(700) + ac3[100:],
     "eac3": lambda eac3: eac3[:60] + eac3[100:],
