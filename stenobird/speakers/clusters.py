@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stenobird.speakers.voices import Voice
 
-SAME_SPEAKER: Final = 0.66
+SAME_SPEAKER: Final = 0.72
 """Cosine between the centers of two groups of voices above which they are one person."""
 _OTHER_SPEAKER: Final = 0.4
 """A voice that was heard once, or briefly, is a speaker if it is less like all others than this."""

@@ -37,8 +37,8 @@ def test_people_are_told_apart_whatever_the_order_of_voices_in_a_window(people: 
     order = np.random.default_rng(people).permutation(people * 12) % people
     windows = [
         [
-            voice(int(person), (0, 3), noise=0.6, seed=2 * number),
-            voice(int((person + 1) % people), (3, 6), noise=0.6, seed=2 * number + 1),
+            voice(int(person), (0, 3), noise=0.5, seed=2 * number),
+            voice(int((person + 1) % people), (3, 6), noise=0.5, seed=2 * number + 1),
         ]
         for number, person in enumerate(order)
     ]
@@ -55,7 +55,7 @@ def test_people_are_told_apart_whatever_the_order_of_voices_in_a_window(people: 
 
 def test_thousands_of_voices_are_grouped_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "_MOST_POINTS", 50)
-    windows = [[voice(number % 4, (0, 5), noise=0.7, seed=number)] for number in range(1000)]
+    windows = [[voice(number % 4, (0, 5), noise=0.5, seed=number)] for number in range(1000)]
     found = [speakers[0] for speakers in cluster(windows)]
     assert len(set(found)) == 4
     assert all(speaker == found[number % 4] for number, speaker in enumerate(found))
