@@ -364,7 +364,7 @@ async def test_read_only_key_is_refused(world: WebWorld) -> None:
         ({"model": "whisper-1"}, None, "file"),
         ({"model": "whisper-1"}, {"file": ("a.mp3", b"")}, "file"),
         ({"url": "https://example.com/a"}, {"file": FILE}, "url"),
-        ({"url": "https://example.com/a", "response_format": "diarized_json"}, None, "response_format"),
+        ({"url": "https://example.com/a", "response_format": "ssml"}, None, "response_format"),
         (
             {"url": "https://example.com/a", "timestamp_granularities[]": "letter"},
             None,

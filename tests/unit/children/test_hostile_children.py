@@ -30,7 +30,7 @@ INPUTS: Final = {
     "decoder": b"",
     "parser": b'{"op": "page", "url": "", "content_type": "", "with_state": false, "size": 0}\n',
     "extractor": b'{"limits": {"NOFILE": 64, "FSIZE": 0}, "proxy": "http://a:b@[::1]:9", "readable": []}\n',
-    "speech_host": LOAD + pack(WINDOW[0] | {"id": 1}, WINDOW[1]),
+    "speech_host": LOAD + pack(WINDOW[0] | {"id": 1, "urgent": False}, WINDOW[1]),
     "translation_host": LOAD + pack({"id": 1, "texts": ["a"], "source": "en", "target": "he"}),
 }
 SIBLING: Final = """
