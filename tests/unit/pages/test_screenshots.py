@@ -10,6 +10,7 @@ import pytest
 PICTURES = Path(__file__).parents[3] / "docs" / "screenshots"
 PAGES = (
     "docs",
+    "doubtful-words",
     "error",
     "home",
     "options",
