@@ -276,7 +276,8 @@ class _Session:
     async def _commit(self, tasks: asyncio.TaskGroup) -> None:
         while (planned := await self.pending.get()) is not None:
             base = self.checkpoint
-            if planned.task is not None and planned.entry.language != base.language:
+            known = (planned.entry.language, planned.entry.opening)
+            if planned.task is not None and known != (base.language, base.opening):
                 planned.task.cancel()
                 self._start(tasks, planned)
             while (outcome := await planned.outcomes.get()) is not None:
@@ -327,6 +328,8 @@ def _advance(
     if decoded is None:
         return after
     language, scores, rival = decoded.language_state
+    if language not in (None, before.language):
+        after = replace(after, opening="" if rest.samples else text)  # none of another language
     totals = dict(before.language_seconds)
     totals[decoded.language] = round(totals.get(decoded.language, 0.0) + seconds, 3)
     return replace(

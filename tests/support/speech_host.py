@@ -2,7 +2,8 @@
 
 Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
 A prompt makes a window misbehave, see `misbehaviour.obey`. With `keep SECONDS`, a window that ends in speech
-keeps that much and leaves the rest to the next one.
+keeps that much and leaves the rest to the next one; with `change SECONDS`, speech is English before that
+second and German from there on, and the text of a window is its context.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from stenobird.inference.child import join_parent
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.host_child import serve
-from stenobird.speech.language import follow
+from stenobird.speech.language import LanguageState, follow
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 from stenobird.speech.windows import FRAME_SAMPLES
 from stenobird.transcript import Segment
@@ -77,6 +78,10 @@ class ObedientDecoder:
         if words[:1] == ["keep"] and request.unfinished_tail:
             seconds = float(words[1])
             resume = round((start + seconds) * SAMPLE_RATE)
+        if words[:1] == ["change"]:
+            language = "en" if start < float(words[1]) else "de"
+            segment = Segment(start, start + seconds, f" {request.context}", language=language)
+            return DecodedWindow((segment,), language, LanguageState(language), context=f"{language} text")
         segment = Segment(start, start + seconds, f" {number}")
         if request.language is not None:
             return DecodedWindow((segment,), request.language, resume_sample=resume)

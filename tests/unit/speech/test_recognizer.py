@@ -242,6 +242,18 @@ async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume()
         ]
 
 
+async def test_after_a_change_of_language_no_block_has_a_context_in_the_other_one() -> None:
+    pcm = np.concatenate([tone(9), silence(1)] * 40)
+    options = RecognitionOptions(prompt="change 150")
+    async with open_fake() as recognizer:
+        windows = await transcribed(recognizer, blocks(pcm), options=options)
+
+    segments = [segment for window in windows for segment in window.segments]
+    german = [segment.text.strip() for segment in segments if segment.language == "de"]
+    assert len(german) > 5
+    assert set(german[1:]) == {"de text"}  # the decoder drops the first one's
+
+
 async def test_a_given_language_is_pinned_at_once(fake: WhisperRecognizer) -> None:
     windows = await transcribed(fake, blocks(tone(8)), options=RecognitionOptions("de"))
 
