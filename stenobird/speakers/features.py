@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy import fft  # NumPy would load it when it is first used: too late in a sealed host
 
+from stenobird.ports import SAMPLE_RATE
+
 if TYPE_CHECKING:
     from stenobird.ports import PCM
 
@@ -16,7 +18,6 @@ FRAME_SAMPLES = 400
 STEP_SAMPLES = 160
 BINS = 80
 
-_SAMPLE_RATE = 16_000
 _FFT_SIZE = 512
 _LOWEST_HZ = 20.0
 _PREEMPHASIS = 0.97
@@ -42,9 +43,9 @@ def filter_banks(pcm: PCM) -> npt.NDArray[np.float32]:
 def _tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return Kaldi's "povey" window [400], and the weight of each FFT bin in each mel bin [256, 80]."""
     window = np.hanning(FRAME_SAMPLES) ** 0.85
-    edges = np.linspace(_mel(_LOWEST_HZ), _mel(_SAMPLE_RATE / 2), BINS + 2)
+    edges = np.linspace(_mel(_LOWEST_HZ), _mel(SAMPLE_RATE / 2), BINS + 2)
     left, center, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = _mel(np.arange(_FFT_SIZE // 2) * _SAMPLE_RATE / _FFT_SIZE)[:, None]
+    bins = _mel(np.arange(_FFT_SIZE // 2) * SAMPLE_RATE / _FFT_SIZE)[:, None]
     rising, falling = (bins - left) / (center - left), (right - bins) / (right - center)
     return window.astype(np.float32), np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 

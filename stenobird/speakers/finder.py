@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.features import FRAME_SAMPLES, STEP_SAMPLES, filter_banks
 from stenobird.speakers.networks import embedding_network, segmentation_network
 from stenobird.speakers.voices import WINDOW_SAMPLES, Voice
@@ -64,7 +65,7 @@ class VoiceModels:
             chosen = alone if alone.sum() >= _CLEAN_FRAMES else mine
             count = int(chosen.sum())
             embedding = self._embed(features[chosen]) if count >= _LEAST_FRAMES else None
-            voices.append(Voice(runs, count * STEP_SAMPLES / 16_000, embedding))
+            voices.append(Voice(runs, count * STEP_SAMPLES / SAMPLE_RATE, embedding))
         return voices
 
     def _embed(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

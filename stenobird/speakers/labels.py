@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.clusters import cluster
 from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES
 
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
     from stenobird.speakers.voices import Voice
 
-_SAMPLE_RATE: Final = 16_000
 _EDGE_SAMPLES: Final = (WINDOW_SAMPLES - STEP_SAMPLES) // 2
 """Each moment is taken from the window whose middle it is nearest to."""
 _OVERLAP_SECONDS: Final = 0.5
 """Speech of two at once that is worth to be mentioned."""
-_LOOK_BACK_SECONDS: Final = WINDOW_SAMPLES / _SAMPLE_RATE
+_LOOK_BACK_SECONDS: Final = WINDOW_SAMPLES / SAMPLE_RATE
 """No turn is longer, so that none that matters begins earlier."""
 
 
@@ -95,7 +95,7 @@ def find_turns(
             for run_start, run_end in voice.runs:
                 start, end = max(first, begin + run_start), min(last, begin + run_end)
                 if start < end:
-                    turns.append(Turn(start / _SAMPLE_RATE, end / _SAMPLE_RATE, speaker))
+                    turns.append(Turn(start / SAMPLE_RATE, end / SAMPLE_RATE, speaker))
     return sorted(turns)
 
 

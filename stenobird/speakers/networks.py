@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.onnx import Graph
 
 if TYPE_CHECKING:
     from stenobird.speakers.weights import Tensors
 
-_SAMPLE_RATE = 16_000
 _LSTM_LAYERS = 4
 _HIDDEN = 128
 _LEAK = 0.01
@@ -87,9 +87,9 @@ def _sinc_filters(
     """
     half = 125
     window = np.hamming(2 * half + 1)[:half]
-    times = 2 * np.pi * np.arange(-half, 0)[None, :] / _SAMPLE_RATE
+    times = 2 * np.pi * np.arange(-half, 0)[None, :] / SAMPLE_RATE
     low = 50 + np.abs(low_hz.astype(np.float64))
-    high = np.clip(low + 50 + np.abs(band_hz.astype(np.float64)), 50, _SAMPLE_RATE / 2)
+    high = np.clip(low + 50 + np.abs(band_hz.astype(np.float64)), 50, SAMPLE_RATE / 2)
     band = high - low
     even = (np.sin(high * times) - np.sin(low * times)) / (times / 2) * window
     odd = (np.cos(low * times) - np.cos(high * times)) / (times / 2) * window

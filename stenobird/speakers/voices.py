@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from stenobird.ports import SAMPLE_RATE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WINDOW_SAMPLES: Final = 10 * 16_000
+WINDOW_SAMPLES: Final = 10 * SAMPLE_RATE
 """What the segmentation model was trained on."""
-STEP_SAMPLES: Final = 5 * 16_000
+STEP_SAMPLES: Final = 5 * SAMPLE_RATE
 """From one window to the next."""
 EMBEDDING_SIZE: Final = 192
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from click import echo
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
+from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import find_turns
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from stenobird.ports import PCM
 
-SAMPLE_RATE: Final = 16_000
 FRAMES: Final = 100
 COLLAR_SECONDS: Final = 0.25
 DIALOGUES: Final = 12
