@@ -17,12 +17,30 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import JobChange, Lease, NewEvent, OutboxRow, UsageRow
+    from tests.support.job_world import JobWorld
 
 _T = TypeVar("_T")
 
 
 class Killed(BaseException):
     """The process died here: like `kill -9`, no `except Exception` sees it."""
+
+
+async def survives_a_death(world: JobWorld, job_id: str, *, dies_at: int, after_commit: bool) -> bool:
+    """Run the next job with a worker that dies at this write, then with another one to its end.
+
+    Return whether the job had ended before that write came.
+    """
+    try:
+        await world.run_next(DyingStore(world.store, dies_at=dies_at, after_commit=after_commit))
+    except BaseExceptionGroup as group:
+        if group.subgroup(Killed) is None:
+            raise
+        await world.store.expire_leases()
+        if not (await world.job(job_id)).terminal:
+            await world.run_next()
+        return False
+    return True
 
 
 class FaultyDatabase(Database):

@@ -11,7 +11,7 @@ from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFai
 from stenobird.jobs.events import read_transcript
 from stenobird.storage.schema import voices
 from stenobird.testing import FakeVoices, spoken
-from tests.support.faults import DyingStore, Killed
+from tests.support.faults import DyingStore, survives_a_death
 from tests.support.job_world import PAYER, JobWorld
 
 if TYPE_CHECKING:
@@ -117,14 +117,7 @@ async def test_a_killed_worker_changes_no_event(world: JobWorld, *, after_commit
     expected = tail(await world.events(await run(world, word_timestamps=True)))
     for dies_at in range(100):
         job = await world.post(PAYER, speakers=True, word_timestamps=True)
-        try:
-            await world.run_next(DyingStore(world.store, dies_at=dies_at, after_commit=after_commit))
-            survived = True
-        except BaseExceptionGroup as group:
-            survived = group.subgroup(Killed) is None
-            await world.store.expire_leases()
-            if not (await world.job(job.id)).terminal:
-                await world.run_next()
+        survived = await survives_a_death(world, job.id, dies_at=dies_at, after_commit=after_commit)
         assert tail(await world.events(job.id)) == expected
         assert await world.rows(voices) == []
         if survived:

@@ -33,7 +33,7 @@ from stenobird.storage.queue import MAX_INTERRUPTIONS
 from stenobird.storage.queue_store import QueueStore
 from stenobird.storage.schema import jobs
 from stenobird.testing import FakeOpener, a_source, spoken
-from tests.support.faults import DyingStore, Killed
+from tests.support.faults import DyingStore, survives_a_death
 
 if TYPE_CHECKING:
     from stenobird.ports import AudioRequest, EventRow, JobRecord
@@ -431,15 +431,7 @@ async def test_a_worker_killed_at_any_commit_loses_and_repeats_nothing(
     bills = len(await world.rows())
     for dies_at in range(100):
         job = await world.post(world.payer if mode == "full" else None)
-        dying = DyingStore(world.store, dies_at=dies_at, after_commit=after_commit)
-        try:
-            await world.run_next(dying)
-            survived = True
-        except BaseExceptionGroup as group:
-            survived = group.subgroup(Killed) is None
-            await world.store.expire_leases()
-            if not (await world.job(job.id)).terminal:
-                await world.run_next()
+        survived = await survives_a_death(world, job.id, dies_at=dies_at, after_commit=after_commit)
         events = await world.events(job.id)
         record = await world.job(job.id)
         assert texts(events) == expected
@@ -760,14 +752,7 @@ async def test_a_carried_job_survives_a_kill_at_any_commit(world: JobWorld, *, a
     preview = await a_preview(world)
     for dies_at in range(20):
         job = await world.post(world.payer, preview_id=preview.id)
-        try:
-            await world.run_next(DyingStore(world.store, dies_at=dies_at, after_commit=after_commit))
-            survived = True
-        except BaseExceptionGroup:
-            survived = False
-            await world.store.expire_leases()
-            if not (await world.job(job.id)).terminal:
-                await world.run_next()
+        survived = await survives_a_death(world, job.id, dies_at=dies_at, after_commit=after_commit)
         events = await world.events(job.id)
         assert texts(events) == ["1"] + [f" {n}" for n in range(2, 41)]
         assert [event.event for event in events].count("done") == 1

@@ -17,7 +17,7 @@ from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobExtra, NewJob, RecognitionOptions
 from stenobird.storage.queue_store import QueueStore
 from stenobird.testing import FakeRecognizer, FakeTranslator, spoken
-from tests.support.faults import DyingStore, Killed
+from tests.support.faults import survives_a_death
 from tests.support.job_world import BASE, URL, JobWorld
 from tests.support.translation_model import EMPTY, spell, spelled
 
@@ -213,14 +213,7 @@ async def test_a_worker_killed_at_any_commit_leaves_the_same_translation(
     expected = chunks(await world.events(reference.id))
     for dies_at in range(100):
         job = await create(world, HEBREW)
-        try:
-            await world.run_next(DyingStore(world.store, dies_at=dies_at, after_commit=after_commit))
-            survived = True
-        except BaseExceptionGroup as group:
-            survived = group.subgroup(Killed) is None
-            await world.store.expire_leases()
-            if not (await world.job(job.id)).terminal:
-                await world.run_next()
+        survived = await survives_a_death(world, job.id, dies_at=dies_at, after_commit=after_commit)
         record = await world.job(job.id)
         assert chunks(await world.events(job.id)) == expected
         assert (record.extra, record.warning, record.language) == (
