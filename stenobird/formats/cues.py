@@ -90,6 +90,11 @@ def _spells(segment: Segment) -> bool:
     return clean("".join(word.text for word in segment.words)) == clean(segment.text)
 
 
+def introduction(speaker: str | None, before: str | None) -> str:
+    """Return what stands before the text of a speaker: the name, unless `before` was the same one."""
+    return f"{speaker}: " if speaker not in {None, before} else ""
+
+
 def clean(text: str) -> str:
     """Return the text on one line: white space collapsed, control characters removed."""
     return " ".join("".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc").split())
@@ -272,7 +277,7 @@ def srt(transcript: Transcript) -> str:
     blocks = []
     last = None
     for number, cue in enumerate(cues(transcript), 1):
-        name = f"{cue.speaker}: " if cue.speaker not in {None, last} else ""
+        name = introduction(cue.speaker, last)
         last = cue.speaker
         blocks.append(
             f"{number}\n{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}\n"

@@ -8,7 +8,7 @@ import zipfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stenobird.formats.cues import is_right_to_left, tag_of
+from stenobird.formats.cues import introduction, is_right_to_left, tag_of
 from stenobird.formats.plain import paragraphs
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def docx(transcript: Transcript) -> bytes:
         stamp = line.add_run(f"{_clock(paragraph.start)}  ")
         stamp.font.size = Pt(9)
         stamp.font.color.rgb = RGBColor(0x70, 0x70, 0x70)
-        if paragraph.speaker not in {None, last}:
-            line.add_run(_printable(f"{paragraph.speaker}: ")).bold = True
+        if name := introduction(paragraph.speaker, last):
+            line.add_run(_printable(name)).bold = True
         last = paragraph.speaker
         _write(line, paragraph.text, transcript.language)
     buffer = io.BytesIO()

@@ -6,7 +6,7 @@ import json as json_codec
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stenobird.formats.cues import clean, columns, ends_sentence, turns
+from stenobird.formats.cues import clean, columns, ends_sentence, introduction, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,7 @@ def txt(transcript: Transcript) -> str:
     """Return paragraphs separated by empty lines; a new speaker is named. Empty if there was no speech."""
     lines, last = [], None
     for paragraph in paragraphs(transcript):
-        name = f"{paragraph.speaker}: " if paragraph.speaker not in {None, last} else ""
-        lines.append(f"{name}{paragraph.text}")
+        lines.append(introduction(paragraph.speaker, last) + paragraph.text)
         last = paragraph.speaker
     return "\n\n".join(lines) + "\n" if lines else ""
 
