@@ -275,9 +275,13 @@ def read_segments(events: Iterable[EventRow]) -> tuple[Segment, ...]:
         if event.event == "transcript":
             segments.append(read_segment(json.loads(event.data)))
         elif event.event == "speakers":
-            found = SpeakersEvent.model_validate_json(event.data).labels
-            labels |= {label.chunk_index: label for label in found}
+            labels |= read_labels(event.data)
     return tuple(_labelled(one, labels.get(index)) for index, one in enumerate(segments))
+
+
+def read_labels(data: str) -> dict[int, SpeakerLabel]:
+    """Return the labels that the data of a `speakers` event holds, by chunk index."""
+    return {label.chunk_index: label for label in SpeakersEvent.model_validate_json(data).labels}
 
 
 def _labelled(segment: Segment, label: SpeakerLabel | None) -> Segment:

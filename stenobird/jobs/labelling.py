@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from stenobird.errors import TranscriptionFailed, WorkerTrouble
-from stenobird.jobs.events import SpeakerLabel, SpeakersEvent, read_segment
+from stenobird.jobs.events import SpeakerLabel, read_labels, read_segment
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.labels import Span, label
 from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES, pack, unpack
@@ -84,8 +84,7 @@ class JobLabelling:
                 if row.event == "transcript":
                     self._spans.append(_span(read_segment(json.loads(row.data))))
                 elif row.event == "speakers":
-                    for one in SpeakersEvent.model_validate_json(row.data).labels:
-                        self._labels[one.chunk_index] = one
+                    self._labels |= read_labels(row.data)
             seq = page[-1].seq
 
     @asynccontextmanager
