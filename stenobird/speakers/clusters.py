@@ -55,8 +55,7 @@ def cluster(
     trusted = np.flatnonzero(seconds >= min(_TRUSTED_SECONDS, seconds.max()))
     origins = np.array([number for number, _ in places])
     groups = _grouped(vectors[trusted], seconds[trusted], origins[trusted], least or 1, most)
-    centers = np.stack([_sum(vectors, seconds, trusted[group]) for group in groups])
-    centers /= np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-9)
+    centers = _centers(vectors, seconds, [trusted[group] for group in groups])
     likeness = vectors @ centers.T
     row = 0
     for number, voices in enumerate(windows):
@@ -107,8 +106,7 @@ def _speakers(
 ) -> list[npt.NDArray[np.int64]]:
     """Return the groups that are speakers, by first appearance: at least `least` if there are as many."""
     amounts = [float(seconds[group].sum()) for group in groups]
-    centers = np.stack([_sum(vectors, seconds, group) for group in groups])
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    centers = _centers(vectors, seconds, groups)
     largest = sorted(range(len(groups)), key=lambda one: (-amounts[one], one))
     chosen = largest[:1]
     for sure in (True, False):
@@ -134,6 +132,14 @@ def _is_mixed(center: _Vectors, others: _Vectors) -> bool:
         if (first**2 + second**2 - 2 * along * first * second) / (1 - along**2 + 1e-9) > _MIXTURE**2:
             return True
     return False
+
+
+def _centers(
+    vectors: _Vectors, seconds: npt.NDArray[np.float32], groups: Sequence[npt.NDArray[np.int64]]
+) -> _Vectors:
+    """Return the direction of each group, of length 1; shape `(groups, embedding)`."""
+    sums = np.stack([_sum(vectors, seconds, group) for group in groups])
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9), np.float32)
 
 
 def _sum(vectors: _Vectors, seconds: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> _Vectors:
