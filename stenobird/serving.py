@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,6 +29,9 @@ _log = structlog.get_logger("stenobird")
 
 RETENTION_SECONDS = 3600.0
 """How often a service removes what is past its retention."""
+
+DATABASE_WAIT_SECONDS = 60.0
+"""How long a process that starts waits for a PostgreSQL that does not answer."""
 
 SERVER_FILE = "server.json"
 """In the data folder: where the service that holds its lock listens, for the command line."""
@@ -86,7 +90,7 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
 async def run_server(settings: Settings, *, with_worker: bool = True) -> None:
     """Serve until SIGTERM or SIGINT; then streams end, commits finish, leases go back, children end."""
     async with (
-        open_services(settings, with_worker=with_worker) as services,
+        _opened(settings, with_worker=with_worker) as services,
         until_signal() as stopped,
         serving(services) as url,
     ):
@@ -106,7 +110,7 @@ async def run_worker(settings: Settings, *, probes: bool = False) -> None:
             'A separate worker needs PostgreSQL: set STENOBIRD_DATABASE_URL. "stenobird serve" has a worker.'
         )
     async with (
-        open_services(settings) as services,
+        _opened(settings) as services,
         until_signal() as stopped,
         _answering_probes(services) if probes else nullcontext(),
         asyncio.TaskGroup() as tasks,
@@ -114,6 +118,26 @@ async def run_worker(settings: Settings, *, probes: bool = False) -> None:
         with _working(services, tasks):
             await stopped.wait()
             services.shutting_down.set()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, *, with_worker: bool = True) -> AsyncIterator[Services]:
+    """Open the services, once the database answers. Raises `StorageUnavailable` if it never does.
+
+    Servers start in any order, and PostgreSQL restarts: a process that ended at once would need a supervisor.
+    """
+    deadline = time.monotonic() + DATABASE_WAIT_SECONDS
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                services = await stack.enter_async_context(open_services(settings, with_worker=with_worker))
+                break
+            except StorageUnavailable as exc:
+                if settings.database_url is None or time.monotonic() > deadline:
+                    raise
+                _log.warning("waiting_for_database", reason=str(exc))
+                await asyncio.sleep(1.0)
+        yield services
 
 
 @asynccontextmanager

@@ -161,6 +161,17 @@ async def test_a_served_process_says_that_it_is_not_ready_and_recovers_by_itself
     assert "Traceback" not in log
 
 
+async def test_a_process_that_starts_during_an_outage_waits_for_the_database(
+    database: Database, postgresql_url: str, tmp_path: Path
+) -> None:
+    server = ServerProcess(tmp_path, {"DATABASE_URL": postgresql_url}, ("serve", "--no-worker"))
+    with frozen(await server_processes(database)):
+        server.start(wait=False)
+        await async_until(lambda: "waiting_for_database" in server.log())
+    server.wait_ready()
+    server.kill()
+
+
 async def test_a_database_that_is_missing_is_named_as_the_cause(postgresql_url: str) -> None:
     with pytest.raises(StorageUnavailable, match="does not exist"):
         async with open_database(f"{postgresql_url}_missing"):
