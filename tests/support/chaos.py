@@ -375,6 +375,11 @@ def world(folder: Path, plan: Plan, seed: int) -> Iterator[World]:
                 process.wait_ready()
             made.key = made.web[0].create_key()
             yield made
+        except BaseException:
+            for process in (*made.web, *made.workers):
+                ended = process.process and process.process.poll()
+                say(f"{process.data_dir.name}, exit status {ended}:\n{process.log()[-3000:]}")
+            raise
         finally:
             for process in (*made.web, *made.workers):
                 process.kill()
