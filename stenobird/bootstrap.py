@@ -180,6 +180,7 @@ async def open_services(
                 clock=clock,
                 options=RunOptions(
                     preview_seconds=settings.preview_seconds,
+                    live_default_minutes=settings.live_default_minutes,
                     max_audio_seconds=settings.max_audio_seconds,
                     max_audio_bytes=settings.max_audio_bytes,
                 ),
@@ -218,7 +219,9 @@ async def open_services(
             ),
             clock=clock,
             options=ServiceOptions(
-                max_queued=settings.max_queued, sse_ping_seconds=settings.sse_ping_seconds
+                max_queued=settings.max_queued,
+                live_max_minutes=settings.live_max_minutes,
+                sse_ping_seconds=settings.sse_ping_seconds,
             ),
             discard=storage.spool.discard,
             uploads=uploads,

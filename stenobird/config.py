@@ -159,6 +159,15 @@ class Settings(BaseSettings):
     max_queued: int = Field(100, ge=0, description="Jobs in the queue; more are refused with queue_busy.")
     max_running: int = Field(4, ge=1, description="Jobs that one worker runs at the same time.")
     preview_seconds: float = Field(15.0, gt=0, description="Audio that a preview transcribes.")
+    live_default_minutes: int = Field(
+        60, ge=1, description="Minutes of live audio in a job that names no max_minutes."
+    )
+    live_max_minutes: int = Field(240, ge=1, description="The highest max_minutes of a job.")
+    live_max_running: int = Field(
+        5,
+        ge=1,
+        description="Jobs with live audio that one worker runs at once, besides max_running.",
+    )
     spool_quota_bytes: int = Field(20 * 1024**3, gt=0, description="Disk space of all spools together.")
     retention_days: float = Field(30.0, gt=0, description="Days until finished transcripts are deleted.")
 

@@ -39,6 +39,7 @@ All dialects render their error bodies from this tree. Only the AlefBot dialect 
     │   ├── WebhookTargetForbidden       400 webhook_url_forbidden_target
     │   ├── TranslationUnavailable       503 translation_unavailable
     │   ├── TranscriptNotReady           409 transcript_not_ready
+    │   ├── TranscriptNotLive            409 transcript_not_live
     │   ├── IdempotencyMismatch          409 idempotency_mismatch
     │   ├── IdempotencyInProgress        409 idempotency_in_progress
     │   ├── TranscriptCancelled          410 transcript_cancelled
@@ -291,6 +292,10 @@ class TranslationUnavailable(RequestError, code="translation_unavailable", statu
 
 class TranscriptNotReady(RequestError, code="transcript_not_ready", status=409, retryable=True):
     """The transcript is not finished. Wait retry_after_seconds and ask again, or read events_url."""
+
+
+class TranscriptNotLive(RequestError, code="transcript_not_live", status=409):
+    """The audio of this transcript is not live, so it can't be stopped early. Cancel it with DELETE."""
 
 
 class IdempotencyMismatch(RequestError, code="idempotency_mismatch", status=409):

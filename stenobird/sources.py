@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from stenobird.bodies import utc_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -76,7 +78,8 @@ class AudioSource(_Storable):
     `media_url` is the address as discovered, `final_url` the one after redirects; `submitted_url` is what the
     client posted. `technique` names the rung and the pattern, e.g. `direct`, `feed.enclosure`,
     `page.json_ld`. `duration_seconds` and `size_bytes` are claims of the page or server, not measurements.
-    `request_headers` are what the media server needs to see (an extractor's Referer, for instance).
+    `request_headers` are what the media server needs to see (an extractor's Referer, for instance). `live`
+    audio has no end; `at` is the time of its first sample, once that has arrived (epoch seconds).
     """
 
     submitted_url: str
@@ -92,6 +95,8 @@ class AudioSource(_Storable):
     duration_seconds: float | None = None
     content_type: str | None = None
     size_bytes: int | None = None
+    live: bool = False
+    at: float | None = None
     etag: str | None = None
     request_headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     candidates: tuple[Candidate, ...] = field(default=())
@@ -103,6 +108,11 @@ class AudioSource(_Storable):
         return tuple(dict.fromkeys(names))[:_MAX_NAMES]
 
     def public(self) -> dict[str, Any]:
-        """Return the public fields, without those that are `None`."""
+        """Return the public fields, without those that are `None`, and `live` only if it is true."""
         names = (one.name for one in fields(self) if one.name not in _PRIVATE)
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        public = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if not self.live:
+            del public["live"]
+        if self.at is not None:
+            public["at"] = utc_text(self.at)
+        return public

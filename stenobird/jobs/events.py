@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from stenobird.bodies import Body, Omittable
-from stenobird.ports import JobStatus, NewEvent
+from stenobird.ports import GapReason, JobStatus, NewEvent
 from stenobird.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ POLL_SECONDS = 2
 """`retry_after_seconds` of a running job."""
 
 TERMINAL: frozenset[JobStatus] = frozenset({"completed", "preview_complete", "failed", "cancelled"})
+GAP_REASONS: Final[Mapping[GapReason, str]] = {
+    "disconnected": "the connection to the stream broke",
+    "expired": "the stream no longer has them",
+    "fell_behind": "the transcription was slower than the stream",
+    "restarted": "the transcription was restarted",
+    "undecodable": "the stream sent something that is not audio",
+}
+"""Why audio is missing, as text for people."""
 RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
 
 
@@ -64,6 +72,10 @@ class StatusEvent(EventData):
     message: str | None = None
     source: dict[str, Any] | None = None
     progress: Progress | None = None
+    start: float | None = None
+    seconds: float | None = None
+    reason: GapReason | None = None
+    title: str | None = None
 
 
 class WordData(Body):
@@ -197,6 +209,10 @@ class JobEvents:
         progress: Progress | None = None,
     ) -> NewEvent:
         """Return a `status` event."""
+        public = dict(source) if source is not None else None
+        return self._status(status, stage, message=message, source=public, progress=progress)
+
+    def _status(self, status: JobStatus, stage: str, **fields: Any) -> NewEvent:
         return StatusEvent(
             id=self.job_id,
             status=status,
@@ -207,10 +223,20 @@ class JobEvents:
             events_url=self.events_url,
             result_url=self.result_url,
             retry_after_seconds=POLL_SECONDS,
-            message=message,
-            source=dict(source) if source is not None else None,
-            progress=progress,
+            **fields,
         ).new_event()
+
+    def stream_gap(self, start: float, seconds: float, reason: GapReason) -> NewEvent:
+        """Return the `status` event of live audio that is missing from `start` on."""
+        start, seconds = round(start, 3), round(seconds, 3)
+        message = f"{seconds:g} seconds are missing: {GAP_REASONS[reason]}."
+        return self._status(
+            "transcribing", "stream_gap", message=message, start=start, seconds=seconds, reason=reason
+        )
+
+    def now_playing(self, title: str) -> NewEvent:
+        """Return the `status` event of what the station says it is playing."""
+        return self._status("transcribing", "now_playing", title=title)
 
     def transcript(self, segment: Segment, chunk_index: int, *, language: str | None) -> NewEvent:
         """Return a `transcript` event; pass the job's `language` with the first chunk only."""

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import Claim, Clock, JobRecord, JobStatus, NewEvent, NewJob, UsageRow, Wakeups
+    from stenobird.ports import (
+        Claim,
+        Clock,
+        JobRecord,
+        JobStatus,
+        NewEvent,
+        NewJob,
+        StopRequest,
+        UsageRow,
+        Wakeups,
+    )
     from stenobird.storage.job_store import JobStore
 
 _log = structlog.get_logger(__name__)
@@ -98,19 +108,19 @@ class LeasedJob:
         _log.info("job_released", seconds=self._seconds(), trouble=trouble)
         await self._wakeups.notify_job()
 
-    async def renew(self) -> bool:
-        """Extend the lease; return whether a cancel was requested. Raises `LeaseLost`."""
+    async def renew(self) -> StopRequest | None:
+        """Extend the lease; return how a client has asked to end the job. Raises `LeaseLost`."""
         return await self._store.renew(self.claim.lease)
 
-    async def cancel_requested(self) -> bool:
-        """Return whether a cancel was requested, from a read that costs no write.
+    async def stop_request(self) -> StopRequest | None:
+        """Return how a client has asked to end the job, from a read that costs no write.
 
         Raises `LeaseLost` if the job was deleted.
         """
         job = await self._store.get(self.job.id)
         if job is None:
             raise LeaseLost
-        return job.cancel_requested
+        return job.stop_request
 
     async def _finish(
         self, change: JobChange, events: Sequence[NewEvent], *, usage: UsageRow | None = None

@@ -75,6 +75,8 @@ class RunOptions:
     """Bounds of one job, from the settings."""
 
     preview_seconds: float = 15.0
+    live_default_minutes: int = 60
+    """How long a job with live audio runs whose client named no `max_minutes`."""
     max_audio_seconds: float = 6 * 3600.0
     max_audio_bytes: int = 2 * 1024**3
     progress_seconds: float = 30.0

@@ -176,16 +176,16 @@ class JobRun:
                 try:
                     if clock.monotonic() - renewed_at >= every:
                         renewed_at = clock.monotonic()
-                        cancelled = await self._leased.renew()
+                        request = await self._leased.renew()
                     else:
                         # Most notifications are for commits of this run: the check costs a read, not a write.
-                        cancelled = await self._leased.cancel_requested()
+                        request = await self._leased.stop_request()
                 except StorageUnavailable:
                     continue
                 except LeaseLost:
                     await self._stop("lost")
                     return
-            if cancelled:
+            if request == "cancel":
                 await self._stop("cancelled")
                 return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, field_validator
 from typing_extensions import override
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
@@ -90,6 +90,15 @@ class CreateTranscript(RequestBody):
         _Id | None, Field(description="Id of a finished preview of the same URL, to continue from.")
     ] = None
 
+    max_minutes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="When to stop if the audio is live: 60 if omitted and 240 at most, unless the "
+            "operator has changed that. Without effect on a recording.",
+        ),
+    ] = None
+
     @field_validator("language", mode="after")
     @classmethod
     def _known_language(cls, value: str | None) -> str | None:
@@ -119,6 +128,7 @@ class CreateTranscript(RequestBody):
                 max_speakers=self.max_speakers,
             ),
             webhook_url=self.webhook_url,
+            max_minutes=self.max_minutes,
             origin=origin,
         )
 
@@ -163,6 +173,11 @@ class Source(Body):
     duration_seconds: Omittable[Number] = None
     content_type: Omittable[str] = None
     size_bytes: Omittable[int] = None
+    live: Annotated[Omittable[Literal[True]], Field(description="The audio is live.")] = None
+    at: Annotated[
+        Omittable[Annotated[str, WithJsonSchema({"format": "date-time", "type": "string"})]],
+        Field(description="UTC time of the first sample of live audio, from which start and end count."),
+    ] = None
 
 
 _CREATED_AT: Final = "2026-11-22T09:30:00.000Z"
@@ -234,6 +249,9 @@ class TranscriptStatus(Body):
     billable_minutes: Omittable[int] = None
     warning: Omittable[str] = None
     cancel_requested: Omittable[Literal[True]] = None
+    stop_requested: Annotated[
+        Omittable[Literal[True]], Field(description="The live transcript was stopped, and ends shortly.")
+    ] = None
     error: Annotated[Omittable[str], Field(description="The error code, if status is failed.")] = None
     message: Annotated[Omittable[str], Field(description="The reason, if status is failed.")] = None
 
@@ -262,6 +280,7 @@ class TranscriptStatus(Body):
             "billable_minutes": job.billable_minutes,
             "warning": job.warning,
             "cancel_requested": True if job.cancel_requested and not job.terminal else None,
+            "stop_requested": True if job.stop_requested_at is not None and not job.terminal else None,
         }
         return cls.model_validate(fields | dict(job.error or {}))
 

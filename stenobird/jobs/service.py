@@ -52,6 +52,7 @@ class ServiceOptions:
     """Bounds of the service, from the settings. Streams also poll, since a wake-up may be lost."""
 
     max_queued: int = 100
+    live_max_minutes: int = 240
     sse_ping_seconds: float = 15.0
     poll_seconds: float = 5.0
 
@@ -104,7 +105,8 @@ class JobService:
         """Return the spec with its URLs as they will be fetched.
 
         Raises what is wrong with the request by itself, in this order: `ReadOnlyKey`, `InvalidURL`,
-        `WebhookRequiresAPIKey`, `InvalidWebhookURL`, `WebhookTargetForbidden`, `MissingAPIKey` for an upload.
+        `WebhookRequiresAPIKey`, `InvalidWebhookURL`, `WebhookTargetForbidden`, `MissingAPIKey` for an upload,
+        `InvalidRequest` for more minutes of live audio than a job may have.
         Uses neither database nor network, so that a refusal need not count against a rate limit.
         """
         if caller is not None:
@@ -118,6 +120,10 @@ class JobService:
             webhook_url = self._checks.webhook_targets.check_url(webhook_url)
         if isinstance(source, Upload) and caller is None:
             raise MissingAPIKey
+        if (spec.max_minutes or 0) > (most := self._options.live_max_minutes):
+            raise InvalidRequest(
+                f'"max_minutes" must be at most {most} here.', details={"field": "max_minutes"}
+            )
         return replace(spec, source=source, webhook_url=webhook_url, checked=True)
 
     async def create(
@@ -242,27 +248,45 @@ class JobService:
     ) -> JobRecord | None:
         """Cancel a job under way and return it, or delete a finished one and return `None`.
 
-        A job without a worker is `cancelled` at once; one that a worker holds ends within moments, and its
-        record says `cancel_requested` until then. Raises `TranscriptNotFound`, `MissingAPIKey`,
-        `ReadOnlyKey`.
+        A job without a worker is `cancelled` at once; one that a worker holds, or whose audio is live, ends
+        within moments, and its record says `cancel_requested` until then. Raises `TranscriptNotFound`,
+        `MissingAPIKey`, `ReadOnlyKey`.
         """
-        job = await self.get(job_id, caller, origin)
-        if job.account_id is not None and not _owns(job, caller):
-            raise TranscriptNotFound
-        if caller is not None:
-            caller.require_write()
+        job = await self._get_to_write(job_id, caller, origin)
         if job.terminal:
             await self._store.delete(job.id)
             _log.info("job_deleted", job_id=job.id)
             await self._discard(job.id)
             await self._wakeups.notify_event(job.id)
             return None
+        return await self._cancel(job)
+
+    async def _cancel(self, job: JobRecord) -> JobRecord:
         done = JobEvents(job.id, job.base_url).done("cancelled")
         job = await self._store.request_cancel(job.id, [done], outbox=end_messages(job, "cancelled"))
         _log.info("job_cancelled" if job.terminal else "job_cancel_requested", job_id=job.id)
         await self._wakeups.notify_event(job.id)
+        await self._wakeups.notify_job()  # of live audio that no worker holds
         if job.terminal:
             await self._discard(job.id)
+        return job
+
+    async def stop(self, job_id: str, caller: Caller | None) -> JobRecord:
+        """Stop the transcription of live audio and return the job, which then ends within moments.
+
+        Its record says `stop_requested_at` until then. What was transcribed is kept and the job completed; if
+        nothing was, it is cancelled, at once if no audio has been found yet. A job that has ended is returned
+        as it is. Raises `TranscriptNotLive` for a recording, and what `cancel_or_delete` raises.
+        """
+        job = await self._get_to_write(job_id, caller)
+        if job.terminal:
+            return job
+        if job.source is None:
+            return await self._cancel(job)
+        job = await self._store.request_stop(job.id)
+        _log.info("job_stop_requested", job_id=job.id)
+        await self._wakeups.notify_event(job.id)
+        await self._wakeups.notify_job()
         return job
 
     async def stream(
@@ -308,6 +332,16 @@ class JobService:
     async def count(self, caller: Caller, page: JobPage) -> int:
         """Return how many jobs there are on all pages."""
         return await self._store.count_jobs(caller.account_id, replace(page, mode=caller.only_mode))
+
+    async def _get_to_write(
+        self, job_id: str, caller: Caller | None, origin: Origin = "stenobird"
+    ) -> JobRecord:
+        job = await self.get(job_id, caller, origin)
+        if job.account_id is not None and not _owns(job, caller):
+            raise TranscriptNotFound
+        if caller is not None:
+            caller.require_write()
+        return job
 
     async def _check_preview(self, preview_id: str, audio_url: str) -> None:
         preview = await self._store.get(preview_id)
@@ -371,7 +405,12 @@ async def remove_account_jobs(
 
 
 def _extra(spec: JobSpec) -> JobExtra:
-    return JobExtra(tier=spec.tier, unit_factor=spec.unit_factor, translate_to=spec.translate_to)
+    return JobExtra(
+        tier=spec.tier,
+        unit_factor=spec.unit_factor,
+        translate_to=spec.translate_to,
+        max_minutes=spec.max_minutes,
+    )
 
 
 def _mode(caller: Caller | None) -> Mode:

@@ -36,6 +36,8 @@ class Upload:
 class JobSpec:
     """A job to create. `translate_to` is ISO 639-1; `unit_factor` is what a minute costs in wallet units.
 
+    `max_minutes` bounds live audio, and is without effect on a recording.
+
     `checked` is set by `JobService.check`.
     """
 
@@ -45,6 +47,7 @@ class JobSpec:
     translate_to: str | None = None
     unit_factor: int = 1
     webhook_url: str | None = None
+    max_minutes: int | None = None
     origin: Origin = "stenobird"
     checked: bool = False
 

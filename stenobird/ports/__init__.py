@@ -32,6 +32,7 @@ from stenobird.ports.audio import (
     AudioRequest,
     AudioStream,
     FoundAudio,
+    GapReason,
     MediaOrigin,
     OpenedMedia,
     VerdictSink,
@@ -55,6 +56,7 @@ from stenobird.ports.jobs import (
     OutboxRow,
     QueueSwitch,
     ResumePoint,
+    StopRequest,
     UploadedFile,
     UsageRow,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,13 @@ SAMPLE_RATE = 16_000
 PCM: TypeAlias = npt.NDArray[np.int16]
 """Mono audio at `SAMPLE_RATE`, shape `(n,)`, int16."""
 
+
+GapReason: TypeAlias = Literal["disconnected", "expired", "fell_behind", "restarted", "undecodable"]
+"""Why seconds of live audio are missing.
+
+The connection broke; the playlist no longer lists the segments; the job was slower than the stream; its
+worker was restarted; the bytes were no audio.
+"""
 
 VerdictSink: TypeAlias = "Callable[[Verdict], Awaitable[None]]"
 """Receives each rung's verdict as soon as it is known. May raise `LeaseLost`, which stops the search."""

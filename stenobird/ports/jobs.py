@@ -16,6 +16,8 @@ JobStatus: TypeAlias = Literal[
 ]
 Mode: TypeAlias = Literal["preview", "full", "test"]
 QueueSwitch: TypeAlias = Literal["paused", "draining"]
+StopRequest: TypeAlias = Literal["cancel", "stop"]
+"""How a client ends a job under way: cancelled, or (live audio only) completed with the text so far."""
 Origin: TypeAlias = Literal["stenobird", "alefbot", "openai"]
 """The API that a job was created through. Jobs of alefbot exist for `/api/v1` only, all others for `/v1`."""
 
@@ -55,6 +57,10 @@ class JobExtra:
     title: str | None = None
     """The title in the tags of the upload."""
     carry: CarryPoint | None = None
+    max_minutes: int | None = None
+    """How much of a live stream the client asked for; `None`: the default of the service."""
+    gap_seconds: float = 0.0
+    """Of the seconds up to the checkpoint, those of live audio that were never received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,21 @@ class JobRecord:
     upload_id: str | None = None
     webhook_url: str | None = None
     extra: JobExtra = JobExtra()
+    stop_requested_at: float | None = None
     audio_seconds: float = 0.0
     """Audio accounted for by the last checkpoint."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is known to be a live stream."""
+        return self.source is not None and self.source.get("live", False)
+
+    @property
+    def stop_request(self) -> StopRequest | None:
+        """How a client has asked to end the job. A cancel takes precedence."""
+        if self.cancel_requested:
+            return "cancel"
+        return None if self.stop_requested_at is None else "stop"
 
     @property
     def terminal(self) -> bool:

@@ -60,7 +60,7 @@ OUTAGE_SECONDS: Final = 30.0
 SLOW_DISK_SECONDS: Final = 60.0
 """How long `Database.find` uses a thread after a read that took longer than `slow_read_seconds`."""
 
-NEWEST_REVISION: Final = "0003"
+NEWEST_REVISION: Final = "0004"
 """The last of `storage/migrations/versions`."""
 MIGRATION_LOCK: Final = 7_205_110_001
 QUEUE_LOCK: Final = 7_205_110_002

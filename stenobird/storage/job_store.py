@@ -27,7 +27,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from stenobird.errors import LeaseLost, QueueBusy, RateLimited, StorageUnavailable, TranscriptNotFound
+from stenobird.errors import (
+    LeaseLost,
+    QueueBusy,
+    RateLimited,
+    StorageUnavailable,
+    TranscriptNotFound,
+    TranscriptNotLive,
+)
 from stenobird.ports import Claim, EventRow, JobChange, Lease, NewJob, ResumePoint
 from stenobird.storage import queue, rows, wallet
 from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost, Steps
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
         Lane,
         NewEvent,
         OutboxRow,
+        StopRequest,
         UsageRow,
     )
     from stenobird.storage.engine import Database
@@ -249,7 +257,8 @@ class JobStore:
     ) -> JobRecord:
         """End a job without a lease at once, with these events; ask the worker of any other job to end it.
 
-        A finished job stays as it is. Raises `TranscriptNotFound` when there is no such job.
+        Live audio is always ended by a worker, which bills it. A finished job stays as it is. Raises
+        `TranscriptNotFound` when there is no such job.
         """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
@@ -260,7 +269,9 @@ class JobStore:
             if row["completed_at"] is not None:
                 return rows.job_from_row(row)
             values: dict[str, Any] = {"cancel_requested": True, "updated_at": db_now()}
-            idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased()))
+            idle = None
+            if not rows.job_from_row(row).live:
+                idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased()))
             if idle is not None:
                 last_seq = row["last_seq"] + len(terminal_events)
                 values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
@@ -276,6 +287,31 @@ class JobStore:
             return rows.job_from_row(result.mappings().one())
 
         return await self._write(job_id, work, outbox)
+
+    async def request_stop(self, job_id: str) -> JobRecord:
+        """Ask the worker of a live job to complete it with the text so far. A finished job stays as it is.
+
+        Raises `TranscriptNotFound`, and `TranscriptNotLive` for a recording.
+        """
+
+        async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
+            row = await _locked(connection, job_id)
+            if row is None:
+                raise TranscriptNotFound
+            job = rows.job_from_row(row)
+            if job.terminal or job.stop_requested_at is not None:
+                return job
+            if not job.live:
+                raise TranscriptNotLive
+            result = await connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(stop_requested_at=db_now(), updated_at=db_now())
+                .returning(jobs)
+            )
+            return rows.job_from_row(result.mappings().one())
+
+        return await self._write(job_id, work)
 
     async def delete(self, job_id: str) -> None:
         """Delete a finished job with its events; its usage row stays."""
@@ -343,22 +379,23 @@ class JobStore:
             lease=Lease(row["id"], token), attempts=row["attempts"], **rows.resume_point_from_row(row)
         )
 
-    async def renew(self, lease: Lease) -> bool:
-        """Extend the lease by 60 s of the database's clock; return whether a cancel was requested.
+    async def renew(self, lease: Lease) -> StopRequest | None:
+        """Extend the lease by 60 s of the database's clock; return how a client has asked to end the job.
 
         Raises `LeaseLost` when the token no longer matches.
         """
 
-        async def work(connection: AsyncConnection, _commit_id: str) -> bool:
-            cancelled: bool | None = await connection.scalar(
+        async def work(connection: AsyncConnection, _commit_id: str) -> StopRequest | None:
+            renewed = await connection.execute(
                 update(jobs)
                 .where(queue.held(lease))
                 .values(lease_expires_at=db_now() + LEASE_SECONDS)
-                .returning(jobs.c.cancel_requested)
+                .returning(jobs)
             )
-            if cancelled is None:
+            row = renewed.mappings().one_or_none()
+            if row is None:
                 raise LeaseLost
-            return cancelled
+            return rows.job_from_row(row).stop_request
 
         return await self._write(lease.job_id, work)
 

@@ -66,7 +66,9 @@ class QueueStore:
                 preview_id=failed.preview_id,
                 upload_id=failed.upload_id,
                 webhook_url=failed.webhook_url,
-                extra=replace(failed.extra, carry=None, spoken_language=None, untranslated_segments=0),
+                extra=replace(
+                    failed.extra, carry=None, spoken_language=None, untranslated_segments=0, gap_seconds=0.0
+                ),
             )
             values = rows.new_job_values(again)
             await connection.execute(insert(jobs).values(**values, created_at=db_now(), updated_at=db_now()))

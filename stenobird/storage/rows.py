@@ -44,7 +44,15 @@ _PLAIN_CHANGES = (
     "warning",
     "billable_minutes",
 )
-_PLAIN_EXTRA = ("unit_factor", "translate_to", "spoken_language", "untranslated_segments", "title")
+_PLAIN_EXTRA = (
+    "unit_factor",
+    "translate_to",
+    "spoken_language",
+    "untranslated_segments",
+    "title",
+    "max_minutes",
+    "gap_seconds",
+)
 _NO_EXTRA = JobExtra()
 
 

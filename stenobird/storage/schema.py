@@ -125,6 +125,8 @@ jobs = Table(
     Column("updated_at", _TIME, nullable=False),
     Column("completed_at", _TIME),
     Column("cancel_requested", Boolean, nullable=False),
+    # When a client asked to end live audio here, with the text so far.
+    Column("stop_requested_at", _TIME),
     Column("last_seq", Integer, nullable=False),
     Column("next_chunk_index", Integer, nullable=False),
     Column("source", _JSON),

@@ -27,6 +27,7 @@ from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import db_now
 from stenobird.storage.schema import uploads as uploads_table
 from stenobird.storage.stores import open_stores
+from stenobird.testing import a_source
 from stenobird.transcript import Segment
 from stenobird.wakeups.local import LocalWakeups
 from stenobird.web.app import create_app
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from stenobird.accounts.key_service import KeyService
     from stenobird.errors import JobError
     from stenobird.jobs.tail import Page
-    from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, Tier
+    from stenobird.ports import Caller, EventRow, GapReason, KeyMode, KeyScope, Lease, NewEvent, Tier
+    from stenobird.sources import AudioSource
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.engine import Database
     from stenobird.storage.job_store import JobStore
@@ -124,11 +126,29 @@ class PlayedWorker:
             event = self.events[job_id].transcript(
                 Segment(float(index), index + 1.0, text), index, language=None if index else "en"
             )
-            await self.store.append(
-                self.leases[job_id], JobChange(stage="transcribing", language="en"), [event]
-            )
+            await self._commit(job_id, event, language="en")
             self.chunks[job_id] += 1
-            await self.wakeups.notify_event(job_id)
+
+    async def go_live(self, job_id: str) -> None:
+        """Commit that the audio is live, and began half an hour before 2027."""
+        await self.find(job_id, a_source(live=True, at=1_798_759_800.0))
+
+    async def find(self, job_id: str, source: AudioSource) -> None:
+        """Commit what was found."""
+        started = self.events[job_id].status("transcribing", "transcribing", source=source.public())
+        await self._commit(job_id, started, source=source)
+
+    async def miss(self, job_id: str, seconds: float, reason: GapReason = "disconnected") -> None:
+        """Commit a gap after what was said so far."""
+        await self._commit(job_id, self.events[job_id].stream_gap(self.chunks[job_id], seconds, reason))
+
+    async def play(self, job_id: str, title: str) -> None:
+        """Commit what the station says it is playing."""
+        await self._commit(job_id, self.events[job_id].now_playing(title))
+
+    async def _commit(self, job_id: str, event: NewEvent, **change: Any) -> None:
+        await self.store.append(self.leases[job_id], JobChange(stage="transcribing", **change), [event])
+        await self.wakeups.notify_event(job_id)
 
     async def complete(self, job_id: str) -> None:
         """Commit the end of a job that went well."""

@@ -34,11 +34,17 @@ FIELDS: Final[Mapping[str, str]] = {
     "retry_after_seconds": "how long to wait between requests if you poll",
     "StatusEvent.message": "what happened, as text for people",
     "message": "text for people",
-    "source": "the audio that was found, how, and why; with stage `source_resolved`",
+    "source": "the audio that was found, how, and why; with stage `source_resolved`. Of live audio, `live` "
+    "is true, and the first event with stage `transcribing` repeats it with `at`, the UTC time of its first "
+    "sample",
     "progress": "`audio_seconds` transcribed, of `audio_seconds_total` if the length is known",
+    "StatusEvent.start": "where live audio is missing, in seconds from `at`; with stage `stream_gap`",
+    "seconds": "how much of it is missing",
+    "reason": "why: " + ", ".join(f"`{code}` ({meaning})" for code, meaning in events.GAP_REASONS.items()),
+    "title": "what the station says it is playing; with stage `now_playing`",
     "text": "text of one segment. The texts of all chunks, joined, are the transcript",
     "chunk_index": "number of the chunk, counted from 0 without gaps",
-    "start": "start of the segment in the audio, in seconds",
+    "start": "start of the segment in the audio, in seconds; of live audio, counted from `at`",
     "end": "end of the segment, in seconds",
     "language": "language of the text, as ISO 639-1",
     "confidence": "share of the segment's words that are likely to be right, 0 to 1",
@@ -50,7 +56,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "upgrade_url": "URL where you can get a key",
     "ErrorEvent.error": "error code, see [errors](errors.md). The other fields of the error's body follow",
     "DoneEvent.error": "error code, if the status is `failed`",
-    "billable_minutes": "whole minutes, rounded down, at least 1; if the status is `completed`",
+    "billable_minutes": "whole minutes, rounded down, at least 1; if the status is `completed`, or if live "
+    "audio was `cancelled` after some of it was transcribed",
     "warning": "a problem that did not fail the job, for example audio that was cut off",
 }
 """Descriptions by field, or by event and field if a name has two meanings."""
@@ -93,7 +100,9 @@ alone.
 """
 
 _AFTERWARDS: Final = """
-While the status is `transcribing`: `submitted`, once, then `transcribing`.
+While the status is `transcribing`: `submitted`, once, then `transcribing`. Live audio adds `stream_gap` where
+seconds of it are missing, and `now_playing` when the station announces a title. A gap is part of the time, so
+`start` and `end` stay right after it, and no segment lies in it. It is not billed.
 
 ## In the OpenAI dialect
 
@@ -120,6 +129,7 @@ def events_page() -> str:
     examples: list[tuple[type[BaseModel], int, NewEvent]] = [
         (events.StatusEvent, 3, job.status("queued", "source_resolved", source=source)),
         (events.StatusEvent, 5, job.status("transcribing", "transcribing", progress=_progress())),
+        (events.StatusEvent, 9, job.stream_gap(312.4, 6.25, "disconnected")),
         (events.TranscriptEvent, 6, job.transcript(spoken, 0, language="en")),
         (events.SpeakersEvent, 7, job.speakers([SpeakerLabel.of(0, 1), SpeakerLabel.of(1, 2, overlap=True)])),
         (events.PreviewLockedEvent, 9, job.preview_locked()),

@@ -145,8 +145,10 @@ def _result_content() -> dict[str, Any]:
 async def create_transcript(request: Request, caller: Caller | None) -> Response:
     """Create a transcript: 202 with its status, and its address in `Location`.
 
-    Without an API key this is a free preview of 15 seconds. The link is opened after the response, so errors
-    that need the network, such as a page without audio, are in the events and in the status.
+    Without an API key this is a free preview of 15 seconds. Live audio is transcribed until it ends, until
+    `max_minutes`, or until it is stopped; seconds that were never received are not billed. The link is opened
+    after the response, so errors that need the network, such as a page without audio, are in the events and
+    in the status.
     """
     services = services_of(request)
     raw = await read_json_body(request, instead="Send the URL of the audio, not the audio.")
@@ -212,12 +214,30 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
 async def delete_transcript(request: Request, caller: Caller | None) -> Response:
     """Cancel a running transcript (202 with its status), or delete a finished one (204).
 
-    A cancelled transcript ends with a `done` event like any other, and can then be deleted.
+    A cancelled transcript ends with a `done` event like any other, and can then be deleted. It is not billed,
+    except for live audio that was transcribed until then.
     """
     jobs = services_of(request).jobs
     job = await jobs.cancel_or_delete(transcript_id(request), caller)
     if job is None:
         return no_content()
+    return json_response(TranscriptStatus.of(job), 202)
+
+
+@Operation(
+    _TAG,
+    "Stop a live transcript",
+    {202: Answer("Stopped, or stopped shortly.", TranscriptStatus)},
+    (errors.TranscriptNotFound, errors.MissingAPIKey, errors.ReadOnlyKey, errors.TranscriptNotLive),
+    parameters=[_ID],
+)
+async def stop_transcript(request: Request, caller: Caller | None) -> Response:
+    """Stop the transcript of live audio, keep what was transcribed, and bill that: 202 with its status.
+
+    It ends `completed` within moments, or `cancelled` if nothing was transcribed yet. To stop one that has
+    ended changes nothing. The transcript of a recording can only be cancelled.
+    """
+    job = await services_of(request).jobs.stop(transcript_id(request), caller)
     return json_response(TranscriptStatus.of(job), 202)
 
 
@@ -386,6 +406,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/transcripts", list_transcripts),
     Endpoint("GET", "/v1/transcripts/{id}", get_transcript, key="share"),
     Endpoint("DELETE", "/v1/transcripts/{id}", delete_transcript, key="optional"),
+    Endpoint("POST", "/v1/transcripts/{id}/stop", stop_transcript, key="optional"),
     Endpoint("GET", "/v1/transcripts/{id}/events", stream_transcript, key="share"),
     Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
     Endpoint("GET", _SHARE_PATH, count_share_links, key="optional"),

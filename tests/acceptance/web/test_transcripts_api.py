@@ -12,7 +12,7 @@ from docx import Document
 from stenobird.bootstrap import Overrides
 from stenobird.errors import AudioSourceNotFound, AudioTooLarge
 from stenobird.speech.engines import SpeechEngines
-from stenobird.testing import FakeRecognizer
+from stenobird.testing import FakeRecognizer, a_source
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
@@ -315,6 +315,30 @@ async def test_delete_ends_a_queued_job_at_once(http: httpx.AsyncClient) -> None
     job = await post(http)
     answer = await http.delete(job["status_url"])
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+
+
+async def test_stop_completes_a_live_transcript(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job = await post(http)
+    stop = job["status_url"] + "/stop"
+    await world.worker.start()
+    await world.worker.go_live(job["id"])
+    stopping = await http.post(stop)
+    assert (stopping.status_code, stopping.json()["stop_requested"]) == (202, True)
+    source = stopping.json()["source"]
+    assert (source["live"], source["at"]) == (True, "2026-12-31T23:30:00.000Z")
+    await world.worker.complete(job["id"])
+    again = await http.post(stop)
+    assert (again.status_code, again.json()["terminal"]) == (202, True)
+    assert (await http.get(job["result_url"])).json()["source"] == source
+
+
+async def test_stop_refuses_a_recording(world: WebWorld, http: httpx.AsyncClient) -> None:
+    job = await post(http)
+    await world.worker.start()
+    await world.worker.find(job["id"], a_source())
+    refused = await http.post(job["status_url"] + "/stop")
+    assert (refused.status_code, refused.json()["error"]) == (409, "transcript_not_live")
+    assert (await http.get(job["status_url"] + "/stop")).status_code == 405
 
 
 async def test_list_pages_through_the_jobs_of_an_account(

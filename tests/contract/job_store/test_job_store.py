@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from stenobird.errors import InvalidRequest, LeaseLost, QueueBusy, TranscriptNotFound
+from stenobird.errors import InvalidRequest, LeaseLost, QueueBusy, TranscriptNotFound, TranscriptNotLive
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import (
     CarryPoint,
@@ -54,6 +54,8 @@ EXTRA = JobExtra(
     untranslated_segments=1,
     upload=UploadedFile("é.mp3", "audio/mpeg", 5),
     carry=CarryPoint(SpeechCheckpoint(2, 96000, "en", {"en": -0.25}, 4.5), 3),
+    max_minutes=90,
+    gap_seconds=1.5,
 )
 STORED_EXTRA = {
     "model_tier": "premium_quality",
@@ -72,6 +74,8 @@ STORED_EXTRA = {
         },
         "chunks": 3,
     },
+    "max_minutes": 90,
+    "gap_seconds": 1.5,
 }
 """`EXTRA` as it is stored. Rows of earlier versions have this form, so it must not change."""
 
@@ -304,7 +308,7 @@ async def test_a_lease_lasts_on_the_databases_clock_and_each_write_extends_it(
 
     await age_lease(59)
     assert await store.claim("other", lanes=LANES) is None
-    assert await store.renew(claim.lease) is False
+    assert await store.renew(claim.lease) is None
     await age_lease(59)
     assert await store.claim("other", lanes=LANES) is None
     await store.append(claim.lease, JobChange(), [])
@@ -544,13 +548,60 @@ async def test_a_queued_job_is_cancelled_at_once(store: JobStore, database: Data
 
 async def test_a_running_job_gets_a_cancel_request(store: JobStore) -> None:
     claim = await claimed(store)
-    assert await store.renew(claim.lease) is False
+    assert await store.renew(claim.lease) is None
     record = await store.request_cancel("tr_1", [done("cancelled")])
     assert (record.status, record.cancel_requested, record.last_seq) == ("queued", True, 1)
-    assert await store.renew(claim.lease) is True
+    assert await store.renew(claim.lease) == "cancel"
     await store.finish(claim.lease, JobChange(status="cancelled"), [done("cancelled")])
     record = await store.request_cancel("tr_1", [done("cancelled")])
     assert (record.status, record.last_seq) == ("cancelled", 2)
+
+
+async def live(store: JobStore) -> Claim:
+    claim = await claimed(store)
+    source = a_source(live=True, at=1_800_000_000.5)
+    await store.append(claim.lease, JobChange(status="transcribing", source=source), [chunk(0)])
+    return claim
+
+
+async def test_a_live_job_gets_one_stop_request(store: JobStore) -> None:
+    claim = await live(store)
+    record = await store.request_stop("tr_1")
+    assert (record.status, record.stop_request, record.last_seq) == ("transcribing", "stop", 2)
+    assert record.source is not None
+    assert (record.source["live"], record.source["at"]) == (True, "2027-01-15T08:00:00.500Z")
+    assert await store.request_stop("tr_1") == record
+    assert await store.renew(claim.lease) == "stop"
+    await store.finish(claim.lease, JobChange(status="completed"), [done()])
+    ended = await store.get("tr_1")
+    assert await store.request_stop("tr_1") == ended
+
+
+async def test_a_cancel_takes_precedence_over_a_stop(store: JobStore) -> None:
+    claim = await live(store)
+    await store.request_stop("tr_1")
+    await store.request_cancel("tr_1", [done("cancelled")])
+    assert await store.renew(claim.lease) == "cancel"
+
+
+async def test_a_live_job_without_a_worker_waits_for_one_to_end_it(store: JobStore) -> None:
+    await live(store)
+    await store.expire_leases()
+    record = await store.request_cancel("tr_1", [done("cancelled")])
+    assert (record.status, record.stop_request, record.last_seq) == ("transcribing", "cancel", 2)
+    claim = await store.claim("another", lanes=LANES)
+    assert claim is not None
+    assert claim.job.stop_request == "cancel"
+
+
+async def test_a_recording_can_not_be_stopped(store: JobStore) -> None:
+    claim = await claimed(store)
+    await store.append(claim.lease, JobChange(status="transcribing", source=a_source()), [chunk(0)])
+    with pytest.raises(TranscriptNotLive):
+        await store.request_stop("tr_1")
+    assert await store.renew(claim.lease) is None
+    with pytest.raises(TranscriptNotFound):
+        await store.request_stop("tr_none")
 
 
 async def test_a_job_whose_worker_died_is_cancelled_at_once(store: JobStore) -> None:

@@ -29,8 +29,10 @@ def test_all_fields_reach_the_spec() -> None:
             "task": "translate",
             "webhook_url": "https://example.com/hook",
             "preview_id": "tr_1",
+            "max_minutes": 90,
         }
     )
+    assert request.spec().max_minutes == 90
     assert request.spec().options == RecognitionOptions(
         "he", "Shira", keywords=("Tel Aviv", "Shira"), word_timestamps=True, task="translate"
     )
@@ -79,6 +81,8 @@ def test_languages_are_accepted_by_any_usual_name(sent: str | None, kept: str | 
         ({"audio_url": URL, "word_timestamps": 1}, "word_timestamps"),
         ({"audio_url": URL, "task": "sing"}, "task"),
         ({"audio_url": URL, "webhook_url": 1}, "webhook_url"),
+        ({"audio_url": URL, "max_minutes": 0}, "max_minutes"),
+        ({"audio_url": URL, "max_minutes": 1.5}, "max_minutes"),
         ({"audio_url": URL, "preview_id": "x" * 65}, "preview_id"),
     ],
 )

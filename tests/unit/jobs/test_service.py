@@ -21,22 +21,24 @@ from stenobird.errors import (
     RequestError,
     TranscriptCancelled,
     TranscriptNotFound,
+    TranscriptNotLive,
     TranscriptNotReady,
     WebhookRequiresAPIKey,
     WebhookTargetForbidden,
 )
+from stenobird.jobs.events import JobEvents
 from stenobird.jobs.schemas import TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import ServiceOptions
 from stenobird.jobs.spec import JobSpec, Link
-from stenobird.ports import Caller, JobPage, RecognitionOptions
-from stenobird.testing import FakeClock, spoken
+from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions
+from stenobird.testing import FakeClock, a_source, spoken
 from tests.support.job_world import BASE, URL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.jobs.tail import Page
-    from stenobird.ports import EventRow
+    from stenobird.ports import Claim, EventRow, JobRecord
     from tests.support.job_world import JobWorld
 
 pytestmark = pytest.mark.anyio
@@ -268,6 +270,84 @@ async def test_an_account_lists_only_its_own_jobs(world: JobWorld) -> None:
     for limit in (0, 101):
         with pytest.raises(InvalidRequest, match="limit"):
             await world.service.list(world.payer, JobPage(limit=limit))
+
+
+# --- live audio ---------------------------------------------------------------------------------------------
+
+
+async def live_job(world: JobWorld) -> tuple[JobRecord, Claim]:
+    job = await world.post(world.payer)
+    claim = await world.claim()
+    source = a_source(live=True)
+    events = JobEvents(job.id, BASE)
+    submitted = events.status("transcribing", "submitted", source=source.public())
+    await world.store.append(claim.lease, JobChange(status="transcribing", source=source), [submitted])
+    return job, claim
+
+
+async def test_max_minutes_is_bounded_by_the_setting_and_kept(world: JobWorld) -> None:
+    world.options = ServiceOptions(live_max_minutes=90)
+    job = await world.post(world.payer, max_minutes=90)
+    assert (await world.job(job.id)).extra.max_minutes == 90
+    with pytest.raises(InvalidRequest, match="at most 90") as refused:
+        await world.post(world.payer, max_minutes=91)
+    assert refused.value.details == {"field": "max_minutes"}
+
+
+async def test_a_stop_waits_for_the_worker_of_a_live_job(world: JobWorld) -> None:
+    job, claim = await live_job(world)
+    async with world.wakeups.watch(job.id) as watch:
+        stopped = await world.service.stop(job.id, world.payer)
+        await watch.wait(60)
+    assert (stopped.status, stopped.live, stopped.stop_request) == ("transcribing", True, "stop")
+    body = json.loads(TranscriptStatus.of(stopped).encode())
+    assert (body["stop_requested"], body["source"]["live"]) == (True, True)
+    done = JobEvents(job.id, BASE).done("completed")
+    await world.store.finish(claim.lease, JobChange(status="completed"), [done])
+    ended = await world.service.stop(job.id, world.payer)
+    assert ended.status == "completed"
+    assert "stop_requested" not in json.loads(TranscriptStatus.of(ended).encode())
+
+
+async def test_a_stop_wakes_a_worker_for_a_live_job_that_has_none(world: JobWorld) -> None:
+    job, _ = await live_job(world)
+    await world.lose_leases()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(world.wakeups.wait_job(60))
+        await world.service.stop(job.id, world.payer)
+        await waiting
+    claim = await world.claim()
+    assert (claim.job.id, claim.job.stop_request) == (job.id, "stop")
+
+
+async def test_a_stop_before_the_audio_was_found_cancels(world: JobWorld) -> None:
+    job = await world.post(world.payer)
+    assert (await world.service.stop(job.id, world.payer)).status == "cancelled"
+
+
+async def test_who_may_stop_what(world: JobWorld) -> None:
+    job, _ = await live_job(world)
+    for caller, refusal in ((STRANGER, TranscriptNotFound), (None, MissingAPIKey), (READER, ReadOnlyKey)):
+        with pytest.raises(refusal):
+            await world.service.stop(job.id, caller)
+    assert (await world.job(job.id)).stop_request is None
+    recording = await world.post(world.payer)
+    claim = await world.claim()
+    await world.store.append(claim.lease, JobChange(status="transcribing", source=a_source()), [])
+    with pytest.raises(TranscriptNotLive):
+        await world.service.stop(recording.id, world.payer)
+
+
+def test_gaps_and_titles_are_status_events() -> None:
+    events = JobEvents("tr_1", BASE)
+    gap = json.loads(events.stream_gap(12.34567, 6.25, "disconnected").data)
+    assert (gap["status"], gap["stage"], gap["start"], gap["seconds"], gap["reason"]) == (
+        *("transcribing", "stream_gap"),
+        *(12.346, 6.25, "disconnected"),
+    )
+    assert gap["message"] == "6.25 seconds are missing: the connection to the stream broke."
+    playing = json.loads(events.now_playing("Siobhán: Live").data)
+    assert (playing["stage"], playing["title"]) == ("now_playing", "Siobhán: Live")
 
 
 # --- cancelling and deleting --------------------------------------------------------------------------------
