@@ -209,6 +209,7 @@ async def open_services(
             RequestChecks(
                 url=partial(checked_url, policy),
                 engines=engines,
+                labels_speakers=bool(settings.speaker_model) or speakers is not None,
                 speakers=speakers,
                 account=JobGate(
                     stores.accounts.standing,
@@ -245,6 +246,7 @@ async def open_services(
             metrics=metrics,
             engines=engines,
             translator=translator,
+            speakers=speakers,
             worker=worker,
             billing_worker=billing.worker,
             webhook_deliverer=webhooks.deliverer,

@@ -298,6 +298,10 @@ class FakeVoices(VoiceFinder):
     def refusal(self) -> str | None:
         return self.refuses
 
+    @override
+    def host_status(self) -> Mapping[str, Any]:
+        return {"state": "ready" if self.refuses is None else "failed", "message": self.refuses}
+
 
 @dataclass
 class FakeTranslator(Translator):

@@ -165,11 +165,12 @@ def _data_dir_verdict(folder: Path) -> tuple[Level, str]:
 
 
 def machine_findings(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings of the machine: database, engine, translator, cores, extractor, confinement."""
+    """Yield the findings of the machine: database, models, cores, extractor, confinement."""
     for name, (value, level, message) in {
         "database": asyncio.run(_database(settings)),
         "speech engine": _engine(settings),
         "translator": _translator(settings.translation_model),
+        "speaker models": _speakers(settings.speaker_model),
         "cpu cores": _cpus(settings.replicas),
         "yt-dlp": _extractor(),
         "confinement": _confinement(),
@@ -228,6 +229,20 @@ def _translator(model: str) -> _Checked:
         message = "The model is not on disk yet; it is downloaded from the hub when the service starts."
         return model, "warning", message
     return model, "ok", f"On disk in {folder}."
+
+
+def _speakers(model: str) -> _Checked:
+    if not model:
+        return "-", "ok", "None: speakers is refused. See docs/how-to/speakers.md."
+    from stenobird.speakers.models import find_on_disk  # noqa: PLC0415  # as for the engine
+
+    folder = find_on_disk(model)
+    if folder is not None:
+        return model, "ok", f"On disk in {folder}."
+    if model == "auto":
+        message = "Not on disk yet; downloaded from the package index when the service starts."
+        return model, "warning", message
+    return model, "problem", "The folder lacks a model; see docs/how-to/speakers.md, or set it to auto."
 
 
 def _cpus(wanted: int | None) -> _Checked:

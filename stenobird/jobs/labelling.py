@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING_SAMPLES: Final = 600 * SAMPLE_RATE
 """Audio that may wait for the speaker host (19 MB); then recognition waits too."""
+UNLABELLED: Final = "Speakers are not labelled: the worker has no models for it (STENOBIRD_SPEAKER_MODEL)."
+"""The warning of a job whose worker can't label it: the words are worth more than another try elsewhere."""
 _EVENT_PAGE: Final = 500
 _SAMPLE_BYTES: Final = 2
 
@@ -42,7 +44,7 @@ _log = structlog.get_logger(__name__)
 class JobLabelling:
     """The labels of one run. `next_sample` is where its audio must begin."""
 
-    def __init__(self, job: JobRecord, pool: VoiceFinder | None) -> None:
+    def __init__(self, job: JobRecord, pool: VoiceFinder) -> None:
         self._job = job
         self._pool = pool
         self._windows: list[bytes] = []
@@ -65,11 +67,7 @@ class JobLabelling:
         return self._committed * STEP_SAMPLES
 
     def check(self) -> None:
-        """Raise `WorkerTrouble` if this worker can't label speakers."""
-        if self._pool is None:
-            raise WorkerTrouble(
-                "This worker labels no speakers. Set STENOBIRD_SPEAKER_MODEL for every worker."
-            )
+        """Raise `WorkerTrouble` if this worker can't label speakers now."""
         if (refusal := self._pool.refusal()) is not None:
             raise WorkerTrouble(refusal)
 
@@ -138,7 +136,6 @@ class JobLabelling:
         return np.frombuffer(bytes(self._audio[: WINDOW_SAMPLES * _SAMPLE_BYTES]), np.int16)
 
     async def _voices(self, pcm: PCM) -> bytes:
-        assert self._pool is not None
         try:
             return await self._pool.find_voices(self._job.id, pcm)
         except TranscriptionFailed:

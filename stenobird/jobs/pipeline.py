@@ -25,7 +25,7 @@ from stenobird.errors import (
 )
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
-from stenobird.jobs.labelling import JobLabelling
+from stenobird.jobs.labelling import UNLABELLED, JobLabelling
 from stenobird.jobs.spec import uploaded_source
 from stenobird.jobs.translation import JobTranslation
 from stenobird.ports import (
@@ -112,7 +112,8 @@ class TranscriptionPipeline:
         self._recognizer = engines.speech.for_tier(self._tier)
         target = self._job.extra.translate_to
         self._translation = JobTranslation(self._job, target, engines.translator) if target else None
-        self._labelling = JobLabelling(self._job, engines.speakers) if self._job.options.speakers else None
+        speakers = engines.speakers if self._job.options.speakers else None
+        self._labelling = JobLabelling(self._job, speakers) if speakers is not None else None
         self._samples = 0
         self._progress_at = self._checkpoint.next_sample
         self._transcribing_committed = self._job.stage == "transcribing"
@@ -408,6 +409,8 @@ class TranscriptionPipeline:
             raise TranscriptionFailed("No audio could be decoded behind this URL. Nothing was billed.")
         recognizer = self._recognizer
         warning = stream.warning if self._translation is None else self._translation.warning(stream.warning)
+        if self._job.options.speakers and self._labelling is None:
+            warning = f"{warning} {UNLABELLED}" if warning else UNLABELLED
         change = JobChange(
             status="preview_complete" if self.preview else "completed",
             duration_seconds=self._samples / SAMPLE_RATE,

@@ -85,15 +85,17 @@ ENGINE_RETRY_SECONDS: Final = 30
 class RequestChecks:
     """The checks of one service.
 
-    `url` returns the URL as it will be fetched or raises `InvalidURL`. `engines` are `None` in a process that
-    runs no jobs: it accepts every mode and option. `speakers` is `None` where nothing labels them. `account`
-    raises what keeps an account from new jobs (a failed payment, a reached cap), and returns how many jobs it
-    may have open. `webhook_targets` checks webhook URLs.
+    `url` returns the URL as it will be fetched or raises `InvalidURL`. `engines` and `speakers` are `None` in
+    a process that runs no jobs: it accepts every mode and option, but speaker labels only if its settings,
+    like those of the workers, name the models (`labels_speakers`). `account` raises what keeps an account
+    from new jobs (a failed payment, a reached cap), and returns how many jobs it may have open.
+    `webhook_targets` checks webhook URLs.
     """
 
     url: Callable[[str], str]
     webhook_targets: WebhookTargets
     engines: SpeechEngines | None = None
+    labels_speakers: bool = False
     speakers: VoiceFinder | None = None
     account: Callable[[Caller, Mode], Awaitable[int | None]] | None = None
 
@@ -102,27 +104,25 @@ class RequestChecks:
     ) -> int | None:
         """Return how many jobs the account may have under way, `None` for no bound.
 
-        Raises, in this order: what `account` raises, what `SpeechEngines.check` raises, `EngineUnavailable`.
-        A test job needs no engine.
+        Raises, in this order: what `account` raises, what `SpeechEngines.check` raises, `InvalidRequest` for
+        speaker labels where there are none, `EngineUnavailable`. A test job needs no engine.
         """
         max_open_jobs = None
         if caller is not None and self.account is not None:
             max_open_jobs = await self.account(caller, mode)
-        if mode != "test" and self.engines is not None:
+        if mode == "test":
+            return max_open_jobs
+        if self.engines is not None:
             self.engines.check(options)
-            refusal = self.engines.refusal(mode, tier)
-            if refusal is None and options.speakers:
-                refusal = self._speakers_refusal()
-            if refusal is not None:
-                raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
-        return max_open_jobs
-
-    def _speakers_refusal(self) -> str | None:
-        """Return why speakers can't be labelled now. Raises `InvalidRequest` where they never are."""
-        if self.speakers is None:
+        if options.speakers and not self.labels_speakers:
             raise InvalidRequest(
                 "This service labels no speakers. Leave speakers out; the operator can set "
                 "STENOBIRD_SPEAKER_MODEL.",
                 details={"field": "speakers"},
             )
-        return self.speakers.refusal()
+        refusal = self.engines.refusal(mode, tier) if self.engines is not None else None
+        if refusal is None and options.speakers and self.speakers is not None:
+            refusal = self.speakers.refusal()
+        if refusal is not None:
+            raise EngineUnavailable(refusal, retry_after_seconds=ENGINE_RETRY_SECONDS)
+        return max_open_jobs

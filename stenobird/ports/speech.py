@@ -147,3 +147,6 @@ class VoiceFinder(Protocol):
 
     def refusal(self) -> str | None:
         """Return why no speakers can be told apart now, in words for the client, or `None`."""
+
+    def host_status(self) -> Mapping[str, Any]:
+        """Describe the speaker host and its queue, for `/healthz`; JSON-safe."""

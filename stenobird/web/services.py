@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
     from stenobird.jobs.sharing import ShareService
     from stenobird.jobs.worker import Worker
-    from stenobird.ports import Clock, Translator
+    from stenobird.ports import Clock, Translator, VoiceFinder
     from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.job_store import JobStore
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 class Services:
     """A whole service, open.
 
-    A process that only answers HTTP has no `worker`, and knows neither `engines` nor `translator`. Without
-    Stripe there is no `billing_worker`. Setting `shutting_down` ends every event stream; clients reconnect
-    with their last event id.
+    A process that only answers HTTP has no `worker`, and knows neither `engines`, `translator` nor
+    `speakers`. Without Stripe there is no `billing_worker`. Setting `shutting_down` ends every event stream;
+    clients reconnect with their last event id.
     """
 
     settings: Settings
@@ -56,6 +56,7 @@ class Services:
     metrics: Metrics
     engines: SpeechEngines | None
     translator: Translator | None
+    speakers: VoiceFinder | None
     worker: Worker | None
     billing_worker: BillingWorker | None
     webhook_deliverer: WebhookDeliverer
@@ -74,6 +75,7 @@ class Services:
             "engine": engine,
             "running": self.worker.running if self.worker is not None else 0,
             "translator": self.translator.status() if self.translator is not None else None,
+            "speakers": self.speakers.host_status() if self.speakers is not None else None,
         }
 
     async def readiness(self) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class JobWorld:
             RequestChecks(
                 url=check_url,
                 engines=SpeechEngines(self.recognizer),
+                labels_speakers=self.speakers is not None,
                 speakers=self.speakers,
                 webhook_targets=WebhookTargets(EgressPolicy(), None),
             ),

@@ -149,6 +149,7 @@ async def test_healthz_names_the_engine(tmp_path: Path) -> None:
         "engine": {"engine": "fake", "model": "numbers", "state": "ready", "message": None},
         "running": 0,
         "translator": None,
+        "speakers": None,
     }
 
 

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.jobs.events import read_transcript
+from stenobird.jobs.labelling import UNLABELLED
+from stenobird.jobs.spec import RequestChecks
+from stenobird.ports import RecognitionOptions
 from stenobird.storage.schema import voices
 from stenobird.testing import FakeVoices, spoken
+from stenobird.webhooks.targets import WebhookTargets
 from tests.support.faults import DyingStore, survives_a_death
 from tests.support.job_world import PAYER, JobWorld
 
@@ -217,6 +222,32 @@ async def test_a_job_is_refused_while_the_speaker_host_cannot_start(
     with pytest.raises(EngineUnavailable, match="no memory"):
         await world.post(PAYER, speakers=True)
     await world.post(PAYER)
+
+
+async def test_a_worker_without_the_models_completes_the_words_with_a_warning(world: JobWorld) -> None:
+    job = await world.post(PAYER, speakers=True)
+    world.speakers = None
+    await world.run_next()
+    done = await world.job(job.id)
+    assert (done.status, done.warning) == ("completed", UNLABELLED)
+    events = await world.events(job.id)
+    assert sum(row.event == "transcript" for row in events) == sum(number > 0 for number in CONVERSATION)
+    assert json.loads(events[-1].data)["warning"] == UNLABELLED
+    assert await label_events(world, job.id) == []
+
+
+@pytest.mark.parametrize("labels", [False, True])
+async def test_a_process_without_a_worker_goes_by_its_settings(*, labels: bool) -> None:
+    checks = RequestChecks(
+        url=str, webhook_targets=WebhookTargets(EgressPolicy(), None), labels_speakers=labels
+    )
+    options = RecognitionOptions(speakers=True)
+    if labels:
+        await checks.admit(PAYER, "full", options)
+    else:
+        with pytest.raises(InvalidRequest, match="STENOBIRD_SPEAKER_MODEL"):
+            await checks.admit(PAYER, "full", options)
+    await checks.admit(PAYER, "full", RecognitionOptions())
 
 
 @pytest.mark.parametrize(
