@@ -58,10 +58,12 @@ def _one_line(cell: str) -> str:
 class LiveTranscript:
     """Shows the events of one job on standard error; standard output is left to the transcript.
 
-    Use it as a context manager, and pass every event to `show`, in order.
+    With `text_out`, its text goes to standard output as it comes. Use it as a context manager, and pass every
+    event to `show`, in order.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, text_out: bool = False) -> None:
+        self._text_out = text_out
         self._console = Console(stderr=True, quiet=quiet)
         self._progress = Progress(
             TextColumn("[progress.description]{task.description}"),
@@ -70,8 +72,8 @@ class LiveTranscript:
             TextColumn("{task.fields[position]}"),
             console=self._console,
             transient=True,
-            # Without a terminal, the bar would only leave empty lines.
-            disable=quiet or not self._console.is_terminal,
+            # Without a terminal, the bar would only leave empty lines; it also takes over standard output.
+            disable=quiet or text_out or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("waiting", total=None, position="")
 
@@ -80,6 +82,8 @@ class LiveTranscript:
         match event:
             case StatusEvent():
                 self._show_status(event)
+            case TranscriptEvent() if self._text_out:
+                click.echo(clean(event.text.strip()))
             case TranscriptEvent():
                 self._line(f"[dim]{clock(event.start)}[/dim] ", event.text.strip())
                 self._progress.update(self._task, completed=event.end, position=clock(event.end))
@@ -92,7 +96,11 @@ class LiveTranscript:
                     self._line("[yellow]warning[/yellow] ", event.warning)
 
     def _show_status(self, event: StatusEvent) -> None:
-        self._progress.update(self._task, description=event.stage.replace("_", " "))
+        if event.title:
+            self._line("[cyan]now playing[/cyan] ", event.title)
+            return
+        if event.seconds is None:
+            self._progress.update(self._task, description=event.stage.replace("_", " "))
         if event.audio_seconds_total:
             self._progress.update(self._task, total=event.audio_seconds_total)
         if event.audio_seconds is not None:

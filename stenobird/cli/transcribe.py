@@ -15,7 +15,7 @@ import click
 from stenobird.bootstrap import open_storage
 from stenobird.cli.local import local_client, local_service, running_service
 from stenobird.cli.output import LiveTranscript
-from stenobird.client import AsyncStenobirdClient, ErrorEvent, TranscriptOptions
+from stenobird.client import AsyncStenobirdClient, ErrorEvent, StatusEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import InvalidRequest, StenobirdError
 from stenobird.jobs.schemas import MAX_SPEAKERS
@@ -42,6 +42,10 @@ class _Run:
     api_key: str | None
     format_name: str
     options: TranscriptOptions
+    live: bool
+    """Whether the audio is live: at first what the user says, then what the service found."""
+    text_out: bool
+    """Whether the text goes to standard output as it comes, and not at the end."""
     job_id: str | None = None
     document: bytes | None = None
     failure: StenobirdError | None = None
@@ -84,12 +88,15 @@ class _Run:
 @click.option("--speakers", is_flag=True, help="Say who speaks: Speaker 1, Speaker 2, …")
 @click.option("--min-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The least number of speakers.")
 @click.option("--max-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The greatest number of speakers.")
+@click.option("--live", is_flag=True, help="Print the text as it comes; meant for live audio.")
+@click.option("--minutes", type=click.IntRange(1), help="When to stop if the audio is live; default: 60.")
 @click.option("--resume", metavar="ID", help="Continue with a job that was left running.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the result.")
 def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choices: Any) -> None:
     """Transcribe URL|FILE: show the words as they are recognized, and the whole text at the end.
 
-    Ctrl-C leaves the job as it is and prints how to continue it.
+    Ctrl-C leaves the job as it is and prints how to continue it. Live audio is stopped there, and the text so
+    far is kept; a second Ctrl-C does not wait for the last words.
     """
     if (source is None) == (choices["resume"] is None):
         raise click.UsageError("Give a URL or a file, or --resume with the id of a job.")
@@ -113,7 +120,10 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
             speakers=choices["speakers"] or None,
             min_speakers=choices["min_speakers"],
             max_speakers=choices["max_speakers"],
+            max_minutes=choices["minutes"],
         ),
+        live=choices["live"],
+        text_out=choices["live"] and output is None and choices["format_name"] == "txt",
     )
     settings = Settings(log_level="warning")
     if run.resume is None:
@@ -121,7 +131,7 @@ def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choice
         model = (settings.speaker_model or "auto") if choices["speakers"] else ""
         settings = settings.model_copy(update={"speaker_model": model})
     configure_logging(settings)
-    with LiveTranscript(quiet=quiet) as live:
+    with LiveTranscript(quiet=quiet, text_out=run.text_out) as live:
         asyncio.run(_transcribe(run, settings, live))
     _finish(run, output)
 
@@ -138,7 +148,7 @@ def _finish(run: _Run, output: Path | None) -> None:
         sys.exit(INTERRUPTED_STATUS)
     if run.failure is not None:
         raise run.failure
-    if run.document is None:
+    if run.document is None or run.text_out:
         return
     if output is not None:
         try:
@@ -185,9 +195,25 @@ async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> No
             following = tasks.create_task(_follow(client, file or escaped(run.source), run, live))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if run.live and not following.done() and await _stop(client, run):
+                stopped.clear()
+                stopping = tasks.create_task(stopped.wait())
+                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
             run.interrupted = not following.done()
             following.cancel()
             stopping.cancel()
+
+
+async def _stop(client: AsyncStenobirdClient, run: _Run) -> bool:
+    """Stop the job, and return whether that could be done."""
+    if run.job_id is None:
+        return False
+    try:
+        await client.stop(run.job_id)
+    except StenobirdError as error:
+        click.echo(error.message, err=True)
+        return False
+    return True
 
 
 async def _open_target(run: _Run, settings: Settings, stack: AsyncExitStack) -> tuple[str, str | None]:
@@ -244,6 +270,8 @@ async def _follow(
         async with aclosing(client.resume(run.job_id)) as events:
             async for event in events:
                 live.show(event)
+                if isinstance(event, StatusEvent) and event.source:
+                    run.live = event.live
                 if isinstance(event, ErrorEvent):
                     run.failure = event.error
         if run.failure is None:

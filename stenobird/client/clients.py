@@ -108,6 +108,10 @@ class StenobirdClient:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         return _run(self._call().cancel(job_id))
 
+    def stop(self, job_id: str) -> Job:
+        """Stop live audio: what was transcribed is kept. Raises `TranscriptNotLive` for a recording."""
+        return _run(self._call().stop(job_id))
+
     def _call(self) -> _SyncCall:
         return _SyncCall(self._policy, self._http, self._sleep)
 
@@ -246,6 +250,10 @@ class AsyncStenobirdClient:
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         return await self._call().cancel(job_id)
+
+    async def stop(self, job_id: str) -> Job:
+        """Stop live audio: what was transcribed is kept. Raises `TranscriptNotLive` for a recording."""
+        return await self._call().stop(job_id)
 
     def _call(self) -> _AsyncCall:
         return _AsyncCall(self._policy, self._http, self._sleep)

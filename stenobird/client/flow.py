@@ -94,6 +94,8 @@ class TranscriptOptions:
     max_speakers: int | None = None
     webhook_url: str | None = None
     preview_id: str | None = None
+    max_minutes: int | None = None
+    """When to stop if the audio is live."""
     idempotency_key: str | None = None
 
     def body(self, audio_url: str) -> dict[str, Any]:
@@ -109,6 +111,7 @@ class TranscriptOptions:
             "max_speakers": self.max_speakers,
             "webhook_url": self.webhook_url,
             "preview_id": self.preview_id,
+            "max_minutes": self.max_minutes,
         }
         upload_id = audio_url.removeprefix(UPLOAD_PREFIX)
         source = {"audio_url": audio_url} if upload_id == audio_url else {"upload_id": upload_id}
@@ -188,6 +191,10 @@ class Call(ABC):
         """Cancel an unfinished transcript and return its state; delete a finished one and return `None`."""
         response = await self._exchange("DELETE", _path(job_id))
         return None if response.status_code == 204 else _read(Job.from_body, _object(response))
+
+    async def stop(self, job_id: str) -> Job:
+        """Stop the transcript of live audio, and return its state."""
+        return _read(Job.from_body, _object(await self._exchange("POST", f"{_path(job_id)}/stop")))
 
     async def result(self, job_id: str) -> Result:
         """Fetch the result; wait until it is ready. Raises the job's error if it failed."""

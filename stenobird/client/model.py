@@ -64,7 +64,11 @@ class Event(_Answer):
 
 
 class StatusEvent(Event):
-    """The job entered a stage, or made progress. Seconds of audio are `None` while unknown."""
+    """The job entered a stage, or made progress. Seconds of audio are `None` while unknown.
+
+    With live audio, `stream_gap` has the `start`, `seconds` and `reason` of what is missing, and
+    `now_playing` a `title`.
+    """
 
     status: str = ""
     stage: str = ""
@@ -72,6 +76,15 @@ class StatusEvent(Event):
     source: Mapping[str, Any] | None = None
     audio_seconds: float | None = None
     audio_seconds_total: float | None = None
+    start: float | None = None
+    seconds: float | None = None
+    reason: str | None = None
+    title: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the event says that the audio is live."""
+        return bool((self.source or {}).get("live"))
 
 
 class TranscriptEvent(Event):

@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from stenobird.transcript import Segment
 
 SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE
+_LIVE_IN_ONE_RESPONSE: Final = (
+    "The audio behind this URL is live, so it has no end that this request could wait for. Send the URL to "
+    "POST /v1/transcripts, and read the text from its events."
+)
 _OWN_STAGES: Final = frozenset({"validating_url", "source_resolved"})
 """Stages whose events the pipeline commits itself, whatever a finder reports."""
 
@@ -194,6 +198,8 @@ class TranscriptionPipeline:
         await self._leased.append(JobChange(stage=verdict.stage), [event])
 
     def _resolved(self, source: AudioSource) -> tuple[JobChange, list[NewEvent]]:
+        if source.live and self._job.origin == "openai":
+            raise UnsupportedURL(_LIVE_IN_ONE_RESPONSE)
         events = self._leased.events
         reserved = self._reservation(source.duration_seconds)
         return JobChange(status="transcribing", stage="submitted", source=source, reserve_units=reserved), [

@@ -252,6 +252,12 @@ class TranscriptStatus(Body):
     stop_requested: Annotated[
         Omittable[Literal[True]], Field(description="The live transcript was stopped, and ends shortly.")
     ] = None
+    gap_seconds: Annotated[
+        Omittable[Number], Field(description="Seconds of live audio that were not received.")
+    ] = None
+    now_playing: Annotated[
+        Omittable[str], Field(description="What the station of live audio announced last.")
+    ] = None
     error: Annotated[Omittable[str], Field(description="The error code, if status is failed.")] = None
     message: Annotated[Omittable[str], Field(description="The reason, if status is failed.")] = None
 
@@ -281,8 +287,14 @@ class TranscriptStatus(Body):
             "warning": job.warning,
             "cancel_requested": True if job.cancel_requested and not job.terminal else None,
             "stop_requested": True if job.stop_requested_at is not None and not job.terminal else None,
+            "gap_seconds": _gap_seconds(job),
+            "now_playing": job.extra.now_playing,
         }
         return cls.model_validate(fields | dict(job.error or {}))
+
+
+def _gap_seconds(job: JobRecord) -> float | None:
+    return round(job.extra.gap_seconds, 3) or None
 
 
 def _progress(job: JobRecord) -> Progress | None:
@@ -384,6 +396,9 @@ class TranscriptResult(Body):
     created_at: Timestamp
     completed_at: Timestamp
     warning: Omittable[str] = None
+    gap_seconds: Annotated[
+        Omittable[Number], Field(description="Seconds of live audio that were not received.")
+    ] = None
 
     @classmethod
     def of(cls, job: JobRecord, transcript: Transcript) -> Self:
@@ -418,6 +433,7 @@ class TranscriptResult(Body):
                 "created_at": job.created_at,
                 "completed_at": job.completed_at,
                 "warning": job.warning,
+                "gap_seconds": _gap_seconds(job),
             }
         )
 

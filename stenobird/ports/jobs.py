@@ -61,6 +61,8 @@ class JobExtra:
     """How much of a live stream the client asked for; `None`: the default of the service."""
     gap_seconds: float = 0.0
     """Of the seconds up to the checkpoint, those of live audio that were never received."""
+    now_playing: str | None = None
+    """What the station of live audio announced last."""
 
 
 @dataclass(frozen=True, slots=True)

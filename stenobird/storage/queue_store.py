@@ -67,7 +67,12 @@ class QueueStore:
                 upload_id=failed.upload_id,
                 webhook_url=failed.webhook_url,
                 extra=replace(
-                    failed.extra, carry=None, spoken_language=None, untranslated_segments=0, gap_seconds=0.0
+                    failed.extra,
+                    carry=None,
+                    spoken_language=None,
+                    untranslated_segments=0,
+                    gap_seconds=0.0,
+                    now_playing=None,
                 ),
             )
             values = rows.new_job_values(again)

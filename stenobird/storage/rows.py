@@ -52,6 +52,7 @@ _PLAIN_EXTRA = (
     "title",
     "max_minutes",
     "gap_seconds",
+    "now_playing",
 )
 _NO_EXTRA = JobExtra()
 

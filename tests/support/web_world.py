@@ -140,11 +140,18 @@ class PlayedWorker:
 
     async def miss(self, job_id: str, seconds: float, reason: GapReason = "disconnected") -> None:
         """Commit a gap after what was said so far."""
-        await self._commit(job_id, self.events[job_id].stream_gap(self.chunks[job_id], seconds, reason))
+        job = await self.store.get(job_id)
+        assert job is not None
+        extra = replace(job.extra, gap_seconds=job.extra.gap_seconds + seconds)
+        gap = self.events[job_id].stream_gap(self.chunks[job_id], seconds, reason)
+        await self._commit(job_id, gap, extra=extra)
 
     async def play(self, job_id: str, title: str) -> None:
         """Commit what the station says it is playing."""
-        await self._commit(job_id, self.events[job_id].now_playing(title))
+        job = await self.store.get(job_id)
+        assert job is not None
+        playing = self.events[job_id].now_playing(title)
+        await self._commit(job_id, playing, extra=replace(job.extra, now_playing=title))
 
     async def _commit(self, job_id: str, event: NewEvent, **change: Any) -> None:
         await self.store.append(self.leases[job_id], JobChange(stage="transcribing", **change), [event])

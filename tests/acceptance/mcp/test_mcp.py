@@ -52,7 +52,7 @@ async def _agent(world: WebWorld, api_key: str | None = None) -> AsyncIterator[C
 async def test_tools_are_listed_with_their_schemas(world: WebWorld) -> None:
     async with _agent(world) as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-    assert set(tools) == {"transcribe", "status", "result"}
+    assert set(tools) == {"transcribe", "status", "result", "stop"}
     assert tools["transcribe"].inputSchema["required"] == ["url"]
     described = tools["transcribe"].description or ""
     assert "podcast episodes" in described
@@ -118,6 +118,26 @@ async def test_status_has_the_progress(world: WebWorld) -> None:
         await world.worker.complete(job_id)
         state = (await session.call_tool("status", {"transcript_id": job_id})).structuredContent or {}
         assert (state["audio_seconds"], state["audio_seconds_total"]) == (1.0, 1.0)
+
+
+async def test_live_audio_is_stopped_and_shows_its_gaps_and_titles(world: WebWorld) -> None:
+    async with _agent(world) as session:
+        started = await session.call_tool("transcribe", {"url": URL, "max_minutes": 5, "wait_seconds": 0})
+        job_id = (started.structuredContent or {})["id"]
+        await world.worker.start()
+        await world.worker.go_live(job_id)
+        await world.worker.play(job_id, "News at Nine")
+        await world.worker.say(job_id, "On air.")
+        await world.worker.miss(job_id, 6.25)
+        state: Any = (await session.call_tool("status", {"transcript_id": job_id})).structuredContent
+        assert (state["live"], state["now_playing"], state["gap_seconds"]) == (True, "News at Nine", 6.25)
+        stopped: Any = (await session.call_tool("stop", {"transcript_id": job_id})).structuredContent
+        assert (stopped["status"], stopped["terminal"]) == ("transcribing", False)
+        await world.worker.complete(job_id)
+        assert _text(await session.call_tool("result", {"transcript_id": job_id})) == "On air.\n"
+    job = await world.store.get(job_id)
+    assert job is not None
+    assert (job.extra.max_minutes, job.stop_request) == (5, "stop")
 
 
 async def test_a_local_file_is_uploaded_and_only_media(world: WebWorld, tmp_path: Path) -> None:

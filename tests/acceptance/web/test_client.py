@@ -305,6 +305,25 @@ async def test_resume_status_document_and_cancel(world: WebWorld) -> None:
             await client.result(running.id)
 
 
+async def test_live_audio_is_stopped_and_its_gaps_and_titles_are_typed(world: WebWorld) -> None:
+    async with AsyncStenobirdClient(world.url) as service:
+        job = await service.create(URL, TranscriptOptions(max_minutes=5))
+        await world.worker.start()
+        await world.worker.go_live(job.id)
+        await world.worker.play(job.id, "News at Nine")
+        await world.worker.say(job.id, "On air.")
+        await world.worker.miss(job.id, 6.25)
+        stopped = await service.stop(job.id)
+        assert (stopped.terminal, stopped.body["stop_requested"]) == (False, True)
+        await world.worker.complete(job.id)
+        events = [event async for event in service.resume(job.id)]
+    stages = {event.stage: event for event in events if isinstance(event, StatusEvent)}
+    assert stages["transcribing"].live
+    assert stages["now_playing"].title == "News at Nine"
+    gap = stages["stream_gap"]
+    assert (gap.start, gap.seconds, gap.reason) == (1.0, 6.25, "disconnected")
+
+
 async def test_leaving_a_stream_early_closes_its_connection(world: WebWorld) -> None:
     async with AsyncStenobirdClient(world.url) as client:
         async with aclosing(client.stream(URL)) as events:

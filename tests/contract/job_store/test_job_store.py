@@ -56,6 +56,7 @@ EXTRA = JobExtra(
     carry=CarryPoint(SpeechCheckpoint(2, 96000, "en", {"en": -0.25}, 4.5), 3),
     max_minutes=90,
     gap_seconds=1.5,
+    now_playing="News",
 )
 STORED_EXTRA = {
     "model_tier": "premium_quality",
@@ -76,6 +77,7 @@ STORED_EXTRA = {
     },
     "max_minutes": 90,
     "gap_seconds": 1.5,
+    "now_playing": "News",
 }
 """`EXTRA` as it is stored. Rows of earlier versions have this form, so it must not change."""
 

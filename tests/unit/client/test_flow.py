@@ -96,11 +96,13 @@ def test_two_calls_have_two_keys_by_default() -> None:
 def test_only_chosen_options_are_sent() -> None:
     service = Service(httpx.Response(202, json=STATUS))
     with service.client() as client:
-        client.create("https://example.com", TranscriptOptions(language="he", preview_id="tr_0"))
+        options = TranscriptOptions(language="he", preview_id="tr_0", max_minutes=5)
+        client.create("https://example.com", options)
     assert json.loads(service.requests[0].content) == {
         "audio_url": "https://example.com",
         "language": "he",
         "preview_id": "tr_0",
+        "max_minutes": 5,
     }
 
 

@@ -27,13 +27,14 @@ from stenobird.errors import (
 )
 from stenobird.jobs.pipeline import RunOptions, billable_minutes
 from stenobird.jobs.run import JobRun
-from stenobird.jobs.schemas import TranscriptResult
+from stenobird.jobs.schemas import CreateTranscript, TranscriptResult
 from stenobird.ports import SAMPLE_RATE
 from stenobird.storage.queue import MAX_INTERRUPTIONS
 from stenobird.storage.queue_store import QueueStore
 from stenobird.storage.schema import jobs
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, survives_a_death
+from tests.support.job_world import BASE, URL
 
 if TYPE_CHECKING:
     from stenobird.ports import AudioRequest, EventRow, JobRecord
@@ -227,6 +228,19 @@ async def test_a_url_without_audio_fails_with_the_finders_error(world: JobWorld)
     assert record.error == AudioSourceNotFound(details={"tried": ["direct"]}).body()
     assert steps(events)[:2] == [QUEUED, DIRECT]
     assert record.stage == "resolving_direct"
+
+
+async def test_the_openai_dialect_refuses_live_audio(world: JobWorld) -> None:
+    world.finder.source = a_source(URL, live=True)
+    spec = CreateTranscript.parse({"audio_url": URL}).spec("openai")
+    job = await world.service.create(spec, caller=world.payer, base_url=BASE)
+    await world.run_next()
+    assert steps(await world.events(job.id)) == [QUEUED, DIRECT, ("error", "failed"), ("done", "failed")]
+    error = (await world.job(job.id)).error
+    assert error is not None
+    assert error["error"] == "unsupported_url"
+    assert "POST /v1/transcripts" in error["message"]
+    assert await world.rows() == []
 
 
 async def test_audio_that_can_not_be_opened_fails_after_submitted(world: JobWorld) -> None:
