@@ -60,7 +60,7 @@ OUTAGE_SECONDS: Final = 30.0
 SLOW_DISK_SECONDS: Final = 60.0
 """How long `Database.find` uses a thread after a read that took longer than `slow_read_seconds`."""
 
-NEWEST_REVISION: Final = "0004"
+NEWEST_REVISION: Final = "0005"
 """The last of `storage/migrations/versions`."""
 MIGRATION_LOCK: Final = 7_205_110_001
 QUEUE_LOCK: Final = 7_205_110_002
@@ -76,12 +76,19 @@ PATIENT_SECONDS: Final = 60.0
 """The same for a transaction that changes thousands of rows in the background."""
 CLOSE_SECONDS: Final = 0.2
 SERVER_SETTINGS: Final = {
+    "application_name": "stenobird",
     # If we are cut off, the locks that our transactions hold must not wait for TCP to notice.
     "idle_in_transaction_session_timeout": "10s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+
+_END_STUCK: Final = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND usename = current_user AND application_name = :name AND state = 'active'"
+    " AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 _SQLITE_CAUSES: Final = {
     sqlite3.SQLITE_FULL: "The disk of the database is full. Nothing can be saved until some of it is freed.",
@@ -145,6 +152,7 @@ class Database:
     """
 
     slow_read_seconds = 0.01
+    stuck_seconds = PATIENT_SECONDS
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine, file: Path | None = None) -> None:
         self.writer = writer
@@ -166,6 +174,7 @@ class Database:
         self._near: sqlite3.Connection | None = None
         self._far_until = 0.0
         self._failed_at = float("-inf")
+        self._looked_at = float("-inf")
 
     @asynccontextmanager
     async def write(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -446,6 +455,20 @@ class Database:
         """Hold an advisory lock until the transaction ends; SQLite's BEGIN IMMEDIATE already is one."""
         if self.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    async def end_stuck(self) -> None:
+        """End the transactions of processes that stand still, and so give up their locks; look once a minute.
+
+        PostgreSQL ends idle transactions by itself, but none whose client has prepared a statement and stands
+        still before it runs it.
+        """
+        now = time.monotonic()
+        if self.dialect == "sqlite" or now - self._looked_at < self.stuck_seconds:
+            return
+        self._looked_at = now
+        parameters = {"name": SERVER_SETTINGS["application_name"], "seconds": self.stuck_seconds}
+        async with self.read(once=True) as connection:
+            await connection.execute(_END_STUCK, parameters)
 
     async def aclose(self) -> None:
         """Close every connection. Safe to call twice."""

@@ -44,6 +44,7 @@ from stenobird.storage.schema import (
     ended_jobs,
     events,
     jobs,
+    open_jobs,
     outbox,
     shares,
     voices,
@@ -93,25 +94,24 @@ _EVENTS_AFTER: Final = (
     .limit(bindparam("most", type_=Integer))
 )
 _FORGET_VOICES: Final = delete(voices).where(voices.c.job_id == bindparam("job"))
-_OPEN: Final = select(func.count().label("jobs")).where(jobs.c.completed_at.is_(None)).subquery()
-_FEW: Final = _OPEN.c.jobs < bindparam("room", type_=BigInteger)
-# Few open jobs, which an index counts, leave room for one more, and need not be looked at one by one.
+_OPEN: Final = select(open_jobs.c.jobs).scalar_subquery()
+# While few jobs are open there is room for one more, and they need not be counted.
 _COUNT_JOBS: Final = select(
     select(jobs.c.id).where(jobs.c.id == bindparam("job")).exists(),
     queue.switched("draining"),
     case(
-        (_FEW, 0),
+        (bindparam("max_queued", type_=BigInteger) > _OPEN, 0),
         else_=select(func.count())
-        .where(jobs.c.status == "queued", jobs.c.lease_token.is_(None))
+        .where(jobs.c.completed_at.is_(None), jobs.c.status == "queued", jobs.c.lease_token.is_(None))
         .scalar_subquery(),
     ),
     case(
-        (_FEW, 0),
+        (bindparam("max_open", type_=BigInteger) > _OPEN, 0),
         else_=select(func.count())
         .where(jobs.c.account_id == bindparam("account"), jobs.c.completed_at.is_(None))
         .scalar_subquery(),
     ),
-).select_from(_OPEN)
+)
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -139,7 +139,7 @@ class JobStore:
         """
         values = rows.new_job_values(job)
         event = _event_values(job.id, [first], last_seq=1)[0]
-        room = max_queued if max_open is None else min(max_queued, max_open)
+        bounds = {"max_queued": max_queued, "max_open": max_queued if max_open is None else max_open}
 
         def check(counted: Sequence[Any]) -> None:
             exists, draining, queued, under_way = counted[0]
@@ -165,11 +165,15 @@ class JobStore:
             steps = Steps(
                 # Counting and inserting must not interleave, or the bound would be exceeded.
                 lock=QUEUE_LOCK,
-                reads=[(_COUNT_JOBS, {"job": job.id, "account": job.account_id, "room": room})],
+                reads=[(_COUNT_JOBS, {"job": job.id, "account": job.account_id, **bounds})],
                 check=check,
-                writes=[(_INSERT_JOB, values | {"commit_id": commit_id}), (_INSERT_EVENT, event)],
+                writes=[
+                    (_INSERT_JOB, values | {"commit_id": commit_id}),
+                    (_INSERT_EVENT, event),
+                    (queue.ONE_MORE, {}),
+                ],
             )
-            [times, _] = await self.database.write_steps(steps)
+            [times, *_] = await self.database.write_steps(steps)
             assert times is not None
             return rows.created_job(job, *times)
 
@@ -284,6 +288,7 @@ class JobStore:
             )
             if idle is not None:
                 await queue.count_ended(self.database, connection, {"cancelled": 1})
+                await connection.execute(queue.ONE_LESS)
             return rows.job_from_row(result.mappings().one())
 
         return await self._write(job_id, work, outbox)
@@ -335,6 +340,7 @@ class JobStore:
         # Most polls find nothing, and should neither wait for the writer nor keep an idle service busy.
         if await self.database.find(_UNFINISHED, {}) is None:
             return None
+        await self.database.end_stuck()
         token = secrets.token_hex(16)
         oldest = (
             select(jobs.c.id, jobs.c.lease_token, jobs.c.interruptions)
@@ -438,6 +444,7 @@ class JobStore:
             await connection.execute(_FORGET_VOICES, {"job": lease.job_id})
             await _insert_outbox(connection, outbox)
             await queue.count_ended(self.database, connection, {str(change.status): 1})
+            await connection.execute(queue.ONE_LESS)
 
         await self._write(lease.job_id, work, outbox)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Text, and_, case, insert, literal, or_, select
+from sqlalchemy import Text, and_, case, insert, literal, or_, select, update
 
-from stenobird.storage.schema import attempts, db_now, ended_jobs, jobs, queue_switches
+from stenobird.storage.schema import attempts, db_now, ended_jobs, jobs, open_jobs, queue_switches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,10 @@ def switched(name: QueueSwitch) -> ColumnElement[bool]:
     """Return the condition that an operator has turned the switch on."""
     return select(queue_switches.c.name).where(queue_switches.c.name == name).exists()
 
+
+ONE_MORE: Final = update(open_jobs).values(jobs=open_jobs.c.jobs + 1)
+ONE_LESS: Final = update(open_jobs).values(jobs=open_jobs.c.jobs - 1)
+"""Last in a transaction, so that no other one waits long for the row."""
 
 NO_LEASE: Final[Mapping[str, None]] = {"lease_token": None, "lease_worker": None, "lease_expires_at": None}
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select
 
 from stenobird.errors import InvalidRequest, TranscriptNotFound
 from stenobird.ports import Attempt, NewJob
-from stenobird.storage import rows
+from stenobird.storage import queue, rows
 from stenobird.storage.account_store import record_audit
 from stenobird.storage.job_store import insert_events
 from stenobird.storage.schema import attempts, db_now, jobs, queue_switches
@@ -81,6 +81,7 @@ class QueueStore:
             await record_audit(
                 connection, failed.account_id, "job.retried", job_id, by="operator", as_job=new_id
             )
+            await connection.execute(queue.ONE_MORE)
 
     async def recent(self, status: JobStatus | None = None, *, limit: int = 20) -> list[JobRecord]:
         """Return the newest jobs of all accounts, or those with this status."""

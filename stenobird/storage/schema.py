@@ -169,8 +169,19 @@ jobs = Table(
         postgresql_where=text("completed_at IS NULL"),
     ),
     Index(None, "account_id", "created_at", "id"),
-    Index(None, "completed_at"),
-    Index(None, "status"),
+    Index(
+        None,
+        "completed_at",
+        sqlite_where=text("completed_at IS NOT NULL"),
+        postgresql_where=text("completed_at IS NOT NULL"),
+    ),
+)
+
+open_jobs = Table(
+    "open_jobs",
+    metadata,
+    # One row with the number of jobs that have not ended, so that a POST doesn't count them.
+    Column("jobs", Integer, nullable=False),
 )
 
 attempts = Table(

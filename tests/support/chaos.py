@@ -39,6 +39,7 @@ from stenobird.storage.schema import (
     ended_jobs,
     events,
     jobs,
+    open_jobs,
     outbox,
     reservations,
     usage,
@@ -468,6 +469,7 @@ def check_bills(chaos: World) -> None:
     counted = chaos.query(select(jobs.c.status, func.count()).group_by(jobs.c.status))
     kept = chaos.query(select(ended_jobs.c.status, ended_jobs.c.jobs).where(ended_jobs.c.jobs != 0))
     assert sorted(map(tuple, counted)) == sorted(map(tuple, kept))
+    assert [tuple(row) for row in chaos.query(select(open_jobs.c.jobs))] == [(0,)]
 
 
 def check_webhooks(chaos: World, ends: dict[str, str]) -> None:

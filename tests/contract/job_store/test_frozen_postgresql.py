@@ -113,6 +113,25 @@ async def test_a_server_that_freezes_between_two_statements_ends_the_transaction
         await connection.execute(select(jobs.c.id))
 
 
+async def test_a_process_that_stands_still_in_a_transaction_keeps_no_job_locked(
+    database: Database, postgresql_url: str
+) -> None:
+    store = JobStore(database)
+    await store.create(JOB, FIRST, max_queued=10)
+    async with (
+        open_database(postgresql_url, migrate_first=False) as other,
+        other.writer.connect() as still,
+    ):
+        await still.execute(select(jobs.c.id).with_for_update())
+        driver = (await still.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.prepare("SELECT 1")  # and it never runs
+        assert await store.claim("worker", lanes=["full"]) is None
+        database.stuck_seconds = 0.0
+        assert await store.claim("worker", lanes=["full"]) is not None
+        await still.invalidate()
+
+
 async def test_a_commit_that_is_not_answered_is_reported_as_unknown(database: Database) -> None:
     pids = await server_processes(database)
 

@@ -70,7 +70,7 @@ async def test_a_full_disk_is_named_as_the_cause(tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable, match="disk of the database is full"):  # noqa: PT012
             async with database.write() as connection:
                 await connection.execute(text("PRAGMA max_page_count = 1"))  # it stays at what is there
-                await connection.execute(text("CREATE TABLE more (text)"))
+                await connection.execute(text("CREATE TABLE more AS SELECT zeroblob(100000)"))
         async with database.read() as connection:
             assert await connection.scalar(text("SELECT count(*) FROM jobs")) == 0
 
