@@ -229,7 +229,7 @@ class JobEvents:
     def stream_gap(self, start: float, seconds: float, reason: GapReason) -> NewEvent:
         """Return the `status` event of live audio that is missing from `start` on."""
         start, seconds = round(start, 3), round(seconds, 3)
-        message = f"{seconds:g} seconds are missing: {GAP_REASONS[reason]}."
+        message = f"{_length(seconds)} are missing: {GAP_REASONS[reason]}."
         return self._status(
             "transcribing", "stream_gap", message=message, start=start, seconds=seconds, reason=reason
         )
@@ -281,6 +281,10 @@ class JobEvents:
             billable_minutes=billable_minutes,
             warning=warning,
         ).new_event()
+
+
+def _length(seconds: float) -> str:
+    return f"{round(seconds / 60)} minutes" if seconds >= 120 else f"{round(seconds, 1):g} seconds"
 
 
 def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:

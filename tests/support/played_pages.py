@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stenobird.errors import JobError
     from tests.support.web_world import WebWorld
 
+SEGMENT_SECONDS = 2.0
 WORDS_A_SECOND = 2
 SEGMENTS_A_COMMIT = 1000
 
@@ -64,6 +66,21 @@ class PlayedPages:
         """Commit these segments, all at once."""
         self.portal.call(self._hear, job_id, segments)
 
+    def miss(self, job_id: str, seconds: float) -> None:
+        """Commit that live audio is missing after what was said so far."""
+        worker = self.world.worker
+        start = SEGMENT_SECONDS * worker.chunks[job_id]
+        self.portal.call(partial(worker.miss, job_id, seconds, start=start))
+
+    def play(self, job_id: str, title: str) -> None:
+        """Commit what the station of live audio says it is playing."""
+        self.portal.call(self.world.worker.play, job_id, title)
+
+    def stop_requested(self, job_id: str) -> bool:
+        """Return whether somebody has stopped the live transcript."""
+        job = self.portal.call(self.world.store.get, job_id)
+        return job is not None and job.stop_request == "stop"
+
     def complete(self, job_id: str) -> None:
         """Commit the end of a transcript that went well."""
         self.portal.call(self.world.worker.complete, job_id)
@@ -89,7 +106,9 @@ class PlayedPages:
 
     async def _say(self, job_id: str, texts: Sequence[str]) -> None:
         first = self.world.worker.chunks[job_id]
-        await self._hear(job_id, [_segment(text, 2.0 * index) for index, text in enumerate(texts, first)])
+        await self._hear(
+            job_id, [_segment(text, SEGMENT_SECONDS * index) for index, text in enumerate(texts, first)]
+        )
 
     async def _hear(self, job_id: str, segments: Sequence[Segment]) -> None:
         worker = self.world.worker
@@ -110,7 +129,7 @@ def _segment(text: str, start: float) -> Segment:
         Word(start + index / WORDS_A_SECOND, start + (index + 1) / WORDS_A_SECOND, f" {word}", 0.9)
         for index, word in enumerate(text.split())
     ]
-    return Segment(start, start + 2.0, f" {text}", tuple(words))
+    return Segment(start, start + SEGMENT_SECONDS, f" {text}", tuple(words))
 
 
 @contextmanager

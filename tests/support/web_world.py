@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stenobird.accounts.key_service import KeyService
     from stenobird.errors import JobError
     from stenobird.jobs.tail import Page
-    from stenobird.ports import Caller, EventRow, GapReason, KeyMode, KeyScope, Lease, NewEvent, Tier
+    from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, NewEvent, Tier
     from stenobird.sources import AudioSource
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.engine import Database
@@ -138,12 +138,13 @@ class PlayedWorker:
         started = self.events[job_id].status("transcribing", "transcribing", source=source.public())
         await self._commit(job_id, started, source=source)
 
-    async def miss(self, job_id: str, seconds: float, reason: GapReason = "disconnected") -> None:
-        """Commit a gap after what was said so far."""
+    async def miss(self, job_id: str, seconds: float, *, start: float | None = None) -> None:
+        """Commit a gap, after what was said so far if its start is not given."""
         job = await self.store.get(job_id)
         assert job is not None
         extra = replace(job.extra, gap_seconds=job.extra.gap_seconds + seconds)
-        gap = self.events[job_id].stream_gap(self.chunks[job_id], seconds, reason)
+        after = self.chunks[job_id] if start is None else start
+        gap = self.events[job_id].stream_gap(after, seconds, "disconnected")
         await self._commit(job_id, gap, extra=extra)
 
     async def play(self, job_id: str, title: str) -> None:

@@ -36,6 +36,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "agents": "how-to/agents.md",
     "event-streams": "how-to/event-streams.md",
     "webhooks": "how-to/webhooks.md",
+    "live-audio": "how-to/live-audio.md",
     "events": "reference/events.md",
     "errors": "reference/errors.md",
     "how-audio-is-found": "explanation/how-audio-is-found.md",

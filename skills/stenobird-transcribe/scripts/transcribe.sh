@@ -10,6 +10,7 @@ usage() {
     cat <<'HELP'
 Usage: transcribe.sh [options] URL
        transcribe.sh [options] --resume ID
+       transcribe.sh [options] --stop ID
 
 Transcribes the audio behind any public link: prints the words as they arrive, and saves the transcript.
 Without STENOBIRD_API_KEY you get a free preview of 15 seconds.
@@ -21,6 +22,8 @@ Without STENOBIRD_API_KEY you get a free preview of 15 seconds.
   -p, --prompt TEXT    names and terms that are likely to be spoken
       --translate      translate to English
       --words          add word timestamps to json
+      --minutes N      when to stop live audio (default: 60)
+      --stop ID        stop live audio, and save its text
       --resume ID      continue with a transcript that was started before
   -q, --quiet          print only the words
   -h, --help           show this text
@@ -173,6 +176,7 @@ request_body() {
     [ -z "$prompt" ] || printf ',"prompt":%s' "$(printf '%s' "$prompt" | json_string)"
     [ -z "$translate" ] || printf ',"task":"translate"'
     [ -z "$words" ] || printf ',"word_timestamps":true'
+    [ -z "$minutes" ] || printf ',"max_minutes":%s' "$minutes"
     printf '}'
 }
 
@@ -220,6 +224,23 @@ create() {
     done
 }
 
+# Stops live audio. A request that is repeated changes nothing.
+stop() {
+    try=0
+    while :; do
+        try=$((try + 1))
+        : >"$work/head"
+        : >"$work/answer"
+        patiently call -X POST --max-time 60 -o "$work/answer" "$api/v1/transcripts/$id/stop"
+        case $(http_status) in
+            2??) return ;;
+            0 | 429 | 5??) ;;
+            *) fail 4 "$(error_text "$work/answer")" ;;
+        esac
+        wait_before_retry "$try" "$attempts" "$work/answer" 3 "$api can't be reached; the transcript goes on"
+    done
+}
+
 # Reads one event stream from standard input. An event counts, and its id is stored, once it is complete.
 read_events() {
     event='' data='' event_id=''
@@ -248,6 +269,8 @@ take_event() {
         status)
             text=$(printf '%s' "$data" | json_field message)
             [ -z "$text" ] || [ -s "$work/spoke" ] || note "$text"
+            [ "$(printf '%s' "$data" | json_field live)" != true ] ||
+                note "The audio is live. It is transcribed for ${minutes:-60} minutes, or until --stop $id"
             ;;
         transcript)
             # The dot keeps trailing line feeds, which $( ) would drop.
@@ -400,17 +423,20 @@ main() {
     api=${api%/}
     attempts=${STENOBIRD_ATTEMPTS:-30}
     url='' id='' output='' format=txt language='' prompt='' translate='' words='' quiet=''
+    minutes='' stopping=''
     work='' child='' source=''
     while [ $# -gt 0 ]; do
         case $1 in
-            -o | --output | -f | --format | -l | --language | -p | --prompt | --resume)
+            -o | --output | -f | --format | -l | --language | -p | --prompt | --minutes | --resume | --stop)
                 [ $# -ge 2 ] || fail 2 "$1 needs a value; see --help"
                 case $1 in
                     -o | --output) output=$2 ;;
                     -f | --format) format=$2 ;;
                     -l | --language) language=$2 ;;
                     -p | --prompt) prompt=$2 ;;
+                    --minutes) minutes=$2 ;;
                     --resume) id=$2 ;;
+                    --stop) id=$2 stopping=1 ;;
                 esac
                 shift
                 ;;
@@ -431,9 +457,10 @@ main() {
     done
     case $format in txt | srt | vtt | json | docx) ;; *) fail 2 "there is no format $format; see --help" ;; esac
     case $attempts in '' | *[!0-9]*) fail 2 "STENOBIRD_ATTEMPTS must be a number" ;; esac
+    case $minutes in *[!0-9]* | 0* | ??????*) fail 2 "--minutes must be a whole number, 1 or more" ;; esac
     case $id in *[!A-Za-z0-9_-]*) fail 2 "that is no id of a transcript" ;; esac
     if [ -n "$url" ] && [ -n "$id" ]; then
-        fail 2 "give a URL or --resume, not both"
+        fail 2 "give a URL, --resume or --stop, not two of them"
     elif [ -z "$url$id" ]; then
         usage >&2
         exit 2
@@ -462,6 +489,8 @@ CURLRC
     if [ -z "$id" ]; then
         create
         note "Transcript $id"
+    elif [ -n "$stopping" ]; then
+        stop
     fi
     follow
     end_line

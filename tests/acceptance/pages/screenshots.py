@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import time
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -51,6 +52,7 @@ _TALK: Final = (
     "The monkey lived in Madrid, and every morning the monkey bought a newspaper.",
     "Nobody knew why.",
 ) * 2
+_STATION: Final = "https://radio.example.com/live"
 _HALF_HEARD: Final = (
     "It starts with a monkey called *Shavonne *O'Malley.",
     "The monkey lived in Madrid, and every *mourning she bought a newspaper.",
@@ -183,6 +185,17 @@ def _take_played(one: Visitor, look: str, key: str, played: PlayedPages) -> None
     if look.startswith("360"):
         page.locator("#job-doubts").evaluate("legend => scrollTo(0, legend.offsetTop - 80)")
     picture("doubtful-words")
+
+    job_id = played.begin(_STATION, key=key)
+    played.find(job_id, title="Radio Turtle", live=True, at=time.time() - 42.0)
+    one.open(f"/t/{job_id}")
+    played.play(job_id, "The White Turtle Show: birds that write")
+    played.say(job_id, *_TALK)
+    played.miss(job_id, 6.25)
+    played.say(job_id, *_TALK)
+    page.locator("#job-lines .gap").scroll_into_view_if_needed()
+    picture("live")
+    played.complete(job_id)
 
     job_id = played.begin()
     played.find(job_id, title="סיפור ארוך", podcast="צב לבן")

@@ -25,6 +25,11 @@ TALK = (
 )
 HEBREW = ("שלום וברוכים הבאים.", "היום נדבר על ציפורים.")
 
+HOSTILE_TITLE = "<b>שלום</b> & more"
+IN_VIEW = """() => {
+    const { top, bottom } = document.querySelector("#job-lines li:last-child").getBoundingClientRect();
+    return top >= 0 && bottom <= innerHeight;
+}"""
 HIDE = """hidden => {
     Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
     document.dispatchEvent(new Event("visibilitychange"));
@@ -258,6 +263,65 @@ def test_progress_stays_in_view_and_names_the_time_left(
         assert page.locator("#job-pace").is_hidden()
 
 
+def test_live_audio_is_followed_and_stopped(
+    browser: Browser, reader: Visitor, played: PlayedPages, key: str
+) -> None:
+    job_id = played.begin("https://radio.example.com/live", key=key)
+    played.find(job_id, title="Radio Turtle", live=True, at=1_798_759_800.0)
+    page = reader.open(f"/t/{job_id}")
+    page.set_viewport_size({"width": 360, "height": 640})
+    played.play(job_id, HOSTILE_TITLE)
+    played.say(job_id, *("line after line" for _ in range(30)))
+    played.miss(job_id, 6.25)
+    gap = page.locator("#job-lines .gap")
+    gap.wait_for()
+    assert gap.locator(".time").inner_text() == "1:00"
+    assert gap.locator("p").inner_text() == "6.2 seconds are missing: the connection to the stream broke."
+    assert page.locator("#job-playing").inner_text() == f"Now playing: {HOSTILE_TITLE}"
+    assert page.locator("#job-kind").inner_text() == "Live transcript"
+    ways = page.locator("#job-stages b").all_text_contents()  # gaps and titles are not among them
+    assert ways == ["Checking the link", "Downloading and transcribing", "Found the audio"]
+    pace = page.locator("#job-pace")
+    assert re.fullmatch(r"1:00 · since \d\d:30.*", pace.inner_text())
+    assert page.locator("#job-player").is_hidden()
+    assert page.locator(".time:enabled").count() == 0
+    assert page.locator("#job-state").inner_text() == "Transcribing live"
+
+    # The newest line stays in view until the reader scrolls away; the button leads back at any time.
+    now = page.get_by_role("button", name="Jump to now")
+    assert _in_view(page)
+    assert now.is_hidden()
+    page.mouse.wheel(0, -900)
+    now.wait_for()
+    played.say(job_id, "something new")
+    page.locator("#job-lines p", has_text="something new").wait_for(state="attached")
+    assert not _in_view(page)
+    now.click()
+    page.wait_for_function(IN_VIEW)
+    now.wait_for(state="hidden")
+    reader.check_looks("live")
+
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#job-state", has_text="Stopping").wait_for()
+    assert played.stop_requested(job_id)
+    played.say(job_id, "good bye")
+    page.locator("#job-lines p", has_text="good bye").wait_for()
+    assert page.locator("#job-state").inner_text() == "Stopping"
+    with visitor(browser, played.url) as later:
+        later.open("/")
+        later.use_key(key)
+        later.open(f"/t/{job_id}")
+        later.wait_done("Stopping")
+        assert later.page.get_by_role("button", name="Stop").is_disabled()
+        played.complete(job_id)
+        reader.wait_done()
+        later.wait_done()
+        assert later.page.locator("#job-lines .gap").count() == 1
+    assert "1 minute billed" in page.locator("#job-state").inner_text()
+    assert page.locator("#job-playing").is_hidden()
+    assert now.is_hidden()
+
+
 def test_shared_readers_see_no_billing(
     browser: Browser, reader: Visitor, talk: Page, played: PlayedPages
 ) -> None:
@@ -373,6 +437,11 @@ def test_the_logic_of_pages(reader: Visitor) -> None:
         "sizes": ["5 of 10 bytes", "1.5 of 3.2 MB", "12 of 30 MB", "2.0 of 2.1 GB"],
         "keys": ["/", "", "", "", ""],
     }
+
+
+def _in_view(page: Page) -> bool:
+    seen: bool = page.evaluate(IN_VIEW)
+    return seen
 
 
 def _left_edge(locator: Any) -> float:

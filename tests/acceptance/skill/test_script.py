@@ -171,10 +171,34 @@ async def test_resume_reads_from_the_start(world: WebWorld, shell: Any) -> None:
     assert (again.status, again.out) == (0, ran.out)
 
 
+async def test_live_audio_is_stopped_and_its_text_saved(world: WebWorld, shell: Any, api_key: str) -> None:
+    shell.environment |= {"STENOBIRD_API_URL": world.url, "STENOBIRD_API_KEY": api_key}
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(shell(SCRIPT, "--minutes", "5", URL))
+        job_id = await world.worker.start_next()
+        await world.worker.go_live(job_id)
+        await world.worker.say(job_id, "On air.")
+        stopping = tasks.create_task(shell(SCRIPT, "-o", "again.txt", "--stop", job_id))
+        async with world.worker.wakeups.watch(job_id) as watch:
+            while (job := await world.store.get(job_id)) is not None and job.stop_request is None:
+                await watch.wait(5.0)
+        await world.worker.complete(job_id)
+    assert job is not None
+    assert job.extra.max_minutes == 5
+    followed, stopped = following.result(), stopping.result()
+    assert (followed.status, followed.out, stopped.status, stopped.out) == (0, "On air.\n") * 2
+    assert f"for 5 minutes, or until --stop {job_id}" in followed.err
+    assert "Saved again.txt" in stopped.err
+    again = await shell(SCRIPT, "-q", "--stop", job_id)
+    assert (again.status, again.out) == (0, "On air.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected"),
     [
         ((), {}, (2, "Usage")),
+        (("--minutes", "0", URL), {}, (2, "whole number")),
+        (("--stop", "tr_unknown"), {}, (4, "(transcript_not_found)")),
         (("--nope",), {}, (2, "no option")),
         (("-f", "pdf", URL), {}, (2, "no format")),
         (("--resume", "../x"), {}, (2, "no id")),

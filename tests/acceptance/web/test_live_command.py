@@ -71,7 +71,7 @@ async def test_the_text_comes_at_once_and_ctrl_c_keeps_it(world: WebWorld) -> No
     assert (process.returncode, output) == (0, b"Good bye.\n")
     shown = messages.decode()
     assert "now playing News at Nine" in shown
-    assert "6.25 seconds are missing" in shown
+    assert "6.2 seconds are missing" in shown
     assert "On air." not in shown
 
 

@@ -345,7 +345,9 @@ def test_gaps_and_titles_are_status_events() -> None:
         *("transcribing", "stream_gap"),
         *(12.346, 6.25, "disconnected"),
     )
-    assert gap["message"] == "6.25 seconds are missing: the connection to the stream broke."
+    assert gap["message"] == "6.2 seconds are missing: the connection to the stream broke."
+    night = json.loads(events.stream_gap(12.0, 3630.0, "restarted").data)
+    assert night["message"] == "60 minutes are missing: the transcription was restarted."
     playing = json.loads(events.now_playing("Siobhán: Live").data)
     assert (playing["stage"], playing["title"]) == ("now_playing", "Siobhán: Live")
 

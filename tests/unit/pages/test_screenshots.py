@@ -13,6 +13,7 @@ PAGES = (
     "doubtful-words",
     "error",
     "home",
+    "live",
     "options",
     "preview",
     "pricing",

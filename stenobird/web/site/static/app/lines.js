@@ -61,6 +61,12 @@ export class Lines {
       : [{ from: 0, to: shown.length }].filter(() => confidence < DOUBTFUL_LINE));
   }
 
+  // Marks where live audio is missing.
+  miss({ start, message }) {
+    const time = make("span", { className: "time", textContent: clock(start) });
+    this.list.append(make("li", { className: "gap" }, time, make("p", { textContent: message })));
+  }
+
   // Marks doubtful parts of a row: some of its words, or all of it if it has none.
   doubt(row, time, words) {
     if (!words.length) return;

@@ -24,8 +24,15 @@ export class Newest {
 
   leave() { this.kept = false; }
 
+  // The end of live audio is always somewhere to go to, not only after new lines.
+  onAir() {
+    this.always = true;
+    $("job-newest").textContent = "Jump to now";
+  }
+
   end() {
     this.leave();
+    this.ended = true;
     cancelAnimationFrame(this.frame);
     show($("job-newest"), false);
   }
@@ -45,6 +52,7 @@ export class Newest {
     if (up && height >= this.seen.height) this.leave();
     else if (!up && left() <= NEAR_PX) this.kept = true;
     this.seen = { y: scrollY, height };
+    if (this.always && !this.kept && !this.ended) show($("job-newest"), left() > NEAR_PX);
     if (this.kept) show($("job-newest"), false);
   }
 }

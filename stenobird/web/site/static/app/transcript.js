@@ -73,6 +73,7 @@ class Transcript {
     if (body.source) this.found(body.source);
     this.note();
     $("job").classList.toggle("live", this.live);
+    if (body.stop_requested) this.stopping();
     show($("job-found"), !this.url.startsWith("upload:"));
     show($("job-cancel"), this.live && !this.share);
     show($("job-tools"), this.live && !this.share);
@@ -105,8 +106,15 @@ class Transcript {
     if (/^https?:/.test(link)) shown.push(make("a", { href: link, rel: "noreferrer noopener", textContent: new URL(link).host }));
     $("job-source").replaceChildren(...shown.flatMap((fact, index) => (index ? [" · ", fact] : [fact])));
     this.total ||= source.duration_seconds;
-    this.player.offer(source);
+    if (source.live) this.onAir(source);
+    else this.player.offer(source); // what was on air can't be played again
     this.note();
+  }
+
+  onAir(source) {
+    this.since = source.at && new Date(source.at);
+    this.newest.onAir();
+    if (!this.share) $("job-kind").textContent = this.mode === "preview" ? KINDS.preview : "Live transcript";
   }
 
   // --- progress
@@ -133,18 +141,36 @@ class Transcript {
   stage(data) {
     if (data.source) this.found(data.source);
     if (data.progress) this.progress(data.progress);
-    if (data.stage === "transcribing") return this.state("Transcribing", "running");
+    if (data.stage === "stream_gap") return this.gap(data);
+    if (data.stage === "now_playing") return this.playing(data.title);
+    if (data.stage === "transcribing") return this.running();
     const label = stageName(data.stage), text = data.source?.reason || data.message || "";
     const item = this.stages.get(data.stage) || $("job-stages").appendChild(make("li"));
     this.stages.set(data.stage, item);
     item.replaceChildren(make("b", { textContent: label }), ...(text ? [" ", make("span", { textContent: text, dir: "auto" })] : []));
-    return this.state(label, "running");
+    return this.running(label);
+  }
+
+  running(text = this.source?.live ? "Transcribing live" : "Transcribing") {
+    if (!this.stopped) this.state(text, "running");
+  }
+
+  gap(data) {
+    this.lines.miss(data);
+    if (this.live) this.newest.grew();
+  }
+
+  playing(title) {
+    if (!this.live) return;
+    $("job-playing-title").textContent = title;
+    show($("job-playing"), Boolean(title));
   }
 
   progress({ audio_seconds: heard, audio_seconds_total: total }) {
     this.total = total || this.total;
     this.heardTo = Math.max(this.heardTo, heard || 0);
     if (!this.live || this.mode === "preview") return;
+    if (this.source?.live) return this.elapsed();
     this.pace.note(this.heardTo);
     const bar = $("job-progress"), left = this.pace.left(this.total);
     const done = this.total ? `${clock(this.heardTo)} of ${clock(this.total)}` : clock(this.heardTo);
@@ -156,12 +182,19 @@ class Transcript {
     bar.setAttribute("aria-valuetext", done);
   }
 
+  // Live audio has no end that could be near.
+  elapsed() {
+    const began = this.since?.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    $("job-pace").textContent = [clock(this.heardTo), began && `since ${began}`].filter(Boolean).join(" · ");
+    show($("job-pace"));
+  }
+
   line(data) {
     if (!this.lines.rows.length) {
       $("job-found").open = false;
       for (const id of ["job-tools", "job-copying", "job-find"]) show($(id));
     }
-    this.state("Transcribing", "running");
+    this.running();
     this.lines.add(data);
     this.progress({ audio_seconds: data.end });
     if (!this.live) return;
@@ -202,7 +235,7 @@ class Transcript {
     this.newest.end();
     if (document.activeElement === $("job-cancel")) $("job-title").focus();
     $("job").classList.remove("live");
-    for (const id of ["job-cancel", "job-progress", "job-pace"]) show($(id), false);
+    for (const id of ["job-cancel", "job-progress", "job-pace", "job-playing"]) show($(id), false);
     show($("job-tools"), this.lines.rows.length > 0);
   }
 
@@ -210,15 +243,15 @@ class Transcript {
     this.over();
     show($("job-remove"), this.owned);
     if (this.owned) show($("job-tools"));
-    if (data.status === "cancelled") this.state(`Stopped before it was finished${this.share ? "" : "; nothing is billed"}`, "bad");
+    const minutes = data.billable_minutes && this.owned ? count(data.billable_minutes, "minute", "minutes") : "";
+    if (data.status === "cancelled") this.state(`Stopped before it was finished${this.share ? "" : `; ${minutes ? `${minutes} billed` : "nothing is billed"}`}`, "bad");
     if (!data.result_ready) return;
     if (document.hidden) { // the name of the tab says so, until somebody looks
       document.title = `✓ ${this.named}`;
       document.addEventListener("visibilitychange", () => { document.title = this.named; }, { once: true });
     }
     const { words } = this.lines;
-    const billed = data.billable_minutes && this.owned ? `, ${count(data.billable_minutes, "minute", "minutes")} billed` : "";
-    this.state(`Done: ${words ? count(words, "word", "words") : "no speech"}${billed}`, "good");
+    this.state(`Done: ${words ? count(words, "word", "words") : "no speech"}${minutes && `, ${minutes} billed`}`, "good");
     $("job-warning").textContent = data.warning || "";
     show($("job-warning"), Boolean(data.warning));
     show($("job-tools"));
@@ -237,7 +270,7 @@ class Transcript {
     on("job-share", () => this.act(() => this.makeLink()));
     on("job-link-copy", () => copy($("job-link-field").value, $("job-link-copy")));
     on("job-revoke", () => this.act(() => this.revoke()));
-    on("job-cancel", () => this.act(() => this.api("", { method: "DELETE" })));
+    on("job-cancel", () => this.act(() => this.stop()));
     on("job-remove", () => this.act(() => this.remove()));
     on("job-whole", () => this.whole());
     on("job-have-key", () => askKey(() => this.whole()));
@@ -284,6 +317,18 @@ class Transcript {
       button.disabled = false;
       button.focus();
     }
+  }
+
+  // What was on air so far is kept; a recording is cancelled.
+  async stop() {
+    await (this.source?.live ? this.api("/stop", { method: "POST" }) : this.api("", { method: "DELETE" }));
+    if (this.live) this.stopping();
+  }
+
+  stopping() {
+    this.stopped = true;
+    $("job-cancel").disabled = true;
+    this.state("Stopping", "running");
   }
 
   async download(format) {
