@@ -31,6 +31,9 @@ _CLEAN_FRAMES: Final = 50
 """With fewer frames (10 ms) of a voice alone, those where another one speaks too are used."""
 _LEAST_FRAMES: Final = 15
 """With fewer, what a voice sounds like can't be said at all."""
+_MOST_FRAMES: Final = 500
+"""With more, groups of voices look more alike, and different speakers like one. It would also take longer."""
+_MIDDLE_FRAME: Final = WINDOW_SAMPLES // STEP_SAMPLES // 2
 _POOLED_FRAMES: Final = 100
 
 
@@ -62,10 +65,11 @@ class VoiceModels:
                 continue
             mine = active[at, voice]
             alone = mine & (active[at].sum(axis=1) == 1)
-            chosen = alone if alone.sum() >= _CLEAN_FRAMES else mine
-            count = int(chosen.sum())
-            embedding = self._embed(features[chosen]) if count >= _LEAST_FRAMES else None
-            voices.append(Voice(runs, count * STEP_SAMPLES / SAMPLE_RATE, embedding))
+            chosen = np.flatnonzero(alone if alone.sum() >= _CLEAN_FRAMES else mine)
+            seconds = len(chosen) * STEP_SAMPLES / SAMPLE_RATE
+            middle = chosen[np.argsort(np.abs(chosen - _MIDDLE_FRAME), kind="stable")[:_MOST_FRAMES]]
+            embedding = self._embed(features[np.sort(middle)]) if len(chosen) >= _LEAST_FRAMES else None
+            voices.append(Voice(runs, seconds, embedding))
         return voices
 
     def _embed(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
