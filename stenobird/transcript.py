@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping  # noqa: TC003  # the client's models read the annotations
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,36 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All segments in order. `language` is an ISO 639-1 code; `duration_seconds` is the decoded audio."""
+    """All segments in order. `language` is an ISO 639-1 code; `duration_seconds` is the decoded audio.
+
+    `speaker_names` has the names that the owner has given to speakers; segments and words keep their labels.
+    """
 
     segments: tuple[Segment, ...]
     language: str | None
     duration_seconds: float
     title: str | None = None
+    speaker_names: Mapping[str, str] | None = None
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", "".join(segment.text for segment in self.segments))
+
+    def named(self) -> Transcript:
+        """Return the transcript with the names of speakers in place of their labels."""
+        names = self.speaker_names
+        if not names:
+            return self
+
+        def name(label: str | None) -> str | None:
+            return label if label is None else names.get(label, label)
+
+        segments = tuple(
+            replace(
+                one,
+                speaker=name(one.speaker),
+                words=tuple(replace(word, speaker=name(word.speaker)) for word in one.words),
+            )
+            for one in self.segments
+        )
+        return replace(self, segments=segments, speaker_names=None)

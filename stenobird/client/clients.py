@@ -104,6 +104,10 @@ class StenobirdClient:
         """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
         return _run(self._call().document(job_id, format_name))
 
+    def name_speakers(self, job_id: str, names: Mapping[str, str]) -> Job:
+        """Name the speakers of a finished job: `{"Speaker 1": "Ada"}`. Others lose their names."""
+        return _run(self._call().name_speakers(job_id, names))
+
     def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         return _run(self._call().cancel(job_id))
@@ -246,6 +250,10 @@ class AsyncStenobirdClient:
     async def document(self, job_id: str, format_name: str) -> bytes:
         """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
         return await self._call().document(job_id, format_name)
+
+    async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> Job:
+        """Name the speakers of a finished job: `{"Speaker 1": "Ada"}`. Others lose their names."""
+        return await self._call().name_speakers(job_id, names)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""

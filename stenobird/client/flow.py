@@ -196,6 +196,11 @@ class Call(ABC):
         """Stop the transcript of live audio, and return its state."""
         return _read(Job.from_body, _object(await self._exchange("POST", f"{_path(job_id)}/stop")))
 
+    async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> Job:
+        """Replace the names of a finished transcript's speakers, by their labels, and return its state."""
+        path = _path(job_id) + "/speakers"
+        return _read(Job.from_body, _object(await self._exchange("PUT", path, {"names": dict(names)})))
+
     async def result(self, job_id: str) -> Result:
         """Fetch the result; wait until it is ready. Raises the job's error if it failed."""
         return _read(Result.from_body, _object(await self._exchange("GET", _path(job_id) + "/result")))

@@ -154,6 +154,7 @@ class Result(_Answer):
             language=body.get("language"),
             duration_seconds=float(body.get("duration_seconds") or 0.0),
             title=(body.get("source") or {}).get("title"),
+            speaker_names=body.get("speaker_names"),
         )
         return cls.model_validate({**body, "transcript": transcript, "body": body})
 

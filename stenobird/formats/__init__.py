@@ -38,7 +38,7 @@ class Format:
 
     def encode(self, transcript: Transcript) -> bytes:
         """Return the document as bytes, for a file or a response."""
-        document = self.render(transcript)
+        document = self.render(transcript if self.name == "json" else transcript.named())
         return document.encode() if isinstance(document, str) else document
 
 

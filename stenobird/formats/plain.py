@@ -78,6 +78,8 @@ def json(transcript: Transcript) -> str:
     }
     if transcript.title is not None:
         document["title"] = transcript.title
+    if transcript.speaker_names:
+        document["speaker_names"] = dict(transcript.speaker_names)
     return json_codec.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 

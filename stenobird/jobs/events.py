@@ -294,6 +294,7 @@ def read_transcript(job: JobRecord, events: Iterable[EventRow]) -> Transcript:
         language=job.language,
         duration_seconds=job.duration_seconds or 0.0,
         title=job.source.get("title") if job.source is not None else None,
+        speaker_names=job.extra.speaker_names,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, field_validator
 from typing_extensions import override
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
@@ -24,12 +25,31 @@ MAX_PROMPT_CHARS: Final = 1000
 MAX_KEYWORDS: Final = 100
 MAX_KEYWORD_CHARS: Final = 60
 MAX_SPEAKERS: Final = 50
+MAX_NAME_CHARS: Final = 80
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and what changes the direction of the text around it."""
 
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
 _Keyword = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEYWORD_CHARS, pattern=r"\w"),
+]
+
+
+def _one_line(name: str) -> str:
+    if _UNPRINTABLE.search(name):
+        raise ValueError("must be one line without control characters")
+    return name
+
+
+_Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_CHARS),
+    AfterValidator(_one_line),
+]
+_SpeakerNames = Annotated[
+    dict[str, str], Field(description="The names of renamed speakers, by their labels.")
 ]
 
 
@@ -157,6 +177,14 @@ class CreateTranscript(RequestBody):
         return request
 
 
+class SpeakerNames(RequestBody):
+    """The names of a transcript's speakers, by their labels. A label that is left out loses its name."""
+
+    model_config = example({"names": {"Speaker 1": "Ada Lovelace"}})
+
+    names: Annotated[dict[str, _Name], Field(max_length=MAX_SPEAKERS)]
+
+
 class Source(Body):
     """The audio that was found, and how."""
 
@@ -249,6 +277,7 @@ class TranscriptStatus(Body):
     billable_minutes: Omittable[int] = None
     warning: Omittable[str] = None
     cancel_requested: Omittable[Literal[True]] = None
+    speaker_names: Omittable[_SpeakerNames] = None
     stop_requested: Annotated[
         Omittable[Literal[True]], Field(description="The live transcript was stopped, and ends shortly.")
     ] = None
@@ -285,6 +314,7 @@ class TranscriptStatus(Body):
             "language": job.language,
             "billable_minutes": job.billable_minutes,
             "warning": job.warning,
+            "speaker_names": job.extra.speaker_names,
             "cancel_requested": True if job.cancel_requested and not job.terminal else None,
             "stop_requested": True if job.stop_requested_at is not None and not job.terminal else None,
             "gap_seconds": _gap_seconds(job),
@@ -399,6 +429,7 @@ class TranscriptResult(Body):
     gap_seconds: Annotated[
         Omittable[Number], Field(description="Seconds of live audio that were not received.")
     ] = None
+    speaker_names: Omittable[_SpeakerNames] = None
 
     @classmethod
     def of(cls, job: JobRecord, transcript: Transcript) -> Self:
@@ -434,6 +465,7 @@ class TranscriptResult(Body):
                 "completed_at": job.completed_at,
                 "warning": job.warning,
                 "gap_seconds": _gap_seconds(job),
+                "speaker_names": transcript.speaker_names,
             }
         )
 

@@ -29,7 +29,7 @@ from stenobird.jobs.tail import JobTails, take_nothing
 from stenobird.ports import JobExtra, NewJob, UploadedFile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from stenobird.jobs.spec import JobSpec, RequestChecks
     from stenobird.jobs.tail import Page, Take
@@ -227,6 +227,31 @@ class JobService:
         if not job.result_ready:
             raise TranscriptNotReady(retry_after_seconds=POLL_SECONDS)
         return job, await self.transcript_of(job)
+
+    async def name_speakers(self, job_id: str, caller: Caller | None, names: Mapping[str, str]) -> JobRecord:
+        """Replace the names of a finished transcript's speakers, and return its job.
+
+        Raises what `result` raises, `ReadOnlyKey`, and `InvalidRequest` for a preview, which belongs to
+        nobody, and for a label that the transcript does not have.
+        """
+        job, transcript = await self.result(job_id, caller)
+        if caller is not None:
+            caller.require_write()
+        if job.mode == "preview":
+            raise InvalidRequest(
+                "The speakers of a preview can't be named. Transcribe all of it with a key first.",
+                details={"field": "id"},
+            )
+        labels = {segment.speaker for segment in transcript.segments}
+        labels |= {word.speaker for segment in transcript.segments for word in segment.words}
+        if unknown := names.keys() - labels:
+            raise InvalidRequest(
+                f'"names" is not valid: there is no "{min(unknown)[:40]}" in this transcript.',
+                details={"field": "names"},
+            )
+        job = await self._store.name_speakers(job_id, names)
+        _log.info("speakers_named", job_id=job_id, speakers=len(names))
+        return job
 
     async def transcript_of(self, job: JobRecord) -> Transcript:
         """Return the transcript of a job so far, built from its events.

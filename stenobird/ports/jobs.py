@@ -63,6 +63,8 @@ class JobExtra:
     """Of the seconds up to the checkpoint, those of live audio that were never received."""
     now_playing: str | None = None
     """What the station of live audio announced last."""
+    speaker_names: Mapping[str, str] | None = None
+    """The names that the owner has given to speakers, by their labels."""
 
 
 @dataclass(frozen=True, slots=True)

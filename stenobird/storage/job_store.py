@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -292,6 +293,24 @@ class JobStore:
             return rows.job_from_row(result.mappings().one())
 
         return await self._write(job_id, work, outbox)
+
+    async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> JobRecord:
+        """Store the names of a finished job's speakers. Raises `TranscriptNotFound`."""
+
+        async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
+            row = await _locked(connection, job_id)
+            if row is None:
+                raise TranscriptNotFound
+            extra = replace(rows.extra_from_json(row["extra"]), speaker_names=dict(names) or None)
+            result = await connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(extra=rows.extra_to_json(extra))
+                .returning(jobs)
+            )
+            return rows.job_from_row(result.mappings().one())
+
+        return await self._write(job_id, work)
 
     async def request_stop(self, job_id: str) -> JobRecord:
         """Ask the worker of a live job to complete it with the text so far. A finished job stays as it is.

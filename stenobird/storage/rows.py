@@ -53,6 +53,7 @@ _PLAIN_EXTRA = (
     "max_minutes",
     "gap_seconds",
     "now_playing",
+    "speaker_names",
 )
 _NO_EXTRA = JobExtra()
 

@@ -95,7 +95,7 @@ async def transcript_page(request: Request) -> Response:
         job = await jobs.get(job_id, caller)
         if job.result_ready:
             _, transcript = await jobs.result(job_id, caller)
-            segments = list(transcript.segments)
+            segments = list(transcript.named().segments)
     except MissingAPIKey:
         pass
     # In a thread: rendering hours of text would block the event loop.

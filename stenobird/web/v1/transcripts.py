@@ -13,6 +13,7 @@ from stenobird.jobs.schemas import (
     CreateTranscript,
     ShareLink,
     ShareLinks,
+    SpeakerNames,
     TranscriptList,
     TranscriptResult,
     TranscriptStatus,
@@ -49,6 +50,7 @@ from stenobird.web.requests import (
     json_object,
     page_size,
     read_json_body,
+    read_json_object,
     services_of,
     streams_of,
     transcript_id,
@@ -351,6 +353,32 @@ def _wanted_format(request: Request) -> Format:
         ) from None
 
 
+@Operation(
+    _TAG,
+    "Name the speakers",
+    {200: Answer("The status, with the names.", TranscriptStatus)},
+    (
+        errors.InvalidRequest,
+        errors.TranscriptNotFound,
+        errors.ReadOnlyKey,
+        errors.TranscriptNotReady,
+        errors.TranscriptCancelled,
+        *JOB_ERRORS,
+    ),
+    parameters=[_ID],
+    body=json_of(SpeakerNames),
+    needs_key=True,
+)
+async def name_speakers(request: Request, caller: Caller | None) -> Response:
+    """Replace the names of the speakers in a finished transcript, which documents then have for labels.
+
+    In JSON, segments and words keep their labels, and `speaker_names` has the names. Events never change.
+    """
+    names = SpeakerNames.parse(await read_json_object(request, field="names")).names
+    job = await services_of(request).jobs.name_speakers(transcript_id(request), caller, names)
+    return json_response(TranscriptStatus.of(job))
+
+
 # --- share links --------------------------------------------------------------------------------------------
 
 
@@ -409,6 +437,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", "/v1/transcripts/{id}/stop", stop_transcript, key="optional"),
     Endpoint("GET", "/v1/transcripts/{id}/events", stream_transcript, key="share"),
     Endpoint("GET", "/v1/transcripts/{id}/result", get_result, key="share"),
+    Endpoint("PUT", "/v1/transcripts/{id}/speakers", name_speakers, key="optional"),
     Endpoint("GET", _SHARE_PATH, count_share_links, key="optional"),
     Endpoint("POST", _SHARE_PATH, create_share_link, key="optional"),
     Endpoint("DELETE", _SHARE_PATH, revoke_share_links, key="optional"),

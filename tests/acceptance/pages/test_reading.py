@@ -219,6 +219,47 @@ def test_speakers_are_named_where_they_change_and_can_be_read_alone(
     assert page.evaluate("navigator.clipboard.readText()") == expected
 
 
+def test_the_owner_renames_speakers_and_readers_of_a_link_see_the_names(
+    browser: Browser, reader: Visitor, played: PlayedPages, key: str
+) -> None:
+    job_id = played.begin(key=key, speakers=True)
+    played.say(job_id, *TALK)
+    played.complete(job_id)
+    page = reader.open(f"/t/{job_id}")
+    reader.wait_done()
+    names = page.locator("#job-lines .who")
+    page.get_by_role("button", name="Speaker 2").first.click()
+    reader.check_looks("renaming a speaker")
+    field = page.get_by_label("Name of Speaker 2")
+    field.fill("Nobody")
+    field.press("Escape")
+    assert names.all_inner_texts() == ["Speaker 1", "Speaker 2"] * 2
+    page.get_by_role("button", name="Speaker 2").last.click()
+    with page.expect_response("**/speakers") as stored:
+        field.fill("  Grace <b>Hopper</b> ")
+        field.press("Enter")
+    assert stored.value.ok
+    page.get_by_role("button", name="Grace").first.wait_for()
+    renamed = ["Speaker 1", "Grace <b>Hopper</b>"] * 2
+    assert names.all_inner_texts() == renamed
+    assert page.get_by_label("Lines of").locator("option").all_inner_texts() == ["Everyone", *renamed[:2]]
+    reader.check_looks("a renamed speaker")
+    page.reload()
+    reader.wait_done()
+    assert names.all_inner_texts() == renamed
+    page.get_by_role("button", name="Share").click()
+    page.get_by_label("Anyone with this link").wait_for()
+    link = page.get_by_label("Anyone with this link").input_value()
+    for scripts in (True, False):
+        with visitor(browser, played.url, scripts=scripts) as one:
+            shared = one.open(link.removeprefix(played.url))
+            if scripts:
+                one.wait_done()
+            lines = shared.locator("ol.lines:visible .who")
+            assert lines.all_inner_texts() == renamed
+            assert shared.get_by_role("button", name="Grace").count() == 0
+
+
 def test_right_to_left_text_has_its_times_on_the_right(
     browser: Browser, reader: Visitor, played: PlayedPages
 ) -> None:

@@ -22,7 +22,14 @@ from stenobird.client import (
     TranscriptEvent,
     TranscriptOptions,
 )
-from stenobird.errors import AudioSourceNotFound, InvalidAPIKey, InvalidURL, TranscriptCancelled
+from stenobird.errors import (
+    AudioSourceNotFound,
+    InvalidAPIKey,
+    InvalidRequest,
+    InvalidURL,
+    MissingAPIKey,
+    TranscriptCancelled,
+)
 from tests.support.until import async_until
 from tests.support.web_world import web_settings, web_world
 
@@ -286,6 +293,25 @@ async def test_the_client_waits_for_a_full_queue(tmp_path: Path) -> None:
         assert second.status == "queued"
         assert len(waits) == 3
         assert all(seconds >= 1 for seconds in waits)
+
+
+async def test_names_of_speakers_are_in_the_result_and_its_documents(tmp_path: Path) -> None:
+    async with web_world(tmp_path, web_settings(speaker_model="auto")) as world:
+        secret, _ = await world.keys.create()
+        async with AsyncStenobirdClient(world.url, api_key=secret) as client:
+            job = await client.create(URL, TranscriptOptions(speakers=True))
+            await world.worker.carry_out("One.", " Two.")
+            named = await client.name_speakers(job.id, {"Speaker 1": "Ada"})
+            assert named.body["speaker_names"] == {"Speaker 1": "Ada"}
+            result = (await client.result(job.id)).transcript
+            assert [segment.speaker for segment in result.segments] == ["Speaker 1", "Speaker 2"]
+            assert result.speaker_names == {"Speaker 1": "Ada"}
+            assert await client.document(job.id, "txt") == b"Ada: One.\n\nSpeaker 2: Two.\n"
+            with pytest.raises(InvalidRequest, match="Speaker 9"):
+                await client.name_speakers(job.id, {"Speaker 9": "Ada"})
+        async with AsyncStenobirdClient(world.url) as stranger:
+            with pytest.raises(MissingAPIKey):
+                await stranger.name_speakers(job.id, {"Speaker 1": "Eve"})
 
 
 async def test_resume_status_document_and_cancel(world: WebWorld) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -281,3 +282,22 @@ def test_json_has_the_speaker_of_segments_and_words() -> None:
         ("Ben", None),
     ]
     assert [word["speaker"] for word in rows[3]["words"]] == ["Ben", "Ann <a>"]
+
+
+def test_documents_have_the_names_of_speakers_and_json_has_them_beside_the_labels() -> None:
+    named = replace(TALK, speaker_names={"Ann <a>": "A. <v Ben> & Co", "Ben": "-->"})
+    vtt_text = FORMATS["vtt"].encode(named).decode()
+    assert re.findall(r"<v (.*?)>(.*)", vtt_text)[::2] == [
+        ("A. &lt;v Ben&gt; &amp; Co", "Shall we begin?"),
+        ("--&gt;", "Fine."),
+        ("A. &lt;v Ben&gt; &amp; Co", "Two."),
+    ]
+    assert "A. <v Ben> & Co: Shall we begin?" in FORMATS["srt"].encode(named).decode()
+    assert "→: Fine." in FORMATS["srt"].encode(named).decode()
+    assert FORMATS["txt"].encode(named).decode().startswith("A. <v Ben> & Co: Shall we begin?")
+    paragraphs = Document(io.BytesIO(FORMATS["docx"].encode(named))).paragraphs
+    assert paragraphs[2].text.endswith("A. <v Ben> & Co: Shall we begin? Yes. It is late.")
+    document = json.loads(FORMATS["json"].encode(named))
+    assert document["speaker_names"] == {"Ann <a>": "A. <v Ben> & Co", "Ben": "-->"}
+    assert document["segments"] == json.loads(json_document(TALK))["segments"]
+    assert "speaker_names" not in json.loads(json_document(TALK))

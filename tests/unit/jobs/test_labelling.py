@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stenobird.egress.policy import EgressPolicy
-from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
+from stenobird.errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    MissingAPIKey,
+    ReadOnlyKey,
+    TranscriptionFailed,
+    TranscriptNotFound,
+    TranscriptNotReady,
+)
 from stenobird.jobs.events import read_transcript
 from stenobird.jobs.labelling import UNLABELLED
+from stenobird.jobs.schemas import SpeakerNames, TranscriptResult, TranscriptStatus
 from stenobird.jobs.spec import RequestChecks
 from stenobird.ports import RecognitionOptions
 from stenobird.storage.schema import voices
@@ -20,7 +30,7 @@ from tests.support.faults import DyingStore, survives_a_death
 from tests.support.job_world import PAYER, JobWorld
 
 if TYPE_CHECKING:
-    from stenobird.ports import EventRow
+    from stenobird.ports import Caller, EventRow
 
 pytestmark = pytest.mark.anyio
 
@@ -264,3 +274,59 @@ async def test_bounds_must_make_sense(world: JobWorld, body: dict[str, Any], fie
     with pytest.raises(InvalidRequest) as refused:
         await world.post(PAYER, **body)
     assert refused.value.details["field"] == field
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+async def test_the_owner_names_speakers_and_takes_names_back(world: JobWorld) -> None:
+    job_id = await run(world)
+    before = await world.events(job_id)
+    for names in ({FIRST: "Ada", SECOND: "Grace"}, {FIRST: "Ada", SECOND: "Grace"}, {SECOND: "Ada"}, {}):
+        job = await world.service.name_speakers(job_id, PAYER, names)
+        job, transcript = await world.service.result(job_id, PAYER)
+        assert (transcript.speaker_names or {}) == names
+        body = json.loads(TranscriptResult.of(job, transcript).encode())
+        assert body.get("speaker_names", {}) == names
+        assert {segment["speaker"] for segment in body["segments"]} == {FIRST, SECOND}
+        assert json.loads(TranscriptStatus.of(job).encode()).get("speaker_names", {}) == names
+    assert await world.events(job_id) == before
+
+
+async def test_only_speakers_of_a_finished_transcript_can_be_named(world: JobWorld) -> None:
+    names = {FIRST: "Ada"}
+    queued = await world.post(PAYER, speakers=True)
+    with pytest.raises(TranscriptNotReady):
+        await world.service.name_speakers(queued.id, PAYER, names)
+    await world.run_next()
+    with pytest.raises(InvalidRequest, match="Speaker 9"):
+        await world.service.name_speakers(queued.id, PAYER, {"Speaker 9": "Ada"})
+    preview = await world.post(speakers=True)
+    await world.run_next()
+    with pytest.raises(InvalidRequest, match="preview"):
+        await world.service.name_speakers(preview.id, None, names)
+
+
+@pytest.mark.parametrize(
+    ("caller", "error"),
+    [
+        (None, MissingAPIKey),
+        (replace(PAYER, scope="read_only"), ReadOnlyKey),
+        (replace(PAYER, account_id="acct_other"), TranscriptNotFound),
+    ],
+)
+async def test_nobody_else_can_name_speakers(
+    world: JobWorld, caller: Caller | None, error: type[Exception]
+) -> None:
+    job_id = await run(world)
+    with pytest.raises(error):
+        await world.service.name_speakers(job_id, caller, {FIRST: "Ada"})
+    _, transcript = await world.service.result(job_id, PAYER)
+    assert transcript.speaker_names is None
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00", "a\u2028b", "\u202eabc", "x" * 81, 7, None])
+async def test_a_name_is_a_short_line_of_text(name: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        SpeakerNames.parse({"names": {FIRST: name}})
+    assert SpeakerNames.parse({"names": {FIRST: " نی\u200cلوفر "}}).names == {FIRST: "نی\u200cلوفر"}

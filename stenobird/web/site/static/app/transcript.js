@@ -34,7 +34,7 @@ class Transcript {
     this.lines = new Lines($("job-lines"), (seconds) => this.player.seek(seconds));
     this.player = new Player(this.lines, signal, () => this.newest.leave());
     this.search = new Search(this.lines, signal, () => this.newest.leave());
-    this.speakers = new Speakers(this.lines, signal, () => this.search.grew());
+    this.speakers = new Speakers(this.lines, signal, () => this.search.grew(), (names) => this.act(() => this.nameSpeakers(names)));
   }
 
   async run() {
@@ -68,6 +68,7 @@ class Transcript {
     this.live = !body.terminal; // else no more lines will arrive
     this.mode = body.mode;
     this.url = body.audio_url;
+    this.speakers.rename(body.speaker_names);
     $("job-kind").textContent = this.share ? "Shared transcript" : KINDS[body.mode] || "Transcript";
     this.title(this.name);
     if (body.source) this.found(body.source);
@@ -257,7 +258,9 @@ class Transcript {
     show($("job-tools"));
     show(document.querySelector(".downloads"));
     show($("job-share"), !this.share);
-    if (this.owned) this.countLinks();
+    if (!this.owned) return;
+    this.speakers.allow();
+    this.countLinks();
   }
 
   // --- actions
@@ -329,6 +332,12 @@ class Transcript {
     this.stopped = true;
     $("job-cancel").disabled = true;
     this.state("Stopping", "running");
+  }
+
+  async nameSpeakers(names) {
+    const stored = await (await this.api("/speakers", { method: "PUT", body: { names } })).json();
+    this.speakers.rename(stored.speaker_names);
+    announce("The name is stored");
   }
 
   async download(format) {
