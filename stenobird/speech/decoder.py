@@ -53,7 +53,7 @@ from stenobird.speech.windows import quietest
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from stenobird.ports import PCM
@@ -113,6 +113,10 @@ class _Generation:
         return self.no_speech_prob > MAX_NO_SPEECH_PROB and self.avg_logprob < MIN_AVG_LOGPROB
 
 
+_Generating: TypeAlias = "Callable[[], list[_Generation]]"
+"""Waits for the generations that have begun."""
+
+
 @dataclass(slots=True)
 class _Draft:
     """A segment in seconds from the start of its request's region."""
@@ -144,7 +148,7 @@ class WhisperDecoder:
             local_files_only=True,
         )
         self._lock = threading.Lock()
-        self._prepared: dict[bytes, tuple[Encoded, list[_Spoken]]] = {}
+        self._prepared: dict[bytes, tuple[Encoded, list[_Spoken], _Generating]] = {}
         self._beam_size = beam_size
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._suppressed: list[int] = list(get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1]))
@@ -161,12 +165,18 @@ class WhisperDecoder:
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         """Decode a batch; one result a request, in order. Raises `RuntimeError` from CTranslate2."""
-        encoded, spoken = self._prepare(requests)
+        key = _prepared_key(requests[0])
+        with self._lock:
+            prepared = self._prepared.pop(key, None) if len(requests) == 1 else None
+        encoded, spoken = self._prepare(requests) if prepared is None else prepared[:2]
         tokenizers = [
             self._tokenizer(one[0], request.task) for request, one in zip(requests, spoken, strict=True)
         ]
         requests = [_in_language(request, *one) for request, one in zip(requests, spoken, strict=True)]
-        generations = self._generate(encoded, requests, tokenizers)
+        if len(requests) == 1 and requests[0].early:
+            generations = self._generate_early(key, encoded, spoken, requests[0], tokenizers[0])
+        else:
+            generations = self._generate_whole(encoded, requests, tokenizers, prepared and prepared[2])
         decoded = []
         for i, request in enumerate(requests):
             one, tokenizer, generation = _rows(encoded, [i]), tokenizers[i], generations[i]
@@ -184,24 +194,11 @@ class WhisperDecoder:
         return decoded
 
     def _prepare(self, requests: Sequence[WindowRequest]) -> tuple[Encoded, list[_Spoken]]:
-        """Return the encoder's output of what the windows decode, and their languages.
-
-        What an early request needed is kept for the request for the whole window.
-        """
-        first = replace(requests[0], early=False, prefix="", pcm=_NOTHING)
-        key = hashlib.blake2b(requests[0].pcm.tobytes() + repr(first).encode(), digest_size=16).digest()
-        with self._lock:
-            if len(requests) == 1 and key in self._prepared:
-                return self._prepared.pop(key)
+        """Return the encoder's output of what the windows decode, and their languages."""
         encoded = self._encode([request.pcm for request in requests])
         spoken = self._follow_languages(encoded, requests)
         if any(end is not None for *_, end in spoken):
             encoded = self._encode([r.pcm[:end] for r, (*_, end) in zip(requests, spoken, strict=True)])
-        if requests[0].early and len(requests) == 1:
-            with self._lock:
-                self._prepared[key] = encoded, spoken
-                while len(self._prepared) > KEPT_WINDOWS:
-                    del self._prepared[next(iter(self._prepared))]
         return encoded, spoken
 
     def _encode(self, regions: Sequence[np.ndarray[Any, np.dtype[np.int16]]]) -> Encoded:
@@ -266,6 +263,42 @@ class WhisperDecoder:
         previous = [*(tokenizer.encode(" " + prompt) if prompt else ()), *_tokens(request.context, tokenizer)]
         return [*self._model.get_prompt(tokenizer, previous), *_tokens(request.prefix, tokenizer)]
 
+    def _generate_early(
+        self,
+        key: bytes,
+        encoded: Encoded,
+        spoken: list[_Spoken],
+        request: WindowRequest,
+        tokenizer: Tokenizer,
+    ) -> list[_Generation]:
+        """Generate a window's first tokens, and begin to generate all of them on a replica that is idle.
+
+        That, and what is encoded, is kept for the request for the whole window, which comes next.
+        """
+        first = self._submit(encoded, [request], [tokenizer])
+        whole = self._submit(encoded, [replace(request, early=False)], [tokenizer])
+        with self._lock:
+            self._prepared[key] = encoded, spoken, whole
+            while len(self._prepared) > KEPT_WINDOWS:
+                del self._prepared[next(iter(self._prepared))]
+        return first()
+
+    def _generate_whole(
+        self,
+        encoded: Encoded,
+        requests: Sequence[WindowRequest],
+        tokenizers: Sequence[Tokenizer],
+        begun: _Generating | None,
+    ) -> list[_Generation]:
+        """Generate windows without their prefixes; where the tokens don't begin with its prefix, with it."""
+        free = [replace(request, prefix="") for request in requests]
+        generations = self._generate(encoded, free, tokenizers) if begun is None else begun()
+        for i, (request, tokenizer) in enumerate(zip(requests, tokenizers, strict=True)):
+            prefix = tuple(_tokens(request.prefix, tokenizer))
+            if generations[i].tokens[: len(prefix)] != prefix:
+                [generations[i]] = self._generate(_rows(encoded, [i]), [request], [tokenizer])
+        return generations
+
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
     ) -> list[_Generation]:
@@ -276,23 +309,23 @@ class WhisperDecoder:
             alike.setdefault((len(prompt), request.early), []).append(i)
         generations: dict[int, _Generation] = {}
         for rows in alike.values():
-            found = self._generate_batch(
+            found = self._submit(
                 encoded if len(rows) == len(prompts) else _rows(encoded, rows),
                 [requests[i] for i in rows],
                 [tokenizers[i] for i in rows],
-                [prompts[i] for i in rows],
             )
-            generations |= zip(rows, found, strict=True)
+            generations |= zip(rows, found(), strict=True)
         return [generations[i] for i in range(len(prompts))]
 
-    def _generate_batch(
+    def _submit(
         self,
         encoded: Encoded,
         requests: Sequence[WindowRequest],
         tokenizers: Sequence[Tokenizer],
-        prompts: list[list[int]],
         **constraints: float,
-    ) -> list[_Generation]:
+    ) -> _Generating:
+        """Begin to decode windows whose prompts have the same length; return what waits for the result."""
+        prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
         seconds = max(len(request.pcm) for request in requests) / SAMPLE_RATE
         budget = EARLY_TOKENS if requests[0].early else TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
         results = self._model.model.generate(
@@ -305,17 +338,23 @@ class WhisperDecoder:
             suppress_blank=True,
             suppress_tokens=self._suppressed,
             max_initial_timestamp_index=50,
+            asynchronous=True,
             **constraints,
         )
-        generations = []
-        for result, request, tokenizer in zip(results, requests, tokenizers, strict=True):
-            tokens = result.sequences_ids[0]  # starts with the prefix
-            text = tokenizer.decode(tokens[len(_tokens(request.prefix, tokenizer)) :]).strip()
-            # The score is the mean over the tokens without the end token; Whisper counts that one too.
-            logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
-            generations.append(
-                _Generation(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text))
-            )
+
+        def generations() -> list[_Generation]:
+            found = []
+            for pending, request, tokenizer in zip(results, requests, tokenizers, strict=True):
+                result = pending.result()
+                tokens = result.sequences_ids[0]  # starts with the prefix
+                text = tokenizer.decode(tokens[len(_tokens(request.prefix, tokenizer)) :]).strip()
+                # The score is the mean over the tokens without the end token; Whisper counts that one too.
+                logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
+                found.append(
+                    _Generation(tuple(tokens), text, logprob, result.no_speech_prob, compression_ratio(text))
+                )
+            return found
+
         return generations
 
     def _in_other_languages(
@@ -346,14 +385,9 @@ class WhisperDecoder:
             first = self._generate(encoded, [request], [tokenizer])[0]
         if not first.weak or first.silent:
             return first
-        second = self._generate_batch(
-            encoded,
-            [request],
-            [tokenizer],
-            [self._prompt(request, tokenizer)],
-            no_repeat_ngram_size=3,
-            repetition_penalty=1.1,
-        )[0]
+        [second] = self._submit(
+            encoded, [request], [tokenizer], no_repeat_ngram_size=3, repetition_penalty=1.1
+        )()
         return max(first, second, key=lambda h: (h.compression_ratio <= MAX_COMPRESSION_RATIO, h.avg_logprob))
 
     def _early(
@@ -479,6 +513,12 @@ class WhisperDecoder:
                 Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
                 for word in row.get("words", ())
             )
+
+
+def _prepared_key(request: WindowRequest) -> bytes:
+    """Return the same key for an early request and the one for the whole window."""
+    rest = replace(request, early=False, prefix="", pcm=_NOTHING)
+    return hashlib.blake2b(request.pcm.tobytes() + repr(rest).encode(), digest_size=16).digest()
 
 
 def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
