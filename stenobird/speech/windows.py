@@ -9,6 +9,7 @@ count from the first sample of the block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -46,6 +47,11 @@ class WindowRules:
     window_seconds: float = MAX_REGION_SECONDS
     block_seconds: tuple[float, float] = (45.0, 75.0)
     """A block ends in the longest pause between these, counted from its first speech."""
+    divided_seconds: float = 40.0
+    """What is left where the audio ends is divided in two if its speech is longer: a replica each."""
+    divided_share: tuple[float, float] = (0.35, 0.65)
+    divided_pause_seconds: float = 0.3
+    """It is divided at the longest pause between these shares of it, if that lasts so long."""
     level_seconds: float = 90.0
     """Without any pause until here, the block ends where it is quietest in the last three seconds."""
     level_zone_seconds: float = 3.0
@@ -134,11 +140,29 @@ class BlockFinder:
         """Return the block after `push` returned true. `pcm` starts at its first sample and covers it."""
         now = min(self._frames * FRAME_SAMPLES, len(pcm))  # the last frame of the audio may be padded
         if self._end is not None:
-            return self.finish(min(self._end, now))
-        return self.finish(quietest(pcm, now - _samples(self._rules.level_zone_seconds), now))
+            return self._until(min(self._end, now))
+        return self._until(quietest(pcm, now - _samples(self._rules.level_zone_seconds), now))
 
     def finish(self, samples: int) -> Block:
-        """Return the block that ends after `samples`, where the audio ends."""
+        """Return the last block of audio that ends after `samples`, or the first half of it."""
+        block, rules = self._until(samples), self._rules
+        if self._is_first or not block.speech:
+            return block
+        first, last = block.speech[0][0], block.speech[-1][1]
+        if last - first <= _samples(rules.divided_seconds):
+            return block
+        least, most = (first + round(share * (last - first)) for share in rules.divided_share)
+        pauses = [
+            (a, b)
+            for (_, a), (b, _) in pairwise(block.speech)
+            if least <= (a + b) // 2 <= most and b - a >= _samples(rules.divided_pause_seconds)
+        ]
+        if not pauses:
+            return block
+        start, end = max(pauses, key=lambda pause: pause[1] - pause[0])
+        return self._until((start + end) // 2)
+
+    def _until(self, samples: int) -> Block:
         runs = list(self._runs)
         if self._first is not None and self._run_start is not None:
             now = self._frames * FRAME_SAMPLES

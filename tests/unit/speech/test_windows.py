@@ -228,3 +228,28 @@ def test_a_last_frame_that_is_filled_up_never_moves_an_end_behind_the_audio() ->
 def test_quietest_prefers_the_later_of_equals() -> None:
     assert quietest(np.zeros(16_000, np.int16), 0, 16_000) == 16_000 - 160
     assert quietest(np.zeros(16_000, np.int16), 100, 300) == 200
+
+
+def test_the_rest_of_the_audio_is_divided_at_its_longest_pause_near_the_middle() -> None:
+    spoken = frames((1.0, 10.0), (0.0, 1.6), (1.0, 14.4), (0.0, 0.64), (1.0, 3.2), (0.0, 0.96), (1.0, 28.8))
+
+    first, second = all_blocks(spoken)
+
+    assert seconds(first.samples) == pytest.approx(10.0 + 1.6 + 14.4 + 0.64 + 3.2 + 0.48, abs=0.1)
+    assert first.samples + second.samples == len(spoken) * FRAME_SAMPLES
+
+
+@pytest.mark.parametrize(("pause", "speech"), [(0.96, 18.0), (0.224, 25.0)])
+def test_what_is_short_or_has_no_pause_near_the_middle_is_not_divided(pause: float, speech: float) -> None:
+    spoken = frames((1.0, speech), (0.0, pause), (1.0, speech))
+
+    assert len(all_blocks(spoken)) == 1
+
+
+def test_a_job_s_first_window_is_not_divided() -> None:
+    finder = BlockFinder(RULES, first=True)
+    spoken = frames((1.0, 25.0), (0.0, 1.0), (1.0, 25.0))
+    for probability in spoken:
+        finder.push(probability)
+
+    assert finder.finish(len(spoken) * FRAME_SAMPLES).samples == len(spoken) * FRAME_SAMPLES
