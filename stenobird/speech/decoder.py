@@ -85,6 +85,9 @@ _ENCODED_FRAMES_A_SECOND = 50
 _ALIGNMENT_PAD_SECONDS = 0.2
 _APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  # faster-whisper's defaults
 
+WIDE_ENCODER_BYTES = 500_000_000
+"""Models with a larger file, those above `small`, get no copy for the encoder."""
+
 _NOTHING = np.empty(0, np.int16)
 
 Encoded: TypeAlias = Any
@@ -133,20 +136,28 @@ class WhisperDecoder:
     """A loaded model. `decode` may be called from as many threads as there are replicas.
 
     On CPU each replica has one thread and the replicas share the weights, so the same request gives the same
-    answer whatever else is being decoded; on CUDA one call takes a batch.
+    answer whatever else is being decoded; on CUDA one call takes a batch. A window that is decoded alone is
+    encoded with as many threads as there are replicas, by a copy of the model, bit for bit the same. Text is
+    generated with one: more of them are slower at such small steps.
     """
 
     def __init__(
         self, folder: Path, *, device: str, compute_type: str, replicas: int, beam_size: int
     ) -> None:
-        self._model = WhisperModel(
-            str(folder),
-            device=device,
-            compute_type=compute_type,
-            cpu_threads=1,
-            num_workers=replicas,
-            local_files_only=True,
-        )
+        def load(threads: int, workers: int) -> WhisperModel:
+            return WhisperModel(
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                cpu_threads=threads,
+                num_workers=workers,
+                local_files_only=True,
+            )
+
+        self._model = load(1, replicas)
+        copy = device == "cpu" and has_wide_encoder(folder, replicas)
+        self._wide_encoder = load(replicas, 1) if copy else self._model
+        self._decoding = 0
         self._lock = threading.Lock()
         self._prepared: dict[bytes, tuple[Encoded, list[_Spoken], _Generating]] = {}
         self._beam_size = beam_size
@@ -165,6 +176,15 @@ class WhisperDecoder:
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         """Decode a batch; one result a request, in order. Raises `RuntimeError` from CTranslate2."""
+        with self._lock:
+            self._decoding += 1
+        try:
+            return self._decode(requests)
+        finally:
+            with self._lock:
+                self._decoding -= 1
+
+    def _decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         key = _prepared_key(requests[0])
         with self._lock:
             prepared = self._prepared.pop(key, None) if len(requests) == 1 else None
@@ -208,7 +228,12 @@ class WhisperDecoder:
             audio = np.zeros(_WINDOW_SAMPLES, np.float32)
             audio[: len(pcm)] = pcm[:_WINDOW_SAMPLES] / np.float32(32768.0)
             features.append(self._model.feature_extractor(audio, padding=0))
-        return self._model.encode(np.stack(features))
+        return self._encode_features(np.stack(features))
+
+    def _encode_features(self, features: np.ndarray[Any, np.dtype[np.float32]]) -> Encoded:
+        with self._lock:
+            alone = self._decoding == 1
+        return (self._wide_encoder if alone else self._model).encode(features)
 
     def _follow_languages(self, encoded: Encoded, requests: Sequence[WindowRequest]) -> list[_Spoken]:
         if all(request.language is not None for request in requests):
@@ -245,7 +270,7 @@ class WhisperDecoder:
         audio = pcm[max(0, start) : min(end, start + _WINDOW_SAMPLES)].astype(np.float32) / 32768.0
         # Two frames make one position of the encoder's output.
         audio = np.pad(audio, (0, -len(audio) % (2 * _FRAME_SAMPLES)))
-        encoded = self._model.encode(self._model.feature_extractor(audio, padding=0)[np.newaxis])
+        encoded = self._encode_features(self._model.feature_extractor(audio, padding=0)[np.newaxis])
         [rows] = self._model.model.detect_language(encoded)
         return _probabilities(rows)
 
@@ -513,6 +538,11 @@ class WhisperDecoder:
                 Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
                 for word in row.get("words", ())
             )
+
+
+def has_wide_encoder(folder: Path, replicas: int) -> bool:
+    """Whether a model is loaded once more on CPU, to encode a window with all threads."""
+    return replicas > 1 and (folder / "model.bin").stat().st_size <= WIDE_ENCODER_BYTES
 
 
 def _prepared_key(request: WindowRequest) -> bytes:

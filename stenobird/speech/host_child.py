@@ -61,7 +61,7 @@ def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str
 
 
 def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
-    from stenobird.speech.decoder import WhisperDecoder  # noqa: PLC0415
+    from stenobird.speech.decoder import WhisperDecoder, has_wide_encoder  # noqa: PLC0415
     from stenobird.speech.models import resolve, translates  # noqa: PLC0415
 
     device, compute_type = choose_device(load)
@@ -71,7 +71,8 @@ def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
     replicas = 1 if device == "cuda" else load["replicas"]
     if device == "cpu":
-        limit_memory((files.folder / "model.bin").stat().st_size, workers=replicas)
+        copies = 2 if has_wide_encoder(files.folder, replicas) else 1
+        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas)
     decoder = WhisperDecoder(
         files.folder,
         device=device,

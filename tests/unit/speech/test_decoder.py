@@ -136,6 +136,31 @@ def test_the_same_window_gives_the_same_answer(decoder: WhisperDecoder, pcm: PCM
     assert decoder.decode([window]) == decoder.decode([window])
 
 
+def test_a_window_alone_is_encoded_by_all_threads_with_the_same_answer(
+    decoder: WhisperDecoder, fixture_model: Path, pcm: PCM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=2, beam_size=5)
+    window = request(pcm, 0.2, 13.8)
+    encoders: list[str] = []
+
+    def record(name: str, model: WhisperModel) -> None:
+        encode = model.encode
+
+        def recorded(features: Any) -> Any:
+            encoders.append(name)
+            return encode(features)
+
+        monkeypatch.setattr(model, "encode", recorded)
+
+    record("wide", pair._wide_encoder)
+    record("narrow", pair._model)
+
+    assert pair.decode([window]) == decoder.decode([window])
+    monkeypatch.setattr(pair, "_decoding", 1)  # another thread decodes a window
+    assert pair.decode([window]) == decoder.decode([window])
+    assert encoders == ["wide", "narrow"]
+
+
 def test_a_segment_broken_off_by_the_cut_is_left_to_the_next_window(
     decoder: WhisperDecoder, pcm: PCM
 ) -> None:
