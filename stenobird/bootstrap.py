@@ -190,6 +190,7 @@ async def open_services(
                 context,
                 worker_id=f"{socket.gethostname()}:{os.getpid()}",
                 max_running=settings.max_running,
+                live_max_running=settings.live_max_running,
                 grace_seconds=settings.grace_seconds,
             )
         webhooks = await opened(

@@ -24,8 +24,10 @@ from stenobird.ports import (
     AudioStream,
     Clock,
     FoundAudio,
+    Gap,
     SpeechCheckpoint,
     SpeechRecognizer,
+    Title,
     Translation,
     Translator,
     VoiceFinder,
@@ -121,10 +123,12 @@ class FakeStream(AudioStream):
     request: AudioRequest
     error: Exception | None = None
     warning: str | None = None
+    live: bool = False
+    at: float | None = None
     samples_read: int = 0
 
     @override
-    async def __aiter__(self) -> AsyncIterator[PCM]:
+    async def __aiter__(self) -> AsyncIterator[PCM | Gap | Title]:
         limits = self.request.limits
         end = len(self.audio) if limits.stop_samples is None else min(limits.stop_samples, len(self.audio))
         if end > limits.max_samples:
@@ -135,6 +139,10 @@ class FakeStream(AudioStream):
             yield block
         if self.error is not None:
             raise self.error
+
+    @override
+    def stop(self) -> None:
+        pass
 
     @property
     @override

@@ -396,8 +396,11 @@ class Search:
         kind, container = sniffed.kind, sniffed.container
         if kind == "playlist" and container not in {"hls", "dash"} and depth < MAX_PLAYLISTS:
             return await self._follow_playlist(lead, opened, page_url, depth)
-        live = lead.technique != "direct" and any(name.startswith("icy-") for name in response.headers)
-        if not live and (kind == "media" or (kind == "playlist" and container == "hls")):
+        icy = any(name.startswith("icy-") for name in response.headers)
+        # What a page or a feed names is a recording; a station beside it is something else.
+        if (lead.technique == "direct" or not icy) and (
+            kind == "media" or (kind == "playlist" and container == "hls")
+        ):
             if lead.title is None:
                 # These bytes were read to recognise the file, so this waits for nothing.
                 lead = replace(lead, title=title_of(await response.peek(sniff.FIRST_PROBE_BYTES)))
@@ -433,6 +436,7 @@ class Search:
             duration_seconds=lead.duration_seconds,
             content_type=response.headers.get("content-type"),
             size_bytes=response.total_bytes,
+            live=response.total_bytes is None and any(name.startswith("icy-") for name in response.headers),
             etag=response.headers.get("etag"),
             request_headers=lead.headers,
             candidates=(
@@ -453,12 +457,24 @@ class Search:
         finally:
             await self.drop(response)
         targets = _playlist_urls(decode_xml(body, ""), response.final_url)
+        if len(targets) > 1 and lead.technique == "direct":
+            # The playlist of a station lists several addresses of one stream.
+            found = await self._follow_entry(lead, targets[0], page_url, depth)
+            if isinstance(found, FoundAudio) and found.source.live:
+                return found
+            if isinstance(found, FoundAudio) and found.opened is not None:
+                await found.opened.aclose()
         if len(targets) != 1:
             what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
             self.not_media.append((lead.url, what))
             self._reject(lead, what)
             return None
-        target = replace(lead, url=targets[0], reason=f"{lead.reason}; the playlist there has this one file")
+        return await self._follow_entry(lead, targets[0], page_url, depth)
+
+    async def _follow_entry(
+        self, lead: MediaLead, url: str, page_url: str | None, depth: int
+    ) -> FoundAudio | Clip | None:
+        target = replace(lead, url=url, reason=f"{lead.reason}; the playlist there has this one file")
         inner = await self._open_lead(target, page_url, last=True)
         return await self._judge(target, inner, page_url, depth + 1) if inner is not None else None
 

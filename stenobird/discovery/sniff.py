@@ -51,6 +51,7 @@ _PLAYLIST_TYPE = re.compile(
     r"(?:audio|application|video)/(?:x-|vnd\.apple\.)?(?:mpegurl|scpls|ms-asf)|application/(?:xspf|dash)\+xml",
     re.IGNORECASE,
 )
+_TEXT_TYPE = re.compile(rf"text/|application/(?:json|xml|xhtml|rss)|{_PLAYLIST_TYPE.pattern}", re.IGNORECASE)
 
 _FTYP_IMAGES: Final = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
 
@@ -68,9 +69,9 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
     if not body:
         return Sniffed("other", "zeros", sure=complete)
     found = (
-        _by_magic(head, headers, complete=complete)
-        or _by_magic(body, headers, complete=complete)
-        or _by_magic(head.lstrip(PADDING), headers, complete=complete)
+        _by_magic(head, headers)
+        or _by_magic(body, headers)
+        or _by_magic(head.lstrip(PADDING), headers)
         or _by_text(head, body, content_type)
     )
     if found is not None:
@@ -83,7 +84,7 @@ def sniff(head: bytes, headers: Mapping[str, str], *, complete: bool = False) ->
 
 
 def _by_magic(  # noqa: PLR0911  # a table of formats: one line each reads best
-    body: bytes, headers: Mapping[str, str], *, complete: bool
+    body: bytes, headers: Mapping[str, str]
 ) -> Sniffed | None:
     for name, magic in NOT_MEDIA:
         if body.startswith(magic):
@@ -100,8 +101,11 @@ def _by_magic(  # noqa: PLR0911  # a table of formats: one line each reads best
     frame = audio_frame(body[:6])
     if frame is not None and audio_frame(body[frame.length : frame.length + 6]) is not None:
         return Sniffed("media", frame.demuxer)
-    if "icy-name" in headers or "icy-metaint" in headers:
-        return Sniffed("media", "stream", sure=complete)
+    # A station's stream may start in mid-frame, and more bytes take seconds to arrive.
+    if any(name.startswith("icy-") for name in headers) and not _TEXT_TYPE.match(
+        headers.get("content-type", "")
+    ):
+        return Sniffed("media", "stream")
     return None
 
 

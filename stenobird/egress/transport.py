@@ -43,7 +43,7 @@ _MAX_HEAD_BYTES = 128 * 1024
 """More than httpcore's own limit, so that httpcore reports it."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
-_STATUS_LINE = re.compile(rb"\s*HTTP(/1\.[01])?[^\s]*\s+([0-9]{3})(?![0-9])", re.IGNORECASE)
+_STATUS_LINE = re.compile(rb"\s*(?:HTTP(/1\.[01])?|ICY)[^\s]*\s+([0-9]{3})(?![0-9])", re.IGNORECASE)
 _CORRECT_STATUS = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f]")
 _CHUNKED = re.compile(rb"[ \t]*chunked(?:[ \t]*,[ \t]*chunked)*[ \t]*", re.IGNORECASE)
@@ -249,15 +249,16 @@ def repaired_head(head: bytes) -> bytes:
 
     Lines without a valid name and empty lengths are dropped, spaces before the colon and control characters
     are removed, and a repeated coding `chunked` counts once. The status line may have any spelling that
-    names a status. A connection with such a head is not used again, so that nothing after the response can
-    be taken for the next one.
+    names a status; that of Shoutcast (`ICY 200 OK`) adds a header `icy-status-line`. A connection with such a
+    head is not used again, so that nothing after the response can be taken for the next one.
     """
     status, *lines = re.split(rb"\r?\n", head.lstrip(b"\r\n").rstrip(b"\r\n"))
     said = _STATUS_LINE.match(status)
     repaired = status
     if said is not None and not _CORRECT_STATUS.fullmatch(status):
         repaired = b"HTTP%b %b" % (said[1] or b"/1.0", said[2])
-    kept: list[bytes] = []
+    icy = said is not None and status.lstrip()[:3].upper() == b"ICY"
+    kept: list[bytes] = [b"icy-status-line: 1"] if icy else []
     chunked = False
     dropped = False
     for raw in lines:

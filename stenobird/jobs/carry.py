@@ -36,7 +36,7 @@ class Carried:
 
 
 async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
-    """Return what `job` can reuse of its preview, `None` if that is gone.
+    """Return what `job` can reuse of its preview, `None` if that is gone or was of live audio.
 
     Text is reused only where engine, model and options are the same, so that the job would write the same
     text, and never if one of the two jobs is translated.
@@ -44,7 +44,7 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
     if job.preview_id is None:
         return None
     point = await store.resume_point(job.preview_id)
-    if point is None or point.source is None:
+    if point is None or point.source is None or point.source.live:
         return None
     preview = point.job
     kept = preview.extra.carry

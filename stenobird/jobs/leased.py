@@ -10,7 +10,7 @@ import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
-from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, OutboxRow
+from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, OutboxRow, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         NewEvent,
         NewJob,
         StopRequest,
-        UsageRow,
         Wakeups,
     )
     from stenobird.storage.job_store import JobStore
@@ -53,7 +52,9 @@ class LeasedJob:
         self._wakeups = wakeups
         self._clock = clock
         self._observer = observer
+        self.live = claim.source is not None and claim.source.live
         self._next_sample = claim.checkpoint.next_sample if claim.checkpoint is not None else 0
+        self._gap_seconds = claim.job.extra.gap_seconds
         self._claimed_at = clock.monotonic()
         self._turn = asyncio.Lock()
 
@@ -96,9 +97,20 @@ class LeasedJob:
             seconds=self._seconds(),
         )
 
+    @property
+    def transcribed_samples(self) -> int:
+        """How much audio the commits so far account for, without gaps."""
+        return self._next_sample - round(self._gap_seconds * SAMPLE_RATE)
+
     async def cancel(self) -> None:
-        """Commit the end that the client asked for."""
-        await self._finish(JobChange(status="cancelled"), [self.events.done("cancelled")])
+        """Commit the end that the client asked for. What was transcribed of live audio is billed."""
+        minutes, usage = None, None
+        samples = self.transcribed_samples
+        if self.live and self.job.mode == "full" and samples > 0:
+            minutes = billable_minutes(samples)
+            usage = usage_of(self.job, samples)
+        change = JobChange(status="cancelled", billable_minutes=minutes)
+        await self._finish(change, [self.events.done("cancelled", billable_minutes=minutes)], usage=usage)
         _log.info("job_cancelled", seconds=self._seconds())
 
     async def release(self, *, trouble: str | None = None) -> None:
@@ -157,13 +169,28 @@ class LeasedJob:
         self.next_chunk_index += chunks
         if change.checkpoint is not None:
             self.progressed = True
-            samples = max(0, change.checkpoint.next_sample - self._next_sample)
-            self._observer.audio_transcribed(samples / SAMPLE_RATE)
-            self._next_sample += samples
+            before = self.transcribed_samples
+            self._next_sample = max(self._next_sample, change.checkpoint.next_sample)
+            self._gap_seconds = change.extra.gap_seconds if change.extra is not None else self._gap_seconds
+            self._observer.audio_transcribed((self.transcribed_samples - before) / SAMPLE_RATE)
+        if change.source is not None:
+            self.live = change.source.live
 
     def _seconds(self) -> float:
         """Return the time since the job was claimed."""
         return round(self._clock.monotonic() - self._claimed_at, 3)
+
+
+def billable_minutes(samples: int) -> int:
+    """Return the whole minutes of audio, rounded down, at least 1."""
+    return max(1, samples // (60 * SAMPLE_RATE))
+
+
+def usage_of(job: JobRecord, samples: int) -> UsageRow | None:
+    """Return what so much audio of the job costs, `None` if it is nobody's."""
+    if job.account_id is None:
+        return None
+    return UsageRow(job.id, job.account_id, job.units(billable_minutes(samples)), samples / SAMPLE_RATE)
 
 
 def end_messages(job: JobRecord | NewJob, status: JobStatus) -> list[OutboxRow]:

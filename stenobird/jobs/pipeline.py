@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import numpy as np
 import structlog
 
 from stenobird.errors import (
@@ -26,6 +27,7 @@ from stenobird.errors import (
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
 from stenobird.jobs.labelling import UNLABELLED, JobLabelling
+from stenobird.jobs.leased import billable_minutes, usage_of
 from stenobird.jobs.spec import uploaded_source
 from stenobird.jobs.translation import JobTranslation
 from stenobird.ports import (
@@ -33,13 +35,14 @@ from stenobird.ports import (
     AudioLimits,
     AudioRequest,
     CarryPoint,
+    Gap,
     JobChange,
     SpeechCheckpoint,
-    UsageRow,
+    Title,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import (
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
         AudioOpener,
         AudioStream,
         JobExtra,
+        Lane,
         NewEvent,
         OpenedMedia,
         Translator,
@@ -60,7 +64,7 @@ if TYPE_CHECKING:
     from stenobird.transcript import Segment
 
 SAMPLES_PER_MINUTE: Final = 60 * SAMPLE_RATE
-_LIVE_IN_ONE_RESPONSE: Final = (
+_LIVE_ELSEWHERE: Final = (
     "The audio behind this URL is live, so it has no end that this request could wait for. Send the URL to "
     "POST /v1/transcripts, and read the text from its events."
 )
@@ -72,6 +76,10 @@ _log = structlog.get_logger(__name__)
 
 class CreditsExhausted(JobError, code="insufficient_credits"):
     """The account has too few credits for this audio. Add credits, then try again. Nothing was billed."""
+
+
+class LiveLaneFull(Exception):  # an outcome, handled by JobRun
+    """The worker has as many jobs with live audio as it may: this one waits in their lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,17 @@ class Engines:
 class TranscriptionPipeline:
     """Takes one leased job to a committed end. Used once; `run` raises whatever ends it early."""
 
-    def __init__(self, leased: LeasedJob, store: JobStore, engines: Engines, options: RunOptions) -> None:
+    def __init__(
+        self,
+        leased: LeasedJob,
+        store: JobStore,
+        engines: Engines,
+        options: RunOptions,
+        live_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._leased = leased
+        self._live_room = live_room
+        self._lane: Lane = leased.job.lane
         self._job = leased.job
         self._store = store
         self._engines = engines
@@ -118,7 +135,14 @@ class TranscriptionPipeline:
         self._translation = JobTranslation(self._job, target, engines.translator) if target else None
         speakers = engines.speakers if self._job.options.speakers else None
         self._labelling = JobLabelling(self._job, speakers) if speakers is not None else None
+        self._extra = self._job.extra
         self._samples = 0
+        self._item: PCM | Gap | Title | None = None
+        """The next item of the audio."""
+        self._titles: list[Title] = []
+        """Those that no commit has told yet."""
+        self._stream: AudioStream | None = None
+        self._stopping = False
         self._progress_at = self._checkpoint.next_sample
         self._transcribing_committed = self._job.stage == "transcribing"
         # Only jobs that are billed reserve units; after a restart the new reservation replaces the old one.
@@ -126,9 +150,20 @@ class TranscriptionPipeline:
         self._audio_error: Exception | None = None
 
     @property
+    def lane(self) -> Lane:
+        """The lane of the worker that the job takes a place in."""
+        return self._lane
+
+    @property
     def preview(self) -> bool:
         """Whether only the free seconds are transcribed."""
         return self._job.mode == "preview"
+
+    def stop(self) -> None:
+        """End live audio here: what has arrived is transcribed, and the job completed."""
+        self._stopping = True
+        if self._stream is not None:
+            self._stream.stop()
 
     def trouble_behind(self, exc: Exception) -> WorkerTrouble | None:
         """Return the trouble of this machine that ended `run`, `None` if the job itself is to blame."""
@@ -170,6 +205,11 @@ class TranscriptionPipeline:
         if self._labelling is not None:
             self._labelling.check()
             await self._labelling.restore(self._store, self._checkpoint.next_sample)
+        if self._stopping and self._source is not None and self._source.live:
+            # It was stopped while nobody worked on it.
+            self._samples = self._checkpoint.next_sample
+            await self._commit_end(None)
+            return
         if self._source is None and await self._continued_preview():
             return
         opened: OpenedMedia | None = None
@@ -183,12 +223,25 @@ class TranscriptionPipeline:
                 )
                 self._source, opened = found.source, found.opened
             try:
+                if self._source.live:
+                    await self._enter_live_lane()
                 await self._leased.append(*self._resolved(self._source))
             except BaseException:
                 if opened is not None:
                     await opened.aclose()
                 raise
         await self._transcribe(self._source, fingerprint=self._leased.claim.fingerprint, opened=opened)
+
+    async def _enter_live_lane(self) -> None:
+        """Move a full job to the lane of live audio. Raises `LiveLaneFull` if it has to wait there."""
+        if self._job.origin != "stenobird":
+            raise UnsupportedURL(_LIVE_ELSEWHERE)
+        if self.preview or self._lane == "live":
+            return
+        self._lane = "live"
+        await self._leased.append(JobChange(lane="live"), [])
+        if not self._live_room():
+            raise LiveLaneFull
 
     async def _report(self, verdict: Verdict) -> None:
         _log.info("discovery_verdict", stage=verdict.stage, outcome=verdict.outcome)
@@ -198,8 +251,6 @@ class TranscriptionPipeline:
         await self._leased.append(JobChange(stage=verdict.stage), [event])
 
     def _resolved(self, source: AudioSource) -> tuple[JobChange, list[NewEvent]]:
-        if source.live and self._job.origin == "openai":
-            raise UnsupportedURL(_LIVE_IN_ONE_RESPONSE)
         events = self._leased.events
         reserved = self._reservation(source.duration_seconds)
         return JobChange(status="transcribing", stage="submitted", source=source, reserve_units=reserved), [
@@ -250,7 +301,7 @@ class TranscriptionPipeline:
         carried: carry.Carried | None = None,
     ) -> None:
         start = self._checkpoint.next_sample
-        if self._labelling is not None:
+        if self._labelling is not None and not source.live:
             start = min(start, self._labelling.next_sample)
         request = AudioRequest(
             job_id=self._job.id,
@@ -262,34 +313,51 @@ class TranscriptionPipeline:
         )
         self._samples = start
         async with AsyncExitStack() as stack:
-            stream = await stack.enter_async_context(self._engines.opener.open(request))
+            stream = self._stream = await stack.enter_async_context(self._engines.opener.open(request))
+            if stream.live:
+                await self._enter_live_lane()
+                if self._stopping:
+                    stream.stop()
             if self._labelling is not None:
                 await stack.enter_async_context(self._labelling.running())
+                await self._label_silence(max(0, start - self._labelling.next_sample))
             blocks = aiter(stream)
-            first = await anext(blocks, None)
+            self._item = await anext(blocks, None)
             _log.info(
                 "audio_opened",
                 technique=source.technique,
                 host=urlsplit(source.final_url).hostname,
+                live=stream.live,
                 start_seconds=round(start / SAMPLE_RATE, 3),
                 total_seconds=stream.duration_seconds,
             )
-            await self._commit_transcribing(carried)
-            windows = self._recognizer.transcribe(
-                self._count_samples(first, blocks),
-                job_id=self._job.id,
-                lane="preview" if self.preview else "full",
-                checkpoint=self._checkpoint,
-                options=replace(self._job.options, names=source.names()),
-            )
-            async with aclosing(windows):
-                async for window in windows:
-                    # The engine may have loaded only now, or have been replaced by the offline one.
-                    self._check_engine()
-                    if self._translation is not None:
-                        window = await self._translation.of(window)  # noqa: PLW2901  # the same window, translated
-                    await self._commit_window(window, stream)
+            await self._commit_transcribing(carried, stream)
+            while self._item is not None:
+                if isinstance(self._item, Gap):
+                    await self._commit_gap(self._item)
+                    self._item = await anext(blocks, None)
+                else:
+                    await self._recognize(blocks, stream)
             await self._commit_end(stream)
+
+    async def _recognize(self, blocks: AsyncIterator[PCM | Gap | Title], stream: AudioStream) -> None:
+        """Transcribe the audio to its end, or to a gap."""
+        source = self._source
+        assert source is not None
+        windows = self._recognizer.transcribe(
+            self._count_samples(blocks),
+            job_id=self._job.id,
+            lane="preview" if self.preview else "live" if stream.live else "full",
+            checkpoint=self._checkpoint,
+            options=replace(self._job.options, names=source.names()),
+        )
+        async with aclosing(windows):
+            async for window in windows:
+                # The engine may have loaded only now, or have been replaced by the offline one.
+                self._check_engine()
+                if self._translation is not None:
+                    window = await self._translation.of(window)  # noqa: PLW2901  # the same window, translated
+                await self._commit_window(window, stream)
 
     def _check_engine(self) -> None:
         if (refusal := self._engines.speech.refusal(self._job.mode, self._tier)) is not None:
@@ -301,34 +369,52 @@ class TranscriptionPipeline:
             max_bytes=options.max_audio_bytes,
             max_samples=int(options.max_audio_seconds * SAMPLE_RATE),
             stop_samples=int(options.preview_seconds * SAMPLE_RATE) if self.preview else None,
+            live_samples=self._live_minutes * SAMPLES_PER_MINUTE,
         )
 
-    async def _count_samples(self, first: PCM | None, blocks: AsyncIterator[PCM]) -> AsyncIterator[PCM]:
-        """Yield the audio that recognition lacks; labelling gets all of it."""
-        if first is None:
-            return
+    @property
+    def _live_minutes(self) -> int:
+        return self._extra.max_minutes or self._options.live_default_minutes
+
+    async def _count_samples(self, blocks: AsyncIterator[PCM | Gap | Title]) -> AsyncIterator[PCM]:
+        """Yield the audio that recognition lacks, up to a gap or the end; labelling gets all of it."""
         recognized = self._checkpoint.next_sample
         try:
-            block: PCM | None = first
-            while block is not None:
-                known = max(0, min(len(block), recognized - self._samples))
-                self._samples += len(block)
-                if self._labelling is not None:
-                    await self._labelling.feed(block)
-                if known < len(block):
-                    yield block[known:]
-                block = await anext(blocks, None)
+            while (item := self._item) is not None and not isinstance(item, Gap):
+                if isinstance(item, Title):
+                    self._titles.append(item)
+                else:
+                    known = max(0, min(len(item), recognized - self._samples))
+                    self._samples += len(item)
+                    if self._labelling is not None:
+                        await self._labelling.feed(item)
+                    if known < len(item):
+                        yield item[known:]
+                self._item = await anext(blocks, None)
         except Exception as exc:
             self._audio_error = exc
             raise
 
+    async def _label_silence(self, samples: int) -> None:
+        """Let the windows of labelling go on over live audio that is missing."""
+        if self._labelling is not None:
+            for start in range(0, samples, SAMPLE_RATE):
+                await self._labelling.feed(np.zeros(min(SAMPLE_RATE, samples - start), np.int16))
+
     # --- the commits ------------------------------------------------------------------------------------
 
-    async def _commit_transcribing(self, carried: carry.Carried | None) -> None:
+    async def _commit_transcribing(self, carried: carry.Carried | None, stream: AudioStream) -> None:
         if self._transcribing_committed:
             return
         change = JobChange(status="transcribing", stage="transcribing")
         events = [self._leased.events.status("transcribing", "transcribing")]
+        if stream.live and self._source is not None:
+            self._source = source = replace(self._source, live=True, at=stream.at)
+            reserved = self._reservation(60.0 * self._live_minutes)
+            change = replace(change, source=source, reserve_units=reserved)
+            events = [
+                self._leased.events.status("transcribing", "transcribing", source=source.public()),
+            ]
         if carried is not None:
             resolved, announced = self._resolved(carried.source)
             language = carried.language
@@ -352,11 +438,35 @@ class TranscriptionPipeline:
                 )
         return events
 
+    def _now_playing(self) -> list[NewEvent]:
+        titles, self._titles = self._titles, []
+        return [self._leased.events.now_playing(title.text) for title in titles]
+
+    async def _commit_gap(self, gap: Gap) -> None:
+        """Move on over audio that is missing. Recognition starts anew behind it, in the same language."""
+        start = self._samples / SAMPLE_RATE
+        await self._label_silence(gap.samples)
+        self._samples += gap.samples
+        seconds = gap.samples / SAMPLE_RATE
+        self._extra = replace(self._extra, gap_seconds=self._extra.gap_seconds + seconds)
+        self._checkpoint = replace(
+            self._checkpoint,
+            next_sample=self._samples,
+            block_samples=0,
+            speech=(),
+            context="",
+            prefix="",
+        )
+        events = [*self._now_playing(), self._leased.events.stream_gap(start, seconds, gap.reason)]
+        _log.info("stream_gap", reason=gap.reason, seconds=round(seconds, 3), at_seconds=round(start, 3))
+        await self._leased.append(JobChange(checkpoint=self._checkpoint, extra=self._extra), events)
+
     async def _commit_window(self, window: WindowResult, stream: AudioStream) -> None:
         events = self._transcript(window.segments, window.language)
         extra = None
         if events and (self.preview or self._translation is not None):
-            extra = self._extra_with_window()
+            extra = self._extra = self._extra_with_window()
+        events = self._now_playing() + events
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
         if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:
@@ -383,7 +493,7 @@ class TranscriptionPipeline:
         await self._leased.append(change, events)
 
     def _extra_with_window(self) -> JobExtra:
-        extra = self._job.extra
+        extra = self._extra
         if self.preview:
             # Should this be the last window, a full job continues before it, see `carry`.
             extra = replace(extra, carry=CarryPoint(self._checkpoint, self._leased.next_chunk_index))
@@ -410,11 +520,18 @@ class TranscriptionPipeline:
             return total
         return min(self._options.preview_seconds, total or self._options.preview_seconds)
 
-    async def _commit_end(self, stream: AudioStream) -> None:
-        if self._samples == 0:
+    async def _commit_end(self, stream: AudioStream | None) -> None:
+        """Commit the end; there is no stream if the job was stopped before it was resumed."""
+        transcribed = self._samples - round(self._extra.gap_seconds * SAMPLE_RATE)
+        if transcribed <= 0:
+            if self._stopping:
+                await self._leased.cancel()
+                return
             raise TranscriptionFailed("No audio could be decoded behind this URL. Nothing was billed.")
         recognizer = self._recognizer
-        warning = stream.warning if self._translation is None else self._translation.warning(stream.warning)
+        warning = stream.warning if stream is not None else None
+        if self._translation is not None:
+            warning = self._translation.warning(warning)
         if self._job.options.speakers and self._labelling is None:
             warning = f"{warning} {UNLABELLED}" if warning else UNLABELLED
         change = JobChange(
@@ -427,22 +544,15 @@ class TranscriptionPipeline:
         )
         events = self._leased.events
         labels = [] if self._labelling is None else await self._labelling.finish(events)
+        ending = [*self._now_playing(), *labels]
         if self.preview:
-            ending = [*labels, events.preview_locked(), events.done("preview_complete", warning=warning)]
+            ending += [events.preview_locked(), events.done("preview_complete", warning=warning)]
             await self._leased.complete(change, ending)
             return
-        minutes = billable_minutes(self._samples)
-        usage = None
-        if self._job.account_id is not None:
-            units = self._job.units(minutes)
-            usage = UsageRow(self._job.id, self._job.account_id, units, self._samples / SAMPLE_RATE)
-        done = events.done("completed", billable_minutes=minutes, warning=warning)
-        await self._leased.complete(replace(change, billable_minutes=minutes), [*labels, done], usage=usage)
-
-
-def billable_minutes(samples: int) -> int:
-    """Return the whole minutes of audio, rounded down, at least 1."""
-    return max(1, samples // SAMPLES_PER_MINUTE)
+        minutes = billable_minutes(transcribed)
+        ending.append(events.done("completed", billable_minutes=minutes, warning=warning))
+        usage = usage_of(self._job, transcribed)
+        await self._leased.complete(replace(change, billable_minutes=minutes), ending, usage=usage)
 
 
 def _rounded(segment: Segment) -> Segment:

@@ -3,7 +3,9 @@
     the job completes           its last commit wrote `done`
     the job fails               `error` and `done(failed)` in one commit
     the client cancels          the pipeline is stopped, then `done(cancelled)`
+    the client stops live audio the pipeline completes the job with what has arrived
     the worker drains           the pipeline is stopped, then the lease released; another worker continues
+    its lane is full            the lease is released, and the job waits for a place among live jobs
     this machine is in trouble  the lease is released, and the worker pauses
     the lease is lost           the pipeline is stopped, nothing is written, and the spool is deleted
     the database is down        the pipeline is stopped, nothing can be written: the lease expires
@@ -23,14 +25,15 @@ import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed, WorkerTrouble
 from stenobird.jobs.leased import LeasedJob
-from stenobird.jobs.pipeline import Engines, RunOptions, TranscriptionPipeline
+from stenobird.jobs.pipeline import Engines, LiveLaneFull, RunOptions, TranscriptionPipeline
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.ports import JobObserver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from stenobird.ports import Claim, Clock, Wakeups, Watch
+    from stenobird.ports import Claim, Clock, JobChange, Lane, NewEvent, StopRequest, Wakeups, Watch
     from stenobird.storage.job_store import JobStore
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "trouble", "lost"]
@@ -53,17 +56,27 @@ class RunContext:
 class JobRun:
     """One run of a claimed job."""
 
-    def __init__(self, context: RunContext, claim: Claim) -> None:
+    def __init__(
+        self, context: RunContext, claim: Claim, live_room: Callable[[], bool] = lambda: True
+    ) -> None:
         self.job = claim.job
         self._context = context
         self._leased = LeasedJob(
             context.store, context.wakeups, claim, clock=context.clock, observer=context.observer
+        )
+        self._work = TranscriptionPipeline(
+            self._leased, context.store, context.engines, context.options, live_room
         )
         self._pipeline: asyncio.Task[None] | None = None
         self._keeping = asyncio.Lock()
         self._stop_reason: StopReason | None = None
         self.trouble: WorkerTrouble | None = None
         """Why this machine could not work on the job."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that the job takes a place in."""
+        return self._work.lane
 
     @property
     def progressed(self) -> bool:
@@ -76,6 +89,8 @@ class JobRun:
         with self._job_id_in_logs():
             _log.info("job_claimed", mode=job.mode, origin=job.origin, attempt=self._leased.claim.attempts)
             async with context.wakeups.watch(job.id) as watch, asyncio.TaskGroup() as group:
+                if self._obey(job.stop_request):
+                    self._stop_reason = self._stop_reason or "cancelled"
                 if self._stop_reason is None:
                     self._pipeline = group.create_task(self._run_pipeline())
                     keeper = group.create_task(self._keep_lease(watch))
@@ -123,24 +138,16 @@ class JobRun:
     async def _run_pipeline(self) -> None:
         context, leased = self._context, self._leased
         claim = leased.claim
-        if claim.job.cancel_requested:
-            self._stop_reason = "cancelled"
-            return
-        pipeline = TranscriptionPipeline(leased, context.store, context.engines, context.options)
+        pipeline = self._work
         try:
             if claim.attempts > context.options.max_attempts:
                 await leased.fail(_gave_up(context.options.max_attempts))
             elif claim.job.mode == "test":
-                options = claim.job.options
-                ending = canned_transcript(
-                    leased.events,
-                    words=options.word_timestamps,
-                    extra=claim.job.extra,
-                    speakers=options.speakers,
-                )
-                await leased.complete(*ending)
+                await leased.complete(*_canned(leased))
             else:
                 await pipeline.run()
+        except LiveLaneFull:
+            self._stop_reason = self._stop_reason or "drained"
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -155,6 +162,12 @@ class JobRun:
                 await self._fail(pipeline, exc)
         if leased.broken is not None:
             self._stop_reason = "lost"
+
+    def _obey(self, request: StopRequest | None) -> bool:
+        """Let live audio end here if that was requested; return whether to cancel instead."""
+        if request == "stop":
+            self._work.stop()
+        return request == "cancel"
 
     async def _fail(self, pipeline: TranscriptionPipeline, exc: Exception) -> None:
         """Fail the job, unless this machine is to blame: then it is released."""
@@ -185,7 +198,7 @@ class JobRun:
                 except LeaseLost:
                     await self._stop("lost")
                     return
-            if request == "cancel":
+            if self._obey(request):
                 await self._stop("cancelled")
                 return
 
@@ -209,6 +222,13 @@ class JobRun:
             # Only this machine would use the spool again: when it resumes a job that it drained, or whose
             # lease it lost together with the database.
             await self._context.engines.opener.discard(self.job.id)
+
+
+def _canned(leased: LeasedJob) -> tuple[JobChange, list[NewEvent]]:
+    options, extra = leased.job.options, leased.job.extra
+    return canned_transcript(
+        leased.events, words=options.word_timestamps, extra=extra, speakers=options.speakers
+    )
 
 
 def _gave_up(attempts: int) -> TranscriptionFailed:

@@ -33,8 +33,10 @@ class Worker:
     """Owns the jobs it runs.
 
     One of the `max_running` slots (at least two) is reserved for previews, so that long jobs never block
-    them; previews may use the others too. No failure of a job stops the worker. Polling finds jobs whose
-    wake-up was lost or whose lease has expired.
+    them; previews may use the others too. Jobs with live audio have `live_max_running` slots of their own,
+    so that hours of it block no recording. That audio is live is known only once it is found: then its job
+    moves to their lane, and waits there if it is full. No failure of a job stops the worker. Polling finds
+    jobs whose wake-up was lost or whose lease has expired.
 
     Trouble of this machine (`WorkerTrouble`) makes it pause, so that it does not take jobs that others could
     do. Then it tries one job at a time until one has made progress.
@@ -46,12 +48,14 @@ class Worker:
         *,
         worker_id: str = "worker",
         max_running: int = 4,
+        live_max_running: int = 5,
         poll_seconds: float = 5.0,
         grace_seconds: float = 20.0,
     ) -> None:
         self._context = context
         self._worker_id = worker_id
         self._slots = max(2, max_running)
+        self._live_slots = live_max_running
         self._poll_seconds = poll_seconds
         self._grace_seconds = grace_seconds
         self._running: dict[asyncio.Task[None], JobRun] = {}
@@ -145,7 +149,7 @@ class Worker:
             return False
         if claim is None:
             return False
-        run = JobRun(self._context, claim)
+        run = JobRun(self._context, claim, self._live_room)
         earlier = {task: other for task, other in self._running.items() if other.job.id == run.job.id}
         task = group.create_task(self._carry_out(run, earlier))
         self._running[task] = run
@@ -160,10 +164,20 @@ class Worker:
                 self._recover()
             elif self._trial is not None or self._context.clock.monotonic() < self._paused_until:
                 return ()
-        if len(self._running) >= self._slots:
-            return ()
-        full = sum(run.job.mode == "full" for run in self._running.values())
-        return ("preview", "full") if full < self._slots - 1 else ("preview",)
+        running = [run.lane for run in self._running.values()]
+        lanes: list[Lane] = []
+        if running.count("live") < self._live_slots:
+            lanes.append("live")
+        if len(running) - running.count("live") < self._slots:
+            lanes.append("preview")
+            if running.count("full") < self._slots - 1:
+                lanes.append("full")
+        return lanes
+
+    def _live_room(self) -> bool:
+        """Return whether the live jobs that are running, the newest included, may go on."""
+        self._changed.set()  # it has left a place in the other lanes
+        return sum(run.lane == "live" for run in self._running.values()) <= self._live_slots
 
     async def _carry_out(self, run: JobRun, earlier: Mapping[asyncio.Task[None], JobRun]) -> None:
         try:

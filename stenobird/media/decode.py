@@ -3,7 +3,7 @@
     MediaStream ──pull──► decode ◄──socket pair──► decoder_child (fd 0, fd 1)
                             │ R offset, size
                             ▼
-                          Intake
+                     Intake (recordings), Feed (live audio)
 
 One socket carries everything, and it is read only when the stream's reader wants more: a slow reader fills
 the socket's buffers (a few seconds of PCM), then the child waits. The child is killed when it sends nothing
@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from stenobird.media.intake import Intake
     from stenobird.ports import PCM
 
 _COMMAND = ("-I", "-c", "from stenobird.media.decoder_child import main; main()")
@@ -68,6 +67,27 @@ async def start_decoder(
         )
 
 
+class DecoderInput(Protocol):
+    """The bytes of a decoder."""
+
+    stitched: bool
+    """Whether they were joined from parts, whose timestamps may jump from one to the next."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Their number, as soon as it is known."""
+
+    @property
+    def front(self) -> int:
+        """How many bytes from the start are there without a gap."""
+
+    def complete_path(self) -> Path | None:
+        """Return the file that has them all, if there is one."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return at least one byte, waiting for it; nothing at the end. May raise a `JobError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The child has opened the file. `duration_seconds` is what the file states, true or not."""
@@ -101,20 +121,21 @@ class DecoderDied(Exception):  # an outcome, handled by MediaStream
 
 
 async def take_decoder(
-    intake: Intake,
+    intake: DecoderInput,
     limits: DecoderLimits,
     spare: SpareDecoder | None,
     *,
     skip: int,
     stop: int | None,
     most: int,
+    block: int = SAMPLE_RATE,
 ) -> ChildProcess:
-    """Return a child that decodes samples `skip` to `stop`; it refuses audio of more than `most`.
+    """Return a child that decodes samples `skip` to `stop`, in blocks; it refuses audio of more than `most`.
 
     It is the `spare` one, if there is one that can be used. A file that is complete on disk is read in place,
     by a child of its own. Raises `OSError`.
     """
-    job = {"skip": skip, "stop": stop, "most": most, "stitched": intake.stitched}
+    job = {"skip": skip, "stop": stop, "most": most, "block": block, "stitched": intake.stitched}
     path = intake.complete_path()
     child = spare.take() if path is None and spare is not None else None
     if child is None:
@@ -125,7 +146,7 @@ async def take_decoder(
 
 
 async def decode(
-    child: ChildProcess, intake: Intake, stall_seconds: float
+    child: ChildProcess, intake: DecoderInput, stall_seconds: float
 ) -> AsyncGenerator[Found | Block | Ended | None]:
     """Yield what the child sends, answering its requests on the way; `None` only shows that it works.
 
@@ -178,7 +199,7 @@ async def _reply(child: ChildProcess, data: bytes, stall_seconds: float) -> None
         raise DecoderDied("it no longer reads") from exc
 
 
-async def _size(intake: Intake, *, wait: bool) -> int:
+async def _size(intake: DecoderInput, *, wait: bool) -> int:
     """Return the length of the file, -1 if it is not known."""
     while wait and intake.total_bytes is None:
         # Reading at the front waits for the next bytes, so this loop moves at the pace of the download.

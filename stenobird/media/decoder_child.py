@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from stenobird.media.recognition import Source
 
 BLOCK_SAMPLES = SAMPLE_RATE
-BLOCK_BYTES = 2 * BLOCK_SAMPLES
 HEARTBEAT_SAMPLES = 60 * SAMPLE_RATE
 MAX_FAILURES_IN_A_ROW = 1000
 MAX_PARTS = 100_000
@@ -160,13 +159,14 @@ def lock_down(memory_bytes: int, cpu_seconds: int) -> None:
 
 
 class Output:
-    """Counts samples from the start of the audio, and sends the wanted ones in blocks of a second."""
+    """Counts samples from the start of the audio, and sends the wanted ones in blocks."""
 
-    def __init__(self, *, skip: int, stop: int | None, most: int) -> None:
+    def __init__(self, *, skip: int, stop: int | None, most: int, block: int) -> None:
         self.pipe: Pipe | None = None
         self._skip = skip
         self._stop = stop
         self._most = most
+        self._block_bytes = 2 * block
         self._block = bytearray()
         self._beat = 0
         self.samples = 0
@@ -185,8 +185,8 @@ class Output:
         if skipped and self.samples - self._beat >= HEARTBEAT_SAMPLES:
             self._beat = self.samples
             send(b"H", POSITION.pack(self._position()))
-        while len(self._block) >= BLOCK_BYTES:
-            self._send(BLOCK_BYTES)
+        while len(self._block) >= self._block_bytes:
+            self._send(self._block_bytes)
         return self._stop is not None and self.samples >= self._stop
 
     @property
@@ -385,7 +385,7 @@ class Job:
         self._av = av
         self._source = source
         self._stitched = options["stitched"]
-        self._output = Output(skip=options["skip"], stop=options["stop"], most=options["most"])
+        self._output = Output(**{name: options[name] for name in ("skip", "stop", "most", "block")})
         self._corrupt_packets = 0
         self._note: str | None = None
         self._cut_off = False

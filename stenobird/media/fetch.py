@@ -24,10 +24,8 @@ from stenobird.errors import (
     EgressError,
     JobError,
     ResponseBroken,
-    UnsupportedURL,
 )
 from stenobird.media.intake import (
-    LIVE,
     RETRY_SECONDS,
     WITH_AUDIO,
     Intake,
@@ -294,8 +292,6 @@ class Download(Intake):
                 f"The file has {total} bytes; this service accepts {self._limits.max_bytes}. "
                 "Send a smaller file."
             )
-        if total is None and not self._on_demand and any(name.startswith("icy-") for name in headers):
-            raise UnsupportedURL(LIVE)
         etag = headers.get("etag")
         if self.front > 0:
             # If everything is there, a first length that was wrong does not make it another file.

@@ -53,6 +53,7 @@ class Fetcher:
     def __init__(self, client: EgressClient, source: AudioSource) -> None:
         self._client = client
         self._source = source
+        self._keys: dict[str, bytes] = {}
 
     async def get(
         self, url: str, *, max_bytes: int, byte_range: range | None = None, retry_seconds: float = 0.0
@@ -88,9 +89,39 @@ class Fetcher:
             raise ResponseBroken("The server sent less of the file than the playlist says there is.")
         return data[skip : skip + size], response.final_url
 
+    async def part(self, part: Part, *, max_bytes: int = MAX_PART_BYTES) -> bytes:
+        """Return a part of a playlist, decrypted. Raises as `get` does, and `JobError` for bad encryption."""
+        data, _ = await self.get(part.url, max_bytes=max_bytes, byte_range=part.byte_range)
+        if part.key is not None:
+            data = await self._decrypted(data, part.key, part.sequence)
+        return _without_tag(data)
 
-async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist:
-    """Return what to fetch.
+    async def _decrypted(self, data: bytes, key: Key, sequence: int) -> bytes:
+        if key.url not in self._keys:
+            if len(self._keys) >= MAX_KEYS and not self._source.live:
+                raise UnsupportedURL(
+                    f"The stream changes its key more than {MAX_KEYS} times. Send another link."
+                )
+            if len(self._keys) >= MAX_KEYS:
+                del self._keys[next(iter(self._keys))]
+            secret, _ = await self.get(key.url, max_bytes=MAX_KEY_BYTES)
+            self._keys[key.url] = secret
+        secret, vector = self._keys[key.url], key.iv or sequence.to_bytes(16, "big")
+        if len(secret) != 16 or len(data) % 16 or not data:
+            raise AudioUnreachable(
+                "The stream's encryption is broken. Check that it plays, then send it again."
+            )
+
+        def work() -> bytes:
+            decryptor = Cipher(algorithms.AES(secret), modes.CBC(vector)).decryptor()
+            plain = decryptor.update(data) + decryptor.finalize()
+            return plain[: -plain[-1]] if 1 <= plain[-1] <= 16 else plain
+
+        return await asyncio.to_thread(work)
+
+
+async def resolve_playlist(fetcher: Fetcher, url: str) -> tuple[MediaPlaylist, str]:
+    """Return what to fetch, and the URL of the playlist that says so.
 
     At most `MAX_PLAYLISTS` documents are read. Raises `JobError`.
     """
@@ -106,7 +137,7 @@ async def resolve_playlist(fetcher: Fetcher, url: str) -> MediaPlaylist:
         if kind == "master":
             url = best_variant(text, base_url)
         elif kind == "media":
-            return await asyncio.to_thread(parse_media_playlist, text, base_url)
+            return await asyncio.to_thread(parse_media_playlist, text, base_url), url
         else:
             raise AudioContentTypeNotSupported(
                 "This is no playlist with audio in it. Send the audio's own URL."
@@ -136,7 +167,6 @@ class PlaylistIntake(Intake):
         super().__init__(spool, request, clock, seconds)
         self._fetcher = fetcher
         self._playlist = playlist
-        self._keys: dict[str, bytes] = {}
         spool.facts.content_type = "application/vnd.apple.mpegurl"
 
     @property
@@ -178,45 +208,18 @@ class PlaylistIntake(Intake):
         ends.append(position + len(data))
 
     async def _fetched(self, part: Part) -> bytes:
-        """Fetch a part, through breaks and with growing delays, and decrypt it."""
+        """Fetch a part, through breaks and with growing delays."""
         for delay in (*RETRY_SECONDS[:4], None):
             self._check_deadline()
             try:
-                data, _ = await self._fetcher.get(
-                    part.url, max_bytes=MAX_PART_BYTES, byte_range=part.byte_range
-                )
-                if part.key is not None:
-                    data = await self._decrypted(data, part.key, part.sequence)
+                return await self._fetcher.part(part)
             except (EgressError, UnusableStatus) as exc:
                 error = as_job_error(exc)
                 final = isinstance(exc, UnusableStatus) and exc.final
                 if delay is None or final or not isinstance(error, AudioUnreachable):
                     raise error from exc
                 await self._wait(delay, exc)
-            else:
-                return _without_tag(data)
         raise AssertionError("the last try returns or raises")
-
-    async def _decrypted(self, data: bytes, key: Key, sequence: int) -> bytes:
-        if key.url not in self._keys:
-            if len(self._keys) >= MAX_KEYS:
-                raise UnsupportedURL(
-                    f"The stream changes its key more than {MAX_KEYS} times. Send another link."
-                )
-            secret, _ = await self._fetcher.get(key.url, max_bytes=MAX_KEY_BYTES)
-            self._keys[key.url] = secret
-        secret, vector = self._keys[key.url], key.iv or sequence.to_bytes(16, "big")
-        if len(secret) != 16 or len(data) % 16 or not data:
-            raise AudioUnreachable(
-                "The stream's encryption is broken. Check that it plays, then send it again."
-            )
-
-        def work() -> bytes:
-            decryptor = Cipher(algorithms.AES(secret), modes.CBC(vector)).decryptor()
-            plain = decryptor.update(data) + decryptor.finalize()
-            return plain[: -plain[-1]] if 1 <= plain[-1] <= 16 else plain
-
-        return await asyncio.to_thread(work)
 
 
 def _without_tag(data: bytes) -> bytes:

@@ -44,8 +44,6 @@ PREVIEW_RETRY_AFTER_SECONDS = 10.0
 
 HASH_BLOCK_BYTES = 256 * 1024
 
-LIVE = "This is a live stream without an end. Stenobird transcribes recordings: send the recorded show."
-
 
 class HTTPOrigin:
     """The `MediaOrigin` of everything that has a URL."""

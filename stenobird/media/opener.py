@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from stenobird.errors import (
     SEND_AUDIO,
     AudioContentTypeNotSupported,
     AudioTooLarge,
+    EgressError,
     JobError,
     TranscriptionFailed,
     UnsupportedURL,
@@ -33,8 +35,11 @@ from stenobird.media.decode import (
 )
 from stenobird.media.fetch import Download
 from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
-from stenobird.media.intake import HTTPOrigin, MediaFingerprint, verify_fingerprint
+from stenobird.media.intake import WITH_AUDIO, HTTPOrigin, MediaFingerprint, verify_fingerprint
+from stenobird.media.live import LiveStream
+from stenobird.media.live_hls import LivePlaylist
 from stenobird.media.recognition import Refusal
+from stenobird.media.station import Replayed, Station, is_station, plays_in_real_time
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -45,8 +50,9 @@ if TYPE_CHECKING:
     from stenobird.config import Settings
     from stenobird.egress.policy import EgressPolicy
     from stenobird.media.intake import Intake
+    from stenobird.media.live import LiveOrigin
     from stenobird.media.spool import Spool, SpoolFolder
-    from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin
+    from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin, OpenedMedia
 
 _log = structlog.get_logger(__name__)
 
@@ -102,15 +108,23 @@ class MediaOpener:
         async with AsyncExitStack() as stack:
             if request.opened is not None:
                 stack.push_async_callback(request.opened.aclose)
-            spool = await self._spools.open(request.job_id, durable=request.limits.stop_samples is None)
-            stack.push_async_callback(spool.aclose)
-            intake = await self._open_intake(request, spool)
-            stack.push_async_callback(intake.aclose)
+            origin, request = await self._live_origin(request, stack)
+            stream: LiveStream | MediaStream
+            if origin is not None:
+                stream = LiveStream(request, origin, self._clock, self._decoder, self.spare)
+                work = {"live": stream.run()}
+            else:
+                spool = await self._spools.open(request.job_id, durable=request.limits.stop_samples is None)
+                stack.push_async_callback(spool.aclose)
+                intake = await self._open_intake(request, spool)
+                stack.push_async_callback(intake.aclose)
+                fingerprint = MediaFingerprint(spool)
+                stream = MediaStream(request, intake, fingerprint, self._decoder, self.spare)
+                work = {"download": intake.run(), "hash": fingerprint.follow()}
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            running = [tasks.create_task(intake.run(), name=f"download {request.job_id}")]
-            fingerprint = MediaFingerprint(spool)
-            stream = MediaStream(request, intake, fingerprint, self._decoder, self.spare)
-            running.append(tasks.create_task(fingerprint.follow(), name=f"hash {request.job_id}"))
+            running = [
+                tasks.create_task(step, name=f"{name} {request.job_id}") for name, step in work.items()
+            ]
             try:
                 yield stream
             except Exception as exc:  # noqa: BLE001  # raised again below: a task group would wrap it
@@ -136,12 +150,63 @@ class MediaOpener:
         """Delete the spools that belong to none of these jobs; return their number."""
         return await self._spools.sweep(known_job_ids)
 
-    async def _open_intake(self, request: AudioRequest, spool: Spool) -> Intake:
-        if request.source.kind == "hls":
+    async def _live_origin(
+        self, request: AudioRequest, stack: AsyncExitStack
+    ) -> tuple[LiveOrigin | None, AudioRequest]:
+        """Return where live audio comes from, `None` for a recording; and the request with what was opened.
+
+        A playlist is live until it says that it has ended. A file is live if discovery saw that a station
+        sends it, or if it has no length and arrives at the pace at which it plays.
+        """
+        source = request.source
+        if source.kind == "hls":
             if request.opened is not None:
                 await request.opened.aclose()
+            playlist, url = await resolve_playlist(Fetcher(self._client, source), source.media_url)
+            if playlist.ended and not source.live:
+                return None, request
+            fetcher = Fetcher(self._client, replace(source, live=True))
+            return LivePlaylist(fetcher, self._clock, playlist, url, source.media_url), request
+        if not source.live and await self._may_be_live(request):
+            opened = request.opened
+            if opened is None:
+                origin = self._origins[urlsplit(source.media_url).scheme.lower()]
+                with suppress(EgressError):
+                    opened = await origin.open(source.media_url, source, first=0, last=None, if_range=None)
+                    stack.push_async_callback(opened.aclose)
+            if opened is not None:
+                live, opened = await self._judge(opened)
+                request = replace(request, source=replace(source, live=live), opened=opened)
+        if not request.source.live:
+            return None, request
+        if request.opened is not None:
+            await request.opened.aclose()
+        return Station(self._client, request.source), request
+
+    async def _may_be_live(self, request: AudioRequest) -> bool:
+        """Return whether nothing says yet that the file has an end. Of a preview, that does not matter."""
+        source, opened = request.source, request.opened
+        return (
+            urlsplit(source.media_url).scheme.lower() in {"http", "https"}
+            and request.start_sample == 0
+            and request.limits.stop_samples is None
+            and (source.size_bytes if opened is None else opened.total_bytes) is None
+            and request.job_id not in await self._spools.held()
+        )
+
+    async def _judge(self, opened: OpenedMedia) -> tuple[bool, OpenedMedia]:
+        """Return whether an answer is live, and the answer to read on from."""
+        if is_station(opened.headers, opened.total_bytes):
+            return True, opened
+        if opened.total_bytes is not None or opened.status not in WITH_AUDIO - {206}:
+            return False, opened
+        replayed = Replayed(opened)
+        return await plays_in_real_time(replayed, self._clock), replayed
+
+    async def _open_intake(self, request: AudioRequest, spool: Spool) -> Intake:
+        if request.source.kind == "hls":
             fetcher = Fetcher(self._client, request.source)
-            playlist = await resolve_playlist(fetcher, request.source.media_url)
+            playlist, _ = await resolve_playlist(fetcher, request.source.media_url)
             return PlaylistIntake(
                 spool, request, self._clock, self._seconds, fetcher=fetcher, playlist=playlist
             )
@@ -152,7 +217,10 @@ class MediaOpener:
 
 
 class MediaStream:
-    """Implements `ports.AudioStream`. One reader; `MediaOpener.open` owns it and closes it."""
+    """Implements `ports.AudioStream` for recordings. One reader; `MediaOpener.open` owns and closes it."""
+
+    live = False
+    at: float | None = None
 
     def __init__(
         self,
@@ -210,6 +278,9 @@ class MediaStream:
     def fingerprint(self) -> dict[str, Any]:
         """See `ports.AudioStream`."""
         return self._intake.identity() | self._fingerprint.facts()
+
+    def stop(self) -> None:
+        """See `ports.AudioStream`."""
 
     @property
     def decoder_pid(self) -> int | None:

@@ -6,12 +6,12 @@ Nothing here opens anything: every URL that is returned is meant for the guarded
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urljoin
 
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
-from stenobird.media.intake import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,14 @@ class Part:
     sequence: int
     byte_range: range | None = None
     key: Key | None = None
+    seconds: float = field(default=0.0, compare=False)
+    title: str = field(default="", compare=False)
+    starts_at: float | None = field(default=None, compare=False)
+    """When it was on air (epoch seconds), if the playlist says so."""
+    follows: bool = field(default=True, compare=False)
+    """Whether it goes on where the segment before it ended, encoded alike."""
+    init: Part | None = field(default=None, compare=False)
+    """The initialisation section that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,14 @@ class MediaPlaylist:
 
     parts: tuple[Part, ...]
     seconds: float
+    ended: bool = True
+    """Whether nothing will be added."""
+    target_seconds: float = 0.0
+
+    @property
+    def segments(self) -> tuple[Part, ...]:
+        """The parts that are audio."""
+        return tuple(part for part in self.parts if part.seconds)
 
 
 _Variant: TypeAlias = tuple[tuple[int, int], str]
@@ -108,8 +124,8 @@ def _rank(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, st
 def parse_media_playlist(text: str, base_url: str) -> MediaPlaylist:
     """Return what a media playlist lists.
 
-    Raises `UnsupportedURL` for live and protected streams, `AudioTooLarge` past `MAX_SEGMENTS`,
-    `AudioContentTypeNotSupported` if it lists nothing.
+    Raises `UnsupportedURL` for protected streams, `AudioTooLarge` past `MAX_SEGMENTS`,
+    `AudioContentTypeNotSupported` if it lists nothing and never will.
     """
     reader = _Reader(base_url)
     for line in _lines(text):
@@ -119,13 +135,11 @@ def parse_media_playlist(text: str, base_url: str) -> MediaPlaylist:
                 f"The playlist has more than the {MAX_SEGMENTS} segments that this service accepts. "
                 "Send a shorter recording."
             )
-    if not reader.ended:
-        raise UnsupportedURL(LIVE)
-    if not reader.parts:
+    if not reader.parts and reader.ended:
         raise AudioContentTypeNotSupported(
             "The playlist is empty. Send a link to a playlist with audio in it."
         )
-    return MediaPlaylist(tuple(reader.parts), reader.seconds)
+    return MediaPlaylist(tuple(reader.parts), reader.seconds, reader.ended, reader.target_seconds)
 
 
 class _Reader:
@@ -140,39 +154,69 @@ class _Reader:
         self._range: tuple[int, int | None] | None = None
         self._range_ends: dict[str, int] = {}
         self._duration = 0.0
+        self._title = ""
+        self._starts_at: float | None = None
+        self._follows = True
         self._gap = False
         self.parts: list[Part] = []
         self.seconds = 0.0
         self.ended = False
+        self.target_seconds = 0.0
 
     def take(self, line: str) -> None:
         name, _, value = line.partition(":")
         if not line.startswith("#"):
             self._segment(urljoin(self._base_url, line))
-        elif name == "#EXTINF":
-            self._duration = _seconds(value.partition(",")[0])
         elif name == "#EXT-X-BYTERANGE":
             self._range = _byte_range(value)
         elif name == "#EXT-X-KEY":
             self._key = self._key_of(_attributes(line))
         elif name == "#EXT-X-MAP":
             self._take_map(_attributes(line))
-        elif name == "#EXT-X-MEDIA-SEQUENCE":
-            self._sequence = _number(value)
         elif name == "#EXT-X-GAP":
             self._gap = True
         elif name == "#EXT-X-ENDLIST" or (name == "#EXT-X-PLAYLIST-TYPE" and value.strip() == "VOD"):
             self.ended = True
+        else:
+            self._take_time(name, value)
+
+    def _take_time(self, name: str, value: str) -> None:
+        if name == "#EXTINF":
+            seconds, _, title = value.partition(",")
+            self._duration, self._title = _seconds(seconds), title.strip()
+        elif name == "#EXT-X-MEDIA-SEQUENCE":
+            self._sequence = _number(value)
+        elif name == "#EXT-X-TARGETDURATION":
+            self.target_seconds = _seconds(value)
+        elif name == "#EXT-X-PROGRAM-DATE-TIME":
+            self._starts_at = _epoch_seconds(value)
+        elif name == "#EXT-X-DISCONTINUITY":
+            self._follows = False
 
     def _segment(self, url: str) -> None:
         if not self._gap:
             if self._map is not None and not self._map_sent:
                 self.parts.append(self._map)
                 self._map_sent = True
-            self.parts.append(Part(url, self._sequence, self._resolve(url), self._key))
+            self.parts.append(
+                Part(
+                    url,
+                    self._sequence,
+                    self._resolve(url),
+                    self._key,
+                    seconds=self._duration,
+                    title=self._title,
+                    starts_at=self._starts_at,
+                    follows=self._follows,
+                    init=self._map,
+                )
+            )
             self.seconds += self._duration
+        if self._starts_at is not None:
+            self._starts_at += self._duration
         self._sequence += 1
-        self._duration, self._gap, self._range = 0.0, False, None
+        self._duration, self._title, self._gap, self._range = 0.0, "", False, None
+        self._follows = True
 
     def _resolve(self, url: str) -> range | None:
         if self._range is None:
@@ -230,6 +274,14 @@ def _seconds(text: str) -> float:
     except ValueError:
         return 0.0
     return seconds if 0 <= seconds < 86_400 else 0.0
+
+
+def _epoch_seconds(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _byte_range(text: str) -> tuple[int, int | None]:

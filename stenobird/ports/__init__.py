@@ -32,9 +32,11 @@ from stenobird.ports.audio import (
     AudioRequest,
     AudioStream,
     FoundAudio,
+    Gap,
     GapReason,
     MediaOrigin,
     OpenedMedia,
+    Title,
     VerdictSink,
 )
 from stenobird.ports.jobs import (

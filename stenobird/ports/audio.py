@@ -88,6 +88,8 @@ class AudioLimits:
     max_samples: int
     stop_samples: int | None = None
     """Stop cleanly here (a preview); `max_samples` raises `AudioTooLarge` instead."""
+    live_samples: int = 3600 * SAMPLE_RATE
+    """Live audio stops cleanly here, gaps included; neither `max_bytes` nor `max_samples` bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +107,45 @@ class AudioRequest:
     opened: OpenedMedia | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Live audio that is missing: the next block of PCM comes so many samples later."""
+
+    samples: int
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What a live stream says it is playing from here on."""
+
+    text: str
+
+
 class AudioStream(Protocol):
     """Decoded audio, in order, pulled by its reader: an async iterator of PCM blocks of at most a second.
 
     At most 60 s are decoded ahead of the reader. Ends cleanly at the end of the audio or at
     `limits.stop_samples`. Raises a `JobError` (`AudioUnreachable`, `AudioTooLarge`,
     `AudioContentTypeNotSupported`) when nothing could be decoded.
+
+    Live audio goes on whether it is read or not: a reader that falls behind loses some. It also has gaps and
+    titles, and ends at `limits.live_samples`, when the source has been away for long, or after `stop`.
     """
 
-    def __aiter__(self) -> AsyncIterator[PCM]:
-        """Yield PCM blocks from `start_sample` on."""
+    def __aiter__(self) -> AsyncIterator[PCM | Gap | Title]:
+        """Yield PCM blocks from `start_sample` on; only live audio has gaps and titles."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the audio has no end of its own."""
+
+    @property
+    def at(self) -> float | None:
+        """When sample 0 of live audio was on air (epoch seconds); `None` before the first block."""
+
+    def stop(self) -> None:
+        """End live audio here, after what has arrived. Without effect on a recording."""
 
     @property
     def duration_seconds(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.ports.speech import RecognitionOptions, SpeechCheckpoint
+    from stenobird.ports.speech import Lane, RecognitionOptions, SpeechCheckpoint
     from stenobird.sources import AudioSource
 
 JobStatus: TypeAlias = Literal[
@@ -135,6 +135,7 @@ class JobRecord:
     webhook_url: str | None = None
     extra: JobExtra = JobExtra()
     stop_requested_at: float | None = None
+    lane: Lane = "full"
     audio_seconds: float = 0.0
     """Audio accounted for by the last checkpoint."""
 
@@ -223,6 +224,7 @@ class JobChange:
     extra: JobExtra | None = None
     reserve_units: int | None = None
     """Wallet units that the job will probably use, set aside in the same commit."""
+    lane: Lane | None = None
     voices: Sequence[tuple[int, bytes]] = ()
     """Windows whose speakers are labelled, with their numbers; kept until the job ends."""
 

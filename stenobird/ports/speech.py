@@ -97,7 +97,7 @@ class WindowResult:
     model: str
 
 
-Lane: TypeAlias = Literal["preview", "full"]
+Lane: TypeAlias = Literal["preview", "full", "live"]
 
 
 class SpeechRecognizer(Protocol):

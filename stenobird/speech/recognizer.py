@@ -23,6 +23,7 @@ from stenobird.speech.pool import HOST_COMMAND, SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
 from stenobird.speech.windows import (
     FRAME_SAMPLES,
+    LIVE_RULES,
     Block,
     BlockFinder,
     Window,
@@ -156,7 +157,8 @@ class _Session:
 
     async def _plan(self, tasks: asyncio.TaskGroup) -> None:
         entry = self.checkpoint
-        first = entry.speech_seconds == 0
+        # The first words of live audio come soon as it is.
+        first = entry.speech_seconds == 0 and self.lane != "live"
         while True:
             await self.slots.acquire()
             start = self.buffer.start
@@ -189,7 +191,7 @@ class _Session:
             if not ready:
                 return finder.finish(len(self.buffer))
             pcm = self.buffer[scanned : scanned + ready]
-            urgent = self.lane == "preview"
+            urgent = self.lane != "full"
             probabilities, state = await self.pool.find_speech(self.job_id, pcm, state, urgent=urgent)
             scanned += ready
             ended = any(finder.push(float(probability)) for probability in probabilities)
@@ -237,7 +239,7 @@ class _Session:
                     before = replace(before, window_index=1, language_seconds=seconds, prefix=early.context)
                     outcomes.put_nowait((early.segments, before))
                     request = replace(request, prefix=early.context)
-                urgent = planned.first or self.lane == "preview"
+                urgent = planned.first or self.lane != "full"
                 decoded = await self.pool.decode(self.job_id, request, urgent=urgent)
                 end = _window_end(window, decoded, block, planned.start, position)
             if planned.first:
@@ -418,7 +420,7 @@ class WhisperRecognizer:
         session = _Session(
             pool=self._pool,
             info=info,
-            rules=self._rules,
+            rules=LIVE_RULES if lane == "live" else self._rules,
             job_id=job_id,
             lane=lane,
             options=options,

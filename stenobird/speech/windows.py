@@ -63,6 +63,16 @@ class WindowRules:
     """Silence left to the next block when this one ends in silence, for its padding."""
 
 
+LIVE_RULES = WindowRules(
+    block_seconds=(2.5, 6.0),
+    level_seconds=9.0,
+    closing_silence_seconds=0.7,
+    idle_seconds=10.0,
+    holdback_seconds=0.3,
+)
+"""For live audio, whose words are wanted within seconds: a block is a sentence or two, and one window."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """`samples` of audio with its runs of speech, in order; none when nothing needs decoding."""

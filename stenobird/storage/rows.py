@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from sqlalchemy.engine import RowMapping
 
-    from stenobird.ports import JobChange, NewJob
+    from stenobird.ports import JobChange, Lane, Mode, NewJob
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -43,6 +43,7 @@ _PLAIN_CHANGES = (
     "model",
     "warning",
     "billable_minutes",
+    "lane",
 )
 _PLAIN_EXTRA = (
     "unit_factor",
@@ -108,13 +109,17 @@ def extra_from_json(row: Mapping[str, Any]) -> JobExtra:
     )
 
 
+def lane_of(mode: Mode) -> Lane:
+    """Return the lane of a new job. A test job needs no engine, so it never waits behind long jobs."""
+    return "full" if mode == "full" else "preview"
+
+
 def new_job_values(job: NewJob) -> dict[str, Any]:
     """Return the columns of a new job, without its times."""
     return {
         "id": job.id,
         "mode": job.mode,
-        # A test job needs no engine, so it never waits behind long jobs.
-        "lane": "full" if job.mode == "full" else "preview",
+        "lane": lane_of(job.mode),
         "origin": job.origin,
         "audio_url": job.audio_url,
         "base_url": job.base_url,
@@ -167,6 +172,7 @@ def created_job(job: NewJob, created_at: float, updated_at: float) -> JobRecord:
         job.base_url,
         job.options,
         job.account_id,
+        lane=lane_of(job.mode),
         status="queued",
         stage="validating_url",
         created_at=created_at,

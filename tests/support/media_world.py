@@ -13,7 +13,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
-from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest
+from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, Gap, Title
 from stenobird.sources import AudioSource
 from tests.support.media_server import MediaServer
 
@@ -93,9 +93,16 @@ class Heard:
     fingerprint: Mapping[str, Any]
 
 
+async def pcm_of(stream: AudioStream) -> AsyncIterator[PCM]:
+    """Yield the blocks of a stream that is not live."""
+    async for block in stream:
+        assert not isinstance(block, (Gap, Title))
+        yield block
+
+
 async def collect(stream: AudioStream) -> PCM:
     """Return all that the stream gives, as one array."""
-    blocks = [block async for block in stream]
+    blocks = [block async for block in pcm_of(stream)]
     assert all(0 < len(block) <= SAMPLE_RATE for block in blocks)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
 

@@ -15,7 +15,7 @@ from stenobird.sources import AudioSource
 from stenobird.testing import FakeOpener
 from tests.support.audio import FORMATS, encode, tone
 from tests.support.media_server import Resource
-from tests.support.media_world import collect, media_world
+from tests.support.media_world import collect, media_world, pcm_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ async def test_the_most_that_is_allowed_is_allowed_and_one_sample_more_is_not(su
 
 async def test_a_reader_may_leave_and_another_carry_on(subject: Subject) -> None:
     async with subject.opener.open(subject.request()) as stream:
-        first = await anext(aiter(stream))
+        first = await anext(pcm_of(stream))
         heard = json.loads(json.dumps(stream.fingerprint))
     assert isinstance(heard, dict)
     np.testing.assert_array_equal(await subject.hear(start=len(first)), AUDIO[len(first) :])

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenobird.jobs.pipeline import billable_minutes
+from stenobird.jobs.leased import billable_minutes
 from stenobird.ports import SAMPLE_RATE
 
 THREE_HOURS_AND_A_SECOND = 3 * 3600 + 1

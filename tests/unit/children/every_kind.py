@@ -81,7 +81,7 @@ async def main(models: str) -> None:
         await parser.page(b"<p>text", url="https://example.com/")
         (pids["parser"],) = children() - {*pids.values()}
         decoder = await start_decoder(
-            DecoderLimits(), {"skip": 0, "stop": None, "most": 1, "stitched": False}
+            DecoderLimits(), {"skip": 0, "stop": None, "most": 1, "block": 1, "stitched": False}
         )
         await decoder.reader.readexactly(1)  # it asks for the first bytes
         pids["decoder"] = decoder.pid

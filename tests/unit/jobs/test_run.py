@@ -25,7 +25,8 @@ from stenobird.errors import (
     TranscriptionFailed,
     WorkerTrouble,
 )
-from stenobird.jobs.pipeline import RunOptions, billable_minutes
+from stenobird.jobs.leased import billable_minutes
+from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
 from stenobird.jobs.schemas import CreateTranscript, TranscriptResult
 from stenobird.ports import SAMPLE_RATE

@@ -20,7 +20,7 @@ from stenobird.media.decode import DecoderLimits
 from stenobird.media.opener import MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
-from tests.support.media_world import limits_of, media_world
+from tests.support.media_world import limits_of, media_world, pcm_of
 from tests.support.until import async_until
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def test_a_killed_child_is_replaced_without_a_trace_in_the_audio(
     pids = []
     async with world.opener.open(world.request("/a")) as stream:
         pieces = []
-        async for block in stream:
+        async for block in pcm_of(stream):
             pieces.append(block)
             if len(pieces) in {1, 15, 30, 31, 45}:
                 pids.append(pid_of(stream))
@@ -238,7 +238,7 @@ async def test_memory_does_not_grow_with_the_length_of_the_audio(
     async with world.opener.open(world.request("/long", limits=limits_of(max_seconds=7200.0))) as stream:
         early: tuple[int, int] | None = None
         seconds = 0.0
-        async for block in stream:
+        async for block in pcm_of(stream):
             seconds += len(block) / SAMPLE_RATE
             if early is None and seconds >= 60:
                 early = resident(pid_of(stream)), resident(os.getpid())
@@ -307,10 +307,11 @@ async def test_a_spare_child_decodes_the_same_audio_and_serves_one_job(
             # A file that is whole when its decoder starts is read in place, by a child of its own.
             resource = world.server.resources["/a"] = Resource(body, pauses_at=len(body) // 2)
             async with world.opener.open(world.request("/a", job_id=f"tr_spare_{number}")) as stream:
-                blocks = [await anext(aiter(stream))]
+                reading = pcm_of(stream)
+                blocks = [await anext(reading)]
                 assert pid_of(stream) == pids[-1]
                 resource.go_on.set()
-                blocks += [block async for block in stream]
+                blocks += [block async for block in reading]
             np.testing.assert_array_equal(np.concatenate(blocks), expected.pcm)
         pids.append(await spare.started())
     assert len(set(pids)) == 4

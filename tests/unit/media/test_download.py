@@ -21,6 +21,7 @@ from stenobird.errors import (
 )
 from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
+from stenobird.ports import Gap, Title
 from tests.support.media_server import Resource
 from tests.support.media_world import collect, limits_of, media_world
 
@@ -216,14 +217,18 @@ async def test_a_body_beyond_the_limit_is_refused_when_it_gets_there(
         await world.hear("/a", limits=limits_of(max_bytes=1_000_000))
 
 
-async def test_a_live_stream_is_refused_for_a_whole_job_and_decoded_for_a_preview(
+async def test_a_station_is_live_for_a_whole_job_and_no_file_on_disk(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/live"] = Resource(
         audio("mp3", seconds=60.0)[64:], endless=True, headers={"icy-name": "Radio"}
     )
-    with pytest.raises(UnsupportedURL, match="live"):
-        await world.hear("/live")
+    limits = replace(limits_of(max_bytes=1000), live_samples=20 * 16_000)
+    async with world.opener.open(world.request("/live", limits)) as stream:
+        assert stream.live
+        blocks = [block async for block in stream if not isinstance(block, (Gap, Title))]
+    assert sum(map(len, blocks)) == 20 * 16_000
+    assert await world.opener.held() == set()
     heard = await world.hear("/live", job_id="tr_2", limits=limits_of(stop_seconds=15.0))
     assert len(heard.pcm) == 15 * 16_000
 

@@ -190,7 +190,6 @@ async def test_a_busy_playlist_is_requested_again(world: MediaWorld, audio: Call
 
 
 BAD: Mapping[str, tuple[str, type[JobError]]] = {
-    "a live stream": ("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n", UnsupportedURL),
     "no playlist": ("<!doctype html>", AudioContentTypeNotSupported),
     "a loop": ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nindex.m3u8\n", UnsupportedURL),
     "a plain list": ("#EXTM3U\nindex.m3u8\n", AudioContentTypeNotSupported),

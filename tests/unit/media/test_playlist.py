@@ -78,9 +78,22 @@ def test_an_initialisation_section_comes_before_its_segments_and_again_when_it_c
     assert parts[0].byte_range == range(600)
 
 
-def test_a_live_playlist_is_refused_with_its_reason() -> None:
-    with pytest.raises(UnsupportedURL, match="live"):
-        parse_media_playlist("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n", BASE)
+def test_a_playlist_is_live_until_it_says_that_it_has_ended() -> None:
+    text = (
+        "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-MEDIA-SEQUENCE:4\n"
+        "#EXT-X-PROGRAM-DATE-TIME:2026-11-30T10:00:00.500Z\n#EXTINF:6,A song\na.ts\n"
+        "#EXT-X-DISCONTINUITY\n#EXTINF:5.5,\nb.ts\n"
+    )
+    live = parse_media_playlist(text, BASE)
+    assert (live.ended, live.target_seconds) == (False, 6.0)
+    noon = 1_796_032_800.5
+    assert [
+        (part.sequence, part.seconds, part.starts_at, part.title, part.follows) for part in live.segments
+    ] == [
+        (4, 6.0, noon, "A song", True),
+        (5, 5.5, noon + 6, "", False),
+    ]
+    assert parse_media_playlist(text + "#EXT-X-ENDLIST\n", BASE).ended
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stenobird.errors import AudioUnreachable, TranscriptionFailed
 from stenobird.media.spool import Intervals, SpoolFolder
 from tests.support.media_server import Resource
+from tests.support.media_world import pcm_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +148,7 @@ async def hear_some(world: MediaWorld, path: str, blocks: int) -> tuple[int, dic
     """Hear some blocks, as a worker does that is then drained; return what its checkpoint would hold."""
     async with world.opener.open(world.request(path)) as stream:
         samples = 0
-        async for block in stream:
+        async for block in pcm_of(stream):
             samples += len(block)
             blocks -= 1
             if blocks == 0:

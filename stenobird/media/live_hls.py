@@ -1,0 +1,214 @@
+"""Live HLS: a playlist that is read again and again, and the segments that are new in it, in order.
+
+The media sequence says what follows what. Segments that were missed are fetched as long as the playlist has
+them; what it no longer has is counted by the length of the others. A playlist that only repeats, or is older
+than the one before, changes nothing; one that goes on from a lower number has been started anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from stenobird.errors import EgressError, JobError, ResponseBroken, UnsupportedURL
+from stenobird.media.feed import Stretch
+from stenobird.media.hls import resolve_playlist
+from stenobird.media.intake import UnusableStatus
+from stenobird.ports import Title
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from stenobird.media.hls import Fetcher
+    from stenobird.media.playlist import MediaPlaylist, Part
+    from stenobird.ports import Clock
+
+MAX_LIVE_PART_BYTES: Final = 8 * 1024 * 1024
+MIN_POLL_SECONDS: Final = 0.5
+MAX_POLL_SECONDS: Final = 10.0
+EDGE_POLL_SECONDS: Final = 0.5
+"""How exactly it is known when a playlist grows, where it has no dates."""
+PATIENCE: Final = 3.0
+"""After so many target durations without a new segment, the connection counts as broken."""
+TRIES: Final = 3
+"""How often a segment is requested that can't be fetched."""
+PLAUSIBLE_SECONDS: Final = 3600.0
+"""A date in a playlist that is further from now is not believed."""
+
+
+class LivePlaylist:
+    """A `live.LiveOrigin` that follows a media playlist until `#EXT-X-ENDLIST`."""
+
+    def __init__(
+        self, fetcher: Fetcher, clock: Clock, first: MediaPlaylist, url: str, entry_url: str
+    ) -> None:
+        self._fetcher = fetcher
+        self._clock = clock
+        self._epoch = clock.time() - clock.monotonic()
+        self._entry_url = entry_url
+        self._url = url
+        self._playlist = first
+        self._loaded_at = clock.monotonic()
+        self._grew_at: float | None = None
+        """When the playlist was seen with a new segment (epoch seconds): then its last one has just ended."""
+        self._pending: deque[Part] = deque()
+        self._last: Part | None = None
+        """The last segment that was sent or given up."""
+        self._behind = -1
+        """The end of a playlist that was older than the one before it."""
+        self._tries = 0
+        self._restarted = False
+        self._title = ""
+
+    async def next_stretch(self, reached: float | None) -> Stretch | None:
+        """See `live.LiveOrigin`. The first segment is the newest, or the one that has the time `reached`."""
+        if self._last is None and not self._pending:
+            await self._enter(reached)
+        segment = await self._next()
+        if segment is None:
+            return None
+        start, missing = None, None
+        if self._last is not None and not self._restarted:
+            missing = (segment.sequence - self._last.sequence - 1) * self._usual_seconds()
+        elif segment.starts_at is not None and abs(segment.starts_at - self._now()) < PLAUSIBLE_SECONDS:
+            start = segment.starts_at
+        else:
+            since = [part.seconds for part in self._playlist.segments if part.sequence >= segment.sequence]
+            start = (self._grew_at or self._now()) - sum(since)
+        self._restarted = False
+        return Stretch(self._body(), "expired" if missing else "disconnected", start, missing, stitched=True)
+
+    async def _body(self) -> AsyncGenerator[bytes | Title]:
+        first = self._pending[0]
+        if first.init is not None:
+            yield await self._fetcher.part(first.init, max_bytes=MAX_LIVE_PART_BYTES)
+        while True:
+            part = self._pending[0]
+            if part.title and part.title != self._title:
+                self._title = part.title
+                yield Title(part.title[:300])
+            data = await self._fetched(part)
+            if data is None:
+                return
+            self._last = self._pending.popleft()
+            yield data
+            following = await self._next()
+            if (
+                following is None
+                or self._restarted
+                or following.sequence != part.sequence + 1
+                or not following.follows
+                or _address(following.init) != _address(first.init)
+            ):
+                return
+
+    async def _fetched(self, part: Part) -> bytes | None:
+        """Return a segment, `None` where it is given up. Raises while another try may have it."""
+        try:
+            data = await self._fetcher.part(part, max_bytes=MAX_LIVE_PART_BYTES)
+        except UnsupportedURL:
+            raise
+        except (EgressError, UnusableStatus, JobError) as exc:
+            self._tries += 1
+            if self._tries < TRIES and not (isinstance(exc, UnusableStatus) and exc.final):
+                raise
+            self._tries = 0
+            self._pending.popleft()
+            return None
+        self._tries = 0
+        return data
+
+    # --- the playlist -------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._epoch + self._clock.monotonic()
+
+    def _usual_seconds(self) -> float:
+        lengths = [part.seconds for part in self._playlist.segments]
+        return sum(lengths) / len(lengths) if lengths else self._playlist.target_seconds
+
+    async def _enter(self, reached: float | None) -> None:
+        """Choose the first segment: where `reached` is, if the dates show that, or else the newest one."""
+        segments = self._playlist.segments
+        if segments and segments[-1].starts_at is None and not self._playlist.ended:
+            await self._see_growth()
+            segments = self._playlist.segments
+        if (reached is not None and self._playlist.ended) or (
+            reached is not None and any(_holds(part, reached) for part in segments)
+        ):
+            segments = tuple(part for part in segments if _ends_after(part, reached))
+        elif not self._playlist.ended:
+            segments = segments[-1:]
+        self._pending.extend(segments)
+
+    async def _see_growth(self) -> None:
+        """Wait until the playlist grows, which shows when its last segment ended."""
+        end = self._playlist.segments[-1].sequence
+        until = self._clock.monotonic() + 2 * self._playlist.target_seconds
+        while self._clock.monotonic() < until:
+            await self._clock.sleep(EDGE_POLL_SECONDS)
+            with suppress(EgressError, UnusableStatus, JobError):
+                await self._load()
+            segments = self._playlist.segments
+            if self._playlist.ended or (segments and segments[-1].sequence != end):
+                self._grew_at = self._now()
+                return
+
+    async def _next(self) -> Part | None:
+        """Return the next segment, which stays in `_pending`; `None` after the last one of all.
+
+        Raises `ResponseBroken` when none comes, and why the playlist can't be read.
+        """
+        quiet_since = self._clock.monotonic()
+        while not self._pending:
+            if self._playlist.ended:
+                return None
+            target = self._playlist.target_seconds
+            if self._clock.monotonic() - quiet_since > max(PATIENCE * target, MAX_POLL_SECONDS):
+                raise ResponseBroken("The playlist has had no new segment for long.")
+            wait = min(max(target / 2, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
+            await self._clock.sleep(max(0.0, self._loaded_at + wait - self._clock.monotonic()))
+            await self._load()
+            self._take_new()
+        return self._pending[0]
+
+    async def _load(self) -> None:
+        self._loaded_at = self._clock.monotonic()
+        try:
+            self._playlist, self._url = await resolve_playlist(self._fetcher, self._url)
+        except JobError:
+            # Its address may have expired; the one that led to it may lead to another.
+            self._url = self._entry_url
+            raise
+
+    def _take_new(self) -> None:
+        segments = self._playlist.segments
+        if not segments:
+            return
+        if self._last is None:
+            self._pending.extend(segments[-1:])
+            return
+        end, last = segments[-1].sequence, self._last.sequence
+        if end < last:
+            # An old copy from a cache, or a stream that counts from a lower number now: only that goes on.
+            if self._behind < 0 or end <= self._behind:
+                self._behind = max(end, self._behind)
+                return
+            self._restarted = True
+            self._grew_at = self._now()
+            self._pending.append(segments[-1])
+        self._behind = -1
+        self._pending.extend(part for part in segments if part.sequence > last and end >= last)
+
+
+def _address(part: Part | None) -> tuple[str, range | None] | None:
+    return None if part is None else (part.url, part.byte_range)
+
+
+def _ends_after(part: Part, moment: float) -> bool:
+    return part.starts_at is not None and part.starts_at + part.seconds > moment
+
+
+def _holds(part: Part, moment: float) -> bool:
+    return part.starts_at is not None and part.starts_at <= moment < part.starts_at + part.seconds
