@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx._config
 import httpx._transports.default
 import pytest
 
@@ -21,6 +22,7 @@ def pytest_configure() -> None:
     """Collect no garbage while tests are: what is made then lives to the end."""
     gc.disable()
     share_certificates()
+    be_patient()
 
 
 def share_certificates() -> None:
@@ -36,6 +38,12 @@ def share_certificates() -> None:
         return context
 
     transports.create_ssl_context = create_ssl_context
+
+
+def be_patient() -> None:
+    """Let requests of HTTP clients that have no timeout of their own take long: cores may be busy."""
+    default: Any = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    default.connect = default.read = default.write = default.pool = 180.0
 
 
 def pytest_collection_finish() -> None:

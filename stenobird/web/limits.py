@@ -78,8 +78,10 @@ class RequestLimits:
         previews: int = 30,
         premium: int = 30,
         platinum: int = 60,
+        timeout_seconds: float = REDIS_TIMEOUT_SECONDS,
     ) -> None:
         self._storage = storage
+        self._timeout_seconds = timeout_seconds
         self._minute = 0
         self._counts: dict[tuple[LimitKind, str, int], int] = {}
         """The requests of this minute that were counted in this process."""
@@ -141,7 +143,7 @@ class RequestLimits:
         if self._pause_until > 0:
             self._pause_until = now + REDIS_PAUSE_SECONDS  # this request tries; the others don't wait
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 count = await storage.incr(key, WINDOW_SECONDS, cost)
         except (StorageError, TimeoutError) as exc:
             self._pause_until = now + REDIS_PAUSE_SECONDS
@@ -204,14 +206,17 @@ def add_limit_headers(request: Request, response: Response) -> None:
 
 
 @asynccontextmanager
-async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[RequestLimits]:
+async def open_limits(
+    settings: Settings, clock: Clock, *, timeout_seconds: float = REDIS_TIMEOUT_SECONDS
+) -> AsyncIterator[RequestLimits]:
     """Open the counters that the settings select. Raises `ConfigurationError` for an invalid Redis URL."""
     limits = RequestLimits(
-        _storage(settings),
+        _storage(settings, timeout_seconds),
         clock,
         previews=settings.previews_per_minute,
         premium=settings.premium_requests_per_minute,
         platinum=settings.platinum_requests_per_minute,
+        timeout_seconds=timeout_seconds,
     )
     try:
         yield limits
@@ -219,7 +224,7 @@ async def open_limits(settings: Settings, clock: Clock) -> AsyncIterator[Request
         await limits.aclose()
 
 
-def _storage(settings: Settings) -> RedisStorage | None:
+def _storage(settings: Settings, timeout_seconds: float) -> RedisStorage | None:
     if settings.redis_url is None:
         return None
     url = settings.redis_url.get_secret_value()
@@ -232,8 +237,8 @@ def _storage(settings: Settings) -> RedisStorage | None:
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="stenobird:limits",
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
         )
     except ValueError as exc:
         raise _invalid_url() from exc

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stenobird.inference.host import usable_cpus
-from tests.support.server_process import descendants
+from tests.support.processes import descendants
 
 if TYPE_CHECKING:
     from types import TracebackType

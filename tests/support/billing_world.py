@@ -96,7 +96,7 @@ async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Stripe
             customer_id = f"cus_{secrets.token_hex(4)}"
             fake.objects[customer_id] = {"id": customer_id, "object": "customer"}
         else:
-            http = HTTPXClient(timeout=20)
+            http = HTTPXClient(timeout=180)
             stack.push_async_callback(http.close_async)
             client = stripe.StripeClient(key, stripe_version=API_VERSION, http_client=http)
             customer_id = (await client.v1.customers.create_async({"email": "contract@example.com"})).id

@@ -25,8 +25,8 @@ ARGUMENTS = (
     "--disable-sync",
     "--mute-audio",
 )
-TIMEOUT_MILLISECONDS = 30_000.0
-"""For each step of a visitor; two busy cores transcribe a minute of audio in less."""
+TIMEOUT_MILLISECONDS = 120_000.0
+"""For each step of a visitor; two slow and busy cores transcribe a minute of audio in less."""
 
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 

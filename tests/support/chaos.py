@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import secrets
 import shutil
@@ -51,8 +50,9 @@ from tests.support.http_reader import EventReader, ReadEvent, joined
 from tests.support.https_receiver import HTTPSReceiver
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.postgresql import postgresql_server
+from tests.support.processes import frozen
 from tests.support.redis_server import running_redis
-from tests.support.server_process import ServerProcess, descendants
+from tests.support.server_process import ServerProcess
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class World:
                     return response
             return None
 
-        return until(answer, deadline_seconds=120.0)
+        return until(answer, deadline_seconds=360.0)
 
     def post(self) -> str:
         """Post a job, once however often the request is repeated; return its id."""
@@ -145,7 +145,7 @@ class World:
         while self.count_jobs(IS_OPEN) < JOBS_AT_ONCE:
             self.post()
 
-    def busy_until(self, condition: Callable[[], bool], *, deadline_seconds: float = 120.0) -> None:
+    def busy_until(self, condition: Callable[[], bool], *, deadline_seconds: float = 360.0) -> None:
         """Wait, and post jobs whenever too few are under way."""
 
         def answer() -> bool:
@@ -199,7 +199,7 @@ class World:
         assert worker.process is not None
         with frozen(worker.process.pid):
             self.end_leases(leased_by(worker))
-            self.busy_until(lambda: not self.count_jobs(leased_by(worker)), deadline_seconds=300.0)
+            self.busy_until(lambda: not self.count_jobs(leased_by(worker)), deadline_seconds=900.0)
 
     def end_leases(self, *of_worker: ColumnElement[bool]) -> None:
         """Let the time of these leases pass, by default of all, unless real ones are waited for."""
@@ -290,24 +290,6 @@ def leased_by(worker: ServerProcess) -> ColumnElement[bool]:
     """Return the condition on a job that a worker's process holds it."""
     assert worker.process is not None
     return jobs.c.lease_worker.like(f"%:{worker.process.pid}") & jobs.c.lease_token.is_not(None)
-
-
-@contextlib.contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stop a process and all its children, and let them go on at the end."""
-    pids = [pid, *(child for child, _ in descendants(pid))]
-    signal_all(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        signal_all(pids, signal.SIGCONT)
-
-
-def signal_all(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to those that still run."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 @contextlib.contextmanager
@@ -415,7 +397,7 @@ def run(folder: Path, plan: Plan, seed: int) -> Counter[str]:
             action()
         chaos.end_leases()
         say("waiting for the rest")
-        until(lambda: not chaos.count_jobs(IS_OPEN), deadline_seconds=300.0)
+        until(lambda: not chaos.count_jobs(IS_OPEN), deadline_seconds=900.0)
         say("checking")
         ends = check_jobs(chaos, words)
         check_bills(chaos)
@@ -475,7 +457,7 @@ def check_bills(chaos: World) -> None:
 def check_webhooks(chaos: World, ends: dict[str, str]) -> None:
     """Each ended job has one event, which arrived, however often it was sent."""
     unsettled = select(func.count()).where(outbox.c.settled_at.is_(None))
-    until(lambda: chaos.query(unsettled)[0][0] == 0, deadline_seconds=300.0)
+    until(lambda: chaos.query(unsettled)[0][0] == 0, deadline_seconds=900.0)
     told: dict[str, set[tuple[str, str]]] = {}
     for request in chaos.hooks.received:
         body = httpx.Response(200, content=request.body).json()
@@ -493,7 +475,7 @@ def check_leftovers(chaos: World) -> None:
     def left() -> list[Path]:
         return [path for spool in spools if spool.is_dir() for path in spool.iterdir()]
 
-    until(lambda: not left(), deadline_seconds=120.0)
+    until(lambda: not left(), deadline_seconds=360.0)
     assert chaos.query(select(func.count()).select_from(reservations))[0][0] == 0
     for worker in chaos.workers:
         assert worker.process is not None

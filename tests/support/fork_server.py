@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -30,6 +31,7 @@ MODULES = (
     *("stenobird.client", "stenobird.mcp", "stenobird.speech.models"),
     *("alembic.command", "alembic.context", "anyio._backends._asyncio", "uvicorn.lifespan.on"),
 )
+PR_SET_PDEATHSIG = 1
 
 
 def next_command(listener: socket.socket) -> list[str] | None:
@@ -54,6 +56,8 @@ def keep(connection: socket.socket) -> list[str]:
     command = os.fork()
     if command == 0:
         connection.close()
+        # The keeper may be killed together with the tests.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         os.setsid()
         os.chdir(request["cwd"])
         os.environ.clear()

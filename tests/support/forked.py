@@ -110,7 +110,7 @@ class ForkedProcess:
 
 
 def run_command(
-    *arguments: str, env: Mapping[str, str], cwd: Path, timeout_seconds: float = 60.0
+    *arguments: str, env: Mapping[str, str], cwd: Path, timeout_seconds: float = 180.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; return its exit status and what it printed."""
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 RUNNABLE = frozenset({"sh", "bash", "shell", "console", "python", "py"})
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 300.0
 """For one block; two busy cores transcribe the clips of the guides in a few seconds."""
 
 _FENCE = re.compile(

@@ -33,7 +33,7 @@ class EventReader:
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=60.0, trust_env=False)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=180, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,7 @@ class FakeHub:
             half = len(data) // 2 if request.path.endswith("model.bin") else 0
             request.wfile.write(data[:half])
             if half:
-                self.go_on.wait(30)
+                self.go_on.wait(180)
             request.wfile.write(data[half:])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE_FILE = Path(__file__).parent.parent / "data" / "node" / "package.json"
-INSTALL_TIMEOUT_SECONDS = 240.0
+INSTALL_TIMEOUT_SECONDS = 600.0
 
 
 def node_packages() -> Path:

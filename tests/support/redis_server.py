@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.support.free_port import accepts_connections
+from tests.support.processes import ENDING_WITH_PARENT
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def redis_available() -> bool:
 def running_redis(folder: Path, port: int) -> Iterator[str]:
     """Run a server without persistence; yield its URL."""
     server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+        [
+            *(*ENDING_WITH_PARENT, "redis-server", "--port", str(port), "--bind", "127.0.0.1"),
+            *("--save", "", "--dir", str(folder)),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trustme
 
 from tests.support.free_port import accepts_connections
+from tests.support.processes import ENDING_WITH_PARENT
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _running(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
     log = folder / "proxy.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            [*ENDING_WITH_PARENT, *command],
             cwd=folder,
             # Caddy keeps what it stores below the last three.
             env={
@@ -120,7 +121,7 @@ def _running(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -20,10 +19,12 @@ from stenobird.storage.engine import open_database, sqlite_url
 from tests.support.databases import migrated_sqlite, run_apart
 from tests.support.forked import ForkedProcess, run_command
 from tests.support.free_port import accepts_connections, free_port
+from tests.support.processes import descendants
 from tests.support.until import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from stenobird.ports import KeyMode
@@ -69,7 +70,7 @@ class ServerProcess:
         }
         return kept | self.extra_environment | {f"STENOBIRD_{name}": value for name, value in ours.items()}
 
-    def command(self, *arguments: str, timeout_seconds: float = 60.0) -> str:
+    def command(self, *arguments: str, timeout_seconds: float = 180.0) -> str:
         """Run `stenobird …` with the same settings and return its standard output."""
         done = run_command(
             *arguments, env=self.environment, cwd=self.data_dir, timeout_seconds=timeout_seconds
@@ -116,7 +117,7 @@ class ServerProcess:
         """Return when the service is ready. Raises with the end of its log when it is not."""
         assert self.process is not None
         process = self.process
-        with httpx.Client(base_url=self.url, timeout=5.0) as client:
+        with httpx.Client(base_url=self.url, timeout=180) as client:
 
             def ready() -> bool:
                 if process.poll() is not None:
@@ -137,7 +138,7 @@ class ServerProcess:
             self.process.kill()
             self.process.wait()
 
-    def terminate(self, timeout_seconds: float = 40.0) -> int:
+    def terminate(self, timeout_seconds: float = 180.0) -> int:
         """Ask the process to end and return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -156,14 +157,3 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-
-
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Yield `(pid, command line)` of every process below `pid`, parents first. Linux only."""
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                with contextlib.suppress(OSError):
-                    line = Path(f"/proc/{child}/cmdline").read_bytes()
-                    yield child, line.replace(b"\0", b" ").decode(errors="replace").strip()
-                yield from descendants(child)

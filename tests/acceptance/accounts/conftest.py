@@ -32,7 +32,7 @@ async def world(tmp_path: Path, clock: FrozenMinutes) -> AsyncIterator[WebWorld]
 async def http(world: WebWorld) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key."""
     limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(base_url=world.url, trust_env=False, limits=limits, timeout=60.0) as client:
+    async with httpx.AsyncClient(base_url=world.url, trust_env=False, limits=limits, timeout=180) as client:
         yield client
 
 

@@ -50,7 +50,7 @@ async def test_a_hundred_requests_to_two_processes_create_one_job(
     async with (
         web_world(tmp_path, overrides=Overrides(clock=clock)) as one,
         web_world(tmp_path, overrides=Overrides(clock=clock)) as two,
-        httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=200), timeout=60.0) as http,
+        httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=200), timeout=180) as http,
     ):
         secret, _ = await one.keys.create()
         headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": "order-66"}

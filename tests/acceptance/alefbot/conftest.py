@@ -24,7 +24,7 @@ async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
 @pytest.fixture
 async def api(world: WebWorld) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key; paths are relative to /api/v1."""
-    async with httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=180) as client:
         yield client
 
 

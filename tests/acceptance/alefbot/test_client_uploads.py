@@ -82,7 +82,7 @@ def test_the_command_line_sends_a_file(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
         check=False,
     )
 

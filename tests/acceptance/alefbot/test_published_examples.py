@@ -170,7 +170,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def place(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Place:
     data = (clips / "short.mp3").read_bytes()
-    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=180) as client:
         client.headers["Authorization"] = f"Bearer {server.create_key()}"
         key = client.post("/keys", json={"name": "examples"}).json()["key"]
         slot = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": len(data)}
@@ -278,7 +278,7 @@ def test_the_published_python_verifier_accepts_only_our_signature(tmp_path: Path
     (tmp_path / "verify.py").write_text(script)
 
     done = subprocess.run(
-        [sys.executable, "verify.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "verify.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=180
     )
 
     assert done.stdout.split() == ["True", "False", "False"], done.stderr
@@ -312,7 +312,7 @@ def test_the_published_javascript_verifiers_accept_only_our_signature(
     (tmp_path / "verify.js").write_text(script)
 
     done = subprocess.run(
-        [NODE, "verify.js"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [NODE, "verify.js"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=180
     )
 
     assert done.stdout.split() == ["true", "false", "false"], done.stderr

@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture
 def api(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client with a live key."""
-    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=180) as client:
         client.headers["Authorization"] = f"Bearer {server.create_key()}"
         yield client
 

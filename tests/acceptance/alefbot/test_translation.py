@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def api(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client with a live key."""
-    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", trust_env=False, timeout=180) as client:
         client.headers["Authorization"] = f"Bearer {server.create_key()}"
         yield client
 
@@ -122,7 +122,7 @@ def test_a_translator_killed_again_and_again_changes_nothing(
 
 def test_a_test_key_gets_the_sample_text_in_hebrew(api: httpx.Client, clips: Path) -> None:
     key = api.post("/keys", json={"name": "tests", "mode": "test"}).raise_for_status().json()["key"]
-    with httpx.Client(base_url=api.base_url, trust_env=False, timeout=60) as tests:
+    with httpx.Client(base_url=api.base_url, trust_env=False, timeout=180) as tests:
         tests.headers["Authorization"] = f"Bearer {key}"
 
         job_id = start(tests, clips / "short.mp3", translate_to_hebrew=True)
@@ -162,7 +162,7 @@ def test_a_missing_model_is_refused_at_once(tmp_path: Path, clips: Path) -> None
     settings = {"TRANSLATION_MODEL": str(tmp_path / "nothing")}
     with (
         ServerProcess(tmp_path / "data", settings) as process,
-        httpx.Client(base_url=f"{process.url}/api/v1", trust_env=False, timeout=60) as api,
+        httpx.Client(base_url=f"{process.url}/api/v1", trust_env=False, timeout=180) as api,
     ):
         api.headers["Authorization"] = f"Bearer {process.create_key()}"
         upload_id = send(api, (clips / "short.mp3").read_bytes())

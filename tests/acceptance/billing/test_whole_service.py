@@ -43,7 +43,7 @@ async def test_a_key_is_bought_its_job_is_billed_once_and_a_failed_payment_stops
         async with MediaServer({"/clip.mp3": Resource(CLIP_PATH)}) as media:
             await asyncio.to_thread(server.start)
             try:
-                async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
+                async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=180) as http:
                     await scenario(http, fake, server, media.url("/clip.mp3"))
             finally:
                 await asyncio.to_thread(server.terminate)

@@ -64,7 +64,7 @@ def client(proxy: ReverseProxy, api_key: str | None = None, *, address: str = "1
     trust = ssl.create_default_context(cafile=proxy.authority)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     transport = httpx.HTTPTransport(verify=trust, local_address=address)
-    return httpx.Client(base_url=proxy.url, headers=headers, transport=transport, timeout=30.0)
+    return httpx.Client(base_url=proxy.url, headers=headers, transport=transport, timeout=180)
 
 
 def port_of(proxy: ReverseProxy) -> str:

@@ -97,7 +97,7 @@ def test_units_are_units(docs: Path, tmp_path: Path, guide: str, name: str) -> N
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or name in line]
@@ -114,7 +114,7 @@ def test_a_mistake_in_a_unit_file_is_noticed(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(unit)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -105,7 +105,7 @@ async def test_many_concurrent_requests_create_one_job(world: WebWorld, http: ht
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(world.worker.carry_out("Hello."))
         sent = [
-            tasks.create_task(http.post(PATH, files={"file": FILE}, headers=KEY, timeout=60))
+            tasks.create_task(http.post(PATH, files={"file": FILE}, headers=KEY, timeout=180))
             for _ in range(6)
         ]
     answers = [task.result() for task in sent]

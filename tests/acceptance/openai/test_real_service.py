@@ -98,7 +98,7 @@ def test_responses_for_a_real_transcript_are_as_documented(server: ServerProcess
 
     def call(path: str, method: str = "GET", **parts: Any) -> Any:
         case = schema[path][method].Case(**parts)
-        response = case.call(headers=headers, timeout=20)
+        response = case.call(headers=headers, timeout=180)
         case.validate_response(response, checks=CHECKS)
         return response
 

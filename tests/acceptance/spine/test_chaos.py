@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not postgresql_available(), reason="PostgreSQL's server is not installed")
 @pytest.mark.skipif(not redis_available(), reason="Redis is not installed")
 def test_whatever_breaks_each_job_ends_once_and_nothing_is_left_over(tmp_path: Path) -> None:

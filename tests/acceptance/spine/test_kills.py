@@ -66,7 +66,7 @@ def assert_whole(server: ServerProcess, api_key: str, job_id: str, seen: list[Re
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_server_killed_at_twenty_random_moments_of_one_job(
     tmp_path: Path, media: MediaServer, recording: Path, undisturbed: str
 ) -> None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 Seen = tuple[int, str, str]
-SLOW_READER_PAUSE_SECONDS = 0.02
-"""Sixty of these are four times as long as the server waits for a stalled reader."""
+SLOW_READER_PAUSE_SECONDS = 0.05
+"""Ninety of these are longer than the server waits for a stalled reader."""
 
 
 async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
@@ -308,7 +308,7 @@ async def test_a_stalled_reader_is_dropped_and_uses_bounded_memory() -> None:
 
 async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
     jobs = Endless()
-    settings = web_settings(send_timeout_seconds=1.0)
+    settings = web_settings(send_timeout_seconds=3.0)
     async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as slow:
         loop = asyncio.get_running_loop()
         taken: list[int] = []

@@ -63,7 +63,7 @@ async def send(world: WebWorld, webhook_secret: str, body: bytes) -> dict[str, i
     """Send the body to every endpoint that takes one; return the statuses by method and path."""
     app: Any = world.server.config.app
     key = await world.key(await world.account())
-    async with httpx.AsyncClient(base_url=world.url, trust_env=False, timeout=60, headers=key) as http:
+    async with httpx.AsyncClient(base_url=world.url, trust_env=False, timeout=180, headers=key) as http:
         slot = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": len(body) + 1}
         upload = (await http.post(f"{world.root}/uploads", json=slot)).json()["upload_id"]
         headers = {

@@ -53,6 +53,6 @@ async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
         web_world(tmp_path, settings, Overrides(clock=clock, stores=stores)) as web,
         webhook_world(stores.database, clock=clock, served=web.services.webhook_deliverer) as world,
         open_server(receiver) as server,
-        httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=30) as http,
+        httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=180) as http,
     ):
         yield Hooks(web, world, receiver, server, http)

@@ -89,7 +89,7 @@ def test_the_guide(tmp_path: Path) -> None:
         HTTPSReceiver(tmp_path, status=410) as receiver,
         ServerProcess(tmp_path / "data", extra_environment=receiver.environment) as server,
         ThreadedMediaServer({"/episode": Resource(CLIP_PATH)}) as media,
-        httpx.Client(base_url=server.url, trust_env=False, timeout=30) as api,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=180) as api,
     ):
         api_key = server.create_key()
         api.headers["Authorization"] = f"Bearer {api_key}"

@@ -69,8 +69,8 @@ class Service:
 
 def clients(process: ServerProcess) -> Iterator[Service]:
     with (
-        httpx.Client(base_url=process.url, trust_env=False, timeout=30) as live,
-        httpx.Client(base_url=process.url, trust_env=False, timeout=30) as sandbox,
+        httpx.Client(base_url=process.url, trust_env=False, timeout=180) as live,
+        httpx.Client(base_url=process.url, trust_env=False, timeout=180) as sandbox,
     ):
         live.headers["Authorization"] = f"Bearer {process.create_key()}"
         test = live.post("/v1/keys", json={"mode": "test"}).json()

@@ -180,7 +180,7 @@ async def test_an_unknown_delivery_is_not_found(hooks: Any, delivery_id: str) ->
 async def test_the_second_dialect_shows_and_rotates_the_same_secret(tmp_path: Path) -> None:
     async with (
         web_world(tmp_path) as world,
-        httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=30) as api,
+        httpx.AsyncClient(base_url=world.root, trust_env=False, timeout=180) as api,
     ):
         account = await world.account(OWNER)
         key = await world.key(account)

@@ -57,7 +57,7 @@ async def test_three_workers_share_a_queue_and_each_job_is_done_once(world: JobW
         pages = [page async for page in world.service.stream(job_id, world.payer)]
         return [event.data for page in pages for event in page]
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         for worker in workers:
             group.create_task(worker.run())
         readers = [group.create_task(read(job.id)) for job in jobs for _ in range(2)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SOON = 10.0
+SOON = 120.0
 """Longer than any notification takes; a test that waits this long has failed."""
 
 

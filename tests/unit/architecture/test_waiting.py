@@ -19,7 +19,7 @@ CLOCKS |= {f"{clock}_ns" for clock in CLOCKS}
 UNTIL = {"support/until.py:until", "support/until.py:async_until"}
 PEERS = {
     # A clock under which a client's pauses are short.
-    "contract/wakeups/test_redis.py:ImpatientClock.sleep",
+    "support/impatient_clock.py:ImpatientClock.sleep",
     # A server that sends slowly, by a byte or at a rate.
     "unit/egress/test_limits.py:test_bytes_that_never_become_a_block_are_bounded.dribble",
     "support/media_server.py:MediaServer._send_body",

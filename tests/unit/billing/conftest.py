@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[BillingWorld]:
-    async with billing_world(migrated_sqlite(tmp_path), timeout_seconds=0.3) as world:
+def stripe_timeout_seconds() -> float:
+    """How long Stripe may take to answer; tests in which it hangs have less."""
+    return 60.0
+
+
+@pytest.fixture
+async def world(tmp_path: Path, stripe_timeout_seconds: float) -> AsyncIterator[BillingWorld]:
+    database_url = migrated_sqlite(tmp_path)
+    async with billing_world(database_url, timeout_seconds=stripe_timeout_seconds) as world:
         yield world

@@ -132,6 +132,7 @@ def change_something(world: BillingWorld, accounts: Sequence[BillingAccount], di
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stripe_timeout_seconds", [0.5])
 async def test_after_all_failures_stripe_has_what_the_ledger_says(world: BillingWorld) -> None:
     dice = random.Random(SEED)
     buyers = [await world.bought(f"buyer{number}@example.com") for number in range(ACCOUNTS)]

@@ -372,7 +372,7 @@ async def test_a_busy_child_ends_at_its_cpu_limit(world: World) -> None:
 
 async def test_a_page_without_end_is_cut_off_by_the_proxys_cap(world: World) -> None:
     world.site.pages["/GLT9749789991"] = PLAYER_PAGE.encode() + b" " * 2_000_000
-    limits = ExtractorLimits(network_bytes=500_000, wall_seconds=20.0)
+    limits = ExtractorLimits(network_bytes=500_000)
     with pytest.raises((AudioSourceUnreachable, ExtractorUnavailable)):
         await world.extractor(limits=limits).extract([PLAYER])
 

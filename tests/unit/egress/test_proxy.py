@@ -40,7 +40,7 @@ async def proxy(client: EgressClient) -> AsyncIterator[EgressProxy]:
 async def child(
     proxy: EgressProxy, *, job_id: str = "tr_1", cap: int = CAP
 ) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(proxy=proxy.url_for(job_id, cap), trust_env=False, timeout=5) as browser:
+    async with httpx.AsyncClient(proxy=proxy.url_for(job_id, cap), trust_env=False, timeout=180) as browser:
         yield browser
 
 

@@ -28,6 +28,6 @@ def test_the_vad_library_leaves_no_identifier_behind(tmp_path: Path) -> None:
         [sys.executable, "-c", "import onnxruntime; onnxruntime.SessionOptions()"],
         env=environment,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(folders.values())

@@ -22,7 +22,7 @@ from tests.support.package_index import (
     make_model,
     serve_index,
 )
-from tests.support.server_process import descendants
+from tests.support.processes import descendants
 from tests.support.until import until
 
 if TYPE_CHECKING:

@@ -427,7 +427,7 @@ async def test_a_reader_from_the_start_and_one_that_reconnects_at_every_event_se
             await stream.aclose()
         return seen
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         steady = group.create_task(read(service.stream(job.id, world.payer)))
         jumping = group.create_task(reconnecting())
         group.create_task(world.run_next())

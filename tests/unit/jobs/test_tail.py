@@ -110,7 +110,7 @@ class Streamed:
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[JobTail]:
         """Join the readers."""
-        async with asyncio.timeout(30), self.tails.of("tr_1", len(self.log.rows)) as tail:
+        async with asyncio.timeout(180), self.tails.of("tr_1", len(self.log.rows)) as tail:
             yield tail
 
     async def commit(self, *events: str) -> None:
@@ -358,7 +358,7 @@ async def test_readers_of_every_kind_see_every_event_once_and_in_order() -> None
         log.job = replace(log.job, status="completed")
         await wakeups.notify_event("tr_1")
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         readers = [tasks.create_task(read(service, every)) for every in (None, None, None, 1, 7, 150)]
         readers += [
             tasks.create_task(read_at_once(service, chance, log.random))

@@ -109,7 +109,7 @@ async def test_a_child_that_dies_at_the_same_place_again_and_again_fails_the_job
 
 @linux_only
 async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: Callable[..., bytes]) -> None:
-    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=1.5)) as world:
+    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=6.0)) as world:
         world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
         whole = await world.hear("/a", job_id="tr_whole")
         async with world.opener.open(world.request("/a")) as stream:
@@ -124,9 +124,9 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, audio: 
 
 
 async def test_waiting_for_a_slow_server_is_not_a_hang(tmp_path: Path, audio: Callable[..., bytes]) -> None:
-    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=1.0)) as world:
+    async with media_world(tmp_path, decoder=DecoderLimits(stall_seconds=6.0)) as world:
         file = audio("mp3")
-        world.server.resources["/a"] = Resource(file, bytes_per_second=len(file) / 3)
+        world.server.resources["/a"] = Resource(file, bytes_per_second=len(file) / 8)
         heard = await world.hear("/a")
         assert len(heard.pcm) == pytest.approx(8 * SAMPLE_RATE, rel=0.02)
 

@@ -34,7 +34,7 @@ def _run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedPro
         env={**os.environ, **QUIET},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
 

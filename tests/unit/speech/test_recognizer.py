@@ -18,6 +18,7 @@ from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, W
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import EngineInfo, SpeechSettings
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
+from tests.support.impatient_clock import ImpatientClock
 from tests.support.speech import decode_clip
 from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence, tone
 from tests.support.until import async_until
@@ -40,9 +41,11 @@ def open_fixture(model: Path, **changes: Any) -> AbstractAsyncContextManager[Whi
     return open_recognizer(settings, clock=SystemClock())
 
 
-def open_fake(**changes: Any) -> AbstractAsyncContextManager[WhisperRecognizer]:
+def open_fake(
+    *, clock: ImpatientClock | None = None, **changes: Any
+) -> AbstractAsyncContextManager[WhisperRecognizer]:
     settings = SpeechSettings(replicas=2, **changes)
-    return open_recognizer(settings, clock=SystemClock(), host_command=FAKE_HOST_COMMAND)
+    return open_recognizer(settings, clock=clock or ImpatientClock(), host_command=FAKE_HOST_COMMAND)
 
 
 async def transcribed(
@@ -273,12 +276,21 @@ async def test_a_window_that_cannot_be_decoded_fails_after_the_windows_before_it
 async def test_a_hung_window_is_watched(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
-    async with open_fake(window_timeout_seconds=0.5) as recognizer:
-        windows = await transcribed(
-            recognizer, blocks(tone(4)), options=RecognitionOptions("en", prompt=f"once {flag} hang")
-        )
+    clock = ImpatientClock()
 
-        assert text_of(windows) == " 0"
+    async with open_fake(clock=clock) as recognizer, asyncio.TaskGroup() as tasks:
+        options = RecognitionOptions("en", prompt=f"once {flag} hang")
+        windows = tasks.create_task(transcribed(recognizer, blocks(tone(4)), options=options))
+        await async_until(lambda: not flag.exists())
+
+        def restarted() -> bool:
+            restarts: int = recognizer.status()["restarts"]
+            clock.ahead_seconds += 0 if restarts else SpeechSettings().window_timeout_seconds
+            return restarts == 1
+
+        await async_until(restarted)
+
+        assert text_of(await windows) == " 0"
         assert recognizer.status()["restarts"] == 1
 
 

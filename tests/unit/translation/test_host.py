@@ -18,6 +18,7 @@ from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
 from stenobird.translation.translator import HostTranslator, TranslationSettings, open_translator
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
+from tests.support.impatient_clock import ImpatientClock
 from tests.support.translation_host import FAKE_TRANSLATION_HOST
 from tests.support.translation_model import spell, write_translation_model
 from tests.support.until import async_until
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+TIMEOUT_SECONDS = 600.0
+"""For a request; only a test whose request hangs puts its clock forward so far."""
+
 
 @asynccontextmanager
-async def obedient(*, timeout: float = 60.0) -> AsyncIterator[HostTranslator]:
+async def obedient(clock: ImpatientClock | None = None) -> AsyncIterator[HostTranslator]:
     """A translator whose host does as the texts say."""
-    settings = TranslationSettings("fake", timeout_seconds=timeout)
+    settings = TranslationSettings("fake", timeout_seconds=TIMEOUT_SECONDS)
     async with open_translator(
-        settings, clock=SystemClock(), host_command=FAKE_TRANSLATION_HOST
+        settings, clock=clock or ImpatientClock(), host_command=FAKE_TRANSLATION_HOST
     ) as translator:
         yield translator
 
@@ -42,6 +46,13 @@ async def obedient(*, timeout: float = 60.0) -> AsyncIterator[HostTranslator]:
 async def say(translator: HostTranslator, *texts: str, job: str = "job") -> list[str]:
     said = await translator.translate(texts, source="en", target="he", job_id=job)
     return [translation.text for translation in said]
+
+
+def time_out(clock: ImpatientClock, translator: HostTranslator, *, ended: bool) -> bool:
+    """Let the time of the requests in flight run out, unless what that leads to has happened."""
+    if not ended and translator.status()["windows_in_flight"]:
+        clock.ahead_seconds += TIMEOUT_SECONDS
+    return ended
 
 
 @pytest.fixture
@@ -76,18 +87,25 @@ async def test_a_host_killed_in_mid_request_costs_time_only(gate: Path) -> None:
 async def test_a_request_that_hangs_once_is_translated_by_the_next_host(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
-    async with obedient(timeout=1.0) as translator:
+    clock = ImpatientClock()
+    async with obedient(clock) as translator, asyncio.TaskGroup() as tasks:
         text = f"once {flag} hang"
+        said = tasks.create_task(say(translator, text))
+        await async_until(lambda: not flag.exists())
+        await async_until(lambda: time_out(clock, translator, ended=translator.status()["restarts"] == 1))
 
-        assert await say(translator, text) == [spell(text)]
+        assert await said == [spell(text)]
         assert translator.status()["restarts"] == 1
 
 
 @pytest.mark.parametrize("fault", ["hang", "crash", "raise"])
 async def test_a_request_that_fails_twice_fails_alone(fault: str) -> None:
-    async with obedient(timeout=1.0) as translator, asyncio.TaskGroup() as tasks:
+    clock = ImpatientClock()
+    async with obedient(clock) as translator, asyncio.TaskGroup() as tasks:
         bad = tasks.create_task(failure_of(translator, fault))
         good = tasks.create_task(say(translator, "good", job="good"))
+        if fault == "hang":
+            await async_until(lambda: time_out(clock, translator, ended=bad.done()))
 
         assert type(await bad) is TranslationFailed
         assert await good == [spell("good")]

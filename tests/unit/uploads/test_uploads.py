@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import update
 
-from stenobird.clock import SystemClock
 from stenobird.discovery.tags import title_of
 from stenobird.errors import (
     AudioUnreachable,
@@ -34,6 +33,7 @@ from stenobird.uploads.service import (
     UploadService,
 )
 from tests.support.databases import sqlite_database
+from tests.support.impatient_clock import ImpatientClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,26 +48,13 @@ DATA = bytes(range(256)) * 40
 
 
 @dataclass
-class Later(SystemClock):
-    """The system's clock, put forward."""
-
-    ahead_seconds: float = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead_seconds
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead_seconds
-
-
-@dataclass
 class World:
     database: Database
     slots: UploadStore
     jobs: JobStore
     blobs: BlobStore
     service: UploadService
-    clock: Later
+    clock: ImpatientClock
 
     async def filled(self, data: bytes = DATA) -> str:
         request = CreateUpload(filename="a.mp3", content_type="audio/mpeg", size_bytes=len(data))
@@ -93,7 +80,7 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with sqlite_database(tmp_path) as database:
-        slots, blobs, clock = UploadStore(database), open_blobs(tmp_path / "blobs"), Later()
+        slots, blobs, clock = UploadStore(database), open_blobs(tmp_path / "blobs"), ImpatientClock()
         service = UploadService(slots, blobs, clock=clock)
         yield World(database, slots, JobStore(database), blobs, service, clock)
 
