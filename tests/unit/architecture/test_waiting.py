@@ -23,6 +23,9 @@ PEERS = {
     # A server that sends slowly, by a byte or at a rate.
     "unit/egress/test_limits.py:test_bytes_that_never_become_a_block_are_bounded.dribble",
     "support/media_server.py:MediaServer._send_body",
+    "support/radio.py:Radio._stream",
+    # A clock under which the day of a station passes quickly.
+    "support/radio.py:ScaledClock.sleep",
     # A client that reads slowly.
     "acceptance/web/test_event_stream.py:test_a_slow_reader_is_not_dropped_while_it_reads",
     # A power cut.
