@@ -98,7 +98,7 @@ class JobWorld:
 
     async def claim(self) -> Claim:
         """Claim the next job."""
-        claim = await self.store.claim("worker", lanes=["preview", "full"])
+        claim = await self.store.claim("worker", lanes=["preview", "full", "live"])
         assert claim is not None
         return claim
 
