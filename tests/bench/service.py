@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from stenobird.client import TranscriptOptions
     from tests.support.media_server import MediaServer
 
 
@@ -71,10 +72,10 @@ class Service:
         assert self._server.process is not None
         return self._server.process.pid
 
-    def transcribe(self, *urls: str) -> ServiceRun:
+    def transcribe(self, *urls: str, options: TranscriptOptions | None = None) -> ServiceRun:
         """Transcribe all URLs at once. Raises the job's error, or `RuntimeError`, when one fails."""
         watch = Stopwatch.start(self.pid)
-        texts, first = zip(*transcribe(self._client, urls), strict=True)
+        texts, first = zip(*transcribe(self._client, urls, options), strict=True)
         return ServiceRun(watch.wall_seconds(), watch.cpu_seconds(), texts, first)
 
     def preview_seconds(self, url: str) -> float:
@@ -111,14 +112,16 @@ class Service:
         raise RuntimeError(f"the job ended without a word:\n{self._server.log()[-4000:]}")
 
 
-def transcribe(client: StenobirdClient, urls: Sequence[str]) -> list[tuple[str, float]]:
+def transcribe(
+    client: StenobirdClient, urls: Sequence[str], options: TranscriptOptions | None = None
+) -> list[tuple[str, float]]:
     """Transcribe all URLs at once; return their texts and when each first had words, in seconds."""
 
     def one(url: str) -> tuple[str, float]:
         begun = time.monotonic()
         texts = []
         first = 0.0
-        for event in client.stream(url):
+        for event in client.stream(url, options):
             match event:
                 case TranscriptEvent():
                     first = first or time.monotonic() - begun

@@ -1,10 +1,12 @@
 """How well speakers are told apart: errors on recordings with RTTM, and on dialogues stitched from readers.
 
-    python -m tests.bench.speakers --folder DIR [--models DIR]
+    python -m tests.bench.speakers --folder DIR [--models DIR] [--seed N]
+    python -m tests.bench.speakers --folder DIR [--models DIR] --wall MODEL
 
 `DIR` has a `manifest.jsonl`, in whose set `speakers` each row names an `rttm`. Dialogues are made from the
 sets `accent` and `stream` and `long`: 2 to 4 readers, turns of 2 to 15 s. The error is that of NIST: missed,
-false and confused speech in the share of all speech, but for 0.25 s around each boundary.
+false and confused speech in the share of all speech, but for 0.25 s around each boundary. With `--wall` it is
+instead what labels cost a job that the speech model MODEL transcribes: wall clock with labels over without.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import argparse
 import functools
 import json
 import random
+import statistics
+import tempfile
 import time
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -24,11 +29,13 @@ import numpy.typing as npt
 from click import echo
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
+from stenobird.client import TranscriptOptions
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import find_turns
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
 from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES
+from tests.bench.service import Service, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +46,7 @@ FRAMES: Final = 100
 COLLAR_SECONDS: Final = 0.25
 DIALOGUES: Final = 12
 DIALOGUE_SECONDS: Final = 100
+WALL_PAIRS: Final = 3
 
 Turns: TypeAlias = "list[tuple[float, float, str]]"
 
@@ -161,17 +169,45 @@ def _speech(pcm: PCM) -> list[tuple[int, int]]:
     return [(row["start"], row["end"]) for row in found]
 
 
+def wall(folder: Path, rows: Sequence[dict[str, str]], models: Path, speech_model: str) -> None:
+    """Print the wall clock of jobs with labels over that of jobs without, in turn on one service."""
+    names = [row["file"] for row in rows if row["set"] in {"stream", "long"}]
+    settings = {"MODEL": speech_model, "SPEAKER_MODEL": str(models)}
+    with tempfile.TemporaryDirectory() as scratch:
+        audio = Path(scratch) / "talk.wav"
+        with wave.open(str(audio), "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes(np.concatenate([_decode(folder / name) for name in names]).tobytes())
+        with Service(folder / names[0], settings=settings) as service, served([audio]) as (_, [url]):
+            service.transcribe(url, options=TranscriptOptions(speakers=True))
+            ratios = []
+            for _ in range(WALL_PAIRS):
+                plain = service.transcribe(url)
+                with_labels = service.transcribe(url, options=TranscriptOptions(speakers=True))
+                ratios.append(with_labels.wall_seconds / plain.wall_seconds)
+                for name, run in (("plain", plain), ("labels", with_labels)):
+                    echo(
+                        f"  {name}: {run.wall_seconds:.1f} s, first words after "
+                        f"{run.first_words_seconds[0]:.2f} s, CPU {run.cpu_seconds:.1f} s"
+                    )
+    echo(f"wall clock with labels over without: {statistics.median(ratios):.2f}")
+
+
 def main() -> None:
     """Print the error of each recording and set, and the share of a core that it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--models", default="auto")
     parser.add_argument("--seed", type=int, default=7, help="Another seed makes other dialogues.")
+    parser.add_argument("--wall", metavar="MODEL", help="Measure wall clock with this speech model.")
     arguments = parser.parse_args()
     models = resolve(arguments.models, cache_dir=None, progress=lambda _done, _wanted: None)
     finder = VoiceModels(models / SEGMENTATION_FILE, models / EMBEDDING_FILE)
     lines = (arguments.folder / "manifest.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
+    if arguments.wall is not None:
+        wall(arguments.folder, rows, models, arguments.wall)
+        return
     readers = [row["file"] for row in rows if row["set"] == "accent"]
     others = [row["file"] for row in rows if row["set"] in {"stream", "long"} and row["seconds"] > 60]
     for name, recordings in (
