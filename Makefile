@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve dev test chaos check format reference bench bench-words clean doctor image
+.PHONY: help demo serve dev test chaos live-day check format reference bench bench-words clean doctor image
 
 # A line `##@ Title` starts a group; the text behind a target's `##` is its line.
 help:  ## Show this list
@@ -47,6 +47,9 @@ test: $(VENV)/.installed-dev  ## Run every test; PYTEST_ARGS="-n 3 tests/unit" r
 
 chaos: $(VENV)/.installed-dev  ## Break everything for ten minutes; CHAOS_ARGS=--short takes two, --seed N repeats a run
 	@$(BIN)/python -m tests.support.chaos $(CHAOS_ARGS)
+
+live-day: $(VENV)/.installed-dev  ## Two hours of live audio in ten minutes, with cut connections and kills; DAY_ARGS=--minutes 30
+	@$(BIN)/python -m tests.support.live_day $(DAY_ARGS)
 
 check: $(VENV)/.installed-dev  ## Check style, types and import contracts
 	@$(BIN)/ruff check .

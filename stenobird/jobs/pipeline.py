@@ -323,6 +323,10 @@ class TranscriptionPipeline:
                 await self._label_silence(max(0, start - self._labelling.next_sample))
             blocks = aiter(stream)
             self._item = await anext(blocks, None)
+            while isinstance(self._item, Title):
+                # When the first sample was on air is known with the first audio.
+                self._titles.append(self._item)
+                self._item = await anext(blocks, None)
             _log.info(
                 "audio_opened",
                 technique=source.technique,

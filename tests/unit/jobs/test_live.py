@@ -38,11 +38,11 @@ class OnAir(FakeStream):
     async def __aiter__(self) -> AsyncIterator[PCM | Gap | Title]:
         station, limits = self.station, self.request.limits
         second = self.request.start_sample // SAMPLE_RATE
-        self.at = AT
         if second:
             yield Gap(station.away_seconds * SAMPLE_RATE, "restarted")
             second += station.away_seconds
         yield Title("The news")
+        self.at = AT  # known with the first sample
         while second < (limits.stop_samples or limits.live_samples) // SAMPLE_RATE:
             if second in station.gaps:
                 yield Gap(station.gaps[second] * SAMPLE_RATE, "disconnected")
