@@ -394,7 +394,11 @@ def new_job_id(origin: Origin = "stenobird") -> str:
 def new_token(prefix: str, digits: int) -> str:
     """Return the prefix and random base62 digits, 5.95 bits each."""
     number = secrets.randbelow(62**digits)
-    return prefix + "".join(_BASE62[number // 62**place % 62] for place in range(digits))
+    token = prefix
+    for _ in range(digits):
+        number, digit = divmod(number, 62)
+        token += _BASE62[digit]
+    return token
 
 
 async def retry_job(store: JobStore, queue: QueueStore, job_id: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
@@ -58,7 +59,7 @@ GROUP_SIZE: Final = 64
 OUTAGE_SECONDS: Final = 30.0
 """Without a failure for so long, the next one belongs to another outage."""
 SLOW_DISK_SECONDS: Final = 60.0
-"""How long `Database.find` uses a thread after a read that took longer than `slow_read_seconds`."""
+"""How long `Database.find` uses a thread after one that waited for the disk, over `slow_read_seconds`."""
 
 NEWEST_REVISION: Final = "0005"
 """The last of `storage/migrations/versions`."""
@@ -175,6 +176,7 @@ class Database:
         self._far_until = 0.0
         self._failed_at = float("-inf")
         self._looked_at = float("-inf")
+        self.blocks_read: Callable[[], int] = _blocks_read
 
     @asynccontextmanager
     async def write(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -429,11 +431,12 @@ class Database:
         """Return the first row of a SELECT that finds it with an index.
 
         On SQLite this takes 20 µs, and a thread would take five times as long. So it runs at once, unless one
-        has recently taken long: then the disk is slow, and streams must not wait for it.
+        has recently waited long for the disk, which streams must not. On a busy machine any read may take
+        long, and a thread would make that worse.
         """
-        clock = asyncio.get_running_loop().time
-        if self.dialect == "sqlite" and (began := clock()) >= self._far_until:
+        if self.dialect == "sqlite" and (began := time.monotonic()) >= self._far_until:
             self._check_file()
+            blocks = self.blocks_read()
             try:
                 if self._near is None:
                     self._near = open_reader(self._sqlite_file())
@@ -441,8 +444,8 @@ class Database:
             except sqlite3.Error:
                 pass  # the thread waits for locks, and knows the cause of any other error
             else:
-                if clock() - began > self.slow_read_seconds:
-                    self._far_until = clock() + SLOW_DISK_SECONDS
+                if time.monotonic() - began > self.slow_read_seconds and self.blocks_read() > blocks:
+                    self._far_until = time.monotonic() + SLOW_DISK_SECONDS
                 return row
         async with self.read(once=True) as connection:
             return (await connection.execute(statement, parameters)).first()
@@ -488,6 +491,11 @@ def _settle(result: asyncio.Future[Any], value: Any = None, *, error: BaseExcept
         result.set_result(value)
     else:
         result.set_exception(error)
+
+
+def _blocks_read() -> int:
+    """Return how many blocks this thread has read from a disk."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 def sqlite_url(data_dir: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 from types import NoneType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -361,15 +362,19 @@ async def test_a_read_on_the_loop_sees_the_last_commit_and_a_thread_reads_where_
     assert await database.find(STAGE, {"job": JOB.id}) == ("submitted",)
 
 
-async def test_after_a_slow_read_on_the_loop_a_thread_reads(database: Database) -> None:
+@pytest.mark.parametrize("from_disk", [True, False])
+async def test_after_a_slow_read_of_the_disk_on_the_loop_a_thread_reads(
+    database: Database, *, from_disk: bool
+) -> None:
     await JobStore(database).create(JOB, FIRST, max_queued=9)
     database.slow_read_seconds = -1.0  # any read takes longer
+    database.blocks_read = count(step=from_disk).__next__
     assert await database.find(STAGE, {"job": JOB.id}) == ("validating_url",)
     assert database._near is not None
     database._near.close()
     database._near = None
     assert await database.find(STAGE, {"job": JOB.id}) == ("validating_url",)
-    assert database._near is None
+    assert (database._near is None) is from_disk
 
 
 async def raised(write: Awaitable[object]) -> Exception | None:
