@@ -55,12 +55,16 @@ _LEAST_STEP_SAMPLES = SAMPLE_RATE // 10
 class _Buffer:
     """Audio that is not accounted for yet, from sample `start` of the source on.
 
-    Holds at most a block and what was pulled past its end.
+    Holds at most a block and what was pulled past its end. Audio is pulled while what is here is worked on.
     """
 
     def __init__(self, audio: AsyncIterator[PCM], start: int) -> None:
         self._audio = audio
         self._pcm: PCM = np.empty(0, np.int16)
+        self._wanted = 0
+        self._pulling: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self._error: Exception | None = None
         self.start = start
         self.ended = False
 
@@ -70,21 +74,34 @@ class _Buffer:
     def __getitem__(self, span: slice) -> PCM:
         return self._pcm[span]
 
-    async def fill(self, samples: int) -> None:
-        """Pull audio until `samples` are here or it has ended."""
-        blocks = [self._pcm]
-        held = len(self._pcm)
-        try:
-            while held < samples and not self.ended:
-                try:
-                    block = await anext(self._audio)
-                except StopAsyncIteration:
-                    self.ended = True
-                else:
-                    blocks.append(block)
-                    held += len(block)
-        finally:
-            self._pcm = np.concatenate(blocks)
+    async def fill(self, samples: int, ahead: int = 0) -> None:
+        """Wait until `samples` are here or the audio has ended; go on pulling until `ahead` more are."""
+        self._wanted = samples + ahead
+        if self._pulling is None or self._pulling.done():
+            self._pulling = asyncio.create_task(self._pull())
+        while len(self._pcm) < samples and not self.ended:
+            if self._error is not None:
+                raise self._error
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _pull(self) -> None:
+        while len(self._pcm) < self._wanted and not self.ended and self._error is None:
+            try:
+                block = await anext(self._audio)
+            except StopAsyncIteration:
+                self.ended = True
+            except Exception as exc:  # noqa: BLE001  # raised by `fill`, once what came before is used
+                self._error = exc
+            else:
+                self._pcm = np.concatenate([self._pcm, block])
+            self._arrived.set()
+
+    async def close(self) -> None:
+        """Stop pulling."""
+        if self._pulling is not None:
+            self._pulling.cancel()
+            await asyncio.wait([self._pulling])
 
     def drop_before(self, sample: int) -> None:
         """Forget what lies before a sample of the source."""
@@ -151,6 +168,7 @@ class _Session:
         except BaseExceptionGroup as group:
             end = _first_leaf(group)
         finally:
+            await self.buffer.close()
             self.results.put_nowait((end, False))
 
     # --- planning ---------------------------------------------------------------------------------------
@@ -184,7 +202,7 @@ class _Session:
         """Return the block that begins at the buffer's start, without samples when there is no audio."""
         scanned, state, ended = 0, b"", False
         while not ended:
-            await self.buffer.fill(scanned + _EAGER_SAMPLES)
+            await self.buffer.fill(scanned + _EAGER_SAMPLES, ahead=_PATIENT_SAMPLES)
             ready = min(len(self.buffer) - scanned, _PATIENT_SAMPLES)
             whole = ready - ready % _CALL_SAMPLES
             ready = whole or ready  # less than one call at the end of the audio

@@ -202,6 +202,30 @@ async def test_a_session_plans_no_more_windows_than_its_consumer_takes() -> None
     assert [window.checkpoint.window_index for window in taken] == [1, 2, 3]
 
 
+async def test_audio_is_pulled_while_speech_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    begun = asyncio.Event()
+    find_speech = SpeechPool.find_speech
+
+    async def recorded(pool: SpeechPool, job: str, pcm: PCM, state: bytes, *, urgent: bool) -> Any:
+        searched.append(len(pcm))
+        begun.set()
+        return await find_speech(pool, job, pcm, state, urgent=urgent)
+
+    async def audio() -> AsyncIterator[PCM]:
+        yield tone(2)
+        await begun.wait()  # the search begins with what is here
+        async for block in blocks(tone(20)):
+            yield block
+
+    monkeypatch.setattr(SpeechPool, "find_speech", recorded)
+    async with open_fake() as recognizer, asyncio.timeout(60):
+        await transcribed(recognizer, audio())
+
+    assert searched[0] <= 2 * SAMPLE_RATE
+    assert max(searched) == 16 * 8 * 512  # then four seconds at once
+
+
 async def test_the_second_block_begins_where_the_text_of_the_first_window_ends() -> None:
     pcm = np.concatenate([tone(40), silence(5), tone(5)])
     options = RecognitionOptions("en", prompt="keep 20")
