@@ -34,7 +34,7 @@ from stenobird.logs import configure_logging
 from stenobird.serving import run_loop, serving, until_signal
 from stenobird.storage.schema import usage
 from tests.support.http_reader import EventReader
-from tests.support.radio import Programme, Radio, ScaledClock
+from tests.support.radio import TICK_SECONDS, Programme, Radio, ScaledClock
 from tests.support.server_process import ServerProcess
 from tests.support.speech import MARGIN_SECONDS
 
@@ -64,7 +64,8 @@ class Plan:
     path: str = "/icecast"
 
 
-SHORT: Final = Plan(minutes=2, speed=6.0, cuts=3, kills=2)
+SHORT: Final = Plan(minutes=2, speed=2.0, cuts=3, kills=2)
+"""On a slow machine a start takes ten seconds, which must stay a short part of the day."""
 LONG: Final = Plan(minutes=120, speed=12.0, cuts=50, kills=20)
 
 
@@ -109,6 +110,8 @@ class Day:
     rss_bytes: list[int] = field(default_factory=list)
     """Of the service, without its children, while nothing was killed any more."""
     spool_bytes: int = 0
+    delay_seconds: float = 0.0
+    """How late anything may have arrived because the machine was busy: when it began, and at a break."""
 
     def bodies(self, event: str, stage: str | None = None) -> list[dict[str, Any]]:
         """Return the bodies of these events."""
@@ -189,7 +192,7 @@ class Day:
         assert not silent, figures
         assert not doubled, figures
         assert found >= MIN_WORDS * expected > 0, figures
-        assert offsets[len(offsets) * 95 // 100] <= MAX_OFFSET_SECONDS, figures
+        assert offsets[len(offsets) * 95 // 100] <= MAX_OFFSET_SECONDS + self.delay_seconds, figures
         return figures
 
     def _check_bill(self) -> dict[str, Any]:
@@ -233,6 +236,7 @@ async def run(plan: Plan, folder: Path, *, seed: int = 1) -> Day:
                 while not (await http.get(job["status_url"])).json()["terminal"]:
                     await clock.sleep(5.0)
                 watching.cancel()
+            day.delay_seconds = 2 * max(0.0, radio.longest_tick_seconds - TICK_SECONDS * plan.speed)
             day.events = await asyncio.to_thread(_all_events, server.url, key, job["id"])
         finally:
             server.kill()

@@ -120,6 +120,7 @@ class Radio:
     `title` is sent to clients that ask for it. `redirects` sends clients of a path elsewhere. `stalls` are
     times during which connections stay open and nothing is sent; what was on air then is lost if
     `stall_drops`, else it is sent afterwards. `ended` ends the HLS playlist and all answers.
+    `longest_tick_seconds` is how long a busy machine has kept a connection waiting.
     """
 
     programme: Programme
@@ -135,6 +136,7 @@ class Radio:
     discontinuities: set[int] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
     ended: bool = False
+    longest_tick_seconds: float = 0.0
     connections: int = 0
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     _server: asyncio.Server | None = None
@@ -270,7 +272,9 @@ class Radio:
             if out:
                 writer.write(b"%x\r\n%b\r\n" % (len(out), bytes(out)) if path == "/plain" else bytes(out))
                 await writer.drain()
+            before = self.clock.time()
             await asyncio.sleep(TICK_SECONDS)
+            self.longest_tick_seconds = max(self.longest_tick_seconds, self.clock.time() - before)
         if self.ended and path == "/plain":
             writer.write(b"0\r\n\r\n")
             await writer.drain()

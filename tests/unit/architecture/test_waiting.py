@@ -28,6 +28,8 @@ PEERS = {
     "support/radio.py:ScaledClock.sleep",
     # A client that reads slowly.
     "acceptance/web/test_event_stream.py:test_a_slow_reader_is_not_dropped_while_it_reads",
+    # Samples of a process's memory.
+    "support/live_day.py:_watch",
     # A power cut.
     "acceptance/spine/test_kills.py:kill_at_a_random_moment",
 }
