@@ -173,7 +173,7 @@ class Day:
             found += min(len(near), len(said))
             if not near:
                 silent.append((start, text))
-            if len(near) > len(said) + 1:
+            if any(_runs(got).count(run) > _runs(said).count(run) for run in _runs(said)):
                 doubled.append((start, text, " ".join(got)))
             if got and got[0] == said[0]:
                 offsets.append(abs(words[0]["start"] - (start + MARGIN_SECONDS)))
@@ -201,6 +201,10 @@ class Day:
         missing = sum(end - start for start, end in self.gaps)
         assert minutes == done["billable_minutes"] == max(1, int(seconds // 60))
         return {"billed_minutes": minutes, "transcribed_seconds": round(seconds, 1), "missing": missing}
+
+
+def _runs(words: list[str]) -> list[tuple[str, ...]]:
+    return list(zip(words, words[1:], words[2:], strict=False))
 
 
 async def run(plan: Plan, folder: Path, *, seed: int = 1) -> Day:
@@ -292,13 +296,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=LONG.kills)
     parser.add_argument("--path", default=LONG.path, help="/icecast, /shoutcast, /plain or /hls/index.m3u8")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where to keep the data folder and the events")
     chosen = parser.parse_args()
     if chosen.serve:
         run_loop(_serve(*chosen.serve))
         return
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(chosen.minutes, chosen.speed, chosen.cuts, chosen.kills, chosen.path)
-        day = asyncio.run(run(plan, Path(folder), seed=chosen.seed))
+        day = asyncio.run(run(plan, chosen.folder or Path(folder), seed=chosen.seed))
+    if chosen.folder:
+        rows = "".join(f"{event.event} {event.data}\n" for event in day.events)
+        (chosen.folder / "events.txt").write_text(rows)
     print(json.dumps(day.figures(), indent=2))  # noqa: T201  # the figures of a run by hand
 
 
