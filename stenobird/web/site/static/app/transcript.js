@@ -234,7 +234,7 @@ class Transcript {
     this.connected(true);
     this.lines.quiet();
     this.newest.end();
-    if (document.activeElement === $("job-cancel")) $("job-title").focus();
+    this.keepFocus();
     $("job").classList.remove("live");
     for (const id of ["job-cancel", "job-progress", "job-pace", "job-playing"]) show($(id), false);
     show($("job-tools"), this.lines.rows.length > 0);
@@ -330,8 +330,14 @@ class Transcript {
 
   stopping() {
     this.stopped = true;
+    this.keepFocus();
     $("job-cancel").disabled = true;
     this.state("Stopping", "running");
+  }
+
+  // A button that is disabled or hidden gives the focus to nothing.
+  keepFocus() {
+    if (document.activeElement === $("job-cancel")) $("job-title").focus();
   }
 
   async nameSpeakers(names) {
