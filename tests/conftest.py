@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 
+MEMORY_BYTES = 4 << 30
+"""More than the tests' files take at once; folders of tests that passed are removed."""
+
 
 def pytest_configure() -> None:
     """Collect no garbage while tests are: what is made then lives to the end."""
     gc.disable()
     share_certificates()
     be_patient()
+    keep_files_in_memory()
 
 
 def share_certificates() -> None:
@@ -44,6 +49,16 @@ def be_patient() -> None:
     """Let requests of HTTP clients that have no timeout of their own take long: cores may be busy."""
     default: Any = httpx._config.DEFAULT_TIMEOUT_CONFIG
     default.connect = default.read = default.write = default.pool = 180.0
+
+
+def keep_files_in_memory() -> None:
+    """Put temporary files into memory where it has room: SQLite waits for a disk at each commit."""
+    memory = Path("/dev/shm")
+    if "TMPDIR" in os.environ or not memory.is_dir():
+        return
+    facts = os.statvfs(memory)
+    if facts.f_bavail * facts.f_frsize >= MEMORY_BYTES and not facts.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
 
 
 def pytest_collection_finish() -> None:
