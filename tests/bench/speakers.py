@@ -47,6 +47,7 @@ COLLAR_SECONDS: Final = 0.25
 DIALOGUES: Final = 12
 DIALOGUE_SECONDS: Final = 100
 WALL_PAIRS: Final = 3
+WALL_SECONDS: Final = 300
 
 Turns: TypeAlias = "list[tuple[float, float, str]]"
 
@@ -177,9 +178,11 @@ def wall(folder: Path, rows: Sequence[dict[str, str]], models: Path, speech_mode
         audio = Path(scratch) / "talk.wav"
         with wave.open(str(audio), "wb") as file:
             file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-            file.writeframes(np.concatenate([_decode(folder / name) for name in names]).tobytes())
-        with Service(folder / names[0], settings=settings) as service, served([audio]) as (_, [url]):
-            service.transcribe(url, options=TranscriptOptions(speakers=True))
+            pcm = np.concatenate([_decode(folder / name) for name in names])
+            file.writeframes(pcm[: WALL_SECONDS * SAMPLE_RATE].tobytes())
+        files = [audio, folder / names[0]]
+        with Service(files[1], settings=settings) as service, served(files) as (_, [url, short]):
+            service.transcribe(short, options=TranscriptOptions(speakers=True))
             ratios = []
             for _ in range(WALL_PAIRS):
                 plain = service.transcribe(url)

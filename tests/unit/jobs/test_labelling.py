@@ -96,9 +96,12 @@ async def test_labels_follow_the_words_and_the_final_event_has_all_of_them(world
     assert [row.event for row in events[-2:]] == ["speakers", "done"]
 
 
-async def test_words_are_those_of_a_job_without_labels(world: JobWorld) -> None:
+async def test_words_are_those_of_a_job_without_labels_which_looks_for_no_voices(
+    world: JobWorld, finder: FakeVoices
+) -> None:
     plain = await world.post(PAYER)
     await world.run_next()
+    assert finder.windows == 0
     job_id = await run(world)
     chunks = [
         [row for row in tail(await world.events(one)) if row[0] == "transcript"] for one in (plain.id, job_id)

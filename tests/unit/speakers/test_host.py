@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stenobird.clock import SystemClock
+from stenobird.config import Settings
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
-from stenobird.speakers.pool import SpeakerPool
+from stenobird.speakers.pool import SpeakerPool, open_speakers
 from stenobird.speakers.voices import unpack
 from tests.support.speaker_models import write_speaker_models
 
@@ -45,3 +46,8 @@ async def test_a_folder_without_the_models_is_named(tmp_path: Path) -> None:
         with pytest.raises(EngineUnavailable, match="STENOBIRD_SPEAKER_MODEL"):
             await pool.wait_ready()
         assert "STENOBIRD_SPEAKER_MODEL" in str(pool.refusal())
+
+
+async def test_without_a_model_no_host_is_started() -> None:
+    async with open_speakers(Settings(speaker_model=""), SystemClock()) as pool:
+        assert pool is None
