@@ -269,8 +269,10 @@ take_event() {
         status)
             text=$(printf '%s' "$data" | json_field message)
             [ -z "$text" ] || [ -s "$work/spoke" ] || note "$text"
-            [ "$(printf '%s' "$data" | json_field live)" != true ] ||
-                note "The audio is live. It is transcribed for ${minutes:-60} minutes, or until --stop $id"
+            if [ ! -s "$work/live" ] && [ "$(printf '%s' "$data" | json_field live)" = true ]; then
+                echo 1 >"$work/live"
+                note "The audio is live. To end the transcript early and keep its text, use --stop $id"
+            fi
             ;;
         transcript)
             # The dot keeps trailing line feeds, which $( ) would drop.
