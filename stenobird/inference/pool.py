@@ -57,6 +57,7 @@ class Ticket:
     id: int
     job_id: str
     urgent: bool
+    live: bool
     light: bool
     header: Header
     payload: bytes
@@ -66,6 +67,11 @@ class Ticket:
     suspect: bool = False
     blame: int = 0
     kills: int = 0
+
+    @property
+    def before_others(self) -> bool:
+        """Whether the host begins it before ordinary requests that are ready there."""
+        return self.urgent or self.live
 
 
 class HostPool(ABC):
@@ -142,10 +148,12 @@ class HostPool(ABC):
         payload: bytes = b"",
         *,
         urgent: bool,
+        live: bool = False,
         light: bool = False,
     ) -> tuple[Header, bytes]:
         """Return the host's answer to a request, which is given an `id`.
 
+        Live ones take turns with ordinary ones here; in the host they are urgent.
         Cancelling gives up its place; a host that has begun it finishes it, and the answer is dropped. Raises
         `failed` when it ends two hosts or fails twice, `unavailable` when no host can be
         started.
@@ -155,9 +163,16 @@ class HostPool(ABC):
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
         ticket = Ticket(
-            number, job_id, urgent, light, {**header, "id": number, "urgent": urgent}, payload, answer
+            number,
+            job_id,
+            urgent,
+            live,
+            light,
+            {**header, "id": number, "urgent": urgent or live},
+            payload,
+            answer,
         )
-        (self._light if light else self._lanes).put(job_id, ticket, urgent=urgent)
+        (self._light if light else self._lanes).put(job_id, ticket, urgent=urgent, live=live)
         self._work.set()
         try:
             return await ticket.answer
@@ -283,7 +298,7 @@ class HostPool(ABC):
             return
         if header["type"] == "started":
             ticket.begun = True
-            if not ticket.urgent:
+            if not ticket.before_others:
                 self._overtaken = 0
             ticket.deadline = self._clock.monotonic() + self._timeout_seconds
             return
@@ -346,16 +361,17 @@ class HostPool(ABC):
             return None
         if self._suspects:
             return None if heavy else self._suspects.popleft()
-        ordinary = [ticket for ticket in heavy if not ticket.urgent]
+        ordinary = [ticket for ticket in heavy if not ticket.before_others]
         ready = any(not ticket.begun for ticket in ordinary)
+        # The host begins these before the ordinary ones that are ready there.
+        room = len(heavy) - len(ordinary) < self._most_in_flight
         ticket = self._lanes.pop(
-            # The host begins urgent requests before those that are ready there.
-            urgent=len(heavy) - len(ordinary) < self._most_in_flight
-            and not (ready and self._overtaken >= URGENT_IN_A_ROW),
+            urgent=room and not (ready and self._overtaken >= URGENT_IN_A_ROW),
+            live=room and not (ready and self._overtaken >= 1),
             ordinary=len(heavy) < self._most_in_flight
             and (self._urgent_jobs == 0 or len(ordinary) < max(1, self._at_once - 1)),
         )
-        if ticket is not None and ticket.urgent and ready:
+        if ticket is not None and ticket.before_others and ready:
             self._overtaken += 1
         return ticket
 
@@ -433,7 +449,7 @@ class HostPool(ABC):
             self._suspects.appendleft(ticket)
         else:
             lanes = self._light if ticket.light else self._lanes
-            lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent)
+            lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent, live=ticket.live)
 
     def _log(self, ticket: Ticket) -> Any:
         return _log.bind(job_id=ticket.job_id, host=self.host)

@@ -444,6 +444,8 @@ class TranscriptionPipeline:
 
     def _now_playing(self) -> list[NewEvent]:
         titles, self._titles = self._titles, []
+        if titles:
+            self._extra = replace(self._extra, now_playing=titles[-1].text)
         return [self._leased.events.now_playing(title.text) for title in titles]
 
     async def _commit_gap(self, gap: Gap) -> None:
@@ -452,6 +454,7 @@ class TranscriptionPipeline:
         await self._label_silence(gap.samples)
         self._samples += gap.samples
         seconds = gap.samples / SAMPLE_RATE
+        events = [*self._now_playing(), self._leased.events.stream_gap(start, seconds, gap.reason)]
         self._extra = replace(self._extra, gap_seconds=self._extra.gap_seconds + seconds)
         self._checkpoint = replace(
             self._checkpoint,
@@ -461,16 +464,16 @@ class TranscriptionPipeline:
             context="",
             prefix="",
         )
-        events = [*self._now_playing(), self._leased.events.stream_gap(start, seconds, gap.reason)]
         _log.info("stream_gap", reason=gap.reason, seconds=round(seconds, 3), at_seconds=round(start, 3))
         await self._leased.append(JobChange(checkpoint=self._checkpoint, extra=self._extra), events)
 
     async def _commit_window(self, window: WindowResult, stream: AudioStream) -> None:
         events = self._transcript(window.segments, window.language)
-        extra = None
+        playing = self._now_playing()
+        extra = self._extra if playing else None
         if events and (self.preview or self._translation is not None):
             extra = self._extra = self._extra_with_window()
-        events = self._now_playing() + events
+        events = playing + events
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
         if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:

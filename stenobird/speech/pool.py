@@ -61,10 +61,12 @@ class SpeechPool(HostPool):
         assert self.info is not None
         return self.info
 
-    async def decode(self, job_id: str, request: WindowRequest, *, urgent: bool) -> DecodedWindow:
+    async def decode(
+        self, job_id: str, request: WindowRequest, *, urgent: bool, live: bool = False
+    ) -> DecodedWindow:
         """Decode one window. Cancels and raises as `request` does."""
         header, payload = request.to_frame()
-        answer, _ = await self.request(job_id, header, payload, urgent=urgent)
+        answer, _ = await self.request(job_id, header, payload, urgent=urgent, live=live)
         return DecodedWindow.from_header(answer)
 
     async def find_speech(

@@ -257,8 +257,8 @@ class _Session:
                     before = replace(before, window_index=1, language_seconds=seconds, prefix=early.context)
                     outcomes.put_nowait((early.segments, before))
                     request = replace(request, prefix=early.context)
-                urgent = planned.first or self.lane != "full"
-                decoded = await self.pool.decode(self.job_id, request, urgent=urgent)
+                urgent, live = planned.first or self.lane == "preview", self.lane == "live"
+                decoded = await self.pool.decode(self.job_id, request, urgent=urgent, live=live)
                 end = _window_end(window, decoded, block, planned.start, position)
             if planned.first:
                 block = replace(block, samples=end)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     tuple_,
     update,
@@ -365,7 +366,8 @@ class JobStore:
             select(jobs.c.id, jobs.c.lease_token, jobs.c.interruptions)
             .where(
                 jobs.c.completed_at.is_(None),
-                jobs.c.lane.in_(lanes),
+                # What only has to be ended needs no place.
+                or_(jobs.c.lane.in_(lanes), jobs.c.stop_requested_at.is_not(None)),
                 queue.claimable(),
                 ~queue.switched("paused"),
             )

@@ -198,6 +198,14 @@ async def test_status_line_of_any_spelling_is_read(client: EgressClient, line: b
         assert (response.status, await response.read(len(AUDIO))) == (200, AUDIO)
 
 
+async def test_the_status_line_of_shoutcast_is_read_and_kept_as_a_header(client: EgressClient) -> None:
+    head = b"ICY 200 OK\r\nicy-notice1:<BR>\r\ncontent-type:audio/mpeg\r\n\r\nabc"
+    async with open_server(in_turn(head)) as server, await client.open(server.url("/;")) as response:
+        assert (response.status, response.total_bytes) == (200, None)
+        assert response.headers["icy-status-line"] == "1"
+        assert await response.peek(3) == b"abc"
+
+
 @pytest.mark.parametrize("line", [b"200 OK", b"HTTP/1.1 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 20", b"<html>"])
 async def test_what_names_no_status_is_still_refused(client: EgressClient, line: bytes) -> None:
     async with open_server(in_turn(line + b"\r\nContent-Length: 0\r\n\r\n")) as server:

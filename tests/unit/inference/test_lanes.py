@@ -37,6 +37,16 @@ def test_urgent_windows_pass_long_jobs_but_do_not_starve_them() -> None:
     ]
 
 
+def test_live_windows_and_those_of_recordings_take_turns() -> None:
+    lanes: FairLanes[str] = FairLanes()
+    for i in range(4):
+        lanes.put("recording", f"r{i}", urgent=False)
+        lanes.put(f"station{i % 2}", f"live{i}", urgent=False, live=True)
+    lanes.put("preview", "p", urgent=True)
+
+    assert taken(lanes) == ["p", "live0", "r0", "live1", "r1", "live2", "r2", "live3", "r3"]
+
+
 def test_an_item_put_back_is_the_next_one() -> None:
     lanes: FairLanes[str] = FairLanes()
     for item in ("a1", "b1", "b2"):
@@ -60,18 +70,18 @@ def test_discarded_items_are_gone_wherever_they_wait() -> None:
     assert lanes.pop() is None
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=40))
-def test_every_item_comes_out_once(puts: list[tuple[str, bool]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.booleans()), max_size=40))
+def test_every_item_comes_out_once(puts: list[tuple[str, bool, bool]]) -> None:
     lanes: FairLanes[int] = FairLanes()
-    for number, (job, urgent) in enumerate(puts):
-        lanes.put(job, number, urgent=urgent)
+    for number, (job, urgent, live) in enumerate(puts):
+        lanes.put(job, number, urgent=urgent, live=live)
 
     out = []
     while (item := lanes.pop()) is not None:
         out.append(item)
 
     assert sorted(out) == list(range(len(puts)))
-    for lane in (True, False):
+    for lane in {put[1:] for put in puts}:
         for job in "abcd":
-            mine = [n for n in out if puts[n] == (job, lane)]
+            mine = [n for n in out if puts[n] == (job, *lane)]
             assert mine == sorted(mine)

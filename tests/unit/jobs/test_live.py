@@ -140,6 +140,7 @@ async def test_a_full_job_ends_at_its_minutes_and_tells_gaps_and_titles(world: J
     assert sources[-1]["at"] == "2027-01-15T08:00:00.000Z"
     ended = await world.job(job.id)
     assert (ended.status, ended.duration_seconds, ended.billable_minutes) == ("completed", 120.0, 1)
+    assert (ended.extra.gap_seconds, ended.extra.now_playing) == (30.0, "The news")
     (usage,) = await world.rows()
     assert (usage["minutes"], usage["audio_seconds"]) == (1, 90.0)
 
