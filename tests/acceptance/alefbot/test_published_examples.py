@@ -36,7 +36,7 @@ PUBLISHED_URL = "https://alef-bot.top/api/v1"
 PUBLISHED_UPLOAD = "upl_02f4c48f7fc74ec58cc6"
 PUBLISHED_JOB = "ac69835f-0575-4429-a95f-1fbc977bb4d3"
 PUBLISHED_TARGET = "https://client.example.com/webhooks/alefbot"
-RUN_SECONDS = 90
+RUN_SECONDS = 300
 
 BROWSER = """
 globalThis.document = {

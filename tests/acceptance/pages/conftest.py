@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support.server_process import ServerProcess
 from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 PAGE_WITHOUT_AUDIO = Resource(
     b"<!doctype html><title>Words only</title><p>No audio.", content_type="text/html"
 )
-SLOW_BYTES_PER_SECOND = 100_000.0
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +44,36 @@ def _for_no_browser(request: MediaRequest) -> Resource:
 
 
 @pytest.fixture(scope="module")
-def media(clips: Path) -> Iterator[MediaServer]:
-    """Media on loopback: a 70 s clip, also one that browsers may not play, three slow minutes, a page."""
+def media() -> Iterator[MediaServer]:
+    """Media on loopback: a 70 s clip, also one that browsers may not play, and a page."""
     resources: dict[str, Resource | Handler] = {
         "/clip.mp3": Resource(CLIP_PATH),
-        "/slow.mp3": Resource(clips / "long.mp3", bytes_per_second=SLOW_BYTES_PER_SECOND),
         "/guarded.mp3": _for_no_browser,
         "/page": PAGE_WITHOUT_AUDIO,
     }
     with ThreadedMediaServer(resources) as server:
         yield server
+
+
+@dataclass(frozen=True)
+class HalfSent:
+    """Three minutes of speech at `url`, whose second half is sent after `release`."""
+
+    url: str
+    release: Callable[[], None]
+
+
+@pytest.fixture
+def half_sent(clips: Path) -> Iterator[HalfSent]:
+    """Speech that is still being downloaded when a test looks at its page."""
+    path = clips / "long.mp3"
+    resource = Resource(path, pauses_at=path.stat().st_size // 2)
+    threaded = ThreadedMediaServer({"/long.mp3": resource})
+    with threaded as server:
+        try:
+            yield HalfSent(server.url("/long.mp3"), lambda: threaded.release(resource))
+        finally:
+            threaded.release(resource)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.support.server_process import ServerProcess
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.acceptance.pages.conftest import HalfSent
     from tests.support.media_server import MediaServer
 
 
@@ -200,14 +201,15 @@ def test_audio_that_other_pages_may_not_play_is_linked(guest: Visitor, media: Me
 
 
 @pytest.mark.slow
-def test_a_reload_during_the_stream_loses_nothing(owner: Visitor, media: MediaServer, secret: str) -> None:
-    owner.transcribe(media.url("/slow.mp3"))
+def test_a_reload_during_the_stream_loses_nothing(owner: Visitor, half_sent: HalfSent, secret: str) -> None:
+    owner.transcribe(half_sent.url)
     owner.page.locator("#job-lines li").nth(1).wait_for()
 
     owner.page.reload()
     owner.page.locator("#job-lines li").nth(2).wait_for()
     assert not owner.page.locator("#job-state").inner_text().startswith("Done")
     owner.page.reload()
+    half_sent.release()
     owner.wait_done()
 
     assert owner.lines() == _segments(owner.page.url, secret)
@@ -215,18 +217,19 @@ def test_a_reload_during_the_stream_loses_nothing(owner: Visitor, media: MediaSe
 
 @pytest.mark.slow
 def test_the_page_reconnects_after_the_server_was_killed(
-    browser: Browser, tmp_path: Path, media: MediaServer
+    browser: Browser, tmp_path: Path, half_sent: HalfSent
 ) -> None:
     with ServerProcess(tmp_path / "data") as service, visitor(browser, service.url) as one:
         secret = service.create_key()
         one.open("/")
         one.use_key(secret)
-        one.transcribe(media.url("/slow.mp3"))
+        one.transcribe(half_sent.url)
         one.page.locator("#job-lines li").nth(1).wait_for()
 
         service.kill()
         one.page.get_by_text("The connection was lost").wait_for()
         before = one.lines()
+        half_sent.release()
         service.start()
         one.wait_done()
 
@@ -321,8 +324,8 @@ def test_a_refused_link_stays_in_the_field(guest: Visitor) -> None:
     assert field.get_attribute("aria-invalid") == "true"
 
 
-def test_stop_ends_a_transcript_and_delete_removes_it(owner: Visitor, media: MediaServer) -> None:
-    owner.transcribe(media.url("/slow.mp3"))
+def test_stop_ends_a_transcript_and_delete_removes_it(owner: Visitor, half_sent: HalfSent) -> None:
+    owner.transcribe(half_sent.url)
     owner.page.locator("#job-lines li").first.wait_for()
     owner.page.get_by_role("button", name="Stop").click()
     owner.wait_done("Stopped before it was finished")

@@ -84,11 +84,11 @@ def test_the_log_has_the_story_of_the_job(
     assert {row["level"] for row in lines()} == {"info"}
 
 
-def test_words_arrive_within_the_first_tenth_of_a_slow_download(
+def test_words_arrive_within_the_first_tenth_of_a_download(
     reader: EventReader, media: MediaServer, ten_minutes: tuple[Path, str]
 ) -> None:
     path, text = ten_minutes
-    media.resources["/slow.mp3"] = Resource(path, bytes_per_second=64 * 1024)
+    media.resources["/slow.mp3"] = Resource(path, stalls_at=path.stat().st_size // 10)
     job = reader.create(media.url("/slow.mp3"))
 
     heard: list[str] = []
@@ -159,11 +159,16 @@ def test_healthz_answers_while_windows_decode(
         texts = (event for event in reader.events(job["id"]) if event.event == "transcript")
         assert len(list(itertools.islice(texts, 20))) == 20
 
+    answered = 0
     with httpx.Client(base_url=server.url, trust_env=False) as http:
-        in_flight = [http.get("/healthz").json()["engine"]["windows_in_flight"] for _ in range(100)]
+        # Were windows decoded on the event loop, no answer could come while one is being decoded.
+        def answered_meanwhile() -> bool:
+            nonlocal answered
+            in_flight: int = http.get("/healthz").json()["engine"]["windows_in_flight"]
+            answered += in_flight > 0
+            return answered > 50
 
-    # Were windows decoded on the event loop, no answer could come while one is being decoded.
-    assert sum(count > 0 for count in in_flight) > 50
+        until(answered_meanwhile)
     for job in jobs:
         reader.http.delete(f"/v1/transcripts/{job['id']}")
 
