@@ -76,7 +76,6 @@ OPEN_JOBS_RETRY_SECONDS: Final = 10
 DRAINING_RETRY_SECONDS: Final = 60
 WRITE_ATTEMPTS: Final = 3
 """Attempts of one write when connections break; then the database counts as down."""
-OPEN_STATUSES: Final = ("queued", "transcribing")
 PURGE_BATCH: Final = 200
 """Jobs deleted in one transaction, so that a purge never locks the writer for long."""
 
@@ -551,9 +550,7 @@ class JobStore:
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status: open ones are counted, ended ones are a maintained sum."""
         under_way = (
-            select(jobs.c.status, func.count())
-            .where(jobs.c.completed_at.is_(None), jobs.c.status.in_(OPEN_STATUSES))
-            .group_by(jobs.c.status)
+            select(jobs.c.status, func.count()).where(jobs.c.completed_at.is_(None)).group_by(jobs.c.status)
         )
         ended = select(ended_jobs.c.status, ended_jobs.c.jobs).where(ended_jobs.c.jobs > 0)
         async with self.database.read() as connection:
