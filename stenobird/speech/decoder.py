@@ -319,9 +319,14 @@ class WhisperDecoder:
         free = [replace(request, prefix="") for request in requests]
         generations = self._generate(encoded, free, tokenizers) if begun is None else begun()
         for i, (request, tokenizer) in enumerate(zip(requests, tokenizers, strict=True)):
+            tokens = generations[i].tokens
             prefix = tuple(_tokens(request.prefix, tokenizer))
-            if generations[i].tokens[: len(prefix)] != prefix:
+            if tokens[: len(prefix)] != prefix:
                 [generations[i]] = self._generate(_rows(encoded, [i]), [request], [tokenizer])
+            elif prefix:
+                # What is judged is the text that is new, as if it had been generated from the prefix.
+                text = tokenizer.decode(tokens[len(prefix) :]).strip()
+                generations[i] = replace(generations[i], text=text, compression_ratio=compression_ratio(text))
         return generations
 
     def _generate(
