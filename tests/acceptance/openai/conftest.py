@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[WebWorld]:
     """The real services, with a worker that the test drives. Jobs are cancelled when their client leaves."""
-    async with web_world(tmp_path, web_settings(openai_retry_seconds=0)) as world:
+    async with web_world(tmp_path, web_settings(openai_retry_seconds=0, speaker_model="auto")) as world:
         yield world
 
 

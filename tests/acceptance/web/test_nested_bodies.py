@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,6 +65,8 @@ async def send(world: WebWorld, webhook_secret: str, body: bytes) -> dict[str, i
     async with httpx.AsyncClient(base_url=world.url, trust_env=False, timeout=180, headers=key) as http:
         slot = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": len(body) + 1}
         upload = (await http.post(f"{world.root}/uploads", json=slot)).json()["upload_id"]
+        audio = {"audio_url": "https://example.com/a.mp3"}
+        job_id = (await http.post("/v1/transcripts", json=audio)).json()["id"]
         headers = {
             "Content-Type": "application/json",
             "Stripe-Signature": stripe.WebhookSignature.generate_signature_header(
@@ -74,7 +75,7 @@ async def send(world: WebWorld, webhook_secret: str, body: bytes) -> dict[str, i
         }
         statuses = {}
         for endpoint in endpoints_with_bodies(app):
-            path = re.sub(r"\{upload_id\}", upload, endpoint.path)
+            path = endpoint.path.replace("{upload_id}", upload).replace("{id}", job_id)
             assert "{" not in path, "give the test a value for this parameter"
             answer = await http.request(endpoint.method, path, content=body, headers=headers)
             statuses[f"{endpoint.method} {endpoint.path}"] = answer.status_code

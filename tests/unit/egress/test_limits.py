@@ -240,7 +240,7 @@ async def test_connection_that_breaks_at_half_is_an_error(client: EgressClient, 
 @pytest.mark.parametrize(
     "data",
     [
-        b"ICY 200 OK\r\nicy-name: radio\r\n\r\n",
+        b"ICY OK\r\nicy-name: radio\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"\x00\x01\x02\x03" * 100,
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
