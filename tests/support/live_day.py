@@ -64,8 +64,8 @@ class Plan:
     path: str = "/icecast"
 
 
-SHORT: Final = Plan(minutes=2, speed=2.0, cuts=3, kills=2)
-"""On a slow machine a start takes ten seconds, which must stay a short part of the day."""
+SHORT: Final = Plan(minutes=1, speed=1.0, cuts=3, kills=2)
+"""Faster, a busy machine's delays would count for more than the times may be off."""
 LONG: Final = Plan(minutes=120, speed=12.0, cuts=50, kills=20)
 
 
