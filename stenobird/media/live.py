@@ -231,16 +231,17 @@ class LiveStream:
     def _judge(self, problem: Exception) -> None:
         """Raise what no other try would change, or what lasts for too long."""
         error = _as_job_error(problem)
+        cause = problem.__cause__ if error is problem else problem
         away = self._clock.monotonic() - self._received_at
         fresh = not self._received and not self._restarted
         if isinstance(error, UnsupportedURL) or (
             fresh and not isinstance(error, AudioUnreachable | TranscriptionFailed)
         ):
-            raise error from problem
+            raise error from cause
         if WorkerTrouble.behind(problem) is not None or (fresh and away >= FIRST_AUDIO_SECONDS):
-            raise error from problem
+            raise error from cause
         if away >= AWAY_SECONDS:
-            raise AudioUnreachable(OFF_AIR.format(minutes=AWAY_SECONDS / 60)) from problem
+            raise AudioUnreachable(OFF_AIR.format(minutes=AWAY_SECONDS / 60)) from cause
 
     async def _hear(self, stretch: Stretch) -> None:
         """Decode a stretch to its end. Raises what ended it early, after the audio before that."""
@@ -262,6 +263,8 @@ class LiveStream:
                     pumping.cancel()
         self._place()
         broke = (None if pumping.cancelled() else pumping.result()) or broke
+        if isinstance(broke, Refusal) and not feed.front:
+            broke = ResponseBroken("The stream ended before it sent any audio.")
         if isinstance(broke, Refusal) and self._received > began:
             broke = DecoderDied(str(broke))
         if broke is not None:

@@ -193,6 +193,7 @@ async def plays_in_real_time(opened: Replayed, clock: Clock) -> bool:
     rest = opened.rest = aiter(opened.opened.body())
     started = clock.monotonic()
     size, rate = 0, None
+    early_size, early_seconds = 0, 0.0
     with suppress(EgressError):
         async for block in rest:
             opened.blocks.append(block)
@@ -203,8 +204,11 @@ async def plays_in_real_time(opened: Replayed, clock: Clock) -> bool:
             played = size / (rate or UNKNOWN_BYTES_PER_SECOND)
             if played > BURST_SECONDS + FASTEST_LIVE * seconds or size > MAX_PROBE_BYTES:
                 return False
+            if seconds <= PROBE_SECONDS / 3:
+                early_size, early_seconds = size, seconds
             if seconds >= PROBE_SECONDS:
-                return True
+                late = (size - early_size) / (rate or UNKNOWN_BYTES_PER_SECOND)
+                return late <= FASTEST_LIVE * (seconds - early_seconds)
         return False
     # It broke off: the download tries again, and judges what it gets then.
     return False
