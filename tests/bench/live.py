@@ -1,8 +1,10 @@
 """How long after it was spoken a word of live audio is committed, with a real service and a station.
 
     python -m tests.bench.live --model /models/tiny.en --minutes 3 --jobs 1
+    python -m tests.bench.live --model /models/tiny.en --minutes 3 --jobs 5 --recording talk.flac
 
-Prints the lag of each transcript event's words, as percentiles; the service's clock is the station's.
+Prints the lag of each transcript event's words, as percentiles; the service's clock is the station's. With a
+recording, as many jobs as there are live ones transcribe it at the same time, and before that alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from stenobird.bootstrap import open_services
 from stenobird.config import Settings
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import Caller
+from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.radio import Programme, Radio, ScaledClock
 
 
@@ -42,20 +45,32 @@ async def measure(options: argparse.Namespace) -> None:
             account = await services.accounts.create("bench", tier="premium", billing="operator")
             caller = Caller(account.id, "key", "live", "full_access", "premium")
             worker = asyncio.create_task(services.worker.run())
-            body = {
-                "audio_url": radio.url(options.path),
-                "max_minutes": options.minutes,
-                "word_timestamps": True,
-            }
-            spec = CreateTranscript.parse(body).spec()
-            jobs = [
-                await services.jobs.create(spec, caller=caller, base_url="http://bench")
-                for _ in range(options.jobs)
-            ]
-            lags = await asyncio.gather(*(follow(services, job.id) for job in jobs))
+            body = {"max_minutes": options.minutes, "word_timestamps": True}
+
+            async def transcribe(media: str) -> list[float]:
+                spec = CreateTranscript.parse(body | {"audio_url": media}).spec()
+                job = await services.jobs.create(spec, caller=caller, base_url="http://bench")
+                return await follow(services, job.id)
+
+            async def several(media: str) -> tuple[float, list[float]]:
+                """Return how long as many jobs as were asked for took, and the lags of their words."""
+                began = time.monotonic()
+                parts = await asyncio.gather(*(transcribe(media) for _ in range(options.jobs)))
+                return time.monotonic() - began, [lag for part in parts for lag in part]
+
+            found: dict[str, float] = {"jobs": options.jobs}
+            if options.recording is None:
+                _, lags = await several(radio.url(options.path))
+            else:
+                with ThreadedMediaServer({"/recording": Resource(options.recording)}) as media:
+                    found["alone_seconds"], _ = await several(media.url("/recording"))
+                    live = asyncio.create_task(several(radio.url(options.path)))
+                    await asyncio.sleep(20.0)  # the live jobs have text by then
+                    found["beside_live_seconds"], _ = await several(media.url("/recording"))
+                    _, lags = await live
             services.worker.stop()
             await worker
-    print(json.dumps({"jobs": options.jobs, **percentiles([lag for part in lags for lag in part])}))  # noqa: T201
+    print(json.dumps(found | percentiles(lags)))  # noqa: T201
 
 
 async def follow(services: object, job_id: str) -> list[float]:
@@ -68,7 +83,7 @@ async def follow(services: object, job_id: str) -> list[float]:
             if "source" in data and (source := data["source"].get("at")):
                 at = _epoch(source)
             if row.event == "transcript":
-                lags += [now - at - word["end"] for word in data["words"]]
+                lags += [now - at - word["end"] for word in data.get("words", ()) if at]
             elif row.event == "done":
                 return lags
             elif data.get("stage") == "stream_gap":
@@ -98,4 +113,5 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--path", default="/icecast")
+    parser.add_argument("--recording", type=Path, help="a file that the same number of jobs transcribes")
     asyncio.run(measure(parser.parse_args()))
