@@ -15,7 +15,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -39,6 +38,8 @@ from tests.support.server_process import ServerProcess
 from tests.support.speech import MARGIN_SECONDS
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.support.http_reader import ReadEvent
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -75,28 +76,10 @@ class FastServer(ServerProcess):
     clock: ScaledClock
 
     @override
-    def start(self, *, wait: bool = True) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "tests.support.live_day",
-            "--serve",
-            str(self.clock.speed),
-            str(self.clock.origin),
-        ]
-        with (self.data_dir / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                env=self.environment | {"PYTHONPATH": str(REPOSITORY)},
-                cwd=self.data_dir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        if wait:
-            self.wait_ready()
+    def launch(self) -> subprocess.Popen[bytes]:
+        clock = ["--serve", str(self.clock.speed), str(self.clock.origin)]
+        command = [sys.executable, "-m", "tests.support.live_day", *clock]
+        return self.spawn(command, PYTHONPATH=str(REPOSITORY))
 
 
 @dataclass

@@ -23,7 +23,7 @@ from tests.support.processes import descendants
 from tests.support.until import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -92,26 +92,33 @@ class ServerProcess:
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return when it answers `/readyz` with 200."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        log_path = self.data_dir / "server.log"
-        if self.python == sys.executable:
-            if "DATABASE_URL" not in self.settings:
-                migrated_sqlite(self.data_dir)
-            self.process = ForkedProcess.start(
-                self.arguments, env=self.environment, cwd=self.data_dir, stdout=log_path, stderr=log_path
-            )
-        else:
-            with log_path.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [self.python, "-m", "stenobird", *self.arguments],
-                    env=self.environment,
-                    cwd=self.data_dir,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+        self.process = self.launch()
         if wait:
             self.wait_ready()
+
+    def launch(self) -> subprocess.Popen[bytes] | ForkedProcess:
+        """Start the process in its data folder, with its output in the log."""
+        if self.python != sys.executable:
+            return self.spawn([self.python, "-m", "stenobird", *self.arguments])
+        if "DATABASE_URL" not in self.settings:
+            migrated_sqlite(self.data_dir)
+        log_path = self.data_dir / "server.log"
+        return ForkedProcess.start(
+            self.arguments, env=self.environment, cwd=self.data_dir, stdout=log_path, stderr=log_path
+        )
+
+    def spawn(self, command: Sequence[str | Path], **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command as the process, with these variables besides its own."""
+        with (self.data_dir / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                env=self.environment | environment,
+                cwd=self.data_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def wait_ready(self) -> None:
         """Return when the service is ready. Raises with the end of its log when it is not."""
