@@ -18,6 +18,8 @@ AHEAD_BYTES = 512 * 1024
 """How much more than was requested is taken from the server."""
 MAX_JUMP_BYTES = 16 * 1024 * 1024
 """A read that far ahead of what has arrived, behind a huge tag for example, gets nothing."""
+MAX_TITLE_CHARACTERS = 300
+"""How much of what a stream says it is playing is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,11 +150,9 @@ class LiveStream:
         while True:
             while self._queue:
                 item = self._queue.popleft()
-                if isinstance(item, (Gap, Title)):
-                    yield item
-                else:
+                if not isinstance(item, (Gap, Title)):
                     self._queued -= len(item)
-                    yield item
+                yield item
             if self._ended:
                 break
             self._changed.clear()

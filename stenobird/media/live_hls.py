@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import EgressError, JobError, ResponseBroken, UnsupportedURL
-from stenobird.media.feed import Stretch
+from stenobird.media.feed import MAX_TITLE_CHARACTERS, Stretch
 from stenobird.media.hls import resolve_playlist
 from stenobird.media.intake import UnusableStatus
 from stenobird.ports import Title
@@ -87,7 +87,7 @@ class LivePlaylist:
             part = self._pending[0]
             if part.title and part.title != self._title:
                 self._title = part.title
-                yield Title(part.title[:300])
+                yield Title(part.title[:MAX_TITLE_CHARACTERS])
             data = await self._fetched(part)
             if data is None:
                 return

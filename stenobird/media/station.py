@@ -11,7 +11,7 @@ from stenobird.containers import Frame, audio_frame, frames_start
 from stenobird.egress.client import RequestOptions
 from stenobird.egress.response import FetchLimits
 from stenobird.errors import EgressError
-from stenobird.media.feed import Stretch
+from stenobird.media.feed import MAX_TITLE_CHARACTERS, Stretch
 from stenobird.media.intake import WITH_AUDIO, UnusableStatus
 from stenobird.ports import OpenedMedia, Title
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 STATION_LIMITS: Final = FetchLimits(headers_seconds=20.0, idle_seconds=20.0, min_bytes_per_second=256.0)
 """Speech at 8 kbit/s is 1000 bytes a second; nothing that can be decoded is less than these."""
-MAX_TITLE_CHARACTERS: Final = 300
 HEAD_BYTES: Final = 16 * 1024
 
 _TITLE = re.compile(rb"StreamTitle='(.*?)';(?:\s*\w+=|\s*\x00*$)", re.DOTALL)
