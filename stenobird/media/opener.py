@@ -51,8 +51,10 @@ if TYPE_CHECKING:
     from stenobird.egress.policy import EgressPolicy
     from stenobird.media.intake import Intake
     from stenobird.media.live import LiveOrigin
+    from stenobird.media.playlist import MediaPlaylist
     from stenobird.media.spool import Spool, SpoolFolder
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin, OpenedMedia
+    from stenobird.sources import AudioSource
 
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +110,11 @@ class MediaOpener:
         async with AsyncExitStack() as stack:
             if request.opened is not None:
                 stack.push_async_callback(request.opened.aclose)
-            origin, request = await self._live_origin(request, stack)
+            playlist, url = await self._playlist(request)
+            if playlist is not None:
+                origin = self._live_playlist(request.source, playlist, url)
+            else:
+                origin, request = await self._station(request, stack)
             stream: LiveStream | MediaStream
             if origin is not None:
                 stream = LiveStream(request, origin, self._clock, self._decoder, self.spare)
@@ -116,7 +122,7 @@ class MediaOpener:
             else:
                 spool = await self._spools.open(request.job_id, durable=request.limits.stop_samples is None)
                 stack.push_async_callback(spool.aclose)
-                intake = await self._open_intake(request, spool)
+                intake = await self._open_intake(request, spool, playlist)
                 stack.push_async_callback(intake.aclose)
                 fingerprint = MediaFingerprint(spool)
                 stream = MediaStream(request, intake, fingerprint, self._decoder, self.spare)
@@ -150,23 +156,31 @@ class MediaOpener:
         """Delete the spools that belong to none of these jobs; return their number."""
         return await self._spools.sweep(known_job_ids)
 
-    async def _live_origin(
+    async def _playlist(self, request: AudioRequest) -> tuple[MediaPlaylist | None, str]:
+        """Return the playlist of HLS, and its URL. Raises `JobError`."""
+        url = request.source.media_url
+        if request.source.kind != "hls":
+            return None, url
+        if request.opened is not None:
+            await request.opened.aclose()
+        return await resolve_playlist(Fetcher(self._client, request.source), url)
+
+    def _live_playlist(self, source: AudioSource, playlist: MediaPlaylist, url: str) -> LiveOrigin | None:
+        """Return the origin of a playlist, which is live until it says that it has ended, or `None`."""
+        if playlist.ended and not source.live:
+            return None
+        fetcher = Fetcher(self._client, replace(source, live=True))
+        return LivePlaylist(fetcher, self._clock, playlist, url, source.media_url)
+
+    async def _station(
         self, request: AudioRequest, stack: AsyncExitStack
     ) -> tuple[LiveOrigin | None, AudioRequest]:
         """Return where live audio comes from, `None` for a recording; and the request with what was opened.
 
-        A playlist is live until it says that it has ended. A file is live if discovery saw that a station
-        sends it, or if it has no length and arrives at the pace at which it plays.
+        A file is live if discovery saw that a station sends it, or if it has no length and arrives at the
+        pace at which it plays.
         """
         source = request.source
-        if source.kind == "hls":
-            if request.opened is not None:
-                await request.opened.aclose()
-            playlist, url = await resolve_playlist(Fetcher(self._client, source), source.media_url)
-            if playlist.ended and not source.live:
-                return None, request
-            fetcher = Fetcher(self._client, replace(source, live=True))
-            return LivePlaylist(fetcher, self._clock, playlist, url, source.media_url), request
         if not source.live and await self._may_be_live(request):
             opened = request.opened
             if opened is None:
@@ -203,10 +217,11 @@ class MediaOpener:
         replayed = Replayed(opened)
         return await plays_in_real_time(replayed, self._clock), replayed
 
-    async def _open_intake(self, request: AudioRequest, spool: Spool) -> Intake:
-        if request.source.kind == "hls":
+    async def _open_intake(
+        self, request: AudioRequest, spool: Spool, playlist: MediaPlaylist | None
+    ) -> Intake:
+        if playlist is not None:
             fetcher = Fetcher(self._client, request.source)
-            playlist, _ = await resolve_playlist(fetcher, request.source.media_url)
             return PlaylistIntake(
                 spool, request, self._clock, self._seconds, fetcher=fetcher, playlist=playlist
             )
