@@ -124,8 +124,6 @@ def test_clients_are_distinguished_by_address_whatever_headers_they_send(
     proxy: ReverseProxy, server: ServerProcess
 ) -> None:
     """Loopback has many addresses; only 127.0.0.1, the proxy's, is trusted."""
-    # Both proxies stand before one service, which counts on.
-    one_address, other_address = (f"127.{port_of(proxy)}.{host}" for host in (1, 2))
     assert Settings(_env_file=None).trusted_proxies == "127.0.0.1"
     wish = {"audio_url": f"{server.url}/nothing.mp3"}
 
@@ -134,14 +132,17 @@ def test_clients_are_distinguished_by_address_whatever_headers_they_send(
         assert answer.status_code == 202, answer.text
         return answer.headers["x-ratelimit-reset"], int(answer.headers["x-ratelimit-remaining"])
 
-    with client(proxy, address=one_address) as one, client(proxy, address=other_address) as other:
-        for _ in range(3):  # limits count by the minute: all four requests must fall into one
+    # Limits count by the minute, so all four requests must fall into one. The service counts on between the
+    # attempts, and for both proxies, so each attempt has addresses of its own.
+    for attempt in range(3):
+        one_address, other_address = (f"127.{port_of(proxy)}.{2 * attempt + host}" for host in (1, 2))
+        with client(proxy, address=one_address) as one, client(proxy, address=other_address) as other:
             first = left(one)
             second = left(one, **{"X-Forwarded-For": "203.0.113.7"})
             third = left(one, **{"X-Forwarded-For": "203.0.113.8, 203.0.113.9"})
             stranger = left(other)
-            if first[0] == stranger[0]:
-                break
+        if first[0] == stranger[0]:
+            break
 
     assert [second[1], third[1]] == [first[1] - 1, first[1] - 2]
     assert stranger[1] == Settings(_env_file=None).previews_per_minute - 1
