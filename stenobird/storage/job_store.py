@@ -366,7 +366,7 @@ class JobStore:
             .where(
                 jobs.c.completed_at.is_(None),
                 # What only has to be ended needs no place.
-                or_(jobs.c.lane.in_(lanes), jobs.c.stop_requested_at.is_not(None)),
+                or_(jobs.c.lane.in_(lanes), jobs.c.stop_requested_at.is_not(None), jobs.c.cancel_requested),
                 queue.claimable(),
                 ~queue.switched("paused"),
             )

@@ -599,6 +599,22 @@ async def test_a_live_job_without_a_worker_waits_for_one_to_end_it(store: JobSto
     assert claim.job.stop_request == "cancel"
 
 
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_a_live_job_that_only_has_to_be_ended_needs_no_lane(store: JobStore, how: str) -> None:
+    claim = await live(store)
+    await store.append(claim.lease, JobChange(lane="live"), [])
+    await store.release(claim.lease)
+    assert await store.claim("full of live jobs", lanes=LANES) is None
+    if how == "stop":
+        await store.request_stop("tr_1")
+    else:
+        await store.request_cancel("tr_1", [done("cancelled")])
+    ending = await store.claim("full of live jobs", lanes=LANES)
+    assert ending is not None
+    assert (ending.job.id, ending.job.stop_request) == ("tr_1", how)
+    assert await store.claim("another", lanes=[*LANES, "live"]) is None
+
+
 async def test_a_recording_can_not_be_stopped(store: JobStore) -> None:
     claim = await claimed(store)
     await store.append(claim.lease, JobChange(status="transcribing", source=a_source()), [chunk(0)])
