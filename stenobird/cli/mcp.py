@@ -22,7 +22,7 @@ from stenobird.errors import ConfigurationError
 )
 @click.option("--key", envvar="STENOBIRD_API_KEY", help="API key; without one, previews only.")
 def mcp(api: str, key: str | None) -> None:
-    """Serve the tools transcribe, status and result over the Model Context Protocol.
+    """Serve the tools transcribe, status, result and stop over the Model Context Protocol.
 
     Agents start this command themselves, with STENOBIRD_API_KEY in the environment: docs/how-to/agents.md.
     """

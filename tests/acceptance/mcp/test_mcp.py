@@ -131,6 +131,8 @@ async def test_live_audio_is_stopped_and_shows_its_gaps_and_titles(world: WebWor
         await world.worker.miss(job_id, 6.25)
         state: Any = (await session.call_tool("status", {"transcript_id": job_id})).structuredContent
         assert (state["live"], state["now_playing"], state["gap_seconds"]) == (True, "News at Nine", 6.25)
+        early = await session.call_tool("result", {"transcript_id": job_id, "wait_seconds": 0})
+        assert "or stop to end it now" in _text(early)
         stopped: Any = (await session.call_tool("stop", {"transcript_id": job_id})).structuredContent
         assert (stopped["status"], stopped["terminal"]) == ("transcribing", False)
         await world.worker.complete(job_id)
