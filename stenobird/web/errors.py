@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -11,11 +12,15 @@ from starlette.responses import Response
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
 from stenobird.web.limits import add_limit_headers
 from stenobird.web.representations import json_response
+from stenobird.web.requests import base_url_of
 from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ExceptionHandler, Scope
+
+_OPENAI_PATH: Final = re.compile(r"(?:/v1/v1)?/(?:audio/(?:transcriptions|translations)|models)")
+"""What OpenAI clients request if their base URL has no `/v1`, or if they add another one."""
 
 
 def error_response(error: StenobirdError, scope: Scope) -> Response:
@@ -45,7 +50,11 @@ async def _render_http_exception(request: Request, error: Exception) -> Response
     """Render what Starlette itself refuses: an unknown path, or a method that the path doesn't have."""
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
-        return error_response(NotFound(), request.scope)
+        remedy = None
+        if _OPENAI_PATH.fullmatch(request.url.path):
+            base = f"{base_url_of(request)}/v1"
+            remedy = f"There is nothing at this address. Set the base URL of an OpenAI client to {base}"
+        return error_response(NotFound(remedy), request.scope)
     allowed = ", ".join(sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""}))
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allowed})

@@ -563,6 +563,15 @@ async def test_sdks_get_errors_in_their_shape_everywhere_below_v1(
     assert flat.json()["error"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/audio/transcriptions", "/v1/v1/audio/transcriptions", "/models"])
+async def test_a_wrong_base_url_gets_the_right_one(
+    world: WebWorld, http: httpx.AsyncClient, path: str
+) -> None:
+    answer = await http.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["message"].endswith(f" Set the base URL of an OpenAI client to {world.url}/v1")
+
+
 async def test_a_client_that_retries_joins_its_job(tmp_path: Path) -> None:
     async with web_world(tmp_path, web_settings(openai_retry_seconds=60)) as world:
         key, _ = await world.keys.create()
