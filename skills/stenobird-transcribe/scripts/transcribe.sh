@@ -22,6 +22,7 @@ Without STENOBIRD_API_KEY you get a free preview of 15 seconds.
   -p, --prompt TEXT    names and terms that are likely to be spoken
       --translate      translate to English
       --words          add word timestamps to json
+      --speakers       say who speaks
       --minutes N      when to stop live audio (default: 60)
       --stop ID        stop live audio, and save its text
       --resume ID      continue with a transcript that was started before
@@ -176,6 +177,7 @@ request_body() {
     [ -z "$prompt" ] || printf ',"prompt":%s' "$(printf '%s' "$prompt" | json_string)"
     [ -z "$translate" ] || printf ',"task":"translate"'
     [ -z "$words" ] || printf ',"word_timestamps":true'
+    [ -z "$speakers" ] || printf ',"speakers":true'
     [ -z "$minutes" ] || printf ',"max_minutes":%s' "$minutes"
     printf '}'
 }
@@ -424,7 +426,7 @@ main() {
     api=${STENOBIRD_API_URL:-https://stenobird.com}
     api=${api%/}
     attempts=${STENOBIRD_ATTEMPTS:-30}
-    url='' id='' output='' format=txt language='' prompt='' translate='' words='' quiet=''
+    url='' id='' output='' format=txt language='' prompt='' translate='' words='' speakers='' quiet=''
     minutes='' stopping=''
     work='' child='' source=''
     while [ $# -gt 0 ]; do
@@ -444,6 +446,7 @@ main() {
                 ;;
             --translate) translate=1 ;;
             --words) words=1 ;;
+            --speakers) speakers=1 ;;
             -q | --quiet) quiet=1 ;;
             -h | --help)
                 usage

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.web_world import WebWorld, web_world
+from tests.support.web_world import WebWorld, web_settings, web_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WebWorld]:
     """A live server, with a worker that the test plays."""
-    async with web_world(tmp_path_factory.mktemp("service")) as world:
+    async with web_world(tmp_path_factory.mktemp("service"), web_settings(speaker_model="auto")) as world:
         yield world
 
 

@@ -63,16 +63,28 @@ async def test_with_a_key_it_is_whole_in_the_format_asked_for(
     world: WebWorld, shell: Any, home: Path, api_key: str
 ) -> None:
     shell.environment |= {"STENOBIRD_API_URL": f"{world.url}/", "STENOBIRD_API_KEY": api_key}
-    options = ("-f", "srt", "-o", "out.srt", "-l", "en", "-p", 'A "B" \\ C', "--words", "--translate")
+    options = (
+        "-f",
+        "srt",
+        "-o",
+        "out.srt",
+        "-l",
+        "en",
+        "-p",
+        'A "B" \\ C',
+        "--words",
+        "--translate",
+        "--speakers",
+    )
     ran, job_id = await _during(world, shell(SCRIPT, *options, URL), "Hello.")
     assert (ran.status, ran.out) == (0, "Hello.\n")
-    assert (home / "out.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:01,000\nHello.\n")
+    assert (home / "out.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:01,000\nSpeaker 1: Hello.\n")
     assert shell.tree() == ["out.srt"]
     job = await world.store.get(job_id)
     assert job is not None
     assert job.mode == "full"
     assert (job.options.language, job.options.prompt) == ("en", 'A "B" \\ C')
-    assert (job.options.word_timestamps, job.options.task) == (True, "translate")
+    assert (job.options.word_timestamps, job.options.speakers, job.options.task) == (True, True, "translate")
 
 
 async def test_words_arrive_exactly_once_though_the_connection_is_cut_three_times(
