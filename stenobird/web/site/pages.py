@@ -258,6 +258,10 @@ def service_context(request: Request) -> dict[str, Any]:
         "engine_note": facts.get("message") if facts.get("degraded") else None,
         "preview_seconds": round(services.settings.preview_seconds),
         "can_buy": services.billing.configured,
+        "live": {
+            "default_minutes": services.settings.live_default_minutes,
+            "max_minutes": services.settings.live_max_minutes,
+        },
     }
 
 

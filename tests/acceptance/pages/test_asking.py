@@ -73,6 +73,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
     page.get_by_label("Translate into English").check()
     page.get_by_label("Say who speaks").check()
     page.get_by_label("Names and words to spell right").fill(" Siobhán , Noa,,Noa; Madrid ")
+    page.get_by_label("Minutes of live audio").fill("90")
     home.check_looks("options")
     page.get_by_label("Link to anything").fill("https://example.com/talk.mp3")
     with page.expect_request(_is_create) as sent:
@@ -83,6 +84,7 @@ def test_choices_go_with_the_link_and_with_the_rest_of_its_preview(
         "task": "translate",
         "keywords": ["Siobhán", "Noa", "Madrid"],
         "speakers": True,
+        "max_minutes": 90,
         "word_timestamps": True,
     }
     assert sent.value.post_data_json == chosen
@@ -105,6 +107,25 @@ def test_without_choices_only_the_link_is_sent(home: Visitor, played: PlayedPage
         "audio_url": "https://example.com/plain.mp3",
         "word_timestamps": True,
     }
+    _end(home, played, "Hello.")
+
+
+def test_minutes_out_of_range_are_not_sent(home: Visitor, played: PlayedPages) -> None:
+    page = home.page
+    page.get_by_text("Options").click()
+    minutes = page.get_by_label("Minutes of live audio")
+    assert minutes.get_attribute("placeholder") == "60"
+    minutes.fill("241")
+    page.get_by_text("Options").click()
+    page.get_by_label("Link to anything").fill("https://radio.example.com/live")
+    page.keyboard.press("Enter")
+    said = "Live audio can be transcribed for 1 to 240 minutes. Enter a whole number, or leave it empty."
+    assert page.locator("#ask-problem").inner_text() == said
+    assert minutes.evaluate("field => field === document.activeElement")
+    minutes.fill("240")
+    with page.expect_request(_is_create) as sent:
+        page.keyboard.press("Enter")
+    assert (sent.value.post_data_json or {})["max_minutes"] == 240
     _end(home, played, "Hello.")
 
 

@@ -304,6 +304,31 @@ def test_progress_stays_in_view_and_names_the_time_left(
         assert page.locator("#job-pace").is_hidden()
 
 
+def test_a_preview_of_live_audio_is_followed_by_the_minutes_of_a_key(
+    reader: Visitor, played: PlayedPages
+) -> None:
+    job_id = played.begin("https://radio.example.com/live")
+    played.find(job_id, title="Radio Turtle", live=True, at=1_798_759_800.0)
+    page = reader.open(f"/t/{job_id}")
+    played.say(job_id, "hello")
+    played.complete(job_id)
+    page.locator("#job-lock-text", has_text="These were 15 seconds of live audio.").wait_for()
+    reader.check_looks("live-preview")
+    go_on = page.get_by_role("button", name="Transcribe what is on air")
+    minutes = page.get_by_label("Minutes of live audio")
+    minutes.fill("0")
+    go_on.click()
+    problem = page.locator("#job-lock-problem").inner_text()
+    assert problem.startswith("Live audio can be transcribed for 1 to 240 minutes.")
+    minutes.fill("5")
+    with page.expect_request(lambda sent: sent.url.endswith("/v1/transcripts")) as sent:
+        go_on.click()
+    body = sent.value.post_data_json or {}
+    assert (body["preview_id"], body["max_minutes"]) == (job_id, 5)
+    page.wait_for_url(lambda url: job_id not in url)
+    played.complete(played.portal.call(played.world.worker.start))
+
+
 def test_live_audio_is_followed_and_stopped(
     browser: Browser, reader: Visitor, played: PlayedPages, key: str
 ) -> None:

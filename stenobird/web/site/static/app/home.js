@@ -1,6 +1,6 @@
 // The home page: the form for a link or a file, and the recent transcripts.
 import { explain, start } from "./api.js";
-import { choices, nameLanguages } from "./choices.js";
+import { choices, minutesProblem, nameLanguages } from "./choices.js";
 import { $, announce, make, show } from "./dom.js";
 import { askKey, onKeyChange } from "./keys.js";
 import { key, recent } from "./kept.js";
@@ -108,6 +108,13 @@ function submit(event) {
   if (!url) {
     problem("Paste a link first.");
     return $("audio-url").focus();
+  }
+  const minutes = $("ask-minutes"), wrong = minutesProblem(minutes);
+  if (wrong) {
+    problem(wrong);
+    $("audio-url").removeAttribute("aria-invalid");
+    minutes.closest("details").open = true;
+    return minutes.focus();
   }
   return ask(/^[a-z][a-z0-9+.-]*:/i.test(url) ? url : `https://${url}`);
 }

@@ -1,5 +1,6 @@
 // The page of one transcript: its stages and lines as they arrive, and the actions on it.
 import { api, explain, json, start } from "./api.js";
+import { minutesOf, minutesProblem } from "./choices.js";
 import { copy } from "./copying.js";
 import { $, announce, clock, count, main, make, nameOf, show } from "./dom.js";
 import { follow } from "./events.js";
@@ -205,8 +206,14 @@ class Transcript {
   }
 
   locked() {
+    const live = Boolean(this.source?.live);
+    $("job-lock-text").textContent = live
+      ? `These were ${this.previewSeconds} seconds of live audio. With a key it is transcribed for longer, from the moment you start.`
+      : `These were the first ${this.previewSeconds} seconds. With a key the transcript continues to the end.`;
+    show($("job-lock-minutes"), live);
+    if ($("job-lock").hidden) $("job-minutes").value = this.options?.max_minutes ?? "";
     show($("job-lock"));
-    $("job-lock-text").textContent = `These were the first ${this.previewSeconds} seconds. With a key the transcript continues to the end.`;
+    if (live) $("job-whole").textContent = "Transcribe what is on air";
     const has = Boolean(key.value);
     show($("job-whole"), has);
     show($("job-buy"), !has);
@@ -309,11 +316,12 @@ class Transcript {
   // Transcribes all of the preview's audio. Errors are shown next to the button.
   async whole() {
     this.locked();
-    const button = $("job-whole"), line = $("job-lock-problem");
+    const button = $("job-whole"), line = $("job-lock-problem"), minutes = $("job-minutes");
+    line.textContent = minutesProblem(minutes);
+    if (line.textContent) return minutes.focus();
     button.disabled = true;
-    line.textContent = "";
     try {
-      await start({ audio_url: this.url, ...this.options, preview_id: this.id });
+      await start({ audio_url: this.url, ...this.options, ...minutesOf(minutes), preview_id: this.id });
     } catch (error) {
       const { title, text, href, link } = explain(error);
       line.replaceChildren(`${title}. ${text}`, ...(href ? [" ", make("a", { href, textContent: link })] : []));
