@@ -272,7 +272,8 @@ class Decoder:
             if packet.pts is not None and packet.time_base is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self.furthest_seconds = max(self.furthest_seconds, end)
-            if packet.stream_index == self._stream.index:
+            # Not its number: the empty packets with which PyAV ends each stream all have number 0.
+            if packet.stream.index == self._stream.index:
                 yield packet
 
     def _silence(self, samples: int) -> Iterator[memoryview]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import av
 import brotli  # type: ignore[import-untyped]
 import pytest
 
@@ -93,6 +96,30 @@ def tagged_inside(frames: bytes, tag: bytes) -> bytes:
     return b"".join([*parts, frames[at:]])
 
 
+def with_chapters(mp4: bytes) -> bytes:
+    """Return an audio book: its chapters are a second track."""
+    target = io.BytesIO()
+    with av.open(io.BytesIO(mp4), "r") as source, av.open(target, "w", format="ipod") as book:
+        stream = book.add_stream_from_template(source.streams.audio[0])
+        book.set_chapters(
+            [
+                {
+                    "id": n,
+                    "start": 2 * n,
+                    "end": 2 * n + 2,
+                    "time_base": Fraction(1),
+                    "metadata": {"title": "A"},
+                }
+                for n in range(4)
+            ]
+        )
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                book.mux(packet)
+    return target.getvalue()
+
+
 class Held:
     """A source of bytes in memory."""
 
@@ -126,6 +153,7 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "QuickTime that starts with wide": ("mov-alac", lambda mov: opened_by(mov, b"wide", 0)),
     "QuickTime that starts with skip": ("mov-alac", lambda mov: opened_by(mov, b"skip", 2000)),
     "QuickTime that starts with free": ("m4a", lambda mov: opened_by(mov, b"free", 30)),
+    "chapters": ("m4a", with_chapters),
     "no end by its header": ("wav", lambda wav: stated(wav, 0xFFFFFFFF, 0xFFFFFFFF)),
     "no length by its header": ("wav", lambda wav: stated(wav, 0, 0)),
     "too small a length by its header": ("wav", lambda wav: stated(wav, len(wav) - 8, 100_001)),
