@@ -31,6 +31,7 @@ from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import unescape_attribute
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
+from stenobird.egress.references import absolute
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError, WorkerTrouble
 from stenobird.sources import Candidate
 
@@ -441,7 +442,7 @@ class _Climb:
                 sources = re.findall(
                     r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})", unescape_attribute(markup)
                 )
-                players = [url for source in sources[:5] if (url := urls.absolute(endpoint, source))]
+                players = [url for source in sources[:5] if (url := absolute(endpoint, source))]
                 return player_frames(players, page.final_url, self._is_known)
         return ()
 

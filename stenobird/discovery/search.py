@@ -24,6 +24,7 @@ from stenobird.discovery.parsing.lenient import decode_xml, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
 from stenobird.egress.client import PLAIN_GET, RANGE_REFUSED, RequestOptions
+from stenobird.egress.references import absolute
 from stenobird.errors import (
     ConnectFailed,
     DestinationForbidden,
@@ -529,7 +530,7 @@ async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip |
 
 
 _PLAYLIST_ENTRIES = (
-    re.compile(r"^\s*File\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^\s*(?:File|Ref)\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE),
     re.compile(r"<location>\s*(?:<!\[CDATA\[)?\s*([^<\s\]]+)", re.IGNORECASE),
     re.compile(r"<(?:ref|entry)\b[^>]*?href\s*=\s*[\"']([^\"']+)", re.IGNORECASE),
     re.compile(r"^\s*([^#<\[\s=][^\r\n<>]*?)\s*$", re.MULTILINE),
@@ -542,7 +543,7 @@ def _playlist_urls(text: str, base: str) -> list[str]:
     is_xml = text.lstrip().startswith("<")
     for pattern in _PLAYLIST_ENTRIES:
         lines = [unescape_attribute(line) if is_xml else line for line in pattern.findall(text)[:200]]
-        found = [url for line in lines if (url := urls.absolute(base, line))]
+        found = [url for line in lines if (url := absolute(base, line))]
         if found:
             return list(dict.fromkeys(found))
     return []

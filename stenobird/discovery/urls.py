@@ -11,7 +11,9 @@ import posixpath
 import re
 from functools import lru_cache
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urldefrag, urlsplit
+
+from stenobird.egress.references import absolute
 
 AUDIO_EXTENSIONS: Final = frozenset(
     {"mp3", "m4a", "m4b", "aac", "ogg", "oga", "opus", "wav", "flac"}
@@ -19,7 +21,6 @@ AUDIO_EXTENSIONS: Final = frozenset(
 )
 VIDEO_EXTENSIONS: Final = frozenset(["mp4", "m4v", "webm", "mov", "ogv", "mkv", "mpg", "mpeg", "avi", "3gp"])
 
-_PLAIN_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d{1,4})?(?=[/?#]|$)")
 _TIME_FRAGMENT = re.compile(r"t=[\d:.,smhn-]*(?:&.*)?", re.IGNORECASE)
 _WRAPPER = re.compile(
     r"(?:web\+)?(pktc|podcast|podcasts|feed|itpc|pcast|rss|podto|acast)(?::)(?://)?", re.IGNORECASE
@@ -37,11 +38,6 @@ _HOST_SEGMENT = re.compile(
 _SESSION_KEYS: Final = re.compile(
     r"utm_\w+|fbclid|gclid|mc_[ce]id|ref|source|from|igshid|si|amp|share|cmp|wt\w*|at_\w+", re.IGNORECASE
 )
-_ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
-"""No valid address contains it."""
-_STRIPPED: Final = "".join(map(chr, range(0x21))) + "\u00a0\ufeff"
-_ENCODED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
-_TO_REPAIR = re.compile(rf"{_ENCODED.pattern}|:///")
 _HARD_URL = re.compile(r"[\s\"'<>{}|\\^`]|Math\.random", re.IGNORECASE)
 
 
@@ -73,35 +69,6 @@ def urldefrag_safe(url: str) -> tuple[str, str]:
     return base, fragment
 
 
-def absolute(base: str, reference: str) -> str | None:
-    """Resolve a reference found in a document; `None` if the result is not an http(s) URL.
-
-    It is repaired as browsers do (WHATWG URL): controls and spaces around it, tabs and line breaks are
-    dropped, other spaces and controls percent-encoded, and backslashes read as slashes. An ampersand that a
-    template has escaped once too often is restored; nothing else is unescaped.
-    """
-    reference = re.sub(r"[\t\r\n]", "", reference.strip(_STRIPPED))
-    if "&" in reference:
-        reference = _ESCAPED_AMPERSAND.sub("&", reference)
-    if _TO_REPAIR.search(reference):
-        reference = _repaired(reference)
-    if not reference or len(reference) > 8192:
-        return None
-    # Most references need no parsing, which halves the time for a page of links.
-    if "/." not in reference:
-        if _PLAIN_ABSOLUTE.match(reference):
-            return reference
-        if reference[0] == "/" and reference[1:2] != "/" and (start := _plain_origin(base)):
-            return start + reference
-    try:
-        url = urljoin(base, reference)
-        parts = urlsplit(url)
-        usable = parts.scheme.lower() in {"http", "https"} and bool((parts.hostname or "").strip("."))
-    except ValueError:
-        return None
-    return url if usable else None
-
-
 _REFRESH = re.compile(
     r"\s*(\d{0,3})(?:\.[\d.]*)?\s*[;,\s]\s*(?:url\s*=\s*)?(?:\"([^\"]*)|'([^']*)|([^\s\"'].*))", re.IGNORECASE
 )
@@ -114,13 +81,6 @@ def refresh_target(content: str, base: str) -> str | None:
     if match is None or int(match[1] or 0) > MAX_REFRESH_SECONDS:
         return None
     return absolute(base, match[2] or match[3] or match[4] or "")
-
-
-def _repaired(reference: str) -> str:
-    path = re.match(r"[^?#]*", reference)
-    end = path.end() if path else 0
-    address = re.sub(r"^(https?:)/{3,}", r"\1//", re.sub(r"\\/?", "/", reference[:end]), flags=re.IGNORECASE)
-    return _ENCODED.sub(lambda match: quote(match[0], safe="", errors="replace"), address + reference[end:])
 
 
 def _split(url: str) -> SplitResult:
@@ -140,12 +100,6 @@ def origin_of(url: str) -> str:
 def host_of(url: str) -> str:
     """Return the lower-case host without `www.`, empty if it is no URL."""
     return (_split(url).hostname or "").lower().rstrip(".").removeprefix("www.")
-
-
-@lru_cache(maxsize=64)
-def _plain_origin(base: str) -> str | None:
-    match = _PLAIN_ABSOLUTE.match(base)
-    return match[0] if match else None
 
 
 def path_of(url: str) -> str:

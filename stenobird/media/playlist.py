@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import urljoin
 
+from stenobird.egress.references import absolute
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
 
 if TYPE_CHECKING:
@@ -90,15 +90,17 @@ def best_variant(text: str, base_url: str) -> str:
     for line in _lines(text):
         if line.startswith("#EXT-X-MEDIA:"):
             media = _attributes(line)
-            if media.get("TYPE") == "AUDIO" and media.get("URI"):
+            if media.get("TYPE") == "AUDIO":
                 rank = 0 if media.get("DEFAULT") == "YES" else 1
                 known = renditions.get(media.get("GROUP-ID", ""))
                 if known is None or rank < known[0]:
-                    renditions[media.get("GROUP-ID", "")] = (rank, urljoin(base_url, media["URI"]))
+                    # Without an address, it is the audio in the variants themselves.
+                    address = _resolved(base_url, media["URI"]) if media.get("URI") else ""
+                    renditions[media.get("GROUP-ID", "")] = (rank, address)
         elif line.startswith("#EXT-X-STREAM-INF:"):
             pending = _attributes(line)
         elif not line.startswith("#") and pending is not None:
-            variants += _rank(pending, urljoin(base_url, line), renditions)
+            variants += _rank(pending, _resolved(base_url, line), renditions)
             pending = None
         if len(variants) > MAX_VARIANTS:
             break
@@ -113,7 +115,7 @@ def _rank(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, st
     codecs = variant.get("CODECS", "").lower()
     bandwidth = _number(variant.get("BANDWIDTH", ""))
     rendition = renditions.get(variant.get("AUDIO", "\0"))
-    if rendition is not None:
+    if rendition is not None and rendition[1]:
         return [((0, bandwidth), rendition[1])]
     if codecs and not any(codec in codecs for codec in _AUDIO_CODECS):
         return []
@@ -166,7 +168,7 @@ class _Reader:
     def take(self, line: str) -> None:
         name, _, value = line.partition(":")
         if not line.startswith("#"):
-            self._segment(urljoin(self._base_url, line))
+            self._segment(_resolved(self._base_url, line))
         elif name == "#EXT-X-BYTERANGE":
             self._range = _byte_range(value)
         elif name == "#EXT-X-KEY":
@@ -230,7 +232,7 @@ class _Reader:
     def _take_map(self, attributes: dict[str, str]) -> None:
         if not attributes.get("URI"):
             return
-        part = Part(urljoin(self._base_url, attributes["URI"]), self._sequence)
+        part = Part(_resolved(self._base_url, attributes["URI"]), self._sequence)
         if attributes.get("BYTERANGE"):
             length, start = _byte_range(attributes["BYTERANGE"])
             part = replace(part, byte_range=range(start or 0, (start or 0) + length))
@@ -250,7 +252,7 @@ class _Reader:
             vector = None if iv is None else int(iv, 16).to_bytes(16, "big")
         except (ValueError, OverflowError) as exc:
             raise UnsupportedURL("The playlist's encryption is malformed. Send another link.") from exc
-        return Key(urljoin(self._base_url, attributes.get("URI", "")), vector)
+        return Key(_resolved(self._base_url, attributes.get("URI", "")), vector)
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -261,6 +263,11 @@ def _lines(text: str) -> Iterator[str]:
 
 def _attributes(line: str) -> dict[str, str]:
     return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(line.partition(":")[2])}
+
+
+def _resolved(base_url: str, reference: str) -> str:
+    """Return the address, as it stands if it is none: the client refuses it and says why."""
+    return absolute(base_url, reference) or reference
 
 
 def _number(text: str) -> int:

@@ -22,6 +22,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import FeedEpisode, FeedFacts
 from stenobird.discovery.parsing.lenient import decode_xml
+from stenobird.egress.references import absolute
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
@@ -241,8 +242,8 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     next_page = None
     for name, child in islice(_children(channel), MAX_HEAD_ELEMENTS):
         if name in {"link", "atom:link"} and not _is_site_link(child):
-            if (child.get("rel") or "").lower() in {"next", "prev-archive"}:
-                next_page = next_page or urls.absolute(base, child.get("href") or "")
+            if _rel(child) in {"next", "prev-archive"}:
+                next_page = next_page or absolute(base, child.get("href") or "")
             continue
         head.setdefault(name, child)
     link_element = head.get("link", head.get("atom:link"))
@@ -256,24 +257,28 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     return FeedFacts(
         url=url,
         title=_text(head.get("title", head.get("atom:title", head.get("itunes:title")))),
-        link=urls.absolute(base, link) if link else None,
+        link=absolute(base, link) if link else None,
         episodes=tuple(episodes),
         # The second is that of a feed's oldest way to say so, an XML file with `<redirect>` as its root.
-        moved_to=urls.absolute(
-            base, _verbatim(head.get("itunes:new-feed-url", head.get("newlocation"))) or ""
-        ),
+        moved_to=absolute(base, _verbatim(head.get("itunes:new-feed-url", head.get("newlocation"))) or ""),
         next_page=next_page,
     )
 
 
+def _rel(element: Any) -> str:
+    """Return what a link leads to; RFC 4287 allows the name's URI as well."""
+    rel = (element.get("rel") or "alternate").strip().lower()
+    return str(rel).removeprefix("http://www.iana.org/assignments/relation/")
+
+
 def _is_site_link(element: Any) -> bool:
     """Return whether a link leads to the site (RSS text, Atom alternate), not to the feed itself or a hub."""
-    return (element.get("rel") or "alternate") == "alternate" and "xml" not in (element.get("type") or "")
+    return _rel(element) == "alternate" and "xml" not in (element.get("type") or "")
 
 
 def _base_of(element: Any, base: str) -> str:
     declared = element.get("{http://www.w3.org/XML/1998/namespace}base")
-    return (urls.absolute(base, declared) or base) if declared else base
+    return (absolute(base, declared) or base) if declared else base
 
 
 def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
@@ -281,7 +286,7 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
     first: dict[str, Any] = {}
     links: list[Any] = []
     for name, child in _children(item):
-        if name in {"link", "atom:link"} and (child.get("rel") or "alternate") != "alternate":
+        if name in {"link", "atom:link"} and _rel(child) != "alternate":
             continue
         if name in {"link", "atom:link"}:
             links.append(child)
@@ -313,7 +318,7 @@ def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
     return FeedEpisode(
         title=pick("title", "atom:title", "itunes:title", "media:title"),
         guid=guid,
-        link=urls.absolute(base, link) if link else None,
+        link=absolute(base, link) if link else None,
         published=moment,
         duration_seconds=lenient.parse_duration(pick("itunes:duration")) or _media_duration(item),
         enclosures=_enclosures(item, first, base),
@@ -356,7 +361,7 @@ class _Enclosures:
 
     def add(self, how: str, reference: object, media_type: object, *, preferred: bool = False) -> None:
         """Add an address as written in the feed, if it can be played. `how` is a key of `_RANKS`."""
-        address = urls.absolute(self._base, reference) if isinstance(reference, str) else None
+        address = absolute(self._base, reference) if isinstance(reference, str) else None
         kind = _kind(address, str(media_type or "")) if address else None
         if address and kind and address not in self._rows:
             order = (kind == "video", _RANKS[how] * 2 + (not preferred), len(self._rows))
@@ -386,7 +391,7 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
                 found.add("enclosure", original, element.get("type"), preferred=True)
             found.add("enclosure", address, element.get("type"))
-        elif name in {"atom:link", "link"} and element.get("rel") == "enclosure":
+        elif name in {"atom:link", "link"} and _rel(element) == "enclosure":
             found.add("atom_enclosure", element.get("href"), element.get("type"))
         elif name == "media:content":
             _add_media_content(found, element)
@@ -469,9 +474,9 @@ def _read_json_feed(text: str, url: str) -> FeedFacts | None:
     return FeedFacts(
         url=url,
         title=_clean(data.get("title")),
-        link=urls.absolute(url, home) if isinstance(home, str) else None,
+        link=absolute(url, home) if isinstance(home, str) else None,
         episodes=tuple(episodes),
-        next_page=urls.absolute(url, next_page) if isinstance(next_page, str) else None,
+        next_page=absolute(url, next_page) if isinstance(next_page, str) else None,
     )
 
 
@@ -486,7 +491,7 @@ def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisod
     return FeedEpisode(
         title=_clean(item.get("title")),
         guid=str(identity)[:MAX_TEXT_CHARACTERS] if identity is not None else None,
-        link=urls.absolute(url, link) if isinstance(link, str) else None,
+        link=absolute(url, link) if isinstance(link, str) else None,
         published=_date(_clean(item.get("date_published"))),
         duration_seconds=next(
             (seconds for row in rows if (seconds := lenient.parse_duration(row.get("duration_in_seconds")))),
@@ -512,7 +517,7 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
             FeedEpisode(
                 title=_clean(entry.get("title")),
                 guid=_clean(entry.get("id")),
-                link=urls.absolute(url, str(entry.get("link") or "")),
+                link=absolute(url, str(entry.get("link") or "")),
                 published=_date(entry.get("published") or entry.get("updated")),
                 duration_seconds=lenient.parse_duration(entry.get("itunes_duration")),
                 enclosures=found.best_first(),
@@ -524,6 +529,6 @@ def _read_with_feedparser(body: bytes, url: str) -> FeedFacts | None:
     return FeedFacts(
         url=url,
         title=_clean(parsed.feed.get("title")),
-        link=urls.absolute(url, str(parsed.feed.get("link") or "")),
+        link=absolute(url, str(parsed.feed.get("link") or "")),
         episodes=tuple(episodes),
     )

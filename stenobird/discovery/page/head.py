@@ -13,6 +13,7 @@ from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.surroundings import text_of
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, Link, PageFacts
+from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
     from stenobird.discovery.page.json_ld import JSONLDFacts
@@ -61,12 +62,12 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFa
     """Return the facts of a page, all but its audio. `base` is the base of its relative references."""
     page = PageFacts(url, url, meta=_metas(tree), json_ld=tuple(structured.nodes))
     elements = [
-        (element, (element.get("rel") or "").lower().split(), urls.absolute(base, element.get("href") or ""))
+        (element, (element.get("rel") or "").lower().split(), absolute(base, element.get("href") or ""))
         for element in tree.iter("link")
         if element.get("href")
     ]
     canonical = next((address for _, rel, address in elements if "canonical" in rel), None)
-    canonical = canonical or urls.absolute(base, page.first_meta("og:url") or "")
+    canonical = canonical or absolute(base, page.first_meta("og:url") or "")
     links = _links(tree, base)
     oembed = [
         address
@@ -166,7 +167,7 @@ def _time_element(tree: Any) -> str | None:
 def _links(tree: Any, base: str) -> tuple[Link, ...]:
     found: list[Link] = []
     for element in islice(tree.iter("a"), MAX_LINKS):
-        address = urls.absolute(base, element.get("href") or "")
+        address = absolute(base, element.get("href") or "")
         if address:
             text = text_of(element) or element.get("title") or element.get("aria-label")
             found.append(Link(address, (text or "")[:200], (element.get("type") or "")[:60]))
@@ -236,7 +237,7 @@ def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> 
             "data-litespeed-src",
         ):
             value = element.get(name)
-            address = urls.absolute(base, value) if value and not value.startswith("about:") else None
+            address = absolute(base, value) if value and not value.startswith("about:") else None
             if address:
                 found.append(address)
                 break
@@ -244,7 +245,7 @@ def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> 
         address for script in islice(tree.iter("script"), 500) if (address := _script_player(script, base))
     ]
     found += [address for address in structured.players if address]
-    player = urls.absolute(base, page.first_meta("twitter:player", "og:audio:iframe") or "")
+    player = absolute(base, page.first_meta("twitter:player", "og:audio:iframe") or "")
     if player:
         found.append(player)
     return tuple(dict.fromkeys(found))[:40]
@@ -252,7 +253,7 @@ def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> 
 
 def _script_player(script: Any, base: str) -> str | None:
     """Return the address of the player that a script inserts."""
-    address = urls.absolute(base, script.get("data-configuration") or script.get("src") or "")
+    address = absolute(base, script.get("data-configuration") or script.get("src") or "")
     if address is None or not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS):
         return None
     return address if re.search(r"\d{4,}|/embed\b", address) else None
@@ -293,7 +294,7 @@ def _configurations(tree: Any, base: str) -> tuple[str, ...]:
         if element.tag == "script" and not element.get("src"):
             text = (element.text or "").replace("\\/", "/")[:MAX_SCRIPT_CHARACTERS]
             written += [match[1] or match[2] or match[3] for match in islice(_CONFIGURED.finditer(text), 3)]
-    found = dict.fromkeys(address for value in written if (address := urls.absolute(base, value)))
+    found = dict.fromkeys(address for value in written if (address := absolute(base, value)))
     return tuple(address for address in found if not urls.is_on(address, *_SCRIPT_PLAYER_HOSTS))[:3]
 
 
@@ -341,4 +342,4 @@ def _scripted_refresh(tree: Any, base: str) -> str | None:
         else ""
     )
     match = _LOCATION.search(own.replace("\\/", "/"))
-    return urls.absolute(base, match[1]) if match and len(said) <= MAX_WORDLESS_CHARACTERS else None
+    return absolute(base, match[1]) if match and len(said) <= MAX_WORDLESS_CHARACTERS else None

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import Finding
 from stenobird.discovery.parsing.lenient import parse_json
+from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:
     spots = [*_absolute_spots(text, keyed=keyed)]
     spots.extend((match.start(1), match.end(1), match[1]) for match in _ROOTED.finditer(text))
     for start, end, reference in sorted(spots)[:MAX_MENTIONS]:
-        url = urls.absolute(base, reference)
+        url = absolute(base, reference)
         if url is None or url in seen or urls.extension(url) in _NO_AUDIO:
             continue
         seen.add(url)
@@ -152,10 +153,10 @@ def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[
             for part in value.split("&"):
                 name, _, text = part.partition("=")
                 target = unquote(text)
-                if re.fullmatch(r"\w{1,40}", name) and urls.is_audio_url(urls.absolute(base, target) or ""):
-                    yield Finding(urls.absolute(base, target) or "", "page.attribute")
+                if re.fullmatch(r"\w{1,40}", name) and urls.is_audio_url(absolute(base, target) or ""):
+                    yield Finding(absolute(base, target) or "", "page.attribute")
             return
-        url = urls.absolute(base, value)
+        url = absolute(base, value)
         if url and (urls.is_audio_url(url) or (hls and urls.extension(url) == "m3u8")):
             yield Finding(url, "page.attribute")
         return

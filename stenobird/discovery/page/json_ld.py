@@ -12,6 +12,7 @@ from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.candidates import Finding, is_narration
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.lenient import parse_json
+from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +192,7 @@ def _read_node(  # noqa: C901  # one kind of node a branch
         _read_facts(node, facts, base)
     if kinds & _SHOWS and not place.listed:
         for value in _strings(node.get("webFeed")):
-            feed = urls.absolute(base, value)
+            feed = absolute(base, value)
             if feed:
                 facts.feeds.append(feed)
     if not kinds & (_MEDIA_KINDS | _OTHER_MEDIA) and not (place.is_media and not kinds):
@@ -218,7 +219,7 @@ def _read_media(
             _add(value, node, place, facts, base, needs_extension=not (is_audio and place.is_media))
     if is_audio and not place.listed:
         for value in _strings(node.get("embedUrl")):
-            player = urls.absolute(base, value)
+            player = absolute(base, value)
             if player:
                 facts.players.append(player)
         seconds = lenient.parse_duration(node.get("duration"))
@@ -230,7 +231,7 @@ def _add(
     value: str, node: dict[str, Any], place: _Place, facts: JSONLDFacts, base: str, *, needs_extension: bool
 ) -> None:
     kinds = _kinds(node)
-    url = urls.absolute(base, strip_cdata(value))
+    url = absolute(base, strip_cdata(value))
     if url is None:
         return
     video = urls.is_video_url(url) or ("videoobject" in kinds and not urls.is_audio_url(url))
@@ -279,7 +280,7 @@ def _read_facts(node: dict[str, Any], facts: JSONLDFacts, base: str) -> None:
         ),
         None,
     )
-    facts.page_url = facts.page_url or urls.absolute(base, _first(node, "url") or "")
+    facts.page_url = facts.page_url or absolute(base, _first(node, "url") or "")
     identifier = node.get("identifier")
     if isinstance(identifier, dict):
         identifier = identifier.get("value")

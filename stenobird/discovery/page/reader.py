@@ -23,6 +23,7 @@ from stenobird.discovery.page.json_ld import read_json_ld
 from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.discovery.parsing.lenient import decode_html
+from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +93,7 @@ class _PageReader:
         self.hints = {match[0] for match in AUDIO_HINT.finditer(source)}
         self.url = url
         base = next((base for element in tree.iter("base") if (base := element.get("href"))), None)
-        self.base = (urls.absolute(url, base) if base else None) or url
+        self.base = (absolute(url, base) if base else None) or url
         self.findings: list[Finding] = []
         self._groups = 0
         self._element_groups: dict[Any, int] = {}
@@ -157,7 +158,7 @@ class _PageReader:
             ("og:video:url", "page.og_video", "video/"),
         ):
             for content in head.meta.get(name, ()):
-                url = urls.absolute(self.base, content)
+                url = absolute(self.base, content)
                 if url is None or kind.startswith(("text/", "application/x-shockwave", "image/")):
                     continue
                 # In a page's head, an HLS address is a video's unless its type says audio.
@@ -182,7 +183,7 @@ class _PageReader:
             for element in [player, *player.iter("source")]:
                 for name in _SOURCE_ATTRIBUTES:
                     value = element.get(name)
-                    url = urls.absolute(self.base, value) if value else None
+                    url = absolute(self.base, value) if value else None
                     if url:
                         self._add_player_source(url, element, player)
 
@@ -205,7 +206,7 @@ class _PageReader:
     def _from_microdata(self) -> None:
         for element in _MICRODATA(self.tree) if "itemprop" in self.source else ():
             value = element.get("href") or element.get("content") or element.get("src")
-            url = urls.absolute(self.base, value) if value else None
+            url = absolute(self.base, value) if value else None
             kind = (element.get("type") or "").lower()
             if url and (urls.is_audio_url(url) or kind.startswith("audio/")):
                 self._add(url, "page.microdata", element, context=f"{labels(element)} {text_of(element)}")
@@ -243,7 +244,7 @@ class _PageReader:
                 self._from_link(element, element.get("href") or "")
         for value in _SPEAKING_ATTRIBUTES(self.tree) if _SPEAKING.search(self.source) else ():
             element = value.getparent()
-            url = urls.absolute(self.base, value) if _ADDRESS.match(value) else None
+            url = absolute(self.base, value) if _ADDRESS.match(value) else None
             if url and not urls.is_audio_url(url) and urls.extension(url) not in _NO_AUDIO:
                 context = f"{labels(element)} {text_of(element)} {heading_near(element)}"
                 self._add(url, "page.attribute", element, context=context, group=self._group_of(element))
@@ -278,7 +279,7 @@ class _PageReader:
         return self._element_groups[element]
 
     def _from_link(self, element: Any, reference: str, *, named: bool = False) -> None:
-        url = urls.absolute(self.base, reference)
+        url = absolute(self.base, reference)
         typed = named or (element.get("type") or "").lower().startswith("audio/")
         if url is None or not (typed or urls.is_audio_url(url)):
             return

@@ -17,6 +17,7 @@ from stenobird.discovery.page.candidates import CLIPS
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import decode_html
+from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def values_of_query(query: str) -> dict[str, str]:
 
 def media_url(url: str, base: str) -> str | None:
     """Return an absolute http(s) address without its fragment, `None` if it can't be media."""
-    joined = urls.absolute(base, url)
+    joined = absolute(base, url)
     return None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
 
 

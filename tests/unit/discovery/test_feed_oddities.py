@@ -109,6 +109,11 @@ TRACKED = "https://dts.podtrac.com/redirect.mp3/chtbl.com/track/1/cdn.example/z.
         (rss('<enclosure url=" https://cdn.example/my otter.mp3 "/>'), "https://cdn.example/my%20otter.mp3"),
         (rss(f'<enclosure url="{TRACKED}"/>'), TRACKED),
         (atom(f'<link href="https://o.example/"/><link rel="enclosure" href="{AUDIO}"/>'), AUDIO),
+        (
+            atom(f'<link rel="http://www.iana.org/assignments/relation/enclosure" href="{NAMELESS}"/>'),
+            NAMELESS,
+        ),
+        (atom(f'<link rel="Enclosure" href="{NAMELESS}"/>'), NAMELESS),
         (atom(f'<content type="audio/mpeg" src="{AUDIO}"/>'), AUDIO),
         (prefixed(atom(f'<link rel="enclosure" href="{AUDIO}"/>')), AUDIO),
         (CAPITALS, AUDIO),
@@ -116,7 +121,7 @@ TRACKED = "https://dts.podtrac.com/redirect.mp3/chtbl.com/track/1/cdn.example/z.
         (rss(ENCLOSURE).replace("?>", STYLED), AUDIO),
         (json.dumps(JSON_FEED), AUDIO),
     ],
-    ids=range(21),
+    ids=range(23),
 )
 async def test_audio_of_an_episode_is_found_wherever_a_feed_puts_it(
     searcher: Any, feed: str, expected: str

@@ -22,6 +22,7 @@ from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import parse_json
 from stenobird.discovery.sniff import estimate_seconds, sniff
+from stenobird.egress.references import absolute
 from stenobird.errors import JobError
 from tests.support.documents import Served, mp3_bytes
 
@@ -145,7 +146,7 @@ def test_any_bytes_can_be_sniffed_and_measured(head: bytes, content_type: str, c
 )
 def test_any_page_can_be_read(body: bytes, content_type: str) -> None:
     page = read_page(body, url=URL, content_type=content_type, with_state=True)
-    assert all(urls.absolute(URL, candidate.url) for candidate in page.candidates)
+    assert all(absolute(URL, candidate.url) for candidate in page.candidates)
     assert page.accepted <= len(page.candidates)
 
 
@@ -190,7 +191,7 @@ def test_any_text_is_a_url_or_not(text: str) -> None:
         urls.url_tokens(candidate)
         urls.variant_key(candidate)
         episodes.names_in(candidate)
-        resolved = urls.absolute(URL, candidate)
+        resolved = absolute(URL, candidate)
         assert resolved is None or urls.host_of(resolved)
 
 

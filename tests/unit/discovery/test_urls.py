@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stenobird.discovery import urls
+from stenobird.egress.references import absolute
 
 
 @pytest.mark.parametrize(
@@ -114,4 +115,4 @@ def test_query_that_selects_the_page_stays_in_its_key() -> None:
     ],
 )
 def test_references_resolve_to_http_or_none(reference: str, expected: str | None) -> None:
-    assert urls.absolute("https://x.example/dir/page", reference) == expected
+    assert absolute("https://x.example/dir/page", reference) == expected

@@ -55,6 +55,18 @@ def test_a_media_playlist_is_its_parts_in_order() -> None:
     assert playlist.seconds == 31.5
 
 
+def test_addresses_are_repaired_and_what_is_none_stays_for_the_client_to_refuse() -> None:
+    addresses = ("my\u00a0talk 1.ts", "a\\b.ts?x=1&amp;y=2", "http://[bad/c.ts", "file:///etc/passwd")
+    lines = "".join(f"#EXTINF:1,\n{address}\n" for address in addresses)
+    parts = parse_media_playlist(f"#EXTM3U\n{lines}#EXT-X-ENDLIST\n", BASE).parts
+    assert [part.url for part in parts] == [
+        AT + "my%C2%A0talk%201.ts",
+        AT + "a/b.ts?x=1&y=2",
+        "http://[bad/c.ts",
+        "file:///etc/passwd",
+    ]
+
+
 def test_an_initialisation_section_comes_before_its_segments_and_again_when_it_changes() -> None:
     text = """#EXTM3U
 #EXT-X-MAP:URI="init.mp4",BYTERANGE="600@0"
@@ -151,6 +163,15 @@ def test_the_default_rendition_of_a_group_is_chosen_over_its_variants() -> None:
     )
     text = MASTER.format(media=media, group=',AUDIO="a"', audio="")
     assert best_variant(text, BASE) == AT + "main.m3u8"
+
+
+def test_a_default_rendition_without_an_address_is_the_audio_of_the_variants() -> None:
+    media = (
+        '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Main",DEFAULT=YES\n'
+        '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Commentary",URI="comment.m3u8"'
+    )
+    text = MASTER.format(media=media, group=',AUDIO="a"', audio="")
+    assert best_variant(text, BASE) == AT + "low.m3u8"
 
 
 def test_a_master_without_audio_is_refused() -> None:
