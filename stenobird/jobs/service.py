@@ -420,7 +420,7 @@ async def remove_account_jobs(
     """Cancel the jobs of a deleted account and delete those that have ended; return how many still ran.
 
     Works in batches, and goes on after a crash when it is called again. A job that a worker holds ends when
-    its lease is next renewed, and is deleted by the next call. Cancelled jobs are not billed.
+    its lease is next renewed, and is deleted by the next call. Only live audio is billed then.
     """
     for job_id in await store.open_of_account(account_id):
         job = await store.get(job_id)

@@ -59,8 +59,8 @@ async def get_account(request: Request, caller: Caller) -> Response:
 async def delete_account(request: Request, caller: Caller) -> Response:
     """Delete the account: 202. None of its keys works from then on, and its data is removed within minutes.
 
-    Transcripts under way are cancelled without being billed; `transcripts_ending` counts them. The ledger
-    keeps the usage, without a name.
+    Transcripts under way are cancelled; `transcripts_ending` counts them. Of these, only live audio that was
+    transcribed is billed. The ledger keeps the usage, without a name.
     """
     ending = await services_of(request).accounts.own_delete(caller)
     body = AccountDeleted(id=caller.account_id, deleted=True, transcripts_ending=ending)
