@@ -281,6 +281,7 @@ def _home(request: Request, *, error: StenobirdError | None = None, audio_url: s
         audio_url=audio_url,
         uploads=f"{settings.api_prefix}{UPLOADS_PATH}",
         labels=bool(settings.speaker_model),
+        retention_days=settings.retention_days,
         **_choices(services_of(request).engines),
         **shared,
     )
