@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import random
 import socket
 from typing import TYPE_CHECKING
@@ -12,26 +11,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WORKERS = 16
-"""Pytest's workers that have ports of their own."""
-
 
 @functools.cache
 def _ports() -> Iterator[int]:
-    """Yield the ports of this process in random order, each once: pytest's workers have different ones."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = range(18_000 + worker % WORKERS, 32_000, WORKERS)
+    """Yield ports in random order, each once a process."""
+    ports = range(18_000, 32_000)
     return iter(random.sample(ports, len(ports)))
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that nothing else takes in the meantime.
+    """Return a loopback port that no other call returns on this machine until this process ends.
 
     The kernel gives outgoing connections ports from 32768 on; a server that restarts must find its own free.
     """
     for port in _ports():
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with socket.socket() as reserved, contextlib.suppress(OSError):
+            reserved.bind(("127.0.0.1", port))
+            # It never listens and stays open, so servers may take the port, since they reuse addresses.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.detach()
             return port
     raise RuntimeError("No loopback port is free.")
 

@@ -63,6 +63,7 @@ def served_from(data_dir: Path, settings: Settings | None = None) -> Settings:
 
     A process without a worker takes any database that has an address, so it gets that one's.
     """
+    assert settings is None or settings.port != Settings.model_fields["port"].default, "use web_settings()"
     return (settings or web_settings()).model_copy(
         update={"data_dir": data_dir, "database_url": SecretStr(migrated_sqlite(data_dir))}
     )

@@ -15,7 +15,6 @@ import structlog
 
 from stenobird import __version__
 from stenobird.bootstrap import Overrides
-from stenobird.config import Settings
 from stenobird.errors import StorageUnavailable
 from stenobird.serving import remove_expired
 from stenobird.speech.engines import SpeechEngines
@@ -23,7 +22,13 @@ from stenobird.testing import FakeRecognizer
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
 from tests.support.until import async_until
-from tests.support.web_world import MeasuredStreams, measured_world, open_world_services, web_world
+from tests.support.web_world import (
+    MeasuredStreams,
+    measured_world,
+    open_world_services,
+    web_settings,
+    web_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -310,7 +315,7 @@ async def test_an_outage_of_the_database_is_one_line_in_the_log(tmp_path: Path) 
 
 async def test_a_client_has_a_bound_on_its_open_streams(tmp_path: Path) -> None:
     async with (
-        web_world(tmp_path, Settings(streams_per_address=2)) as world,
+        web_world(tmp_path, web_settings(streams_per_address=2)) as world,
         httpx.AsyncClient(base_url=world.url) as http,
         AsyncExitStack() as streams,
     ):
@@ -358,6 +363,7 @@ async def test_a_slow_request_head_is_cut_off() -> None:
             for begun in (b"", b"GET / HTTP/1.1\r\nhost: x"):
                 host, _, port = url.removeprefix("http://").partition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
-                writer.write(begun)
-                assert await reader.read() == b""
+                with suppress(ConnectionResetError):  # if the time was over before the server got it
+                    writer.write(begun)
+                    assert await reader.read() == b""
                 writer.close()

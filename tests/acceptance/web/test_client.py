@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from stenobird.errors import (
     MissingAPIKey,
     TranscriptCancelled,
 )
+from tests.support.free_port import free_port
 from tests.support.until import async_until
 from tests.support.web_world import web_settings, web_world
 
@@ -197,9 +197,7 @@ async def test_the_synchronous_client_reconnects_at_every_event_too(world: WebWo
 
 
 async def test_the_client_waits_through_a_restart_of_the_service(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        settings = web_settings(port=probe.getsockname()[1])
+    settings = web_settings(port=free_port())
     events: list[Event] = []
     async with (
         AsyncStenobirdClient(f"http://127.0.0.1:{settings.port}", policy=PATIENT) as client,

@@ -8,18 +8,19 @@ import pytest
 
 from stenobird.bootstrap import Overrides, open_services
 from stenobird.cli.doctor import Finding, machine_findings
-from stenobird.config import Settings
 from stenobird.errors import TranslationUnavailable
 from stenobird.testing import FakeTranslator
 from tests.support.translation_model import write_translation_model
-from tests.support.web_world import served_from
+from tests.support.web_world import served_from, web_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stenobird.config import Settings
+
 
 def settings(model: str, data_dir: Path) -> Settings:
-    return Settings(translation_model=model, data_dir=data_dir, engine="offline")
+    return web_settings(translation_model=model, data_dir=data_dir, engine="offline")
 
 
 async def refusal(settings: Settings, translator: FakeTranslator | None = None) -> str | None:
