@@ -50,7 +50,7 @@ from tests.support.http_reader import EventReader, ReadEvent, joined
 from tests.support.https_receiver import HTTPSReceiver
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.postgresql import postgresql_server
-from tests.support.processes import frozen
+from tests.support.processes import frozen, start_time
 from tests.support.redis_server import running_redis
 from tests.support.server_process import ServerProcess
 from tests.support.until import until
@@ -103,7 +103,8 @@ class World:
     key: str = ""
     posted: list[str] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
-    children: set[int] = field(default_factory=set)
+    children: set[tuple[int, str | None]] = field(default_factory=set)
+    """The ids and start times of processes that must end with their parents."""
 
     # --- clients ----------------------------------------------------------------------------------------
 
@@ -181,11 +182,15 @@ class World:
     def kill_a_worker(self) -> None:
         """`kill -9` of a worker and, as its children die with it, of all of them."""
         worker = self.dice.choice(self.workers)
-        self.children |= {pid for pid, _ in worker.children()}
+        self.note_children(worker)
         worker.kill()
         self.keep_busy()
         self.end_leases(leased_by(worker))
         worker.start(wait=False)
+
+    def note_children(self, worker: ServerProcess) -> None:
+        """Remember the children of a worker that is about to end."""
+        self.children |= {(pid, start_time(pid)) for pid, _ in worker.children()}
 
     def kill_a_web_process(self) -> None:
         """`kill -9` of a web process."""
@@ -482,11 +487,11 @@ def check_leftovers(chaos: World) -> None:
     until(lambda: not left(), deadline_seconds=360.0)
     assert chaos.query(select(func.count()).select_from(reservations))[0][0] == 0
     for worker in chaos.workers:
-        chaos.children |= {pid for pid, _ in worker.children()}
+        chaos.note_children(worker)
         assert worker.terminate() == 0
     for process in chaos.web:
         assert process.terminate() in {0, -signal.SIGTERM}
-    until(lambda: not [pid for pid in chaos.children if Path(f"/proc/{pid}").exists()])
+    until(lambda: not [pid for pid, start in chaos.children if start and start_time(pid) == start])
 
 
 def say(line: str) -> None:

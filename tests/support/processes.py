@@ -26,12 +26,23 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
                 yield from descendants(child)
 
 
+def start_time(pid: int) -> str | None:
+    """Return when a process started, in ticks since the boot; `None` if it has ended. Ids are used again."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return None
+
+
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """Stop a process and all its descendants, and let them go on at the end."""
-    pids = [pid, *(child for child, _ in descendants(pid))]
-    signal_all(pids, signal.SIGSTOP)
+    pids: list[int] = []
+    running = [pid]
     try:
+        while running:  # one that was just being stopped may have started another
+            pids += running
+            signal_all(running, signal.SIGSTOP)
+            running = [child for child, _ in descendants(pid) if child not in pids]
         yield
     finally:
         signal_all(pids, signal.SIGCONT)
