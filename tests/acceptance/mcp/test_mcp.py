@@ -312,7 +312,7 @@ async def test_standard_output_holds_only_the_protocol_and_the_server_ends_on_re
     else:
         process.send_signal(how)
     try:
-        out, err = await asyncio.wait_for(process.communicate(), 15)
+        out, err = await asyncio.wait_for(process.communicate(), 180)
     finally:
         if process.returncode is None:
             process.kill()

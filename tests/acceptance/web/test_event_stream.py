@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,19 @@ import httpx
 import pytest
 from httpx_sse import EventSource
 
-from stenobird.config import Settings
 from stenobird.errors import StorageUnavailable, TranscriptionFailed
 from stenobird.ports import EventRow
+from stenobird.web.app import create_app
+from stenobird.web.server import BoundedHTTPProtocol, WebServer, running
 from stenobird.web.sse import OpenStreams
 from tests.support.until import async_until
-from tests.support.web_world import MeasuredStreams, measured_world, web_settings, web_world
+from tests.support.web_world import (
+    MeasuredStreams,
+    measured_world,
+    open_world_services,
+    web_settings,
+    web_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -32,8 +40,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 Seen = tuple[int, str, str]
-SLOW_READER_PAUSE_SECONDS = 0.05
-"""Ninety of these are longer than the server waits for a stalled reader."""
+NARROW_BYTES = 4096
+"""What a narrow connection receives before it is read."""
 
 
 async def create(world: WebWorld, http: httpx.AsyncClient) -> str:
@@ -286,7 +294,7 @@ async def narrow_connection(url: str, job_id: str) -> AsyncIterator[socket.socke
     host, _, port = url.removeprefix("http://").partition(":")
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
         connection.setblocking(False)  # noqa: FBT003  # positional only
         await loop.sock_connect(connection, (host, int(port)))
         request = f"GET /v1/transcripts/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -308,21 +316,42 @@ async def test_a_stalled_reader_is_dropped_and_uses_bounded_memory() -> None:
 
 async def test_a_slow_reader_is_not_dropped_while_it_reads() -> None:
     jobs = Endless()
-    settings = web_settings(send_timeout_seconds=3.0)
-    async with measured_world(jobs, settings) as (url, _), narrow_connection(url, jobs.job_id) as slow:
-        loop = asyncio.get_running_loop()
-        taken: list[int] = []
+    async with open_world_services(web_settings(send_timeout_seconds=3600.0)) as opened:
+        server = WebServer(create_app(replace(opened, jobs=jobs)), opened.settings, opened.shutting_down)
+        async with running(server) as url, narrow_connection(url, jobs.job_id) as slow:
+            taken: list[int] = []
 
-        # When the kernel's buffers are full, the server waits for the reader.
-        def at_rest() -> bool:
-            taken.append(jobs.taken)
-            return taken[-5:] == [jobs.taken] * 5
+            # When the kernel's buffers are full, the server waits for the reader.
+            def at_rest() -> bool:
+                taken.append(jobs.taken)
+                return taken[-5:] == [jobs.taken] * 5
 
-        await async_until(at_rest)
-        for _ in range(90):
-            assert await loop.sock_recv(slow, 4096) != b""
-            await asyncio.sleep(SLOW_READER_PAUSE_SECONDS)
-        assert jobs.open == 1
+            await async_until(at_rest)
+            [protocol] = server.server_state.connections
+            assert isinstance(protocol, BoundedHTTPProtocol)
+            for _ in range(5):
+                await read(slow, 5 * NARROW_BYTES)
+                pass_timeout(protocol)
+            await asyncio.sleep(0)
+            assert jobs.open == 1
+
+            # One that does not read between two timeouts is dropped.
+            pass_timeout(protocol)
+            await jobs.wait_until_open(0)
+
+
+def pass_timeout(protocol: BoundedHTTPProtocol) -> None:
+    """Let the time pass for which the server waits for a reader."""
+    assert protocol._stall_timer is not None
+    protocol._stall_timer._run()
+
+
+async def read(connection: socket.socket, size: int) -> None:
+    """Read so many bytes, or a few more."""
+    while size > 0:
+        received = await asyncio.get_running_loop().sock_recv(connection, NARROW_BYTES)
+        assert received != b""
+        size -= len(received)
 
 
 async def test_an_unreadable_log_ends_the_stream_cleanly_for_a_retry() -> None:
@@ -374,7 +403,7 @@ class Broadcast(MeasuredStreams):
 async def test_a_thousand_readers_get_every_event() -> None:
     jobs = Broadcast()
     readers = 1000
-    async with measured_world(jobs, Settings(streams_per_address=readers)) as (url, _):
+    async with measured_world(jobs, web_settings(streams_per_address=readers)) as (url, _):
         host, _, port = url.removeprefix("http://").partition(":")
         request = (
             f"GET /v1/transcripts/{jobs.job_id}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -47,7 +47,7 @@ async def command(world: WebWorld, *options: str) -> AsyncIterator[Process]:
 async def line(process: Process) -> str:
     """Return the next line of standard output."""
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         return (await process.stdout.readline()).decode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,17 @@ import pytest
 
 from stenobird.bootstrap import Overrides
 from stenobird.storage.stores import open_stores
-from stenobird.testing import FakeClock
 from stenobird.webhooks.signature import new_secret
 from tests.support.raw_server import RawServer, open_server
 from tests.support.web_world import WebWorld, served_from, web_settings, web_world
-from tests.support.webhook_world import LOOPBACK, OWNER, Receiver, WebhookWorld, webhook_world
+from tests.support.webhook_world import (
+    LOOPBACK,
+    OWNER,
+    Receiver,
+    WebhookWorld,
+    delivery_clock,
+    webhook_world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,8 +50,7 @@ class Hooks:
 @pytest.fixture
 async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
     receiver = Receiver()
-    # The rows are dated by the database's clock, and receivers check the time of a signature.
-    clock = FakeClock(time.time() + 5.0)
+    clock = delivery_clock()
     settings = served_from(tmp_path, web_settings(egress_allow=(LOOPBACK,), egress_ports=None))
     async with (
         open_stores(settings, new_webhook_secret=new_secret, delivery_now=clock.time) as stores,
