@@ -40,13 +40,16 @@ def spoken(tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Callable[[f
 
 @pytest.fixture(scope="session")
 def ten_minutes(spoken: Callable[[float], tuple[Path, str]]) -> tuple[Path, str]:
-    """Ten minutes of speech: an mp3 of 4.8 MB, and its text."""
-    return spoken(600.0)
+    """Ten minutes of speech at a constant 64 kbit/s, and the text: an mp3 may simply be repeated."""
+    minute, text = spoken(60.0)
+    path = minute.with_name("ten-minutes.mp3")
+    path.write_bytes(minute.read_bytes() * 10)
+    return path, " ".join([text] * 10)
 
 
 @pytest.fixture(scope="session")
 def hour(ten_minutes: tuple[Path, str]) -> bytes:
-    """An hour of speech at a constant 64 kbit/s: an mp3 may simply be repeated."""
+    """An hour of the same: an mp3 of 29 MB."""
     return ten_minutes[0].read_bytes() * 6
 
 
