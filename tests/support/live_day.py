@@ -143,7 +143,7 @@ class Day:
         heard = [word for chunk in chunks for word in chunk["words"]]
         edges = [(start - EDGE_SECONDS, end + EDGE_SECONDS) for start, end in self.gaps]
         last = heard[-1]["end"]
-        offsets, expected, found, silent, doubled = [], 0, 0, [], []
+        offsets, expected, found, silent, doubled, unlike = [], 0, 0, [], [], []
         for start, end, text in self.programme.on_air(at + EDGE_SECONDS, at + last):
             start, end = start - at, end - at  # noqa: PLW2901  # in seconds of the transcript
             if any(start < gap_end and gap_start < end for gap_start, gap_end in edges):
@@ -156,17 +156,20 @@ class Day:
             found += min(len(near), len(said))
             if not near:
                 silent.append((start, text))
+            if len(near) < len(said):
+                unlike.append((start, text, " ".join(got)))
             if any(_runs(got).count(run) > _runs(said).count(run) for run in _runs(said)):
                 doubled.append((start, text, " ".join(got)))
             if got and got[0] == said[0]:
                 offsets.append(abs(words[0]["start"] - (start + MARGIN_SECONDS)))
         offsets.sort()
-        figures = {
+        figures: dict[str, Any] = {
             "sentences": len(offsets),
             "words_expected": expected,
             "words_found": found,
             "silent": silent,
             "doubled": doubled,
+            "unlike": unlike,
             "offset_p50_seconds": round(statistics.median(offsets), 3),
             "offset_p99_seconds": round(offsets[len(offsets) * 99 // 100], 3),
             "gaps": len(self.gaps),
