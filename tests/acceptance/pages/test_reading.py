@@ -30,6 +30,7 @@ IN_VIEW = """() => {
     const { top, bottom } = document.querySelector("#job-lines li:last-child").getBoundingClientRect();
     return top >= 0 && bottom <= innerHeight;
 }"""
+FOCUSED_LINE = "document.activeElement.closest('#job-lines li')?.querySelector('p').textContent"
 HIDE = """hidden => {
     Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
     document.dispatchEvent(new Event("visibilitychange"));
@@ -190,6 +191,7 @@ def test_speakers_are_named_where_they_change_and_can_be_read_alone(
     reader: Visitor, played: PlayedPages, key: str
 ) -> None:
     job_id = played.begin(key=key, speakers=True)
+    played.find(job_id, title="The news")
     played.say(job_id, *TALK)
     reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = reader.open(f"/t/{job_id}")
@@ -209,6 +211,10 @@ def test_speakers_are_named_where_they_change_and_can_be_read_alone(
     page.get_by_label("Lines of").select_option("Speaker 2")
     shown = [line for line in page.locator("#job-lines p").all() if line.is_visible()]
     assert [line.inner_text() for line in shown] == [TALK[1], TALK[3]]
+    page.locator("#job-lines .time[tabindex='0']").focus()
+    assert page.evaluate(FOCUSED_LINE) == TALK[1]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(FOCUSED_LINE) == TALK[3]
     page.get_by_role("searchbox").fill("monkey")
     assert page.get_by_text("1 of 1").is_visible()
     page.get_by_label("Lines of").select_option("Everyone")

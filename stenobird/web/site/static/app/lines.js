@@ -119,6 +119,15 @@ export class Lines {
 
   rowOf(element) { return this.rows[element.closest("li")?.dataset.row]; }
 
+  get shown() { return this.rows.filter(({ item }) => !item.hidden); }
+
+  // Shows the rows that pass. The Tab stop is always one of them.
+  filter(passes) {
+    for (const row of this.rows) show(row.item, passes(row));
+    const { shown: [first] } = this, stop = this.list.querySelector('.time[tabindex="0"]');
+    if (first && stop && this.rowOf(stop)?.item.hidden) this.stopAt(first.item.querySelector(".time"));
+  }
+
   stopAt(time) {
     if (this.stop) this.stop.tabIndex = -1;
     else this.list.querySelector(".time").tabIndex = -1;
@@ -132,8 +141,8 @@ export class Lines {
     const to = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[press.key];
     if (!row || !to) return;
     press.preventDefault();
-    const index = Math.max(0, Math.min(this.rows.length - 1, Number(row.item.dataset.row) + to));
-    this.rows[index].item.querySelector(".time").focus();
+    const { shown } = this, index = Math.max(0, Math.min(shown.length - 1, shown.indexOf(row) + to));
+    shown[index].item.querySelector(".time").focus();
   }
 }
 

@@ -33,7 +33,7 @@ export class Search {
   look() {
     const query = $("job-query").value, same = query === this.query, current = same ? this.found[this.at] : null;
     this.query = query;
-    this.found = this.lines.rows.filter((row) => !row.item.hidden).flatMap((row) => offsets(row.said.textContent, query).map(([from, to]) => ({ row, from, to })));
+    this.found = this.lines.shown.flatMap((row) => offsets(row.said.textContent, query).map(([from, to]) => ({ row, from, to })));
     this.at = current ? this.found.findIndex((one) => one.row === current.row && one.from === current.from) : -1;
     found?.clear();
     for (const one of this.found) found?.add(rangeOf(one.row, one));

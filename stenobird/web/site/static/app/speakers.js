@@ -100,6 +100,8 @@ export class Speakers {
   offer() {
     const select = $("job-speaker"), chosen = select.value;
     const options = [[EVERYONE, "Everyone"], ...this.names.map((name) => [name, name])];
+    const same = options.length === select.length && options.every(([value], index) => select.options[index].value === value);
+    if (same) return; // a new list would close the one that is open
     select.replaceChildren(...options.map(([value, textContent]) => make("option", { value, textContent })));
     select.value = this.names.includes(chosen) ? chosen : EVERYONE;
     show($("job-speakers"), this.names.length > 1);
@@ -107,6 +109,6 @@ export class Speakers {
 
   filter() {
     const chosen = $("job-speaker").value;
-    for (const { item, speaker } of this.lines.rows) show(item, !chosen || speaker === chosen);
+    this.lines.filter(({ speaker }) => !chosen || speaker === chosen);
   }
 }
