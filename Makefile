@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Much of a test's time is waiting, so three run at once even on two cores. A file stays with one worker, and files run
-# in their order: by number of tests, as would be usual, the few long tests would come last, one after the other.
-PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
+# Much of a test's time is waiting, so four run at once even on two cores. A file stays with one worker, and files run
+# in the order of tests/conftest.py: by number of tests, as would be usual, the few long tests would come last.
+PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 # Tests start Python hundreds of times, and each start reads what the first has compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -42,7 +42,7 @@ serve: $(VENV)/.installed-offline  ## Run the service on http://127.0.0.1:8000; 
 
 dev: $(VENV)/.installed-dev  ## Install what developers need; the targets below do it too
 
-test: $(VENV)/.installed-dev  ## Run every test; PYTEST_ARGS="-n 3 tests/unit" runs some of them
+test: $(VENV)/.installed-dev  ## Run every test; PYTEST_ARGS="-n 4 tests/unit" runs some of them
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 chaos: $(VENV)/.installed-dev  ## Break everything for ten minutes; CHAOS_ARGS=--short takes two, --seed N repeats a run

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx._config
 import httpx._transports.default
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -22,12 +23,25 @@ MEMORY_BYTES = 4 << 30
 """More than the tests' files take at once; folders of tests that passed are removed."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Collect no garbage while tests are: what is made then lives to the end."""
     gc.disable()
     share_certificates()
     be_patient()
     keep_files_in_memory()
+    if not config.getoption("--hypothesis-profile"):
+        generate_the_same_examples()
+
+
+def generate_the_same_examples() -> None:
+    """Let Hypothesis generate the same examples in each run, however long a busy machine takes for one.
+
+    `--hypothesis-profile default` generates others.
+    """
+    hypothesis.settings.register_profile(
+        "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
 
 
 def share_certificates() -> None:
@@ -59,6 +73,13 @@ def keep_files_in_memory() -> None:
     facts = os.statvfs(memory)
     if facts.f_bavail * facts.f_frsize >= MEMORY_BYTES and not facts.f_flag & os.ST_NOEXEC:
         os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest's workers begin with the files that have slow tests: at the end they would work alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:
