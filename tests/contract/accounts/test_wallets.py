@@ -176,7 +176,7 @@ async def test_jobs_that_end_at_once_never_spend_the_same_credit(
     assert (await accounts.wallet(account_id)).units == 0
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.sampled_from(["add", "job"]), st.integers(min_value=1, max_value=30)), max_size=8)
 )
