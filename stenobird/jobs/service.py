@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import string
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from stenobird.accounts.keys import random_base62
 from stenobird.discovery.tags import title_of
 from stenobird.errors import (
     InvalidRequest,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 ID_DIGITS: Final = 22
-_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RESULT_PAGE: Final = 1000
 MAX_LIST: Final = 100
 
@@ -388,17 +386,7 @@ class JobService:
 
 def new_job_id(origin: Origin = "stenobird") -> str:
     """Return an unguessable id: `tr_` and 22 base62 digits, 131 bits; a random UUID for alefbot."""
-    return str(uuid.uuid4()) if origin == "alefbot" else new_token("tr_", ID_DIGITS)
-
-
-def new_token(prefix: str, digits: int) -> str:
-    """Return the prefix and random base62 digits, 5.95 bits each."""
-    number = secrets.randbelow(62**digits)
-    token = prefix
-    for _ in range(digits):
-        number, digit = divmod(number, 62)
-        token += _BASE62[digit]
-    return token
+    return str(uuid.uuid4()) if origin == "alefbot" else f"tr_{random_base62(ID_DIGITS)}"
 
 
 async def retry_job(store: JobStore, queue: QueueStore, job_id: str) -> str:

@@ -6,8 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from stenobird.accounts.keys import random_base62
 from stenobird.errors import InvalidRequest, TranscriptNotFound
-from stenobird.jobs.service import new_token
 from stenobird.ports import Caller
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ShareService:
         anyone who has its id can read, and for a transcript that has `MAX_LINKS` links already.
         """
         await self._owned(job_id, caller)
-        token = new_token("sh_", _DIGITS)
+        token = f"sh_{random_base62(_DIGITS)}"
         if not await self._shares.add(job_id, _hash(token), max_links=MAX_LINKS):
             raise InvalidRequest(
                 f"This transcript has {MAX_LINKS} share links already. Revoke them first: "
