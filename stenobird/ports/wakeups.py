@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -24,11 +25,25 @@ class Wakeups(Protocol):
         """Listen for one job's events; from now on no notification is missed."""
 
 
-class Watch(Protocol):
-    """One listener of a job's notifications."""
+class Watch:
+    """The flag of one listener."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Set the flag."""
+        self._event.set()
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Return `True` at the next notification (or at once if one came since the last call)."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
 
 
 class Clock(Protocol):

@@ -20,7 +20,7 @@ from stenobird.ports import Caller
 from stenobird.speech.engines import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:

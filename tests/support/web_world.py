@@ -29,7 +29,7 @@ from stenobird.storage.schema import uploads as uploads_table
 from stenobird.storage.stores import open_stores
 from stenobird.testing import a_source
 from stenobird.transcript import Segment
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
 from stenobird.webhooks.signature import new_secret

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.clock import SystemClock
-from stenobird.wakeups.local import LocalWakeups
-from stenobird.wakeups.redis import open_redis_wakeups
+from stenobird.wakeups import LocalWakeups, open_redis_wakeups
 from tests.support.free_port import free_port
 from tests.support.redis_server import redis_available, running_redis
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
-from stenobird.wakeups.redis import CHANNEL, MAX_OUTGOING, open_redis_wakeups
+from stenobird.wakeups import CHANNEL, MAX_OUTGOING, open_redis_wakeups
 from tests.support.free_port import free_port
 from tests.support.impatient_clock import ImpatientClock
 from tests.support.processes import frozen

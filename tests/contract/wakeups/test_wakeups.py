@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups import LocalWakeups
 from tests.support.until import async_until
 
 if TYPE_CHECKING:

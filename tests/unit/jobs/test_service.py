@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from typing_extensions import override
 
 from stenobird.errors import (
     AudioSourceNotFound,
@@ -30,7 +31,7 @@ from stenobird.jobs.events import JobEvents
 from stenobird.jobs.schemas import TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import ServiceOptions
 from stenobird.jobs.spec import JobSpec, Link
-from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions
+from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions, Watch
 from stenobird.testing import FakeClock, a_source, spoken
 from tests.support.job_world import BASE, URL
 
@@ -444,10 +445,11 @@ async def test_a_stream_after_the_last_event_ends_at_once(world: JobWorld) -> No
     assert await read(world.service.stream(job.id, world.payer, last_seq + 7)) == []
 
 
-class ManualWakeups:
+class ManualWakeups(Watch):
     """Wake-ups that never come; each wait lets its timeout pass on a fake clock."""
 
     def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
         self.clock = clock
         self.waited: list[float] = []
 
@@ -469,6 +471,7 @@ class ManualWakeups:
     async def __aexit__(self, *exc: object) -> None:
         return
 
+    @override
     async def wait(self, timeout_seconds: float) -> bool:
         self.waited.append(timeout_seconds)
         self.clock.advance(timeout_seconds)

@@ -19,7 +19,7 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
 from stenobird.ports import EventRow, JobRecord, RecognitionOptions
 from stenobird.testing import FakeOpener, spoken
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups import LocalWakeups
 from stenobird.webhooks.targets import WebhookTargets
 
 if TYPE_CHECKING:

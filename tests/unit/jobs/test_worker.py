@@ -11,7 +11,7 @@ import pytest
 from stenobird.errors import StorageUnavailable, WorkerTrouble
 from stenobird.jobs.worker import RELEASE_SECONDS, SWEEP_SECONDS
 from stenobird.testing import FakeClock
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.wakeups import LocalWakeups
 from tests.support.faults import DyingStore
 from tests.support.until import async_until
 

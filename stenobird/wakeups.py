@@ -1,9 +1,9 @@
-"""Wake-ups between processes, over one Redis or Valkey pub/sub channel.
+"""Wake-ups: hints that something was committed, within one process or, over Redis or Valkey, between several.
 
-A notification reaches the listeners of its own process at once, and is queued for the others, so that nobody
-who notifies waits for Redis. Every process receives every notification, so watching a job needs no round trip
-and cannot start too late. Redis carries no truth: while it is unavailable, notifications stay within the
-process and other processes poll; when it is back, all listeners check once.
+Over Redis a notification reaches the listeners of its own process at once, and is queued for the others, so
+that nobody who notifies waits for Redis. Every process receives every notification on one pub/sub channel, so
+watching a job needs no round trip and cannot start too late. Redis carries no truth: while it is unavailable,
+notifications stay within the process and other processes poll; when it is back, all listeners check once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError
-from stenobird.ports import Wakeups
-from stenobird.wakeups.local import LocalWakeups
+from stenobird.ports import Wakeups, Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio.client import PubSub
 
+    from stenobird.config import Settings
     from stenobird.ports import Clock
-    from stenobird.wakeups.local import LocalWatch
 
 CHANNEL: Final = "stenobird:wakeups"
 ANSWER_SECONDS: Final = 2.0
@@ -43,6 +41,50 @@ FLUSH_SECONDS: Final = 0.5
 _NEW_JOB: Final = "job"
 
 _log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_wakeups(settings: Settings, clock: Clock) -> AsyncIterator[Wakeups]:
+    """Open the wake-ups that the settings ask for: those of Redis, or of this process alone."""
+    if settings.redis_url is None:
+        yield LocalWakeups()
+        return
+    async with open_redis_wakeups(settings.redis_url.get_secret_value(), clock=clock) as wakeups:
+        yield wakeups
+
+
+class LocalWakeups(Wakeups):
+    """`ports.Wakeups` within one event loop. A notification sets a flag, so none is lost or queues up."""
+
+    def __init__(self) -> None:
+        self._job = Watch()
+        self._watches: dict[str, set[Watch]] = {}
+
+    @override
+    async def notify_job(self) -> None:
+        self._job.notify()
+
+    @override
+    async def notify_event(self, job_id: str) -> None:
+        for watch in self._watches.get(job_id, ()):
+            watch.notify()
+
+    @override
+    async def wait_job(self, timeout_seconds: float) -> None:
+        await self._job.wait(timeout_seconds)
+
+    @override
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[Watch]:
+        watch = Watch()
+        watches = self._watches.setdefault(job_id, set())
+        watches.add(watch)
+        try:
+            yield watch
+        finally:
+            watches.discard(watch)
+            if not watches:
+                self._watches.pop(job_id, None)
 
 
 @asynccontextmanager
@@ -84,16 +126,16 @@ async def open_redis_wakeups(
             raise failure
 
 
-class RedisWakeups(Wakeups):
+class RedisWakeups(LocalWakeups):
     """`ports.Wakeups` over Redis, opened by `open_redis_wakeups`, which owns its client and listener."""
 
     def __init__(self, client: Redis, clock: Clock, listen_seconds: float = LISTEN_SECONDS) -> None:
+        super().__init__()
         self.tried = asyncio.Event()
         """Set once the first attempt to listen has succeeded or failed."""
         self._client = client
         self._clock = clock
         self._listen_seconds = listen_seconds
-        self._local = LocalWakeups()
         self._listening = False
         self._origin = secrets.token_hex(4)
         self._outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_OUTGOING)
@@ -105,21 +147,13 @@ class RedisWakeups(Wakeups):
 
     @override
     async def notify_job(self) -> None:
-        await self._local.notify_job()
+        await super().notify_job()
         self._queue(_NEW_JOB)
 
     @override
     async def notify_event(self, job_id: str) -> None:
-        await self._local.notify_event(job_id)
+        await super().notify_event(job_id)
         self._queue(f"event {job_id}")
-
-    @override
-    async def wait_job(self, timeout_seconds: float) -> None:
-        await self._local.wait_job(timeout_seconds)
-
-    @override
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[LocalWatch]:
-        return self._local.watch(job_id)
 
     async def listen(self) -> None:
         """Exchange notifications with the other processes until cancelled; reconnect after each failure."""
@@ -165,7 +199,9 @@ class RedisWakeups(Wakeups):
                 self._listening = True
                 self.tried.set()
                 # Notifications published meanwhile are lost, so all listeners check.
-                await self._local.notify_all()
+                await super().notify_job()
+                for job_id in tuple(self._watches):
+                    await super().notify_event(job_id)
             elif message["type"] == "message":
                 await self._pass_on(message["data"])
 
@@ -174,9 +210,9 @@ class RedisWakeups(Wakeups):
         if self._origin in rest:
             return  # sent from here, where it is known already
         if kind == _NEW_JOB:
-            await self._local.notify_job()
+            await super().notify_job()
         elif kind == "event" and rest:
-            await self._local.notify_event(rest[0])
+            await super().notify_event(rest[0])
 
     def _queue(self, message: str) -> None:
         if self._listening:
