@@ -104,8 +104,7 @@ class AccountStore:
             .order_by(accounts.c.id)
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            return [account_from_row(row) for row in (await connection.execute(query)).mappings()]
+        return [account_from_row(row) for row in await self._db.rows(query)]
 
     async def set_plan(
         self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
@@ -171,8 +170,7 @@ class AccountStore:
         """Return deleted accounts that still have jobs, at most 100."""
         any_job = select(jobs.c.id).where(jobs.c.account_id == accounts.c.id).exists()
         query = select(accounts.c.id).where(accounts.c.deleted_at.is_not(None), any_job).limit(SWEEP_BATCH)
-        async with self._db.read() as connection:
-            return list(await connection.scalars(query))
+        return [row["id"] for row in await self._db.rows(query)]
 
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
         """Add units to the wallet (negative: remove them); `None` when there is no such account."""
@@ -195,8 +193,7 @@ class AccountStore:
         query = select(audit).order_by(audit.c.created_at.desc(), audit.c.id).limit(limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
-        async with self._db.read() as connection:
-            return [_audit_entry(row) for row in (await connection.execute(query)).mappings()]
+        return [_audit_entry(row) for row in await self._db.rows(query)]
 
 
 def account_from_row(row: RowMapping | Mapping[str, Any]) -> AccountRecord:
@@ -329,14 +326,11 @@ class KeyStore:
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
         if account_id is not None:
             query = query.where(api_keys.c.account_id == account_id)
-        async with self._db.read() as connection:
-            return [_key(row) for row in (await connection.execute(query)).mappings()]
+        return [_key(row) for row in await self._db.rows(query)]
 
     async def get_key(self, key_id: str) -> KeyRecord | None:
         """Return the key with this id, revoked or not."""
-        async with self._db.read() as connection:
-            found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
-            row = found.mappings().one_or_none()
+        row = await self._db.row(select(api_keys).where(api_keys.c.id == key_id))
         return _key(row) if row is not None else None
 
     async def revoke_key(

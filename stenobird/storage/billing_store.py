@@ -55,15 +55,12 @@ class BillingStore(MeteringStore):
         """Return the accounts with this address (letter case ignored), at most 10, oldest first."""
         query = select(accounts).where(func.lower(accounts.c.email) == email.lower())
         query = query.order_by(accounts.c.created_at, accounts.c.id).limit(MAX_ACCOUNTS_BY_EMAIL)
-        async with self._db.read() as connection:
-            return [_account(row) for row in (await connection.execute(query)).mappings()]
+        return [_account(row) for row in await self._db.rows(query)]
 
     async def paying_accounts(self, *, after: str = "", limit: int = 100) -> list[BillingAccount]:
         """Return accounts with a Stripe customer, ordered by id, starting after the id `after`."""
         query = select(accounts).where(accounts.c.stripe_customer_id.is_not(None), accounts.c.id > after)
-        async with self._db.read() as connection:
-            found = await connection.execute(query.order_by(accounts.c.id).limit(limit))
-            return [_account(row) for row in found.mappings()]
+        return [_account(row) for row in await self._db.rows(query.order_by(accounts.c.id).limit(limit))]
 
     async def apply_state(
         self,
@@ -125,22 +122,18 @@ class BillingStore(MeteringStore):
             return int(await connection.scalar(minutes) or 0), int(await connection.scalar(under_way) or 0)
 
     async def _account(self, which: ColumnElement[bool]) -> BillingAccount | None:
-        async with self._db.read() as connection:
-            row = (await connection.execute(select(accounts).where(which))).mappings().one_or_none()
+        row = await self._db.row(select(accounts).where(which))
         return _account(row) if row is not None else None
 
     # --- checkouts and keys -----------------------------------------------------------------------------
 
     async def begin_checkout(self, checkout: Checkout) -> None:
         """Store a Checkout Session just created."""
-        async with self._db.write() as connection:
-            await connection.execute(insert(checkouts).values(**asdict(checkout)))
+        await self._db.execute(insert(checkouts).values(**asdict(checkout)))
 
     async def checkout(self, session_id: str) -> Checkout | None:
         """Return the Checkout Session, or `None`."""
-        async with self._db.read() as connection:
-            found = await connection.execute(select(checkouts).where(checkouts.c.id == session_id))
-            row = found.mappings().one_or_none()
+        row = await self._db.row(select(checkouts).where(checkouts.c.id == session_id))
         return _checkout(row) if row is not None else None
 
     async def complete_checkout(
@@ -196,18 +189,17 @@ class BillingStore(MeteringStore):
 
     async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
         """Allow one redemption with this claim, replacing an earlier claim; `False` if it was redeemed."""
-        async with self._db.write() as connection:
-            granted = await connection.execute(
-                update(checkouts)
-                .where(
-                    checkouts.c.id == session_id,
-                    checkouts.c.completed_at.is_not(None),
-                    checkouts.c.key_id.is_(None),
-                    checkouts.c.renewal.is_(False),
-                )
-                .values(claim_hash=claim_hash, claim_expires_at=expires_at)
+        granted = await self._db.execute(
+            update(checkouts)
+            .where(
+                checkouts.c.id == session_id,
+                checkouts.c.completed_at.is_not(None),
+                checkouts.c.key_id.is_(None),
+                checkouts.c.renewal.is_(False),
             )
-            return granted.rowcount == 1
+            .values(claim_hash=claim_hash, claim_expires_at=expires_at)
+        )
+        return granted == 1
 
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
         """Store the key for the checkout's account and use up the claim; `None` for an invalid claim."""
@@ -330,10 +322,7 @@ class BillingStore(MeteringStore):
             return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
 
     async def _set_event(self, event_id: str, **values: Any) -> None:
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(stripe_events).where(stripe_events.c.id == event_id).values(**values)
-            )
+        await self._db.execute(update(stripe_events).where(stripe_events.c.id == event_id).values(**values))
 
 
 async def _add_key(connection: AsyncConnection, account_id: str, key: NewKey) -> None:

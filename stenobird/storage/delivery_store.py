@@ -138,12 +138,11 @@ class DeliveryStore:
 
     async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
         """Store that the receiver answered 2xx."""
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(outbox)
-                .where(outbox.c.id == due.id, outbox.c.state != "delivered")
-                .values(state="delivered", settled_at=self._now(), status_code=status_code, error=None)
-            )
+        await self._db.execute(
+            update(outbox)
+            .where(outbox.c.id == due.id, outbox.c.state != "delivered")
+            .values(state="delivered", settled_at=self._now(), status_code=status_code, error=None)
+        )
 
     async def note_failed(
         self,
@@ -159,8 +158,7 @@ class DeliveryStore:
             values |= {"state": "dead", "settled_at": self._now()}
         else:
             values |= {"state": "pending", "next_attempt_at": self._now() + retry_seconds}
-        async with self._db.write() as connection:
-            await connection.execute(update(outbox).where(_held(due)).values(**values))
+        await self._db.execute(update(outbox).where(_held(due)).values(**values))
 
     async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
         """End the delivery as `dead`, and every later one of this account to this URL until a replay."""
@@ -207,8 +205,7 @@ class DeliveryStore:
         query = (
             select(outbox).where(*where).order_by(outbox.c.created_at.desc(), outbox.c.id.desc()).limit(limit)
         )
-        async with self._db.read() as connection:
-            return [_record(row) for row in (await connection.execute(query)).mappings()]
+        return [_record(row) for row in await self._db.rows(query)]
 
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None

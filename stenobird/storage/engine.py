@@ -43,10 +43,10 @@ from stenobird.storage.sqlite import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Executable, Table
+    from sqlalchemy import Executable, Table, UpdateBase
     from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
     from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from stenobird.storage.sqlite import DirectConnection
@@ -426,6 +426,23 @@ class Database:
                     yield connection
         except _DATABASE_ERRORS as exc:
             raise StorageUnavailable(self._cause(exc)) from exc
+
+    async def rows(
+        self, query: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[RowMapping]:
+        """Return the rows of a SELECT."""
+        async with self.read(once=True) as connection:
+            return (await connection.execute(query, parameters)).mappings().all()
+
+    async def row(self, query: Executable, parameters: Mapping[str, Any] | None = None) -> RowMapping | None:
+        """Return the only row of a SELECT, if any."""
+        async with self.read(once=True) as connection:
+            return (await connection.execute(query, parameters)).mappings().one_or_none()
+
+    async def execute(self, change: UpdateBase) -> int:
+        """Run one statement as a transaction; return how many rows it changed. Raises what `write` raises."""
+        async with self.write() as connection:
+            return (await connection.execute(change)).rowcount
 
     async def find(self, statement: Executable, parameters: Mapping[str, Any]) -> _Row | None:
         """Return the first row of a SELECT that finds it with an index.

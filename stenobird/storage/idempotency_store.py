@@ -54,14 +54,12 @@ class IdempotencyStore:
 
         Raises `IdempotencyMismatch` for another body, `IdempotencyInProgress` while the first is processed.
         """
-        async with self._db.read() as connection:
-            found = await connection.execute(
-                select(idempotency, _claimed().label("claimed")).where(
-                    idempotency.c.scope_hash == scope_hash,
-                    idempotency.c.created_at > db_now() - KEPT_SECONDS,
-                )
+        row = await self._db.row(
+            select(idempotency, _claimed().label("claimed")).where(
+                idempotency.c.scope_hash == scope_hash,
+                idempotency.c.created_at > db_now() - KEPT_SECONDS,
             )
-            row = found.mappings().one_or_none()
+        )
         return _answer(row, body_hash) if row is not None else None
 
     async def claim(
@@ -110,39 +108,33 @@ class IdempotencyStore:
 
     async def answer(self, claim: IdempotencyClaim, answer: StoredAnswer) -> None:
         """Store the response, unless another request has taken over the claim."""
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(idempotency)
-                .where(_held(claim))
-                .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
-            )
+        await self._db.execute(
+            update(idempotency)
+            .where(_held(claim))
+            .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
+        )
 
     async def forget(self, claim: IdempotencyClaim) -> None:
         """Remove the claim, because nothing was created; the next request may have another body."""
-        async with self._db.write() as connection:
-            await connection.execute(delete(idempotency).where(_held(claim)))
+        await self._db.execute(delete(idempotency).where(_held(claim)))
 
     async def abandon(self, claim: IdempotencyClaim) -> None:
         """Let the next request take over at once; it is unknown whether something was created."""
-        async with self._db.write() as connection:
-            await connection.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
+        await self._db.execute(update(idempotency).where(_held(claim)).values(claim_expires_at=0.0))
 
     async def withdraw(self, scope_hash: str, answer: StoredAnswer) -> None:
         """Remove this stored response, which is outdated; a newer one stays."""
-        async with self._db.write() as connection:
-            await connection.execute(
-                delete(idempotency).where(
-                    idempotency.c.scope_hash == scope_hash, idempotency.c.body == answer.body
-                )
+        await self._db.execute(
+            delete(idempotency).where(
+                idempotency.c.scope_hash == scope_hash, idempotency.c.body == answer.body
             )
+        )
 
     async def purge(self) -> int:
         """Delete keys older than 24 hours; return how many."""
-        async with self._db.write() as connection:
-            purged = await connection.execute(
-                delete(idempotency).where(idempotency.c.created_at <= db_now() - KEPT_SECONDS)
-            )
-            return purged.rowcount
+        return await self._db.execute(
+            delete(idempotency).where(idempotency.c.created_at <= db_now() - KEPT_SECONDS)
+        )
 
 
 def _held(claim: IdempotencyClaim) -> ColumnElement[bool]:

@@ -235,9 +235,8 @@ class JobStore:
         if page.before is not None:
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*page.before))
         query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-        async with self.database.read() as connection:
-            found = await connection.execute(query.limit(page.limit).offset(page.offset))
-            return [rows.job_from_row(row) for row in found.mappings()]
+        listed = await self.database.rows(query.limit(page.limit).offset(page.offset))
+        return [rows.job_from_row(row) for row in listed]
 
     async def count_jobs(self, account_id: str, page: JobPage) -> int:
         """Return how many jobs there are on all pages."""
@@ -254,8 +253,7 @@ class JobStore:
     async def voices(self, job_id: str) -> list[bytes]:
         """Return what the commits of a running job have kept of its voices, by number."""
         query = select(voices.c.data).where(voices.c.job_id == job_id).order_by(voices.c.number)
-        async with self.database.read() as connection:
-            return list(await connection.scalars(query))
+        return [row["data"] for row in await self.database.rows(query)]
 
     async def request_cancel(
         self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
@@ -396,9 +394,7 @@ class JobStore:
                 )
                 row = claimed.mappings().one_or_none()
         except CommitUnknown:
-            async with self.database.read() as connection:
-                query = select(jobs).where(jobs.c.lease_token == token)
-                row = (await connection.execute(query)).mappings().one_or_none()
+            row = await self.database.row(select(jobs).where(jobs.c.lease_token == token))
         if row is None:
             return None
         return Claim(
@@ -539,13 +535,12 @@ class JobStore:
     async def open_of_account(self, account_id: str) -> list[str]:
         """Return the ids of the account's unfinished jobs."""
         query = select(jobs.c.id).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
-        async with self.database.read() as connection:
-            return list(await connection.scalars(query))
+        return [row["id"] for row in await self.database.rows(query)]
 
     async def open_job_ids(self) -> list[str]:
         """Return the ids of unfinished jobs, whose spools must stay."""
-        async with self.database.read() as connection:
-            return list(await connection.scalars(select(jobs.c.id).where(jobs.c.completed_at.is_(None))))
+        unfinished = select(jobs.c.id).where(jobs.c.completed_at.is_(None))
+        return [row["id"] for row in await self.database.rows(unfinished)]
 
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status: open ones are counted, ended ones are a maintained sum."""
@@ -574,9 +569,7 @@ class JobStore:
         return [row.id for row in deleted]
 
     async def _row(self, job_id: str) -> RowMapping | None:
-        async with self.database.read(once=True) as connection:
-            result = await connection.execute(_JOB, {"job": job_id})
-            return result.mappings().one_or_none()
+        return await self.database.row(_JOB, {"job": job_id})
 
     async def _write(
         self,
@@ -743,11 +736,8 @@ class ShareStore:
 
     async def opens(self, token_hash: str) -> str | None:
         """Return the id of the job that the token gives access to."""
-        async with self._db.read() as connection:
-            job_id: str | None = await connection.scalar(
-                select(shares.c.job_id).where(shares.c.token_hash == token_hash)
-            )
-            return job_id
+        row = await self._db.row(select(shares.c.job_id).where(shares.c.token_hash == token_hash))
+        return row["job_id"] if row is not None else None
 
     async def count(self, job_id: str) -> int:
         """Return how many tokens the job has."""
@@ -756,8 +746,4 @@ class ShareStore:
 
     async def revoke(self, job_id: str) -> int:
         """Delete every token of the job; return how many."""
-        async with self._db.write() as connection:
-            gone = await connection.execute(
-                delete(shares).where(shares.c.job_id == job_id).returning(shares.c.token_hash)
-            )
-            return len(gone.all())
+        return await self._db.execute(delete(shares).where(shares.c.job_id == job_id))

@@ -105,52 +105,49 @@ class MeteringStore:
         """Set the outcome of claimed rows."""
         if not job_ids:
             return
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(usage)
-                # Keep a reported error that arrived before the answer.
-                .where(usage.c.job_id.in_(job_ids), usage.c.meter_state != "rejected")
-                .values(meter_state=state, meter_error=error, meter_due_at=now)
-            )
+        await self._db.execute(
+            update(usage)
+            # Keep a reported error that arrived before the answer.
+            .where(usage.c.job_id.in_(job_ids), usage.c.meter_state != "rejected")
+            .values(meter_state=state, meter_error=error, meter_due_at=now)
+        )
 
     async def delay_usage(self, row: MeterRow, *, until: float, certain: bool, error: str) -> None:
         """Retry the row at `until`. `certain` means that Stripe has not counted this attempt."""
         harmless = certain and row.fresh
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(usage)
-                .where(
-                    usage.c.job_id == row.job_id,
-                    usage.c.meter_state == "unknown",
-                    usage.c.meter_identifier == row.identifier,
-                )
-                .values(
-                    meter_state="pending" if harmless else "unknown",
-                    meter_attempted_at=None if harmless else usage.c.meter_attempted_at,
-                    meter_timestamp=None if harmless else usage.c.meter_timestamp,
-                    meter_due_at=until,
-                    meter_error=error,
-                )
+        await self._db.execute(
+            update(usage)
+            .where(
+                usage.c.job_id == row.job_id,
+                usage.c.meter_state == "unknown",
+                usage.c.meter_identifier == row.identifier,
             )
+            .values(
+                meter_state="pending" if harmless else "unknown",
+                meter_attempted_at=None if harmless else usage.c.meter_attempted_at,
+                meter_timestamp=None if harmless else usage.c.meter_timestamp,
+                meter_due_at=until,
+                meter_error=error,
+            )
+        )
 
     async def renew_usage(self, job_ids: Sequence[str], *, until: float) -> None:
         """Make rows that Stripe has not counted pending again, with new identifiers."""
         if not job_ids:
             return
-        async with self._db.write() as connection:
-            await connection.execute(
-                update(usage)
-                .where(usage.c.job_id.in_(job_ids), usage.c.meter_state.in_(("unknown", "rejected")))
-                .values(
-                    meter_state="pending",
-                    # The number of attempts only grows, so no identifier is used twice.
-                    meter_identifier=usage.c.job_id + literal(".") + cast(usage.c.meter_attempts, String),
-                    meter_timestamp=None,
-                    meter_attempted_at=None,
-                    meter_due_at=until,
-                    meter_error=None,
-                )
+        await self._db.execute(
+            update(usage)
+            .where(usage.c.job_id.in_(job_ids), usage.c.meter_state.in_(("unknown", "rejected")))
+            .values(
+                meter_state="pending",
+                # The number of attempts only grows, so no identifier is used twice.
+                meter_identifier=usage.c.job_id + literal(".") + cast(usage.c.meter_attempts, String),
+                meter_timestamp=None,
+                meter_attempted_at=None,
+                meter_due_at=until,
+                meter_error=None,
             )
+        )
 
     async def ledger_minutes(
         self, customer_id: str, *, since: int, until: int

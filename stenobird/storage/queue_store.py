@@ -88,8 +88,7 @@ class QueueStore:
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(jobs.c.status == status)
-        async with self._db.read() as connection:
-            return [rows.job_from_row(row) for row in (await connection.execute(query)).mappings()]
+        return [rows.job_from_row(row) for row in await self._db.rows(query)]
 
     async def switch(self, name: QueueSwitch, *, on: bool) -> None:
         """Set a switch of the queue: `paused` (nothing is claimed) or `draining` (nothing is accepted)."""
@@ -103,6 +102,4 @@ class QueueStore:
 
     async def switches(self) -> dict[str, float]:
         """Return the switches that are on, and since when."""
-        async with self._db.read() as connection:
-            found = await connection.execute(select(queue_switches.c.name, queue_switches.c.set_at))
-            return {row.name: row.set_at for row in found}
+        return {row["name"]: row["set_at"] for row in await self._db.rows(select(queue_switches))}

@@ -97,9 +97,7 @@ class UploadStore:
 
     async def get(self, upload_id: str) -> UploadRecord | None:
         """Return the slot, or `None`."""
-        async with self._db.read() as connection:
-            found = await connection.execute(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
-            row = found.mappings().one_or_none()
+        row = await self._db.row(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
         return _record(row) if row is not None else None
 
     async def reserve(
@@ -158,13 +156,11 @@ class UploadStore:
             .order_by(uploads.c.expires_at)
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            return [_record(row) for row in (await connection.execute(query)).mappings()]
+        return [_record(row) for row in await self._db.rows(query)]
 
     async def forget_bytes(self, upload_id: str) -> None:
         """Note that the slot's bytes are deleted. The slot stays, so that it differs from an unknown one."""
-        async with self._db.write() as connection:
-            await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(blob_key=None))
+        await self._db.execute(update(uploads).where(uploads.c.id == upload_id).values(blob_key=None))
 
     async def known_blobs(self, keys: Sequence[str]) -> set[str]:
         """Return the keys that belong to a slot."""
@@ -174,13 +170,11 @@ class UploadStore:
 
     async def purge(self, *, expired_seconds: float) -> int:
         """Delete slots without bytes that expired at least that long ago; return how many."""
-        async with self._db.write() as connection:
-            result = await connection.execute(
-                delete(uploads).where(
-                    uploads.c.blob_key.is_(None), uploads.c.expires_at <= db_now() - expired_seconds
-                )
+        return await self._db.execute(
+            delete(uploads).where(
+                uploads.c.blob_key.is_(None), uploads.c.expires_at <= db_now() - expired_seconds
             )
-            return result.rowcount
+        )
 
 
 async def _check_room(

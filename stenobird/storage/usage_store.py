@@ -68,14 +68,13 @@ class UsageStore:
             )
             .order_by(usage_days.c.day)
         )
-        async with self._db.read() as connection:
-            return [
-                UsageSum(
-                    datetime.fromtimestamp(row["day"] * DAY_SECONDS, UTC).date().isoformat(),
-                    *(row[name] for name in _SUMS),
-                )
-                for row in (await connection.execute(query)).mappings()
-            ]
+        return [
+            UsageSum(
+                datetime.fromtimestamp(row["day"] * DAY_SECONDS, UTC).date().isoformat(),
+                *(row[name] for name in _SUMS),
+            )
+            for row in await self._db.rows(query)
+        ]
 
     async def usage_by_job(
         self,
@@ -104,12 +103,10 @@ class UsageStore:
             .order_by(usage.c.created_at.desc(), usage.c.job_id.desc())
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            found = await connection.execute(query)
-            return [
-                from_row(UsageRecord, row, minutes=whole_minutes(row["audio_seconds"]))
-                for row in found.mappings()
-            ]
+        return [
+            from_row(UsageRecord, row, minutes=whole_minutes(row["audio_seconds"]))
+            for row in await self._db.rows(query)
+        ]
 
 
 def _within(account_id: str, since: float, until: float) -> list[ColumnElement[bool]]:
