@@ -45,7 +45,7 @@ from stenobird.web.limits import open_limits
 from stenobird.web.metrics import Metrics
 from stenobird.web.services import Services
 from stenobird.webhooks import open_webhooks
-from stenobird.webhooks.signature import new_secret
+from stenobird.webhooks.sender import new_secret
 
 if TYPE_CHECKING:
     import ssl

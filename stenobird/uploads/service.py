@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import structlog
+from pydantic import Field
 
+from stenobird.bodies import RequestBody, example
 from stenobird.errors import (
     EmptyUploadBody,
     QueueBusy,
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from stenobird.ports import Caller, Clock
     from stenobird.storage.blobs import BlobStore
     from stenobird.storage.upload_store import UploadRecord, UploadStore
-    from stenobird.uploads.schemas import CreateUpload
 
+MAX_FILENAME_CHARS: Final = 255
+MAX_SIZE_BYTES: Final = 2**53 - 1
+"""The largest integer that every JSON reader keeps whole; settings decide what is accepted."""
 BLOB_PREFIX: Final = "uploads"
 SWEEP_PAGE: Final = 100
 END_BYTES: Final = 64 * 1024
@@ -46,6 +50,28 @@ WRITERS_RETRY_SECONDS: Final = 5
 _POSSIBLE_ID: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 _log = structlog.get_logger(__name__)
+
+
+class CreateUpload(RequestBody):
+    """A file to upload. Unknown fields are ignored."""
+
+    model_config = example({"filename": "lecture.mp3", "content_type": "audio/mpeg", "size_bytes": 2048})
+
+    filename: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_FILENAME_CHARS,
+            description="Original media filename.",
+            examples=["lecture.mp3"],
+        ),
+    ]
+    content_type: Annotated[
+        str, Field(min_length=1, max_length=255, description="MIME type.", examples=["audio/mpeg"])
+    ]
+    size_bytes: Annotated[
+        int, Field(ge=1, le=MAX_SIZE_BYTES, description="Media file size in bytes.", examples=[2048])
+    ]
 
 
 class UploadService:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import DeliveryNotFound, DestinationForbidden, EgressError, WebhookTargetForbidden
 from stenobird.webhooks.schemas import WebhookEvent
-from stenobird.webhooks.sender import TestDelivery, post_event
-from stenobird.webhooks.signature import ALEFBOT_ORIGIN
+from stenobird.webhooks.sender import ALEFBOT_ORIGIN, TestDelivery, post_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

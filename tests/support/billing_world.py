@@ -26,7 +26,7 @@ from stenobird.ports import Caller
 from stenobird.storage.schema import usage
 from stenobird.storage.stores import open_stores
 from stenobird.testing import FakeClock
-from stenobird.webhooks.signature import new_secret
+from stenobird.webhooks.sender import new_secret
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.web_world import web_settings
 

@@ -32,7 +32,7 @@ from stenobird.transcript import Segment
 from stenobird.wakeups import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
-from stenobird.webhooks.signature import new_secret
+from stenobird.webhooks.sender import new_secret
 from tests.support.databases import migrated_sqlite
 from tests.support.dns import FakeResolver
 

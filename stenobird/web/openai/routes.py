@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from stenobird import errors
 from stenobird.jobs.service import new_job_id
-from stenobird.uploads.schemas import MAX_FILENAME_CHARS, CreateUpload
+from stenobird.uploads.service import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
 from stenobird.web.openai.requests import read_audio_request
 from stenobird.web.openai.retries import Retries

@@ -23,13 +23,13 @@ from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, uploads
 from stenobird.storage.upload_store import UploadStore
 from stenobird.uploads.origin import UploadOrigin
-from stenobird.uploads.schemas import CreateUpload
 from stenobird.uploads.service import (
     END_BYTES,
     GRACE_SECONDS,
     ORPHAN_SECONDS,
     RESERVE_SECONDS,
     SLOT_MEMORY_SECONDS,
+    CreateUpload,
     UploadService,
 )
 from tests.support.databases import sqlite_database

@@ -18,9 +18,8 @@ from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import LEASE_SECONDS, PER_ACCOUNT, WebhookDeliverer
 from stenobird.webhooks.schemas import WebhookEvent
-from stenobird.webhooks.sender import ANSWER_BYTES, POST_SECONDS
+from stenobird.webhooks.sender import ANSWER_BYTES, POST_SECONDS, new_secret
 from stenobird.webhooks.service import OVERLAP_SECONDS
-from stenobird.webhooks.signature import new_secret
 from tests.support.canary import open_canary
 from tests.support.faults import FaultyDatabase
 from tests.support.raw_server import RawRequest, RawServer, open_server
