@@ -49,7 +49,7 @@ from stenobird.speech.segments import (
     whole_pieces,
     with_times,
 )
-from stenobird.speech.windows import quietest
+from stenobird.speech.windows import levelled, quietest
 from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ class WhisperDecoder:
                 self._decoding -= 1
 
     def _decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
+        requests = [replace(request, pcm=levelled(request.pcm, request.speech)) for request in requests]
         key = _prepared_key(requests[0])
         with self._lock:
             prepared = self._prepared.pop(key, None) if len(requests) == 1 else None
@@ -608,6 +609,7 @@ def _is_said(draft: _Draft, speech: Sequence[tuple[float, float]], language: str
     return is_spoken(start, end, speech) and not is_invented(
         draft.text,
         language,
+        seconds=end - start,
         avg_logprob=draft.generation.avg_logprob,
         no_speech_prob=draft.generation.no_speech_prob,
         speech_seconds=overlap(start, end, speech),

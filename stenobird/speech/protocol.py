@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stenobird.ports import PCM
     from stenobird.speech.windows import Span
 
-VAD_STATE_BYTES = 1280
+VAD_STATE_BYTES = 1284
 
 
 @dataclass(frozen=True, slots=True)

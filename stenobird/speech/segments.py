@@ -36,6 +36,7 @@ SENTENCE_SECONDS = 30.0
 INVENTED_LOGPROB = -0.8
 INVENTED_NO_SPEECH = 0.4
 INVENTED_SPEECH_SECONDS = 0.6
+INVENTED_SPEECH_SHARE = 0.2
 INVENTED_SIGNS = 3
 """So many signs of the four in `is_invented` make a segment an invention."""
 
@@ -172,18 +173,25 @@ def spoken_from(start: float, end: float, speech: Sequence[tuple[float, float]])
 
 
 def is_invented(
-    text: str, language: str, *, avg_logprob: float, no_speech_prob: float, speech_seconds: float
+    text: str,
+    language: str,
+    *,
+    seconds: float,
+    avg_logprob: float,
+    no_speech_prob: float,
+    speech_seconds: float,
 ) -> bool:
-    """Whether a segment was probably not said: doubtful text, a doubtful window, hardly any speech under it.
+    """Whether a segment of such a length was probably not said.
 
-    A phrase that Whisper is known to invent, or one that it says again and again, is one more sign, never
-    enough alone.
+    Signs are doubtful text, a doubtful window, and hardly any speech under it.
+    A phrase that Whisper is known to invent, or one that it says again and again, is one more, never enough
+    alone.
     """
     phrase = " ".join(re.findall(r"\w+", text.lower()))
     signs = (
         avg_logprob < INVENTED_LOGPROB,
         no_speech_prob > INVENTED_NO_SPEECH,
-        speech_seconds < INVENTED_SPEECH_SECONDS,
+        speech_seconds < max(INVENTED_SPEECH_SECONDS, INVENTED_SPEECH_SHARE * seconds),
         phrase in INVENTED_PHRASES.get(language, ()) or _REPEATED.fullmatch(phrase) is not None,
     )
     return sum(signs) >= INVENTED_SIGNS

@@ -1,4 +1,4 @@
-"""Voice activity: Silero with its state carried, so that a stream gives what the whole file would give."""
+"""Voice activity: Silero with its state carried from call to call, but not over a long silence."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FRAMES_PER_CALL = 8
 """The fastest on one thread. Calls are always this long, counted from a cut, so that a resumed run makes the
 same calls as an undisturbed one and gets the same bits."""
+SILENCE_PROBABILITY = 0.35
+SILENT_CALLS = 4
+"""After so many calls without speech, a second, the network starts afresh, once in each silence: its state
+adapts to loud voices, and it takes a quiet one after them for noise."""
 
 _CONTEXT_SAMPLES = 64
 _UNITS = 128
@@ -47,11 +51,12 @@ class SileroVAD:
     def __call__(self, pcm: PCM, state: bytes) -> tuple[Floats, bytes]:
         """Return a probability for each 512 samples of `pcm`, shape `(n,)`, and the state after them.
 
-        The state is `h` and `c` of the network's LSTM and the last 64 samples, as float32; no bytes are the
-        state before the first sample. A last frame that is short is filled up with silence.
+        The state is `h` and `c` of the network's LSTM, the number of silent calls and the last 64 samples, as
+        float32; no bytes are the state before the first sample. A last frame that is short is filled up with
+        silence.
         """
-        h, c, context = np.split(
-            np.frombuffer(state or bytes(VAD_STATE_BYTES), np.float32), (_UNITS, 2 * _UNITS)
+        h, c, silent, context = np.split(
+            np.frombuffer(state or bytes(VAD_STATE_BYTES), np.float32), (_UNITS, 2 * _UNITS, 2 * _UNITS + 1)
         )
         h, c = h.reshape(1, 1, _UNITS), c.reshape(1, 1, _UNITS)
         audio = pcm.astype(np.float32) / 32768.0
@@ -65,4 +70,8 @@ class SileroVAD:
                 None, {"input": inputs[first : first + FRAMES_PER_CALL], "h": h, "c": c}
             )
             outputs.append(output.reshape(-1))
-        return np.concatenate(outputs), h.tobytes() + c.tobytes() + frames[-1, -_CONTEXT_SAMPLES:].tobytes()
+            silent = silent + 1 if output.max() < SILENCE_PROBABILITY else np.zeros_like(silent)
+            if silent == SILENT_CALLS:
+                h, c = np.zeros_like(h), np.zeros_like(c)
+        after = (h, c, silent, frames[-1, -_CONTEXT_SAMPLES:])
+        return np.concatenate(outputs), b"".join(part.tobytes() for part in after)

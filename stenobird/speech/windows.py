@@ -8,6 +8,7 @@ count from the first sample of the block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -26,6 +27,12 @@ FRAME_SAMPLES = 512
 
 MAX_REGION_SECONDS = 30.0
 """What Whisper decodes at once."""
+
+LEVEL_DIFFERENCE_DB = 20.0
+"""How much quieter than the loudest a stretch of speech is decoded at most."""
+LEVEL_PAUSE_SECONDS = 0.5
+LEVEL_SPEECH_SECONDS = 1.0
+"""Such a pause ends a stretch; with less speech it is left as it is, since it may be noise."""
 
 Span: TypeAlias = tuple[int, int]
 """Samples `[start, end)`."""
@@ -233,6 +240,35 @@ def quietest(pcm: PCM, start: int, end: int) -> int:
     energies = sums[positions + width] - sums[positions]
     last = len(energies) - 1 - int(np.argmin(energies[::-1]))
     return start + int(positions[last]) + width // 2
+
+
+def levelled(pcm: PCM, speech: Sequence[Span]) -> PCM:
+    """Return the audio with quiet stretches of speech raised to `LEVEL_DIFFERENCE_DB` below the loudest one.
+
+    Whisper cuts its features off below the loudest part of a window, and leaves out a voice far quieter.
+    """
+    parts: list[list[Span]] = []
+    for run in speech:
+        if parts and run[0] - parts[-1][-1][1] < _samples(LEVEL_PAUSE_SECONDS):
+            parts[-1].append(run)
+        else:
+            parts.append([run])
+    levels = [_level_db(pcm, part) for part in parts]
+    if not levels or min(levels) >= max(levels) - LEVEL_DIFFERENCE_DB:
+        return pcm
+    raised = pcm.copy()
+    cuts = [0, *((a[-1][1] + b[0][0]) // 2 for a, b in pairwise(parts)), len(pcm)]
+    for level, part, (start, end) in zip(levels, parts, pairwise(cuts), strict=True):
+        gain = max(levels) - LEVEL_DIFFERENCE_DB - level
+        if gain > 0 and sum(b - a for a, b in part) >= _samples(LEVEL_SPEECH_SECONDS):
+            samples = pcm[start:end] * np.float32(10 ** (gain / 20))
+            raised[start:end] = samples.clip(-32768, 32767).astype(np.int16)
+    return raised
+
+
+def _level_db(pcm: PCM, runs: Sequence[Span]) -> float:
+    samples = np.concatenate([pcm[a:b] for a, b in runs]).astype(np.float32)
+    return 10 * math.log10(float(np.square(samples).sum()) / max(1, len(samples)) + 1.0)
 
 
 def speech_seconds(speech: Sequence[Span], end: int) -> float:

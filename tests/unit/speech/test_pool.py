@@ -79,7 +79,7 @@ async def test_windows_and_speech_are_answered() -> None:
         assert await say(pool) == 0
         assert await say(pool) == 1
         assert probabilities.tolist() == [1.0, 1.0, 1.0, 1.0]
-        assert len(state) == 1280
+        assert len(state) == 1284
         assert pool.status()["state"] == "ready"
 
 

@@ -185,24 +185,44 @@ def test_early_text_ends_with_a_sentence_that_more_text_follows(tokens: list[int
 
 
 @pytest.mark.parametrize(
-    ("text", "avg_logprob", "no_speech_prob", "speech_seconds", "invented"),
+    ("text", "avg_logprob", "no_speech_prob", "seconds", "speech_seconds", "invented"),
     [
-        (" Thank you.", -1.1, 0.46, 0.4, True),
-        (" Thank you.", -0.3, 0.02, 1.2, False),  # said
-        (" Thank you.", -0.9, 0.02, 1.2, False),  # said indistinctly
-        (" Thank you.", -0.3, 0.02, 0.4, False),  # said quickly
-        (" Mm, so it is.", -1.1, 0.8, 0.4, True),  # no phrase of the list, but all else speaks against it
-        (" We shall never surrender.", -1.1, 0.1, 2.4, False),
-        ("I know what to say. I know what to say.", -0.7, 0.7, 0.5, True),  # it goes round in circles
-        ("I know what to say. I know what to do.", -0.7, 0.7, 0.5, False),
-        ("I know what to say. I know what to say.", -0.7, 0.1, 0.5, False),
+        (" Thank you.", -1.1, 0.46, 3.0, 0.4, True),
+        (" Thank you.", -0.3, 0.02, 3.0, 1.2, False),  # said
+        (" Thank you.", -0.9, 0.02, 3.0, 1.2, False),  # said indistinctly
+        (" Thank you.", -0.3, 0.02, 3.0, 0.4, False),  # said quickly
+        (
+            " Mm, so it is.",
+            -1.1,
+            0.8,
+            3.0,
+            0.4,
+            True,
+        ),  # no phrase of the list, but all else speaks against it
+        (" Thank you.", -0.3, 0.5, 13.4, 1.4, True),  # only a tenth of it is speech
+        (" Thank you.", -0.3, 0.5, 2.0, 1.4, False),
+        (" We shall never surrender.", -1.1, 0.1, 3.0, 2.4, False),
+        ("I know what to say. I know what to say.", -0.7, 0.7, 3.0, 0.5, True),  # it goes round in circles
+        ("I know what to say. I know what to do.", -0.7, 0.7, 3.0, 0.5, False),
+        ("I know what to say. I know what to say.", -0.7, 0.1, 3.0, 0.5, False),
     ],
 )
 def test_text_is_an_invention_only_on_several_signs(
-    text: str, avg_logprob: float, no_speech_prob: float, speech_seconds: float, *, invented: bool
+    text: str,
+    avg_logprob: float,
+    no_speech_prob: float,
+    seconds: float,
+    speech_seconds: float,
+    *,
+    invented: bool,
 ) -> None:
     found = is_invented(
-        text, "en", avg_logprob=avg_logprob, no_speech_prob=no_speech_prob, speech_seconds=speech_seconds
+        text,
+        "en",
+        seconds=seconds,
+        avg_logprob=avg_logprob,
+        no_speech_prob=no_speech_prob,
+        speech_seconds=speech_seconds,
     )
 
     assert found is invented

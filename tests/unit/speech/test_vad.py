@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from faster_whisper.vad import get_vad_model
 
+from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.protocol import VAD_STATE_BYTES
 from stenobird.speech.vad import FRAMES_PER_CALL, SileroVAD
 from stenobird.speech.windows import FRAME_SAMPLES
@@ -42,7 +43,20 @@ def test_stream_gives_what_the_whole_file_gives(pcm: PCM, vad: SileroVAD) -> Non
     assert float(np.max(np.abs(streamed[:-1] - whole[:-1]))) < 0.0004
 
 
+def test_a_quiet_voice_after_a_loud_one_and_a_pause_is_speech(pcm: PCM, vad: SileroVAD) -> None:
+    pause = np.zeros(2 * SAMPLE_RATE // FRAME_SAMPLES * FRAME_SAMPLES, np.int16)
+    quiet = (pcm / 200).astype(np.int16)  # 46 dB less
+    probabilities, _ = vad(np.concatenate([pcm, pause, quiet]), b"")
+    frames = len(pcm) // FRAME_SAMPLES
+
+    loud_frames, quiet_frames = (
+        int((part > 0.5).sum()) for part in (probabilities[:frames], probabilities[-frames:])
+    )
+    assert quiet_frames >= 0.95 * loud_frames > 0
+
+
 def test_the_size_of_a_block_does_not_change_a_bit(pcm: PCM, vad: SileroVAD) -> None:
+    pcm = np.concatenate([pcm, np.zeros(2 * SAMPLE_RATE, np.int16), pcm])
     call = FRAMES_PER_CALL * FRAME_SAMPLES
     at_once, _ = vad(pcm, b"")
     state, parts = b"", []

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.windows import (
     FRAME_SAMPLES,
+    LEVEL_DIFFERENCE_DB,
     MAX_REGION_SECONDS,
     Block,
     BlockFinder,
     Window,
     WindowRules,
+    levelled,
     next_window,
     quietest,
     speech_seconds,
@@ -223,6 +225,31 @@ def test_a_last_frame_that_is_filled_up_never_moves_an_end_behind_the_audio() ->
     pcm = np.full(len(probabilities) * FRAME_SAMPLES - 500, 100, np.int16)
 
     assert finder.block(pcm).samples <= len(pcm)
+
+
+def test_a_voice_far_quieter_than_the_loudest_is_raised() -> None:
+    second = np.ones(SAMPLE_RATE, np.int16)
+    pcm = np.concatenate([8000 * second, 0 * second, 20 * second, 40 * second, second])
+    speech = tuple((start * SAMPLE_RATE, end * SAMPLE_RATE) for start, end in ((0, 1), (2, 3)))
+    gain = 8000 / 20 * 10 ** (-LEVEL_DIFFERENCE_DB / 20)
+
+    raised = levelled(pcm, speech)
+
+    assert raised[: SAMPLE_RATE + SAMPLE_RATE // 2].tolist() == pcm[: SAMPLE_RATE + SAMPLE_RATE // 2].tolist()
+    assert raised[::SAMPLE_RATE].tolist() == pytest.approx([8000, 0, 20 * gain, 40 * gain, gain], abs=2)
+
+
+@pytest.mark.parametrize(("level", "end"), [(2000, 3.0), (20, 2.5)])
+def test_other_speech_keeps_its_level(level: int, end: float) -> None:
+    # It is not so quiet, or so short that it may be noise.
+    second = np.ones(SAMPLE_RATE, np.int16)
+    pcm = np.concatenate([8000 * second, 0 * second, level * second])
+
+    assert (
+        levelled(pcm, ((0, SAMPLE_RATE), (2 * SAMPLE_RATE, round(end * SAMPLE_RATE)))).tolist()
+        == pcm.tolist()
+    )
+    assert levelled(pcm, ()).tolist() == pcm.tolist()
 
 
 def test_quietest_prefers_the_later_of_equals() -> None:
