@@ -113,9 +113,14 @@ class ChildProcess:
         return (await self._process.stderr.read())[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
 
     async def aclose(self) -> None:
-        """Kill and reap the child, and close the socket. Safe to call twice."""
+        """Kill and reap the child, even if cancelled, and close the socket. Safe to call twice."""
         self.kill()
         self.writer.close()
-        await self.wait()
+        reaping = asyncio.ensure_future(self.wait())
+        try:
+            await asyncio.shield(reaping)
+        except asyncio.CancelledError:
+            await reaping
+            raise
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,17 @@ def environment_of(kind: str, proc: Path) -> bytes:
     except PermissionError:
         assert os.geteuid() != 0, kind
         return b""
+
+
+async def test_a_child_whose_owner_is_cancelled_is_reaped_all_the_same() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = await ChildProcess.start(command, environment={})
+    closing = asyncio.create_task(child.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+    assert closing.cancelled()
+    assert child.returncode == -signal.SIGKILL
 
 
 async def test_the_end_of_what_a_child_wrote_to_stderr_can_be_read() -> None:
