@@ -18,6 +18,8 @@ from stenobird.containers import (
     transport_stream_start,
 )
 
+FIRST_BYTES = 8 * 1024
+"""Enough for transport streams and frames that are not damaged. Live audio of 64 kbit/s takes a second."""
 HEAD_BYTES = 64 * 1024
 MAX_ID3_TAGS = 8
 MAX_ATOMS = 64
@@ -96,14 +98,15 @@ def recognise(source: Source) -> tuple[str, int]:
         if (known := format_of(start[base - tagged :])) is not None:
             return known.demuxer, base
     base = tagged + padding
-    head = read_fully(source, base, HEAD_BYTES)
-    if (known := format_of(head)) is not None:
-        return known.demuxer, base  # behind a damaged first frame
-    # Before the frames, because a transport stream holds such frames too.
-    if (at_packet := transport_stream_start(head)) is not None:
-        return "mpegts", base + at_packet
-    if (found := frames_start(head, within=HEAD_BYTES, whole=len(head) < HEAD_BYTES)) is not None:
-        return found[0], base + found[1]
+    for size in (FIRST_BYTES, HEAD_BYTES):
+        head = read_fully(source, base, size)
+        if size == HEAD_BYTES and (known := format_of(head)) is not None:
+            return known.demuxer, base  # behind a damaged first frame
+        # Before the frames, because a transport stream holds such frames too.
+        if (at_packet := transport_stream_start(head)) is not None:
+            return "mpegts", base + at_packet
+        if (found := frames_start(head, within=size, whole=len(head) < size)) is not None:
+            return found[0], base + found[1]
     raise Refusal("not_media", "its bytes are not those of any known audio format")
 
 
