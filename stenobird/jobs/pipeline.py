@@ -476,10 +476,18 @@ class TranscriptionPipeline:
         events = playing + events
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
-        if not events or reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE:
+        source = self._moved_source(stream)
+        due = reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE
+        if not events or due or source is not None:
             self._progress_at = reached
-            progress = self._progress(reached, stream)
-            events.append(self._leased.events.status("transcribing", "transcribing", progress=progress))
+            events.append(
+                self._leased.events.status(
+                    "transcribing",
+                    "transcribing",
+                    progress=self._progress(reached, stream),
+                    source=None if source is None else source.public(),
+                )
+            )
         voices: Sequence[tuple[int, bytes]] = ()
         if self._labelling is not None:
             voices, labels = await self._labelling.commit(
@@ -487,6 +495,7 @@ class TranscriptionPipeline:
             )
             events += labels
         change = JobChange(
+            source=source,
             checkpoint=window.checkpoint,
             fingerprint=stream.fingerprint,
             duration_seconds=self._total_seconds(stream),
@@ -498,6 +507,13 @@ class TranscriptionPipeline:
             voices=voices,
         )
         await self._leased.append(change, events)
+
+    def _moved_source(self, stream: AudioStream) -> AudioSource | None:
+        """Return the source with the time of its first sample, if that has become known better."""
+        if self._source is None or not stream.live or stream.at == self._source.at:
+            return None
+        self._source = replace(self._source, at=stream.at)
+        return self._source
 
     def _extra_with_window(self) -> JobExtra:
         extra = self._extra

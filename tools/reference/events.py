@@ -36,7 +36,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "message": "text for people",
     "source": "the audio that was found, how, and why; with stage `source_resolved`. Of live audio, `live` "
     "is true, and the first event with stage `transcribing` repeats it with `at`, the UTC time of its first "
-    "sample",
+    "sample; so do later ones, in the first minutes, if the stream turns out to have begun earlier",
     "progress": "`audio_seconds` transcribed, of `audio_seconds_total` if the length is known",
     "StatusEvent.start": "where live audio is missing, in seconds from `at`; with stage `stream_gap`",
     "seconds": "how much of it is missing",

@@ -42,7 +42,7 @@ class OnAir(FakeStream):
             yield Gap(station.away_seconds * SAMPLE_RATE, "restarted")
             second += station.away_seconds
         yield Title("The news")
-        self.at = AT  # known with the first sample
+        self.at = AT - (station.earlier_seconds if second else 0)  # known with the first sample
         while second < (limits.stop_samples or limits.live_samples) // SAMPLE_RATE:
             if second in station.gaps:
                 yield Gap(station.gaps[second] * SAMPLE_RATE, "disconnected")
@@ -55,6 +55,8 @@ class OnAir(FakeStream):
                 return
             yield spoken([second + 1])
             second += 1
+            if second == 10:
+                self.at = AT - station.earlier_seconds
 
     @override
     def stop(self) -> None:
@@ -70,6 +72,8 @@ class Station(AudioOpener):
     holds_at: int = 10**6
     ends_at: int = 10**6
     away_seconds: int = 3
+    earlier_seconds: float = 0.0
+    """How much earlier it began than its first ten seconds showed."""
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -143,6 +147,28 @@ async def test_a_full_job_ends_at_its_minutes_and_tells_gaps_and_titles(world: J
     assert (ended.extra.gap_seconds, ended.extra.now_playing) == (30.0, "The news")
     (usage,) = await world.rows()
     assert (usage["minutes"], usage["audio_seconds"]) == (1, 90.0)
+
+
+async def test_the_time_of_the_first_sample_is_told_again_when_it_is_known_better(world: JobWorld) -> None:
+    station = on_air(world, earlier_seconds=2.5, holds_at=20)
+    job = await world.post(world.payer, max_minutes=1)
+    run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
+    await holding_or_done(station, run)
+    run.cancel()
+    await asyncio.wait({run})
+    await world.lose_leases()
+    station.holds_at = 10**6
+    await world.run_next()
+    events = await texts(world, job.id)
+    sources = [data["source"] for event, data in events if event == "status" and "source" in data]
+    assert [source.get("at") for source in sources] == [
+        None,
+        "2027-01-15T08:00:00.000Z",
+        "2027-01-15T07:59:57.500Z",
+    ]
+    assert (await world.job(job.id)).source == sources[-1]
+    heard, missing = seconds_of(events)
+    assert set(heard) | missing == set(range(60))
 
 
 async def test_a_preview_of_live_audio_is_its_next_seconds_and_is_not_continued(world: JobWorld) -> None:
