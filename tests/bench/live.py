@@ -4,7 +4,9 @@
     python -m tests.bench.live --model /models/tiny.en --minutes 3 --jobs 5 --recording talk.flac
 
 Prints the lag of each transcript event's words, as percentiles; the service's clock is the station's. With a
-recording, as many jobs as there are live ones transcribe it at the same time, and before that alone.
+recording, as many jobs as there are live ones transcribe it at the same time, and before that alone. Then the
+audio that the first live job got is transcribed as a file: the word errors of both are those against what was
+said.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import ipaddress
 import json
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stenobird.bootstrap import open_services
 from stenobird.config import Settings
+from stenobird.demo.wer import word_errors, words
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import Caller
 from tests.support.media_server import Resource, ThreadedMediaServer
@@ -47,45 +51,71 @@ async def measure(options: argparse.Namespace) -> None:
             worker = asyncio.create_task(services.worker.run())
             body = {"max_minutes": options.minutes, "word_timestamps": True}
 
-            async def transcribe(media: str) -> list[float]:
+            async def transcribe(media: str) -> Heard:
                 spec = CreateTranscript.parse(body | {"audio_url": media}).spec()
                 job = await services.jobs.create(spec, caller=caller, base_url="http://bench")
                 return await follow(services, job.id)
 
-            async def several(media: str) -> tuple[float, list[float]]:
-                """Return how long as many jobs as were asked for took, and the lags of their words."""
+            async def several(media: str) -> tuple[float, list[Heard]]:
+                """Return how long as many jobs as were asked for took, and what they heard."""
                 began = time.monotonic()
-                parts = await asyncio.gather(*(transcribe(media) for _ in range(options.jobs)))
-                return time.monotonic() - began, [lag for part in parts for lag in part]
+                heard = await asyncio.gather(*(transcribe(media) for _ in range(options.jobs)))
+                return time.monotonic() - began, heard
 
             found: dict[str, float] = {"jobs": options.jobs}
-            if options.recording is None:
-                _, lags = await several(radio.url(options.path))
-            else:
-                with ThreadedMediaServer({"/recording": Resource(options.recording)}) as media:
+            with ThreadedMediaServer({}) as media:
+                if options.recording is None:
+                    _, heard = await several(radio.url(options.path))
+                else:
+                    media.resources["/recording"] = Resource(options.recording)
                     found["alone_seconds"], _ = await several(media.url("/recording"))
                     live = asyncio.create_task(several(radio.url(options.path)))
                     await asyncio.sleep(20.0)  # the live jobs have text by then
                     found["beside_live_seconds"], _ = await several(media.url("/recording"))
-                    _, lags = await live
+                    _, heard = await live
+                end = heard[0].at + 60.0 * options.minutes
+                frames = programme.frames(programme.frame_at(heard[0].at), programme.frame_at(end))
+                media.resources["/file.mp3"] = Resource(frames)
+                as_file = await transcribe(media.url("/file.mp3"))
+            said = " ".join(text for _, _, text in programme.on_air(heard[0].at, end))
+            found |= {
+                "audio_after_seconds": round(max(one.audio_after_seconds for one in heard), 2),
+                "words_said": len(words(said)),
+                "errors_live": word_errors(words(said), words(heard[0].text)),
+                "errors_as_file": word_errors(words(said), words(as_file.text)),
+            }
             services.worker.stop()
             await worker
-    print(json.dumps(found | percentiles(lags)))  # noqa: T201
+    print(json.dumps(found | percentiles([lag for one in heard for lag in one.lags])))  # noqa: T201
 
 
-async def follow(services: object, job_id: str) -> list[float]:
-    """Return the lag of each word, as seen by a reader that looks every 50 ms."""
-    lags: list[float] = []
-    at, seq = 0.0, 0
+@dataclass
+class Heard:
+    """What one job has transcribed, when its first sample was on air, and the lag of each word.
+
+    `audio_after_seconds` is how long after it was posted the job had audio.
+    """
+
+    at: float = 0.0
+    audio_after_seconds: float = 0.0
+    text: str = ""
+    lags: list[float] = field(default_factory=list)
+
+
+async def follow(services: object, job_id: str) -> Heard:
+    """Read the events of a job to its end, as a reader that looks every 50 ms."""
+    heard, seq, began = Heard(), 0, time.time()
     while True:
         for row in await services.job_store.events_after(job_id, seq):  # type: ignore[attr-defined]
             seq, data, now = row.seq, json.loads(row.data), time.time()
             if "source" in data and (source := data["source"].get("at")):
-                at = _epoch(source)
+                heard.at = _epoch(source)
+                heard.audio_after_seconds = heard.audio_after_seconds or now - began
             if row.event == "transcript":
-                lags += [now - at - word["end"] for word in data.get("words", ()) if at]
+                heard.text += data["text"]
+                heard.lags += [now - heard.at - word["end"] for word in data.get("words", ()) if heard.at]
             elif row.event == "done":
-                return lags
+                return heard
             elif data.get("stage") == "stream_gap":
                 print(data["message"])  # noqa: T201
         await asyncio.sleep(0.05)

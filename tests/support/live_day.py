@@ -63,6 +63,8 @@ class Plan:
     cuts: int
     kills: int
     path: str = "/icecast"
+    dates: bool = True
+    """Whether a playlist says when its segments were on air."""
 
 
 SHORT: Final = Plan(minutes=1, speed=1.0, cuts=3, kills=2)
@@ -200,7 +202,7 @@ async def run(plan: Plan, folder: Path, *, seed: int = 1) -> Day:
     day = Day(plan, Programme(300.0, origin=clock.origin, seed=seed))
     server = FastServer(folder / "data")
     server.clock = clock
-    async with Radio(day.programme, clock) as radio:
+    async with Radio(day.programme, clock, dates=plan.dates) as radio:
         await asyncio.to_thread(server.start)
         try:
             key = server.create_key()
@@ -281,6 +283,7 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, default=LONG.cuts)
     parser.add_argument("--kills", type=int, default=LONG.kills)
     parser.add_argument("--path", default=LONG.path, help="/icecast, /shoutcast, /plain or /hls/index.m3u8")
+    parser.add_argument("--undated", action="store_true", help="the playlist has no dates")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to keep the data folder and the events")
     chosen = parser.parse_args()
@@ -288,7 +291,9 @@ def main() -> None:
         run_loop(_serve(*chosen.serve))
         return
     with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(chosen.minutes, chosen.speed, chosen.cuts, chosen.kills, chosen.path)
+        plan = Plan(
+            chosen.minutes, chosen.speed, chosen.cuts, chosen.kills, chosen.path, dates=not chosen.undated
+        )
         day = asyncio.run(run(plan, chosen.folder or Path(folder), seed=chosen.seed))
     if chosen.folder:
         rows = "".join(f"{event.event} {event.data}\n" for event in day.events)
