@@ -42,7 +42,7 @@ from stenobird.media.pipes import READ_BYTES, AiffPipe, OggPipe, Pipe, SeekableP
 from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stenobird.media.recognition import Source
 
@@ -107,8 +107,12 @@ class RegularFile:
 class RemoteFile:
     """Bytes that the parent hands over as they arrive; fd 0 is one end of a socket pair."""
 
+    before_read: Callable[[], None] | None = None
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Request bytes from the parent, and wait for at least one."""
+        if self.before_read is not None:
+            self.before_read()
         send(b"R", READ_REQUEST.pack(offset, size))
         (length,) = READ_REPLY.unpack(receive(READ_REPLY.size))
         return receive(length)
@@ -387,6 +391,9 @@ class Job:
         self._source = source
         self._stitched = options["stitched"]
         self._output = Output(**{name: options[name] for name in ("skip", "stop", "most", "block")})
+        if isinstance(source, RemoteFile) and options["block"] < BLOCK_SAMPLES:
+            # Live audio: what was decoded does not wait for bytes that are still to come.
+            source.before_read = self._output.flush
         self._corrupt_packets = 0
         self._note: str | None = None
         self._cut_off = False

@@ -23,6 +23,15 @@ MAX_TITLE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
+class MediaSegment:
+    """A segment of live HLS. `seconds` is what its playlist says."""
+
+    data: bytes
+    sequence: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """A stretch of live audio that has no hole in it: one connection, or segments one after the other.
 
@@ -31,7 +40,7 @@ class Stretch:
     hole. If neither is known, the time of arrival decides. `reason` says why audio may be missing before it.
     """
 
-    body: AsyncGenerator[bytes | Title]
+    body: AsyncGenerator[bytes | MediaSegment | Title]
     reason: GapReason
     start: float | None = None
     missing_seconds: float | None = None
@@ -51,6 +60,7 @@ class Feed:
         self._data = bytearray()
         self._start = 0
         self._wanted = 0
+        self._waited_for = False
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -68,7 +78,13 @@ class Feed:
         while self.front - self._wanted > AHEAD_BYTES and not self._ended:
             await self._change()
         self._data += data
+        self._waited_for = False
         self._notify()
+
+    async def drain(self) -> None:
+        """Return when the decoder has sent the audio of all that has arrived, and waits for more."""
+        while not self._waited_for and not self._ended:
+            await self._change()
 
     def end(self) -> None:
         """Say that nothing follows."""
@@ -81,6 +97,8 @@ class Feed:
         self._wanted = max(self._wanted, min(offset + size, self.front + MAX_JUMP_BYTES))
         self._notify()
         while self.front <= offset and not self._ended and offset <= self.front + MAX_JUMP_BYTES:
+            self._waited_for = True
+            self._notify()
             await self._change()
         if offset < self._start:
             return b""

@@ -1,12 +1,9 @@
 """Live audio as PCM on the clock of its source: gaps instead of what was lost, and no end but the asked one.
 
-    connections or segments ──► Feed ──► decoder child ──► place on the clock ──► queue ──► reader
+    connections or segments ──► Feed ──► decoder child ──► Placement ──► queue ──► reader
 
-Audio is taken from the server whether its reader is ready or not. The queue holds at most
+What is on air is taken from the server whether the reader is ready or not. The queue holds at most
 `MAX_QUEUE_SECONDS`; a reader that falls behind by more loses them and gets a `Gap`. Nothing is on disk.
-
-Sample 0 was on air at `at`. Where a connection says nothing about time, the sample that arrived soonest for
-its place shows when the stretch began: most others have waited somewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import asyncio
 import math
 from collections import deque
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -31,17 +29,19 @@ from stenobird.errors import (
     WorkerTrouble,
 )
 from stenobird.media.decode import Block, DecoderDied, decode, take_decoder
-from stenobird.media.feed import Feed, Stretch
+from stenobird.media.feed import Feed, MediaSegment, Stretch
 from stenobird.media.intake import UnusableStatus, as_job_error
+from stenobird.media.placement import Placement
 from stenobird.media.recognition import Refusal
 from stenobird.ports import PCM, SAMPLE_RATE, Gap, Title
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from stenobird.children.process import ChildProcess
     from stenobird.media.decode import DecoderLimits, SpareDecoder
-    from stenobird.ports import AudioRequest, Clock, GapReason
+    from stenobird.media.placement import SteadyClock
+    from stenobird.ports import AudioRequest
 
 AWAY_SECONDS: Final = 300.0
 """A stream without audio for so long has ended."""
@@ -50,25 +50,11 @@ FIRST_AUDIO_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0
 """A connection whose bytes give no audio for so long is given up."""
 RETRY_SECONDS: Final = (0.0, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Delays before each try; the last one stays. After `GOOD_SECONDS` of audio they start again."""
+"""Delays before each try; the last one stays. After a connection of `GOOD_SECONDS` they start again."""
 GOOD_SECONDS: Final = 10.0
 MAX_QUEUE_SECONDS: Final = 60.0
 MAX_AHEAD_SECONDS: Final = 30.0
 """A server that sends faster than it plays has to wait when its audio is so far in the future."""
-MAX_BURST_SECONDS: Final = 60.0
-"""The most that a server may send at once of what was on air before the connection."""
-
-HOLD_SECONDS: Final = 1.5
-MAX_HOLD_SECONDS: Final = 10.0
-SETTLED_SECONDS: Final = 0.1
-"""The begin of a stretch waits until no sample has come sooner for its place, by so much, for so long."""
-STALL_SECONDS: Final = 1.5
-"""Audio that arrives so late is held too: the server either sends what it owes, or has left it out."""
-JITTER_SECONDS: Final = 0.4
-"""A smaller difference to the clock is not corrected."""
-SEAM_SECONDS: Final = 0.25
-"""At least so much is given up between two connections, since arrival shows the place of a sample only
-roughly: no sound may be there twice."""
 TITLE_SECONDS: Final = 5.0
 """The least time between two titles."""
 BLOCK_SAMPLES: Final = SAMPLE_RATE // 4
@@ -103,7 +89,7 @@ class LiveStream:
         self,
         request: AudioRequest,
         origin: LiveOrigin,
-        clock: Clock,
+        clock: SteadyClock,
         limits: DecoderLimits,
         spare: SpareDecoder | None,
     ) -> None:
@@ -112,36 +98,27 @@ class LiveStream:
         self._clock = clock
         self._limits = limits
         self._spare = spare
-        self._epoch = clock.time() - clock.monotonic()
-        self.at: float | None = request.source.at
         self.warning: str | None = None
         wanted = request.limits.live_samples
         preview = request.limits.stop_samples
-        self._end = wanted if preview is None else min(wanted, preview)
-        self._reached = request.start_sample
+        end = wanted if preview is None else min(wanted, preview)
+        self._placement = Placement(at=request.source.at, start=request.start_sample, end=end)
+        self._resumed = request.start_sample > 0
         self._received_at = self._heard_at = clock.monotonic()
         self._received = 0
         """Samples received by this process."""
-        self._restarted = request.start_sample > 0
+        self._undecodable = False
+        """Whether the stretch before ended with bytes that are no audio."""
         self._queue: deque[PCM | Gap | Title] = deque()
         self._queued = 0
+        self._catching_up = False
         self._title: str | None = None
         self._next_title: Title | None = None
         self._titled_at = -math.inf
-        self._changed = asyncio.Event()
+        self._added, self._taken = asyncio.Event(), asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
         self._decoder: ChildProcess | None = None
-        # The begin of a stretch, until its place is known.
-        self._stretch: Stretch | None = None
-        self._held: list[PCM] | None = None
-        self._held_samples = 0
-        self._held_since = self._settling_since = 0.0
-        self._joined = False
-        self._starts_by = math.inf
-        self._dropping = 0
-        self._least_lag = math.inf
-        self._lag_until = 0
 
     # --- the reader ---------------------------------------------------------------------------------------
 
@@ -152,18 +129,25 @@ class LiveStream:
                 item = self._queue.popleft()
                 if not isinstance(item, (Gap, Title)):
                     self._queued -= len(item)
+                self._taken.set()
                 yield item
             if self._ended:
                 break
-            self._changed.clear()
-            await self._changed.wait()
+            self._added.clear()
+            await self._added.wait()
         if self._failure is not None:
             raise self._failure
 
     @property
+    def at(self) -> float | None:
+        """See `ports.AudioStream`."""
+        return self._placement.at
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
-        """Live audio has none: what was not committed is lost."""
-        return {}
+        """Where a playlist has what was not committed; elsewhere it is lost."""
+        anchor = self._placement.anchor
+        return {} if anchor is None else {"sequence": anchor[0], "sample": anchor[1]}
 
     @property
     def decoder_pid(self) -> int | None:
@@ -174,7 +158,7 @@ class LiveStream:
     def stop(self) -> None:
         """End the audio here. What has arrived is still yielded."""
         if not self._ended:
-            self._place()
+            self._put(self._placement.place())
             self._finish()
 
     async def aclose(self) -> None:
@@ -183,7 +167,8 @@ class LiveStream:
 
     def _finish(self) -> None:
         self._ended = True
-        self._changed.set()
+        self._added.set()
+        self._taken.set()
 
     # --- receiving ----------------------------------------------------------------------------------------
 
@@ -204,26 +189,29 @@ class LiveStream:
     async def _receive(self) -> None:
         tries = 0
         while not self._ended:
-            before = self._received
+            before, began = self._received, self._clock.monotonic()
             problem: Exception | None = None
             try:
-                stretch = await self._origin.next_stretch(self._on_air())
+                stretch = await self._origin.next_stretch(self._placement.on_air)
                 if stretch is None:
                     break
-                await self._hear(stretch)
+                await self._hear(replace(stretch, reason="undecodable") if self._undecodable else stretch)
             except (EgressError, UnusableStatus, Refusal, DecoderDied, JobError) as exc:
                 problem = exc
             if problem is None and self._received == before and not self._ended:
                 problem = ResponseBroken("The stream ended before it sent any audio.")
-            if self._received - before >= GOOD_SECONDS * SAMPLE_RATE:
+            if self._received_at - began >= GOOD_SECONDS:
                 tries = 0
+            self._undecodable = isinstance(problem, Refusal | DecoderDied) or (
+                self._undecodable and self._received == before
+            )
             if problem is not None:
                 self._judge(problem)
                 _log.info("stream_interrupted", job_id=self._job_id, reason=str(problem))
             if not self._ended:
                 await self._clock.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
             tries += 1
-        if not self._received and not self._restarted and not self._ended:
+        if not self._received and not self._resumed and not self._ended:
             raise AudioUnreachable("The stream ended before it sent any audio. Check that it plays.")
 
     def _judge(self, problem: Exception) -> None:
@@ -231,7 +219,7 @@ class LiveStream:
         error = _as_job_error(problem)
         cause = problem.__cause__ if error is problem else problem
         away = self._clock.monotonic() - self._received_at
-        fresh = not self._received and not self._restarted
+        fresh = not self._received and not self._resumed
         if isinstance(error, UnsupportedURL) or (
             fresh and not isinstance(error, AudioUnreachable | TranscriptionFailed)
         ):
@@ -244,7 +232,7 @@ class LiveStream:
     async def _hear(self, stretch: Stretch) -> None:
         """Decode a stretch to its end. Raises what ended it early, after the audio before that."""
         feed = Feed(stitched=stretch.stitched)
-        self._hold(stretch)
+        self._placement.begin(stretch)
         self._heard_at = self._clock.monotonic()
         began = self._received
         broke: Exception | None = None
@@ -259,7 +247,7 @@ class LiveStream:
                     if broke is None and not self._ended:
                         broke = DecoderDied("its audio broke off")
                     pumping.cancel()
-        self._place()
+        self._put(self._placement.place())
         broke = (None if pumping.cancelled() else pumping.result()) or broke
         if isinstance(broke, Refusal) and not feed.front:
             broke = ResponseBroken("The stream ended before it sent any audio.")
@@ -276,6 +264,10 @@ class LiveStream:
                     if isinstance(item, Title):
                         self._entitle(item)
                         continue
+                    if isinstance(item, MediaSegment):
+                        await feed.drain()
+                        self._put(self._placement.segment(item.sequence, item.seconds))
+                        item = item.data  # noqa: PLW2901  # its bytes
                     await feed.write(item)
                     if self._clock.monotonic() - self._heard_at > SILENT_SECONDS:
                         return DecoderDied(f"its bytes gave no audio for {SILENT_SECONDS:g} s")
@@ -290,10 +282,8 @@ class LiveStream:
             self._decoder = child
             async with aclosing(decode(child, feed, self._limits.stall_seconds)) as messages:
                 async for message in messages:
-                    if isinstance(message, Block):
-                        self._heard_at = self._clock.monotonic()
-                        if await self._take(message.pcm):
-                            return
+                    if isinstance(message, Block) and await self._take(message.pcm):
+                        return
 
     async def _start_decoder(self, feed: Feed) -> ChildProcess:
         try:
@@ -303,133 +293,53 @@ class LiveStream:
         except OSError as exc:
             raise WorkerTrouble(f"The audio decoder can't be started ({exc.strerror}).") from exc
 
-    # --- the clock ----------------------------------------------------------------------------------------
-
-    def _now(self) -> float:
-        return self._epoch + self._clock.monotonic()
-
-    def _on_air(self) -> float | None:
-        """When the last sample so far was on air."""
-        return None if self.at is None else self.at + self._reached / SAMPLE_RATE
-
     async def _take(self, pcm: PCM) -> bool:
         """Take the next samples of the stretch; return whether the audio ends here."""
-        now = self._now()
         self._received_at = self._clock.monotonic()
         self._received += len(pcm)
-        stretch = self._stretch
-        assert stretch is not None
-        timed = stretch.start is not None or stretch.missing_seconds is not None
-        if self._held is None and not timed:
-            lag = now - (self._on_air() or now) - len(pcm) / SAMPLE_RATE
-            if lag > STALL_SECONDS:
-                self._hold(Stretch(stretch.body, stretch.reason), joined=True)
-            else:
-                self._correct(lag, stretch.reason)
         self._entitle(None)
-        if self._held is None:
-            self._emit(pcm)
-        else:
-            if not self._held:
-                self._held_since = self._settling_since = now
-            self._held.append(pcm)
-            self._held_samples += len(pcm)
-            starts_by = now - self._held_samples / SAMPLE_RATE
-            if starts_by < self._starts_by - SETTLED_SECONDS:
-                self._settling_since = now  # it still catches up
-            self._starts_by = min(self._starts_by, starts_by)
-            if (
-                timed
-                or now - self._settling_since >= HOLD_SECONDS
-                or now - self._held_since >= MAX_HOLD_SECONDS
-                or self._held_samples > MAX_BURST_SECONDS * SAMPLE_RATE
-            ):
-                self._place()
-        if not self._ended and self._held is None:
-            ahead = (self._on_air() or now) - now - MAX_AHEAD_SECONDS
-            if ahead > 0:
-                await self._clock.sleep(ahead)
+        self._put(self._placement.take(pcm, self._clock.time()))
+        ahead = -self._placement.late_seconds(self._clock.time()) - MAX_AHEAD_SECONDS
+        if ahead > 0 and not self._ended:
+            await self._clock.sleep(ahead)
+        while self._catching_up and self._queued > MAX_QUEUE_SECONDS * SAMPLE_RATE and not self._ended:
+            self._heard_at = math.inf
+            self._taken.clear()
+            await self._taken.wait()
+            self._note_lateness()
+        self._heard_at = self._clock.monotonic()
         return self._ended
-
-    def _hold(self, stretch: Stretch, *, joined: bool = False) -> None:
-        self._stretch = stretch
-        self._held, self._held_samples = [], 0
-        self._starts_by = math.inf
-        self._joined = joined
-        self._dropping = 0
-        self._least_lag, self._lag_until = math.inf, 0
-
-    def _place(self) -> None:
-        """Put what is held at its place, after a gap where some is missing."""
-        held, stretch, self._held = self._held, self._stretch, None
-        if not held or stretch is None:
-            return
-        start = stretch.start
-        if start is None:
-            start = max(self._starts_by, self._held_since - MAX_BURST_SECONDS)
-        if self.at is None:
-            self.at = start - self._reached / SAMPLE_RATE
-        reason: GapReason = "restarted" if self._restarted else stretch.reason
-        if stretch.missing_seconds is not None and not self._restarted:
-            missing = round(stretch.missing_seconds * SAMPLE_RATE)
-        else:
-            missing = round((start - self.at) * SAMPLE_RATE) - self._reached
-            if self._joined:
-                missing = missing if missing > JITTER_SECONDS * SAMPLE_RATE else 0
-            elif self._reached:
-                seam = round(SEAM_SECONDS * SAMPLE_RATE)
-                # What was received twice is left out, and a little more.
-                self._dropping = max(0, seam - missing)
-                missing = max(seam, missing)
-        self._restarted = False
-        self._miss(missing, reason)
-        for pcm in held:
-            self._emit(pcm)
-
-    def _correct(self, lag: float, reason: GapReason) -> None:
-        """Follow a source whose clock is slow: what came soonest in a minute came late all the same."""
-        self._least_lag = min(self._least_lag, lag)
-        if self._reached < self._lag_until:
-            return
-        if self._lag_until and self._least_lag > JITTER_SECONDS:
-            self._miss(round(self._least_lag * SAMPLE_RATE), reason)
-        self._least_lag, self._lag_until = math.inf, self._reached + 60 * SAMPLE_RATE
 
     # --- the queue ----------------------------------------------------------------------------------------
 
-    def _miss(self, samples: int, reason: GapReason) -> None:
-        samples = min(samples, self._end - self._reached)
-        if samples > 0:
-            self._queue.append(Gap(samples, reason))
-            self._reached += samples
-            self._added()
+    def _put(self, items: Iterable[PCM | Gap]) -> None:
+        for item in items:
+            if self._ended:
+                return
+            self._queue.append(item)
+            self._queued += 0 if isinstance(item, Gap) else len(item)
+            self._note_lateness()
+            if self._queued > MAX_QUEUE_SECONDS * SAMPLE_RATE and not self._catching_up:
+                self._skip()
+            self._added.set()
+        if self._placement.reached >= self._placement.end:
+            self._finish()
 
-    def _emit(self, pcm: PCM) -> None:
-        if self._dropping:
-            dropped = min(self._dropping, len(pcm))
-            self._dropping -= dropped
-            pcm = pcm[dropped:]
-        pcm = pcm[: max(0, self._end - self._reached)]
-        if len(pcm) and not self._ended:
-            self._queue.append(pcm)
-            self._queued += len(pcm)
-            self._reached += len(pcm)
-            self._added()
+    def _note_lateness(self) -> None:
+        """Decide whether audio waits for its reader: what a playlist lists does, up to `AWAY_SECONDS`."""
+        late = self._placement.late_seconds(self._clock.time())
+        # Once both are half a queue, what is left of them has room.
+        behind = self._catching_up and max(late, self._queued / SAMPLE_RATE) > MAX_QUEUE_SECONDS / 2
+        self._catching_up = late < AWAY_SECONDS and (late > MAX_QUEUE_SECONDS or behind)
 
-    def _added(self) -> None:
-        if self._queued > MAX_QUEUE_SECONDS * SAMPLE_RATE:
-            lost = sum(
-                item.samples if isinstance(item, Gap) else len(item)
-                for item in self._queue
-                if not isinstance(item, Title)
-            )
-            self._queue.clear()
-            self._queued = 0
-            self._queue.append(Gap(lost, "fell_behind"))
-            _log.warning("stream_skipped", job_id=self._job_id, seconds=lost / SAMPLE_RATE)
-        if self._reached >= self._end:
-            self._ended = True
-        self._changed.set()
+    def _skip(self) -> None:
+        """Give up what is queued."""
+        items = [item for item in self._queue if not isinstance(item, Title)]
+        lost = sum(item.samples if isinstance(item, Gap) else len(item) for item in items)
+        self._queue.clear()
+        self._queued = 0
+        self._queue.append(Gap(lost, "fell_behind"))
+        _log.warning("stream_skipped", job_id=self._job_id, seconds=lost / SAMPLE_RATE)
 
     def _entitle(self, title: Title | None) -> None:
         """Pass a new title on, but the latest one only where they change all the time."""
@@ -439,7 +349,7 @@ class LiveStream:
             if self._next_title.text != self._title:
                 self._title, self._titled_at = self._next_title.text, now
                 self._queue.append(self._next_title)
-                self._changed.set()
+                self._added.set()
             self._next_title = None
 
 

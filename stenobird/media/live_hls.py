@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import EgressError, JobError, ResponseBroken, UnsupportedURL
-from stenobird.media.feed import MAX_TITLE_CHARACTERS, Stretch
+from stenobird.media.feed import MAX_TITLE_CHARACTERS, MediaSegment, Stretch
 from stenobird.media.hls import resolve_playlist
 from stenobird.media.intake import UnusableStatus
 from stenobird.ports import Title
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from stenobird.media.hls import Fetcher
+    from stenobird.media.placement import SteadyClock
     from stenobird.media.playlist import MediaPlaylist, Part
-    from stenobird.ports import Clock
 
 MAX_LIVE_PART_BYTES: Final = 8 * 1024 * 1024
 MIN_POLL_SECONDS: Final = 0.5
@@ -35,17 +36,31 @@ TRIES: Final = 3
 """How often a segment is requested that can't be fetched."""
 PLAUSIBLE_SECONDS: Final = 3600.0
 """A date in a playlist that is further from now is not believed."""
+EDGE_SECONDS: Final = 30.0
+"""A playlist whose last segment, by its media sequence, ended so long before or after now counts anew."""
+RESUMED_SECONDS: Final = 300.0
+"""What is listed and was on air longer ago is left out, so that a takeover leads back to the present."""
 
 
 class LivePlaylist:
-    """A `live.LiveOrigin` that follows a media playlist until `#EXT-X-ENDLIST`."""
+    """A `live.LiveOrigin` that follows a media playlist until `#EXT-X-ENDLIST`.
+
+    `anchor` is the media sequence of a segment that an earlier worker has read, and when that was on air.
+    """
 
     def __init__(
-        self, fetcher: Fetcher, clock: Clock, first: MediaPlaylist, url: str, entry_url: str
+        self,
+        fetcher: Fetcher,
+        clock: SteadyClock,
+        first: MediaPlaylist,
+        url: str,
+        *,
+        entry_url: str,
+        anchor: tuple[int, float] | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        self._epoch = clock.time() - clock.monotonic()
+        self._anchor = anchor
         self._entry_url = entry_url
         self._url = url
         self._playlist = first
@@ -62,7 +77,7 @@ class LivePlaylist:
         self._title = ""
 
     async def next_stretch(self, reached: float | None) -> Stretch | None:
-        """See `live.LiveOrigin`. The first segment is the newest, or the one that has the time `reached`."""
+        """See `live.LiveOrigin`. The first segment is the first one after `reached`, or the newest."""
         if self._last is None and not self._pending:
             await self._enter(reached)
         segment = await self._next()
@@ -71,15 +86,17 @@ class LivePlaylist:
         start, missing = None, None
         if self._last is not None and not self._restarted:
             missing = (segment.sequence - self._last.sequence - 1) * self._usual_seconds()
-        elif segment.starts_at is not None and abs(segment.starts_at - self._now()) < PLAUSIBLE_SECONDS:
+        elif (
+            segment.starts_at is not None and abs(segment.starts_at - self._clock.time()) < PLAUSIBLE_SECONDS
+        ):
             start = segment.starts_at
         else:
             since = [part.seconds for part in self._playlist.segments if part.sequence >= segment.sequence]
-            start = (self._grew_at or self._now()) - sum(since)
+            start = (self._grew_at or self._clock.time()) - sum(since)
         self._restarted = False
         return Stretch(self._body(), "expired" if missing else "disconnected", start, missing, stitched=True)
 
-    async def _body(self) -> AsyncGenerator[bytes | Title]:
+    async def _body(self) -> AsyncGenerator[bytes | MediaSegment | Title]:
         first = self._pending[0]
         if first.init is not None:
             yield await self._fetcher.part(first.init, max_bytes=MAX_LIVE_PART_BYTES)
@@ -92,7 +109,7 @@ class LivePlaylist:
             if data is None:
                 return
             self._last = self._pending.popleft()
-            yield data
+            yield MediaSegment(data, part.sequence, part.seconds)
             following = await self._next()
             if (
                 following is None
@@ -121,26 +138,40 @@ class LivePlaylist:
 
     # --- the playlist -------------------------------------------------------------------------------------
 
-    def _now(self) -> float:
-        return self._epoch + self._clock.monotonic()
-
     def _usual_seconds(self) -> float:
         lengths = [part.seconds for part in self._playlist.segments]
         return sum(lengths) / len(lengths) if lengths else self._playlist.target_seconds
 
     async def _enter(self, reached: float | None) -> None:
-        """Choose the first segment: where `reached` is, if the dates show that, or else the newest one."""
-        segments = self._playlist.segments
+        """Choose the first segment: the first one after `reached`, if times show that, or the newest one."""
+        segments = self._timed(self._playlist.segments)
+        if reached is not None:
+            oldest = self._clock.time() - RESUMED_SECONDS
+            after = [part for part in segments if _ends_after(part, reached)]
+            if self._playlist.ended or (after and _ends_after(after[0], oldest)):
+                self._pending.extend(after)
+                return
         if segments and segments[-1].starts_at is None and not self._playlist.ended:
             await self._see_growth()
             segments = self._playlist.segments
-        if (reached is not None and self._playlist.ended) or (
-            reached is not None and any(_holds(part, reached) for part in segments)
-        ):
-            segments = tuple(part for part in segments if _ends_after(part, reached))
-        elif not self._playlist.ended:
-            segments = segments[-1:]
-        self._pending.extend(segments)
+        # Of a playlist that has ended meanwhile, nothing shows what an earlier worker has read.
+        whole = self._playlist.ended and reached is None
+        self._pending.extend(segments if whole else segments[-1:] if not self._playlist.ended else ())
+
+    def _timed(self, segments: tuple[Part, ...]) -> tuple[Part, ...]:
+        """Return the segments with times that follow from the anchor, where the playlist states none."""
+        if self._anchor is None or not segments or segments[-1].starts_at is not None:
+            return segments
+        sequence, start = self._anchor
+        start -= sum(part.seconds for part in segments if part.sequence < sequence)
+        unlisted = max(0, segments[0].sequence - sequence) - max(0, sequence - segments[-1].sequence - 1)
+        start += unlisted * self._usual_seconds()
+        timed = []
+        for part in segments:
+            timed.append(replace(part, starts_at=start))
+            start += part.seconds
+        edge_seconds = max(EDGE_SECONDS, PATIENCE * self._playlist.target_seconds)
+        return tuple(timed) if abs(start - self._clock.time()) < edge_seconds else segments
 
     async def _see_growth(self) -> None:
         """Wait until the playlist grows, which shows when its last segment ended."""
@@ -152,7 +183,7 @@ class LivePlaylist:
                 await self._load()
             segments = self._playlist.segments
             if self._playlist.ended or (segments and segments[-1].sequence != end):
-                self._grew_at = self._now()
+                self._grew_at = self._clock.time()
                 return
 
     async def _next(self) -> Part | None:
@@ -196,7 +227,7 @@ class LivePlaylist:
                 self._behind = max(end, self._behind)
                 return
             self._restarted = True
-            self._grew_at = self._now()
+            self._grew_at = self._clock.time()
             self._pending.append(segments[-1])
         self._behind = -1
         self._pending.extend(part for part in segments if part.sequence > last and end >= last)
@@ -208,7 +239,3 @@ def _address(part: Part | None) -> tuple[str, range | None] | None:
 
 def _ends_after(part: Part, moment: float) -> bool:
     return part.starts_at is not None and part.starts_at + part.seconds > moment
-
-
-def _holds(part: Part, moment: float) -> bool:
-    return part.starts_at is not None and part.starts_at <= moment < part.starts_at + part.seconds

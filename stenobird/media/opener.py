@@ -38,6 +38,7 @@ from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
 from stenobird.media.intake import WITH_AUDIO, HTTPOrigin, MediaFingerprint, verify_fingerprint
 from stenobird.media.live import LiveStream
 from stenobird.media.live_hls import LivePlaylist
+from stenobird.media.placement import SteadyClock
 from stenobird.media.recognition import Refusal
 from stenobird.media.station import Replayed, Station, is_station, plays_in_real_time
 from stenobird.ports import SAMPLE_RATE
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from stenobird.media.playlist import MediaPlaylist
     from stenobird.media.spool import Spool, SpoolFolder
     from stenobird.ports import PCM, AudioRequest, AudioStream, Clock, MediaOrigin, OpenedMedia
-    from stenobird.sources import AudioSource
 
 _log = structlog.get_logger(__name__)
 
@@ -110,14 +110,15 @@ class MediaOpener:
         async with AsyncExitStack() as stack:
             if request.opened is not None:
                 stack.push_async_callback(request.opened.aclose)
+            clock = SteadyClock(self._clock)
             playlist, url = await self._playlist(request)
             if playlist is not None:
-                origin = self._live_playlist(request.source, playlist, url)
+                origin = self._live_playlist(request, clock, playlist, url)
             else:
                 origin, request = await self._station(request, stack)
             stream: LiveStream | MediaStream
             if origin is not None:
-                stream = LiveStream(request, origin, self._clock, self._decoder, self.spare)
+                stream = LiveStream(request, origin, clock, self._decoder, self.spare)
                 work = {"live": stream.run()}
             else:
                 spool = await self._spools.open(request.job_id, durable=request.limits.stop_samples is None)
@@ -165,12 +166,17 @@ class MediaOpener:
             await request.opened.aclose()
         return await resolve_playlist(Fetcher(self._client, request.source), url)
 
-    def _live_playlist(self, source: AudioSource, playlist: MediaPlaylist, url: str) -> LiveOrigin | None:
+    def _live_playlist(
+        self, request: AudioRequest, clock: SteadyClock, playlist: MediaPlaylist, url: str
+    ) -> LiveOrigin | None:
         """Return the origin of a playlist, which is live until it says that it has ended, or `None`."""
+        source, known, anchor = request.source, request.fingerprint or {}, None
         if playlist.ended and not source.live:
             return None
+        if source.at is not None and "sequence" in known:
+            anchor = (known["sequence"], source.at + known["sample"] / SAMPLE_RATE)
         fetcher = Fetcher(self._client, replace(source, live=True))
-        return LivePlaylist(fetcher, self._clock, playlist, url, source.media_url)
+        return LivePlaylist(fetcher, clock, playlist, url, entry_url=source.media_url, anchor=anchor)
 
     async def _station(
         self, request: AudioRequest, stack: AsyncExitStack
