@@ -33,6 +33,8 @@ _LEAST_FRAMES: Final = 15
 """With fewer, what a voice sounds like can't be said at all."""
 _MOST_FRAMES: Final = 500
 """With more, groups of voices look more alike, and different speakers like one. It would also take longer."""
+_MOST_FRAMES_ALONE: Final = 400
+"""The same in a window with one voice: who speaks for so long has more windows."""
 _MIDDLE_FRAME: Final = WINDOW_SAMPLES // STEP_SAMPLES // 2
 _POOLED_FRAMES: Final = 100
 
@@ -58,6 +60,7 @@ class VoiceModels:
         features = filter_banks(pcm)
         centers = np.arange(len(features)) * STEP_SAMPLES + FRAME_SAMPLES // 2
         at = np.clip((centers - _FIRST_CENTER + _STEP // 2) // _STEP, 0, len(active) - 1)
+        most = _MOST_FRAMES if active.any(axis=0).sum() > 1 else _MOST_FRAMES_ALONE
         voices = []
         for voice in range(active.shape[1]):
             runs = _runs(active[:, voice], len(pcm))
@@ -67,7 +70,7 @@ class VoiceModels:
             alone = mine & (active[at].sum(axis=1) == 1)
             chosen = np.flatnonzero(alone if alone.sum() >= _CLEAN_FRAMES else mine)
             seconds = len(chosen) * STEP_SAMPLES / SAMPLE_RATE
-            middle = chosen[np.argsort(np.abs(chosen - _MIDDLE_FRAME), kind="stable")[:_MOST_FRAMES]]
+            middle = chosen[np.argsort(np.abs(chosen - _MIDDLE_FRAME), kind="stable")[:most]]
             embedding = self._embed(features[np.sort(middle)]) if len(chosen) >= _LEAST_FRAMES else None
             voices.append(Voice(runs, seconds, embedding))
         return voices

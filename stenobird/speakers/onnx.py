@@ -19,7 +19,10 @@ Shape: TypeAlias = "Sequence[int | str]"
 """A string names a dimension that differs between calls."""
 
 _IR_VERSION, _OPSET = 8, 17
-_FLOAT, _INT64 = 1, 7
+_TYPES = {np.dtype(np.float32): 1, np.dtype(np.int8): 3, np.dtype(np.int64): 7}
+_OURS, _MICROSOFT = b"", b"com.microsoft"
+"""Domains of operators: ONNX's own, and what ONNX Runtime has besides."""
+_OF_MICROSOFT = {"DynamicQuantizeLSTM"}
 
 
 class Graph:
@@ -34,13 +37,14 @@ class Graph:
         self._parts.append(_field(11, _value(name, shape)))
         return name
 
-    def constant(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> str:
+    def constant(self, array: npt.NDArray[np.float32 | np.int8 | np.int64]) -> str:
         """Add a constant."""
         name = f"c{next(self._numbers)}"
-        kind = _FLOAT if array.dtype == np.float32 else _INT64
         dims = b"".join(_field(1, size) for size in array.shape)
         raw = np.ascontiguousarray(array).tobytes()
-        self._parts.append(_field(5, dims + _field(2, kind) + _field(8, name.encode()) + _field(9, raw)))
+        self._parts.append(
+            _field(5, dims + _field(2, _TYPES[array.dtype]) + _field(8, name.encode()) + _field(9, raw))
+        )
         return name
 
     def add(
@@ -50,11 +54,15 @@ class Graph:
         output: str | None = None,
         **attributes: float | str | Sequence[int],
     ) -> str:
-        """Add an operator and return its output, which gets a name of its own unless `output` is one."""
+        """Add an operator and return its output, which gets a name of its own unless `output` is one.
+
+        An input named "" is left out.
+        """
         name = output or f"v{next(self._numbers)}"
         node = b"".join(_field(1, value.encode()) for value in inputs)
         node += _field(2, name.encode()) + _field(4, operator.encode())
         node += b"".join(_field(5, _attribute(key, value)) for key, value in attributes.items())
+        node += _field(7, _MICROSOFT if operator in _OF_MICROSOFT else _OURS)
         self._parts.append(_field(1, node))
         return name
 
@@ -62,7 +70,9 @@ class Graph:
         """Return the finished model."""
         graph = b"".join(self._parts) + _field(2, b"network")
         graph += b"".join(_field(12, _value(name, shape)) for name, shape in outputs.items())
-        return _field(1, _IR_VERSION) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, _OPSET))
+        versions = ((_OURS, _OPSET), (_MICROSOFT, 1))
+        sets = b"".join(_field(8, _field(1, domain) + _field(2, version)) for domain, version in versions)
+        return _field(1, _IR_VERSION) + _field(7, graph) + sets
 
 
 def _attribute(name: str, value: float | str | Sequence[int]) -> bytes:
@@ -80,7 +90,7 @@ def _value(name: str, shape: Shape) -> bytes:
     dims = b"".join(
         _field(1, _field(2, size.encode()) if isinstance(size, str) else _field(1, size)) for size in shape
     )
-    tensor = _field(1, _FLOAT) + _field(2, dims)
+    tensor = _field(1, _TYPES[np.dtype(np.float32)]) + _field(2, dims)
     return _field(1, name.encode()) + _field(2, _field(1, tensor))
 
 
