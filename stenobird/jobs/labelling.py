@@ -1,6 +1,6 @@
 """Labels the speakers of one job while its words are recognized, and never changes a word.
 
-Audio is divided into windows of ten seconds, one every five. The speaker host finds the voices of a window;
+Audio is divided into windows of ten seconds that overlap. The speaker host finds the voices of a window;
 voices are then grouped over all windows so far. What was found is committed with the words, so that a resumed
 run continues after the last window of the earlier one. A commit contains labels for what the commit before it
 had reached, a function of the audio alone, so every run writes the same events.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ from stenobird.errors import TranscriptionFailed, WorkerTrouble
 from stenobird.jobs.events import SpeakerLabel, read_labels, read_segment
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.labels import Span, label
-from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES, pack, unpack
+from stenobird.speakers.voices import WINDOW_SAMPLES, pack, unpack, window_start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.events import JobEvents
     from stenobird.ports import PCM, JobRecord, NewEvent, VoiceFinder
     from stenobird.speakers.labels import Label
+    from stenobird.speakers.voices import Voice
     from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 
@@ -47,7 +49,9 @@ class JobLabelling:
     def __init__(self, job: JobRecord, pool: VoiceFinder) -> None:
         self._job = job
         self._pool = pool
-        self._windows: list[bytes] = []
+        self._windows: list[list[Voice]] = []
+        self._packed: deque[bytes] = deque()
+        """The windows that no commit has yet, as they are stored."""
         self._committed = 0
         """Windows that the store has."""
         self._spans: list[Span] = []
@@ -57,14 +61,14 @@ class JobLabelling:
         self._reached = 0
         """Where the audio of the last commit ended."""
         self._audio = bytearray()
-        self._ended = False
+        self._begun = self._ended = False
         self._failure: Exception | None = None
         self._changed = asyncio.Condition()
 
     @property
     def next_sample(self) -> int:
         """The first sample that no committed window has accounted for."""
-        return self._committed * STEP_SAMPLES
+        return window_start(self._committed)
 
     def check(self) -> None:
         """Raise `WorkerTrouble` if this worker can't label speakers now."""
@@ -74,7 +78,7 @@ class JobLabelling:
     async def restore(self, store: JobStore, reached: int) -> None:
         """Continue after what earlier runs have committed: their windows, segments and labels."""
         self._reached = reached
-        self._windows = await store.voices(self._job.id)
+        self._windows = [unpack(window) for window in await store.voices(self._job.id)]
         self._committed = len(self._windows)
         seq = 0
         while page := await store.events_after(self._job.id, seq, limit=_EVENT_PAGE):
@@ -92,8 +96,9 @@ class JobLabelling:
         It begins after the last committed window, also a second time.
         """
         del self._windows[self._committed :]
+        self._packed.clear()
         self._audio.clear()
-        self._ended, self._failure = False, None
+        self._begun, self._ended, self._failure = False, False, None
         failure: BaseException | None = None
         async with asyncio.TaskGroup() as tasks:
             finder = tasks.create_task(self._find())
@@ -118,10 +123,11 @@ class JobLabelling:
     async def _find(self) -> None:
         try:
             while (pcm := await self._next_window()) is not None:
-                voices = await self._voices(pcm)
+                packed = await self._voices(pcm)
                 async with self._changed:
-                    self._windows.append(voices)
-                    del self._audio[: STEP_SAMPLES * _SAMPLE_BYTES]
+                    self._packed.append(packed)
+                    self._windows.append(unpack(packed))
+                    del self._audio[: (self._start(0) - self._start(-1)) * _SAMPLE_BYTES]
                     self._changed.notify_all()
         except Exception as exc:  # noqa: BLE001  # raised by whoever waits for the windows
             async with self._changed:
@@ -129,8 +135,11 @@ class JobLabelling:
                 self._changed.notify_all()
 
     async def _next_window(self) -> PCM | None:
-        """Return the next window, `None` at the end. The last one has what the one before it had not."""
-        await self._until(lambda: self._ended or self._waiting() >= WINDOW_SAMPLES)
+        """Return the next window, `None` at the end. The last one has what the one before it had not.
+
+        The first one waits until the first words are committed, which need all of the CPU.
+        """
+        await self._until(lambda: self._ended or self._waiting() >= self._wanted())
         if self._waiting() <= self._known():
             return None
         return np.frombuffer(bytes(self._audio[: WINDOW_SAMPLES * _SAMPLE_BYTES]), np.int16)
@@ -139,15 +148,23 @@ class JobLabelling:
         try:
             return await self._pool.find_voices(self._job.id, pcm)
         except TranscriptionFailed:
-            _log.warning("window_not_labelled", start_seconds=len(self._windows) * STEP_SAMPLES / SAMPLE_RATE)
+            _log.warning("window_not_labelled", start_seconds=self._start(0) / SAMPLE_RATE)
             return pack([])
+
+    def _wanted(self) -> int:
+        """Return how much audio has to be at hand before voices are found in the next window."""
+        return WINDOW_SAMPLES if self._begun else MOST_WAITING_SAMPLES // 2
 
     def _waiting(self) -> int:
         return len(self._audio) // _SAMPLE_BYTES
 
     def _known(self) -> int:
         """Return how many samples of the audio at hand the last window had already."""
-        return WINDOW_SAMPLES - STEP_SAMPLES if self._windows else 0
+        return self._start(-1) + WINDOW_SAMPLES - self._start(0) if self._windows else 0
+
+    def _start(self, later: int) -> int:
+        """Return where the next window begins, or one that is some `later`."""
+        return window_start(len(self._windows) + later)
 
     async def _until(self, true: Callable[[], bool]) -> None:
         async with self._changed:
@@ -164,9 +181,14 @@ class JobLabelling:
 
         `reached` is where their audio ends. Raises `EngineUnavailable` if no speaker host can be started.
         """
-        done = max(self._committed, (self._reached - WINDOW_SAMPLES) // STEP_SAMPLES + 1)
+        async with self._changed:
+            self._begun = True
+            self._changed.notify_all()
+        done = self._committed
+        while window_start(done) + WINDOW_SAMPLES <= self._reached:
+            done += 1
         await self._until(lambda: len(self._windows) >= done)
-        new = [(number, self._windows[number]) for number in range(self._committed, done)]
+        new = [(number, self._packed.popleft()) for number in range(self._committed, done)]
         found = await self._label(self._windows[:done]) if new else {}
         changed = [one for index, one in found.items() if self._labels.get(index) != one]
         self._labels |= found
@@ -183,13 +205,12 @@ class JobLabelling:
         found = await self._label(self._windows)
         return [events.speakers(list(found.values()), final=True)] if found else []
 
-    async def _label(self, windows: Sequence[bytes]) -> dict[int, SpeakerLabel]:
+    async def _label(self, windows: Sequence[list[Voice]]) -> dict[int, SpeakerLabel]:
         options = self._job.options
         windows, spans = tuple(windows), tuple(self._spans)
 
         def work() -> list[Label]:
-            voices = [unpack(window) for window in windows]
-            return label(voices, spans, least=options.min_speakers, most=options.max_speakers)
+            return label(windows, spans, least=options.min_speakers, most=options.max_speakers)
 
         found = enumerate(await asyncio.to_thread(work))
         return {

@@ -27,6 +27,8 @@ _TRUSTED_SECONDS: Final = 1.5
 """Voices with less speech don't form groups: they join the group that they are most like."""
 _MOST_POINTS: Final = 400
 """More voices than this are first joined to the nearest earlier one, which bounds memory and time."""
+_CANDIDATES: Final = 3
+"""A window has at most three voices, so that one of a voice's three most likely speakers is free."""
 _APART: Final = -1.0
 """The similarity of two voices of one window: they are different persons."""
 
@@ -50,18 +52,20 @@ def cluster(
     labels = [[0] * len(voices) for voices in windows]
     if not known:
         return labels
-    vectors = np.stack([voice.embedding for voice in known if voice.embedding is not None])
+    vectors = np.stack([voice.embedding for voice in known if voice.embedding is not None], dtype=np.float32)
     seconds = np.array([voice.seconds for voice in known], np.float32)
     trusted = np.flatnonzero(seconds >= min(_TRUSTED_SECONDS, seconds.max()))
     origins = np.array([number for number, _ in places])
     groups = _grouped(vectors[trusted], seconds[trusted], origins[trusted], least or 1, most)
     centers = _centers(vectors, seconds, [trusted[group] for group in groups])
     likeness = vectors @ centers.T
+    best = np.argsort(-likeness, axis=1, kind="stable")[:, :_CANDIDATES]
     row = 0
     for number, voices in enumerate(windows):
         embedded = [place for place, voice in enumerate(voices) if voice.embedding is not None]
-        chosen = _matched(likeness[row : row + len(embedded)], [voices[place].seconds for place in embedded])
-        row += len(embedded)
+        rows = slice(row, row + len(embedded))
+        row = rows.stop
+        chosen = _matched(likeness[rows], best[rows], [voices[place].seconds for place in embedded])
         for place, label in zip(embedded, chosen, strict=True):
             labels[number][place] = label
     return labels
@@ -151,30 +155,29 @@ def _joined(vectors: _Vectors) -> list[npt.NDArray[np.int64]]:
     if len(vectors) <= _MOST_POINTS:
         return [np.array([place]) for place in range(len(vectors))]
     alike = 0.9
+    leading = np.empty((_MOST_POINTS + 1, vectors.shape[1]), np.float32)
     while True:
-        leaders: list[int] = []
         members: list[list[int]] = []
         for place, vector in enumerate(vectors):
-            likeness = vectors[leaders] @ vector if leaders else np.empty(0)
-            if leaders and likeness.max() >= alike:
-                members[int(likeness.argmax())].append(place)
+            likeness = leading[: len(members)] @ vector
+            if members and likeness[nearest := int(likeness.argmax())] >= alike:
+                members[nearest].append(place)
             else:
-                leaders.append(place)
+                leading[len(members)] = vector
                 members.append([place])
-            if len(leaders) > _MOST_POINTS:
+            if len(members) > _MOST_POINTS:
                 break
         else:
             return [np.array(group) for group in members]
         alike -= 0.1
 
 
-def _matched(likeness: _Vectors, seconds: Sequence[float]) -> Sequence[int]:
+def _matched(likeness: _Vectors, best: npt.NDArray[np.int64], seconds: Sequence[float]) -> Sequence[int]:
     """Return the most likely speaker of each voice of a window, all different if there are enough."""
     voices, speakers = likeness.shape
-    if voices > speakers:
-        return [int(best) for best in likeness.argmax(axis=1)]
-    candidates = [sorted(range(speakers), key=lambda s: -row[s])[:3] for row in likeness]
+    if voices > speakers or voices == 1:
+        return [int(one) for one in best[:, 0]]
     return max(
-        (choice for choice in itertools.product(*candidates) if len(set(choice)) == voices),
+        (choice for choice in itertools.product(*best.tolist()) if len(set(choice)) == voices),
         key=lambda choice: sum(likeness[v, s] * seconds[v] for v, s in enumerate(choice)),
     )

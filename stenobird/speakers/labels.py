@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.clusters import cluster
-from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES
+from stenobird.speakers.voices import WINDOW_SAMPLES, window_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.speakers.voices import Voice
 
-_EDGE_SAMPLES: Final = (WINDOW_SAMPLES - STEP_SAMPLES) // 2
-"""Each moment is taken from the window whose middle it is nearest to."""
 _OVERLAP_SECONDS: Final = 0.5
 """Speech of two at once that is worth to be mentioned."""
 _LOOK_BACK_SECONDS: Final = WINDOW_SAMPLES / SAMPLE_RATE
@@ -61,7 +59,7 @@ def label(
     least: int | None = None,
     most: int | None = None,
 ) -> list[Label]:
-    """Return the label of each span; none if nobody speaks. Windows begin every `STEP_SAMPLES`.
+    """Return the label of each span; none if nobody speaks.
 
     The same input gives the same labels. `least` and `most` bound the number of speakers.
     """
@@ -69,10 +67,11 @@ def label(
     if not turns:
         return []
     starts = [turn.start for turn in turns]
-    raw = [
-        (*_speaker(turns, starts, span.start, span.end), [_speaker(turns, starts, *w)[0] for w in span.words])
-        for span in spans
-    ]
+    raw = []
+    for span in spans:
+        speaker, overlap, alone = _speaker(turns, starts, span.start, span.end)
+        words = [speaker if alone else _speaker(turns, starts, *word)[0] for word in span.words]
+        raw.append((speaker, overlap, words))
     numbers: dict[int, int] = {}
     for speaker, _, words in raw:
         for one in (*words, speaker):
@@ -88,9 +87,8 @@ def find_turns(
     for number, (voices, speakers) in enumerate(
         zip(windows, cluster(windows, least=least, most=most), strict=True)
     ):
-        begin = number * STEP_SAMPLES
-        first = begin + (_EDGE_SAMPLES if number else 0)
-        last = begin + WINDOW_SAMPLES - (_EDGE_SAMPLES if number < len(windows) - 1 else 0)
+        begin, first = window_start(number), _takes_over(number)
+        last = _takes_over(number + 1) if number < len(windows) - 1 else begin + WINDOW_SAMPLES
         for voice, speaker in zip(voices, speakers, strict=True):
             for run_start, run_end in voice.runs:
                 start, end = max(first, begin + run_start), min(last, begin + run_end)
@@ -99,8 +97,18 @@ def find_turns(
     return sorted(turns)
 
 
-def _speaker(turns: Sequence[Turn], starts: Sequence[float], start: float, end: float) -> tuple[int, bool]:
-    """Return who speaks most from `start` to `end`, else who is nearest, and whether two speak at once."""
+def _takes_over(number: int) -> int:
+    """Return the first sample of a window that counts: the middle of what it shares with the one before."""
+    return (window_start(number - 1) + WINDOW_SAMPLES + window_start(number)) // 2 if number else 0
+
+
+def _speaker(
+    turns: Sequence[Turn], starts: Sequence[float], start: float, end: float
+) -> tuple[int, bool, bool]:
+    """Return who speaks most from `start` to `end`, else who is nearest.
+
+    Also return whether two speak at once, and whether nobody else speaks.
+    """
     near = turns[bisect_left(starts, start - _LOOK_BACK_SECONDS) : bisect_left(starts, end)]
     spoken: dict[int, float] = defaultdict(float)
     for turn in near:
@@ -112,9 +120,10 @@ def _speaker(turns: Sequence[Turn], starts: Sequence[float], start: float, end: 
             [*near[-8:], *turns[max(0, after - 1) : after + 1]],
             key=lambda turn: max(turn.start - end, start - turn.end),
         )
-        return nearest.speaker, False
+        return nearest.speaker, False, False
     at_once = sum(spoken.values()) - _covered(near, start, end)
-    return max(spoken, key=lambda speaker: (spoken[speaker], -speaker)), at_once >= _OVERLAP_SECONDS
+    most = max(spoken, key=lambda speaker: (spoken[speaker], -speaker))
+    return most, at_once >= _OVERLAP_SECONDS, len(spoken) == 1
 
 
 def _covered(turns: Sequence[Turn], start: float, end: float) -> float:

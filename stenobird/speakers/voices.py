@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 WINDOW_SAMPLES: Final = 10 * SAMPLE_RATE
 """What the segmentation model was trained on."""
-STEP_SAMPLES: Final = 5 * SAMPLE_RATE
-"""From one window to the next."""
+_CLOSE_STEP: Final = 5 * SAMPLE_RATE
+_STEP: Final = 8 * SAMPLE_RATE
+_CLOSE_WINDOWS: Final = 6
+"""In the first half minute, windows are closer: short audio has few from which to know a voice."""
 EMBEDDING_SIZE: Final = 192
 
-Embedding: TypeAlias = npt.NDArray[np.float32]
+Embedding: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,19 @@ class Voice:
     embedding: Embedding | None
 
 
+def window_start(number: int) -> int:
+    """Return the sample at which a window begins, counted from 0. It overlaps the one before it."""
+    return min(number, _CLOSE_WINDOWS) * _CLOSE_STEP + max(0, number - _CLOSE_WINDOWS) * _STEP
+
+
+def window_starts(samples: int) -> list[int]:
+    """Return where the windows of audio of this length begin; the last one may end after it."""
+    starts = [0]
+    while starts[-1] + WINDOW_SAMPLES < samples:
+        starts.append(window_start(len(starts)))
+    return starts
+
+
 def pack(voices: Sequence[Voice]) -> bytes:
     """Return the voices of a window as bytes; embeddings are rounded to 16 bits."""
     described = [[voice.runs, round(voice.seconds, 2), voice.embedding is not None] for voice in voices]
@@ -45,7 +60,8 @@ def pack(voices: Sequence[Voice]) -> bytes:
 def unpack(data: bytes) -> list[Voice]:
     """Read what `pack` wrote."""
     described, _, packed = data.partition(b"\n")
-    embeddings = iter(np.frombuffer(packed, "<f2").astype(np.float32).reshape(-1, EMBEDDING_SIZE))
+    # As they are stored: a long job keeps thousands of them.
+    embeddings = iter(np.frombuffer(packed, "<f2").reshape(-1, EMBEDDING_SIZE))
     return [
         Voice(tuple((start, end) for start, end in runs), seconds, next(embeddings) if embedded else None)
         for runs, seconds, embedded in json.loads(described)

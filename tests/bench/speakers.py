@@ -34,7 +34,7 @@ from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import find_turns
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
-from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES
+from stenobird.speakers.voices import WINDOW_SAMPLES, window_starts
 from tests.bench.service import Service, served
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def main() -> None:
         score, seconds, cpu = Score(), 0.0, 0.0
         for recording in recordings:
             began, length = time.process_time(), len(recording.pcm)
-            starts = range(0, max(1, length - WINDOW_SAMPLES + STEP_SAMPLES), STEP_SAMPLES)
+            starts = window_starts(length)
             windows = [finder.find(recording.pcm[at : at + WINDOW_SAMPLES]) for at in starts]
             found = [(turn.start, turn.end, str(turn.speaker)) for turn in find_turns(windows)]
             cpu += time.process_time() - began

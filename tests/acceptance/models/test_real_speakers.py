@@ -18,7 +18,7 @@ from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import Span, label
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
-from stenobird.speakers.voices import STEP_SAMPLES, WINDOW_SAMPLES
+from stenobird.speakers.voices import WINDOW_SAMPLES, window_starts
 from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def talk() -> PCM:
 
 def labels(models: VoiceModels, pcm: PCM) -> list[Label]:
     """Return who speaks in each second."""
-    starts = range(0, len(pcm) - WINDOW_SAMPLES + STEP_SAMPLES, STEP_SAMPLES)
-    windows = [models.find(pcm[start : start + WINDOW_SAMPLES]) for start in starts]
+    windows = [models.find(pcm[start : start + WINDOW_SAMPLES]) for start in window_starts(len(pcm))]
     return label(windows, [Span(second, second + 1) for second in range(len(pcm) // SAMPLE_RATE)])
 
 

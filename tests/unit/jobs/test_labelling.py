@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from stenobird.egress.policy import EgressPolicy
@@ -18,8 +20,8 @@ from stenobird.errors import (
     TranscriptNotFound,
     TranscriptNotReady,
 )
-from stenobird.jobs.events import read_transcript
-from stenobird.jobs.labelling import UNLABELLED
+from stenobird.jobs.events import JobEvents, read_transcript
+from stenobird.jobs.labelling import UNLABELLED, JobLabelling
 from stenobird.jobs.schemas import SpeakerNames, TranscriptResult, TranscriptStatus
 from stenobird.jobs.spec import RequestChecks
 from stenobird.ports import RecognitionOptions
@@ -158,6 +160,36 @@ async def test_a_resumed_run_asks_only_for_windows_that_no_commit_has(
     await world.store.expire_leases()
     await world.run_next()
     assert finder.windows <= windows - 3
+
+
+async def turns_of_the_loop() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_no_voice_is_looked_for_before_the_first_words(world: JobWorld, finder: FakeVoices) -> None:
+    job = await world.post(PAYER, speakers=True)
+    labelling = JobLabelling(await world.job(job.id), finder)
+    minute = spoken([5] * 60)
+    async with labelling.running():
+        await labelling.feed(minute)
+        await turns_of_the_loop()
+        assert finder.windows == 0
+        await labelling.commit([], 0, JobEvents(job.id, "http://test"))
+        await turns_of_the_loop()
+        assert finder.windows == 9
+
+
+async def test_a_recording_that_begins_with_silence_is_not_held_up(
+    world: JobWorld, finder: FakeVoices
+) -> None:
+    job = await world.post(PAYER, speakers=True)
+    labelling = JobLabelling(await world.job(job.id), finder)
+    with anyio.fail_after(60):
+        async with labelling.running():
+            for _ in range(15):
+                await labelling.feed(spoken([0] * 60))
+    assert finder.windows > 0
 
 
 async def test_what_is_known_of_voices_is_removed_when_a_job_is_cancelled(world: JobWorld) -> None:

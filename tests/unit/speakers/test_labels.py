@@ -8,7 +8,7 @@ import pytest
 from stenobird.speakers import clusters
 from stenobird.speakers.clusters import cluster
 from stenobird.speakers.labels import Label, Span, find_turns, label
-from stenobird.speakers.voices import EMBEDDING_SIZE, STEP_SAMPLES, Voice, pack, unpack
+from stenobird.speakers.voices import EMBEDDING_SIZE, Voice, pack, unpack, window_start, window_starts
 
 SECOND = 16_000
 
@@ -92,7 +92,23 @@ def test_each_moment_is_taken_from_the_window_in_whose_middle_it_is() -> None:
     windows = [[voice(0, (0, 10))], [voice(0, (0, 3)), voice(1, (3, 10))], [voice(1, (0, 8))]]
     turns = [(turn.start, turn.end, turn.speaker) for turn in find_turns(windows)]
     assert turns == [(0, 7.5, 0), (7.5, 8, 0), (8, 12.5, 1), (12.5, 18, 1)]
-    assert STEP_SAMPLES == 5 * SECOND
+
+
+def test_windows_overlap_and_have_all_of_the_audio() -> None:
+    starts = [window_start(number) for number in range(500)]
+    assert [start / SECOND for start in starts[:9]] == [0, 5, 10, 15, 20, 25, 30, 38, 46]
+    for length in (0, 1, 10 * SECOND, 10 * SECOND + 1, 40 * SECOND, 41 * SECOND, 3600 * SECOND):
+        found = window_starts(length)
+        assert found == starts[: len(found)]
+        assert found[-1] + 10 * SECOND >= length
+        assert len(found) == 1 or found[-2] + 10 * SECOND < length
+
+
+def test_far_windows_are_divided_in_the_middle_of_what_they_share() -> None:
+    windows = [[voice(number % 2, (0, 10))] for number in range(9)]
+    turns = [(turn.start, turn.end) for turn in find_turns(windows)]
+    assert turns[:2] == [(0, 7.5), (7.5, 12.5)]
+    assert turns[5:] == [(27.5, 32.5), (32.5, 39), (39, 47), (47, 56)]
 
 
 def test_a_segment_gets_its_dominant_speaker_and_each_word_its_own() -> None:
