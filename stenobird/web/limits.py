@@ -54,13 +54,13 @@ class RateLimitState:
     reset_epoch: int
     allowed: bool
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Return the `X-RateLimit-*` headers."""
-        return {
-            "X-RateLimit-Limit": str(self.limit),
-            "X-RateLimit-Remaining": str(self.remaining),
-            "X-RateLimit-Reset": str(self.reset_epoch),
-        }
+        return (
+            (b"x-ratelimit-limit", b"%d" % self.limit),
+            (b"x-ratelimit-remaining", b"%d" % self.remaining),
+            (b"x-ratelimit-reset", b"%d" % self.reset_epoch),
+        )
 
 
 class RequestLimits:
@@ -200,9 +200,7 @@ def add_limit_headers(request: Request, response: Response) -> None:
     """Add the `X-RateLimit-*` headers to the response of a request that was counted."""
     state: RateLimitState | None = getattr(request.state, "rate_limit", None)
     if state is not None:
-        response.raw_headers += [
-            (name.lower().encode(), value.encode()) for name, value in state.headers().items()
-        ]
+        response.raw_headers += state.headers()
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from starlette.requests import Request
 from starlette.routing import Route
 
 from stenobird.errors import MissingAPIKey, ReadOnlyKey
@@ -19,9 +20,8 @@ from stenobird.web.requests import caller_of, reader_of, services_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Scope
+    from starlette.types import Receive, Scope, Send
 
     from stenobird.bodies import Body
     from stenobird.errors import StenobirdError
@@ -87,11 +87,11 @@ def client_request_id(sent: str) -> str:
 class Dialect:
     """A public API: its endpoints, and what it does differently from the others.
 
-    Every path at or below one of `roots` belongs to it, also a path without an endpoint. `render` returns the
-    status and the body of an error, given the request's id. `request_id` returns the id of a request, given
-    the client's `X-Request-ID` header, which may be empty. `authenticate` returns the caller, `None` where
-    the request has no key. `render_for_sdk` is for clients with the headers of an OpenAI SDK, which reads
-    errors only in the shape of OpenAI.
+    Every path at or below one of `roots`, each with a slash at its end, belongs to it, also a path without an
+    endpoint. `render` returns the status and the body of an error, given the request's id. `request_id`
+    returns the id of a request, given the client's `X-Request-ID` header, which may be empty. `authenticate`
+    returns the caller, `None` where the request has no key. `render_for_sdk` is for clients with the headers
+    of an OpenAI SDK, which reads errors only in the shape of OpenAI.
 
     The rest is for the OpenAPI document: the model of the error bodies, the errors that every endpoint can
     raise, in the order in which a request is checked, and a prefix for the names of the schemas.
@@ -110,7 +110,7 @@ class Dialect:
 
     def covers(self, path: str) -> bool:
         """Return whether the path is at or below one of the roots."""
-        return any(path == root or path.startswith(f"{root}/") for root in self.roots)
+        return f"{path}/".startswith(self.roots)
 
     def routes(self) -> list[Route]:
         """Return the routes of all endpoints."""
@@ -143,8 +143,12 @@ def _route(
     methods: Mapping[str, Endpoint],
     authenticate: Callable[[Request], Awaitable[Caller | None]],
 ) -> Route:
-    async def answer(request: Request) -> Response:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
         method = "GET" if request.method == "HEAD" else request.method
-        return await methods[method].answer(request, authenticate)
+        response = await methods[method].answer(request, authenticate)
+        await response(scope, receive, send)
 
-    return Route(path, answer, methods=list(methods))
+    route = Route(path, answer, methods=list(methods))
+    route.app = answer  # which Starlette has wrapped, to handle errors that our middleware handles
+    return route

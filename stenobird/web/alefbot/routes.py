@@ -466,7 +466,7 @@ def dialect(prefix: str) -> Dialect:
     root = prefix + API_PATH
     jobs, job = f"{root}/transcriptions", f"{root}/transcriptions/{{job_id}}"
     return Dialect(
-        roots=(root,),
+        roots=(f"{root}/",),
         render=partial(render, root=root),
         request_id=new_request_id,
         authenticate=authenticate,

@@ -385,7 +385,7 @@ def dialect() -> Dialect:
     transcriptions = transcribe(partial(create_audio_transcript, "transcribe", receiving, retries))
     translations = translate(partial(create_audio_transcript, "translate", receiving, retries))
     return Dialect(
-        roots=("/v1/audio", "/v1/models"),
+        roots=("/v1/audio/", "/v1/models/"),
         render=render,
         endpoints=(
             Endpoint("POST", "/v1/audio/transcriptions", transcriptions, write=True, limited=True),

@@ -34,7 +34,7 @@ def dialect(
     """Return the dialect at `/v1`, whose errors are flat, except for OpenAI's SDKs."""
     modules = (transcripts, account, billing, webhooks)
     return Dialect(
-        roots=("/v1",),
+        roots=("/v1/",),
         render=_render,
         render_for_sdk=render_for_sdk,
         endpoints=[endpoint for module in modules for endpoint in module.ENDPOINTS],

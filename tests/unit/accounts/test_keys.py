@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,12 @@ def test_a_minted_key_has_thirty_digits_and_their_checksum(mode: KeyMode, family
         number = number * 62 + keys.BASE62.index(digit)
     assert number == zlib.crc32(match[1].encode())
     assert keys.parse(key.secret) == key
+
+
+def test_random_digits_are_equally_likely() -> None:
+    digits = bytes(range(256)).translate(keys._DIGIT_OF_BYTE, keys._UNUSED_BYTES).decode()
+    assert Counter(digits) == dict.fromkeys(keys.BASE62, 4)
+    assert [len(keys.random_base62(length)) for length in (1, 22, 32)] == [1, 22, 32]
 
 
 def test_a_key_keeps_its_secret_out_of_its_repr() -> None:
