@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from stenobird.web import probes, v1
 from stenobird.web.alefbot import routes as alefbot
-from stenobird.web.errors import exception_handlers
-from stenobird.web.middleware import public_api_cors, request_context, unexpected_errors
+from stenobird.web.errors import error_response
+from stenobird.web.middleware import answer_errors, public_api_cors, request_context
 from stenobird.web.openai import routes as openai
 from stenobird.web.openai.schemas import render as render_openai_error
 from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document
@@ -74,13 +73,11 @@ def create_app(services: Services) -> Starlette:
             *routes_of([*_SERVICE, *pages.ENDPOINTS, *checkout.ENDPOINTS]),
             pages.static_files(),
         ],
-        middleware=[
-            Middleware(request_context, metrics=services.metrics),
-            Middleware(public_api_cors, prefixes=tuple(f"{root}/" for api in apis for root in api.roots)),
-            Middleware(unexpected_errors, answer=pages.unexpected_error_response),
-        ],
-        exception_handlers=pages.with_error_pages(exception_handlers()),
         lifespan=lifespan,
+    )
+    # Instead of Starlette's own, which would handle errors twice more.
+    app.middleware_stack = request_context(
+        public_api_cors(answer_errors(app.router, pages.error_response)), services.metrics
     )
     # A redirect to the address without the slash would repeat the client's Host header.
     app.router.redirect_slashes = False
@@ -95,11 +92,8 @@ def create_app(services: Services) -> Starlette:
 
 def create_probe_app(services: Services) -> Starlette:
     """Return the application of a worker, which has only `/healthz`, `/readyz` and `/metrics`."""
-    app = Starlette(
-        routes=routes_of(probes.ENDPOINTS),
-        middleware=[Middleware(request_context, metrics=services.metrics), Middleware(unexpected_errors)],
-        exception_handlers=exception_handlers(),
-    )
+    app = Starlette(routes=routes_of(probes.ENDPOINTS))
+    app.middleware_stack = request_context(answer_errors(app.router, error_response), services.metrics)
     app.state.services = services
     app.state.dialects = dialects(services.settings.api_prefix)
     return app

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stenobird.errors import MethodNotAllowed, NotFound, StenobirdError
@@ -16,15 +17,33 @@ from stenobird.web.requests import base_url_of
 from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.types import ExceptionHandler, Scope
+    from starlette.types import Scope
 
 _OPENAI_PATH: Final = re.compile(r"(?:/v1/v1)?/(?:audio/(?:transcriptions|translations)|models)")
 """What OpenAI clients request if their base URL has no `/v1`, or if they add another one."""
 
 
-def error_response(error: StenobirdError, scope: Scope) -> Response:
-    """Return the response for an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
+def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Response:
+    """Return the response for an error, with `Retry-After` and `WWW-Authenticate` where they apply.
+
+    `HTTPException` is what Starlette itself refuses: an unknown path, or a method that the path doesn't have.
+    """
+    extra = {}
+    if isinstance(error, HTTPException):
+        if error.status_code == 405:
+            extra["Allow"] = ", ".join(
+                sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""})
+            )
+            if scope["method"] == "OPTIONS":
+                return Response(status_code=204, headers=extra)
+            error = MethodNotAllowed(f"{scope['method']} is not allowed here. Use {extra['Allow']}.")
+        elif _OPENAI_PATH.fullmatch(scope["path"]):
+            base = f"{base_url_of(Request(scope))}/v1"
+            error = NotFound(
+                f"There is nothing at this address. Set the base URL of an OpenAI client to {base}"
+            )
+        else:
+            error = NotFound()
     dialect = dialect_of(scope)
     from_sdk = any(name.startswith(b"x-stainless-") for name, _ in scope.get("headers", ()))
     render = (dialect.render_for_sdk if from_sdk else None) or dialect.render
@@ -36,34 +55,6 @@ def error_response(error: StenobirdError, scope: Scope) -> Response:
         headers["Connection"] = "close"  # the rest of the body would be read as the next request's
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
-    return json_response(body, status, headers)
-
-
-async def _render_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StenobirdError)
-    response = error_response(error, request.scope)
-    add_limit_headers(request, response)
+    response = json_response(body, status, headers | extra)
+    add_limit_headers(Request(scope), response)
     return response
-
-
-async def _render_http_exception(request: Request, error: Exception) -> Response:
-    """Render what Starlette itself refuses: an unknown path, or a method that the path doesn't have."""
-    assert isinstance(error, HTTPException)
-    if error.status_code != 405:
-        remedy = None
-        if _OPENAI_PATH.fullmatch(request.url.path):
-            base = f"{base_url_of(request)}/v1"
-            remedy = f"There is nothing at this address. Set the base URL of an OpenAI client to {base}"
-        return error_response(NotFound(remedy), request.scope)
-    allowed = ", ".join(sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""}))
-    if request.method == "OPTIONS":
-        return Response(status_code=204, headers={"Allow": allowed})
-    error_405 = MethodNotAllowed(f"{request.method} is not allowed here. Use {allowed}.")
-    response = error_response(error_405, request.scope)
-    response.headers["Allow"] = allowed
-    return response
-
-
-def exception_handlers() -> dict[type[Exception], ExceptionHandler]:
-    """Return the handlers for `Starlette(exception_handlers=…)`."""
-    return {StenobirdError: _render_error, HTTPException: _render_http_exception}

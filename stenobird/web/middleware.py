@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stenobird.errors import StenobirdError
-from stenobird.web.errors import error_response
 from stenobird.web.routing import dialect_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
             await app(scope, receive, send)
             return
         sent_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = dialect_of(scope).request_id(sent_id.decode("latin-1"))
+        dialect = dialect_of(scope)
+        in_api = dialect.covers(scope["path"])
+        request_id = dialect.request_id(sent_id.decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
         scope.setdefault(DIRECT_SEND, send)
         started = time.perf_counter()
@@ -68,6 +70,8 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
                 message["headers"] = headers = [*message["headers"], (b"x-request-id", request_id.encode())]
                 names = {name for name, _ in headers}
                 headers.extend(pair for pair in _SECURITY_HEADERS if pair[0] not in names)
+                if in_api and b"access-control-allow-origin" not in names:
+                    headers.append((b"vary", b"Origin"))  # as CORS adds to responses to web pages
                 streamed = b"content-length" not in names and status == 200
             else:
                 sent_bytes += len(message.get("body", b""))
@@ -104,13 +108,13 @@ def _route_template(scope: Scope) -> str:
     return template
 
 
-def unexpected_errors(
-    app: ASGIApp, answer: Callable[[StenobirdError, Scope], Response] = error_response
+def answer_errors(
+    app: ASGIApp, respond: Callable[[StenobirdError | HTTPException, Scope], Response]
 ) -> ASGIApp:
-    """Turn an unhandled exception into `internal_error`; only the log has the details.
+    """Send what `respond` returns for an exception; an unexpected one is `internal_error`, and logged.
 
     If the response has started, the exception is raised again, and the server closes the connection. This
-    middleware is inside CORS, so that a web page can read the error. `answer` renders it.
+    middleware is inside CORS, so that a web page can read the error.
     """
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,18 +129,23 @@ def unexpected_errors(
             await send(message)
 
         try:
-            await app(scope, receive, send_observed)
+            try:
+                await app(scope, receive, send_observed)
+            except (StenobirdError, HTTPException) as exc:
+                if started:
+                    raise
+                await respond(exc, scope)(scope, receive, send_observed)
         except Exception:
             _log.exception("unhandled_exception", method=scope["method"], path=scope["path"])
             if started:
                 raise
             error = StenobirdError(details={"request_id": scope["state"]["request_id"]})
-            await answer(error, scope)(scope, receive, send)
+            await respond(error, scope)(scope, receive, send)
 
     return run
 
 
-def public_api_cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
+def public_api_cors(app: ASGIApp) -> ASGIApp:
     """Let any web page call the API, without cookies: the page sends its key in a header."""
     with_cors = CORSMiddleware(
         app,
@@ -160,17 +169,8 @@ def public_api_cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
     )
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(prefixes):
-            await app(scope, receive, send)
-        elif any(name == b"origin" for name, _ in scope["headers"]):
-            await with_cors(scope, receive, send)
-        else:
-
-            async def send_varying(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message["headers"], (b"vary", b"Origin")]
-                await send(message)
-
-            await app(scope, receive, send_varying)
+        from_page = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
+        public = from_page and dialect_of(scope).covers(scope["path"])
+        await (with_cors if public else app)(scope, receive, send)
 
     return run

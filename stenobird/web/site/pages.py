@@ -22,7 +22,7 @@ from stenobird.formats.cues import is_right_to_left
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.languages import NAME_OF
 from stenobird.ports import RecognitionOptions
-from stenobird.web.errors import error_response
+from stenobird.web import errors
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
 from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.guides import guides
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from starlette.types import ExceptionHandler, Scope
+    from starlette.exceptions import HTTPException
+    from starlette.types import Scope
 
     from stenobird.config import Settings
     from stenobird.ports import JobRecord
@@ -198,44 +199,24 @@ class HashedFiles(StaticFiles):
         return response
 
 
-def with_error_pages(
-    handlers: dict[type[Exception], ExceptionHandler],
-) -> dict[type[Exception], ExceptionHandler]:
-    """Return handlers that answer browsers outside the APIs with a page, and others as `handlers` do."""
-    return {kind: _page_or(handler) for kind, handler in handlers.items()}
+def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Response:
+    """Return the response for an error: a page for browsers outside the APIs, else what `errors` makes.
 
-
-def _page_or(handler: ExceptionHandler) -> ExceptionHandler:
-    async def answer(request: Request, error: Exception) -> Response:
-        response: Response = await handler(request, error)  # type: ignore[arg-type,misc]  # ours are async
-        if response.status_code < 400 or not _wants_page(request):
-            return response
-        shown = error if isinstance(error, StenobirdError) else NotFound()
-        page = templates().render(
-            "problem.html",
-            response.status_code,
-            headers=PAGE_HEADERS,
-            error=shown,
-            **service_context(request),
-        )
-        page.headers["Cache-Control"] = "no-store"
-        for name in ("allow", "retry-after"):
-            if name in response.headers:
-                page.headers[name] = response.headers[name]
-        return page
-
-    return answer
-
-
-def unexpected_error_response(error: StenobirdError, scope: Scope) -> Response:
-    """Return the response for an unhandled exception: a page for browsers outside the APIs, else JSON.
-
-    The page uses no service, since a service may be what is broken.
+    The page of an unexpected error uses no service, since a service may be what is broken.
     """
-    if not _wants_page(Request(scope)):
-        return error_response(error, scope)
-    page = templates().render("problem.html", error.http_status, headers=PAGE_HEADERS, error=error)
+    response = errors.error_response(error, scope)
+    request = Request(scope)
+    if response.status_code < 400 or not _wants_page(request):
+        return response
+    shown = error if isinstance(error, StenobirdError) else NotFound()
+    context = {} if type(shown) is StenobirdError else service_context(request)
+    page = templates().render(
+        "problem.html", response.status_code, headers=PAGE_HEADERS, error=shown, **context
+    )
     page.headers["Cache-Control"] = "no-store"
+    for name in ("allow", "retry-after"):
+        if name in response.headers:
+            page.headers[name] = response.headers[name]
     return page
 
 

@@ -95,6 +95,8 @@ async def test_any_web_page_may_call_the_api_without_credentials(http: httpx.Asy
     assert refused.headers["access-control-allow-origin"] == "*"
     assert "X-Request-ID" in refused.headers["access-control-expose-headers"]
     assert "access-control-allow-credentials" not in refused.headers
+    assert refused.headers["vary"] == "Origin"
+    assert (await http.get("/v1/transcripts")).headers["vary"] == "Origin"
     assert "access-control-allow-origin" not in (await http.get("/healthz", headers=page)).headers
 
 
