@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -163,6 +162,8 @@ class Replayed(OpenedMedia):
     opened: OpenedMedia
     blocks: list[bytes] = field(default_factory=list)
     rest: AsyncIterator[bytes] | None = None
+    failure: EgressError | None = None
+    """Why it broke off while it was read."""
 
     def __post_init__(self) -> None:
         self.offset, self.end, self.status = self.opened.offset, self.opened.end, self.opened.status
@@ -176,6 +177,8 @@ class Replayed(OpenedMedia):
         if self.rest is not None:
             async for block in self.rest:
                 yield block
+        if self.failure is not None:
+            raise self.failure
 
     async def aclose(self) -> None:
         """Close the response."""
@@ -193,7 +196,7 @@ async def plays_in_real_time(opened: Replayed, clock: Clock) -> bool:
     started = clock.monotonic()
     size, rate = 0, None
     early_size, early_seconds = 0, 0.0
-    with suppress(EgressError):
+    try:
         async for block in rest:
             opened.blocks.append(block)
             size += len(block)
@@ -208,8 +211,8 @@ async def plays_in_real_time(opened: Replayed, clock: Clock) -> bool:
             if seconds >= PROBE_SECONDS:
                 late = (size - early_size) / (rate or UNKNOWN_BYTES_PER_SECOND)
                 return late <= FASTEST_LIVE * (seconds - early_seconds)
-        return False
-    # It broke off: the download tries again, and judges what it gets then.
+    except EgressError as exc:
+        opened.failure = exc  # the download resumes from there
     return False
 
 

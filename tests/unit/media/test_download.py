@@ -61,6 +61,21 @@ async def test_a_broken_download_resumes_where_it_broke(
     assert world.clock.slept
 
 
+async def test_a_download_without_a_length_that_breaks_while_its_pace_is_watched_is_resumed(
+    world: MediaWorld, minute: bytes, undisturbed: PCM
+) -> None:
+    chunk = Resource(
+        f"{len(minute):x}\r\n".encode() + minute,
+        chunked=True,
+        headers={"Transfer-Encoding": "chunked"},
+        breaks_at=[200_000],
+    )
+    world.server.resources["/a"] = lambda request: chunk if request.number == 1 else Resource(minute)
+    heard = await world.hear("/a")
+    np.testing.assert_array_equal(heard.pcm, undisturbed)
+    assert heard.warning is None
+
+
 async def test_a_server_that_ignores_ranges_on_resume_is_read_again_and_compared(
     world: MediaWorld, minute: bytes, undisturbed: PCM
 ) -> None:
