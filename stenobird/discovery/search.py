@@ -240,16 +240,19 @@ class Search:
     async def player_configuration(self, url: str, title: str | None) -> PageFacts | None:
         """Return the audio in the configuration of a player on a page of this title, as a page's facts.
 
-        It may be JSON, XML, a playlist or a page; `None` if it is none of these. Raises `EgressError`.
+        It may be JSON, XML, a script, a playlist or a page; `None` if it is none. Raises `EgressError`.
         """
         document = await self.fetch(url)
         if document.status >= 400:
             return None
         kind = _kind(document)
-        if kind in {"json", "playlist"} or (kind == "other" and document.body.lstrip()[:1] == b"<"):
+        is_text = document.body.lstrip()[:1] == b"<" or "javascript" in document.headers.get(
+            "content-type", ""
+        )
+        if kind in {"json", "playlist"} or (kind == "other" and is_text):
             head = f"<title>{html.escape(title or '')}</title>".encode()
             body = document.body.removeprefix(codecs.BOM_UTF8)
-            script = (marked_json(body) or body).replace(b"<", b"\\u003c")
+            script = (marked_json(body, document.final_url) or body).replace(b"<", b"\\u003c")
             headers = {"content-type": "text/html; charset=utf-8"}
             document = replace(document, headers=headers, body=head + b"<script>" + script + b"</script>")
         return await self._read_page(document, with_state=False)
@@ -532,7 +535,7 @@ async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip |
 _PLAYLIST_ENTRIES = (
     re.compile(r"^\s*(?:File|Ref)\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE),
     re.compile(r"<location>\s*(?:<!\[CDATA\[)?\s*([^<\s\]]+)", re.IGNORECASE),
-    re.compile(r"<(?:ref|entry)\b[^>]*?href\s*=\s*[\"']([^\"']+)", re.IGNORECASE),
+    re.compile(r"<(?:ref|entry|audio|media)\b[^>]*?(?:href|src)\s*=\s*[\"']([^\"']+)", re.IGNORECASE),
     re.compile(r"^\s*([^#<\[\s=][^\r\n<>]*?)\s*$", re.MULTILINE),
 )
 

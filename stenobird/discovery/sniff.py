@@ -160,7 +160,7 @@ def _by_text(  # noqa: PLR0911  # a table of formats
 def _playlist(text: str, content_type: str) -> Sniffed | None:
     if text.startswith("#EXTM3U"):
         return Sniffed("playlist", "hls" if "#EXT-X-" in text else "m3u", sure="#EXT-X-" in text)
-    if text[:10].lower() == "[playlist]":
+    if text[:11].lower().startswith(("[playlist]", "[reference]")):
         return Sniffed("playlist", "pls")
     lines = [line.strip() for line in text[:2048].splitlines() if line.strip()]
     is_typed = _PLAYLIST_TYPE.match(content_type) and re.match(r"https?://|#|[^<>]+\.\w{2,4}$", lines[0])

@@ -255,6 +255,17 @@ def variant_key(url: str) -> str:
     return re.sub(r"[^\w]+|_+", "", _VARIANT_WORDS.sub("", stem.replace("_", "-")))
 
 
+def variant_stem(url: str) -> str:
+    """Return the address without extension, bit rate and format.
+
+    /1.mp3, /1.m4a, /aac/1.m4a and /1-64k.mp3 are one recording.
+    """
+    stem = re.sub(r"\.\w{2,5}(?=$|[?#])", "", url.replace("_", "-").lower())
+    return re.sub(
+        r"/{2,}|[-.]+(?=[/?#]|$)", lambda match: match[0][0].strip("-."), _VARIANT_WORDS.sub("", stem)
+    )
+
+
 def page_key(url: str) -> str:
     """Return the page's identity: no scheme, `www.`, tracking parameters, fragment or trailing slash."""
     parts = _split(url.strip())

@@ -13,7 +13,8 @@ from urllib.parse import quote, urljoin, urlsplit
 _PLAIN_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d{1,4})?(?=[/?#]|$)")
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?:amp;)*", re.IGNORECASE)
 """No valid address contains it."""
-_STRIPPED: Final = "".join(map(chr, range(0x21))) + "\u00a0\ufeff"
+_STRIPPED: Final = "".join(map(chr, range(0x21))) + "\u00a0\u200b\u200e\u200f\u2060\ufeff"
+"""Browsers drop the first 33 only; the others are invisible, and come with addresses that were pasted."""
 _ENCODED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _TO_REPAIR = re.compile(rf"{_ENCODED.pattern}|:///")
 

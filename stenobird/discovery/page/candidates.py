@@ -225,7 +225,7 @@ class _File:
     best: Finding = field(init=False)
     variant: str = ""
     stem: str = ""
-    """The address without its extension: ep1.mp3 and ep1.m4a in one folder are one recording."""
+    """See `urls.variant_stem`."""
     place: str = ""
     """Host and name, if the name identifies an episode: /stream/ep-12.mp3 and /download/ep-12.mp3 are one
     file, but /book-1/01.mp3 and /book-2/01.mp3 are not."""
@@ -306,7 +306,7 @@ def _scored(group: list[Finding], title: set[str], tokens: set[str]) -> _File:
     further = len({finding.technique for finding in group}) - 1
     file.variant = urls.variant_key(file.best.url)
     if urls.is_audio_url(file.best.url):
-        file.stem = re.sub(r"\.\w{2,5}(?=$|[?#])", "", file.best.url)
+        file.stem = urls.variant_stem(file.best.url)
     if re.search(r"[a-z][-_]?\d", file.variant):
         file.place = f"{urls.host_of(file.best.url)} {urls.file_name(file.best.url)}"
     file.groups = frozenset(finding.group for finding in group if finding.group is not None)

@@ -221,10 +221,10 @@ _ADDRESS_KEYS: Final = frozenset({"url", "src", "file", "href", "uri", "source",
 _AUDIO_PARENTS: Final = frozenset({"audio", "audios", "enclosure", "enclosures", "audiofiles", "audio_files"})
 
 
-def marked_json(body: bytes) -> bytes | None:
+def marked_json(body: bytes, base: str) -> bytes | None:
     """Return JSON in which the key of an audio file's address says so, `None` if it is none.
 
-    The file's type, or the key of the object around it, says that it is audio.
+    The file's type, or the key of the object around it, says that it is audio. Names of files are resolved.
     """
 
     def marked(data: Any, *, is_audio: bool) -> Any:
@@ -235,12 +235,15 @@ def marked_json(body: bytes) -> bytes | None:
         is_audio = is_audio or any(
             isinstance(value, str) and value.lower().startswith("audio/") for value in data.values()
         )
-        return {
-            "audioUrl"
-            if is_audio and isinstance(value, str) and key.lower() in _ADDRESS_KEYS
-            else key: marked(value, is_audio=key.lower() in _AUDIO_PARENTS)
-            for key, value in data.items()
-        }
+        return dict(entry(key, value, is_audio=is_audio) for key, value in data.items())
+
+    def entry(key: str, value: Any, *, is_audio: bool) -> tuple[str, Any]:
+        name = key.lower()
+        if not isinstance(value, str):
+            return key, marked(value, is_audio=name in _AUDIO_PARENTS)
+        if name in _ADDRESS_KEYS | urls.AUDIO_EXTENSIONS and urls.is_audio_url(value):
+            value = absolute(base, value) or value
+        return "audioUrl" if is_audio and name in _ADDRESS_KEYS else key, value
 
     try:
         return json.dumps(marked(json.loads(body), is_audio=False), ensure_ascii=False).encode(

@@ -202,10 +202,24 @@ async def test_address_in_an_xml_playlist_is_unescaped_once(searcher: Any, name:
         "\ufeff[playlist]\nFile1=https://cdn.example/talk.mp3\nNumberOfEntries=1\n".encode(),
         "\ufeffhttps://cdn.example/talk.mp3\n".encode(),
         b"#EXTM3U\r#EXTINF:7,Talk\rhttps://cdn.example/talk.mp3\r",
+        b"[Reference]\r\nRef1=https://cdn.example/talk.mp3\r\nRef2=https://cdn.example/talk.mp3\r\n",
+        b'<?wpl version="1.0"?><smil><body><seq><media src="talk.mp3"/></seq></body></smil>',
+        b'<smil><body><audio src="https://cdn.example/talk.mp3"/></body></smil>',
         b"\\talk.mp3\n",
         "my talk \u00e4.mp3\n".encode(),
     ],
-    ids=["m3u", "utf-16", "pls", "bare", "old-line-ends", "backslash", "spaces"],
+    ids=[
+        "m3u",
+        "utf-16",
+        "pls",
+        "bare",
+        "old-line-ends",
+        "asx",
+        "wpl",
+        "smil",
+        "backslash",
+        "spaces",
+    ],
 )
 async def test_odd_playlist_is_followed(searcher: Any, playlist: bytes) -> None:
     url, audio = "https://cdn.example/list.m3u", "https://cdn.example/talk.mp3"

@@ -108,6 +108,7 @@ TRACKED = "https://dts.podtrac.com/redirect.mp3/chtbl.com/track/1/cdn.example/z.
         (rss(f'<enclosure url="{AUDIO}?a=1&amp;amp;b=2" type="audio/mpeg"/>'), f"{AUDIO}?a=1&b=2"),
         (rss('<enclosure url=" https://cdn.example/my otter.mp3 "/>'), "https://cdn.example/my%20otter.mp3"),
         (rss(f'<enclosure url="{TRACKED}"/>'), TRACKED),
+        (rss(f'<enclosure url="\u200e{AUDIO}\u200b"/>'), AUDIO),
         (atom(f'<link href="https://o.example/"/><link rel="enclosure" href="{AUDIO}"/>'), AUDIO),
         (
             atom(f'<link rel="http://www.iana.org/assignments/relation/enclosure" href="{NAMELESS}"/>'),
@@ -121,7 +122,7 @@ TRACKED = "https://dts.podtrac.com/redirect.mp3/chtbl.com/track/1/cdn.example/z.
         (rss(ENCLOSURE).replace("?>", STYLED), AUDIO),
         (json.dumps(JSON_FEED), AUDIO),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 async def test_audio_of_an_episode_is_found_wherever_a_feed_puts_it(
     searcher: Any, feed: str, expected: str

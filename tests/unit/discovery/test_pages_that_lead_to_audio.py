@@ -119,6 +119,15 @@ TYPED = {
 }
 
 
+@pytest.mark.parametrize(
+    "written", ['{"name": "1.mp3", "file": "1.mp3"}', f'play({{"mp3": "{AUDIO}"}});'], ids=["name", "script"]
+)
+async def test_configuration_may_be_a_script_or_name_a_file_next_to_it(searcher: Any, written: str) -> None:
+    document = Served(written.encode(), "application/javascript")
+    documents = web(CONFIGURED["podlove"], **{"player.json": document}) | {AUDIO: SOUND}
+    assert await searcher.media_url_in(documents, PAGE) == AUDIO
+
+
 @pytest.mark.parametrize("configuration", TYPED.values(), ids=TYPED)
 async def test_audio_without_an_extension_is_known_by_what_the_configuration_says(
     searcher: Any, configuration: object
@@ -190,6 +199,7 @@ async def test_configuration_that_names_no_single_audio_gives_none(
         '<audio src="/1.mp3"></audio><audio src="/1.m4a"></audio>',
         '<audio src="/1.m4a"></audio><p><audio src="/1.mp3"></audio></p>',
         '<a href="/1.ogg?v=2" download>ogg</a> <a href="/1.mp3?v=2" download>mp3</a>',
+        '<audio src="/aac/1.m4a"></audio><audio src="/1.mp3"></audio>',
     ],
 )
 async def test_one_episode_in_two_formats_is_not_ambiguous(searcher: Any, markup: str) -> None:

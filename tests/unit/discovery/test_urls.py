@@ -73,6 +73,15 @@ def test_files_of_one_short_name_in_different_folders_are_different() -> None:
     )
 
 
+def test_addresses_that_differ_in_format_and_bit_rate_share_their_stem() -> None:
+    stems = {
+        urls.variant_stem(f"https://x.example/{name}?v=2")
+        for name in ("1.mp3", "1.m4a", "mp3/1.mp3", "aac/1.m4a", "1_64kb.mp3", "1-128k.MP3", "download/1.mp3")
+    }
+    assert len(stems) == 1
+    assert not stems & {urls.variant_stem(f"https://x.example/{name}?v=2") for name in ("2.mp3", "a/1.mp3")}
+
+
 def test_variants_of_one_file_share_their_key() -> None:
     keys = {
         urls.variant_key(f"https://x.example/{name}")
