@@ -27,7 +27,7 @@ FORMATS = (
     Format("au", "au", 0, b".snd"),
     Format("wavpack", "wv", 0, b"wvpk"),
     Format("w64", "w64", 0, b"riff\x2e\x91\xcf\x11"),
-    Format("wav", "wav", 8, b"WAVE"),  # after RIFF, RIFX, RF64 or BW64
+    Format("wav", "wav", 8, b"WAVE"),  # after RIFF, RF64 or BW64
     Format("aiff", "aiff", 8, b"AIFF"),
     Format("aiff", "aiff", 8, b"AIFC"),
     Format("avi", "avi", 8, b"AVI "),
@@ -44,9 +44,13 @@ FORMATS = (
     Format("dts", "dts", 0, b"\x1f\xff\xe8\x00"),
     Format("dts", "dts", 0, b"\xff\x1f\x00\xe8"),
     Format("dts", "dtshd", 0, b"DTSHDHDR"),
+    Format("truehd", "truehd", 4, b"\xf8\x72\x6f\xba"),
+    Format("mlp", "mlp", 4, b"\xf8\x72\x6f\xbb"),
+    Format("dv", "dv", 0, b"\x1f\x07\x00"),
     *(Format("mp4", "mov", 4, atom) for atom in (b"ftyp", b"moov", b"mdat", b"styp")),
 )
 NOT_MEDIA = (
+    ("rifx", b"RIFX"),  # a big-endian WAV, which FFmpeg decodes as noise
     ("zip", b"PK\x03\x04"),
     ("zip", b"PK\x05\x06"),
     ("pdf", b"%PDF"),

@@ -38,7 +38,18 @@ from stenobird.children.confine import confine, limit
 from stenobird.children.seccomp import allow_only
 from stenobird.containers import mpeg_stated_seconds
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
-from stenobird.media.pipes import READ_BYTES, AiffPipe, OggPipe, Pipe, SeekablePipe, UntaggedPipe, WavPipe
+from stenobird.media.pipes import (
+    CUT_OFF_SECONDS,
+    CUT_OFF_SHARE,
+    READ_BYTES,
+    AiffPipe,
+    MoviePipe,
+    OggPipe,
+    Pipe,
+    SeekablePipe,
+    UntaggedPipe,
+    WavPipe,
+)
 from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
 if TYPE_CHECKING:
@@ -65,10 +76,10 @@ AUDIO_DECODERS = (
     "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_sbpro_2,adpcm_sbpro_3,"
     "adpcm_sbpro_4,adpcm_swf,adpcm_yamaha,alac,amrnb,"
     "amrwb,cook,dca,eac3,flac,g722,g726,gsm,gsm_ms,libgsm,libgsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,"
-    "libvorbis,mp1,mp1float,mp2,mp2float,mp3,mp3float,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
+    "libvorbis,mlp,mp1,mp1float,mp2,mp2float,mp3,mp3float,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
     "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,"
     "pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,"
-    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,real_144,real_288,sipr,speex,tta,vorbis,wavpack,wmalossless,wmapro,"
+    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,real_144,real_288,sipr,speex,truehd,tta,vorbis,wavpack,wmalossless,wmapro,"
     "wmav1,wmav2,wmavoice"
 )
 
@@ -87,8 +98,9 @@ PROBE_MICROSECONDS = {"mpeg": 10_000_000, "flv": 10_000_000}
 SEEKABLE = frozenset({"caf"})
 STATES_DURATION = frozenset({"mov", "matroska", "flac", "caf", "aiff", "wv", "mp3"})
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "eac3", "wav"})
+UNFRAMED = frozenset({"mp3", "aac"})
+"""In these, what follows the last frame (a tag, padding, a part of a frame) looks like a damaged packet."""
 STITCHED = 1.2
-CUT_OFF_SECONDS = 2.0
 
 
 class RegularFile:
@@ -262,6 +274,8 @@ class Decoder:
             if frames:
                 failures = 0
             yield from frames
+        if failures == 1 and self._container.format.name in UNFRAMED:
+            self.corrupt_packets -= 1
 
     def _packets(self) -> Iterator[Any]:
         packets = self._container.demux()
@@ -379,7 +393,13 @@ def open_pipe(source: Source, demuxer: str, base: int, header: bytes) -> Pipe:
         return SeekablePipe(source, base)
     if demuxer == "wav":
         return WavPipe(source, base, header)
-    kinds = {"mp3": UntaggedPipe, "aac": UntaggedPipe, "ogg": OggPipe, "aiff": AiffPipe}
+    kinds = {
+        "mp3": UntaggedPipe,
+        "aac": UntaggedPipe,
+        "ogg": OggPipe,
+        "mov": MoviePipe,
+        "aiff": AiffPipe,
+    }
     return kinds.get(demuxer, Pipe)(source, base)
 
 
@@ -461,9 +481,10 @@ class Job:
         if demuxer == "matroska" and container.duration:
             # It states the length of its longest track only.
             seconds = container.duration / 1_000_000
-            self._cut_off = seconds - decoder.furthest_seconds > max(CUT_OFF_SECONDS, seconds / 50)
+            self._cut_off = seconds - decoder.furthest_seconds > max(CUT_OFF_SECONDS, seconds * CUT_OFF_SHARE)
         following = pipe.next_part()
         self._note = self._note or pipe.note
+        self._cut_off = self._cut_off or pipe.cut_off
         return following
 
 

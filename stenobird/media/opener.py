@@ -38,6 +38,7 @@ from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
 from stenobird.media.intake import WITH_AUDIO, HTTPOrigin, MediaFingerprint, verify_fingerprint
 from stenobird.media.live import LiveStream
 from stenobird.media.live_hls import LivePlaylist
+from stenobird.media.pipes import CUT_OFF_SECONDS, CUT_OFF_SHARE
 from stenobird.media.placement import SteadyClock
 from stenobird.media.recognition import Refusal
 from stenobird.media.station import Replayed, Station, is_station, plays_in_real_time
@@ -60,9 +61,6 @@ _log = structlog.get_logger(__name__)
 
 MAX_DEATHS_WITHOUT_PROGRESS = 2
 MAX_DEATHS = 100
-SHORT_SECONDS = 2.0
-SHORT_SHARE = 0.02
-"""Audio that ends earlier than its container states, by more than both, is called cut off."""
 
 
 class MediaOpener:
@@ -428,7 +426,7 @@ class MediaStream:
         if end.cut_off or (
             claim is not None
             and math.isfinite(claim)
-            and claim - seconds > max(SHORT_SECONDS, SHORT_SHARE * claim)
+            and claim - seconds > max(CUT_OFF_SECONDS, CUT_OFF_SHARE * claim)
         ):
             return f"The file is cut off: it ends at {at}, though its header states more."
         if end.note is not None and claim is None:

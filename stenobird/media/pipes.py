@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 from stenobird.containers import audio_frame, tag_bytes
@@ -20,9 +21,15 @@ MAX_TAG_MARKS = 16
 ID3_VERSIONS = frozenset({b"\x02\x00", b"\x03\x00", b"\x04\x00"})
 OGG_HEADER = struct.Struct("<4sBBqIIIB")
 OGG_FIRST_PAGE = 2
+ATOM_HEADER_BYTES = 16
 WAV_SAMPLES = frozenset({1, 3, 6, 7, 0xFFFE})
 """Formats in which each sample stands for itself: PCM, float, A-law, mu-law, extensible."""
 WAV_MARKS = frozenset({b"RIFF", b"RF64", b"BW64"})
+UNKNOWN_WAV_BYTES = 0x7FFF_0000
+"""Programs that don't know the length yet write one of about 2 or 4 GB."""
+CUT_OFF_SECONDS = 2.0
+CUT_OFF_SHARE = 0.02
+"""A file that ends earlier than its header states, by more than both, is called cut off."""
 MAX_CHUNKS = 64
 MIN_REST_BYTES = 4096
 """Fewer bytes behind the samples are padding."""
@@ -38,6 +45,8 @@ class Pipe:
         self.highest = base
         self.note: str | None = None
         """What is known to be missing once this part is read."""
+        self.cut_off = False
+        """Whether the file ends before this part does, by its header."""
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, nothing at the end."""
@@ -163,6 +172,44 @@ class OggPipe(Pipe):
         self._page_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
 
 
+class MoviePipe(Pipe):
+    """An mp4 whose index comes first. Streams have another one behind advertisements: the next part."""
+
+    def __init__(self, source: Source, base: int) -> None:
+        super().__init__(source, base)
+        self._atom = base
+        self._in_data = False
+        self._next: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, nothing where the next part starts."""
+        start = self._base + self._offset
+        data = self._source.read_at(start, min(size, READ_BYTES)) if self._next is None else b""
+        while self._next is None and self._atom < start + len(data):
+            at = self._atom - start
+            if len(data) - at < ATOM_HEADER_BYTES and at > 0:
+                data = data[:at]  # the rest of its header comes with the next bytes
+                break
+            head = (
+                data[at : at + ATOM_HEADER_BYTES]
+                if at
+                else read_fully(self._source, start, ATOM_HEADER_BYTES)
+            )
+            name, length = head[4:8], int.from_bytes(head[:4], "big")
+            if name == b"ftyp" and self._in_data:
+                self._next, data = self._atom, data[:at]
+            self._in_data = self._in_data or name in {b"mdat", b"moof"}
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length
+            self._atom += length if length >= 8 else sys.maxsize  # it has no end, or is damaged
+        self._offset += len(data)
+        self.highest = max(self.highest, self._base + self._offset)
+        return data
+
+    def next_part(self) -> tuple[int, bytes] | None:
+        """Return the next part."""
+        return None if self._next is None else (self._next, b"")
+
+
 class AiffPipe(Pipe):
     """An AIFF file, in which nothing but chunks may follow the samples, or another file."""
 
@@ -225,6 +272,9 @@ class WavPipe(Pipe):
         if size is None or read_fully(self._source, at, 4) in WAV_MARKS:
             return None if size is None else (at, b"")
         kind, _channels, _rate, bytes_per_second, align = struct.unpack("<HHIIH", self._format[:14])
+        stated = self._end - self._start
+        missing = self._end - size if stated < UNKNOWN_WAV_BYTES else 0
+        self.cut_off = missing > max(CUT_OFF_SECONDS * bytes_per_second, stated * CUT_OFF_SHARE)
         if size - at < max(1, bytes_per_second // 10):
             return None
         if at > self._end + 1 or kind not in WAV_SAMPLES or not align:

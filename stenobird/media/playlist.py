@@ -197,7 +197,8 @@ class _Reader:
 
     def _segment(self, url: str) -> None:
         if not self._gap:
-            if self._map is not None and not self._map_sent:
+            # Behind a splice it is sent again, because the times of the segments start anew.
+            if self._map is not None and not (self._map_sent and self._follows):
                 self.parts.append(self._map)
                 self._map_sent = True
             self.parts.append(

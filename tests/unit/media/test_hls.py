@@ -16,6 +16,7 @@ from stenobird.errors import (
     JobError,
     UnsupportedURL,
 )
+from tests.support.audio import FORMATS, encode, pitches
 from tests.support.canary import open_canary
 from tests.support.media_server import Resource
 from tests.support.media_world import collect, limits_of
@@ -101,6 +102,29 @@ async def test_fragmented_mp4_with_an_initialisation_section_is_decoded(
     world.server.resources["/all.mp4"] = Resource(file)
     world.server.resources["/index.m3u8"] = Resource(text.encode())
     np.testing.assert_array_equal(await hear(world, "/index.m3u8"), whole.pcm)
+
+
+async def test_an_advertisement_with_another_initialisation_section_is_decoded_by_its_own(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    """Behind each splice the times start anew, and the sample rate and the channels may be others."""
+    how = FORMATS["mp4-fragmented"]
+    files = {
+        "show": audio("mp4-fragmented", seconds=4.0),
+        "ad": encode(replace(how, rate=44_100, layout="mono"), 3),
+    }
+    for name, file in files.items():
+        first = file.index(b"moof") - 4
+        world.server.resources[f"/{name}.init"] = Resource(file[:first])
+        world.server.resources[f"/{name}.m4s"] = Resource(file[first:])
+    show, ad = (f'#EXT-X-MAP:URI="{name}.init"\n#EXTINF:4,\n{name}.m4s\n' for name in files)
+    splice = "#EXT-X-DISCONTINUITY\n"
+    text = f"#EXTM3U\n{show}{splice}{ad}{splice}{show}{splice}#EXTINF:4,\nshow.m4s\n#EXT-X-ENDLIST\n"
+    world.server.resources["/index.m3u8"] = Resource(text.encode())
+    pcm = await hear(world, "/index.m3u8")
+    assert len(pcm) / 16_000 == pytest.approx(15.0, abs=0.3)
+    expected = [*range(300, 700, 100), *range(300, 600, 100), *range(300, 700, 100)]
+    assert [round(pitch, -1) for pitch in pitches(pcm)][:11] == [pytest.approx(p, abs=20) for p in expected]
 
 
 async def test_packed_audio_segments_lose_their_timestamp_tags(

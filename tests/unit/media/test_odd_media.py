@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import av
 import brotli  # type: ignore[import-untyped]
+import numpy as np
 import pytest
 
 from stenobird.containers import audio_frame
 from stenobird.media.recognition import past_id3
-from tests.support.audio import Encoding, encode, pitches
+from tests.support.audio import Encoding, encode, pitches, tone
 from tests.support.media_server import Resource
 from tests.support.media_world import limits_of
 
@@ -138,6 +139,10 @@ ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "two tags": ("mp3", lambda mp3: id3(5_000) + id3(4_000) + mp3),
     "a tag that states less than it holds": ("mp3", lambda mp3: b"ID3\x03\0\0\0\0\0\x0a" + bytes(300) + mp3),
     "a tag before FLAC": ("flac", lambda flac: id3(10_000) + flac),
+    "lyrics behind": ("mp3", lambda mp3: mp3 + b"LYRICSBEGININD00003110000012LYRICS200TAG" + bytes(125)),
+    "padding behind": ("mp3", lambda mp3: mp3 + bytes(100_000)),
+    "a page behind": ("mp3", lambda mp3: mp3 + b"<html><body>" + b"not found " * 2000),
+    "a length of 2 GB by its header": ("wav", lambda wav: stated(wav, 0x7FFFFFFF, 0x7FFFFFFF - 36)),
     "tags behind": ("mp3", lambda mp3: mp3 + b"APETAGEX" + bytes(24) + b"TAG" + bytes(125)),
     "no Xing header": ("mp3", without_xing),
     "line breaks before": ("mp3", lambda mp3: b"\r\n\r\n" + mp3),
@@ -172,6 +177,26 @@ async def test_oddly_made_file_is_decoded_whole(name: str, world: MediaWorld, au
     world.server.resources["/a"] = Resource(change(audio(made)))
     heard = await world.hear("/a")
     assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
+    assert heard.warning is None
+
+
+async def test_a_dv_tape_is_no_mpeg_audio(world: MediaWorld) -> None:
+    target = io.BytesIO()
+    with av.open(target, "w", format="dv") as tape:
+        picture = tape.add_stream("dvvideo", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 720, 576, "yuv420p"
+        sound = tape.add_stream("pcm_s16le", rate=48_000, layout="stereo")
+        for number in range(10):
+            image = av.VideoFrame(720, 576, "yuv420p")
+            image.pts = number
+            tape.mux(picture.encode(image))
+            block = np.repeat(tone(0.4, 48_000)[number * 1920 :][:1920], 2)[None, :]
+            frame = av.AudioFrame.from_ndarray(block, "s16", "stereo")
+            frame.sample_rate, frame.pts = 48_000, number * 1920
+            tape.mux(sound.encode(frame))
+    world.server.resources["/a"] = Resource(target.getvalue())
+    heard = await world.hear("/a")
+    assert len(heard.pcm) / 16_000 == pytest.approx(0.4, abs=0.05)
     assert heard.warning is None
 
 
@@ -229,6 +254,18 @@ async def test_bytes_behind_the_samples_of_a_wav_are_reported(
     assert (heard.warning is not None) == reported
 
 
+@pytest.mark.parametrize(
+    ("missing_bytes", "warning"),
+    [(100, None), (600_000, "The file is cut off: it ends at 0:00:04, though its header states more.")],
+)
+async def test_a_wav_that_is_cut_off_is_reported(
+    missing_bytes: int, warning: str | None, world: MediaWorld, audio: Audio
+) -> None:
+    world.server.resources["/a"] = Resource(audio("wav")[:-missing_bytes])
+    heard = await world.hear("/a")
+    assert heard.warning == warning
+
+
 async def test_what_looks_like_a_tag_longer_than_the_file_hides_no_audio(
     world: MediaWorld, audio: Audio
 ) -> None:
@@ -238,7 +275,7 @@ async def test_what_looks_like_a_tag_longer_than_the_file_hides_no_audio(
     assert len(heard.pcm) / 16_000 == pytest.approx(8.0, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["opus", "mp3", "ogg-flac"])
+@pytest.mark.parametrize("name", ["opus", "mp3", "ogg-flac", "mp4-fragmented", "m4a"])
 async def test_files_joined_end_to_end_are_decoded_to_the_last(
     name: str, world: MediaWorld, audio: Audio
 ) -> None:
