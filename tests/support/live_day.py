@@ -151,9 +151,11 @@ class Day:
             if any(start < gap_end and gap_start < end for gap_start, gap_end in edges):
                 continue
             said = words_of(text)
-            words = [word for word in heard if start - 0.5 <= (word["start"] + word["end"]) / 2 <= end + 0.5]
-            got = words_of(" ".join(word["text"] for word in words))
-            near = [one for one in got if one in said]
+            words = _between(heard, start - MAX_OFFSET_SECONDS, end + MAX_OFFSET_SECONDS)
+            got = _texts(words)
+            # What arrived late is that much later in the transcript.
+            late = MAX_OFFSET_SECONDS + self.delay_seconds
+            near = [one for one in _texts(_between(heard, start - late, end + late)) if one in said]
             expected += len(said)
             found += min(len(near), len(said))
             if not near:
@@ -174,6 +176,7 @@ class Day:
             "unlike": unlike,
             "offset_p50_seconds": round(statistics.median(offsets), 3),
             "offset_p99_seconds": round(offsets[len(offsets) * 99 // 100], 3),
+            "delay_seconds": round(self.delay_seconds, 3),
             "gaps": len(self.gaps),
             "gap_seconds": round(sum(end - start for start, end in self.gaps), 1),
         }
@@ -189,6 +192,14 @@ class Day:
         missing = sum(end - start for start, end in self.gaps)
         assert minutes == done["billable_minutes"] == max(1, int(seconds // 60))
         return {"billed_minutes": minutes, "transcribed_seconds": round(seconds, 1), "missing": missing}
+
+
+def _between(words: list[dict[str, Any]], first: float, last: float) -> list[dict[str, Any]]:
+    return [word for word in words if first <= (word["start"] + word["end"]) / 2 <= last]
+
+
+def _texts(words: list[dict[str, Any]]) -> list[str]:
+    return words_of(" ".join(word["text"] for word in words))
 
 
 def _runs(words: list[str]) -> list[tuple[str, ...]]:
