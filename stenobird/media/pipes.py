@@ -10,6 +10,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from stenobird.containers import audio_frame, tag_bytes
 from stenobird.media.recognition import read_fully
 
@@ -133,35 +135,44 @@ def _begins_mark(end: bytes) -> bool:
     return any(mark.startswith(end) for mark in (b"ID3", b"APETAGEX", b"TAG"))
 
 
-class OggPipe(Pipe):
-    """One link of a chained Ogg file: the next link may have other tracks, rates and channels."""
+class ChainedPipe(Pipe):
+    """One of several files that follow each other, read element by element of its container."""
 
     def __init__(self, source: Source, base: int) -> None:
         super().__init__(source, base)
-        self._page_end = base
+        self._element_end = base
         self._in_data = False
         self._next: int | None = None
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, nothing where the next link starts."""
+        """Return the next bytes, nothing where the next file starts."""
         at = self._base + self._offset
-        if self._next is None and at >= self._page_end:
-            self._enter_page(at)
+        if self._next is None and at >= self._element_end:
+            self._enter(at)
         if self._next == at:
             return b""
-        return super().read(min(size, self._page_end - at) if at < self._page_end else size)
+        return super().read(min(size, self._element_end - at) if at < self._element_end else size)
 
     def next_part(self) -> tuple[int, bytes] | None:
-        """Return the next link."""
+        """Return the next file."""
         return None if self._next is None else (self._next, b"")
 
-    def _enter_page(self, at: int) -> None:
+    def _enter(self, at: int) -> None:
+        """Set where the element at this offset ends, or `_next` if another file starts here."""
+        raise NotImplementedError
+
+
+class OggPipe(ChainedPipe):
+    """One link of a chained Ogg file: the next link may have other tracks, rates and channels."""
+
+    @override
+    def _enter(self, at: int) -> None:
         head = read_fully(self._source, at, OGG_HEADER.size)
         if len(head) < OGG_HEADER.size or head[:4] != b"OggS":
-            self._page_end = at  # damaged: the demuxer looks for the next page, and so does the next read
+            self._element_end = at  # damaged: the demuxer looks for the next page, and so does the next read
             data = self._source.read_at(at, READ_BYTES)
             found = data.find(b"OggS", 1)
-            self._page_end = at + (found if found > 0 else max(1, len(data) - 3))
+            self._element_end = at + (found if found > 0 else max(1, len(data) - 3))
             return
         first = bool(head[5] & OGG_FIRST_PAGE)
         if first and self._in_data:
@@ -169,45 +180,22 @@ class OggPipe(Pipe):
             return
         self._in_data = self._in_data or not first
         lengths = read_fully(self._source, at + OGG_HEADER.size, head[-1])
-        self._page_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
+        self._element_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
 
 
-class MoviePipe(Pipe):
-    """An mp4 whose index comes first. Streams have another one behind advertisements: the next part."""
+class MoviePipe(ChainedPipe):
+    """An mp4 whose index comes first. Streams have another one behind advertisements."""
 
-    def __init__(self, source: Source, base: int) -> None:
-        super().__init__(source, base)
-        self._atom = base
-        self._in_data = False
-        self._next: int | None = None
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, nothing where the next part starts."""
-        start = self._base + self._offset
-        data = self._source.read_at(start, min(size, READ_BYTES)) if self._next is None else b""
-        while self._next is None and self._atom < start + len(data):
-            at = self._atom - start
-            if len(data) - at < ATOM_HEADER_BYTES and at > 0:
-                data = data[:at]  # the rest of its header comes with the next bytes
-                break
-            head = (
-                data[at : at + ATOM_HEADER_BYTES]
-                if at
-                else read_fully(self._source, start, ATOM_HEADER_BYTES)
-            )
-            name, length = head[4:8], int.from_bytes(head[:4], "big")
-            if name == b"ftyp" and self._in_data:
-                self._next, data = self._atom, data[:at]
-            self._in_data = self._in_data or name in {b"mdat", b"moof"}
-            length = int.from_bytes(head[8:16], "big") if length == 1 else length
-            self._atom += length if length >= 8 else sys.maxsize  # it has no end, or is damaged
-        self._offset += len(data)
-        self.highest = max(self.highest, self._base + self._offset)
-        return data
-
-    def next_part(self) -> tuple[int, bytes] | None:
-        """Return the next part."""
-        return None if self._next is None else (self._next, b"")
+    @override
+    def _enter(self, at: int) -> None:
+        head = read_fully(self._source, at, ATOM_HEADER_BYTES)
+        name, length = head[4:8], int.from_bytes(head[:4], "big")
+        if name == b"ftyp" and self._in_data:
+            self._next = at
+            return
+        self._in_data = self._in_data or name in {b"mdat", b"moof"}
+        length = int.from_bytes(head[8:16], "big") if length == 1 else length
+        self._element_end = at + length if length >= 8 else sys.maxsize  # it has no end, or is damaged
 
 
 class AiffPipe(Pipe):
