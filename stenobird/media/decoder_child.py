@@ -39,8 +39,6 @@ from stenobird.children.seccomp import allow_only
 from stenobird.containers import mpeg_stated_seconds
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
 from stenobird.media.pipes import (
-    CUT_OFF_SECONDS,
-    CUT_OFF_SHARE,
     READ_BYTES,
     AiffPipe,
     MoviePipe,
@@ -49,6 +47,7 @@ from stenobird.media.pipes import (
     SeekablePipe,
     UntaggedPipe,
     WavPipe,
+    is_cut_off,
 )
 from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
@@ -480,8 +479,7 @@ class Job:
             return None
         if demuxer == "matroska" and container.duration:
             # It states the length of its longest track only.
-            seconds = container.duration / 1_000_000
-            self._cut_off = seconds - decoder.furthest_seconds > max(CUT_OFF_SECONDS, seconds * CUT_OFF_SHARE)
+            self._cut_off = is_cut_off(container.duration / 1_000_000, decoder.furthest_seconds)
         following = pipe.next_part()
         self._note = self._note or pipe.note
         self._cut_off = self._cut_off or pipe.cut_off

@@ -38,7 +38,7 @@ from stenobird.media.hls import Fetcher, PlaylistIntake, resolve_playlist
 from stenobird.media.intake import WITH_AUDIO, HTTPOrigin, MediaFingerprint, verify_fingerprint
 from stenobird.media.live import LiveStream
 from stenobird.media.live_hls import LivePlaylist
-from stenobird.media.pipes import CUT_OFF_SECONDS, CUT_OFF_SHARE
+from stenobird.media.pipes import is_cut_off
 from stenobird.media.placement import SteadyClock
 from stenobird.media.recognition import Refusal
 from stenobird.media.station import Replayed, Station, is_station, plays_in_real_time
@@ -423,11 +423,7 @@ class MediaStream:
         claim = (
             self._found.duration_seconds if self._found is not None and self._found.duration_exact else None
         )
-        if end.cut_off or (
-            claim is not None
-            and math.isfinite(claim)
-            and claim - seconds > max(CUT_OFF_SECONDS, CUT_OFF_SHARE * claim)
-        ):
+        if end.cut_off or (claim is not None and math.isfinite(claim) and is_cut_off(claim, seconds)):
             return f"The file is cut off: it ends at {at}, though its header states more."
         if end.note is not None and claim is None:
             return f"The file is damaged: what can be decoded ends at {at}."

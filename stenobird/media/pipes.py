@@ -31,10 +31,14 @@ UNKNOWN_WAV_BYTES = 0x7FFF_0000
 """Programs that don't know the length yet write one of about 2 or 4 GB."""
 CUT_OFF_SECONDS = 2.0
 CUT_OFF_SHARE = 0.02
-"""A file that ends earlier than its header states, by more than both, is called cut off."""
 MAX_CHUNKS = 64
 MIN_REST_BYTES = 4096
 """Fewer bytes behind the samples are padding."""
+
+
+def is_cut_off(stated: float, ends: float, *, second: float = 1.0) -> bool:
+    """Whether a file that ends there, earlier than its header states, is cut off. `second` is their unit."""
+    return stated - ends > max(CUT_OFF_SECONDS * second, CUT_OFF_SHARE * stated)
 
 
 class Pipe:
@@ -261,8 +265,9 @@ class WavPipe(Pipe):
             return None if size is None else (at, b"")
         kind, _channels, _rate, bytes_per_second, align = struct.unpack("<HHIIH", self._format[:14])
         stated = self._end - self._start
-        missing = self._end - size if stated < UNKNOWN_WAV_BYTES else 0
-        self.cut_off = missing > max(CUT_OFF_SECONDS * bytes_per_second, stated * CUT_OFF_SHARE)
+        self.cut_off = stated < UNKNOWN_WAV_BYTES and is_cut_off(
+            stated, size - self._start, second=bytes_per_second
+        )
         if size - at < max(1, bytes_per_second // 10):
             return None
         if at > self._end + 1 or kind not in WAV_SAMPLES or not align:
