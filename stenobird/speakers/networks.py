@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stenobird.inference.onnx import Graph
 from stenobird.ports import SAMPLE_RATE
-from stenobird.speakers.onnx import Graph
 
 if TYPE_CHECKING:
     from stenobird.speakers.weights import Tensors
