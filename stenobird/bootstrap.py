@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from stenobird.accounts.gate import JobGate, open_job_limits
-from stenobird.accounts.key_service import KeyService
+from stenobird.accounts.keys import KeyService
 from stenobird.accounts.service import AccountService
 from stenobird.billing import open_billing
 from stenobird.billing.standing import AccountGate
@@ -37,15 +37,14 @@ from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
 from stenobird.translation.translator import open_configured_translator
-from stenobird.uploads.origin import UploadOrigin
-from stenobird.uploads.service import UploadService
+from stenobird.uploads.service import UploadOrigin, UploadService
 from stenobird.wakeups import open_wakeups
 from stenobird.web.idempotency import Idempotency
 from stenobird.web.limits import open_limits
-from stenobird.web.metrics import Metrics
+from stenobird.web.probes import Metrics
 from stenobird.web.services import Services
 from stenobird.webhooks import open_webhooks
-from stenobird.webhooks.sender import new_secret
+from stenobird.webhooks.delivery import new_secret
 
 if TYPE_CHECKING:
     import ssl

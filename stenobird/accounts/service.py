@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from stenobird.accounts.key_service import MAX_NAME_CHARS, OPERATOR
+from stenobird.accounts.keys import MAX_NAME_CHARS, OPERATOR
 from stenobird.bodies import read_cursor, write_cursor
 from stenobird.errors import InvalidRequest, LiveKeyRequired, StorageUnavailable
 from stenobird.ports import NewAccount

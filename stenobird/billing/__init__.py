@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stenobird.billing.mail import SMTPMailer
-from stenobird.billing.metering import Metering
 from stenobird.billing.service import BillingService
 from stenobird.billing.standing import BillingStanding
-from stenobird.billing.worker import BillingWorker
+from stenobird.billing.worker import BillingWorker, Metering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenobird.billing import open_billing
-from stenobird.billing.metering import Comparison, compare
 from stenobird.billing.standing import BillingStanding
+from stenobird.billing.worker import Comparison, compare
 from stenobird.bootstrap import open_storage
 from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
@@ -25,9 +25,9 @@ from stenobird.ports.billing import KeyRefused
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.accounts.key_service import KeyRecord
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.bootstrap import Storage
+    from stenobird.ports import KeyRecord
     from stenobird.ports.billing import SetUp
 
 SETTLING_SECONDS = 900

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from stenobird.bootstrap import open_storage
-from stenobird.children.seccomp import seccomp_available
+from stenobird.children.confine import seccomp_available
 from stenobird.cli.local import running_service
 from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import extractor_status

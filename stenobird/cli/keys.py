@@ -13,7 +13,7 @@ from stenobird.cli.output import print_table
 from stenobird.errors import KeyNotFound
 
 if TYPE_CHECKING:
-    from stenobird.accounts.key_service import KeyRecord
+    from stenobird.ports import KeyRecord
 
 
 @click.group()

@@ -8,8 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from stenobird.children.confine import confine, limit
-from stenobird.children.seccomp import allow_only
+from stenobird.children.confine import allow_only, confine, limit
 from stenobird.inference.frames import Channel
 from stenobird.inference.host import download_environment
 
@@ -97,7 +96,7 @@ def limit_memory(weights_bytes: int, *, workers: int = 1) -> None:
 
 
 def seal(device: str) -> None:
-    """Give up what only loading the model needed: files, connections, programs. See `children.seccomp`.
+    """Give up what only loading the model needed: files, connections, programs. See `children.confine`.
 
     On CUDA files stay, because the driver opens devices and loads kernels as it needs them.
     """

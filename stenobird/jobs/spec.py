@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import Caller, JobRecord, Mode, Origin, VoiceFinder
     from stenobird.speech.engines import SpeechEngines
-    from stenobird.webhooks.targets import WebhookTargets
+    from stenobird.webhooks.service import WebhookTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class JobSpec:
 
 
 def upload_url(upload_id: str) -> str:
-    """Return the URL of an upload inside the service; `uploads.origin` opens it."""
+    """Return the URL of an upload inside the service; `uploads.service` opens it."""
     return f"upload:{upload_id}"
 
 

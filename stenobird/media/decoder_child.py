@@ -5,7 +5,7 @@ because its start-up is part of the time to the first word.
 
 Before the first byte is parsed it confines itself (`children.confine`), limits its address space, CPU
 seconds, file writes, processes and open files, and gives up all system calls but a few
-(`children.seccomp`); from then on it can't open anything. FFmpeg is given an object to read from, never a
+(`children.confine`); from then on it can't open anything. FFmpeg is given an object to read from, never a
 name; the demuxer is chosen here, by magic bytes, and forced, so that no probe can pick a playlist;
 `protocol_whitelist` allows nothing; only audio decoders may be opened.
 
@@ -34,8 +34,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stenobird.children.confine import confine, limit
-from stenobird.children.seccomp import allow_only
+from stenobird.children.confine import allow_only, confine, limit
 from stenobird.containers import mpeg_stated_seconds
 from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono, Timeline
 from stenobird.media.pipes import (

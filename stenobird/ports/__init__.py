@@ -67,8 +67,9 @@ from stenobird.ports.speech import (
     RecognitionOptions,
     SpeechCheckpoint,
     SpeechRecognizer,
+    Translation,
+    Translator,
     VoiceFinder,
     WindowResult,
 )
-from stenobird.ports.translation import Translation, Translator
 from stenobird.ports.wakeups import Clock, Wakeups, Watch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from stenobird.web.metrics import Metrics
+    from stenobird.web.probes import Metrics
 
 DIRECT_SEND = "stenobird.direct_send"
 """Scope key of the server's own `send`, without the wrappers of the middleware, for SSE frames.

@@ -11,7 +11,7 @@ from stenobird.errors import StorageUnavailable, TranslationUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.accounts.key_service import KeyService
+    from stenobird.accounts.keys import KeyService
     from stenobird.accounts.service import AccountService
     from stenobird.billing.service import BillingService
     from stenobird.billing.worker import BillingWorker
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stenobird.uploads.service import UploadService
     from stenobird.web.idempotency import Idempotency
     from stenobird.web.limits import RequestLimits
-    from stenobird.web.metrics import Metrics
+    from stenobird.web.probes import Metrics
     from stenobird.webhooks.delivery import WebhookDeliverer
     from stenobird.webhooks.service import WebhookService
 

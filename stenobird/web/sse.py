@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stenobird.jobs.tail import Page, Take
     from stenobird.ports import Caller, EventRow
-    from stenobird.web.metrics import Metrics
+    from stenobird.web.probes import Metrics
 
 RETRY_SECONDS = 30
 """How long a client that has too many streams open should wait."""

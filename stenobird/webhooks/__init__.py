@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from stenobird.egress.client import EgressClient
 from stenobird.egress.transport import DirectDialer
 from stenobird.webhooks.delivery import WebhookDeliverer
-from stenobird.webhooks.service import WebhookService
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.webhooks.service import WebhookService, WebhookTargets
 
 if TYPE_CHECKING:
     import ssl

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from sqlalchemy import insert, select
 
 from stenobird.billing import open_billing
-from stenobird.billing.metering import Metering
 from stenobird.billing.standing import AccountGate
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
@@ -22,11 +21,12 @@ from stenobird.billing.stripe_gateway import (
     StripeOptions,
     open_stripe,
 )
+from stenobird.billing.worker import Metering
 from stenobird.ports import Caller
 from stenobird.storage.schema import usage
 from stenobird.storage.stores import open_stores
 from stenobird.testing import FakeClock
-from stenobird.webhooks.sender import new_secret
+from stenobird.webhooks.delivery import new_secret
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.web_world import web_settings
 

@@ -28,7 +28,7 @@ import redis
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from stenobird.accounts.key_service import KeyService
+from stenobird.accounts.keys import KeyService
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
 from stenobird.demo.wer import word_error_rate
 from stenobird.ports import NewAccount

@@ -21,7 +21,7 @@ from stenobird.speech.engines import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
 from stenobird.wakeups import LocalWakeups
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.webhooks.service import WebhookTargets
 
 if TYPE_CHECKING:
     from stenobird.ports import Claim, EventRow, JobRecord, Translator, VoiceFinder, Wakeups

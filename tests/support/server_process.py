@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
-from stenobird.accounts.key_service import KeyService
+from stenobird.accounts.keys import KeyService
 from stenobird.demo import MODEL_DIR
 from stenobird.storage.account_store import KeyStore
 from stenobird.storage.engine import open_database, sqlite_url

@@ -32,14 +32,14 @@ from stenobird.transcript import Segment
 from stenobird.wakeups import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
-from stenobird.webhooks.sender import new_secret
+from stenobird.webhooks.delivery import new_secret
 from tests.support.databases import migrated_sqlite
 from tests.support.dns import FakeResolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from stenobird.accounts.key_service import KeyService
+    from stenobird.accounts.keys import KeyService
     from stenobird.errors import JobError
     from stenobird.jobs.tail import Page
     from stenobird.ports import Caller, EventRow, KeyMode, KeyScope, Lease, NewEvent, Tier

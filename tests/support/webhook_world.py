@@ -17,8 +17,7 @@ from stenobird.storage.account_store import AccountStore
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.storage.job_store import JobStore
 from stenobird.testing import FakeClock
-from stenobird.webhooks.delivery import WebhookDeliverer
-from stenobird.webhooks.sender import new_secret
+from stenobird.webhooks.delivery import WebhookDeliverer, new_secret
 from tests.support.dns import FakeResolver
 from tests.support.raw_server import answer
 

@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stenobird.children.confine import confine, landlock, limit
-from stenobird.children.seccomp import allow_only
+from stenobird.children.confine import allow_only, confine, landlock, limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from stenobird.children.confine import confine, limit
-from stenobird.children.seccomp import allow_only
+from stenobird.children.confine import allow_only, confine, limit
 
 if TYPE_CHECKING:
     from typing import BinaryIO

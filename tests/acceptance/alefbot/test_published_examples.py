@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from stenobird.webhooks.sender import canonical, sign
+from stenobird.webhooks.delivery import canonical, sign
 from tests.support.free_port import free_port
 from tests.support.server_process import ServerProcess
 

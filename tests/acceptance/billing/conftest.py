@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from stenobird.accounts.key_service import KeyService
+    from stenobird.accounts.keys import KeyService
 
 
 @dataclass

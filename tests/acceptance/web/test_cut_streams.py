@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stenobird.ports import EventRow
-from stenobird.web.metrics import Metrics
+from stenobird.web.probes import Metrics
 from stenobird.web.sse import EventStreamResponse, OpenStreams, parse_event_id
 from tests.support.browser import chromium, chromium_path
 from tests.support.guides import blocks, file_block

@@ -10,7 +10,7 @@ import pytest
 
 from stenobird.bootstrap import Overrides
 from stenobird.storage.stores import open_stores
-from stenobird.webhooks.sender import new_secret
+from stenobird.webhooks.delivery import new_secret
 from tests.support.raw_server import RawServer, open_server
 from tests.support.web_world import WebWorld, served_from, web_settings, web_world
 from tests.support.webhook_world import (

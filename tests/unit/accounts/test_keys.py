@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from stenobird.accounts import keys
-from stenobird.accounts.key_service import OPERATOR_ACCOUNT, KeyService
+from stenobird.accounts.keys import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.accounts.key_service import MAX_OWN_KEYS, KeyService
+from stenobird.accounts.keys import MAX_OWN_KEYS, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
 from stenobird.storage.account_store import KeyStore
 from tests.support.databases import sqlite_database

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from stenobird.billing.metering import Metering
 from stenobird.billing.standing import BillingStanding, job_of
-from stenobird.billing.worker import BillingWorker
+from stenobird.billing.worker import BillingWorker, Metering
 from stenobird.errors import StorageUnavailable
 from stenobird.storage.billing_store import BillingStore
 from stenobird.storage.schema import accounts, usage

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenobird.billing.metering import Metering, counted_rows
+from stenobird.billing.worker import Metering, counted_rows
 from stenobird.errors import StorageUnavailable
 from stenobird.ports.billing import DEDUPE_SECONDS, DoubtfulRow
 from stenobird.storage.billing_store import BillingStore

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.billing.metering import Comparison, compare
+from stenobird.billing.worker import Comparison, compare
 
 if TYPE_CHECKING:
     from tests.support.billing_world import BillingWorld

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stenobird.billing.mail import SMTPMailer
-from stenobird.billing.metering import Metering
 from stenobird.billing.service import BillingService
-from stenobird.billing.worker import BillingWorker
+from stenobird.billing.worker import BillingWorker, Metering
 from stenobird.errors import BillingUnavailable
 from stenobird.storage.billing_store import BillingStore
 

@@ -27,7 +27,7 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.ports import RecognitionOptions
 from stenobird.storage.schema import voices
 from stenobird.testing import FakeVoices, spoken
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.webhooks.service import WebhookTargets
 from tests.support.faults import DyingStore, survives_a_death
 from tests.support.job_world import PAYER, JobWorld
 

@@ -20,7 +20,7 @@ from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
 from stenobird.ports import EventRow, JobRecord, RecognitionOptions
 from stenobird.testing import FakeOpener, spoken
 from stenobird.wakeups import LocalWakeups
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.webhooks.service import WebhookTargets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

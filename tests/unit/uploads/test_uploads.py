@@ -22,7 +22,6 @@ from stenobird.storage.blobs import BlobStore, open_blobs
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, uploads
 from stenobird.storage.upload_store import UploadStore
-from stenobird.uploads.origin import UploadOrigin
 from stenobird.uploads.service import (
     END_BYTES,
     GRACE_SECONDS,
@@ -30,6 +29,7 @@ from stenobird.uploads.service import (
     RESERVE_SECONDS,
     SLOT_MEMORY_SECONDS,
     CreateUpload,
+    UploadOrigin,
     UploadService,
 )
 from tests.support.databases import sqlite_database

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stenobird.ports import Caller, JobRecord
-from stenobird.web.metrics import Metrics
 from stenobird.web.openai.retries import Retries
 from stenobird.web.openai.routes import _cancel, _events_until_done
 from stenobird.web.openai.schemas import Deltas
+from stenobird.web.probes import Metrics
 from stenobird.web.sse import EventStreamResponse, OpenStreams
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from stenobird.config import Settings
 from stenobird.web.app import create_probe_app
-from stenobird.web.metrics import Metrics
+from stenobird.web.probes import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

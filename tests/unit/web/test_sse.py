@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stenobird.errors import InvalidRequest
 from stenobird.ports import EventRow
-from stenobird.web.metrics import Metrics
+from stenobird.web.probes import Metrics
 from stenobird.web.sse import EventStreamResponse, OpenStreams, encode_event, parse_event_id
 
 if TYPE_CHECKING:

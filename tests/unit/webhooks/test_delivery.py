@@ -16,9 +16,15 @@ from stenobird.errors import StorageUnavailable
 from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
-from stenobird.webhooks.delivery import LEASE_SECONDS, PER_ACCOUNT, WebhookDeliverer
+from stenobird.webhooks.delivery import (
+    ANSWER_BYTES,
+    LEASE_SECONDS,
+    PER_ACCOUNT,
+    POST_SECONDS,
+    WebhookDeliverer,
+    new_secret,
+)
 from stenobird.webhooks.schemas import WebhookEvent
-from stenobird.webhooks.sender import ANSWER_BYTES, POST_SECONDS, new_secret
 from stenobird.webhooks.service import OVERLAP_SECONDS
 from tests.support.canary import open_canary
 from tests.support.faults import FaultyDatabase

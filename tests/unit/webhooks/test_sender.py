@@ -10,9 +10,8 @@ from typing_extensions import override
 
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidWebhookURL, WebhookTargetForbidden
-from stenobird.webhooks.sender import ANSWER_BYTES
-from stenobird.webhooks.service import WebhookService
-from stenobird.webhooks.targets import WebhookTargets
+from stenobird.webhooks.delivery import ANSWER_BYTES
+from stenobird.webhooks.service import WebhookService, WebhookTargets
 from tests.support.webhook_world import OWNER, Receiver, WebhookWorld
 
 if TYPE_CHECKING:
