@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tests.bench.audio import Studio
     from tests.bench.figures import Scale
+    from tests.bench.posts import Posts, Side
 
 DELIVERY = Question("f", "CPU of a delivery over a raw ASGI app's", Bar("<=", 1.5))
 AGAINST_PACKAGE = Question("f", "CPU of a delivery, sse-starlette's over ours", Bar(">=", 3.0))
@@ -40,6 +41,8 @@ POSTS = Question("h", "POSTs a second of one client over bare Starlette + aiosql
 POSTS_AT_ONCE = Question(
     "h", "POSTs a second of 16 clients over bare Starlette + aiosqlite's", Bar(">=", 1.0)
 )
+SLOW_POSTS = Question("h", "the same of one client, when a flush takes 4 ms", Bar(">=", 1.0))
+SLOW_POSTS_AT_ONCE = Question("h", "the same of 16 clients, when a flush takes 4 ms", Bar(">=", 1.0))
 PREVIEW = Question("i", "first words of a preview while long jobs run, over idle", Bar("<=", 2.0))
 FULL_SUMS = Question("j", "usage, readiness and metrics: full database over empty", Bar("<=", 2.0))
 FULL_JOBS = Question("j", "POST, status and replay: full database over empty", Bar("<=", 2.0))
@@ -48,6 +51,8 @@ SCALED = Question("k", "throughput of two workers over one's, one thread each", 
 IDLE = Question("l", "CPU of an idle service", Bar("<=", 0.1), " % of a core")
 
 MANY_CLIENTS = 16
+POST_ROUNDS = 5
+SLOW_FLUSH_SECONDS = 0.004
 SETTLED_SECONDS = 5.0
 SPREAD_SECONDS = 10.0
 """Between two of the jobs that fill a database: 200,000 are three weeks of them."""
@@ -89,23 +94,34 @@ def many_readers(_studio: Studio, scale: Scale) -> list[Figure]:
 
 
 def posts(_studio: Studio, scale: Scale) -> list[Figure]:
-    """Compare POSTs a second of one client and of many."""
-    figures = []
-    for question, clients in ((POSTS, 1), (POSTS_AT_ONCE, MANY_CLIENTS)):
-        runs = {}
-        for side in ("bare", "ours"):
-            with served(side) as server:
-                runs[side] = post(server, clients=clients, requests=scale.posts)
-        ours, bare = runs["ours"], runs["bare"]
-        note = ", ".join(
-            f"{side} {run.a_second:.0f} a second, {run.median_seconds * 1000:.1f} ms, "
-            f"{run.cpu_seconds * 1000:.1f} ms of CPU"
-            for side, run in runs.items()
+    """Compare POSTs a second of one client and of many, on this disk and on a slow one."""
+    return [
+        _posts(question, scale.posts, clients=clients, flush_seconds=flush_seconds)
+        for question, clients, flush_seconds in (
+            (POSTS, 1, None),
+            (POSTS_AT_ONCE, MANY_CLIENTS, None),
+            (SLOW_POSTS, 1, SLOW_FLUSH_SECONDS),
+            (SLOW_POSTS_AT_ONCE, MANY_CLIENTS, SLOW_FLUSH_SECONDS),
         )
-        figures.append(
-            Figure(question, ours.a_second / bare.a_second, f"{clients} at once, queued only: {note}")
-        )
-    return figures
+    ]
+
+
+def _posts(question: Question, requests: int, *, clients: int, flush_seconds: float | None) -> Figure:
+    runs: dict[Side, list[Posts]] = {"bare": [], "ours": []}
+    with ExitStack() as stack:
+        servers = {side: stack.enter_context(served(side, flush_seconds=flush_seconds)) for side in runs}
+        for _ in range(POST_ROUNDS):
+            for side, server in servers.items():
+                runs[side].append(post(server, clients=clients, requests=requests))
+    ratios = [ours.a_second / bare.a_second for ours, bare in zip(runs["ours"], runs["bare"], strict=True)]
+    notes = (
+        f"{side} {median(run.a_second for run in of_side):.0f} a second, "
+        f"{median(run.median_seconds for run in of_side) * 1000:.1f} ms, "
+        f"{median(run.cpu_seconds for run in of_side) * 1000:.2f} ms of CPU"
+        for side, of_side in runs.items()
+    )
+    note = f"{clients} at once, queued only; both in turn, medians of {POST_ROUNDS}: {', '.join(notes)}"
+    return Figure(question, median(ratios), note, rounds=tuple(ratios))
 
 
 def previews_under_load(studio: Studio, scale: Scale) -> list[Figure]:
@@ -251,7 +267,7 @@ def idle(_studio: Studio, scale: Scale) -> list[Figure]:
 MEASUREMENTS = {
     "f": Measurement((DELIVERY, AGAINST_PACKAGE, LAG), readers),
     "g": Measurement((MANY_DELIVERED,), many_readers),
-    "h": Measurement((POSTS, POSTS_AT_ONCE), posts),
+    "h": Measurement((POSTS, POSTS_AT_ONCE, SLOW_POSTS, SLOW_POSTS_AT_ONCE), posts),
     "i": Measurement((PREVIEW,), previews_under_load),
     "j": Measurement((FULL_SUMS, FULL_JOBS), full_database),
     "k": Measurement((SCALED,), workers),

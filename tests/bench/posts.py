@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,17 +56,35 @@ class Served:
 
 
 @contextmanager
-def served(side: Side) -> Iterator[Served]:
-    """Serve one side while the context lasts. Jobs of ours only queue."""
+def served(side: Side, *, flush_seconds: float | None = None) -> Iterator[Served]:
+    """Serve one side while the context lasts. Jobs of ours only queue.
+
+    With `flush_seconds`, each flush of a file takes so long instead of the disk's time. Needs a C compiler.
+    """
     with tempfile.TemporaryDirectory(prefix="stenobird-bench-") as folder:
         command = [sys.executable, "-m", "tests.bench.posts", side, folder]
+        environment = dict(os.environ)
+        if flush_seconds is not None:
+            environment["LD_PRELOAD"] = str(_slow_flush(Path(folder), flush_seconds))
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True) as server:
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=null, text=True, env=environment
+        ) as server:
             try:
                 assert server.stdout is not None
                 yield Served(server.pid, Path(folder), *json.loads(server.stdout.readline()))
             finally:
                 server.kill()
+
+
+def _slow_flush(folder: Path, seconds: float) -> Path:
+    """Build a library that only waits where a program flushes a file."""
+    library = folder / "slow_flush.so"
+    wait = f"{{ struct timespec t = {{0, {round(seconds * 1e9)}}}; return nanosleep(&t, 0); }}"
+    source = f"#include <time.h>\nint fsync(int file) {wait}\nint fdatasync(int file) {wait}\n"
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-o", str(library), "-"]
+    subprocess.run(command, input=source, text=True, check=True)
+    return library
 
 
 @dataclass(frozen=True, slots=True)
