@@ -176,12 +176,10 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
     # --- request heads
 
     def on_message_begin(self) -> None:
-        """Start counting the bytes and the time of a head."""
+        """Start counting the bytes of a head."""
         super().on_message_begin()
         self._reading_head = True
         self._head_bytes = 0
-        if self._head_timer is None:
-            self._arm_head_timer()
 
     def on_headers_complete(self) -> None:
         """Stop counting: the head is complete. What follows a refused request is not run."""
@@ -209,7 +207,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, and refuse a head that is too large."""
+        """Parse the data, refuse a head that is too large, and time one that is not complete."""
         if self._refused:
             return
         self._received = data
@@ -220,6 +218,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(HeadTooLarge())
+        elif self._head_timer is None:
+            self._arm_head_timer()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser can't read. `msg` is uvicorn's own text."""
