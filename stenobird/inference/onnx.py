@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,10 @@ Shape: TypeAlias = "Sequence[int | str]"
 """A string names a dimension that differs between calls."""
 
 _IR_VERSION, _OPSET = 8, 17
-_TYPES = {np.dtype(np.float32): 1, np.dtype(np.int8): 3, np.dtype(np.int64): 7}
+_TYPES = {np.dtype(kind): number for kind, number in (("f4", 1), ("u1", 2), ("i1", 3), ("i4", 6), ("i8", 7))}
 _OURS, _MICROSOFT = b"", b"com.microsoft"
 """Domains of operators: ONNX's own, and what ONNX Runtime has besides."""
-_OF_MICROSOFT = {"DynamicQuantizeLSTM"}
+_OF_MICROSOFT = {"DynamicQuantizeLSTM", "QLinearAdd", "QLinearConv"}
 
 
 class Graph:
@@ -32,12 +32,12 @@ class Graph:
         self._parts: list[bytes] = []
         self._numbers = itertools.count()
 
-    def input(self, name: str, shape: Shape) -> str:
-        """Add an input of floats."""
-        self._parts.append(_field(11, _value(name, shape)))
+    def input(self, name: str, shape: Shape, kind: npt.DTypeLike = np.float32) -> str:
+        """Add an input."""
+        self._parts.append(_field(11, _value(name, shape, kind)))
         return name
 
-    def constant(self, array: npt.NDArray[np.float32 | np.int8 | np.int64]) -> str:
+    def constant(self, array: npt.NDArray[Any]) -> str:
         """Add a constant."""
         name = f"c{next(self._numbers)}"
         dims = b"".join(_field(1, size) for size in array.shape)
@@ -66,10 +66,10 @@ class Graph:
         self._parts.append(_field(1, node))
         return name
 
-    def model(self, outputs: Mapping[str, Shape]) -> bytes:
-        """Return the finished model."""
+    def model(self, outputs: Mapping[str, Shape], kind: npt.DTypeLike = np.float32) -> bytes:
+        """Return the finished model, whose outputs are of one kind."""
         graph = b"".join(self._parts) + _field(2, b"network")
-        graph += b"".join(_field(12, _value(name, shape)) for name, shape in outputs.items())
+        graph += b"".join(_field(12, _value(name, shape, kind)) for name, shape in outputs.items())
         versions = ((_OURS, _OPSET), (_MICROSOFT, 1))
         sets = b"".join(_field(8, _field(1, domain) + _field(2, version)) for domain, version in versions)
         return _field(1, _IR_VERSION) + _field(7, graph) + sets
@@ -86,11 +86,11 @@ def _attribute(name: str, value: float | str | Sequence[int]) -> bytes:
     return start + b"".join(_field(8, number) for number in value) + _field(20, 7)
 
 
-def _value(name: str, shape: Shape) -> bytes:
+def _value(name: str, shape: Shape, kind: npt.DTypeLike) -> bytes:
     dims = b"".join(
         _field(1, _field(2, size.encode()) if isinstance(size, str) else _field(1, size)) for size in shape
     )
-    tensor = _field(1, _TYPES[np.dtype(np.float32)]) + _field(2, dims)
+    tensor = _field(1, _TYPES[np.dtype(kind)]) + _field(2, dims)
     return _field(1, name.encode()) + _field(2, _field(1, tensor))
 
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from stenobird.ports import SAMPLE_RATE
+from stenobird.speakers.embedding import embedding_network, last_layer, network_inputs
 from stenobird.speakers.features import FRAME_SAMPLES, STEP_SAMPLES, filter_banks
-from stenobird.speakers.networks import embedding_network, segmentation_network
+from stenobird.speakers.segmentation import segmentation_network
 from stenobird.speakers.voices import WINDOW_SAMPLES, Voice
 from stenobird.speakers.weights import read_tensors
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.ports import PCM
-    from stenobird.speakers.weights import Tensors
 
 _CLASSES: Final = np.array(
     [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]], bool
@@ -36,7 +36,6 @@ _MOST_FRAMES: Final = 500
 _MOST_FRAMES_ALONE: Final = 400
 """The same in a window with one voice: who speaks for so long has more windows."""
 _MIDDLE_FRAME: Final = WINDOW_SAMPLES // STEP_SAMPLES // 2
-_POOLED_FRAMES: Final = 100
 
 
 class VoiceModels:
@@ -49,7 +48,7 @@ class VoiceModels:
         self._segmentation = _session(segmentation_network(parts))
         tensors = read_tensors(embedding)
         self._embedding = _session(embedding_network(tensors))
-        self._dense = _dense_layer(tensors)
+        self._last_layer = last_layer(tensors)
 
     def find(self, pcm: PCM) -> list[Voice]:
         """Return the voices of at most `WINDOW_SAMPLES` of 16 kHz audio."""
@@ -76,17 +75,10 @@ class VoiceModels:
         return voices
 
     def _embed(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        parts = np.arange((len(features) + 1) // 2) // _POOLED_FRAMES
-        spreads = (parts == np.arange(parts[-1] + 1)[:, None]).astype(np.float32)
-        inputs = {
-            "features": (features - features.mean(axis=0))[None],
-            "pools": np.ascontiguousarray((spreads / spreads.sum(axis=1, keepdims=True)).T),
-            "spreads": spreads,
-        }
-        (hidden,) = self._embedding.run(None, inputs)
-        pooled = np.concatenate([hidden[0].mean(axis=1), hidden[0].std(axis=1, ddof=1)])
-        weights, bias = self._dense
-        embedding = weights @ pooled + bias
+        (hidden,) = self._embedding.run(None, network_inputs(features))
+        frames = hidden[0].astype(np.float32)
+        weights, bias = self._last_layer
+        embedding = weights @ np.concatenate([frames.mean(axis=0), frames.std(axis=0, ddof=1)]) + bias
         return np.asarray(embedding / np.linalg.norm(embedding), np.float32)
 
 
@@ -94,14 +86,6 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _dense_layer(tensors: Tensors) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the weights and bias of CAM++'s last layer, with its normalization in them."""
-    name = "xvector.dense"
-    mean = tensors[f"{name}.nonlinear.batchnorm.running_mean"]
-    scale = 1 / np.sqrt(tensors[f"{name}.nonlinear.batchnorm.running_var"] + np.float32(1e-5))
-    return tensors[f"{name}.linear.weight"][:, :, 0] * scale[:, None], -mean * scale
 
 
 def _runs(active: npt.NDArray[np.bool_], samples: int) -> tuple[tuple[int, int], ...]:

@@ -22,21 +22,26 @@ Floats = npt.NDArray[np.float32]
 
 def write_speaker_models(folder: Path) -> Path:
     """Write both checkpoints and return the folder. They are the same each time."""
-    generator = np.random.default_rng(_SEED)
-
-    def fill(shapes: Iterator[tuple[str, tuple[int, ...]]], prefix: str = "") -> dict[str, Floats]:
-        return {
-            prefix + name: np.abs(generator.normal(0.0, 0.05, shape)).astype(np.float32) + np.float32(1)
-            if name.endswith(("running_var", "norm.weight"))
-            else generator.normal(0.0, 0.05, shape).astype(np.float32)
-            for name, shape in shapes
-        }
-
-    segmentation = fill(_segmentation(), "state_dict.")
+    segmentation = {f"state_dict.{name}": tensor for name, tensor in _filled(_segmentation()).items()}
     segmentation["state_dict.classifier.bias"][0] = -9  # somebody always speaks
     write_checkpoint(folder / SEGMENTATION_FILE, segmentation)
-    write_checkpoint(folder / EMBEDDING_FILE, fill(_embedding()))
+    write_checkpoint(folder / EMBEDDING_FILE, embedding_tensors())
     return folder
+
+
+def embedding_tensors() -> dict[str, Floats]:
+    """Return those of the embedding model."""
+    return _filled(_embedding())
+
+
+def _filled(shapes: Iterator[tuple[str, tuple[int, ...]]]) -> dict[str, Floats]:
+    generator = np.random.default_rng(_SEED)
+    return {
+        name: np.abs(generator.normal(0.0, 0.05, shape)).astype(np.float32) + np.float32(1)
+        if name.endswith(("running_var", "norm.weight"))
+        else generator.normal(0.0, 0.05, shape).astype(np.float32)
+        for name, shape in shapes
+    }
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Floats]) -> None:

@@ -1,8 +1,8 @@
-"""The two networks as ONNX graphs, built from their checkpoints: pyannote segmentation 3.0 and CAM++."""
+"""pyannote segmentation 3.0 as an ONNX graph, built from its checkpoint."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,6 @@ _LSTM_LAYERS = 4
 _HIDDEN = 128
 _LEAK = 0.01
 _EPSILON = 1e-5
-_DENSE_BLOCKS = ((12, 1), (24, 2), (16, 2))
-"""CAM++: layers and dilation of each block."""
 
 
 def segmentation_network(tensors: Tensors) -> bytes:
@@ -114,66 +112,3 @@ def _sinc_filters(
         ]
     )
     return filters[:, None, :].astype(np.float32)
-
-
-def embedding_network(tensors: Tensors) -> bytes:
-    """Return CAM++ up to its last frames: `features` [1, frames, 80] in, `hidden` [1, 512, frames / 2] out.
-
-    `pools` [frames / 2, parts] averages the frames of each part of a second, and `spreads` does the reverse.
-    """
-    graph = Graph()
-
-    def weight(name: str) -> str:
-        return graph.constant(tensors[name])
-
-    def normalized(x: str, name: str) -> str:
-        parts = (weight(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var"))
-        return graph.add("BatchNormalization", x, *parts, epsilon=_EPSILON)
-
-    def activated(x: str, name: str) -> str:
-        return graph.add("Relu", normalized(x, name))
-
-    def convolved(x: str, name: str, *, bias: bool = False, **attributes: Any) -> str:
-        biases = (weight(f"{name}.bias"),) if bias else ()
-        return graph.add("Conv", x, weight(f"{name}.weight"), *biases, **attributes)
-
-    features = graph.input("features", (1, "frames", 80))
-    pools = graph.input("pools", ("hidden_frames", "parts"))
-    spreads = graph.input("spreads", ("parts", "hidden_frames"))
-    x = graph.add("Transpose", features, perm=(0, 2, 1))
-    x = graph.add("Unsqueeze", x, graph.constant(np.array([1], np.int64)))
-    around: dict[str, Any] = {"pads": (1, 1, 1, 1)}
-    x = activated(convolved(x, "head.conv1", **around), "head.bn1")
-    for name, stride in (("layer1.0", 2), ("layer1.1", 1), ("layer2.0", 2), ("layer2.1", 1)):
-        block = f"head.{name}"
-        inner = activated(convolved(x, f"{block}.conv1", strides=(stride, 1), **around), f"{block}.bn1")
-        inner = normalized(convolved(inner, f"{block}.conv2", **around), f"{block}.bn2")
-        if stride > 1:
-            x = normalized(convolved(x, f"{block}.shortcut.0", strides=(stride, 1)), f"{block}.shortcut.1")
-        x = graph.add("Relu", graph.add("Add", inner, x))
-    x = activated(convolved(x, "head.conv2", strides=(2, 1), **around), "head.bn2")
-    x = graph.add("Reshape", x, graph.constant(np.array([1, 320, -1], np.int64)))
-    x = convolved(x, "xvector.tdnn.linear", strides=(2,), pads=(2, 2))
-    x = activated(x, "xvector.tdnn.nonlinear.batchnorm")
-    for number, (layers, dilation) in enumerate(_DENSE_BLOCKS, start=1):
-        for layer in range(1, layers + 1):
-            name = f"xvector.block{number}.tdnnd{layer}"
-            inner = convolved(activated(x, f"{name}.nonlinear1.batchnorm"), f"{name}.linear1")
-            inner = activated(inner, f"{name}.nonlinear2.batchnorm")
-            local = convolved(
-                inner,
-                f"{name}.cam_layer.linear_local",
-                pads=(dilation, dilation),
-                dilations=(dilation,),
-            )
-            whole = graph.add("ReduceMean", inner, axes=(-1,), keepdims=1)
-            context = graph.add("Add", graph.add("MatMul", inner, pools), whole)
-            context = graph.add("Relu", convolved(context, f"{name}.cam_layer.linear1", bias=True))
-            gate = graph.add("Sigmoid", convolved(context, f"{name}.cam_layer.linear2", bias=True))
-            gated = graph.add("Mul", local, graph.add("MatMul", gate, spreads))
-            x = graph.add("Concat", x, gated, axis=1)
-        x = activated(x, f"xvector.transit{number}.nonlinear.batchnorm")
-        x = convolved(x, f"xvector.transit{number}.linear")
-    name = "xvector.out_nonlinear.batchnorm"
-    graph.add("Relu", normalized(x, name), output="hidden")
-    return graph.model({"hidden": (1, 512, "hidden_frames")})
