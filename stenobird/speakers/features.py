@@ -20,29 +20,34 @@ BINS = 80
 
 _FFT_SIZE = 512
 _LOWEST_HZ = 20.0
-_PREEMPHASIS = 0.97
+_PREEMPHASIS = np.float32(0.97)
 _FLOOR = np.float32(np.finfo(np.float32).eps)
 
 
-def filter_banks(pcm: PCM) -> npt.NDArray[np.float32]:
-    """Return log energies [frames, 80] of 16 kHz audio, without dither; empty if there is no whole frame."""
-    if len(pcm) < FRAME_SAMPLES:
-        return np.empty((0, BINS), np.float32)
-    audio = pcm.astype(np.float32) / 32768
-    frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME_SAMPLES)[::STEP_SAMPLES]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+def frame_count(samples: int) -> int:
+    """Return how many whole frames there are in audio of this length."""
+    return max(0, (samples - FRAME_SAMPLES) // STEP_SAMPLES + 1)
+
+
+def filter_banks(pcm: PCM, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return log energies [chosen, 80] of those frames of 16 kHz audio, without dither."""
     window, mel = _tables()
-    spectrum = fft.rfft((frames - _PREEMPHASIS * before) * window, _FFT_SIZE)[:, : _FFT_SIZE // 2]
-    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    energies: npt.NDArray[np.float32] = np.log(np.maximum(power @ mel, _FLOOR))
+    every = np.lib.stride_tricks.sliding_window_view(pcm, FRAME_SAMPLES)[::STEP_SAMPLES]
+    frames = every[chosen].astype(np.float32)
+    frames -= frames.mean(axis=1, keepdims=True)
+    frames[:, 1:] -= _PREEMPHASIS * frames[:, :-1]
+    frames[:, 0] *= 1 - _PREEMPHASIS
+    frames *= window
+    spectrum = fft.rfft(frames, _FFT_SIZE)[:, : _FFT_SIZE // 2]
+    power = spectrum.real**2 + spectrum.imag**2
+    energies: npt.NDArray[np.float32] = np.log(np.maximum(power.astype(np.float32) @ mel, _FLOOR))
     return energies
 
 
 @functools.cache
 def _tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return Kaldi's "povey" window [400], and the weight of each FFT bin in each mel bin [256, 80]."""
-    window = np.hanning(FRAME_SAMPLES) ** 0.85
+    """Return Kaldi's "povey" window [400] for 16 bits, and the weights of FFT bins in mel bins [256, 80]."""
+    window = np.hanning(FRAME_SAMPLES) ** 0.85 / 32768
     edges = np.linspace(_mel(_LOWEST_HZ), _mel(SAMPLE_RATE / 2), BINS + 2)
     left, center, right = edges[:-2], edges[1:-1], edges[2:]
     bins = _mel(np.arange(_FFT_SIZE // 2) * SAMPLE_RATE / _FFT_SIZE)[:, None]

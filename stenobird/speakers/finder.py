@@ -10,7 +10,7 @@ import onnxruntime
 
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.embedding import embedding_network, last_layer, network_inputs
-from stenobird.speakers.features import FRAME_SAMPLES, STEP_SAMPLES, filter_banks
+from stenobird.speakers.features import FRAME_SAMPLES, STEP_SAMPLES, filter_banks, frame_count
 from stenobird.speakers.segmentation import segmentation_network
 from stenobird.speakers.voices import WINDOW_SAMPLES, Voice
 from stenobird.speakers.weights import read_tensors
@@ -56,8 +56,7 @@ class VoiceModels:
         audio[0, 0, : len(pcm)] = pcm.astype(np.float32) / 32768
         (scores,) = self._segmentation.run(None, {"audio": audio})
         active = _CLASSES[scores[0].argmax(axis=-1)]
-        features = filter_banks(pcm)
-        centers = np.arange(len(features)) * STEP_SAMPLES + FRAME_SAMPLES // 2
+        centers = np.arange(frame_count(len(pcm))) * STEP_SAMPLES + FRAME_SAMPLES // 2
         at = np.clip((centers - _FIRST_CENTER + _STEP // 2) // _STEP, 0, len(active) - 1)
         most = _MOST_FRAMES if active.any(axis=0).sum() > 1 else _MOST_FRAMES_ALONE
         voices = []
@@ -69,8 +68,8 @@ class VoiceModels:
             alone = mine & (active[at].sum(axis=1) == 1)
             chosen = np.flatnonzero(alone if alone.sum() >= _CLEAN_FRAMES else mine)
             seconds = len(chosen) * STEP_SAMPLES / SAMPLE_RATE
-            middle = chosen[np.argsort(np.abs(chosen - _MIDDLE_FRAME), kind="stable")[:most]]
-            embedding = self._embed(features[np.sort(middle)]) if len(chosen) >= _LEAST_FRAMES else None
+            middle = np.sort(chosen[np.argsort(np.abs(chosen - _MIDDLE_FRAME), kind="stable")[:most]])
+            embedding = self._embed(filter_banks(pcm, middle)) if len(chosen) >= _LEAST_FRAMES else None
             voices.append(Voice(runs, seconds, embedding))
         return voices
 
