@@ -48,6 +48,8 @@ _PATIENT_SAMPLES = 16 * _CALL_SAMPLES
 """The most: four seconds."""
 _EARLY_SECONDS = 10.0
 """A job's first window is answered in two parts when it is longer."""
+_SPARE_BLOCKS = 2
+"""Blocks of a job beside one for each replica: those that wait for a slower one before them to be taken."""
 _LEAST_STEP_SAMPLES = SAMPLE_RATE // 10
 """Where a window would advance by less, the next one starts at its end."""
 
@@ -427,8 +429,8 @@ class WhisperRecognizer:
 
         Waits for the engine first. Raises `InvalidRequest` before any work when the engine does not know the
         language. The audio is pulled by a task of the recognizer, a block at most ahead of what is planned;
-        as many blocks as replicas, and at least two, may be planned and not yet taken from here. An error of
-        the audio is raised after the windows before it.
+        two blocks more than replicas may be planned and not yet taken from here. An error of the audio is
+        raised after the windows before it.
         """
         info = await self.loaded()
         self.check(options)
@@ -445,7 +447,7 @@ class WhisperRecognizer:
             fixed_language=fixed,
             checkpoint=checkpoint,
             buffer=_Buffer(aiter(audio), checkpoint.next_sample),
-            slots=asyncio.Semaphore(max(2, info.parallel)),
+            slots=asyncio.Semaphore(info.parallel + _SPARE_BLOCKS),
         )
         task = self._tasks.create_task(session.run())
         self._sessions.add(task)

@@ -16,7 +16,7 @@ from stenobird.demo.wer import word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, WindowResult
 from stenobird.speech.pool import SpeechPool
-from stenobird.speech.protocol import EngineInfo, SpeechSettings
+from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.impatient_clock import ImpatientClock
 from tests.support.speech import decode_clip
@@ -200,6 +200,33 @@ async def test_a_session_plans_no_more_windows_than_its_consumer_takes() -> None
         await windows.aclose()
 
     assert [window.checkpoint.window_index for window in taken] == [1, 2, 3]
+
+
+async def test_blocks_after_a_slow_one_are_decoded_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = SpeechPool.decode
+    begun: list[int] = []
+    decoded: list[int] = []
+    released = asyncio.Event()
+
+    async def delayed(pool: SpeechPool, job: str, request: WindowRequest, **how: bool) -> DecodedWindow:
+        begun.append(request.start_sample)
+        if len(begun) == 2:
+            await released.wait()
+        result = await decode(pool, job, request, **how)
+        decoded.append(request.start_sample)
+        return result
+
+    monkeypatch.setattr(SpeechPool, "decode", delayed)
+    pcm = np.concatenate([tone(32), silence(4), *[tone(5), silence(4)] * 6])
+    options = RecognitionOptions("en", prompt="change 1000")
+    async with open_fake() as recognizer:
+        task = asyncio.create_task(transcribed(recognizer, blocks(pcm), options=options))
+        await async_until(lambda: len(decoded) == 4)  # the first window, and three blocks after the slow one
+        assert max(decoded) > begun[1]
+        released.set()
+        windows = await task
+
+    assert len([segment for window in windows for segment in window.segments]) == len(begun)
 
 
 async def test_audio_is_pulled_while_speech_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
