@@ -104,10 +104,11 @@ class Visitor:
 
     def findings(self) -> list[str]:
         """Return what axe finds on the page as it is now: the rule and the element."""
-        # evaluate is not bound by the page's own policy, as a script element would be.
-        self.page.evaluate(
-            (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
-        )
+        if not self.page.evaluate("'axe' in window"):
+            # evaluate is not bound by the page's own policy, as a script element would be.
+            self.page.evaluate(
+                (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+            )
         found: dict[str, Any] = self.page.evaluate(_AXE_RULES)
         return [
             f"{row['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
@@ -151,8 +152,12 @@ def visitor(
     height: int = 900,
     scheme: Literal["light", "dark"] = "light",
     scripts: bool = True,
+    key: str | None = None,
 ) -> Iterator[Visitor]:
-    """Yield a visitor with an empty profile. A complaint (a script error, a policy) fails the test."""
+    """Yield a visitor with an empty profile. A complaint (a script error, a policy) fails the test.
+
+    `key` is used as one that was entered in this tab, which takes a second: see `use_key`.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme=scheme,
@@ -160,6 +165,8 @@ def visitor(
         reduced_motion="reduce",
         accept_downloads=True,
     )
+    if key is not None:
+        context.add_init_script(f"sessionStorage.setItem('stenobird.key', '{key}')")
     try:
         one = Visitor(context, base_url)
         yield one

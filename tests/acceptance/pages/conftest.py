@@ -97,11 +97,11 @@ def guest(browser: Browser, service: ServerProcess) -> Iterator[Visitor]:
 
 
 @pytest.fixture
-def owner(guest: Visitor, secret: str) -> Visitor:
-    """A visitor who has entered a key on the home page."""
-    guest.open("/")
-    guest.use_key(secret)
-    return guest
+def owner(browser: Browser, service: ServerProcess, secret: str) -> Iterator[Visitor]:
+    """A visitor with a key, on the home page."""
+    with visitor(browser, service.url, key=secret) as one:
+        one.open("/")
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -312,10 +312,8 @@ def test_events_are_parsed_wherever_the_stream_is_split(reader: Visitor) -> None
 
 
 def test_focus_is_never_lost_to_a_control_that_goes_away(browser: Browser, played: PlayedPages) -> None:
-    with visitor(browser, played.url) as one:
-        one.open("/")
-        key = played.create_key()
-        one.use_key(key)
+    key = played.create_key()
+    with visitor(browser, played.url, key=key) as one:
         job_id = played.begin(key=key)
         played.say(job_id, "hello")
         page = one.open(f"/t/{job_id}")
@@ -390,9 +388,7 @@ def test_a_link_can_be_pasted_anywhere_and_a_key_added(browser: Browser, played:
 
 
 def test_the_chart_is_drawn_for_the_width_it_has(browser: Browser, played: PlayedPages) -> None:
-    with visitor(browser, played.url, width=1280) as one:
-        one.open("/")
-        one.use_key(played.create_key())
+    with visitor(browser, played.url, width=1280, key=played.create_key()) as one:
         page = one.open("/usage")
         page.get_by_role("img", name="minutes in 30 days").wait_for()
         for width in (1280, 360):
