@@ -44,10 +44,12 @@ def refusal(url: str, reason: EgressError | int) -> JobError:
             " or the direct audio URL."
         )
     what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
+    if not what.endswith("ry again later."):
+        what = f"{what} {_remedy(reason)}"
     if urls.is_audio_url(url):
-        return AudioUnreachable(f"The audio at {host} could not be opened. {what} {_remedy(reason)}")
+        return AudioUnreachable(f"The audio at {host} could not be opened. {what}")
     return AudioSourceUnreachable(
-        f"{host} could not be opened. {what} {_remedy(reason)} You can also send the direct audio URL."
+        f"{host} could not be opened. {what} You can also send the direct audio URL."
     )
 
 

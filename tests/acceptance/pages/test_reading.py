@@ -46,9 +46,7 @@ def key(played: PlayedPages) -> str:
 @pytest.fixture
 def reader(browser: Browser, played: PlayedPages, key: str) -> Iterator[Visitor]:
     """A visitor with a key."""
-    with visitor(browser, played.url) as one:
-        one.open("/")
-        one.use_key(key)
+    with visitor(browser, played.url, key=key) as one:
         yield one
 
 
@@ -215,6 +213,11 @@ def test_speakers_are_named_where_they_change_and_can_be_read_alone(
     assert page.evaluate(FOCUSED_LINE) == TALK[1]
     page.keyboard.press("ArrowDown")
     assert page.evaluate(FOCUSED_LINE) == TALK[3]
+    page.get_by_role("button", name="Copy the text").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    alone = f"Speaker 2: {TALK[1]}\n\n{TALK[3]}"
+    assert page.evaluate("navigator.clipboard.readText()") == alone
+    page.get_by_role("button", name="Copy the text").wait_for()
     page.get_by_role("searchbox").fill("monkey")
     assert page.get_by_text("1 of 1").is_visible()
     page.get_by_label("Lines of").select_option("Everyone")
@@ -290,10 +293,8 @@ def test_progress_stays_in_view_and_names_the_time_left(
 ) -> None:
     job_id = played.begin(key=key)
     played.find(job_id, duration_seconds=900.0)
-    with visitor(browser, played.url, width=360, height=640) as one:
+    with visitor(browser, played.url, width=360, height=640, key=key) as one:
         one.page.clock.install()
-        one.open("/")
-        one.use_key(key)
         page = one.open(f"/t/{job_id}")
         played.say(job_id, *("line after line" for _ in range(30)))
         page.locator("#job-pace", has_text="1:00 of 15:00").wait_for()
@@ -379,9 +380,7 @@ def test_live_audio_is_followed_and_stopped(
     played.say(job_id, "good bye")
     page.locator("#job-lines p", has_text="good bye").wait_for()
     assert page.locator("#job-state").inner_text() == "Stopping"
-    with visitor(browser, played.url) as later:
-        later.open("/")
-        later.use_key(key)
+    with visitor(browser, played.url, key=key) as later:
         later.open(f"/t/{job_id}")
         later.wait_done("Stopping")
         assert later.page.get_by_role("button", name="Stop").is_disabled()
@@ -451,7 +450,7 @@ def test_a_hidden_page_notices_the_end(reader: Visitor, played: PlayedPages, key
 
 
 def test_the_logic_of_pages(reader: Visitor) -> None:
-    computed: dict[str, Any] = reader.page.evaluate(
+    computed: dict[str, Any] = reader.open("/").evaluate(
         """async () => {
             const at = name => import(`/static/app/${name}.js`);
             const { Pace, roughly } = await at("pace");

@@ -87,6 +87,26 @@ def test_words_of_a_transcript_are_shown_without_markup(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.strip() == "1:01 at 5:100:3 [2J[/b]"
 
 
+def test_the_reason_for_a_source_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "tr_1", "status": "queued"}
+    verdict = {**row, "stage": "resolving_direct", "message": "The URL itself is audio (mp3)."}
+    source = {"media_url": "https://example.com/a.mp3", "technique": "direct"}
+    resolved = {
+        **row,
+        "stage": "source_resolved",
+        "message": "the URL itself is audio (mp3)",
+        "source": source,
+    }
+    with LiveTranscript() as live:
+        live.show(parse_event("status", 1, verdict))
+        live.show(parse_event("status", 2, resolved))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "resolving_direct The URL itself is audio (mp3).",
+        "found https://example.com/a.mp3 (direct)",
+    ]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
 def test_doctor_checks_ports_on_ipv4_and_ipv6(host: str) -> None:
     if ":" in host and not socket.has_dualstack_ipv6():

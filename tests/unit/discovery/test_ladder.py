@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.discovery.outcome import refusal
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.errors import (
     AudioContentTypeNotSupported,
     AudioSourceNotFound,
     AudioSourceUnreachable,
     AudioUnreachable,
+    ConnectFailed,
     JobError,
     UnsupportedURL,
 )
@@ -147,6 +149,13 @@ async def test_url_that_ends_like_audio_is_media_and_any_other_is_a_source(
     assert ("You can also send the direct audio URL" in caught.value.message) is (
         error is AudioSourceUnreachable
     )
+
+
+@pytest.mark.parametrize("url", ["https://x.example/page", "https://x.example/a.mp3"])
+@pytest.mark.parametrize("reason", [ConnectFailed("It did not answer within 5 s. Try again later."), 503])
+def test_a_remedy_is_named_once(url: str, reason: ConnectFailed | int) -> None:
+    message = refusal(url, reason).message
+    assert message.lower().count("try again") == 1
 
 
 async def test_chosen_media_that_is_dead_is_audio_unreachable(searcher: Any) -> None:

@@ -275,7 +275,7 @@ class Transcript {
   bind() {
     const { signal } = this.abort;
     const on = (id, act) => $(id).addEventListener("click", act, { signal });
-    on("job-copy", () => copy(textOf(this.lines.rows, $("job-copy-times").checked), $("job-copy")));
+    on("job-copy", () => copy(textOf(this.lines.shown, $("job-copy-times").checked), $("job-copy")));
     on("job-buy", () => left.keep(this.id));
     on("job-share", () => this.act(() => this.makeLink()));
     on("job-link-copy", () => copy($("job-link-field").value, $("job-link-copy")));
