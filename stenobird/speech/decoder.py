@@ -645,10 +645,15 @@ def _sentences(
     segments = []
     for first, after in groups:
         group = drafts[first:after]
+        words = [word for draft in group for word in draft.words]
         limit = offset + drafts[after].piece.start if after < len(drafts) else last
-        begin = spoken_from(group[0].piece.start, group[-1].piece.end, speech)
+        begin, finish = spoken_from(group[0].piece.start, group[-1].piece.end, speech), group[-1].piece.end
+        if words and words[0].start < words[-1].end:
+            # Times of words are finer than the model's of segments.
+            begin, finish = words[0].start, words[-1].end
+            limit = last
         start = _clamp(offset + begin, floor, last)
-        end = _clamp(offset + group[-1].piece.end, start, max(start, min(limit, last)))
+        end = _clamp(offset + finish, start, max(start, min(limit, last)))
         generation = group[0].generation
         segments.append(
             Segment(

@@ -50,15 +50,14 @@ def test_segments_carry_the_source_s_times(decoder: WhisperDecoder, pcm: PCM) ->
     assert times == pytest.approx([7.31, 10.69, 11.03, 13.51], abs=0.15)
 
 
-def test_words_join_to_the_text_and_lie_in_their_segment(decoder: WhisperDecoder, pcm: PCM) -> None:
+def test_words_join_to_the_text_and_fill_their_segment(decoder: WhisperDecoder, pcm: PCM) -> None:
     segments = decoder.decode([replace(request(pcm, 7.0, 13.8), word_timestamps=True)])[0].segments
 
     for segment in segments:
         assert "".join(word.text for word in segment.words) == segment.text
         times = [time for word in segment.words for time in (word.start, word.end)]
         assert times == sorted(times)
-        assert segment.start <= times[0]
-        assert times[-1] <= segment.end
+        assert (segment.start, segment.end) == (times[0], times[-1])
         assert all(0 <= word.probability <= 1 for word in segment.words)
 
 
