@@ -16,6 +16,7 @@ import resource
 import sqlite3
 import time
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -170,6 +171,7 @@ class Database:
         """Set when this process has committed something to send."""
         self._together: list[tuple[Callable[[AsyncConnection], Awaitable[Any]], asyncio.Future[Any]]] = []
         self._steps: list[tuple[Steps, asyncio.Future[Any]]] = []
+        self._stepping: asyncio.Task[None] | None = None
         self._statements = DirectStatements()
         self._direct: DirectConnection | None = None
         self._near: sqlite3.Connection | None = None
@@ -200,8 +202,17 @@ class Database:
         if self.dialect != "sqlite":
             async with self.write() as connection:
                 return await work(connection)
-        result: _T = await self._in_turn(self._together, work, self._run_together)
-        return result
+        result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._together.append((work, result))
+        try:
+            async with self._turn:
+                # Whoever had the turn before may have done this work, too.
+                while not result.done():
+                    self._together = _unsettled(self._together)
+                    await self._run_together(self._together[:GROUP_SIZE])
+        finally:
+            result.cancel()
+        return result.result()
 
     async def write_steps(self, steps: Steps) -> Sequence[_Row | None]:
         """Run the transaction, and return the first row of each write once that is durable.
@@ -210,7 +221,11 @@ class Database:
         `steps.check` and `write` raise.
         """
         if self.dialect == "sqlite":
-            done: Sequence[_Row | None] = await self._in_turn(self._steps, steps, self._run_steps)
+            result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._steps.append((steps, result))
+            if self._stepping is None or self._stepping.done():
+                self._stepping = asyncio.create_task(self._run_all_steps(), context=Context())
+            done: Sequence[_Row | None] = await result
             return done
         async with self.write() as connection:
             await self.lock(connection, steps.lock)
@@ -218,24 +233,18 @@ class Database:
             results = [await connection.execute(*write) for write in steps.writes]
             return [result.first() if result.returns_rows else None for result in results]
 
-    async def _in_turn(
-        self,
-        waiting: list[tuple[_T, asyncio.Future[Any]]],
-        work: _T,
-        run: Callable[[Sequence[tuple[_T, asyncio.Future[Any]]]], Awaitable[None]],
-    ) -> Any:
-        """Wait for the writer and run what waits, until somebody has settled the result of `work`."""
-        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waiting.append((work, result))
+    async def _run_all_steps(self) -> None:
+        """Run batches until nothing waits. The next one begins before the callers of the last one go on."""
         try:
-            async with self._turn:
-                # Whoever had the turn before may have done this work, too.
-                while not result.done():
-                    waiting[:] = [one for one in waiting if not one[1].done()]
-                    await run(waiting[:GROUP_SIZE])
+            while True:
+                async with self._turn:
+                    self._steps = _unsettled(self._steps)
+                    if not self._steps:
+                        return
+                    await self._run_steps(self._steps[:GROUP_SIZE])
         finally:
-            result.cancel()
-        return result.result()
+            for _, result in self._steps:
+                result.cancel()
 
     async def _run_steps(self, batch: Sequence[tuple[Steps, asyncio.Future[Any]]]) -> None:
         """Run a batch in one transaction and settle its results; if one breaks it, each in one of its own."""
@@ -249,13 +258,11 @@ class Database:
             await self._run_apart(batch, IntegrityError(None, None, exc))
         except sqlite3.Error as exc:
             await self._run_apart(batch, StorageUnavailable(self._cause(exc)))
-        except BaseException as exc:
-            # The thread finishes what it has begun.
-            unavailable = isinstance(exc, StorageUnavailable)
+        except StorageUnavailable as exc:
             for _, result in batch:
-                _settle(result, error=exc if unavailable else CommitUnknown())
-            if not unavailable:
-                raise
+                _settle(result, error=exc)
+        except Exception as exc:  # noqa: BLE001  # its caller gets it
+            await self._run_apart(batch, exc)
         else:
             for (_, result), (value, error) in zip(batch, outcomes, strict=True):
                 _settle(result, value, error=error)
@@ -491,7 +498,9 @@ class Database:
             await connection.execute(_END_STUCK, parameters)
 
     async def aclose(self) -> None:
-        """Close every connection. Safe to call twice."""
+        """Close every connection, after what is being written. Safe to call twice."""
+        if self._stepping is not None:
+            await self._stepping
         if self._near is not None:
             self._near.close()
         if self._direct is not None:
@@ -499,6 +508,10 @@ class Database:
         self._near = self._direct = None
         await self.reader.dispose()
         await self.writer.dispose()
+
+
+def _unsettled(waiting: Sequence[tuple[_T, asyncio.Future[Any]]]) -> list[tuple[_T, asyncio.Future[Any]]]:
+    return [one for one in waiting if not one[1].done()]
 
 
 def _settle(result: asyncio.Future[Any], value: Any = None, *, error: BaseException | None = None) -> None:

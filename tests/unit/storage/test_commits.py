@@ -264,6 +264,21 @@ async def test_writes_that_wait_for_a_commit_share_the_next_one(database: Databa
     assert counting.count <= 3
 
 
+async def test_the_next_commit_begins_before_the_callers_of_the_last_one_go_on(database: Database) -> None:
+    counting = Counting(database)
+
+    async def commits_begun() -> int:
+        await counting.create(0)
+        return counting.count
+
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(commits_begun())
+        await counting.held.wait()
+        tasks.create_task(counting.create(1))
+        counting.go_on.set()
+    assert first.result() == 2
+
+
 async def test_a_refused_write_takes_only_itself_back(database: Database) -> None:
     counting = Counting(database)
     async with asyncio.TaskGroup() as tasks:
