@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.accounts.gate import JobGate, open_job_limits
 from stenobird.accounts.keys import KeyService
-from stenobird.accounts.service import AccountService
+from stenobird.accounts.service import AccountService, JobGate, open_job_limits
 from stenobird.billing import open_billing
 from stenobird.billing.standing import AccountGate
 from stenobird.clock import SystemClock
@@ -37,7 +36,7 @@ from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
 from stenobird.translation.translator import open_configured_translator
-from stenobird.uploads.service import UploadOrigin, UploadService
+from stenobird.uploads import UploadOrigin, UploadService
 from stenobird.wakeups import open_wakeups
 from stenobird.web.idempotency import Idempotency
 from stenobird.web.limits import open_limits

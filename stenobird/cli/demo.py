@@ -14,8 +14,7 @@ from stenobird.cli.local import local_client, local_service
 from stenobird.cli.models import fetch_model
 from stenobird.cli.output import LiveTranscript
 from stenobird.config import Settings
-from stenobird.demo import CLIP_TEXT_PATH, MODEL_DIR, TALK_TEXT_PATH
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import CLIP_TEXT_PATH, MODEL_DIR, TALK_TEXT_PATH, word_error_rate
 from stenobird.logs import configure_logging
 from stenobird.web.site.pages import SAMPLE_PATH
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stenobird.storage.job_store import JobStore
     from stenobird.storage.queue_store import QueueStore
     from stenobird.transcript import Transcript
-    from stenobird.uploads.service import UploadService
+    from stenobird.uploads import UploadService
 
 _log = structlog.get_logger(__name__)
 

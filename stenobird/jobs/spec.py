@@ -53,7 +53,7 @@ class JobSpec:
 
 
 def upload_url(upload_id: str) -> str:
-    """Return the URL of an upload inside the service; `uploads.service` opens it."""
+    """Return the URL of an upload inside the service; `uploads` opens it."""
     return f"upload:{upload_id}"
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import ctranslate2
 
 from stenobird.ports import Translation
-from stenobird.translation.languages import WRITTEN_WITHOUT_SPACES, language_tokens
 from stenobird.translation.models import load_tokens, read_vocabulary, tokenizer_file
-from stenobird.translation.text import has_letters, is_usable, pieces
+from stenobird.translation.text import WRITTEN_WITHOUT_SPACES, has_letters, is_usable, language_tokens, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

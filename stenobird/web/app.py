@@ -11,8 +11,7 @@ from starlette.applications import Starlette
 
 from stenobird.web import probes, v1
 from stenobird.web.alefbot import routes as alefbot
-from stenobird.web.errors import error_response
-from stenobird.web.middleware import answer_errors, public_api_cors, request_context
+from stenobird.web.middleware import answer_errors, error_response, public_api_cors, request_context
 from stenobird.web.openai import routes as openai
 from stenobird.web.openai.schemas import render as render_openai_error
 from stenobird.web.openapi.document import PUBLIC_ADDRESS, openapi_document

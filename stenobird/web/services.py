@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.account_store import AccountStore
     from stenobird.storage.job_store import JobStore
-    from stenobird.uploads.service import UploadService
+    from stenobird.uploads import UploadService
     from stenobird.web.idempotency import Idempotency
     from stenobird.web.limits import RequestLimits
     from stenobird.web.probes import Metrics

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from stenobird.bootstrap import open_services
 from stenobird.config import Settings
-from stenobird.demo.wer import word_errors, words
+from stenobird.demo import word_errors, words
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import Caller
 from tests.support.media_server import Resource, ThreadedMediaServer

@@ -7,8 +7,7 @@ from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from stenobird.demo import CLIP_PATH, MODEL_DIR
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import CLIP_PATH, MODEL_DIR, word_error_rate
 from tests.bench import encoder, load, plain
 from tests.bench.figures import Bar, Figure, Measurement, Question
 from tests.bench.processes import PeakMemory

@@ -15,8 +15,7 @@ import click
 from rich.console import Console
 
 from stenobird.cli.models import fetch_model
-from stenobird.demo import TALK_PATH, TALK_TEXT_PATH
-from stenobird.demo.wer import word_errors, words
+from stenobird.demo import TALK_PATH, TALK_TEXT_PATH, word_errors, words
 from tests.bench import plain
 from tests.bench.service import Service, served
 

@@ -29,8 +29,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.accounts.keys import KeyService
-from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, word_error_rate
 from stenobird.ports import NewAccount
 from stenobird.storage.account_store import AccountStore, KeyStore
 from stenobird.storage.engine import open_database

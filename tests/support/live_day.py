@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from stenobird.bootstrap import Overrides, open_services
 from stenobird.config import Settings
-from stenobird.demo.wer import words as words_of
+from stenobird.demo import words as words_of
 from stenobird.logs import configure_logging
 from stenobird.serving import run_loop, serving, until_signal
 from stenobird.storage.schema import usage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from faster_whisper import WhisperModel
 
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import word_error_rate
 from tools.fixture_model.synthesis import SAMPLE_RATE, load_bank
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stenobird import errors
-from stenobird.accounts.gate import check_plan
+from stenobird.accounts.service import check_plan
 from stenobird.formats import FORMATS
 from stenobird.web.idempotency import limited_once
 from stenobird.web.limits import limit_request, was_counted

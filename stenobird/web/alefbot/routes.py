@@ -13,7 +13,7 @@ from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
 from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
-from stenobird.uploads.service import CreateUpload
+from stenobird.uploads import CreateUpload
 from stenobird.web.alefbot import schemas
 from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format
 from stenobird.web.alefbot.schemas import (

@@ -1,4 +1,10 @@
-"""Parses requests of the OpenAI dialect, from a form or from JSON, within bounds."""
+"""Parses requests of the OpenAI dialect, from a form or from JSON, within bounds, and recognizes retries.
+
+A retry without an `Idempotency-Key` joins the job of the first try: an SDK that times out closes its
+connection and sends the same request again. Its job therefore goes on for a while without a reader, and is
+cancelled if nobody joins it. A process knows only its own requests: a retry that reaches another process
+starts over. See docs/decisions/0050-openai-requests-end-with-the-connection.md.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,10 @@ import math
 import re
 from base64 import b64decode
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from weakref import WeakValueDictionary
 
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
@@ -21,9 +28,11 @@ from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
 from stenobird.web.requests import body_chunks, json_object
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from starlette.requests import Request
+
+    from stenobird.ports import JobRecord
 
 MAX_INPUT_AUDIO_BYTES: Final = 25 * 1024 * 1024
 """The largest audio in a JSON body, which is in memory as a whole: as much as OpenAI takes."""
@@ -287,3 +296,72 @@ def _check_temperature(value: str | None) -> None:
         temperature = math.nan
     if not 0 <= temperature <= 1:
         raise _wrong("temperature", "must be a number from 0 to 1")
+
+
+@dataclass(slots=True, eq=False)
+class SharedJob:
+    """A job and the requests that read it. `ended` is set by the first one that has read `done`."""
+
+    job: JobRecord
+    readers: int = 0
+    joins: int = 0
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: bool = False
+
+
+class Retries:
+    """The jobs of the requests of one process, by what identifies a request."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[bytes, SharedJob] = {}
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def joined(
+        self,
+        request: bytes,
+        *,
+        usable: Callable[[JobRecord], Awaitable[bool]],
+        create: Callable[[], Awaitable[JobRecord]],
+        cancel: Callable[[JobRecord], Awaitable[None]],
+        stopping: asyncio.Event,
+        grace_seconds: float,
+    ) -> AsyncIterator[SharedJob]:
+        """Yield the job of this request: the one of an equal request if it is `usable`, else a new one.
+
+        If the context is left before the job has `ended`, and nobody joins it within `grace_seconds` or until
+        the service is `stopping`, the job is cancelled.
+        """
+        turn = self._turns.setdefault(request, asyncio.Lock())
+        async with turn:
+            shared = self._jobs.get(request)
+            if shared is None or not await usable(shared.job):
+                shared = self._jobs[request] = SharedJob(await create())
+            shared.readers += 1
+            shared.joins += 1
+            shared.joined.set()
+        try:
+            yield shared
+        finally:
+            shared.readers -= 1
+            joins = shared.joins
+            try:
+                if not shared.ended and not shared.readers:
+                    shared.joined.clear()
+                    await _first(shared.joined, stopping, timeout_seconds=grace_seconds)
+            finally:
+                # A request that has joined meanwhile answers for the job, also if it has left again.
+                if shared.joins == joins and not shared.readers:
+                    if self._jobs.get(request) is shared:
+                        del self._jobs[request]
+                    if not shared.ended:
+                        await cancel(shared.job)
+
+
+async def _first(*events: asyncio.Event, timeout_seconds: float) -> None:
+    """Return when one of the events is set, or after the timeout."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(event.wait()) for event in events]
+        await asyncio.wait(waiting, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()

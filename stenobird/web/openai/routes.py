@@ -12,10 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from stenobird import errors
 from stenobird.jobs.service import new_job_id
-from stenobird.uploads.service import MAX_FILENAME_CHARS, CreateUpload
+from stenobird.uploads import MAX_FILENAME_CHARS, CreateUpload
 from stenobird.web.idempotency import REPLAYED
-from stenobird.web.openai.requests import read_audio_request
-from stenobird.web.openai.retries import Retries
+from stenobird.web.openai.requests import Retries, read_audio_request
 from stenobird.web.openai.schemas import (
     DONE_FRAME,
     AudioForm,
@@ -58,8 +57,7 @@ if TYPE_CHECKING:
     from stenobird.bodies import Body
     from stenobird.jobs.tail import Page
     from stenobird.ports import Caller, JobRecord
-    from stenobird.web.openai.requests import AudioRequest
-    from stenobird.web.openai.retries import SharedJob
+    from stenobird.web.openai.requests import AudioRequest, SharedJob
     from stenobird.web.services import Services
 
 MAX_RECEIVING: Final = 8

@@ -22,11 +22,11 @@ from stenobird.formats.cues import is_right_to_left
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.languages import NAME_OF
 from stenobird.ports import RecognitionOptions
-from stenobird.web import errors
+from stenobird.web import middleware
+from stenobird.web.openapi.document import operation_groups
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
 from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.guides import guides
-from stenobird.web.site.openapi_page import operation_groups
 from stenobird.web.site.templating import (
     API_REFERENCE_HEADERS,
     FOLDER_PREFIX,
@@ -200,11 +200,11 @@ class HashedFiles(StaticFiles):
 
 
 def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Response:
-    """Return the response for an error: a page for browsers outside the APIs, else what `errors` makes.
+    """Return the response for an error: a page for browsers outside the APIs, else what `middleware` makes.
 
     The page of an unexpected error uses no service, since a service may be what is broken.
     """
-    response = errors.error_response(error, scope)
+    response = middleware.error_response(error, scope)
     request = Request(scope)
     if response.status_code < 400 or not _wants_page(request):
         return response

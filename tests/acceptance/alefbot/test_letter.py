@@ -18,7 +18,7 @@ from stenobird.bootstrap import Overrides
 from stenobird.config import Settings
 from stenobird.speech.engines import SpeechEngines
 from stenobird.testing import FakeRecognizer
-from stenobird.uploads.service import MAX_WRITERS
+from stenobird.uploads import MAX_WRITERS
 from tests.support.until import async_until
 from tests.support.web_world import WebWorld, web_settings, web_world
 

@@ -13,8 +13,7 @@ import httpx
 import numpy as np
 
 from stenobird.client import StenobirdClient
-from stenobird.demo import CLIP_TEXT_PATH, TALK_PATH, TALK_TEXT_PATH
-from stenobird.demo.wer import word_error_rate, word_errors, words
+from stenobird.demo import CLIP_TEXT_PATH, TALK_PATH, TALK_TEXT_PATH, word_error_rate, word_errors, words
 from stenobird.ports import SAMPLE_RATE
 from stenobird.speech.decoder import WhisperDecoder
 from stenobird.speech.protocol import WindowRequest

@@ -18,7 +18,7 @@ from stenobird.jobs.schemas import CreateTranscript
 from stenobird.ports import JobRecord, RecognitionOptions
 from stenobird.transcript import Segment, Transcript, Word
 from stenobird.web.app import dialects
-from stenobird.web.errors import error_response
+from stenobird.web.middleware import error_response
 from stenobird.web.openai.requests import AudioRequest, _form_of, _granularities
 from stenobird.web.openai.schemas import document
 from tests.support.web_world import web_settings, web_world

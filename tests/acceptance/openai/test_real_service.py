@@ -14,8 +14,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, word_error_rate
 from tests.support.openapi import served_schema
 from tests.support.server_process import ServerProcess
 

@@ -11,8 +11,7 @@ import docx
 import httpx
 import pytest
 
-from stenobird.demo import CLIP_TEXT_PATH
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import CLIP_TEXT_PATH, word_error_rate
 from tests.support.browser import Visitor, visitor
 from tests.support.server_process import ServerProcess
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH
-from stenobird.demo.wer import word_error_rate, words
+from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, word_error_rate, words
 from tests.support.http_reader import EventReader, ReadEvent, joined
 from tests.support.media_server import Resource
 from tests.support.until import until

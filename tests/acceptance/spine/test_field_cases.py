@@ -19,7 +19,7 @@ import av
 import numpy as np
 import pytest
 
-from stenobird.demo.wer import words
+from stenobird.demo import words
 from tests.support.audio import timed
 from tests.support.mutations import SETTINGS, differences, inputs
 from tests.support.proxied_web import ProxiedWeb, file, whole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.accounts.gate import JobGate, check_plan
+from stenobird.accounts.service import JobGate, check_plan
 from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
 from stenobird.ports import AccountRecord, AccountStanding, Caller
 

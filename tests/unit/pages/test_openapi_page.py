@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stenobird.web.site.openapi_page import operation_groups
+from stenobird.web.openapi.document import operation_groups
 
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",

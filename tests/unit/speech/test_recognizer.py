@@ -11,8 +11,7 @@ import pytest
 from faster_whisper import WhisperModel
 
 from stenobird.clock import SystemClock
-from stenobird.demo import TALK_PATH
-from stenobird.demo.wer import word_error_rate
+from stenobird.demo import TALK_PATH, word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, WindowResult
 from stenobird.speech.pool import SpeechPool

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stenobird.demo.wer import word_error_rate, word_errors, words
+from stenobird.demo import word_error_rate, word_errors, words
 
 
 @pytest.mark.parametrize(

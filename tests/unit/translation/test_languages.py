@@ -4,7 +4,7 @@ import re
 
 from faster_whisper.tokenizer import _LANGUAGE_CODES
 
-from stenobird.translation.languages import FLORES, WHISPER_LANGUAGES, language_tokens
+from stenobird.translation.text import FLORES, WHISPER_LANGUAGES, language_tokens
 
 
 def test_every_language_of_whisper_has_a_code_or_is_known_to_have_none() -> None:

@@ -22,7 +22,7 @@ from stenobird.storage.blobs import BlobStore, open_blobs
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, uploads
 from stenobird.storage.upload_store import UploadStore
-from stenobird.uploads.service import (
+from stenobird.uploads import (
     END_BYTES,
     GRACE_SECONDS,
     ORPHAN_SECONDS,

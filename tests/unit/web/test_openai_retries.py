@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from stenobird.web.openai.retries import Retries, SharedJob
+from stenobird.web.openai.requests import Retries, SharedJob
 
 if TYPE_CHECKING:
     from stenobird.ports import JobRecord

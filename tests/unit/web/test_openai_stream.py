@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stenobird.ports import Caller, JobRecord
-from stenobird.web.openai.retries import Retries
+from stenobird.web.openai.requests import Retries
 from stenobird.web.openai.routes import _cancel, _events_until_done
 from stenobird.web.openai.schemas import Deltas
 from stenobird.web.probes import Metrics
