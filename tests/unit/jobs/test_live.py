@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from stenobird.jobs.run import JobRun
 from stenobird.ports import PCM, SAMPLE_RATE, AudioOpener, AudioRequest, Gap, Title
-from stenobird.testing import FakeFinder, FakeStream, a_source, spoken
+from stenobird.testing import FakeFinder, FakeStream, FakeVoices, a_source, spoken
 from tests.support.until import until
 
 if TYPE_CHECKING:
@@ -217,6 +217,30 @@ async def test_live_jobs_have_places_of_their_own(world: JobWorld) -> None:
     await until(cancelled)
     worker.stop()
     await running
+
+
+async def test_speakers_are_labelled_across_gaps_and_a_takeover(world: JobWorld) -> None:
+    """One speaker says the numbers under ten, another those up to 29."""
+    world.speakers = FakeVoices()
+    station = on_air(world, gaps={4: 2}, holds_at=24, ends_at=29)
+    job = await world.post(world.payer, max_minutes=2, speakers=True)
+    run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
+    await holding_or_done(station, run)
+    run.cancel()
+    await asyncio.wait({run})
+    await world.lose_leases()
+    station.holds_at = 10**6
+    await world.run_next()
+    events = await texts(world, job.id)
+    heard, missing = seconds_of(events)
+    assert set(heard) | missing == set(range(29))
+    assert len(missing) == 5
+    final = [data for event, data in events if event == "speakers"][-1]
+    assert final["final"] is True
+    assert [(label["chunk_index"], label["speaker"]) for label in final["labels"]] == [
+        (index, "Speaker 1" if second < 9 else "Speaker 2") for index, second in enumerate(heard)
+    ]
+    assert (await world.job(job.id)).status == "completed"
 
 
 @pytest.mark.parametrize("seed", range(16))
