@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.config import Settings
-    from stenobird.egress.addresses import Resolver
+    from stenobird.egress.policy import Resolver
     from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, VoiceFinder, Wakeups
     from stenobird.ports.billing import Mailer
     from stenobird.speech.engines import SpeechEngines

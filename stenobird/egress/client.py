@@ -20,7 +20,7 @@ from urllib.parse import quote, urljoin
 
 import httpcore
 
-from stenobird.egress.addresses import SystemResolver
+from stenobird.egress.policy import SystemResolver
 from stenobird.egress.response import (
     MEDIA_LIMITS,
     EgressResponse,
@@ -34,8 +34,7 @@ from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, I
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from stenobird.egress.addresses import Resolver
-    from stenobird.egress.policy import EgressPolicy, PublicURL
+    from stenobird.egress.policy import EgressPolicy, PublicURL, Resolver
 
 __all__ = ["MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "RequestOptions"]
 

@@ -31,8 +31,7 @@ from stenobird.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 
-    from stenobird.egress.addresses import IPAddress, Resolver
-    from stenobird.egress.policy import EgressPolicy
+    from stenobird.egress.policy import EgressPolicy, IPAddress, Resolver
 
 ATTEMPT_SECONDS = 3.0
 """How long one address of several may take to answer before the next one is tried."""

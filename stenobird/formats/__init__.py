@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stenobird.formats.cues import srt, vtt
-from stenobird.formats.docx import docx
-from stenobird.formats.plain import json, paragraphs, txt
+from stenobird.formats.documents import docx, json, paragraphs, txt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,7 +16,7 @@ from stenobird import __version__
 from stenobird.bodies import Body, example
 from stenobird.errors import StorageUnavailable
 from stenobird.ports import JobObserver
-from stenobird.web.openapi.operation import SERVICE, TEXT, Answer, Operation, json_of
+from stenobird.web.openapi import SERVICE, TEXT, Answer, Operation, json_of
 from stenobird.web.representations import json_response
 from stenobird.web.requests import services_of
 from stenobird.web.routing import Endpoint

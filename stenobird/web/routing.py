@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stenobird.bodies import Body
     from stenobird.errors import StenobirdError
     from stenobird.ports import Caller
-    from stenobird.web.openapi.operation import Operation
+    from stenobird.web.openapi import Operation
 
 Render: TypeAlias = "Callable[[StenobirdError, str | None], tuple[int, Body]]"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")

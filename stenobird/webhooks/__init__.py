@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.config import Settings
-    from stenobird.egress.addresses import Resolver
-    from stenobird.egress.policy import EgressPolicy
+    from stenobird.egress.policy import EgressPolicy, Resolver
     from stenobird.ports import Clock
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.egress.addresses import IPAddress
+    from stenobird.egress.policy import IPAddress
 
 Answer: TypeAlias = "Sequence[str] | Exception"
 """The addresses of one look-up, or the error that it ends with."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.egress.addresses import Resolver
+    from stenobird.egress.policy import Resolver
     from stenobird.ports import KeyMode, Mode
     from stenobird.ports.webhooks import DeliveryRecord
     from stenobird.storage.engine import Database

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markdown_it import MarkdownIt
 
-from stenobird.web.site.guides import FOLDER
+from stenobird.web.site.templating import GUIDES_DIR
 from tools.reference.errors import errors_page
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def guide_files(docs: Path, pages: Mapping[str, str]) -> dict[Path, str]:
             continue
         guide = render(text, source)
         index.append({"name": name, "title": guide.title, "summary": guide.summary})
-        files[FOLDER / f"{name}.html"] = guide.body
-    files[FOLDER / "index.json"] = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+        files[GUIDES_DIR / f"{name}.html"] = guide.body
+    files[GUIDES_DIR / "index.json"] = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
     return files
 
 

@@ -25,7 +25,7 @@ from stenobird.web.alefbot.schemas import (
     parse_body,
     render,
 )
-from stenobird.web.openapi.operation import Answer, Operation, header, json_of, path, query
+from stenobird.web.openapi import Answer, Operation, header, json_of, path, query
 from stenobird.web.representations import attachment, field_values, json_response, no_content, revalidated
 from stenobird.web.requests import (
     base_url_of,

@@ -32,7 +32,7 @@ from stenobird.web.openai.schemas import (
     frame,
     render,
 )
-from stenobird.web.openapi.operation import (
+from stenobird.web.openapi import (
     CREATE_ERRORS,
     IDEMPOTENCY_KEY,
     JOB_ERRORS,

@@ -21,13 +21,13 @@ from stenobird.errors import (
     RateLimited,
     StorageUnavailable,
 )
-from stenobird.web.openapi.operation import SERVICE
+from stenobird.web.openapi import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stenobird.errors import StenobirdError
-    from stenobird.web.openapi.operation import Content, Operation
+    from stenobird.web.openapi import Content, Operation
     from stenobird.web.routing import Dialect, Endpoint
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"

@@ -26,13 +26,13 @@ from stenobird.web import middleware
 from stenobird.web.openapi.document import operation_groups
 from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
 from stenobird.web.routing import Endpoint, dialect_of
-from stenobird.web.site.guides import guides
 from stenobird.web.site.templating import (
     API_REFERENCE_HEADERS,
     FOLDER_PREFIX,
     PAGE_HEADERS,
     PLAYER_HEADERS,
     STATIC_DIR,
+    guides,
     hashed_folder,
     read_form,
     templates,

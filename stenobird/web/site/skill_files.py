@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import stenobird
 from stenobird.errors import NotFound
-from stenobird.web.openapi.operation import SERVICE, TEXT, Answer, Operation, path
+from stenobird.web.openapi import SERVICE, TEXT, Answer, Operation, path
 from stenobird.web.requests import base_url_of
 from stenobird.web.routing import Endpoint
 

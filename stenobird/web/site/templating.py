@@ -1,10 +1,13 @@
-"""Renders pages from templates. No other module imports `jinja2`."""
+"""Renders pages from templates, and reads the guides under `/docs`. No other module imports `jinja2`."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import html
+import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_FORM_BYTES = 16 * 1024
 STATIC_DIR: Final = Path(__file__).parent / "static"
+GUIDES_DIR: Final = Path(__file__).parent / "guides"
+"""HTML that the reference writer makes from the Markdown in docs/."""
+GUIDES_ADDRESS: Final = "http://127.0.0.1:8000"
+"""The address of the service in the rendered guides; `Guide.at` replaces it."""
 VENDOR_DIR: Final = STATIC_DIR / "vendor"
 FOLDER_PREFIX: Final = "as-of-"
 """The prefix of the folder in the URLs of static files; the rest is a hash of their content."""
@@ -149,3 +156,26 @@ async def read_form(request: Request) -> Mapping[str, str]:
     except ValueError as exc:
         raise InvalidRequest("The form can't be read. Go back and send it again.") from exc
     return {name: values[0] for name, values in fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A guide. `body` is trusted HTML without the title."""
+
+    name: str
+    title: str
+    summary: str
+    body: str
+
+    def at(self, base_url: str) -> str:
+        """Return the HTML for a service at this address."""
+        return self.body.replace(GUIDES_ADDRESS, html.escape(base_url))
+
+
+@functools.cache
+def guides() -> tuple[Guide, ...]:
+    """Return the guides in the order in which they are listed. They are read at the first call."""
+    return tuple(
+        Guide(**row, body=(GUIDES_DIR / f"{row['name']}.html").read_text(encoding="utf-8"))
+        for row in json.loads((GUIDES_DIR / "index.json").read_text(encoding="utf-8"))
+    )

@@ -22,7 +22,7 @@ from stenobird.accounts.schemas import (
     parse_date,
 )
 from stenobird.errors import InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
-from stenobird.web.openapi.operation import Answer, Operation, json_of, page_of, path, query
+from stenobird.web.openapi import Answer, Operation, json_of, page_of, path, query
 from stenobird.web.representations import json_response, no_content
 from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint

@@ -14,7 +14,7 @@ from stenobird.billing.schemas import (
     PortalLink,
     SpendingCap,
 )
-from stenobird.web.openapi.operation import Answer, Operation, header, json_of
+from stenobird.web.openapi import Answer, Operation, header, json_of
 from stenobird.web.representations import json_response, remember_browser
 from stenobird.web.requests import base_url_of, browser_of, read_body, read_json_object, services_of
 from stenobird.web.routing import Endpoint

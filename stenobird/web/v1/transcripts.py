@@ -22,7 +22,7 @@ from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobPage
 from stenobird.transcript import Segment
 from stenobird.web.idempotency import limited_once
-from stenobird.web.openapi.operation import (
+from stenobird.web.openapi import (
     CREATE_ERRORS,
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,

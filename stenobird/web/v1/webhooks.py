@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
 from stenobird.ports.webhooks import DELIVERY_STATES
-from stenobird.web.openapi.operation import Answer, Operation, header, json_of, page_of, path, query
+from stenobird.web.openapi import Answer, Operation, header, json_of, page_of, path, query
 from stenobird.web.representations import json_response
 from stenobird.web.requests import page_size, plausible_id, services_of
 from stenobird.web.routing import Endpoint

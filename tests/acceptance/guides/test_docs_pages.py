@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
-from stenobird.web.site.guides import guides
+from stenobird.web.site.templating import guides
 from tests.support.browser import chromium, chromium_path, visitor
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.egress.addresses import SystemResolver
 from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions
+from stenobird.egress.policy import SystemResolver
 from stenobird.errors import ConnectFailed, DestinationForbidden
 from tests.support.dns import FakeResolver
 from tests.support.fetching import fetch
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.egress.addresses import IPAddress
-    from stenobird.egress.policy import EgressPolicy
+    from stenobird.egress.policy import EgressPolicy, IPAddress
     from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
