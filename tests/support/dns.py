@@ -16,7 +16,7 @@ Answer: TypeAlias = "Sequence[str] | Exception"
 
 
 class FakeResolver:
-    """Answers look-ups from a script; satisfies `egress.addresses.Resolver`.
+    """Answers look-ups from a script; satisfies `egress.policy.Resolver`.
 
     Each name has a list of answers: the first look-up gets the first, and the last is repeated. A name that
     is not in the script does not exist. `calls` holds the names in the order in which they were looked up.
