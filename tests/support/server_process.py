@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import httpx
+from sqlalchemy import update
 
 from stenobird.accounts.keys import KeyService
 from stenobird.demo import MODEL_DIR
 from stenobird.storage.account_store import KeyStore
 from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.schema import jobs
 from tests.support.databases import migrated_sqlite, run_apart
 from tests.support.forked import ForkedProcess, run_command
 from tests.support.free_port import accepts_connections, free_port
@@ -88,6 +90,14 @@ class ServerProcess:
         async with open_database(url) as database:
             secret, _ = await KeyService(KeyStore(database)).create(mode=mode)
             return secret
+
+    def forget_deaths(self) -> None:
+        """Let killed jobs be claimed at once, as after their first death: waits have tests of their own."""
+        run_apart(self._forget_deaths())
+
+    async def _forget_deaths(self) -> None:
+        async with open_database(sqlite_url(self.data_dir)) as database, database.write() as connection:
+            await connection.execute(update(jobs).values(interruptions=0))
 
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return when it answers `/readyz` with 200."""

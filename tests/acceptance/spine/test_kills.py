@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from sqlalchemy import update
 
-from stenobird.storage.engine import open_database, sqlite_url
-from stenobird.storage.schema import jobs
-from tests.support.databases import run_apart
 from tests.support.http_reader import EventReader, ReadEvent, joined
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.server_process import ServerProcess
@@ -33,12 +29,6 @@ def kill_at_a_random_moment(server: ServerProcess, moments: random.Random) -> No
     """Cut the power within a second: while it looks for work, fetches, decodes, commits or streams."""
     time.sleep(moments.uniform(0.0, 1.0))
     server.kill()
-
-
-async def forget_deaths(data_dir: Path) -> None:
-    """Let the job be claimed at once, as after its first death: its waits have tests of their own."""
-    async with open_database(sqlite_url(data_dir)) as database, database.write() as connection:
-        await connection.execute(update(jobs).values(interruptions=0))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +79,7 @@ def test_server_killed_at_twenty_random_moments_of_one_job(
         seen: list[ReadEvent] = []
         for _ in range(KILLS):
             kill_at_a_random_moment(server, moments)
-            run_apart(forget_deaths(server.data_dir))
+            server.forget_deaths()
             server.start()
             with EventReader(server.url, api_key) as reader:
                 for event in reader.events(job_id, after=seen[-1].id if seen else None):
