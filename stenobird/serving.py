@@ -38,14 +38,17 @@ SERVER_FILE = "server.json"
 
 
 @asynccontextmanager
-async def serving(services: Services) -> AsyncIterator[str]:
+async def serving(services: Services, *, stops_at_signals: bool = True) -> AsyncIterator[str]:
     """Serve HTTP and run jobs while the context lasts, and yield the URL; leaving it drains both.
 
-    Raises `ConfigurationError` when the address can't be listened on.
+    HTTP ends at a signal already, unless the caller handles it and needs HTTP until then. Raises
+    `ConfigurationError` when the address can't be listened on.
     """
     settings = services.settings
     with contextlib.closing(_listen(settings.host, settings.port)) as listener:
-        server = WebServer(create_app(services), settings, services.shutting_down)
+        server = WebServer(
+            create_app(services), settings, services.shutting_down, stops_at_signals=stops_at_signals
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]), name="web server")
             with _working(services, tasks):

@@ -38,7 +38,7 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[t
     # Commands never translate, so the translation model is not loaded.
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
-    async with open_services(settings) as services, serving(services) as url:
+    async with open_services(settings) as services, serving(services, stops_at_signals=False) as url:
         secret, record = await services.keys.create(name=key_name)
         try:
             yield url, secret

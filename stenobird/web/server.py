@@ -10,7 +10,7 @@ import struct
 import termios
 import time
 from array import array
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvicorn
+from typing_extensions import override
 from uvicorn.loops.auto import auto_loop_factory
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -26,7 +27,7 @@ from stenobird.web.middleware import DIRECT_SEND
 from stenobird.web.routing import dialect_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.applications import Starlette
     from starlette.types import Send
@@ -270,7 +271,7 @@ class WebServer(uvicorn.Server):
 
     On SIGTERM, SIGINT or `should_exit` it first sets `shutting_down`, so that event streams end and their
     readers reconnect elsewhere. Then running requests get `Settings.grace_seconds`, and the app's lifespan
-    ends.
+    ends. Without `stops_at_signals`, signals are left to whoever serves.
     """
 
     def __init__(
@@ -279,6 +280,7 @@ class WebServer(uvicorn.Server):
         settings: Settings,
         shutting_down: asyncio.Event,
         *,
+        stops_at_signals: bool = True,
         head_timeout_seconds: float = HEAD_TIMEOUT_SECONDS,
     ) -> None:
         protocol: Any = partial(
@@ -303,6 +305,7 @@ class WebServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         )
+        self._stops_at_signals = stops_at_signals
         self._exit = asyncio.Event()
         self._date_second = 0
         super().__init__(config)
@@ -320,6 +323,15 @@ class WebServer(uvicorn.Server):
             self._exit.set()
         else:
             self._exit.clear()
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        if not self._stops_at_signals:
+            yield
+            return
+        with super().capture_signals():
+            yield
 
     async def main_loop(self) -> None:
         """Wait for `should_exit`. uvicorn wakes up ten times a second, to see it and to update the date."""

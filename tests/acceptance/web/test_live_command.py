@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.demo import MODEL_DIR
 from stenobird.testing import a_source
 from tests.support.forked import fork_server
+from tests.support.radio import Programme, Radio, ScaledClock
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.web_world import WebWorld
 
@@ -73,6 +76,36 @@ async def test_the_text_comes_at_once_and_ctrl_c_keeps_it(world: WebWorld) -> No
     assert "now playing News at Nine" in shown
     assert "6.2 seconds are missing" in shown
     assert "On air." not in shown
+
+
+async def test_ctrl_c_keeps_the_text_of_a_service_inside_the_command(tmp_path: Path) -> None:
+    clock = ScaledClock()
+    settings = {
+        "DATA_DIR": str(tmp_path),
+        "ENGINE": "whisper",
+        "MODEL": str(MODEL_DIR),
+        "EGRESS_ALLOW": "127.0.0.0/8",
+        "EGRESS_PORTS": "*",
+    }
+    async with Radio(Programme(60.0, origin=clock.time() - 1000.0), clock) as radio:
+        process = await asyncio.create_subprocess_exec(
+            fork_server().program,
+            *("transcribe", "--live", radio.url("/icecast")),
+            env={**os.environ, **{f"STENOBIRD_{name}": value for name, value in settings.items()}},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert await line(process) != ""
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(180):
+                _, messages = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0, messages.decode()
+    assert "service_unreachable" not in messages.decode()
 
 
 async def test_ctrl_c_leaves_a_recording_running(world: WebWorld) -> None:
