@@ -28,7 +28,8 @@ PEERS = {
     "support/radio.py:ScaledClock.sleep",
     # Samples of a process's memory.
     "support/live_day.py:_watch",
-    # A power cut.
+    # Power cuts.
+    "acceptance/models/test_real_speakers.py:test_ten_kills_change_no_word_and_no_label",
     "acceptance/spine/test_kills.py:kill_at_a_random_moment",
 }
 
