@@ -112,6 +112,17 @@ async def holding_or_done(station: Station, run: asyncio.Task[None]) -> None:
     await asyncio.wait({waiter})
 
 
+async def begin_and_lose(world: JobWorld, station: Station, *, later_turns: int = 0) -> None:
+    """Run the next job until the station holds, and so many turns of the loop more; then lose its worker."""
+    run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
+    await holding_or_done(station, run)
+    for _ in range(later_turns):
+        await asyncio.sleep(0)
+    run.cancel()
+    await asyncio.wait({run})
+    await world.lose_leases()
+
+
 async def texts(world: JobWorld, job_id: str) -> list[tuple[str, dict[str, Any]]]:
     return [(row.event, json.loads(row.data)) for row in await world.events(job_id)]
 
@@ -152,11 +163,7 @@ async def test_a_full_job_ends_at_its_minutes_and_tells_gaps_and_titles(world: J
 async def test_the_time_of_the_first_sample_is_told_again_when_it_is_known_better(world: JobWorld) -> None:
     station = on_air(world, earlier_seconds=2.5, holds_at=20)
     job = await world.post(world.payer, max_minutes=1)
-    run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
-    await holding_or_done(station, run)
-    run.cancel()
-    await asyncio.wait({run})
-    await world.lose_leases()
+    await begin_and_lose(world, station)
     station.holds_at = 10**6
     await world.run_next()
     events = await texts(world, job.id)
@@ -224,11 +231,7 @@ async def test_speakers_are_labelled_across_gaps_and_a_takeover(world: JobWorld)
     world.speakers = FakeVoices()
     station = on_air(world, gaps={4: 2}, holds_at=24, ends_at=29)
     job = await world.post(world.payer, max_minutes=2, speakers=True)
-    run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
-    await holding_or_done(station, run)
-    run.cancel()
-    await asyncio.wait({run})
-    await world.lose_leases()
+    await begin_and_lose(world, station)
     station.holds_at = 10**6
     await world.run_next()
     events = await texts(world, job.id)
@@ -251,13 +254,7 @@ async def test_minutes_are_billed_once_however_a_job_ends(world: JobWorld, seed:
     job = await world.post(world.payer, max_minutes=5)
     for _ in range(rng.randrange(4)):
         station.holds_at = rng.randrange(250)
-        run = asyncio.create_task(JobRun(world.context(), await world.claim()).carry_out())
-        await holding_or_done(station, run)
-        for _ in range(rng.randrange(20)):
-            await asyncio.sleep(0)
-        run.cancel()
-        await asyncio.wait({run})
-        await world.lose_leases()
+        await begin_and_lose(world, station, later_turns=rng.randrange(20))
     how = rng.choice(["stop", "cancel", "end", "minutes"])
     station.holds_at = rng.randrange(1, 300) if how in {"stop", "cancel"} else 10**6
     station.ends_at = rng.randrange(1, 300) if how == "end" else 10**6
