@@ -191,7 +191,7 @@ async def open_services(
                 live_max_running=settings.live_max_running,
                 grace_seconds=settings.grace_seconds,
             )
-        webhooks = await opened(
+        webhooks, deliverer = await opened(
             open_webhooks(
                 settings,
                 policy,
@@ -239,7 +239,7 @@ async def open_services(
             accounts=storage.accounts,
             uploads=uploads,
             billing=billing.service,
-            webhooks=webhooks.service,
+            webhooks=webhooks,
             limits=limits,
             idempotency=Idempotency(stores.idempotency),
             metrics=metrics,
@@ -248,5 +248,5 @@ async def open_services(
             speakers=speakers,
             worker=worker,
             billing_worker=billing.worker,
-            webhook_deliverer=webhooks.deliverer,
+            webhook_deliverer=deliverer,
         )

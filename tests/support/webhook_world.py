@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.policy import Resolver
     from stenobird.ports import KeyMode, Mode
-    from stenobird.ports.webhooks import DeliveryRecord
+    from stenobird.ports.webhooks import Delivery
     from stenobird.storage.engine import Database
     from tests.support.dns import Answer
     from tests.support.raw_server import RawRequest
@@ -115,11 +115,11 @@ class WebhookWorld:
         )
         return job_id
 
-    async def log(self, account_id: str = OWNER) -> list[DeliveryRecord]:
+    async def log(self, account_id: str = OWNER) -> list[Delivery]:
         """Return the account's deliveries, newest first."""
         return list(await self.deliveries.own_deliveries(account_id, limit=1000))
 
-    async def only(self) -> DeliveryRecord:
+    async def only(self) -> Delivery:
         """Return the one delivery that there is."""
         [record] = await self.log()
         return record

@@ -399,10 +399,14 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed test event now, and return the result: 200, also if the receiver failed."""
     wanted = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
-    sent = await services_of(request).webhooks.send_test(
+    event_id, status, problem = await services_of(request).webhooks.send_test(
         caller.account_id, wanted.webhook_url, wanted.event_type, mode=caller.mode
     )
-    return json_response(schemas.WebhookTested.model_validate(sent))
+    delivered = problem is None
+    body = schemas.WebhookTested(
+        ok=delivered, event_id=event_id, delivered=delivered, status_code=status, error=problem
+    )
+    return json_response(body)
 
 
 @_Operation(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.ports import KeyMode
-    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
+    from stenobird.ports.webhooks import Delivery, SigningSecrets
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
@@ -240,13 +240,13 @@ class SurprisingDeliveries(DeliveryStore):
         self.calls = 0
         self.delivered = asyncio.Event()
 
-    async def claim(self, **bounds: Any) -> Sequence[DueDelivery]:
+    async def claim(self, **bounds: Any) -> Sequence[Delivery]:
         self.calls += 1
         if self.calls == 1:
             raise KeyError("unforeseen")
         return await super().claim(**bounds)
 
-    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
+    async def note_delivered(self, due: Delivery, *, status_code: int) -> None:
         await super().note_delivered(due, status_code=status_code)
         self.delivered.set()
 
@@ -411,7 +411,7 @@ async def test_what_a_dead_process_was_sending_is_due_at_once_and_costs_no_try(
     assert await world.deliverer().step() == 0
     assert await world.deliveries.release_leases() == 1
     [due] = await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
-    assert (due.attempt, due.tries) == (2, 1)
+    assert (due.attempts, due.tries) == (2, 1)
     await world.deliveries.note_delivered(due, status_code=200)
     assert await world.deliveries.release_leases() == 0
     assert receiver.requests == []
