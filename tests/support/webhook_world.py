@@ -12,7 +12,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_messages
-from stenobird.ports import NewAccount, NewJob, RecognitionOptions
+from stenobird.ports import NewJob, RecognitionOptions
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.storage.job_store import JobStore
@@ -161,7 +161,7 @@ async def webhook_world(
     database, with its `clock`.
     """
     accounts = AccountStore(database)
-    await accounts.create_account(NewAccount(OWNER, OWNER, "premium", "operator"), by="operator")
+    await accounts.create_account(OWNER, OWNER, "premium", "operator", by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
         clock = clock or delivery_clock()

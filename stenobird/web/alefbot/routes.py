@@ -15,7 +15,7 @@ from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
 from stenobird.uploads import CreateUpload
 from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format
+from stenobird.web.alefbot.requests import authenticate, once, read_raw, wanted_format
 from stenobird.web.alefbot.schemas import (
     API_PATH,
     STATUSES,
@@ -130,14 +130,14 @@ async def create_key(request: Request, caller: Caller) -> Response:
 )
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan and credits."""
-    standing = standing_of(request)
+    account, wallet = await services_of(request).accounts.own_view(caller)
     return json_response(
         schemas.Account(
-            account_id=caller.account_id,
-            effective_tier=standing.tier,
+            account_id=account.id,
+            effective_tier=account.tier,
             api_access=True,
-            wallet_balance=standing.available_units,
-            status=standing.state,
+            wallet_balance=wallet.available_units,
+            status=account.state,
         )
     )
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import DeliveryStore
 from tests.support.webhook_world import OWNER, webhook_world
 
@@ -23,7 +22,7 @@ async def test_claims_at_once_share_out_and_settle_each_once(database: Database)
     async with webhook_world(database) as world:
         for number in range(4):
             await world.accounts.create_account(
-                NewAccount(f"acct_{number}", "other", "premium", "operator"), by="operator"
+                f"acct_{number}", "other", "premium", "operator", by="operator"
             )
             for _ in range(4):
                 await world.end_job(URL, account_id=f"acct_{number}")

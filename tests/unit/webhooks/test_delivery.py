@@ -13,7 +13,6 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
-from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import (
@@ -220,7 +219,7 @@ async def test_an_unexpected_error_fails_only_its_delivery(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     broken = BrokenSecrets.broken
-    await world.accounts.create_account(NewAccount(broken, broken, "premium", "operator"), by="operator")
+    await world.accounts.create_account(broken, broken, "premium", "operator", by="operator")
     await world.end_job(server.url(), account_id=broken)
     await world.end_job(server.url())
     secrets = BrokenSecrets(world.database, new_secret)
@@ -440,9 +439,7 @@ async def test_two_workers_send_each_event_once(
 
 
 async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, server: RawServer) -> None:
-    await world.accounts.create_account(
-        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
-    )
+    await world.accounts.create_account("acct_other", "other", "premium", "operator", by="operator")
     for _ in range(10):
         await world.end_job(server.url())
     await world.end_job(server.url(), account_id="acct_other")
@@ -454,9 +451,7 @@ async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, serve
 async def test_a_receiver_that_does_not_answer_holds_up_no_other(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    await world.accounts.create_account(
-        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
-    )
+    await world.accounts.create_account("acct_other", "other", "premium", "operator", by="operator")
     stuck = asyncio.Event()
 
     async def never(_request: RawRequest, stream: SocketStream) -> None:
