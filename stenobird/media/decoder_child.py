@@ -40,13 +40,14 @@ from stenobird.media.downmix import HIGHEST_RATE, LOWEST_RATE, SAMPLE_RATE, Mono
 from stenobird.media.pipes import (
     READ_BYTES,
     AiffPipe,
-    MoviePipe,
-    OggPipe,
+    ChainedPipe,
     Pipe,
     SeekablePipe,
     UntaggedPipe,
     WavPipe,
     is_cut_off,
+    mp4_atom,
+    ogg_page,
 )
 from stenobird.media.recognition import Refusal, index_comes_late, read_fully, recognise
 
@@ -391,13 +392,9 @@ def open_pipe(source: Source, demuxer: str, base: int, header: bytes) -> Pipe:
         return SeekablePipe(source, base)
     if demuxer == "wav":
         return WavPipe(source, base, header)
-    kinds = {
-        "mp3": UntaggedPipe,
-        "aac": UntaggedPipe,
-        "ogg": OggPipe,
-        "mov": MoviePipe,
-        "aiff": AiffPipe,
-    }
+    if demuxer in {"ogg", "mov"}:
+        return ChainedPipe(source, base, ogg_page if demuxer == "ogg" else mp4_atom)
+    kinds = {"mp3": UntaggedPipe, "aac": UntaggedPipe, "aiff": AiffPipe}
     return kinds.get(demuxer, Pipe)(source, base)
 
 

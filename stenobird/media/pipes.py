@@ -10,12 +10,12 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from typing_extensions import override
-
 from stenobird.containers import audio_frame, tag_bytes
 from stenobird.media.recognition import read_fully
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stenobird.media.recognition import Source
 
 READ_BYTES = 32 * 1024
@@ -140,10 +140,17 @@ def _begins_mark(end: bytes) -> bool:
 
 
 class ChainedPipe(Pipe):
-    """One of several files that follow each other, read element by element of its container."""
+    """One of several files that follow each other, read element by element of its container.
 
-    def __init__(self, source: Source, base: int) -> None:
+    `element` returns where the element at an offset ends, whether a file may start with it, and whether it
+    holds media.
+    """
+
+    def __init__(
+        self, source: Source, base: int, element: Callable[[Source, int], tuple[int, bool, bool]]
+    ) -> None:
         super().__init__(source, base)
+        self._element = element
         self._element_end = base
         self._in_data = False
         self._next: int | None = None
@@ -152,7 +159,11 @@ class ChainedPipe(Pipe):
         """Return the next bytes, nothing where the next file starts."""
         at = self._base + self._offset
         if self._next is None and at >= self._element_end:
-            self._enter(at)
+            end, starts_file, has_media = self._element(self._source, at)
+            if starts_file and self._in_data:
+                self._next = at
+                return b""
+            self._element_end, self._in_data = end, self._in_data or has_media
         if self._next == at:
             return b""
         return super().read(min(size, self._element_end - at) if at < self._element_end else size)
@@ -161,45 +172,27 @@ class ChainedPipe(Pipe):
         """Return the next file."""
         return None if self._next is None else (self._next, b"")
 
-    def _enter(self, at: int) -> None:
-        """Set where the element at this offset ends, or `_next` if another file starts here."""
-        raise NotImplementedError
+
+def ogg_page(source: Source, at: int) -> tuple[int, bool, bool]:
+    """Read a page of Ogg. In a chained file, the next link may have other tracks, rates and channels."""
+    head = read_fully(source, at, OGG_HEADER.size)
+    if len(head) < OGG_HEADER.size or head[:4] != b"OggS":
+        # Damaged: the demuxer looks for the next page, and so does the next read.
+        data = source.read_at(at, READ_BYTES)
+        found = data.find(b"OggS", 1)
+        return at + (found if found > 0 else max(1, len(data) - 3)), False, False
+    first = bool(head[5] & OGG_FIRST_PAGE)
+    lengths = read_fully(source, at + OGG_HEADER.size, head[-1])
+    return at + OGG_HEADER.size + len(lengths) + sum(lengths), first, not first
 
 
-class OggPipe(ChainedPipe):
-    """One link of a chained Ogg file: the next link may have other tracks, rates and channels."""
-
-    @override
-    def _enter(self, at: int) -> None:
-        head = read_fully(self._source, at, OGG_HEADER.size)
-        if len(head) < OGG_HEADER.size or head[:4] != b"OggS":
-            self._element_end = at  # damaged: the demuxer looks for the next page, and so does the next read
-            data = self._source.read_at(at, READ_BYTES)
-            found = data.find(b"OggS", 1)
-            self._element_end = at + (found if found > 0 else max(1, len(data) - 3))
-            return
-        first = bool(head[5] & OGG_FIRST_PAGE)
-        if first and self._in_data:
-            self._next = at
-            return
-        self._in_data = self._in_data or not first
-        lengths = read_fully(self._source, at + OGG_HEADER.size, head[-1])
-        self._element_end = at + OGG_HEADER.size + len(lengths) + sum(lengths)
-
-
-class MoviePipe(ChainedPipe):
-    """An mp4 whose index comes first. Streams have another one behind advertisements."""
-
-    @override
-    def _enter(self, at: int) -> None:
-        head = read_fully(self._source, at, ATOM_HEADER_BYTES)
-        name, length = head[4:8], int.from_bytes(head[:4], "big")
-        if name == b"ftyp" and self._in_data:
-            self._next = at
-            return
-        self._in_data = self._in_data or name in {b"mdat", b"moof"}
-        length = int.from_bytes(head[8:16], "big") if length == 1 else length
-        self._element_end = at + length if length >= 8 else sys.maxsize  # it has no end, or is damaged
+def mp4_atom(source: Source, at: int) -> tuple[int, bool, bool]:
+    """Read an atom of an mp4 whose index comes first. Streams have another one behind advertisements."""
+    head = read_fully(source, at, ATOM_HEADER_BYTES)
+    name, length = head[4:8], int.from_bytes(head[:4], "big")
+    length = int.from_bytes(head[8:16], "big") if length == 1 else length
+    end = at + length if length >= 8 else sys.maxsize  # it has no end, or is damaged
+    return end, name == b"ftyp", name in {b"mdat", b"moof"}
 
 
 class AiffPipe(Pipe):
