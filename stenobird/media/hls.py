@@ -32,7 +32,7 @@ from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
-    from stenobird.media.playlist import Key, MediaPlaylist, Part
+    from stenobird.media.playlist import MediaPlaylist, Part
     from stenobird.media.spool import Spool
     from stenobird.ports import AudioRequest, Clock
     from stenobird.sources import AudioSource
@@ -93,20 +93,21 @@ class Fetcher:
         """Return a part of a playlist, decrypted. Raises as `get` does, and `JobError` for bad encryption."""
         data, _ = await self.get(part.url, max_bytes=max_bytes, byte_range=part.byte_range)
         if part.key is not None:
-            data = await self._decrypted(data, part.key, part.sequence)
+            url, vector = part.key
+            data = await self._decrypted(data, url, vector or part.sequence.to_bytes(16, "big"))
         return _without_tag(data)
 
-    async def _decrypted(self, data: bytes, key: Key, sequence: int) -> bytes:
-        if key.url not in self._keys:
+    async def _decrypted(self, data: bytes, key_url: str, vector: bytes) -> bytes:
+        if key_url not in self._keys:
             if len(self._keys) >= MAX_KEYS and not self._source.live:
                 raise UnsupportedURL(
                     f"The stream changes its key more than {MAX_KEYS} times. Send another link."
                 )
             if len(self._keys) >= MAX_KEYS:
                 del self._keys[next(iter(self._keys))]
-            secret, _ = await self.get(key.url, max_bytes=MAX_KEY_BYTES)
-            self._keys[key.url] = secret
-        secret, vector = self._keys[key.url], key.iv or sequence.to_bytes(16, "big")
+            secret, _ = await self.get(key_url, max_bytes=MAX_KEY_BYTES)
+            self._keys[key_url] = secret
+        secret = self._keys[key_url]
         if len(secret) != 16 or len(data) % 16 or not data:
             raise AudioUnreachable(
                 "The stream's encryption is broken. Check that it plays, then send it again."

@@ -26,21 +26,14 @@ _AUDIO_CODECS = ("mp4a", "opus", "ac-3", "ec-3", "flac", "alac", "mp3")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """How a segment is encrypted, with AES-128 in CBC mode. Without `iv`, the sequence number is it."""
-
-    url: str
-    iv: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """Something to fetch and append: a segment, or the initialisation section that some segments need."""
 
     url: str
     sequence: int
     byte_range: range | None = None
-    key: Key | None = None
+    key: tuple[str, bytes | None] | None = None
+    """The address of its key (AES-128 in CBC mode) and the vector; without one, its sequence number is it."""
     seconds: float = field(default=0.0, compare=False)
     title: str = field(default="", compare=False)
     starts_at: float | None = field(default=None, compare=False)
@@ -150,7 +143,7 @@ class _Reader:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._sequence = 0
-        self._key: Key | None = None
+        self._key: tuple[str, bytes | None] | None = None
         self._map: Part | None = None
         self._map_sent = True
         self._range: tuple[int, int | None] | None = None
@@ -237,12 +230,12 @@ class _Reader:
         if attributes.get("BYTERANGE"):
             length, start = _byte_range(attributes["BYTERANGE"])
             part = replace(part, byte_range=range(start or 0, (start or 0) + length))
-        if self._key is not None and self._key.iv is not None:
+        if self._key is not None and self._key[1] is not None:
             part = replace(part, key=self._key)
         if self._map is None or (part.url, part.byte_range) != (self._map.url, self._map.byte_range):
             self._map, self._map_sent = part, False
 
-    def _key_of(self, attributes: dict[str, str]) -> Key | None:
+    def _key_of(self, attributes: dict[str, str]) -> tuple[str, bytes | None] | None:
         method = attributes.get("METHOD", "NONE")
         if method == "NONE":
             return None
@@ -253,7 +246,7 @@ class _Reader:
             vector = None if iv is None else int(iv, 16).to_bytes(16, "big")
         except (ValueError, OverflowError) as exc:
             raise UnsupportedURL("The playlist's encryption is malformed. Send another link.") from exc
-        return Key(_resolved(self._base_url, attributes.get("URI", "")), vector)
+        return _resolved(self._base_url, attributes.get("URI", "")), vector
 
 
 def _lines(text: str) -> Iterator[str]:

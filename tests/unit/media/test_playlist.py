@@ -7,7 +7,6 @@ import pytest
 from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, UnsupportedURL
 from stenobird.media.playlist import (
     MAX_SEGMENTS,
-    Key,
     Part,
     best_variant,
     kind_of,
@@ -47,8 +46,8 @@ def test_a_media_playlist_is_its_parts_in_order() -> None:
     playlist = parse_media_playlist(MEDIA, BASE)
     assert playlist.parts == (
         Part(AT + "a.ts", 7),
-        Part(AT + "b.ts", 8, key=Key(AT + "key.bin", bytes(15) + b"\x0a")),
-        Part("https://media.example.com/c.ts", 9, key=Key("https://keys.example.com/k?x=1,2", None)),
+        Part(AT + "b.ts", 8, key=(AT + "key.bin", bytes(15) + b"\x0a")),
+        Part("https://media.example.com/c.ts", 9, key=("https://keys.example.com/k?x=1,2", None)),
         Part(AT + "all.ts", 11, range(50, 150)),
         Part(AT + "all.ts", 12, range(150, 175)),
     )
