@@ -15,7 +15,7 @@ from stenobird.media.intake import WITH_AUDIO, UnusableStatus
 from stenobird.ports import OpenedMedia, Title
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from stenobird.egress.client import EgressClient, EgressResponse
     from stenobird.ports import Clock
@@ -33,35 +33,27 @@ def is_station(headers: Mapping[str, str], total_bytes: int | None) -> bool:
     return total_bytes is None and any(name.startswith("icy-") for name in headers)
 
 
-class IcyReader:
-    """Takes the titles out of a stream that has them every `interval` bytes (`icy-metaint`)."""
-
-    def __init__(self, interval: int) -> None:
-        self._interval = interval
-        self._audio_left = interval
-        self._block: bytearray | None = None
-        self._block_bytes = 0
-
-    def feed(self, data: bytes) -> Iterator[bytes | Title]:
-        """Yield the audio, and each title at its place."""
-        at = 0
-        while at < len(data):
-            if self._audio_left > 0:
-                audio = data[at : at + self._audio_left]
-                self._audio_left -= len(audio)
-                at += len(audio)
+async def split_titles(stream: AsyncIterator[bytes], interval: int) -> AsyncGenerator[bytes | Title]:
+    """Yield the audio, and each title at its place, of a stream that has one every `interval` bytes."""
+    audio_left = interval
+    block: bytes | None = None
+    block_bytes = 0
+    async for data in stream:
+        rest = data
+        while rest:
+            if audio_left > 0:
+                audio, rest = rest[:audio_left], rest[audio_left:]
+                audio_left -= len(audio)
                 yield audio
-            elif self._block is None:
-                self._block, self._block_bytes = bytearray(), 16 * data[at]
-                at += 1
+            elif block is None:
+                block, block_bytes, rest = b"", 16 * rest[0], rest[1:]
             else:
-                part = data[at : at + self._block_bytes - len(self._block)]
-                self._block += part
-                at += len(part)
-            if self._block is not None and len(self._block) >= self._block_bytes:
-                if title := title_in(bytes(self._block)):
+                missing = block_bytes - len(block)
+                block, rest = block + rest[:missing], rest[missing:]
+            if block is not None and len(block) >= block_bytes:
+                if title := title_in(block):
                     yield Title(title)
-                self._block, self._audio_left = None, self._interval
+                block, audio_left = None, interval
 
 
 def title_in(block: bytes) -> str | None:
@@ -125,16 +117,11 @@ class Station:
 
     async def _body(self, response: EgressResponse) -> AsyncGenerator[bytes | Title]:
         interval = response.headers.get("icy-metaint", "").split(",")[0].strip()
-        reader = (
-            IcyReader(int(interval)) if interval.isascii() and interval.isdigit() and int(interval) else None
-        )
+        has_titles = interval.isascii() and interval.isdigit() and int(interval) > 0
+        body = response.body()
         async with response:
-            async for data in response.body():
-                if reader is None:
-                    yield data
-                    continue
-                for item in reader.feed(data):
-                    yield item
+            async for item in split_titles(body, int(interval)) if has_titles else body:
+                yield item
         chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
         if response.total_bytes is not None or (
             chunked and not is_station(response.headers, response.total_bytes)

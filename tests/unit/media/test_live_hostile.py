@@ -12,7 +12,7 @@ import pytest
 from stenobird.errors import AudioContentTypeNotSupported, AudioUnreachable
 from stenobird.media.decode import Block, DecoderLimits, decode, take_decoder
 from stenobird.media.feed import AHEAD_BYTES, BEHIND_BYTES, Feed
-from stenobird.media.station import IcyReader, Replayed, plays_in_real_time, title_in
+from stenobird.media.station import Replayed, plays_in_real_time, split_titles, title_in
 from stenobird.ports import SAMPLE_RATE, Gap, Title
 from tests.support.media_server import Resource
 from tests.support.media_world import QuickClock, limits_of
@@ -302,13 +302,17 @@ async def test_bytes_that_are_no_audio_are_a_gap_that_says_so(
 
 
 @pytest.mark.parametrize("piece", [1, 7, 100, 4096])
-def test_titles_are_taken_out_wherever_the_bytes_are_cut(piece: int) -> None:
+async def test_titles_are_taken_out_wherever_the_bytes_are_cut(piece: int) -> None:
     audio = bytes(range(256)) * 8
     title = b"StreamTitle='A song; by \xc3\xa9'';StreamUrl='';"
     block = bytes([-(-len(title) // 16)]) + title.ljust(-(-len(title) // 16) * 16, b"\0")
     stream = b"".join(audio[at : at + 512] + (block if at == 512 else b"\0") for at in range(0, 2048, 512))
-    reader = IcyReader(512)
-    items = [item for at in range(0, len(stream), piece) for item in reader.feed(stream[at : at + piece])]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(stream), piece):
+            yield stream[at : at + piece]
+
+    items = [item async for item in split_titles(pieces(), 512)]
     assert b"".join(item for item in items if isinstance(item, bytes)) == audio
     assert [item.text for item in items if isinstance(item, Title)] == ["A song; by é'"]
 
