@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from stenobird.children.process import ChildProcess
+from stenobird.errors import SEND_AUDIO, AudioContentTypeNotSupported, WorkerTrouble
 from stenobird.media.decoder_child import HEADER, POSITION, READ_REPLY, READ_REQUEST, SIZE_REPLY
 from stenobird.media.recognition import Refusal
 from stenobird.ports import SAMPLE_RATE
@@ -133,13 +134,16 @@ async def take_decoder(
     """Return a child that decodes samples `skip` to `stop`, in blocks; it refuses audio of more than `most`.
 
     It is the `spare` one, if there is one that can be used. A file that is complete on disk is read in place,
-    by a child of its own. Raises `OSError`.
+    by a child of its own. Raises `WorkerTrouble`.
     """
     job = {"skip": skip, "stop": stop, "most": most, "block": block, "stitched": intake.stitched}
     path = intake.complete_path()
     child = spare.take() if path is None and spare is not None else None
     if child is None:
-        return await start_decoder(limits, job, path)
+        try:
+            return await start_decoder(limits, job, path)
+        except OSError as exc:
+            raise WorkerTrouble(f"The audio decoder can't be started ({exc.strerror}).") from exc
     data = json.dumps(job).encode()
     child.writer.write(READ_REPLY.pack(len(data)) + data)  # if it has died meanwhile, `decode` notices
     return child
@@ -174,6 +178,20 @@ async def decode(
             return
         else:
             raise Refusal(**_fields(payload, _REFUSED))
+
+
+def refused(refusal: Refusal, sent: str) -> AudioContentTypeNotSupported | WorkerTrouble | None:
+    """Return the error for what was `sent` if it is no audio, or if this machine can't decode at all."""
+    if refusal.kind in {"not_media", "no_audio"}:
+        return AudioContentTypeNotSupported(
+            f"{sent} is not audio that can be decoded: {refusal}. {SEND_AUDIO}"
+        )
+    if refusal.kind == "environment":
+        return WorkerTrouble(
+            f"The server's audio decoder does not start: {refusal}. "
+            'Tell the operator, who can run "stenobird doctor".'
+        )
+    return None
 
 
 async def _receive(child: ChildProcess, stall_seconds: float) -> tuple[bytes, bytes]:

@@ -13,13 +13,11 @@ import math
 from collections import deque
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
 from stenobird.errors import (
-    SEND_AUDIO,
-    AudioContentTypeNotSupported,
     AudioUnreachable,
     EgressError,
     JobError,
@@ -28,7 +26,7 @@ from stenobird.errors import (
     UnsupportedURL,
     WorkerTrouble,
 )
-from stenobird.media.decode import Block, DecoderDied, decode, take_decoder
+from stenobird.media.decode import Block, DecoderDied, decode, refused, take_decoder
 from stenobird.media.feed import Feed, MediaSegment, Stretch
 from stenobird.media.intake import UnusableStatus, as_job_error
 from stenobird.media.placement import Placement
@@ -40,8 +38,18 @@ if TYPE_CHECKING:
 
     from stenobird.children.process import ChildProcess
     from stenobird.media.decode import DecoderLimits, SpareDecoder
+    from stenobird.media.live_hls import LivePlaylist
     from stenobird.media.placement import SteadyClock
+    from stenobird.media.station import Station
     from stenobird.ports import AudioRequest
+
+    LiveOrigin: TypeAlias = Station | LivePlaylist
+    """Where stretches of live audio come from.
+
+    `next_stretch(reached)` returns the next one, `None` where the stream has ended; `reached` is when the
+    last sample so far was on air. It raises `EgressError`, `UnusableStatus`, or a `JobError` that no other
+    try would change.
+    """
 
 AWAY_SECONDS: Final = 300.0
 """A stream without audio for so long has ended."""
@@ -62,17 +70,6 @@ BLOCK_SAMPLES: Final = SAMPLE_RATE // 4
 OFF_AIR = "The stream sent no audio for {minutes:g} minutes, so the transcript ends there."
 
 _log = structlog.get_logger(__name__)
-
-
-class LiveOrigin(Protocol):
-    """Where stretches of live audio come from."""
-
-    async def next_stretch(self, reached: float | None) -> Stretch | None:
-        """Return the next one, `None` where the stream has ended.
-
-        `reached` is when the last sample so far was on air. Raises `EgressError`, `UnusableStatus`, or a
-        `JobError` that no other try would change.
-        """
 
 
 class LiveStream:
@@ -278,20 +275,15 @@ class LiveStream:
         return None
 
     async def _decode(self, feed: Feed) -> None:
-        async with aclosing(await self._start_decoder(feed)) as child:
+        child = await take_decoder(
+            feed, self._limits, self._spare, skip=0, stop=None, most=1 << 40, block=BLOCK_SAMPLES
+        )
+        async with aclosing(child):
             self._decoder = child
             async with aclosing(decode(child, feed, self._limits.stall_seconds)) as messages:
                 async for message in messages:
                     if isinstance(message, Block) and await self._take(message.pcm):
                         return
-
-    async def _start_decoder(self, feed: Feed) -> ChildProcess:
-        try:
-            return await take_decoder(
-                feed, self._limits, self._spare, skip=0, stop=None, most=1 << 40, block=BLOCK_SAMPLES
-            )
-        except OSError as exc:
-            raise WorkerTrouble(f"The audio decoder can't be started ({exc.strerror}).") from exc
 
     async def _take(self, pcm: PCM) -> bool:
         """Take the next samples of the stretch; return whether the audio ends here."""
@@ -358,13 +350,6 @@ def _as_job_error(problem: Exception) -> JobError:
         return problem
     if isinstance(problem, EgressError | UnusableStatus):
         return as_job_error(problem)
-    if isinstance(problem, Refusal) and problem.kind in {"not_media", "no_audio"}:
-        return AudioContentTypeNotSupported(
-            f"What the stream sends is not audio that can be decoded: {problem}. {SEND_AUDIO}"
-        )
-    if isinstance(problem, Refusal) and problem.kind == "environment":
-        return WorkerTrouble(
-            f"The server's audio decoder does not start: {problem}. "
-            'Tell the operator, who can run "stenobird doctor".'
-        )
+    if isinstance(problem, Refusal) and (error := refused(problem, "What the stream sends")) is not None:
+        return error
     return TranscriptionFailed(f"The stream can't be decoded: {problem}. Check that it plays.")

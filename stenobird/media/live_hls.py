@@ -144,19 +144,20 @@ class LivePlaylist:
 
     async def _enter(self, reached: float | None) -> None:
         """Choose the first segment: the first one after `reached`, if times show that, or the newest one."""
-        segments = self._timed(self._playlist.segments)
-        if reached is not None:
-            oldest = self._clock.time() - RESUMED_SECONDS
-            after = [part for part in segments if _ends_after(part, reached)]
-            if self._playlist.ended or (after and _ends_after(after[0], oldest)):
-                self._pending.extend(after)
-                return
-        if segments and segments[-1].starts_at is None and not self._playlist.ended:
+        segments, ended = self._timed(self._playlist.segments), self._playlist.ended
+        after = [part for part in segments if reached is not None and _ends_after(part, reached)]
+        recent = bool(after) and _ends_after(after[0], self._clock.time() - RESUMED_SECONDS)
+        if recent or (ended and reached is not None):
+            self._pending.extend(after)
+            return
+        if segments and segments[-1].starts_at is None and not ended:
             await self._see_growth()
-            segments = self._playlist.segments
-        # Of a playlist that has ended meanwhile, nothing shows what an earlier worker has read.
-        whole = self._playlist.ended and reached is None
-        self._pending.extend(segments if whole else segments[-1:] if not self._playlist.ended else ())
+            segments, ended = self._playlist.segments, self._playlist.ended
+        if not ended:
+            self._pending.extend(segments[-1:])
+        elif reached is None:
+            self._pending.extend(segments)
+        # Else it has ended meanwhile, and nothing shows what an earlier worker has read.
 
     def _timed(self, segments: tuple[Part, ...]) -> tuple[Part, ...]:
         """Return the segments with times that follow from the anchor, where the playlist states none."""

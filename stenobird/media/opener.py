@@ -14,8 +14,6 @@ import structlog
 
 from stenobird.egress.client import EgressClient
 from stenobird.errors import (
-    SEND_AUDIO,
-    AudioContentTypeNotSupported,
     AudioTooLarge,
     EgressError,
     JobError,
@@ -31,6 +29,7 @@ from stenobird.media.decode import (
     Found,
     SpareDecoder,
     decode,
+    refused,
     take_decoder,
 )
 from stenobird.media.fetch import Download
@@ -261,7 +260,7 @@ class MediaStream:
         self._next_sample = request.start_sample
         self._found: Found | None = None
         self._samples: int | None = None
-        self._warning: str | None = None
+        self.warning: str | None = None
         self._blocks: AsyncGenerator[PCM] | None = None
         self._decoder: ChildProcess | None = None
         self._closed = False
@@ -287,11 +286,6 @@ class MediaStream:
         ):
             return None
         return claim
-
-    @property
-    def warning(self) -> str | None:
-        """See `ports.AudioStream`."""
-        return self._warning
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -354,17 +348,14 @@ class MediaStream:
     async def _decode(self, spare: SpareDecoder | None) -> AsyncGenerator[PCM]:
         """Run one child from `_next_sample` on. Raises `DecoderDied` when it has to be run again."""
         limits = self._request.limits
-        try:
-            child = await take_decoder(
-                self._intake,
-                self._limits,
-                spare,
-                skip=self._next_sample,
-                stop=limits.stop_samples,
-                most=limits.max_samples,
-            )
-        except OSError as exc:
-            raise WorkerTrouble(f"The audio decoder can't be started ({exc.strerror}).") from exc
+        child = await take_decoder(
+            self._intake,
+            self._limits,
+            spare,
+            skip=self._next_sample,
+            stop=limits.stop_samples,
+            most=limits.max_samples,
+        )
         async with (
             aclosing(child),
             aclosing(decode(child, self._intake, self._limits.stall_seconds)) as messages,
@@ -413,7 +404,7 @@ class MediaStream:
         if stop is not None and end.samples >= stop:
             return
         self._samples = max(self._next_sample, 0)
-        self._warning = self._what_is_missing(end, failure)
+        self.warning = self._what_is_missing(end, failure)
 
     def _what_is_missing(self, end: Ended, failure: JobError | None) -> str | None:
         seconds = self._next_sample / SAMPLE_RATE
@@ -444,18 +435,10 @@ class MediaStream:
             return DecoderDied(str(refusal))
         if self._intake.failure is not None:
             return WorkerTrouble.behind(self._intake.failure) or self._intake.failure
-        if refusal.kind in {"not_media", "no_audio"}:
-            uploaded = self._request.source.technique == "upload"
-            return AudioContentTypeNotSupported(
-                f"What {'was uploaded' if uploaded else 'the URL returned'} is not audio that can be "
-                f"decoded: {refusal}. {SEND_AUDIO}"
-            )
-        if refusal.kind == "environment":
-            return WorkerTrouble(
-                f"The server's audio decoder does not start: {refusal}. "
-                'Tell the operator, who can run "stenobird doctor".'
-            )
-        return TranscriptionFailed(
+        uploaded = self._request.source.technique == "upload"
+        return refused(
+            refusal, f"What {'was uploaded' if uploaded else 'the URL returned'}"
+        ) or TranscriptionFailed(
             f"The audio can't be decoded: {refusal}. Check that the file plays, then send it again."
         )
 
@@ -476,11 +459,6 @@ async def open_media(
     """Open what fetches and decodes media, as the settings say. `origins` are URL schemes besides http(s)."""
     async with (
         EgressClient(policy, proxy=settings.egress_proxy) as client,
-        MediaOpener(
-            client,
-            spools,
-            clock,
-            origins=origins,
-        ) as opener,
+        MediaOpener(client, spools, clock, origins=origins) as opener,
     ):
         yield opener
