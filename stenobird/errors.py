@@ -77,6 +77,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TRY_LATER = "Try again later."
 SEND_AUDIO = "Send mp3, m4a, mp4, ogg, webm, flac or wav."
 ACCEPTED_URL_EXAMPLES = ("https://example.com/audio-url", "https://media.example.com/path/to/audio.mp3")
 _LOCAL_ERRNOS = frozenset(
@@ -399,6 +400,11 @@ class WorkerTrouble(TranscriptionFailed):
 
 class EgressError(StenobirdError):
     """An outgoing request failed."""
+
+    def __init__(self, message: str | None = None, *, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}" if remedy else message)
+        self.remedy = remedy
+        """What to do about it, the end of the message; empty where the message says nothing."""
 
 
 class DestinationForbidden(EgressError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird.discovery import urls
 from stenobird.errors import (
     SEND_AUDIO,
+    TRY_LATER,
     AudioContentTypeNotSupported,
     AudioSourceNotFound,
     AudioSourceUnreachable,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES: Final = 10
 """Rejected candidates that an error lists."""
+_OPEN_IN_BROWSER: Final = "Check that the URL opens in a browser, then try again."
 _LOGIN: Final = frozenset({401, 402, 403, 407})
 
 
@@ -43,9 +45,10 @@ def refusal(url: str, reason: EgressError | int) -> JobError:
             f"{host} does not show this to the public (status {reason}). Send a URL that opens without login,"
             " or the direct audio URL."
         )
-    what = f"The server answered {reason}." if isinstance(reason, int) else reason.message
-    if not what.endswith("ry again later."):
-        what = f"{what} {_remedy(reason)}"
+    if isinstance(reason, int):
+        what = f"The server answered {reason}. {_remedy_of(reason)}"
+    else:
+        what = reason.message if reason.remedy else f"{reason.message} {_OPEN_IN_BROWSER}"
     if urls.is_audio_url(url):
         return AudioUnreachable(f"The audio at {host} could not be opened. {what}")
     return AudioSourceUnreachable(
@@ -61,12 +64,10 @@ def gone(url: str) -> JobError:
     )
 
 
-def _remedy(reason: EgressError | int) -> str:
-    if reason in {404, 410}:
+def _remedy_of(status: int) -> str:
+    if status in {404, 410}:
         return "It was moved or taken away: check the URL."
-    if isinstance(reason, int) and (reason >= 500 or reason in {408, 425, 429}):
-        return "Try again later."
-    return "Check that the URL opens in a browser, then try again."
+    return TRY_LATER if status >= 500 or status in {408, 425, 429} else _OPEN_IN_BROWSER
 
 
 def failure(  # noqa: PLR0911  # one reason a branch, the most specific first

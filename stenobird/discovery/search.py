@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import html
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.page.inline_state import marked_json
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
-from stenobird.discovery.parsing.lenient import decode_xml, unescape_attribute
+from stenobird.discovery.parsing.lenient import decode_xml, strict_json, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
-from stenobird.egress.client import PLAIN_GET, RANGE_REFUSED, RequestOptions
+from stenobird.egress.client import PLAIN_GET, RequestOptions, open_ranged
 from stenobird.egress.references import absolute
 from stenobird.errors import (
+    TRY_LATER,
     ConnectFailed,
     DestinationForbidden,
     EgressError,
@@ -221,12 +221,7 @@ class Search:
     async def fetch_json(self, url: str) -> Any | None:
         """Return the parsed JSON of a response with status 200, else `None`. Raises `EgressError`."""
         document = await self.fetch(url, headers={"accept": "application/json"})
-        if document.status != 200:
-            return None
-        try:
-            return json.loads(document.body)
-        except (ValueError, RecursionError):
-            return None
+        return strict_json(document.body) if document.status == 200 else None
 
     async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
         """Return the page at `url`, or the submitted one; `None` if it is no page. Raises `EgressError`."""
@@ -375,13 +370,7 @@ class Search:
         options = RequestOptions(
             headers=headers, byte_range=byte_range, referer=referer, retry_seconds=RETRY_SECONDS
         )
-        response = await self._client.open(urls.for_request(url), options)
-        empty = response.status == 416 and response.total_bytes == 0
-        if response.status in RANGE_REFUSED and not empty:
-            # The server may refuse ranges. After a 403, the client has already tried as a browser.
-            await response.aclose()
-            options = replace(options, byte_range=None, browser_retry=response.status != 403)
-            response = await self._client.open(urls.for_request(url), options)
+        response = await open_ranged(self._client.open, urls.for_request(url), options)
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):
@@ -489,7 +478,7 @@ async def _document(url: str, response: WebResponse, max_bytes: int) -> Document
             body = await response.read(max_bytes, truncate=True)
     except TimeoutError as exc:
         raise ConnectFailed(
-            f"{urls.host_of(url)} did not send the page within {DOCUMENT_SECONDS:g} s. Try again later."
+            f"{urls.host_of(url)} did not send the page within {DOCUMENT_SECONDS:g} s.", remedy=TRY_LATER
         ) from exc
     return Document(url, response.final_url, response.status, response.headers, body)
 

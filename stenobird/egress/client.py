@@ -12,10 +12,10 @@ import re
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urljoin
 
 import httpcore
@@ -25,16 +25,27 @@ from stenobird.egress.response import (
     MEDIA_LIMITS,
     EgressResponse,
     FetchLimits,
+    UnknownPart,
     header_pairs,
     joined_headers,
 )
 from stenobird.egress.transport import body_blocks, make_dialer, make_pool, translated
-from stenobird.errors import ConnectFailed, DestinationForbidden, EgressError, InvalidURL, ResponseBroken
+from stenobird.errors import (
+    TRY_LATER,
+    ConnectFailed,
+    DestinationForbidden,
+    EgressError,
+    InvalidURL,
+    ResponseBroken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from stenobird.egress.policy import EgressPolicy, PublicURL, Resolver
+    from stenobird.ports import OpenedMedia
+
+R = TypeVar("R", bound="OpenedMedia")
 
 __all__ = ["MEDIA_LIMITS", "PLAIN_GET", "EgressClient", "EgressResponse", "FetchLimits", "RequestOptions"]
 
@@ -270,14 +281,16 @@ class EgressClient:
                     hops.append((str(exchange.url), response.status))
                     if len(hops) > MAX_REDIRECTS:
                         raise ResponseBroken(
-                            f"{exchange.url.host} redirected more than {MAX_REDIRECTS} times. "
-                            "Send the final URL."
+                            f"{exchange.url.host} redirected more than {MAX_REDIRECTS} times.",
+                            remedy="Send the final URL.",
                         )
                     await _drain(response)
                     exchange.cookies.store(exchange.url, header_pairs(response.headers))
                     self._turn(exchange, response.status, location)
                     if exchange.step in seen:
-                        raise ResponseBroken(f"{exchange.url.host} redirects in a loop. Send the final URL.")
+                        raise ResponseBroken(
+                            f"{exchange.url.host} redirects in a loop.", remedy="Send the final URL."
+                        )
                     seen.add(exchange.step)
                     continue
                 opened = EgressResponse(
@@ -372,12 +385,33 @@ class EgressClient:
                     response = await self._pool.handle_async_request(request)
         except TimeoutError as exc:
             raise ConnectFailed(
-                f"{url.host} did not answer within {max(seconds, 0.0):.3g} s. Try again later."
+                f"{url.host} did not answer within {max(seconds, 0.0):.3g} s.", remedy=TRY_LATER
             ) from exc
         if len(response.headers) > MAX_HEADERS:
             await _drop(response, url.host)
             raise ResponseBroken(f"{url.host} answered with more than {MAX_HEADERS} headers.")
         return response
+
+
+async def open_ranged(
+    send: Callable[[str, RequestOptions], Awaitable[R]], url: str, options: RequestOptions
+) -> R:
+    """Request a part of a file by `EgressClient.open`, and the whole file where the server refuses parts.
+
+    The same where it does not say which part it sent, but not where the part starts at the file's end.
+    """
+    whole = replace(options, byte_range=None, if_range=None)
+    try:
+        response = await send(url, options)
+    except UnknownPart:
+        return await send(url, whole)
+    first = options.byte_range[0] if options.byte_range is not None else 0
+    is_behind_the_end = response.status == 416 and response.total_bytes in range(first + 1)
+    if response.status not in RANGE_REFUSED or is_behind_the_end:
+        return response
+    await response.aclose()
+    # After a 403, the client has already tried as a browser.
+    return await send(url, replace(whole, browser_retry=response.status != 403))
 
 
 def _headers(options: RequestOptions) -> dict[str, str]:

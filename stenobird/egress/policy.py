@@ -183,8 +183,8 @@ class EgressPolicy:
         """Raise `DestinationForbidden`, with the host but not the address, unless it may be reached."""
         if not self.allows_address(address):
             raise DestinationForbidden(
-                f"{host} leads to an address that is not public, so it is not opened. "
-                "Send a URL that anyone on the internet can open."
+                f"{host} leads to an address that is not public, so it is not opened.",
+                remedy="Send a URL that anyone on the internet can open.",
             )
 
     def _check_authority(self, scheme: str, authority: str) -> tuple[str, int]:

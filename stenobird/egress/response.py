@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 import brotli  # type: ignore[import-untyped]
 
 from stenobird.egress.transport import body_blocks, translated
-from stenobird.errors import EgressError, ResponseBroken, ResponseTooLarge
+from stenobird.errors import TRY_LATER, EgressError, ResponseBroken, ResponseTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     import httpcore
 
@@ -91,7 +91,7 @@ class EgressResponse:
         self.headers: Mapping[str, str] = joined_headers(response.headers)
         self.final_url: str = str(url)
         self.redirects = redirects
-        self._decoder = decoder_for(self.headers.get("content-encoding", ""), url.host)
+        self._compression = compression_of(self.headers.get("content-encoding", ""), url.host)
         length = self.headers.get("content-length", "")
         self._announced_bytes = int(length) if length.isascii() and length.isdigit() else None
         self.offset: int = 0
@@ -183,13 +183,16 @@ class EgressResponse:
 
     async def _decoded(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._received()) as received:
-            async for block in received:
-                for piece in (block,) if self._decoder is None else self._decoder.feed(block):
+            pieces = received
+            if self._compression == "br":
+                pieces = _unbrotlied(received, self._host)
+            elif self._compression:
+                pieces = _inflated(received, self._host, gzip=self._compression in _GZIP)
+            async with aclosing(pieces):
+                async for piece in pieces:
                     self._decoded_bytes += len(piece)
                     self._check_size(self._decoded_bytes, self._limits.max_body_bytes)
                     yield piece
-        if self._decoder is not None:
-            self._decoder.finish()
 
     async def _received(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as received, and enforce the limits of size and rate."""
@@ -224,7 +227,7 @@ class EgressResponse:
         except StopAsyncIteration:
             return None
         except TimeoutError as exc:
-            raise ResponseBroken(f"{self._host} sent nothing for {seconds:.3g} s. Try again later.") from exc
+            raise ResponseBroken(f"{self._host} sent nothing for {seconds:.3g} s.", remedy=TRY_LATER) from exc
 
     def _check_pace(self, size: int, waited_seconds: float) -> None:
         self._window_bytes += size
@@ -240,12 +243,12 @@ class EgressResponse:
             self._refuse_size(max_bytes)
 
     def _refuse_pace(self, what: str) -> None:
-        raise ResponseBroken(f"{self._host} {what}. Try again later.")
+        raise ResponseBroken(f"{self._host} {what}.", remedy=TRY_LATER)
 
     def _refuse_size(self, max_bytes: int) -> None:
         raise ResponseTooLarge(
-            f"The response of {self._host} is larger than the {max_bytes} bytes that are read. "
-            "Send a smaller file."
+            f"The response of {self._host} is larger than the {max_bytes} bytes that are read.",
+            remedy="Send a smaller file.",
         )
 
     def _read_extent(self, byte_range: tuple[int, int | None] | None) -> None:
@@ -258,19 +261,19 @@ class EgressResponse:
             self.offset = int(extent[1] or 0)
             self.end = int(extent[2]) + 1 if extent[2] else None
             self.total_bytes = None if extent[3] == "*" else int(extent[3])
-            if self._decoder is not None and self.offset:
+            if self._compression and self.offset:
                 raise UnknownPart(
                     f"{self._host} sent a part of a compressed file, which can't be read alone."
                 )
         else:
             self.end = self.total_bytes = self._announced_bytes
-        if self._decoder is not None:
+        if self._compression:
             self.end = self.total_bytes = None
 
     def _guess_extent(self, byte_range: tuple[int, int | None] | None) -> None:
         """Take a part without a `Content-Range` for the requested one, if that is the file's beginning."""
         multipart = self.headers.get("content-type", "").lower().startswith("multipart/")
-        if byte_range is None or byte_range[0] or multipart or self._decoder is not None:
+        if byte_range is None or byte_range[0] or multipart or self._compression:
             raise UnknownPart(f"{self._host} sent a part of the file without saying which.")
         self.end = self.total_bytes = self._announced_bytes if byte_range[1] is None else None
 
@@ -301,82 +304,65 @@ _STEP_BYTES = 64 * 1024
 _GZIP = frozenset({"gzip", "x-gzip"})
 _UNREADABLE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 _GZIP_MAGIC = b"\x1f\x8b"
-_BROKE_OFF = "The compressed response of {host} ended early. Try again later."
+_BROKE_OFF = "The compressed response of {host} ended early."
 _UNDECODABLE = "The response of {host} is marked as compressed but can't be decompressed."
 
 
-class _Inflater:
-    """gzip (also with several members) or deflate, with or without the zlib header that RFC 9110 requires."""
+async def _inflated(blocks: AsyncIterator[bytes], host: str, *, gzip: bool) -> AsyncGenerator[bytes, None]:
+    """Decode gzip (also with several members) or deflate, with or without the zlib header of RFC 9110.
 
-    def __init__(self, coding: str, host: str) -> None:
-        self._gzip = coding in _GZIP
-        self._host = host
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16 if self._gzip else zlib.MAX_WBITS)
-        self._started = False
-        self._ended = False
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """Yield the decoded bytes; bytes after the end of the coded data are ignored."""
-        while block:
-            if self._ended:
-                if not (self._gzip and block.startswith(_GZIP_MAGIC)):
-                    return
-                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-                self._ended = False
-            decoded = self._step(block)
-            self._started = True
-            if decoded:
-                yield decoded
-            self._ended = self._inflate.eof
-            block = self._inflate.unused_data if self._ended else self._inflate.unconsumed_tail
-
-    def finish(self) -> None:
-        """Raise `ResponseBroken` unless the coded data is complete; an empty response is complete."""
-        if self._started and not self._ended:
-            raise ResponseBroken(_BROKE_OFF.format(host=self._host))
-
-    def _step(self, block: bytes) -> bytes:
-        try:
-            return self._inflate.decompress(block, _STEP_BYTES)
-        except zlib.error as exc:
-            if not self._gzip and not self._started:
-                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-                self._started = True
-                return self._step(block)
-            raise ResponseBroken(_UNDECODABLE.format(host=self._host)) from exc
-
-
-class _Unbrotli:
-    """Brotli, which some caches send to clients that did not offer it."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._decompressor = brotli.Decompressor()
-        self._started = False
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """Yield the decoded bytes; blocks after the end of the coded data are ignored."""
-        while not self._decompressor.is_finished():
+    Bytes after the end of the coded data are ignored.
+    """
+    window = zlib.MAX_WBITS | 16 if gzip else zlib.MAX_WBITS
+    inflate = zlib.decompressobj(window)
+    started = ended = False
+    async for block in blocks:
+        rest = block
+        while rest:
+            if ended:
+                if not (gzip and rest.startswith(_GZIP_MAGIC)):
+                    break
+                inflate, ended = zlib.decompressobj(window), False
             try:
-                decoded: bytes = self._decompressor.process(block, output_buffer_limit=_STEP_BYTES)
+                piece = inflate.decompress(rest, _STEP_BYTES)
+            except zlib.error as exc:
+                if gzip or started:
+                    raise ResponseBroken(_UNDECODABLE.format(host=host)) from exc
+                inflate, started = zlib.decompressobj(-zlib.MAX_WBITS), True
+                continue
+            started = True
+            if piece:
+                yield piece
+            ended = inflate.eof
+            rest = inflate.unused_data if ended else inflate.unconsumed_tail
+    if started and not ended:
+        raise ResponseBroken(_BROKE_OFF.format(host=host), remedy=TRY_LATER)
+
+
+async def _unbrotlied(blocks: AsyncIterator[bytes], host: str) -> AsyncGenerator[bytes, None]:
+    """Decode Brotli, which some caches send to clients that did not offer it."""
+    decompressor = brotli.Decompressor()
+    started = False
+    async for block in blocks:
+        rest = block
+        while not decompressor.is_finished():
+            try:
+                piece: bytes = decompressor.process(rest, output_buffer_limit=_STEP_BYTES)
             except brotli.error as exc:
-                raise ResponseBroken(_UNDECODABLE.format(host=self._host)) from exc
-            self._started = True
+                raise ResponseBroken(_UNDECODABLE.format(host=host)) from exc
+            started = True
             # `can_accept_more_data` may be true while output is still pending.
-            if not decoded and self._decompressor.can_accept_more_data():
-                return
-            block = b""
-            if decoded:
-                yield decoded
-
-    def finish(self) -> None:
-        """Raise `ResponseBroken` unless the coded data is complete; an empty response is complete."""
-        if self._started and not self._decompressor.is_finished():
-            raise ResponseBroken(_BROKE_OFF.format(host=self._host))
+            if not piece and decompressor.can_accept_more_data():
+                break
+            rest = b""
+            if piece:
+                yield piece
+    if started and not decompressor.is_finished():
+        raise ResponseBroken(_BROKE_OFF.format(host=host), remedy=TRY_LATER)
 
 
-def decoder_for(content_encoding: str, host: str) -> _Inflater | _Unbrotli | None:
-    """Return the decoder for the header's coding, `None` if there is none.
+def compression_of(content_encoding: str, host: str) -> str:
+    """Return the coding that must be undone: `gzip`, `x-gzip`, `deflate` or `br`; empty if there is none.
 
     Raises `ResponseBroken` for more than one coding (decompression bombs are nested) and for unsupported
     ones. Words that are no compression (`aws-chunked`, `utf-8`, `none` …) occur in practice and are ignored.
@@ -386,10 +372,10 @@ def decoder_for(content_encoding: str, host: str) -> _Inflater | _Unbrotli | Non
         word for word in codings if word in _GZIP or word in _UNREADABLE or word in {"deflate", "br"}
     ]
     if not compressions:
-        return None
+        return ""
     if len(compressions) > 1 or compressions[0] in _UNREADABLE:
         raise ResponseBroken(
-            f'{host} compressed its response as "{content_encoding[:80]}", which was not requested. '
-            "Send a URL that serves the file as it is."
+            f'{host} compressed its response as "{content_encoding[:80]}", which was not requested.',
+            remedy="Send a URL that serves the file as it is.",
         )
-    return _Unbrotli(host) if compressions[0] == "br" else _Inflater(compressions[0], host)
+    return compressions[0]

@@ -21,6 +21,7 @@ import anyio
 import httpcore
 
 from stenobird.errors import (
+    TRY_LATER,
     ConfigurationError,
     ConnectFailed,
     DestinationForbidden,
@@ -49,22 +50,27 @@ _CHUNKED = re.compile(rb"[ \t]*chunked(?:[ \t]*,[ \t]*chunked)*[ \t]*", re.IGNOR
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONNECT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 
-# The error of httpcore or the system, the `EgressError` that a caller gets, and its message about `{host}`.
-_MEANINGS: dict[type[Exception], tuple[type[EgressError], str]] = {
-    httpcore.ConnectTimeout: (ConnectFailed, "{host} did not answer in time. Check that it is online."),
-    httpcore.ConnectError: (ConnectFailed, "{host} could not be connected to. Check that it is online."),
-    httpcore.PoolTimeout: (ConnectFailed, "Too many downloads run at once. Try again later."),
-    httpcore.ConnectionNotAvailable: (ConnectFailed, "Too many downloads run at once. Try again later."),
-    httpcore.ProxyError: (ConnectFailed, "The upstream proxy did not open a connection to {host}."),
-    httpcore.UnsupportedProtocol: (DestinationForbidden, "{host} can be reached by http and https only."),
-    httpcore.ReadTimeout: (ResponseBroken, "{host} stopped sending. Try again later."),
-    httpcore.WriteTimeout: (ResponseBroken, "{host} stopped reading the request. Try again later."),
-    httpcore.TimeoutException: (ResponseBroken, "{host} took too long. Try again later."),
-    httpcore.NetworkError: (ResponseBroken, "{host} broke off the connection. Try again later."),
-    httpcore.LocalProtocolError: (ResponseBroken, "The request to {host} is not valid HTTP."),
-    httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP response. Try again later."),
-    ssl.SSLError: (ConnectFailed, "{host} could not agree on a secure connection. Check its certificate."),
-    OSError: (ResponseBroken, "{host} broke off the connection. Try again later."),
+_CHECK_ONLINE = "Check that it is online."
+_CHECK_TYPOS = "Check it for typos."
+_TELL_OPERATOR = "Tell the operator."
+
+# For an error of httpcore or the system: the `EgressError` that a caller gets, its message about `{host}`,
+# and its remedy.
+_MEANINGS: dict[type[Exception], tuple[type[EgressError], str, str]] = {
+    httpcore.ConnectTimeout: (ConnectFailed, "{host} did not answer in time.", _CHECK_ONLINE),
+    httpcore.ConnectError: (ConnectFailed, "{host} could not be connected to.", _CHECK_ONLINE),
+    httpcore.PoolTimeout: (ConnectFailed, "Too many downloads run at once.", TRY_LATER),
+    httpcore.ConnectionNotAvailable: (ConnectFailed, "Too many downloads run at once.", TRY_LATER),
+    httpcore.ProxyError: (ConnectFailed, "The upstream proxy did not open a connection to {host}.", ""),
+    httpcore.UnsupportedProtocol: (DestinationForbidden, "{host} can be reached by http and https only.", ""),
+    httpcore.ReadTimeout: (ResponseBroken, "{host} stopped sending.", TRY_LATER),
+    httpcore.WriteTimeout: (ResponseBroken, "{host} stopped reading the request.", TRY_LATER),
+    httpcore.TimeoutException: (ResponseBroken, "{host} took too long.", TRY_LATER),
+    httpcore.NetworkError: (ResponseBroken, "{host} broke off the connection.", TRY_LATER),
+    httpcore.LocalProtocolError: (ResponseBroken, "The request to {host} is not valid HTTP.", ""),
+    httpcore.ProtocolError: (ResponseBroken, "{host} sent a broken HTTP response.", TRY_LATER),
+    ssl.SSLError: (ConnectFailed, "{host} could not agree on a secure connection.", "Check its certificate."),
+    OSError: (ResponseBroken, "{host} broke off the connection.", TRY_LATER),
 }
 
 
@@ -76,13 +82,13 @@ def translate(exc: Exception, host: str) -> EgressError | None:
     reason = exc.args[0] if exc.args and isinstance(exc.args[0], Exception) else exc
     if isinstance(reason, ssl.SSLCertVerificationError):
         return ConnectFailed(
-            f"The certificate of {host} is not valid: {reason.verify_message or 'it does not fit the name'}. "
-            "Send a URL whose https works in a browser."
+            f"The certificate of {host} is not valid: {reason.verify_message or 'it does not fit the name'}.",
+            remedy="Send a URL whose https works in a browser.",
         )
     for kind in type(exc).__mro__:
-        meaning = _MEANINGS.get(kind)
-        if meaning is not None:
-            return meaning[0](meaning[1].format(host=host))
+        if kind in _MEANINGS:
+            error, message, remedy = _MEANINGS[kind]
+            return error(message.format(host=host), remedy=remedy)
     return None
 
 
@@ -112,9 +118,7 @@ class DirectDialer:
             async with asyncio.timeout(seconds):
                 return await self._connect(host, port)
         except TimeoutError as exc:
-            raise ConnectFailed(
-                f"{host} did not answer within {seconds:g} s. Check that it is online."
-            ) from exc
+            raise ConnectFailed(f"{host} did not answer within {seconds:g} s.", remedy=_CHECK_ONLINE) from exc
 
     async def _connect(self, host: str, port: int) -> httpcore.AsyncNetworkStream:
         failure: Exception | None = None
@@ -128,7 +132,7 @@ class DirectDialer:
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
         raise ConnectFailed(
-            f"{host} refused the connection on port {port}. Check that it is online."
+            f"{host} refused the connection on port {port}.", remedy=_CHECK_ONLINE
         ) from failure
 
     async def addresses(self, host: str, port: int) -> list[IPAddress]:
@@ -149,12 +153,12 @@ class DirectDialer:
             addresses = list(await self._resolver.resolve(host, port))
         except OSError as exc:
             if isinstance(exc, socket.gaierror) and exc.errno != socket.EAI_AGAIN:
-                raise ConnectFailed(f"The name {host} does not exist. Check it for typos.") from exc
+                raise ConnectFailed(f"The name {host} does not exist.", remedy=_CHECK_TYPOS) from exc
             raise ConnectFailed(
-                f"The name {host} can't be looked up at the moment. Try again later."
+                f"The name {host} can't be looked up at the moment.", remedy=TRY_LATER
             ) from exc
         if not addresses:
-            raise ConnectFailed(f"The name {host} has no address. Check it for typos.")
+            raise ConnectFailed(f"The name {host} has no address.", remedy=_CHECK_TYPOS)
         return addresses
 
 
@@ -204,12 +208,10 @@ class ProxyDialer:
                 opened = True
                 return stream
         except TimeoutError as exc:
-            raise ConnectFailed(
-                f"{host} did not answer within {seconds:g} s. Check that it is online."
-            ) from exc
+            raise ConnectFailed(f"{host} did not answer within {seconds:g} s.", remedy=_CHECK_ONLINE) from exc
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as exc:
             raise ConnectFailed(
-                f"{host} could not be reached: the upstream proxy did not answer. Tell the operator."
+                f"{host} could not be reached: the upstream proxy did not answer.", remedy=_TELL_OPERATOR
             ) from exc
         finally:
             if stream is not None and not opened:
@@ -225,18 +227,19 @@ class ProxyDialer:
             answer += block
             if not block or len(answer) > _MAX_CONNECT_ANSWER_BYTES:
                 raise ConnectFailed(
-                    f"{host} could not be reached: the upstream proxy broke off. Tell the operator."
+                    f"{host} could not be reached: the upstream proxy broke off.", remedy=_TELL_OPERATOR
                 )
         status = _CONNECT_STATUS.match(answer)
         if status is None or not status[1].startswith(b"2"):
             said = b" ".join(part for part in status.groups() if part) if status else b"no HTTP"
             raise ConnectFailed(
                 f"{host} could not be reached: the upstream proxy answered "
-                f'"{said[:80].decode("latin-1").strip()}". Check the URL for typos.'
+                f'"{said[:80].decode("latin-1").strip()}".',
+                remedy="Check the URL for typos.",
             )
         if not answer.endswith(b"\r\n\r\n") or answer.count(b"\r\n\r\n") != 1:
             # In HTTP and TLS the client sends first, so the server may not have sent anything yet.
-            raise ResponseBroken(f"{host} sent data before the request. Try again later.")
+            raise ResponseBroken(f"{host} sent data before the request.", remedy=TRY_LATER)
 
 
 Dialer: TypeAlias = DirectDialer | ProxyDialer

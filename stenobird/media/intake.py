@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stenobird.egress.client import BUSY, RANGE_REFUSED, RequestOptions
-from stenobird.egress.response import UnknownPart
+from stenobird.egress.client import BUSY, RequestOptions, open_ranged
 from stenobird.errors import (
     AudioTooLarge,
     AudioUnreachable,
@@ -54,27 +52,14 @@ class HTTPOrigin:
     async def open(
         self, url: str, source: AudioSource, *, first: int, last: int | None, if_range: str | None
     ) -> OpenedMedia:
-        """Send a GET with the headers that the source's server expects.
-
-        Where the server refuses ranges, or does not say which part it sent, the whole file is requested.
-        """
+        """Send a GET with the headers that the source's server expects; see `open_ranged`."""
         options = RequestOptions(
             headers=source.request_headers,
             byte_range=(first, last),
             if_range=if_range,
             referer=source.page_url,
         )
-        whole = replace(options, byte_range=None, if_range=None)
-        try:
-            answer = await self._client.open(url, options)
-        except UnknownPart:
-            return await self._client.open(url, whole)
-        is_behind_the_end = answer.status == 416 and answer.total_bytes in range(first + 1)
-        if answer.status not in RANGE_REFUSED or is_behind_the_end:
-            return answer
-        await answer.aclose()
-        # After a 403, the client has already tried as a browser.
-        return await self._client.open(url, replace(whole, browser_retry=answer.status != 403))
+        return await open_ranged(self._client.open, url, options)
 
 
 class SourceChanged(AudioUnreachable):
@@ -145,7 +130,8 @@ class Intake(ABC):
         self._on_demand = request.limits.stop_samples is not None
         self._seconds = seconds
         self._end = clock.monotonic() + seconds
-        self._failure: JobError | None = None
+        self.failure: JobError | None = None
+        """Why there are no more bytes, if the file did not end where it should."""
 
     def _check_deadline(self) -> None:
         """Raise `AudioUnreachable` when the time is up: what is on disk by then is still transcribed."""
@@ -164,11 +150,6 @@ class Intake(ABC):
     @abstractmethod
     def stated_seconds(self) -> float | None:
         """The length of the audio by what led to it, for where the container does not say."""
-
-    @property
-    def failure(self) -> JobError | None:
-        """Why there are no more bytes, if the file did not end where it should."""
-        return self._failure
 
     @property
     def front(self) -> int:
@@ -192,14 +173,14 @@ class Intake(ABC):
         while True:
             changed = self._spool.changed()
             # Where a download broke off, what is on disk is usable; after any other failure it is not.
-            if self._failure is not None and (
-                not isinstance(self._failure, AudioUnreachable) or isinstance(self._failure, SourceChanged)
+            if self.failure is not None and (
+                not isinstance(self.failure, AudioUnreachable) or isinstance(self.failure, SourceChanged)
             ):
-                raise self._failure
+                raise self.failure
             if data := await self._spool.read(offset, size):
                 return data
             end = self._limits.max_bytes if self.total_bytes is None else self.total_bytes
-            if self._spool.complete or self._failure is not None or offset >= end:
+            if self._spool.complete or self.failure is not None or offset >= end:
                 return b""
             try:
                 if not await self._demand(offset):
@@ -229,7 +210,7 @@ class Intake(ABC):
         await self._clock.sleep(max(seconds, min(wanted or 0.0, most)))
 
     def _fail(self, error: JobError) -> None:
-        self._failure = error
+        self.failure = error
         self._spool.notify()
 
 

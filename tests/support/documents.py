@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from stenobird.egress.client import PLAIN_GET, RequestOptions
+from stenobird.egress.response import UnknownPart
 from stenobird.errors import ConnectFailed, DestinationForbidden, ResponseTooLarge
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Served:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     ranges: bool = False
+    unplaced: bool = False
+    """Whether a range gets a part that does not say which it is."""
     fails: bool = False
     forbidden: bool = False
 
@@ -108,6 +111,8 @@ class DocumentWeb:
                 raise ConnectFailed(f"{url} did not answer.")
             if served.forbidden:
                 raise DestinationForbidden
+            if served.unplaced and options.byte_range is not None:
+                raise UnknownPart(f"{url} sent a part of the file without saying which.")
             location = served.headers.get("location")
             if location is None or not 300 <= served.status < 400:
                 break

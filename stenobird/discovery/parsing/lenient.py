@@ -242,6 +242,21 @@ def parse_json(text: str) -> Any | None:
     return values[0] if len(values) == 1 else (values or None)
 
 
+def text_of(value: Any) -> str | None:
+    """Return a non-empty string or number as text; `None` for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return str(value).strip() or None
+
+
+def strict_json(source: str | bytes) -> Any | None:
+    """Parse JSON as APIs write it; `None` if it is broken or nested too deep."""
+    try:
+        return json.loads(source)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _parse(text: str) -> tuple[Any, int]:
     """Return the value that the text starts with, and where it ends; 0 if there is none."""
     try:

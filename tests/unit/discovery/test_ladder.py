@@ -21,7 +21,7 @@ from stenobird.errors import (
     JobError,
     UnsupportedURL,
 )
-from tests.support.documents import Served
+from tests.support.documents import Served, mp3_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,10 +152,26 @@ async def test_url_that_ends_like_audio_is_media_and_any_other_is_a_source(
 
 
 @pytest.mark.parametrize("url", ["https://x.example/page", "https://x.example/a.mp3"])
-@pytest.mark.parametrize("reason", [ConnectFailed("It did not answer within 5 s. Try again later."), 503])
+@pytest.mark.parametrize(
+    "reason", [ConnectFailed("It did not answer within 5 s.", remedy="Try again later."), 503]
+)
 def test_a_remedy_is_named_once(url: str, reason: ConnectFailed | int) -> None:
     message = refusal(url, reason).message
     assert message.lower().count("try again") == 1
+
+
+def test_a_remedy_of_the_error_itself_is_the_only_one() -> None:
+    error = ConnectFailed("It refused the connection on port 443.", remedy="Check that it is online.")
+    message = refusal("https://x.example/a.mp3", error).message
+    assert "port 443. Check that it is online." in message
+    assert "in a browser" not in message
+
+
+async def test_audio_whose_server_does_not_place_parts_is_requested_whole(searcher: Any) -> None:
+    url = "https://x.example/talk.mp3"
+    found = await searcher.find({url: Served(mp3_bytes(), "audio/mpeg", unplaced=True)}, url)
+    assert found.source.media_url == url
+    assert [asked.byte_range is None for asked in searcher.web.asked] == [False, True]
 
 
 async def test_chosen_media_that_is_dead_is_audio_unreachable(searcher: Any) -> None:
