@@ -11,7 +11,7 @@ from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.ladder import DiscoveryLadder
 from stenobird.discovery.parsing.parser import DocumentParser
-from stenobird.discovery.platforms import PodcastIndexKey, platform_rules
+from stenobird.discovery.platforms import index_headers, platform_rules
 from stenobird.discovery.urls import normalised
 from stenobird.egress.client import EgressClient
 from stenobird.egress.proxy import EgressProxy
@@ -42,20 +42,14 @@ async def open_finder(
         proxy = await stack.enter_async_context(EgressProxy(client))
         authorities = os.environ.get("SSL_CERT_FILE")
         directory = PodcastDirectory(clock)
+        index = None
+        if settings.podcast_index_key is not None and settings.podcast_index_secret is not None:
+            secret = settings.podcast_index_secret.get_secret_value()
+            index = index_headers(settings.podcast_index_key.get_secret_value(), secret, clock)
         yield DiscoveryLadder(
             client,
             parser,
-            platforms=platform_rules(directory, index_key=_podcast_index_key(settings, clock)),
+            platforms=platform_rules(directory, index=index),
             directory=directory,
             extractor=Extractor(proxy, authorities=Path(authorities) if authorities else None),
         )
-
-
-def _podcast_index_key(settings: Settings, clock: Clock) -> PodcastIndexKey | None:
-    if settings.podcast_index_key is None or settings.podcast_index_secret is None:
-        return None
-    return PodcastIndexKey(
-        settings.podcast_index_key.get_secret_value(),
-        settings.podcast_index_secret.get_secret_value(),
-        clock,
-    )

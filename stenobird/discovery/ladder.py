@@ -179,23 +179,25 @@ class _Climb:
         if answer.wanted is not None and episode is None:
             search.wanted = answer.wanted.merged(search.wanted)
         for lead in answer.media:
-            found = await self._open(lead, page_url)
-            if found is not None:
-                await search.report(stage, "found", f"{lead.technique}: {lead.reason}.")
+            if (found := await self._open(lead, page_url, found_at=stage)) is not None:
                 return found
         for feed_lead in answer.feeds[:MAX_FEEDS]:
             meant = feed_lead
             if episode is not None:
                 wanted = feed_lead.wanted.merged(answer.wanted or EpisodeFacts()).merged(episode)
                 meant = replace(feed_lead, newest=False, wanted=wanted)
-            found = await self._from_feed(meant, page_url)
-            if found is not None:
+            if (found := await self._from_feed(meant, page_url)) is not None:
                 return found
         return None
 
-    async def _open(self, lead: MediaLead, page_url: str | None) -> FoundAudio | None:
-        result = await self._search.try_media(lead, page_url=page_url)
-        return self._unless_clip(result, lead.score)
+    async def _open(
+        self, lead: MediaLead, page_url: str | None, *, found_at: Stage | None = None
+    ) -> FoundAudio | None:
+        """Open a lead; with `found_at`, report under this stage that it is audio."""
+        found = self._unless_clip(await self._search.try_media(lead, page_url=page_url), lead.score)
+        if found is not None and found_at is not None:
+            await self._search.report(found_at, "found", f"{lead.technique}: {lead.reason}.")
+        return found
 
     def _unless_clip(self, result: FoundAudio | Clip | None, score: float | None = None) -> FoundAudio | None:
         """Return audio; keep the first clip for the end."""
@@ -316,10 +318,7 @@ class _Climb:
             find = partial(episodes.choose_named, url=page.refresh)
             return await self._from_episode(feed, find, technique="page.refresh", page_url=page.final_url)
         lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", title=page.title)
-        found = await self._open(lead, page.final_url)
-        if found is not None:
-            await self._search.report("resolving_page", "found", f"{lead.technique}: {lead.reason}.")
-        return found
+        return await self._open(lead, page.final_url, found_at="resolving_page")
 
     async def _read_page(self, url: str | None, *, configures: PageFacts | None = None) -> PageFacts | None:
         """Return the page at `url`, or the configuration there of a player on the page `configures`."""
@@ -346,8 +345,7 @@ class _Climb:
         outcome: Literal["found", "passed"] = "found" if accepted else "passed"
         await search.report("resolving_page", outcome, message, page.candidates[:20])
         for candidate in accepted[:3]:
-            found = await self._open(_lead_of(page, candidate), page.final_url)
-            if found is not None:
+            if (found := await self._open(_lead_of(page, candidate), page.final_url)) is not None:
                 return found
         return None
 
@@ -363,8 +361,7 @@ class _Climb:
     async def _from_feed_links(self, page: PageFacts, *, limit: int) -> FoundAudio | None:
         for url in page.feeds[:limit]:
             lead = FeedLead(url, "page.feed", self._search.wanted)
-            found = await self._from_feed(lead, page.final_url, page)
-            if found is not None:
+            if (found := await self._from_feed(lead, page.final_url, page)) is not None:
                 return found
         return None
 
@@ -413,17 +410,18 @@ class _Climb:
         """Return the chosen episode and the page of the feed that has it, else the first page."""
         # Matching takes 0.1 to 1 s for a feed of 5,000 items: too long for the event loop.
         first = await asyncio.to_thread(find, feed, now=self._now)
-        page, match = feed, first
+        page, (episode, how) = feed, first
         for _ in range(MAX_FEED_PAGES):
             # A page without audio is a blog's, and several episodes that fit are ambiguous on every page.
             playable = any(episode.enclosures for episode in page.episodes)
-            if match.episode is not None or match.is_ambiguous or not playable or page.next_page is None:
+            ambiguous = how.startswith("ambiguous")
+            if episode is not None or ambiguous or not playable or page.next_page is None:
                 break
             older = await self._read_feed(page.next_page)
             if older is None:
                 break
-            page, match = older, await asyncio.to_thread(find, older, now=self._now)
-        return (page, match) if match.episode is not None else (feed, first)
+            page, (episode, how) = older, await asyncio.to_thread(find, older, now=self._now)
+        return (page, (episode, how)) if episode is not None else (feed, first)
 
     # --- players --------------------------------------------------------------------------------------------
 
@@ -455,8 +453,7 @@ class _Climb:
             await self._search.report("resolving_page", "passed", message)
             return None
         for url in chosen[:MAX_FRAMES]:
-            found = await self._from_frame(page, url)
-            if found is not None:
+            if (found := await self._from_frame(page, url)) is not None:
                 return found
         return None
 
@@ -491,7 +488,6 @@ class _Climb:
     async def _from_player(self, page: PageFacts, url: str, player: PageFacts | None) -> FoundAudio | None:
         if player is None or not player.accepted:
             return None
-        search = self._search
         for candidate in player.candidates[: player.accepted][:2]:
             lead = replace(
                 _lead_of(player, candidate),
@@ -499,9 +495,7 @@ class _Climb:
                 reason=f"the player of {urls.host_of(url)} on the page plays it",
                 title=player.title or page.title,
             )
-            found = await self._open(lead, page.final_url)
-            if found is not None:
-                await search.report("resolving_page", "found", f"{lead.technique}: {lead.reason}.")
+            if (found := await self._open(lead, page.final_url, found_at="resolving_page")) is not None:
                 return found
         return None
 
@@ -520,8 +514,7 @@ class _Climb:
             answer = await self._try_rung(rung, search.url, keep_errors=keep)
             if answer is not None:
                 page_url = self._page.final_url if self._page else None
-                found = await self._follow(answer, rung.stage, page_url=page_url)
-                if found is not None:
+                if (found := await self._follow(answer, rung.stage, page_url=page_url)) is not None:
                     return found
             if answer is None or answer.failure is None:
                 await search.report(rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found."))

@@ -6,7 +6,6 @@ Every function is pure, never raises, and takes time linear in the length of its
 from __future__ import annotations
 
 import base64
-import binascii
 import posixpath
 import re
 from functools import lru_cache
@@ -216,13 +215,17 @@ def _nested_url(nested: re.Match[str], query: str) -> str | None:
     return inner if host_of(inner) else None
 
 
-def _from_base64(name: str) -> str | None:
-    token = name.rsplit(".", 1)[0].replace("-", "+").replace("_", "/")
+def base64_text(token: str) -> str:
+    """Return the text that a token in either alphabet encodes, with or without padding; empty if none."""
+    token = token.replace("-", "+").replace("_", "/")
     try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-    match = re.search(r"https?://[^\s\"'<>]+", text)
+        return base64.b64decode(token + "=" * (-len(token) % 4), validate=True).decode()
+    except ValueError:
+        return ""
+
+
+def _from_base64(name: str) -> str | None:
+    match = re.search(r"https?://[^\s\"'<>]+", base64_text(name.rsplit(".", 1)[0]))
     return match[0] if match else None
 
 

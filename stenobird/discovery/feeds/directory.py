@@ -6,7 +6,6 @@ may be days old, and it lists only the 200 newest episodes of a show.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -281,10 +280,7 @@ def _names(page: PageFacts | None, show: ListedShow) -> bool:
 
 
 def _rows(body: bytes) -> Iterator[ListedShow | ListedEpisode]:
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise DirectoryLookupFailed from error
+    answer = lenient.strict_json(body)
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list):
         raise DirectoryLookupFailed
@@ -312,11 +308,7 @@ def _listed_episode(row: dict[str, Any]) -> ListedEpisode:
 
 
 def _text(row: dict[str, Any], *names: str) -> str | None:
-    for name in names:
-        value = row.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
-    return None
+    return next((text for name in names if (text := lenient.text_of(row.get(name)))), None)
 
 
 def _link(row: dict[str, Any], *names: str) -> str | None:

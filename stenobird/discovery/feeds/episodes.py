@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
@@ -27,24 +27,14 @@ if TYPE_CHECKING:
     from stenobird.discovery.search import Clip, Search
     from stenobird.ports import FoundAudio
 
+    Match: TypeAlias = tuple[FeedEpisode | None, str]
+    """The episode or `None`, and what decided: `guid`, `link` …, or `ambiguous_title` where several fit."""
+
 TITLE_SIMILARITY: Final = 0.9
 DATE_TOLERANCE_DAYS: Final = 2
 DURATION_TOLERANCE: Final = 0.02
 NEAR_DAYS: Final = 0.5
 """Of several close dates the nearest wins if it is within this many days and the next this much farther."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The episode or `None`, and what decided, such as `guid`, `link` or `ambiguous_title`."""
-
-    episode: FeedEpisode | None
-    how: str
-
-    @property
-    def is_ambiguous(self) -> bool:
-        """Whether several episodes fit equally well."""
-        return self.how.startswith("ambiguous")
 
 
 # --- newest -------------------------------------------------------------------------------------------------
@@ -122,10 +112,10 @@ def named(feed: FeedFacts, names: Sequence[str]) -> Match:
     for how_now, test in tests:
         found = [episode for episode in playable if any(test(episode, name.strip()) for name in names)]
         if len(found) == 1:
-            return Match(found[0], how_now)
+            return found[0], how_now
         if len(found) > 1:
             how = f"ambiguous_{how_now}"
-    return Match(None, how)
+    return None, how
 
 
 def _is_link(episode: FeedEpisode, name: str) -> bool:
@@ -190,10 +180,10 @@ def match(feed: FeedFacts, wanted: EpisodeFacts) -> Match:
             if name.endswith("title") and _contradicts(found[0], wanted):
                 how = f"contradicted_{name}"
                 continue
-            return Match(found[0], name)
+            return found[0], name
         if found and not how.startswith("ambiguous"):
             how = f"ambiguous_{name}"
-    return Match(None, how)
+    return None, how
 
 
 def _break_tie(found: list[FeedEpisode], wanted: EpisodeFacts) -> list[FeedEpisode]:
@@ -349,23 +339,25 @@ _HOW: Final = {
 
 def choose(feed: FeedFacts, *, lead: FeedLead, page: PageFacts | None, now: datetime) -> Match:
     """Return the episode that a lead means; the newest if `page`, which links to the feed, is the show's."""
-    found = None if lead.newest else match(feed, lead.wanted)
-    is_shows = found is not None and found.episode is None and page is not None and is_show_page(page, feed)
-    return found if found is not None and not is_shows else _newest(feed, now)
+    if not lead.newest:
+        episode, how = match(feed, lead.wanted)
+        if episode is not None or page is None or not is_show_page(page, feed):
+            return episode, how
+    return _newest(feed, now)
 
 
 def _newest(feed: FeedFacts, now: datetime) -> Match:
     episode = newest(feed, now=now)
-    return Match(episode, "newest" if episode else "empty")
+    return episode, "newest" if episode else "empty"
 
 
 def choose_named(feed: FeedFacts, *, url: str, now: datetime) -> Match:
     """Return the episode that a feed's own URL means: the one that it names, else the newest."""
     names, binding = names_in(url)
     if names:
-        found = named(feed, names)
-        if found.episode is not None or binding:
-            return found
+        episode, how = named(feed, names)
+        if episode is not None or binding:
+            return episode, how
     return _newest(feed, now)
 
 
@@ -373,12 +365,12 @@ async def open_episode(
     search: Search, feed: FeedFacts, found: Match, technique: str | None, page_url: str | None
 ) -> FoundAudio | Clip | None:
     """Report which episode was chosen, and open its enclosures in order until one is audio."""
-    episode = found.episode
+    episode, how = found
     name = f"“{feed.title}”" if feed.title else urls.host_of(feed.url)
     if episode is None:
-        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, found.how)}.")
+        await search.report("resolving_feed", "passed", f"The feed {name} {_why_not(feed, how)}.")
         return None
-    why = _HOW.get(found.how, found.how)
+    why = _HOW.get(how, how)
     title = f"“{episode.title}”" if episode.title else "an untitled episode"
     enclosures = [replace(one, title=episode.title) for one in episode.enclosures[:MAX_ENCLOSURES]]
     message = f"The feed {name} has {title}: {why}."

@@ -9,7 +9,6 @@ way.
 from __future__ import annotations
 
 import html
-import json
 import re
 import time
 from itertools import islice
@@ -458,10 +457,7 @@ def _in_description(first: dict[str, Any]) -> str | None:
 
 
 def _read_json_feed(text: str, url: str) -> FeedFacts | None:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    data = lenient.strict_json(text)
     if not isinstance(data, dict) or "jsonfeed.org" not in str(data.get("version")):
         return None
     items = data.get("items")

@@ -7,14 +7,13 @@ on to the next lead if they are not audio.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  # the parser reads the annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from stenobird.sources import NO_HEADERS, Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stenobird.errors import EgressError, JobError
     from stenobird.sources import Stage
 

@@ -11,18 +11,23 @@ import asyncio
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from stenobird.children.process import ChildProcess
-from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, Link, PageFacts
+from stenobird.discovery.parsing.facts import FeedFacts, PageFacts
 from stenobird.errors import StenobirdError
-from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 MAX_ANSWER_BYTES: Final = 64 * 1024**2
+_PAGE: Final[TypeAdapter[PageFacts]] = TypeAdapter(PageFacts)
+_FEED: Final[TypeAdapter[FeedFacts | None]] = TypeAdapter(FeedFacts | None)
+
+T = TypeVar("T")
 
 
 class ParseFailed(StenobirdError):
@@ -68,12 +73,12 @@ class DocumentParser:
     ) -> PageFacts:
         """Return a page's facts; `url` is the address it came from. Raises `ParseFailed`."""
         answer = await self._ask("page", body, url, content_type, with_state=with_state)
-        return page_from(answer["page"])
+        return _facts(_PAGE, answer["page"])
 
     async def feed(self, body: bytes, *, url: str, content_type: str = "") -> FeedFacts | None:
         """Return a feed's facts, `None` if it is no feed. Raises `ParseFailed`."""
         answer = await self._ask("feed", body, url, content_type, with_state=False)
-        return feed_from(answer["feed"]) if answer["feed"] is not None else None
+        return _facts(_FEED, answer["feed"])
 
     async def _ask(
         self, op: str, body: bytes, url: str, content_type: str, *, with_state: bool
@@ -135,29 +140,8 @@ async def _exchange(child: ChildProcess, request: bytes) -> dict[str, Any]:
     return dict(answer)
 
 
-# --- from plain data ----------------------------------------------------------------------------------------
-
-
-def page_from(row: dict[str, Any]) -> PageFacts:
-    """Return a page's facts from the child's JSON."""
-    facts = dict(row)
-    episode: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in row["episode"].items()
-    }
-    facts["episode"] = EpisodeFacts(**episode)
-    facts["meta"] = {name: tuple(values) for name, values in row["meta"].items()}
-    facts["links"] = tuple(Link(**link) for link in row["links"])
-    facts["candidates"] = tuple(Candidate(**candidate) for candidate in row["candidates"])
-    facts["videos"] = tuple(Candidate(**candidate) for candidate in row["videos"])
-    for name in ("iframes", "configurations", "feeds", "oembed", "json_ld"):
-        facts[name] = tuple(row[name])
-    return PageFacts(**facts)
-
-
-def feed_from(row: dict[str, Any]) -> FeedFacts:
-    """Return a feed's facts from the child's JSON."""
-    episodes = []
-    for episode in row["episodes"]:
-        enclosures = tuple(Candidate(**enclosure) for enclosure in episode["enclosures"])
-        episodes.append(FeedEpisode(**(episode | {"enclosures": enclosures})))
-    return FeedFacts(**(row | {"episodes": tuple(episodes)}))
+def _facts(kind: TypeAdapter[T], row: Any) -> T:
+    try:
+        return kind.validate_python(row)
+    except ValidationError as exc:
+        raise ParseFailed from exc

@@ -9,23 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stenobird.discovery.platforms.apps import APPS
-from stenobird.discovery.platforms.directories import APPLE_PODCASTS, PodcastIndexKey, podcast_index
+from stenobird.discovery.platforms.directories import APPLE_PODCASTS, index_headers, podcast_index
 from stenobird.discovery.platforms.hosting import HOSTING
 from stenobird.discovery.platforms.music import MUSIC
 from stenobird.discovery.platforms.platform import Platform, PlatformRung, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stenobird.discovery.feeds.directory import PodcastDirectory
 
 PLATFORMS: tuple[Platform, ...] = (APPLE_PODCASTS, *MUSIC, *APPS, *HOSTING)
 """Every entry that needs no key, in the order in which they are tried."""
 
-__all__ = ["PLATFORMS", "Platform", "PlatformRung", "PodcastIndexKey", "Route", "platform_rules"]
+__all__ = ["PLATFORMS", "Platform", "PlatformRung", "Route", "index_headers", "platform_rules"]
 
 
 def platform_rules(
-    directory: PodcastDirectory, *, index_key: PodcastIndexKey | None = None
+    directory: PodcastDirectory, *, index: Callable[[], dict[str, str]] | None = None
 ) -> tuple[PlatformRung, ...]:
-    """Return the platforms as rungs for the ladder; Podcast Index only if the operator has a key."""
-    keyed = (podcast_index(index_key),) if index_key else ()
+    """Return the platforms as rungs for the ladder; Podcast Index only with headers of `index_headers`."""
+    keyed = (podcast_index(index),) if index else ()
     return tuple(PlatformRung(platform, directory) for platform in (*PLATFORMS, *keyed))

@@ -6,16 +6,18 @@ Apple's directory knows a show's feed, and its 200 newest episodes with their fi
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
+from stenobird.discovery.parsing.lenient import text_of
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.visit import Fields, dig, seconds_of, text_of, walk
-from stenobird.discovery.platforms.ways import JSONLookup, Way
+from stenobird.discovery.platforms.visit import Fields, dig, seconds_of, walk
+from stenobird.discovery.platforms.ways import JSONLookup
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stenobird.discovery.parsing.facts import PageFacts
     from stenobird.discovery.platforms.visit import Visit
     from stenobird.ports import Clock
@@ -24,59 +26,52 @@ _PATH = r"(?:/(?P<country>[a-z]{2}))?/podcast(?:/[^/]+)?/id(?P<show>\d+)"
 _SERVER_DATA = "serialized-server-data"
 
 
-@dataclass(frozen=True, slots=True)
-class AppleEpisode(Way):
-    """The directory's entry for the episode's id; for an episode too old to be listed, feed and title."""
+async def apple_episode(visit: Visit) -> None:
+    """Add the directory's entry for the episode's id; for one too old to be listed, feed and title.
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the listed file and the feed; read the page only if the episode is not listed."""
-        show_id, episode_id = visit.values["show"], visit.values["i"]
-        failure: DirectoryLookupFailed | None = None
-        try:
-            show = await visit.directory.lookup(
-                visit.search, show_id, country=visit.values.get("country"), episode_id=episode_id
-            )
-        except DirectoryLookupFailed as error:
-            show, failure = None, error
-        listed = show.episode(episode_id) if show else None
-        if show is not None:
-            visit.learn(EpisodeFacts(show=show.name or None))
-            visit.add_feed(show.feed_url)
-        if listed is not None:
-            visit.learn(listed.facts)
-            visit.add_media(listed.url, "Apple's directory lists this file under the episode's id")
-            return
-        try:
-            page = await visit.search.page(visit.url, with_state=True)
-        except EgressError:
-            page = None
-        if page is not None:
-            _read_page(visit, page, episode_id)
-        if failure is not None and not (visit.media or visit.feeds):
-            raise failure
-
-
-@dataclass(frozen=True, slots=True)
-class ApplePodcast(Way):
-    """The show's page: the newest episode of its feed, or of the directory if the feed is not public."""
-
-    async def follow(self, visit: Visit) -> None:
-        """Look the show up."""
+    The page is read only if the episode is not listed.
+    """
+    show_id, episode_id = visit.values["show"], visit.values["i"]
+    failure: DirectoryLookupFailed | None = None
+    try:
         show = await visit.directory.lookup(
-            visit.search, visit.values["show"], country=visit.values.get("country")
+            visit.search, show_id, country=visit.values.get("country"), episode_id=episode_id
         )
-        if show is None:
-            return
-        if show.feed_url:
-            visit.add_feed(show.feed_url, newest=True)
-            return
-        dated = [one for one in show.episodes if one.url and one.facts.published]
-        if dated:
-            newest = max(dated, key=lambda one: one.facts.published or "")
-            visit.learn(
-                EpisodeFacts(title=newest.facts.title, show=show.name, published=newest.facts.published)
-            )
-            visit.add_media(newest.url, "the newest episode that Apple's directory lists for this show")
+    except DirectoryLookupFailed as error:
+        show, failure = None, error
+    listed = show.episode(episode_id) if show else None
+    if show is not None:
+        visit.learn(EpisodeFacts(show=show.name or None))
+        visit.add_feed(show.feed_url)
+    if listed is not None:
+        visit.learn(listed.facts)
+        visit.add_media(listed.url, "Apple's directory lists this file under the episode's id")
+        return
+    try:
+        page = await visit.search.page(visit.url, with_state=True)
+    except EgressError:
+        page = None
+    if page is not None:
+        _read_page(visit, page, episode_id)
+    if failure is not None and not (visit.media or visit.feeds):
+        raise failure
+
+
+async def apple_podcast(visit: Visit) -> None:
+    """Add the newest episode of the show's feed, or of the directory if the feed is not public."""
+    show = await visit.directory.lookup(
+        visit.search, visit.values["show"], country=visit.values.get("country")
+    )
+    if show is None:
+        return
+    if show.feed_url:
+        visit.add_feed(show.feed_url, newest=True)
+        return
+    dated = [one for one in show.episodes if one.url and one.facts.published]
+    if dated:
+        newest = max(dated, key=lambda one: one.facts.published or "")
+        visit.learn(EpisodeFacts(title=newest.facts.title, show=show.name, published=newest.facts.published))
+        visit.add_media(newest.url, "the newest episode that Apple's directory lists for this show")
 
 
 def _read_page(visit: Visit, page: PageFacts, episode_id: str) -> None:
@@ -118,8 +113,8 @@ def _offer(state: Any, episode_id: str) -> tuple[dict[str, Any], dict[str, Any]]
 APPLE_PODCASTS = Platform(
     "Apple Podcasts",
     ("podcasts.apple.com", "embed.podcasts.apple.com", "itunes.apple.com", "geo.itunes.apple.com"),
-    Route(_PATH, AppleEpisode(), needs=("i",)),
-    Route(_PATH, ApplePodcast()),
+    Route(_PATH, apple_episode, needs=("i",)),
+    Route(_PATH, apple_podcast),
     stage="resolving_directory",
 )
 
@@ -131,22 +126,21 @@ _FIELDS = Fields(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PodcastIndexKey:
-    """The operator's key for the API. Requests are signed with the secret, which is never sent."""
+def index_headers(key: str, secret: str, clock: Clock) -> Callable[[], dict[str, str]]:
+    """Return what makes the headers of a request, valid for about three minutes, with the operator's key.
 
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-    clock: Clock
+    Requests are signed with the secret, which is never sent.
+    """
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of one request, valid for about three minutes."""
-        now = str(int(self.clock.time()))
-        signature = hashlib.sha1(f"{self.key}{self.secret}{now}".encode(), usedforsecurity=False)
-        return {"x-auth-key": self.key, "x-auth-date": now, "authorization": signature.hexdigest()}
+    def headers() -> dict[str, str]:
+        now = str(int(clock.time()))
+        signature = hashlib.sha1(f"{key}{secret}{now}".encode(), usedforsecurity=False)
+        return {"x-auth-key": key, "x-auth-date": now, "authorization": signature.hexdigest()}
+
+    return headers
 
 
-def podcast_index(key: PodcastIndexKey) -> Platform:
+def podcast_index(headers: Callable[[], dict[str, str]]) -> Platform:
     """Return the entry for an operator's key."""
     api = "https://api.podcastindex.org/api/1.0"
     episode = JSONLookup(
@@ -154,7 +148,7 @@ def podcast_index(key: PodcastIndexKey) -> Platform:
         _FIELDS,
         root="episode",
         same={"id": "episode"},
-        headers=key.headers,
+        headers=headers,
     )
     show = JSONLookup(
         f"{api}/podcasts/byfeedid?id={{show}}",
@@ -162,7 +156,7 @@ def podcast_index(key: PodcastIndexKey) -> Platform:
         root="feed",
         same={"id": "show"},
         newest=True,
-        headers=key.headers,
+        headers=headers,
     )
     return Platform(
         "Podcast Index",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.platform import Platform, Route
 from stenobird.discovery.platforms.visit import Fields
-from stenobird.discovery.platforms.ways import InDirectory, JSONLookup, PageJSON, PageState, Refuse, Way
+from stenobird.discovery.platforms.ways import InDirectory, JSONLookup, PageJSON, PageState, Refuse
 
 if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit
@@ -24,25 +23,21 @@ _EXCLUSIVE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SpotifyTitle(Way):
-    """The page's `<title>` names episode and show, in case the embed's layout has changed."""
-
-    async def follow(self, visit: Visit) -> None:
-        """Learn episode and show, unless they are already known."""
-        if visit.facts.title and visit.facts.show:
+async def spotify_title(visit: Visit) -> None:
+    """Learn episode and show from the page's `<title>`, in case the embed's layout has changed."""
+    if visit.facts.title and visit.facts.show:
+        return
+    # Not `visit.page()`, because the page's own facts are mixed with the app's name.
+    page = await visit.search.page(visit.url, with_state=True)
+    if page is None:
+        return
+    for title in (page.title or "", *page.episode.alternate_titles):
+        if found := re.fullmatch(r"(.{1,400}) - (.{1,200}) \| Podcast on Spotify", title.strip()):
+            visit.learn(EpisodeFacts(title=found[1], show=found[2]))
             return
-        # Not `visit.page()`, because the page's own facts are mixed with the app's name.
-        page = await visit.search.page(visit.url, with_state=True)
-        if page is None:
-            return
-        for title in (page.title or "", *page.episode.alternate_titles):
-            if found := re.fullmatch(r"(.{1,400}) - (.{1,200}) \| Podcast on Spotify", title.strip()):
-                visit.learn(EpisodeFacts(title=found[1], show=found[2]))
-                return
-        described = page.first_meta("og:description") or ""
-        if found := re.match(r"Listen to this episode from (.{1,200}) on Spotify\.", described):
-            visit.learn(EpisodeFacts(title=page.first_meta("og:title"), show=found[1]))
+    described = page.first_meta("og:description") or ""
+    if found := re.match(r"Listen to this episode from (.{1,200}) on Spotify\.", described):
+        visit.learn(EpisodeFacts(title=page.first_meta("og:title"), show=found[1]))
 
 
 MUSIC = (
@@ -65,7 +60,7 @@ MUSIC = (
                 page="https://open.spotify.com/embed/episode/{id}",
                 learn_page=False,
             ),
-            SpotifyTitle(),
+            spotify_title,
             InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
             final=True,
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from stenobird.discovery.platforms.visit import Visit, values_of_query
+from stenobird.discovery.platforms.ways import OFFLINE
 from stenobird.errors import EgressError, JobError
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ class PlatformRung:
         visit = Visit(search, url, self.name, values, self._directory)
         failure: EgressError | JobError | None = None
         for way in route.ways:
-            if visit.media and not way.offline:
+            if visit.media and not isinstance(way, OFFLINE):
                 continue
             try:
-                await way.follow(visit)
+                await way(visit)
             except (EgressError, JobError) as error:
                 failure = failure or error
         found = visit.found(final=route.final)

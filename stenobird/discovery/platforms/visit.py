@@ -5,8 +5,6 @@ Also how an episode is read from a platform's JSON: paths into it, and the field
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import CLIPS
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.parsing.lenient import decode_html
+from stenobird.discovery.parsing.lenient import decode_html, text_of
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
@@ -44,12 +42,7 @@ class _Value(str):
 
 
 def _base64_text(value: str) -> str:
-    # Percent-encoded padding and the URL-safe alphabet both occur; the decoder requires padding.
-    text = unquote(value).replace("-", "+").replace("_", "/").rstrip("=.")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return ""
+    return urls.base64_text(unquote(value).rstrip("=."))
 
 
 def _link(value: str) -> str:
@@ -202,13 +195,6 @@ def walk(data: Any) -> Iterator[dict[str, Any]]:
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         if depth < MAX_DEPTH:
             stack.extend((child, depth + 1) for child in reversed(list(children)))
-
-
-def text_of(value: Any) -> str | None:
-    """Return a non-empty string or number as text; `None` for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    return str(value).strip() or None
 
 
 def seconds_of(value: Any, *, milliseconds: bool = False) -> float | None:

@@ -1,7 +1,7 @@
 """The ways from a platform's URL to its audio, to be combined in a platform's entry.
 
-A way adds what it finds to the `Visit` and returns nothing. A way that needs no request is `offline` and is
-followed even if an earlier one has found media.
+A way is called with the `Visit`, and adds to it what it finds. It raises `EgressError`, or a `JobError` with
+the reason. The `OFFLINE` ways need no request, and are followed even if an earlier one has found media.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from stenobird.discovery.feeds.directory import apple_shows
 from stenobird.discovery.parsing.facts import EpisodeFacts
-from stenobird.discovery.parsing.lenient import unescape_attribute
+from stenobird.discovery.parsing.lenient import strict_json, unescape_attribute
 from stenobird.discovery.platforms.visit import Fields, dig, the_one
 from stenobird.errors import JobError, UnsupportedURL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from stenobird.discovery.platforms.visit import Visit
+
+    Way: TypeAlias = Callable[[Visit], Awaitable[None]]
 
 API_BYTES = 2 * 1024 * 1024
 """An API's response about one episode is read up to here."""
@@ -29,35 +31,22 @@ _FORM = {"content-type": "application/x-www-form-urlencoded"}
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
 
 
-class Way(Protocol):
-    """One way to the audio."""
-
-    offline: ClassVar[bool] = False
-    """Whether it needs no request."""
-
-    async def follow(self, visit: Visit) -> None:
-        """Add what this way finds to `visit`. Raises `EgressError`, or a `JobError` with the reason."""
-
-
-class MediaURL(Way):
+class MediaURL:
     """The media's address follows from the page's: `MediaURL("https://rss.art19.com/episodes/{id}.mp3")`.
 
     Several templates are tried in order. A template is skipped if the URL lacks one of its values.
     """
 
-    offline: ClassVar[bool] = True
-
     def __init__(self, *templates: str) -> None:
         self._templates = templates
 
-    async def follow(self, visit: Visit) -> None:
-        """Add each template's address."""
+    async def __call__(self, visit: Visit) -> None:
         for template in self._templates:
             visit.add_media(visit.fill(template), "its address follows from the episode's id", base="")
 
 
 @dataclass(frozen=True, slots=True)
-class FeedURL(Way):
+class FeedURL:
     """The show's feed follows from the page's address; `guid` and `title` name the episode in it.
 
     A show's route sets `newest=True`; an episode's route must not.
@@ -67,10 +56,8 @@ class FeedURL(Way):
     guid: str = ""
     title: str = ""
     newest: bool = False
-    offline: ClassVar[bool] = True
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the feed, and learn the episode's guid or title from the URL."""
+    async def __call__(self, visit: Visit) -> None:
         visit.learn(
             EpisodeFacts(
                 guid=visit.fill(self.guid) if self.guid else None,
@@ -81,7 +68,7 @@ class FeedURL(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class JSONWay(Way):
+class JSONWay:
     """JSON describes the episode. `source` says where it is, in the way of each subclass.
 
     `root` is the path of the episode (or a list of episodes) in it. `same` maps fields of the episode to the
@@ -115,8 +102,7 @@ class JSONLookup(JSONWay):
     form: str = ""
     headers: Callable[[], dict[str, str]] = lambda: {"accept": "application/json"}
 
-    async def follow(self, visit: Visit) -> None:
-        """Query the API, and add what it says about the episode."""
+    async def __call__(self, visit: Visit) -> None:
         url = visit.fill(self.source)
         if url is None:
             return
@@ -128,7 +114,7 @@ class JSONLookup(JSONWay):
             max_bytes=API_BYTES,
         )
         if document.status == 200:
-            self.take(visit, parsed(document.body), document.final_url, "the platform's API names it")
+            self.take(visit, strict_json(document.body), document.final_url, "the platform's API names it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +129,7 @@ class PageState(JSONWay):
     learn_page: bool = True
     """Whether the rest of the page describes the episode too (an embed's title is often the app's name)."""
 
-    async def follow(self, visit: Visit) -> None:
-        """Read the state, and add what it says about the episode."""
+    async def __call__(self, visit: Visit) -> None:
         url = (visit.fill(self.page) if self.page else None) or visit.url
         page = await (visit.page(url) if self.learn_page else visit.search.page(url, with_state=True))
         if page is None:
@@ -161,14 +146,13 @@ class PageJSON(JSONWay):
     A pattern for an attribute ends with its opening quote: `PageJSON(r"\sdata-episodes=[\"']", Fields(…))`.
     """
 
-    async def follow(self, visit: Visit) -> None:
-        """Parse the first value after the pattern."""
+    async def __call__(self, visit: Visit) -> None:
         text = await visit.source()
         if (found := re.search(self.source, text)) is None:
             return
         quote = text[found.end() - 1]
         if quote in "\"'":
-            value = parsed(unescape_attribute(text[found.end() :].partition(quote)[0]))
+            value = strict_json(unescape_attribute(text[found.end() :].partition(quote)[0]))
         else:
             try:
                 value, _ = json.JSONDecoder().raw_decode(text, found.end())
@@ -178,13 +162,15 @@ class PageJSON(JSONWay):
 
 
 @dataclass(frozen=True, slots=True)
-class PageAudio(Way):
-    """The page names exactly one audio file by this technique of the generic reader: `page.json_ld`."""
+class PageAudio:
+    """The page names exactly one audio file by this technique of the generic reader: `page.json_ld`.
+
+    A page that names several is a list.
+    """
 
     technique: str
 
-    async def follow(self, visit: Visit) -> None:
-        """Add that file; a page that names several is a list."""
+    async def __call__(self, visit: Visit) -> None:
         page = await visit.page()
         if page is None:
             return
@@ -194,17 +180,17 @@ class PageAudio(Way):
             visit.add_media(named[0].url, f"the page names one audio ({self.technique})")
 
 
-class PageMeta(Way):
+class PageMeta:
     """A `<meta>` of the page has the media's address, or values that `pattern` extracts.
 
-    With `pattern`, its named groups are added to the URL's values for later ways.
+    With `pattern`, its named groups are added to the URL's values for later ways. The first meta that fits is
+    used.
     """
 
     def __init__(self, *names: str, pattern: str = "") -> None:
         self._names, self._pattern = names, pattern
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the first meta that can be media, or take the values from the first that matches."""
+    async def __call__(self, visit: Visit) -> None:
         page = await visit.page()
         if page is None:
             return
@@ -221,13 +207,12 @@ class PageMeta(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class PageLink(Way):
-    """The page links to the media, at an address with this pattern."""
+class PageLink:
+    """The page links to the media, at the only address with this pattern."""
 
     pattern: str
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the link, unless several different ones match and nothing says which is the episode's."""
+    async def __call__(self, visit: Visit) -> None:
         page = await visit.page()
         links = {link.url for link in page.links if re.match(self.pattern, link.url)} if page else set()
         if len(links) == 1:
@@ -235,8 +220,8 @@ class PageLink(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class PlayerTag(Way):
-    """The page's own player is a tag with this id; without an id, any such tag.
+class PlayerTag:
+    """The page's only player is a tag with this id; without an id, any such tag.
 
     The address is the tag's `src`, or that of the `<source>` right after it. `drop_query` are parameters that
     the page adds to it.
@@ -246,8 +231,7 @@ class PlayerTag(Way):
     id: str = ""
     drop_query: tuple[str, ...] = ()
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the player's address, unless the page has several different ones."""
+    async def __call__(self, visit: Visit) -> None:
         addresses = {self._plain(url) for url in self._addresses(await visit.source())}
         if len(addresses) == 1:
             visit.add_media(addresses.pop(), "the page's player plays it")
@@ -269,13 +253,15 @@ class PlayerTag(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class ShowLinks(Way):
-    """The page links to the show's feed, or to the show in Apple's directory, which has the feed."""
+class ShowLinks:
+    """The page links to the show's feed, or to the show in Apple's directory, which has the feed.
+
+    The directory is queried only if the page links to no feed and to one Apple show.
+    """
 
     newest: bool = False
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the feeds; query the directory only if the page links to no feed and to one Apple show."""
+    async def __call__(self, visit: Visit) -> None:
         page = await visit.page()
         if page is None:
             return
@@ -287,15 +273,14 @@ class ShowLinks(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class AppleShow(Way):
+class AppleShow:
     """The URL has the show's Apple id: `AppleShow("{apple}")`; the directory has its feed."""
 
     id: str
     newest: bool = True
     guid: str = ""
 
-    async def follow(self, visit: Visit) -> None:
-        """Look the show up."""
+    async def __call__(self, visit: Visit) -> None:
         if self.guid and (guid := visit.fill(self.guid)):
             visit.learn(EpisodeFacts(guid=guid))
         if show := visit.fill(self.id):
@@ -303,15 +288,14 @@ class AppleShow(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class InDirectory(Way):
+class InDirectory:
     """Look up the show and title that earlier ways have learnt in the podcast directory."""
 
     kind: Literal["episode", "show"] = "episode"
     exclusive: str = ""
     """The error message if the directory has no such show, which is then exclusive to the platform."""
 
-    async def follow(self, visit: Visit) -> None:
-        """Add the feeds of the shows with this name."""
+    async def __call__(self, visit: Visit) -> None:
         facts = visit.facts
         if not facts.show or (self.kind == "episode" and not facts.title):
             return
@@ -325,16 +309,17 @@ class InDirectory(Way):
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse(Way):
+class Refuse:
     """This kind of page has no public recording, for the given reason."""
 
     reason: str
     error: type[JobError] = UnsupportedURL
-    offline: ClassVar[bool] = True
 
-    async def follow(self, visit: Visit) -> None:  # noqa: ARG002  # as every way
-        """Raise the error."""
+    async def __call__(self, _visit: Visit) -> None:
         raise self.error(self.reason)
+
+
+OFFLINE: Final = (MediaURL, FeedURL, Refuse)
 
 
 async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
@@ -344,14 +329,6 @@ async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
     if not newest:
         visit.learn(EpisodeFacts(show=listing.name))
     visit.add_feed(listing.feed_url, newest=newest)
-
-
-def parsed(source: str | bytes) -> Any | None:
-    """Return parsed JSON, `None` if it is broken."""
-    try:
-        return json.loads(source)
-    except (ValueError, RecursionError):
-        return None
 
 
 def attributes_of(tag: str) -> dict[str, str]:

@@ -32,8 +32,8 @@ def a_feed(*items: FeedEpisode, link: str | None = None) -> FeedFacts:
 
 
 def chosen(feed: FeedFacts, wanted: EpisodeFacts) -> tuple[int | None, str]:
-    match = episodes.match(feed, wanted)
-    return (match.episode.position if match.episode else None, match.how)
+    episode, how = episodes.match(feed, wanted)
+    return (episode.position if episode else None, how)
 
 
 def test_guid_beats_title() -> None:
@@ -181,9 +181,9 @@ def test_name_may_be_the_end_of_a_guid_or_a_number() -> None:
         an_episode(0, "A", guid="https://s.example/?p=71", number="8"),
         an_episode(1, "B", guid="https://s.example/?p=72", number="9"),
     )
-    assert episodes.named(feed, ["72"]).episode == feed.episodes[1]
-    assert episodes.named(feed, ["8"]).episode == feed.episodes[0]
-    assert episodes.named(feed, ["9999"]).episode is None
+    assert episodes.named(feed, ["72"])[0] == feed.episodes[1]
+    assert episodes.named(feed, ["8"])[0] == feed.episodes[0]
+    assert episodes.named(feed, ["9999"])[0] is None
 
 
 def test_matching_takes_time_linear_in_the_number_of_episodes() -> None:

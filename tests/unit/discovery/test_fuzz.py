@@ -253,4 +253,4 @@ def test_wanted_without_anything_matches_nothing() -> None:
         content_type="",
     )
     assert feed is not None
-    assert episodes.match(feed, EpisodeFacts()).episode is None
+    assert episodes.match(feed, EpisodeFacts())[0] is None

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stenobird.discovery.parsing.facts import FoundSource, PageFacts
-    from stenobird.discovery.platforms import PodcastIndexKey
 
 
 @dataclass
@@ -95,12 +94,12 @@ class Asked:
 class World:
     """The rules, with a directory whose clock stands still."""
 
-    index_key: PodcastIndexKey | None = None
+    index: Callable[[], dict[str, str]] | None = None
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         self.directory = PodcastDirectory(self.clock)
-        self.rules = platform_rules(self.directory, index_key=self.index_key)
+        self.rules = platform_rules(self.directory, index=self.index)
 
     async def ask(self, url: str, documents: Mapping[str, object] | None = None) -> Asked:
         """Ask the first rule that knows the URL, as the ladder does; raise what stood in its way."""
@@ -120,9 +119,9 @@ def world() -> World:
 
 
 @pytest.fixture
-def keyed_world() -> Callable[[PodcastIndexKey], World]:
+def keyed_world() -> Callable[[Callable[[], dict[str, str]]], World]:
     """The rules of an operator with a Podcast Index key."""
-    return lambda key: World(index_key=key)
+    return lambda headers: World(index=headers)
 
 
 @pytest.fixture

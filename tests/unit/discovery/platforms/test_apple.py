@@ -80,7 +80,7 @@ async def test_an_older_episode_is_looked_up_in_the_feed_by_its_title(
         content_type="application/rss+xml",
     )
     assert feed is not None
-    chosen = match(feed, asked.found.feeds[0].wanted).episode
+    chosen, _ = match(feed, asked.found.feeds[0].wanted)
     assert chosen is not None
     assert chosen.enclosures[0].url == "https://cdn.example/0.mp3"
 

@@ -74,7 +74,7 @@ class TestSpotifyEpisode:
             content_type="text/xml",
         )
         assert feed is not None
-        chosen = match(feed, wanted).episode
+        chosen, _ = match(feed, wanted)
         assert chosen is not None
         assert chosen.enclosures[0].url == "https://cdn.example/long.mp3"
 

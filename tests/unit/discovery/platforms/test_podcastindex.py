@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.discovery.platforms import PodcastIndexKey
+from stenobird.discovery.platforms import index_headers
 from stenobird.testing import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 
@@ -14,8 +17,8 @@ URL = "https://podcastindex.org/podcast/920666?episode=16795088"
 API = "https://api.podcastindex.org/api/1.0/episodes/byid?id=16795088"
 
 
-def key() -> PodcastIndexKey:
-    return PodcastIndexKey("KEY", "SECRET", FakeClock(1_700_000_000.0))
+def key() -> Callable[[], dict[str, str]]:
+    return index_headers("KEY", "SECRET", FakeClock(1_700_000_000.0))
 
 
 async def test_an_episode_is_looked_up_with_a_signed_request(keyed_world: Any) -> None:
