@@ -17,6 +17,7 @@ from stenobird.serving import SERVER_FILE, serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from stenobird.accounts.keys import KeyService
     from stenobird.bootstrap import Storage
 
 T = TypeVar("T")
@@ -38,12 +39,22 @@ async def local_service(settings: Settings, *, key_name: str) -> AsyncIterator[t
     # Commands never translate, so the translation model is not loaded.
     ours = {"host": "127.0.0.1", "port": 0, "public_url": None, "translation_model": ""}
     settings = settings.model_copy(update=ours)
-    async with open_services(settings) as services, serving(services, stops_at_signals=False) as url:
-        secret, record = await services.keys.create(name=key_name)
-        try:
-            yield url, secret
-        finally:
-            await services.keys.revoke(record.id)
+    async with (
+        open_services(settings) as services,
+        serving(services, stops_at_signals=False) as url,
+        borrowed_key(services.keys, key_name) as secret,
+    ):
+        yield url, secret
+
+
+@asynccontextmanager
+async def borrowed_key(keys: KeyService, name: str) -> AsyncIterator[str]:
+    """Create a key, and revoke it at the end."""
+    secret, record = await keys.create(name=name)
+    try:
+        yield secret
+    finally:
+        await keys.revoke(record.id)
 
 
 def local_client(url: str, *, api_key: str | None) -> AsyncStenobirdClient:

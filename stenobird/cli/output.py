@@ -13,6 +13,7 @@ from rich.text import Text
 
 from stenobird.client import DoneEvent, ErrorEvent, PreviewLockedEvent, StatusEvent, TranscriptEvent
 from stenobird.formats.cues import clean
+from stenobird.formats.documents import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -126,10 +127,3 @@ class LiveTranscript:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-
-
-def clock(seconds: float) -> str:
-    """Return `m:ss` or `h:mm:ss`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 def resolve(url: str, *, as_json: bool) -> None:
     """Find the audio behind URL; show how it was found, and why other candidates were rejected."""
     verdicts: list[Verdict] = []
-    console = Console(stderr=True)
+    held: list[Verdict] = []
 
     async def report(verdict: Verdict) -> None:
         verdicts.append(verdict)
-        if not as_json:
-            console.print(f"[dim]{verdict.stage}[/dim] ", end="", highlight=False)
-            console.print(plain(f"{verdict.outcome}: {verdict.message}"), highlight=False)
+        _show_verdicts(held)
+        # The last one repeats what the result or the error says, unless it only passes the URL on.
+        held[:] = [] if as_json else [verdict]
+        if verdict.outcome == "passed":
+            _show_verdicts(held)
 
     async def run() -> AudioSource:
         settings = Settings()
@@ -51,12 +53,22 @@ def resolve(url: str, *, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({**error.body(), "verdicts": list(map(asdict, verdicts))}))
             sys.exit(1)
+        _show_verdicts([verdict for verdict in held if verdict.message != error.message])
         raise
     if as_json:
         found = {"candidates": list(map(asdict, source.candidates)), "verdicts": list(map(asdict, verdicts))}
         click.echo(json.dumps({"title": None, **source.public(), **found}))
     else:
         _show(source)
+
+
+def _show_verdicts(verdicts: list[Verdict]) -> None:
+    """Show verdicts, and empty the list."""
+    console = Console(stderr=True)
+    for verdict in verdicts:
+        console.print(f"[dim]{verdict.stage}[/dim] ", end="", highlight=False)
+        console.print(plain(f"{verdict.outcome}: {verdict.message}"), highlight=False)
+    verdicts.clear()
 
 
 def _show(source: AudioSource) -> None:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from stenobird.bootstrap import open_storage
-from stenobird.cli.local import local_client, local_service, running_service
+from stenobird.cli.local import borrowed_key, local_client, local_service, running_service
 from stenobird.cli.output import LiveTranscript
-from stenobird.client import AsyncStenobirdClient, ErrorEvent, StatusEvent, TranscriptOptions
+from stenobird.client import AsyncStenobirdClient, ErrorEvent, Job, StatusEvent, TranscriptOptions
 from stenobird.config import Settings
-from stenobird.errors import InvalidRequest, StenobirdError
+from stenobird.errors import InvalidRequest, StenobirdError, TranscriptCancelled
 from stenobird.jobs.schemas import MAX_SPEAKERS
 from stenobird.logs import configure_logging
 from stenobird.serving import until_signal
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+_KEY_NAME = "stenobird transcribe"
 INTERRUPTED_STATUS = 130
 """The exit status that shells expect after Ctrl-C."""
 
@@ -195,25 +193,28 @@ async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> No
             following = tasks.create_task(_follow(client, file or escaped(run.source), run, live))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if run.live and not following.done() and await _stop(client, run):
-                stopped.clear()
-                stopping = tasks.create_task(stopped.wait())
-                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            run.interrupted = not following.done()
+            if run.live and not following.done() and (job := await _stop(client, run)) is not None:
+                if run.api is not None and job.body.get("cancel_requested") and not job.body.get("source"):
+                    # The service cancels it before any audio was found: nothing is to come.
+                    run.failure = TranscriptCancelled()
+                else:
+                    stopped.clear()
+                    stopping = tasks.create_task(stopped.wait())
+                    await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            run.interrupted = run.failure is None and not following.done()
             following.cancel()
             stopping.cancel()
 
 
-async def _stop(client: AsyncStenobirdClient, run: _Run) -> bool:
-    """Stop the job, and return whether that could be done."""
+async def _stop(client: AsyncStenobirdClient, run: _Run) -> Job | None:
+    """Stop the job and return its state, `None` where that could not be done."""
     if run.job_id is None:
-        return False
+        return None
     try:
-        await client.stop(run.job_id)
+        return await client.stop(run.job_id)
     except StenobirdError as error:
         click.echo(error.message, err=True)
-        return False
-    return True
+        return None
 
 
 async def _open_target(run: _Run, settings: Settings, stack: AsyncExitStack) -> tuple[str, str | None]:
@@ -222,8 +223,9 @@ async def _open_target(run: _Run, settings: Settings, stack: AsyncExitStack) -> 
         return run.api, run.api_key
     running = running_service(settings)
     if running is not None:
-        return running, await stack.enter_async_context(_borrowed_key(settings))
-    return await stack.enter_async_context(local_service(settings, key_name="stenobird transcribe"))
+        storage = await stack.enter_async_context(open_storage(settings))
+        return running, await stack.enter_async_context(borrowed_key(storage.keys, _KEY_NAME))
+    return await stack.enter_async_context(local_service(settings, key_name=_KEY_NAME))
 
 
 def escaped(url: str | None) -> str | None:
@@ -240,16 +242,6 @@ def _file(source: str | None) -> Path | None:
     if not path.is_file():
         raise InvalidRequest(f"{source} is neither a URL (https://…) nor a file.")
     return path
-
-
-@asynccontextmanager
-async def _borrowed_key(settings: Settings) -> AsyncIterator[str]:
-    async with open_storage(settings) as storage:
-        secret, record = await storage.keys.create(name="stenobird transcribe")
-        try:
-            yield secret
-        finally:
-            await storage.keys.revoke(record.id)
 
 
 async def _follow(

@@ -6,7 +6,7 @@ import io
 import json as json_codec
 import unicodedata
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,15 @@ from stenobird.formats.cues import (
     tag_of,
     turns,
 )
+from stenobird.transcript import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from docx.text.paragraph import Paragraph as DocxParagraph
+    from docx.text.paragraph import Paragraph
     from docx.text.run import Run
 
-    from stenobird.transcript import Segment, Transcript
+    from stenobird.transcript import Transcript
 
 PARAGRAPH_PAUSE_SECONDS = 2.0
 """A pause of at least this length starts a paragraph."""
@@ -35,20 +36,11 @@ PARAGRAPH_COLUMNS = 600
 """A paragraph of at least this width ends at the end of its sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Consecutive segments of one speaker; `start` and `end` are seconds, `text` is one line."""
+def paragraphs(transcript: Transcript) -> Iterator[Segment]:
+    """Yield paragraphs of one speaker: a new one after a pause, or after a sentence once it is long.
 
-    start: float
-    end: float
-    text: str
-    speaker: str | None = None
-
-
-def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
-    """Yield paragraphs: a new one for another speaker, after a pause, or after a sentence once it is long.
-
-    Text without punctuation, which some engines produce, is split at twice that length.
+    Each is a segment with the times, the speaker, and the text on one line. Text without punctuation, which
+    some engines produce, is split at twice that length.
     """
     current: list[Segment] = []
     width = 0
@@ -69,9 +61,9 @@ def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
         yield _paragraph(current)
 
 
-def _paragraph(segments: list[Segment]) -> Paragraph:
+def _paragraph(segments: list[Segment]) -> Segment:
     text = clean("".join(segment.text for segment in segments))
-    return Paragraph(segments[0].start, segments[-1].end, text, segments[0].speaker)
+    return Segment(segments[0].start, segments[-1].end, text, speaker=segments[0].speaker)
 
 
 def txt(transcript: Transcript) -> str:
@@ -141,7 +133,7 @@ def docx(transcript: Transcript) -> bytes:
     if transcript.language:
         document.core_properties.language = transcript.language
     _write(document.add_heading(level=0), title, transcript.language)
-    facts = [_clock(transcript.duration_seconds), transcript.language]
+    facts = [clock(transcript.duration_seconds), transcript.language]
     subtitle = document.add_paragraph(style="Subtitle")
     subtitle.add_run(" · ".join(fact for fact in facts if fact))
     if is_right_to_left(title, transcript.language):
@@ -149,7 +141,7 @@ def docx(transcript: Transcript) -> bytes:
     last = None
     for paragraph in paragraphs(transcript):
         line = document.add_paragraph()
-        stamp = line.add_run(f"{_clock(paragraph.start)}  ")
+        stamp = line.add_run(f"{clock(paragraph.start)}  ")
         stamp.font.size = Pt(9)
         stamp.font.color.rgb = RGBColor(0x70, 0x70, 0x70)
         if name := introduction(paragraph.speaker, last):
@@ -172,14 +164,14 @@ def _undated(archive: io.BytesIO) -> bytes:
     return undated.getvalue()
 
 
-def _write(paragraph: DocxParagraph, text: str, language: str | None) -> None:
+def _write(paragraph: Paragraph, text: str, language: str | None) -> None:
     run = paragraph.add_run(_printable(text))
     if is_right_to_left(text, language):
         _turn(paragraph)
         _mark(run, language)
 
 
-def _turn(paragraph: DocxParagraph) -> None:
+def _turn(paragraph: Paragraph) -> None:
     """Set the paragraph from right to left, aligned to the right margin."""
     from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
 
@@ -212,7 +204,8 @@ def _printable(text: str) -> str:
     )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return `m:ss` or `h:mm:ss`."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -18,11 +18,10 @@ DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A delivery's row. Times are seconds since the epoch, UTC.
+class DueDelivery:
+    """A claimed delivery.
 
-    `attempts` only grows, so in a claimed delivery it identifies the claim; `tries` counts attempts since the
-    last replay. `mode` selects the secret.
+    `attempt` identifies the claim; `tries` counts attempts since the last replay. `mode` selects the secret.
     """
 
     id: str
@@ -33,9 +32,23 @@ class Delivery:
     origin: str
     status: str
     url: str
+    created_at: float
+    attempt: int
+    tries: int
+    mode: KeyMode
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A delivery in its account's log. Times are seconds since the epoch, UTC."""
+
+    id: str
+    event_id: str
+    event_type: str
+    job_id: str
+    url: str
     state: DeliveryState
     attempts: int
-    tries: int
     status_code: int | None
     error: str | None
     created_at: float

@@ -108,6 +108,22 @@ async def test_ctrl_c_keeps_the_text_of_a_service_inside_the_command(tmp_path: P
     assert "service_unreachable" not in messages.decode()
 
 
+async def test_ctrl_c_before_the_audio_is_found_does_not_wait_for_the_worker(world: WebWorld) -> None:
+    async with command(world, "--live") as process, asyncio.timeout(180):
+        job_id = await world.worker.start_next()
+        await world.worker.play(job_id, "Soon")
+        assert process.stderr is not None
+        while "Soon" not in (await process.stderr.readline()).decode():
+            assert not process.stderr.at_eof()
+        process.send_signal(signal.SIGINT)
+        _, messages = await process.communicate()
+    assert process.returncode == 1
+    assert "transcript_cancelled: The transcript was cancelled." in messages.decode()
+    job = await world.store.get(job_id)
+    assert job is not None
+    assert (job.stop_request, job.terminal) == ("cancel", False)
+
+
 async def test_ctrl_c_leaves_a_recording_running(world: WebWorld) -> None:
     async with command(world, "--live") as process:
         job_id = await world.worker.start_next()

@@ -20,6 +20,7 @@ from stenobird.cli.transcribe import _check_output, _write_whole
 from stenobird.client.model import parse_event
 from stenobird.serving import SERVER_FILE
 from stenobird.sources import AudioSource, Candidate
+from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
@@ -217,3 +218,18 @@ async def test_doctor_recognizes_the_service_on_its_port(tmp_path: Path) -> None
         found = await asyncio.to_thread(lambda: {each.name: each for each in setting_findings(settings)})
     port = found["STENOBIRD_PORT"]
     assert (port.level, port.message) == ("ok", f"The service is running here: {world.url}.")
+
+
+def test_resolve_shows_a_reason_once() -> None:
+    settings = {"STENOBIRD_EGRESS_ALLOW": "127.0.0.0/8", "STENOBIRD_EGRESS_PORTS": "*", "COLUMNS": "200"}
+    frames = (b"\xff\xfb\x90\x00" + bytes(413)) * 20
+    with ThreadedMediaServer({"/a.mp3": Resource(frames), "/b.mp3": Resource(status=404)}) as server:
+        found, failed = (
+            CliRunner().invoke(main, ["resolve", server.url(path)], env=settings)
+            for path in ("/a.mp3", "/b.mp3")
+        )
+    assert (found.exit_code, failed.exit_code) == (0, 1)
+    assert found.stdout.splitlines() == [server.url("/a.mp3"), "direct: the URL itself is audio (mp3)"]
+    assert found.stderr == ""
+    assert failed.output.startswith("audio_unreachable: ")
+    assert failed.output.count("moved or taken away") == 1
