@@ -29,7 +29,7 @@ from stenobird.egress.response import (
     header_pairs,
     joined_headers,
 )
-from stenobird.egress.transport import body_blocks, make_dialer, make_pool, translated
+from stenobird.egress.transport import DirectDialer, ProxyDialer, body_blocks, make_pool, translated
 from stenobird.errors import (
     TRY_LATER,
     ConnectFailed,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from stenobird.egress.policy import EgressPolicy, PublicURL, Resolver
+    from stenobird.egress.transport import Dialer
     from stenobird.ports import OpenedMedia
 
 R = TypeVar("R", bound="OpenedMedia")
@@ -210,11 +211,10 @@ class EgressClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.policy = policy
-        self._own_resolver = SystemResolver() if resolver is None else None
+        self._resolver, self._owns_resolver = resolver or SystemResolver(), resolver is None
         tls = ssl_context or _system_tls()
-        self.dialer = make_dialer(
-            policy, resolver or self._own_resolver or SystemResolver(), proxy=proxy, ssl_context=tls
-        )
+        direct = DirectDialer(policy, self._resolver)
+        self.dialer: Dialer = direct if proxy is None else ProxyDialer(policy, proxy, tls)
         self._pool = make_pool(self.dialer, tls, max_connections=max_connections)
         self._monotonic = monotonic
         self._sleep = sleep
@@ -228,8 +228,8 @@ class EgressClient:
     async def aclose(self) -> None:
         """Close every connection. Responses that are still open break."""
         await self._pool.aclose()
-        if self._own_resolver is not None:
-            await self._own_resolver.aclose()
+        if self._owns_resolver:
+            await self._resolver.aclose()
 
     async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> EgressResponse:
         """Send the request, follow at most ten redirects, and return the open response, whatever its status.

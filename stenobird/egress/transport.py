@@ -167,7 +167,7 @@ class ProxyDialer:
 
     The proxy resolves the names and must itself refuse addresses that are not public.
     `EgressPolicy.check_url` checks URLs and literal addresses before a dialer is used, and literal addresses
-    are checked here again.
+    are checked here again. Raises `ConfigurationError` for a bad proxy URL.
     """
 
     def __init__(self, policy: EgressPolicy, proxy_url: str, ssl_context: ssl.SSLContext) -> None:
@@ -367,15 +367,6 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts, of which httpcore makes only one."""
         await asyncio.sleep(seconds)
-
-
-def make_dialer(
-    policy: EgressPolicy, resolver: Resolver, *, proxy: str | None, ssl_context: ssl.SSLContext
-) -> Dialer:
-    """Return the dialer for the operator's settings. Raises `ConfigurationError` for a bad proxy URL."""
-    if proxy is not None:
-        return ProxyDialer(policy, proxy, ssl_context)
-    return DirectDialer(policy, resolver)
 
 
 def make_pool(

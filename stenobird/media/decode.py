@@ -31,7 +31,6 @@ from stenobird.ports import SAMPLE_RATE
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from stenobird.ports import PCM
 
@@ -244,9 +243,7 @@ class SpareDecoder:
         self.refill_soon()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         tasks, self._tasks = self._tasks, None
         try:
             if tasks is not None:

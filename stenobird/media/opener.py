@@ -45,7 +45,6 @@ from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-    from types import TracebackType
 
     from stenobird.children.process import ChildProcess
     from stenobird.config import Settings
@@ -88,17 +87,15 @@ class MediaOpener:
         self._decoder = decoder or DecoderLimits()
         self._seconds = download_seconds
         self.spare: SpareDecoder | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self.spare = await SpareDecoder(self._decoder).__aenter__()
+        self.spare = await self._stack.enter_async_context(SpareDecoder(self._decoder))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            await spare.__aexit__(kind, exc, traceback)
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.spare = None
+        await self._stack.aclose()
 
     @asynccontextmanager
     async def open(self, request: AudioRequest) -> AsyncGenerator[AudioStream]:
@@ -436,9 +433,8 @@ class MediaStream:
         if self._intake.failure is not None:
             return WorkerTrouble.behind(self._intake.failure) or self._intake.failure
         uploaded = self._request.source.technique == "upload"
-        return refused(
-            refusal, f"What {'was uploaded' if uploaded else 'the URL returned'}"
-        ) or TranscriptionFailed(
+        sent = "What was uploaded" if uploaded else "What the URL returned"
+        return refused(refusal, sent) or TranscriptionFailed(
             f"The audio can't be decoded: {refusal}. Check that the file plays, then send it again."
         )
 

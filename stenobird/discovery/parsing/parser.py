@@ -11,16 +11,13 @@ import asyncio
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from stenobird.children.process import ChildProcess
 from stenobird.discovery.parsing.facts import FeedFacts, PageFacts
 from stenobird.errors import StenobirdError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 MAX_ANSWER_BYTES: Final = 64 * 1024**2
@@ -49,9 +46,7 @@ class DocumentParser:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
