@@ -254,9 +254,9 @@ def _cpus(wanted: int | None) -> _Checked:
 
 
 def _extractor() -> _Checked:
-    status = extractor_status(datetime.now(UTC).date())
-    message = status.advice or "Finds audio on video platforms; update it when a site stops working."
-    return status.version or "-", "ok" if status.verdict == "fresh" else "warning", message
+    version, advice = extractor_status(datetime.now(UTC).date())
+    message = advice or "Finds audio on video platforms; update it when a site stops working."
+    return version or "-", "warning" if advice else "ok", message
 
 
 def _confinement() -> _Checked:

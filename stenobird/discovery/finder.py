@@ -47,7 +47,7 @@ async def open_finder(
             secret = settings.podcast_index_secret.get_secret_value()
             index = index_headers(settings.podcast_index_key.get_secret_value(), secret, clock)
         yield DiscoveryLadder(
-            client,
+            client.open,
             parser,
             platforms=platform_rules(directory, index=index),
             directory=directory,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
     from stenobird.discovery.parsing.parser import DocumentParser
     from stenobird.discovery.platforms import PlatformRung
-    from stenobird.discovery.search import WebClient
+    from stenobird.discovery.search import SendRequest
     from stenobird.ports import FoundAudio, VerdictSink
     from stenobird.sources import Stage
 
@@ -68,7 +68,7 @@ class DiscoveryLadder:
 
     def __init__(
         self,
-        client: WebClient,
+        send: SendRequest,
         parser: DocumentParser,
         *,
         platforms: Sequence[PlatformRung] = (),
@@ -76,7 +76,7 @@ class DiscoveryLadder:
         extractor: Rung | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        self._client = client
+        self._send = send
         self._parser = parser
         self._platforms = platforms
         self._beyond = (directory, extractor)
@@ -84,7 +84,7 @@ class DiscoveryLadder:
 
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
         """Return the one right audio. Raises a `JobError` that says what was tried."""
-        search = Search(self._client, self._parser, url, preview=preview, sink=report)
+        search = Search(self._send, self._parser, url, preview=preview, sink=report)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(search.aclose)
             if not urls.is_audio_url(search.url):

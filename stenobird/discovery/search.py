@@ -22,7 +22,7 @@ from stenobird.discovery.parsing.facts import Document, EpisodeFacts
 from stenobird.discovery.parsing.lenient import decode_xml, strict_json, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
-from stenobird.egress.client import PLAIN_GET, RequestOptions, open_ranged
+from stenobird.egress.client import RequestOptions, open_ranged
 from stenobird.egress.references import absolute
 from stenobird.errors import (
     TRY_LATER,
@@ -36,7 +36,7 @@ from stenobird.ports import FoundAudio, OpenedMedia
 from stenobird.sources import NO_HEADERS, AudioSource, Candidate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from stenobird.discovery.parsing.facts import FeedFacts, MediaLead, PageFacts
     from stenobird.discovery.parsing.parser import DocumentParser
@@ -75,12 +75,11 @@ class WebResponse(OpenedMedia, Protocol):
         """Return the rest; past `max_bytes`, cut it with `truncate`, else raise `ResponseTooLarge`."""
 
 
-class WebClient(Protocol):
-    """Opens public URLs and follows redirects; any other destination is `DestinationForbidden`."""
+SendRequest: TypeAlias = "Callable[[str, RequestOptions], Awaitable[WebResponse]]"
+"""Opens a public URL, follows redirects, and returns the open response, whatever its status.
 
-    async def open(self, url: str, options: RequestOptions = PLAIN_GET) -> WebResponse:
-        """Return the open response, whatever its status. Raises `EgressError`."""
-
+Raises `EgressError`; for any other destination, `DestinationForbidden`.
+"""
 
 Opened: TypeAlias = tuple[WebResponse, sniff.Sniffed]
 """An open response and the verdict on its first bytes."""
@@ -107,7 +106,7 @@ class Search:
 
     def __init__(
         self,
-        client: WebClient,
+        send: SendRequest,
         parser: DocumentParser,
         submitted_url: str,
         *,
@@ -126,7 +125,7 @@ class Search:
         """Addresses of media that could not be opened, each with the reason; likewise the next two."""
         self.forbidden: list[tuple[str, str]] = []
         self.not_media: list[tuple[str, str]] = []
-        self._client = client
+        self._send = send
         self._parser = parser
         self._sink = sink
         self._documents: dict[str, Document] = {}
@@ -186,7 +185,7 @@ class Search:
             raise ResponseTooLarge(
                 f"More than {MAX_DOCUMENTS} documents were fetched; the search stops here."
             )
-        response = await self._client.open(
+        response = await self._send(
             urls.for_request(url),
             RequestOptions(
                 method=method, headers=headers, content=content, decode=True, retry_seconds=RETRY_SECONDS
@@ -370,7 +369,7 @@ class Search:
         options = RequestOptions(
             headers=headers, byte_range=byte_range, referer=referer, retry_seconds=RETRY_SECONDS
         )
-        response = await open_ranged(self._client.open, urls.for_request(url), options)
+        response = await open_ranged(self._send, urls.for_request(url), options)
         self._opened.append(response)
         try:
             async with asyncio.timeout(DOCUMENT_SECONDS):

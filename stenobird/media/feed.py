@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from stenobird.media.playlist import Part
     from stenobird.ports import GapReason, Title
 
 BEHIND_BYTES = 256 * 1024
@@ -23,24 +24,16 @@ MAX_TITLE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class MediaSegment:
-    """A segment of live HLS. `seconds` is what its playlist says."""
-
-    data: bytes
-    sequence: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Stretch:
     """A stretch of live audio that has no hole in it: one connection, or segments one after the other.
 
+    A segment of HLS comes with its entry in the playlist.
     `start` is when its first sample was on air (epoch seconds), if the server says so. Else `missing_seconds`
     is how much lies between the audio before and this, if that is known; 0 means that it goes on without a
     hole. If neither is known, the time of arrival decides. `reason` says why audio may be missing before it.
     """
 
-    body: AsyncGenerator[bytes | MediaSegment | Title]
+    body: AsyncGenerator[bytes | tuple[bytes, Part] | Title]
     reason: GapReason
     start: float | None = None
     missing_seconds: float | None = None

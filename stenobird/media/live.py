@@ -27,7 +27,7 @@ from stenobird.errors import (
     WorkerTrouble,
 )
 from stenobird.media.decode import Block, DecoderDied, decode, refused, take_decoder
-from stenobird.media.feed import Feed, MediaSegment, Stretch
+from stenobird.media.feed import Feed, Stretch
 from stenobird.media.intake import UnusableStatus, as_job_error
 from stenobird.media.placement import Placement
 from stenobird.media.recognition import Refusal
@@ -261,11 +261,11 @@ class LiveStream:
                     if isinstance(item, Title):
                         self._entitle(item)
                         continue
-                    if isinstance(item, MediaSegment):
+                    data, part = item if isinstance(item, tuple) else (item, None)
+                    if part is not None:
                         await feed.drain()
-                        self._put(self._placement.segment(item.sequence, item.seconds))
-                        item = item.data  # noqa: PLW2901  # its bytes
-                    await feed.write(item)
+                        self._put(self._placement.segment(part.sequence, part.seconds))
+                    await feed.write(data)
                     if self._clock.monotonic() - self._heard_at > SILENT_SECONDS:
                         return DecoderDied(f"its bytes gave no audio for {SILENT_SECONDS:g} s")
         except (EgressError, UnusableStatus, JobError) as exc:

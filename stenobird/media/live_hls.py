@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import EgressError, JobError, ResponseBroken, UnsupportedURL
-from stenobird.media.feed import MAX_TITLE_CHARACTERS, MediaSegment, Stretch
+from stenobird.media.feed import MAX_TITLE_CHARACTERS, Stretch
 from stenobird.media.hls import resolve_playlist
 from stenobird.media.intake import UnusableStatus
 from stenobird.ports import Title
@@ -96,7 +96,7 @@ class LivePlaylist:
         self._restarted = False
         return Stretch(self._body(), "expired" if missing else "disconnected", start, missing, stitched=True)
 
-    async def _body(self) -> AsyncGenerator[bytes | MediaSegment | Title]:
+    async def _body(self) -> AsyncGenerator[bytes | tuple[bytes, Part] | Title]:
         first = self._pending[0]
         if first.init is not None:
             yield await self._fetcher.part(first.init, max_bytes=MAX_LIVE_PART_BYTES)
@@ -109,7 +109,7 @@ class LivePlaylist:
             if data is None:
                 return
             self._last = self._pending.popleft()
-            yield MediaSegment(data, part.sequence, part.seconds)
+            yield data, part
             following = await self._next()
             if (
                 following is None

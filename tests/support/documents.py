@@ -1,7 +1,7 @@
 """A small web of documents for the tests of discovery, in memory: any URL, no sockets.
 
-`DocumentWeb` is a `discovery.search.WebClient`. It serves what it was given, follows redirects, honours byte
-ranges, and notes every request; what it was not given is a 404.
+`DocumentWeb.open` is a `discovery.search.SendRequest`. It serves what it was given, follows redirects, honours
+byte ranges, and notes every request; what it was not given is a 404.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -51,8 +51,6 @@ CHILD = Path(__file__).with_name("child.py")
 DISTRIBUTION = "yt-dlp"
 FRESH_DAYS = 60
 """Sites change every few weeks, so an older extractor probably fails on some of them."""
-
-STALE_DAYS = 180
 UPDATE = 'update it with "pip install -U yt-dlp"'
 
 _AUDIO_PLAYERS = re.compile(
@@ -421,38 +419,26 @@ async def _only_player(search: SearchContext, url: str) -> tuple[str, ...]:
 # --- for `doctor` -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractorStatus:
-    """How old the installed yt-dlp is; `advice` is a sentence for the operator, empty if it is fresh."""
-
-    version: str | None
-    age_days: int | None
-    verdict: Literal["fresh", "aging", "stale", "missing", "unknown"]
-    advice: str = ""
-
-
-def extractor_status(today: date) -> ExtractorStatus:
-    """Return the state of the installed yt-dlp, read from its metadata without loading it."""
+def extractor_status(today: date) -> tuple[str | None, str]:
+    """Return the version of the installed yt-dlp, read without loading it, and `advice_on` it."""
     try:
         version = importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return ExtractorStatus(None, None, "missing", f"yt-dlp is not installed: {UPDATE}")
-    return status_of(version, today)
+        return None, f"yt-dlp is not installed: {UPDATE}"
+    return version, advice_on(version, today)
 
 
-def status_of(version: str, today: date) -> ExtractorStatus:
-    """Return the state of a yt-dlp version, which is the date of its release (`2026.10.26`)."""
+def advice_on(version: str, today: date) -> str:
+    """Return a sentence for the operator of a yt-dlp version, empty if it is new enough.
+
+    A version is the date of its release (`2026.10.26`).
+    """
     found = re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})(?!\d)", version)
     try:
-        released = date(int(found[1]), int(found[2]), int(found[3])) if found else None
+        age_days = (today - date(int(found[1]), int(found[2]), int(found[3]))).days if found else None
     except ValueError:
-        released = None
-    if released is None:
-        return ExtractorStatus(version, None, "unknown", f"the age of yt-dlp {version} is unknown")
-    age = max(0, (today - released).days)
-    if age <= FRESH_DAYS:
-        return ExtractorStatus(version, age, "fresh")
-    verdict: Literal["aging", "stale"] = "aging" if age <= STALE_DAYS else "stale"
-    return ExtractorStatus(
-        version, age, verdict, f"yt-dlp is {age} days old, sites change every few weeks: {UPDATE}"
-    )
+        age_days = None
+    if age_days is None:
+        return f"the age of yt-dlp {version} is unknown"
+    old = f"yt-dlp is {age_days} days old, sites change every few weeks: {UPDATE}"
+    return old if age_days > FRESH_DAYS else ""

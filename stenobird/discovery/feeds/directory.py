@@ -250,7 +250,7 @@ def apple_shows(page: PageFacts) -> tuple[str, ...]:
 
     A page with more is a list of podcasts and not about one of them.
     """
-    found = dict.fromkeys(match[1] for link in page.links if (match := _APPLE_SHOW.match(link.url)))
+    found = dict.fromkeys(match[1] for link in page.links if (match := _APPLE_SHOW.match(link)))
     return tuple(found) if len(found) <= 2 else ()
 
 

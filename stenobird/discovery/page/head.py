@@ -12,7 +12,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.surroundings import text_of
 from stenobird.discovery.parsing import lenient
-from stenobird.discovery.parsing.facts import EpisodeFacts, Link, PageFacts
+from stenobird.discovery.parsing.facts import EpisodeFacts, PageFacts
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFa
         title=title,
         site=site,
         canonical=canonical,
-        links=links,
+        links=tuple(address for address, _, _ in links),
         iframes=_iframes(tree, base, page, structured),
         configurations=_configurations(tree, base),
         feeds=_feeds(elements, links, structured, url),
@@ -164,21 +164,22 @@ def _time_element(tree: Any) -> str | None:
     return None
 
 
-def _links(tree: Any, base: str) -> tuple[Link, ...]:
-    found: list[Link] = []
+def _links(tree: Any, base: str) -> list[tuple[str, str, str]]:
+    """Return the absolute address, the visible text and the type of each link."""
+    found = []
     for element in islice(tree.iter("a"), MAX_LINKS):
         address = absolute(base, element.get("href") or "")
         if address:
             text = text_of(element) or element.get("title") or element.get("aria-label")
-            found.append(Link(address, (text or "")[:200], (element.get("type") or "")[:60]))
-    return tuple(found)
+            found.append((address, (text or "")[:200], (element.get("type") or "")[:60].lower()))
+    return found
 
 
 # --- feeds --------------------------------------------------------------------------------------------------
 
 
 def _feeds(  # noqa: C901  # one place where feeds are linked a branch
-    elements: list[Any], links: tuple[Link, ...], structured: JSONLDFacts, page_url: str
+    elements: list[Any], links: list[tuple[str, str, str]], structured: JSONLDFacts, page_url: str
 ) -> tuple[str, ...]:
     """Return addresses of feeds, the most likely podcast feed first, without feeds of comments."""
     scored: dict[str, float] = {}
@@ -202,15 +203,13 @@ def _feeds(  # noqa: C901  # one place where feeds are linked a branch
         kind = (element.get("type") or "").lower()
         if address and ({"alternate", "feed"} & set(rel)) and (kind.startswith(_FEED_TYPES) or "feed" in rel):
             add(address, element.get("title") or "", 2)
-    for link in links:
-        address = urls.normalised(link.url)
-        named = re.search(r"\brss\b|\bfeed\b|\bxml\b", link.text, re.IGNORECASE)
-        if link.type.lower().startswith(_FEED_TYPES) or (
-            _FEED_PATH.search(address) and not urls.is_audio_url(address)
-        ):
-            add(address, link.text, 1.5 if named else 0.5)
+    for url, text, kind in links:
+        address = urls.normalised(url)
+        named = re.search(r"\brss\b|\bfeed\b|\bxml\b", text, re.IGNORECASE)
+        if kind.startswith(_FEED_TYPES) or (_FEED_PATH.search(address) and not urls.is_audio_url(address)):
+            add(address, text, 1.5 if named else 0.5)
         elif named and urls.extension(address) in {"xml", "rss"}:
-            add(address, link.text, 1)
+            add(address, text, 1)
     ranked = sorted(scored.items(), key=lambda row: -row[1])
     return tuple(address for address, points in ranked if points > 0)[:8]
 

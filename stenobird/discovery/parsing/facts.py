@@ -54,15 +54,6 @@ def _unique(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A link of a page. `url` is absolute, `text` is the visible text, `type` is as written."""
-
-    url: str
-    text: str = ""
-    type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PageFacts:
     """A parsed page as plain data.
 
@@ -79,7 +70,7 @@ class PageFacts:
     site: str | None = None
     canonical: str | None = None
     meta: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    links: tuple[Link, ...] = ()
+    links: tuple[str, ...] = ()
     iframes: tuple[str, ...] = ()
     configurations: tuple[str, ...] = ()
     """Addresses of JSON with which players on the page are configured."""

@@ -15,7 +15,7 @@ from stenobird.discovery.feeds.directory import apple_shows
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import strict_json, unescape_attribute
 from stenobird.discovery.platforms.visit import Fields, dig, the_one
-from stenobird.errors import JobError, UnsupportedURL
+from stenobird.errors import UnsupportedURL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -214,7 +214,7 @@ class PageLink:
 
     async def __call__(self, visit: Visit) -> None:
         page = await visit.page()
-        links = {link.url for link in page.links if re.match(self.pattern, link.url)} if page else set()
+        links = {link for link in page.links if re.match(self.pattern, link)} if page else set()
         if len(links) == 1:
             visit.add_media(links.pop(), "the page links to it")
 
@@ -313,10 +313,9 @@ class Refuse:
     """This kind of page has no public recording, for the given reason."""
 
     reason: str
-    error: type[JobError] = UnsupportedURL
 
     async def __call__(self, _visit: Visit) -> None:
-        raise self.error(self.reason)
+        raise UnsupportedURL(self.reason)
 
 
 OFFLINE: Final = (MediaURL, FeedURL, Refuse)

@@ -49,7 +49,7 @@ class Searcher:
         """Search in a mapping as it is."""
         self.verdicts.clear()
         self.web = DocumentWeb(documents)
-        ladder = DiscoveryLadder(self.web, self.parser, **self.rungs, now=lambda: NOW)
+        ladder = DiscoveryLadder(self.web.open, self.parser, **self.rungs, now=lambda: NOW)
         return await ladder.find(url, preview=preview, report=self.report)
 
     async def media_url_in(self, documents: Mapping[str, Served], url: str) -> str:

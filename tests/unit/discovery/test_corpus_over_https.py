@@ -89,7 +89,7 @@ async def test_corpus_document_leads_to_the_same_audio_over_https(
         trusting = proxy.client_context()
         async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=trusting) as client:
             ladder = DiscoveryLadder(
-                client,
+                client.open,
                 searcher.parser,
                 platforms=platform_rules(directory),
                 directory=directory,

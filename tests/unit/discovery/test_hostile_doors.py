@@ -127,7 +127,7 @@ async def test_no_document_leads_to_an_internal_address(searcher: Any, door: str
         trusting = proxy.client_context()
         async with EgressClient(EgressPolicy(), proxy=proxy.url, ssl_context=trusting) as client:
             ladder = DiscoveryLadder(
-                client,
+                client.open,
                 searcher.parser,
                 platforms=platform_rules(directory),
                 directory=directory,

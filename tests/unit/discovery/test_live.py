@@ -40,7 +40,7 @@ async def find(client: EgressClient, searcher: Any, url: str) -> AudioSource:
     async def report(_verdict: Verdict) -> None:
         pass
 
-    found = await DiscoveryLadder(client, searcher.parser).find(url, preview=False, report=report)
+    found = await DiscoveryLadder(client.open, searcher.parser).find(url, preview=False, report=report)
     if found.opened is not None:
         await found.opened.aclose()
     return found.source

@@ -99,7 +99,7 @@ async def search(client: EgressClient, url: str) -> bytes:
         assert verdict.message
 
     async with DocumentParser() as parser:
-        found = await DiscoveryLadder(client, parser).find(url, preview=False, report=report)
+        found = await DiscoveryLadder(client.open, parser).find(url, preview=False, report=report)
         assert found.opened is not None
         blocks = [block async for block in found.opened.body()]
         await found.opened.aclose()
