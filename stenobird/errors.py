@@ -406,6 +406,10 @@ class EgressError(StenobirdError):
         self.remedy = remedy
         """What to do about it, the end of the message; empty where the message says nothing."""
 
+    def with_remedy(self, remedy: str) -> str:
+        """Return the message, with this remedy if it has none."""
+        return self.message if self.remedy else f"{self.message} {remedy}"
+
 
 class DestinationForbidden(EgressError):
     """The address is not public, so Stenobird does not open it."""

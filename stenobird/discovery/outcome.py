@@ -39,7 +39,7 @@ def refusal(url: str, reason: EgressError | int) -> JobError:
     """
     host = urls.host_of(url) or url
     if isinstance(reason, DestinationForbidden):
-        return UnsupportedURL(f"{host} is not opened: {reason.message} Send a public URL.")
+        return UnsupportedURL(f"{host} is not opened: {reason.with_remedy('Send a public URL.')}")
     if isinstance(reason, int) and reason in _LOGIN:
         return UnsupportedURL(
             f"{host} does not show this to the public (status {reason}). Send a URL that opens without login,"
@@ -48,7 +48,7 @@ def refusal(url: str, reason: EgressError | int) -> JobError:
     if isinstance(reason, int):
         what = f"The server answered {reason}. {_remedy_of(reason)}"
     else:
-        what = reason.message if reason.remedy else f"{reason.message} {_OPEN_IN_BROWSER}"
+        what = reason.with_remedy(_OPEN_IN_BROWSER)
     if urls.is_audio_url(url):
         return AudioUnreachable(f"The audio at {host} could not be opened. {what}")
     return AudioSourceUnreachable(
@@ -89,8 +89,7 @@ def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
     if search.unreachable:
         url, what = search.unreachable[0]
         return AudioUnreachable(
-            f"The audio was found, but {urls.host_of(url)} did not deliver it. {what} Check that it opens"
-            " without login, then try again.",
+            f"The audio was found, but {urls.host_of(url)} did not deliver it. {what}",
             details=_details(search.rejected),
         )
     if search.forbidden:

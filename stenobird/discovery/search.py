@@ -61,6 +61,7 @@ CLIP_SHARE: Final = 0.5
 """A file shorter than this share of the length on the page is a clip."""
 SAMPLE_SECONDS: Final = (24.0, 95.0)
 """Lengths of the samples that shops and exclusive platforms give away."""
+_CHECK_LOGIN: Final = "Check that it opens without login, then try again."
 _FASTEST_BYTES_PER_SECOND: Final = 40_000
 """320 kbit/s: a file large enough for half the episode at this rate is no clip."""
 
@@ -122,8 +123,9 @@ class Search:
         self.rejected: list[Candidate] = []
         """Leads that are not the audio, each with the reason."""
         self.unreachable: list[tuple[str, str]] = []
-        """Addresses of media that could not be opened, each with the reason; likewise the next two."""
+        """Addresses of media that could not be opened, each with the reason and a remedy."""
         self.forbidden: list[tuple[str, str]] = []
+        """Addresses that may not be opened, each with the reason; then those that are no media."""
         self.not_media: list[tuple[str, str]] = []
         self._send = send
         self._parser = parser
@@ -337,14 +339,14 @@ class Search:
             return None
         except EgressError as exc:
             if last:
-                self.unreachable.append((lead.url, exc.message))
+                self.unreachable.append((lead.url, exc.with_remedy(_CHECK_LOGIN)))
             self._reject(lead, f"unreachable: {exc.message}")
             return None
         response = opened[0]
         if response.status < 400 or (response.status == 416 and response.total_bytes == 0):
             return opened
         if last:
-            self.unreachable.append((lead.url, f"The server answered {response.status}."))
+            self.unreachable.append((lead.url, f"The server answered {response.status}. {_CHECK_LOGIN}"))
         self._reject(lead, f"the server answered {response.status}")
         await self.drop(response)
         return None
@@ -444,7 +446,7 @@ class Search:
         try:
             body = await response.read(sniff.PROBE_BYTES, truncate=True)
         except EgressError as exc:
-            self.unreachable.append((lead.url, exc.message))
+            self.unreachable.append((lead.url, exc.with_remedy(_CHECK_LOGIN)))
             return None
         finally:
             await self.drop(response)

@@ -1,7 +1,7 @@
 """A small web of documents for the tests of discovery, in memory: any URL, no sockets.
 
-`DocumentWeb.open` is a `discovery.search.SendRequest`. It serves what it was given, follows redirects, honours
-byte ranges, and notes every request; what it was not given is a 404.
+`DocumentWeb.open` is a `discovery.search.SendRequest`. It serves what it was given, follows redirects,
+honours byte ranges, and notes every request; what it was not given is a 404.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Served:
     unplaced: bool = False
     """Whether a range gets a part that does not say which it is."""
     fails: bool = False
+    remedy: str = ""
     forbidden: bool = False
 
 
@@ -108,7 +109,7 @@ class DocumentWeb:
         for _ in range(10):
             served = self.documents.get(url, Served(b"<h1>Not found</h1>", status=404))
             if served.fails:
-                raise ConnectFailed(f"{url} did not answer.")
+                raise ConnectFailed(f"{url} did not answer.", remedy=served.remedy)
             if served.forbidden:
                 raise DestinationForbidden
             if served.unplaced and options.byte_range is not None:

@@ -182,6 +182,15 @@ async def test_chosen_media_that_is_dead_is_audio_unreachable(searcher: Any) -> 
     assert caught.value.details["candidates"][0]["url"] == "https://cdn.example/talk.mp3"
 
 
+@pytest.mark.parametrize("remedy", ["", "Try again later."])
+async def test_audio_that_is_not_delivered_has_one_remedy(searcher: Any, remedy: str) -> None:
+    page = '<h1>Talk</h1><audio src="https://cdn.example/talk.mp3"></audio>'
+    web = {"https://x.example/talk": page, "https://cdn.example/talk.mp3": Served(fails=True, remedy=remedy)}
+    with pytest.raises(AudioUnreachable) as caught:
+        await searcher.find(web, "https://x.example/talk")
+    assert caught.value.message.lower().count("try again") == 1
+
+
 async def test_media_on_an_address_that_is_not_public_is_unsupported(searcher: Any) -> None:
     page = '<h1>Talk</h1><audio src="http://10.0.0.1/talk.mp3"></audio>'
     web = {"https://x.example/talk": page, "http://10.0.0.1/talk.mp3": Served(forbidden=True)}
