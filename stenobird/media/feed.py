@@ -69,7 +69,7 @@ class Feed:
     async def write(self, data: bytes) -> None:
         """Append bytes, once the decoder needs them soon."""
         while self.front - self._wanted > AHEAD_BYTES and not self._ended:
-            await self._change()
+            await self._changed.wait()
         self._data += data
         self._waited_for = False
         self._notify()
@@ -77,7 +77,7 @@ class Feed:
     async def drain(self) -> None:
         """Return when the decoder has sent the audio of all that has arrived, and waits for more."""
         while not self._waited_for and not self._ended:
-            await self._change()
+            await self._changed.wait()
 
     def end(self) -> None:
         """Say that nothing follows."""
@@ -92,7 +92,7 @@ class Feed:
         while self.front <= offset and not self._ended and offset <= self.front + MAX_JUMP_BYTES:
             self._waited_for = True
             self._notify()
-            await self._change()
+            await self._changed.wait()
         if offset < self._start:
             return b""
         self._forget(offset - BEHIND_BYTES)
@@ -104,9 +104,6 @@ class Feed:
         if surplus > BEHIND_BYTES // 4:
             del self._data[:surplus]
             self._start += surplus
-
-    async def _change(self) -> None:
-        await self._changed.wait()
 
     def _notify(self) -> None:
         event, self._changed = self._changed, asyncio.Event()

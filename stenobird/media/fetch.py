@@ -167,15 +167,14 @@ class Download(Intake):
                 raise problem
             await self._spool.reset()
             return SourceChanged()
+        reason = as_job_error(problem)
         if isinstance(problem, UnusableStatus):
-            reason: JobError = problem.as_job_error()
             # A signed address may have expired while the original link still leads to the file.
             if problem.final and self._url != self._source.media_url:
                 self._url = self._source.media_url
                 return reason
             retryable = not problem.final
         else:
-            reason = as_job_error(problem)
             retryable = isinstance(reason, AudioUnreachable)
         # The reason may be raised much later; what is behind it decides whether this machine is to blame.
         reason.__cause__ = problem

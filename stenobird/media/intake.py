@@ -88,24 +88,20 @@ class UnusableStatus(Exception):
         """Whether another try would get the same answer."""
         return self.status == 501 or (self.status < 500 and self.status not in BUSY)
 
-    def as_job_error(self) -> AudioUnreachable:
-        """Return what it means for a job."""
-        if self.status in {401, 403, 451}:
-            return AudioUnreachable(
-                f"The server refuses to send the audio (status {self.status}). "
-                "Check that it opens without login, then try again."
-            )
-        if self.status in {404, 410}:
-            return AudioUnreachable(
-                f"The audio is no longer there (status {self.status}). Check the link, then try again."
-            )
-        return AudioUnreachable(f"The audio's server answered with status {self.status}. Try again later.")
-
 
 def as_job_error(error: EgressError | UnusableStatus) -> JobError:
     """Return what a failed request means for a job."""
     if isinstance(error, UnusableStatus):
-        return error.as_job_error()
+        if error.status in {401, 403, 451}:
+            return AudioUnreachable(
+                f"The server refuses to send the audio (status {error.status}). "
+                "Check that it opens without login, then try again."
+            )
+        if error.status in {404, 410}:
+            return AudioUnreachable(
+                f"The audio is no longer there (status {error.status}). Check the link, then try again."
+            )
+        return AudioUnreachable(f"The audio's server answered with status {error.status}. Try again later.")
     if isinstance(error, DestinationForbidden):
         return UnsupportedURL(f"The audio is at an address that is not opened. {error.message}")
     if isinstance(error, ResponseTooLarge):
