@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from stenobird.accounts.keys import KeyService
-from stenobird.accounts.service import AccountService, JobGate, open_job_limits
+from stenobird.accounts.service import AccountService, admit_job, open_job_limits
 from stenobird.billing import open_billing
-from stenobird.billing.standing import AccountGate
+from stenobird.billing.standing import check_payment
 from stenobird.clock import SystemClock
 from stenobird.discovery.finder import checked_url, open_finder
 from stenobird.egress.policy import EgressPolicy
@@ -191,7 +191,7 @@ async def open_services(
                 live_max_running=settings.live_max_running,
                 grace_seconds=settings.grace_seconds,
             )
-        webhooks = await opened(
+        webhooks, deliverer = await opened(
             open_webhooks(
                 settings,
                 policy,
@@ -210,10 +210,11 @@ async def open_services(
                 engines=engines,
                 labels_speakers=bool(settings.speaker_model) or speakers is not None,
                 speakers=speakers,
-                account=JobGate(
+                account=partial(
+                    admit_job,
                     stores.accounts.standing,
-                    open_jobs=open_job_limits(settings),
-                    checks=[AccountGate(stores.billing, clock)],
+                    [partial(check_payment, stores.billing, clock)],
+                    open_job_limits(settings),
                 ),
                 webhook_targets=webhooks.targets,
             ),
@@ -226,20 +227,21 @@ async def open_services(
             discard=storage.spool.discard,
             uploads=uploads,
         )
-        billing = await opened(open_billing(settings, stores.billing, clock, mailer=overrides.mailer))
+        billing, billing_worker = await opened(
+            open_billing(settings, stores.billing, clock, mailer=overrides.mailer)
+        )
         limits = await opened(open_limits(settings, clock))
         yield Services(
             settings=settings,
             clock=clock,
             job_store=stores.jobs,
-            standings=stores.accounts,
             jobs=jobs,
             shares=ShareService(stores.shares, stores.jobs, jobs),
             keys=storage.keys,
             accounts=storage.accounts,
             uploads=uploads,
-            billing=billing.service,
-            webhooks=webhooks.service,
+            billing=billing,
+            webhooks=webhooks,
             limits=limits,
             idempotency=Idempotency(stores.idempotency),
             metrics=metrics,
@@ -247,6 +249,6 @@ async def open_services(
             translator=translator,
             speakers=speakers,
             worker=worker,
-            billing_worker=billing.worker,
-            webhook_deliverer=webhooks.deliverer,
+            billing_worker=billing_worker,
+            webhook_deliverer=deliverer,
         )

@@ -19,7 +19,6 @@ from stenobird.errors import (
     PlanDowngraded,
     StorageUnavailable,
 )
-from stenobird.ports import NewAccount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from stenobird.ports import (
         AccountBilling,
         AccountRecord,
-        AccountStanding,
         AuditEntry,
         Caller,
         Clock,
@@ -98,8 +96,8 @@ class AccountService:
             raise InvalidRequest(f"The name must have 1 to {MAX_NAME_CHARS} characters.")
         if email is not None and "@" not in email.strip("@"):
             raise InvalidRequest(f"{email} is not an e-mail address.")
-        new = NewAccount(f"acct_{secrets.token_hex(10)}", name, tier, billing, email)
-        return await self._store.create_account(new, by=OPERATOR)
+        account_id = f"acct_{secrets.token_hex(10)}"
+        return await self._store.create_account(account_id, name, tier, billing, email=email, by=OPERATOR)
 
     async def get(self, account_id: str) -> AccountRecord:
         """Return the account. Raises `InvalidRequest` if it does not exist."""
@@ -211,8 +209,14 @@ def _no_account(account_id: str) -> InvalidRequest:
     return InvalidRequest(f'There is no account {account_id}. Run "stenobird account list" to see them.')
 
 
-class JobGate:
-    """Decides whether an account may start another job that may cost something, by the committed state.
+async def admit_job(
+    standing: Callable[[str], Awaitable[tuple[AccountRecord, int] | None]],
+    checks: Sequence[Callable[[Caller, Mode], Awaitable[None]]],
+    open_jobs: Mapping[Tier, int],
+    caller: Caller,
+    mode: Mode,
+) -> int | None:
+    """Return how many open jobs the account may have, including a new one; `None` for no limit.
 
         state        POST that creates a job                          everything else
         active       within its wallet, cap and limits                open
@@ -221,54 +225,37 @@ class JobGate:
         cancelled    402 billing_failed; /api/v1: 403                 /v1 open; /api/v1: 403
                      plan_downgraded_api_revoked                      plan_downgraded_api_revoked
 
-    `billing.standing.AccountGate` checks state and cap, as the first of the checks here. Whatever the
-    account's state, paid transcripts stay readable, keys can be revoked and the account can be deleted; see
+    `billing.standing.check_payment` checks state and cap, as the first of the checks. Whatever the account's
+    state, paid transcripts stay readable, keys can be revoked and the account can be deleted; see
     docs/decisions/0030-unpaid-accounts.md. Test jobs and previews are free and always pass.
 
-    `standing` reads an account's standing. `checks` run first; each returns, or raises the `RequestError` for
-    the client.
+    `checks` run first; each returns, or raises the `RequestError` for the client. `standing` reads an account
+    and its unreserved units, and `open_jobs` is the limit by tier. Raises `InsufficientCredits` for a prepaid
+    account without credits, and `InvalidAPIKeyUser` if the account was deleted.
     """
-
-    def __init__(
-        self,
-        standing: Callable[[str], Awaitable[AccountStanding | None]],
-        *,
-        open_jobs: Mapping[Tier, int] | None = None,
-        checks: Sequence[Callable[[Caller, Mode], Awaitable[None]]] = (),
-    ) -> None:
-        self._standing = standing
-        self._open_jobs = dict(open_jobs or {})
-        self._checks = tuple(checks)
-
-    async def __call__(self, caller: Caller, mode: Mode) -> int | None:
-        """Return how many open jobs the account may have, including this one; `None` for no limit.
-
-        Raises the errors of the checks, `InsufficientCredits` for a prepaid account without credits, and
-        `InvalidAPIKeyUser` if the account was deleted.
-        """
-        if mode != "full":
-            return None
-        for check in self._checks:
-            await check(caller, mode)
-        account = caller.account
-        if account is not None and account.billing != "prepaid":
-            # Only credits are not in the row that this request was authenticated with.
-            return self._open_jobs.get(account.tier)
-        standing = await self._standing(caller.account_id)
-        if standing is None:
+    if mode != "full":
+        return None
+    for check in checks:
+        await check(caller, mode)
+    account = caller.account
+    if account is None or account.billing == "prepaid":
+        # Only credits are not in the row that this request was authenticated with.
+        found = await standing(caller.account_id)
+        if found is None:
             raise InvalidAPIKeyUser
-        if standing.billing == "prepaid" and standing.available_units < 1:
+        account, available_units = found
+        if account.billing == "prepaid" and available_units < 1:
             raise InsufficientCredits(
                 "The account has no credits left. Add credits, then try again.",
-                details={"available_units": standing.available_units},
+                details={"available_units": available_units},
             )
-        return self._open_jobs.get(standing.tier)
+    return open_jobs.get(account.tier)
 
 
-def check_plan(standing: AccountStanding) -> None:
+def check_plan(account: AccountRecord) -> None:
     """Raise `PlanDowngraded` if the plan does not include the AlefBot dialect."""
-    if standing.state == "cancelled" or standing.tier == "free":
-        raise PlanDowngraded(details={"account_state": standing.state, "tier": standing.tier})
+    if account.state == "cancelled" or account.tier == "free":
+        raise PlanDowngraded(details={"account_state": account.state, "tier": account.tier})
 
 
 def open_job_limits(settings: Settings) -> dict[Tier, int]:

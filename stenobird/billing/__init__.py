@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stenobird.billing.mail import SMTPMailer
@@ -15,21 +15,10 @@ from stenobird.billing.worker import BillingWorker, Metering
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.config import Settings
     from stenobird.ports import Clock
     from stenobird.ports.billing import Mailer
     from stenobird.storage.billing_store import BillingStore
-
-
-@dataclass(frozen=True, slots=True)
-class Billing:
-    """Billing, open. Without Stripe in the settings there is no gateway, and a worker has nothing to do."""
-
-    service: BillingService
-    gateway: StripeGateway | None = None
-    standing: BillingStanding | None = None
-    worker: BillingWorker | None = None
 
 
 @asynccontextmanager
@@ -40,14 +29,14 @@ async def open_billing(
     *,
     mailer: Mailer | None = None,
     timeout_seconds: float | None = None,
-) -> AsyncIterator[Billing]:
+) -> AsyncIterator[tuple[BillingService, BillingWorker | None]]:
     """Open billing as the settings say; `mailer` replaces their mail server.
 
-    Stripe has `timeout_seconds` to answer a request, or the gateway's own bound. Raises `ConfigurationError`
-    for settings that don't fit together.
+    Without Stripe in the settings there is no worker. Stripe has `timeout_seconds` to answer a request, or
+    the gateway's own bound. Raises `ConfigurationError` for settings that don't fit together.
     """
     if settings.stripe_secret_key is None:
-        yield Billing(BillingService(store, clock))
+        yield BillingService(store, clock), None
         return
     # An installation that sells nothing never loads Stripe's library.
     from stenobird.billing.stripe_gateway import StripeOptions, open_stripe  # noqa: PLC0415
@@ -87,4 +76,4 @@ async def open_billing(
             wake=wake,
             mails=service.send_recoveries if mailer is not None else None,
         )
-        yield Billing(service, gateway, standing, worker)
+        yield service, worker

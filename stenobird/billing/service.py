@@ -63,7 +63,7 @@ class BillingService:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._standing = standing
+        self.standing = standing
         self._mailer = mailer
         self._public_url = public_url
         self._wake = wake
@@ -72,7 +72,7 @@ class BillingService:
     @property
     def configured(self) -> bool:
         """Whether keys can be bought."""
-        return self._standing is not None
+        return self.standing is not None
 
     @property
     def can_recover(self) -> bool:
@@ -176,10 +176,10 @@ class BillingService:
         since = week_start(account, self._clock.time())
         minutes, under_way = await self._store.week_minutes(account.id, since=since)
         receipt = None
-        if self._standing is not None and account.subscription_id is not None:
+        if self.standing is not None and account.subscription_id is not None:
             # The other fields come from our database, so they are sent without the receipt too.
             with suppress(GatewayError):
-                subscription = await self._standing.gateway.subscription(account.subscription_id)
+                subscription = await self.standing.gateway.subscription(account.subscription_id)
                 receipt = subscription.latest_receipt_url if subscription is not None else None
         return BillingView(
             account_id=account.id,
@@ -272,9 +272,9 @@ class BillingService:
     # --- inside -----------------------------------------------------------------------------------------
 
     def _opened(self) -> BillingStanding:
-        if self._standing is None:
+        if self.standing is None:
             raise BillingUnavailable
-        return self._standing
+        return self.standing
 
     async def _owner(self, caller: Caller | None) -> BillingAccount:
         """Return the caller's account. Raises unless the caller may change its billing."""

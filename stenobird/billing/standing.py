@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from stenobird.errors import BillingFailed, StorageUnavailable
-from stenobird.ports import NewAccount
 from stenobird.ports.billing import ACCOUNT_DELETED, WEEK_SECONDS
 
 if TYPE_CHECKING:
@@ -72,13 +71,15 @@ class BillingStanding:
         paid = await self.gateway.paid_checkout(session_id)
         if paid is None:
             return checkout
-        new = NewAccount(f"acct_{secrets.token_hex(10)}", paid.email or "customer", CHECKOUT_TIER)
-        checkout = await self._store.complete_checkout(session_id, paid, new, now=self._clock.time())
+        new_id = f"acct_{secrets.token_hex(10)}"
+        checkout = await self._store.complete_checkout(
+            session_id, paid, new_id, CHECKOUT_TIER, now=self._clock.time()
+        )
         # If another call completed it first, that call also refreshes the account.
         if (
             checkout is not None
             and checkout.account_id is not None
-            and (checkout.renewal or checkout.account_id == new.id)
+            and (checkout.renewal or checkout.account_id == new_id)
         ):
             account = await self._store.account(checkout.account_id)
             if account is not None:
@@ -159,41 +160,34 @@ _REASONS: Final[dict[AccountState, str]] = {
 }
 
 
-class AccountGate:
-    """Raises `BillingFailed` for an account that may not start a full job now.
+async def check_payment(store: BillingStore, clock: Clock, caller: Caller, mode: Mode) -> None:
+    """Raise `BillingFailed` for an account that may not start a full job now. Other jobs are free.
 
     A cap counts the metered minutes of the billing week plus one minute for every running job. Jobs that
     start at the same moment, and jobs longer than a minute, can take an account over its cap.
     """
-
-    def __init__(self, store: BillingStore, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
-
-    async def __call__(self, caller: Caller, mode: Mode) -> None:
-        """Check the caller's account. Previews and test jobs are free, so they always pass."""
-        if mode != "full":
-            return
-        known = caller.account
-        if known is not None and (known.state, known.spending_cap_minutes) == ("active", None):
-            return  # says the row that this request was authenticated with
-        account = await self._store.account(caller.account_id)
-        if account is None:
-            return
-        if account.state != "active":
-            raise BillingFailed(_REASONS[account.state], details={"account_state": account.state})
-        cap = account.spending_cap_minutes
-        if cap is None:
-            return
-        since = week_start(account, self._clock.time())
-        minutes, under_way = await self._store.week_minutes(account.id, since=since)
-        if minutes + under_way >= cap:
-            raise BillingFailed(
-                f"This account has reached its own spending cap of {cap} minutes a billing week. Raise or "
-                "remove it with PUT /v1/billing/spending-cap, or wait for the next billing week.",
-                details={"account_state": account.state, "spending_cap_minutes": cap},
-                retry_after_seconds=max(1, int(since + WEEK_SECONDS - self._clock.time())),
-            )
+    if mode != "full":
+        return
+    known = caller.account
+    if known is not None and (known.state, known.spending_cap_minutes) == ("active", None):
+        return  # says the row that this request was authenticated with
+    account = await store.account(caller.account_id)
+    if account is None:
+        return
+    if account.state != "active":
+        raise BillingFailed(_REASONS[account.state], details={"account_state": account.state})
+    cap = account.spending_cap_minutes
+    if cap is None:
+        return
+    since = week_start(account, clock.time())
+    minutes, under_way = await store.week_minutes(account.id, since=since)
+    if minutes + under_way >= cap:
+        raise BillingFailed(
+            f"This account has reached its own spending cap of {cap} minutes a billing week. Raise or remove "
+            "it with PUT /v1/billing/spending-cap, or wait for the next billing week.",
+            details={"account_state": account.state, "spending_cap_minutes": cap},
+            retry_after_seconds=max(1, int(since + WEEK_SECONDS - clock.time())),
+        )
 
 
 def week_start(account: BillingAccount, now: float) -> float:

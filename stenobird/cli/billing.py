@@ -193,14 +193,14 @@ def clear_disputes(account_id: str) -> None:
 async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, StripeGateway]]:
     async with (
         open_storage(settings) as storage,
-        open_billing(settings, storage.stores.billing, SystemClock()) as opened,
+        open_billing(settings, storage.stores.billing, SystemClock()) as (service, _),
     ):
-        if opened.gateway is None:
+        if service.standing is None:
             raise ConfigurationError(
                 "Stripe is not set up: set STENOBIRD_STRIPE_SECRET_KEY first, see docs/how-to/stripe.md."
             )
         try:
-            yield storage, opened.gateway
+            yield storage, service.standing.gateway
         except KeyRefused as exc:
             raise ConfigurationError(
                 "Stripe does not accept STENOBIRD_STRIPE_SECRET_KEY: it is wrong, revoked, or lacks a "

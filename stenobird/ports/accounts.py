@@ -61,17 +61,6 @@ class AccountRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class NewAccount:
-    """An account to create."""
-
-    id: str
-    name: str
-    tier: Tier
-    billing: AccountBilling = "metered"
-    email: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WalletEntry:
     """One change of a wallet: units added (positive) or used by a job."""
 
@@ -136,17 +125,6 @@ class UsageSum:
     credit_units: int
     metered_minutes: int
     audio_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class AccountStanding:
-    """What decides whether an account may start a job: plan, payment, and unreserved units of the wallet."""
-
-    account_id: str
-    tier: Tier
-    state: AccountState
-    billing: AccountBilling
-    available_units: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
 
 
 @dataclass(frozen=True, slots=True)
-class DueDelivery:
-    """A claimed delivery.
+class Delivery:
+    """A delivery's row. Times are seconds since the epoch, UTC.
 
-    `attempt` identifies the claim; `tries` counts attempts since the last replay. `mode` selects the secret.
+    `attempts` only grows, so in a claimed delivery it identifies the claim; `tries` counts attempts since the
+    last replay. `mode` selects the secret.
     """
 
     id: str
@@ -32,23 +33,9 @@ class DueDelivery:
     origin: str
     status: str
     url: str
-    created_at: float
-    attempt: int
-    tries: int
-    mode: KeyMode
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRecord:
-    """A delivery in its account's log. Times are seconds since the epoch, UTC."""
-
-    id: str
-    event_id: str
-    event_type: str
-    job_id: str
-    url: str
     state: DeliveryState
     attempts: int
+    tries: int
     status_code: int | None
     error: str | None
     created_at: float

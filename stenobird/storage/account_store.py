@@ -10,7 +10,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountRecord, AccountStanding, AuditEntry, KeyRecord, WalletEntry, WalletRecord
+from stenobird.ports import AccountRecord, AuditEntry, KeyRecord, WalletEntry, WalletRecord
 from stenobird.storage import wallet
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import AccountBilling, NewAccount, NewKey, Tier
+    from stenobird.ports import AccountBilling, NewKey, Tier
     from stenobird.storage.engine import Database
 
 DELETED_NAME: Final = "deleted"
@@ -67,28 +67,36 @@ class AccountStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def standing(self, account_id: str) -> AccountStanding | None:
-        """Return the account's standing as last committed; `None` if it was deleted."""
+    async def standing(self, account_id: str) -> tuple[AccountRecord, int] | None:
+        """Return the account and the unreserved units of its wallet; `None` if it was deleted."""
         async with self._db.read() as connection:
             row = await _row(connection, account_id)
             if row is None:
                 return None
             units = await wallet.available_units(connection, account_id)
-        return AccountStanding(account_id, row["tier"], row["state"], row["billing"], units)
+        return account_from_row(row), units
 
-    async def create_account(self, account: NewAccount, *, by: str) -> AccountRecord:
-        """Store the account. Raises `InvalidRequest` when its id is taken."""
+    async def create_account(
+        self,
+        account_id: str,
+        name: str,
+        tier: Tier,
+        billing: AccountBilling = "metered",
+        *,
+        email: str | None = None,
+        by: str,
+    ) -> AccountRecord:
+        """Store a new account. Raises `InvalidRequest` when its id is taken."""
+        values = {"id": account_id, "name": name, "tier": tier, "billing": billing, "email": email}
         try:
             async with self._db.write() as connection:
                 made = await connection.execute(
-                    insert(accounts).values(**asdict(account), created_at=db_now()).returning(accounts)
+                    insert(accounts).values(**values, created_at=db_now()).returning(accounts)
                 )
-                await record_audit(
-                    connection, account.id, "account.created", account.id, by=by, tier=account.tier
-                )
+                await record_audit(connection, account_id, "account.created", account_id, by=by, tier=tier)
                 return account_from_row(made.mappings().one())
         except IntegrityError as exc:
-            raise InvalidRequest(f"The account {account.id} already exists.") from exc
+            raise InvalidRequest(f"The account {account_id} already exists.") from exc
 
     async def get(self, account_id: str) -> AccountRecord | None:
         """Return the account."""

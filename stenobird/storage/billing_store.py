@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import AccountState, NewAccount, NewKey
+    from stenobird.ports import AccountState, NewKey, Tier
     from stenobird.ports.billing import MeterState, PaidCheckout
     from stenobird.storage.engine import Database
 
@@ -152,9 +152,9 @@ class BillingStore:
         return _checkout(row) if row is not None else None
 
     async def complete_checkout(
-        self, session_id: str, paid: PaidCheckout, new: NewAccount, *, now: float
+        self, session_id: str, paid: PaidCheckout, new_id: str, tier: Tier, *, now: float
     ) -> Checkout | None:
-        """Mark it as paid, and create or renew its account. Repeated calls change nothing.
+        """Mark it as paid, and renew its account, or create one. Repeated calls change nothing.
 
         Returns the checkout, or `None` if it does not exist.
         """
@@ -178,17 +178,17 @@ class BillingStore:
                 await connection.execute(
                     update(accounts)
                     .where(accounts.c.id == account_id)
-                    .values(**stripe, tier=new.tier, billing_version=accounts.c.billing_version + 1)
+                    .values(**stripe, tier=tier, billing_version=accounts.c.billing_version + 1)
                 )
                 await record_audit(connection, account_id, "account.renewed", session_id)
             else:
-                account_id = new.id
+                account_id = new_id
                 await connection.execute(
                     insert(accounts).values(
-                        id=new.id,
-                        name=new.name,
+                        id=new_id,
+                        name=paid.email or "customer",
                         email=paid.email or row["email"],
-                        tier=new.tier,
+                        tier=tier,
                         created_at=db_now(),
                         **stripe,
                     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
+from sqlalchemy import and_, case, delete, func, literal, or_, select, update
 
-from stenobird.ports.webhooks import DeliveryRecord, DueDelivery, SigningSecrets
+from stenobird.ports.webhooks import Delivery, SigningSecrets
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
@@ -49,7 +49,7 @@ class DeliveryStore:
         limit: int,
         per_account: int,
         busy: Mapping[str, int] | None = None,
-    ) -> Sequence[DueDelivery]:
+    ) -> Sequence[Delivery]:
         """Lease due deliveries, oldest first.
 
         At most `per_account` of each account, less those it is sending already (`busy`, by account).
@@ -107,21 +107,21 @@ class DeliveryStore:
                     .where(outbox.c.id.in_(dead))
                     .values(state="dead", settled_at=now, error=DISABLED)
                 )
-            claimed = [_due(row) for row in kept if row["id"] not in dead]
-            if claimed:
-                await connection.execute(
-                    update(outbox)
-                    .where(outbox.c.id == bindparam("claimed"))
-                    .values(
-                        state="sending",
-                        attempts=outbox.c.attempts + 1,
-                        tries=outbox.c.tries + 1,
-                        attempted_at=now,
-                        next_attempt_at=now + lease_seconds,
-                    ),
-                    [{"claimed": one.id} for one in claimed],
+            ids = [row["id"] for row in kept if row["id"] not in dead]
+            claimed = await connection.execute(
+                update(outbox)
+                .where(outbox.c.id.in_(ids))
+                .values(
+                    state="sending",
+                    attempts=outbox.c.attempts + 1,
+                    tries=outbox.c.tries + 1,
+                    attempted_at=now,
+                    next_attempt_at=now + lease_seconds,
                 )
-        return claimed
+                .returning(outbox)
+            )
+            records = {row["id"]: _record(row) for row in claimed.mappings()}
+        return [records[one] for one in ids]
 
     async def release_leases(self) -> int:
         """Make deliveries that are being sent due again, and return how many; the attempts are not counted.
@@ -136,7 +136,7 @@ class DeliveryStore:
             )
         return freed.rowcount
 
-    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
+    async def note_delivered(self, due: Delivery, *, status_code: int) -> None:
         """Store that the receiver answered 2xx."""
         await self._db.execute(
             update(outbox)
@@ -146,7 +146,7 @@ class DeliveryStore:
 
     async def note_failed(
         self,
-        due: DueDelivery,
+        due: Delivery,
         *,
         retry_seconds: float | None,
         status_code: int | None,
@@ -160,7 +160,7 @@ class DeliveryStore:
             values |= {"state": "pending", "next_attempt_at": self._now() + retry_seconds}
         await self._db.execute(update(outbox).where(_held(due)).values(**values))
 
-    async def disable_target(self, due: DueDelivery, *, status_code: int, error: str) -> None:
+    async def disable_target(self, due: Delivery, *, status_code: int, error: str) -> None:
         """End the delivery as `dead`, and every later one of this account to this URL until a replay."""
         async with self._db.write() as connection:
             changed = await connection.execute(
@@ -188,7 +188,7 @@ class DeliveryStore:
         job_id: str | None = None,
         before: tuple[float, str] | None = None,
         limit: int = 100,
-    ) -> Sequence[DeliveryRecord]:
+    ) -> Sequence[Delivery]:
         """Return the account's deliveries, newest first, older than `before`'s time and id.
 
         `mode`, `state` and `job_id` select deliveries; `None` means any.
@@ -209,7 +209,7 @@ class DeliveryStore:
 
     async def replay(
         self, account_id: str, delivery_id: str, *, mode: KeyMode | None = None
-    ) -> DeliveryRecord | None:
+    ) -> Delivery | None:
         """Make the delivery due now, with all its attempts, and enable its target again.
 
         A delivery that is being sent stays as it is. `None` if the account has no such delivery of this mode.
@@ -271,9 +271,9 @@ def _matching(
     return conditions
 
 
-def _held(due: DueDelivery) -> ColumnElement[bool]:
+def _held(due: Delivery) -> ColumnElement[bool]:
     """Return the condition that this claim is the latest one and the delivery is not settled."""
-    return and_(outbox.c.id == due.id, outbox.c.attempts == due.attempt, outbox.c.settled_at.is_(None))
+    return and_(outbox.c.id == due.id, outbox.c.attempts == due.attempts, outbox.c.settled_at.is_(None))
 
 
 def _target(url: str) -> str:
@@ -294,27 +294,14 @@ def _mode(row: RowMapping) -> KeyMode:
     return "test" if _text(row, "mode") == "test" else "live"
 
 
-def _due(row: RowMapping) -> DueDelivery:
+def _record(row: RowMapping) -> Delivery:
     return from_row(
-        DueDelivery,
+        Delivery,
         row,
         event_id=_event_id(row["id"]),
         event_type=_text(row, "event_type"),
         origin=_text(row, "origin"),
         status=_text(row, "status"),
-        url=_text(row, "url"),
-        attempt=row["attempts"] + 1,
-        tries=row["tries"] + 1,
-        mode=_mode(row),
-    )
-
-
-def _record(row: RowMapping) -> DeliveryRecord:
-    return from_row(
-        DeliveryRecord,
-        row,
-        event_id=_event_id(row["id"]),
-        event_type=_text(row, "event_type"),
         url=_text(row, "url"),
         next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
         mode=_mode(row),

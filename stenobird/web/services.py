@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stenobird.jobs.worker import Worker
     from stenobird.ports import Clock, Translator, VoiceFinder
     from stenobird.speech.engines import SpeechEngines
-    from stenobird.storage.account_store import AccountStore
     from stenobird.storage.job_store import JobStore
     from stenobird.uploads import UploadService
     from stenobird.web.idempotency import Idempotency
@@ -43,7 +42,6 @@ class Services:
     settings: Settings
     clock: Clock
     job_store: JobStore
-    standings: AccountStore
     jobs: JobService
     shares: ShareService
     keys: KeyService

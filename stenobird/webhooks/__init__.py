@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.egress.client import EgressClient
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 
 
-@dataclass(frozen=True, slots=True)
-class Webhooks:
-    """Webhooks, open."""
-
-    service: WebhookService
-    targets: WebhookTargets
-    deliverer: WebhookDeliverer
-
-
 @asynccontextmanager
 async def open_webhooks(
     settings: Settings,
@@ -40,14 +30,11 @@ async def open_webhooks(
     *,
     resolver: Resolver | None = None,
     tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[Webhooks]:
+) -> AsyncIterator[tuple[WebhookService, WebhookDeliverer]]:
     """Open webhooks as the settings say; `resolver` and `tls` replace those of the system."""
     async with EgressClient(
         policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls
     ) as client:
         targets = WebhookTargets(policy, client.dialer if isinstance(client.dialer, DirectDialer) else None)
-        yield Webhooks(
-            WebhookService(deliveries, secrets, clock, client, targets),
-            targets,
-            WebhookDeliverer(deliveries, secrets, client, clock),
-        )
+        service = WebhookService(deliveries, secrets, clock, client, targets)
+        yield service, WebhookDeliverer(deliveries, secrets, client, clock)

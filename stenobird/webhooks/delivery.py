@@ -14,7 +14,6 @@ import json
 import random
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
-    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
+    from stenobird.ports.webhooks import Delivery, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 
 UNEXPECTED_ERROR: Final = (
@@ -134,7 +133,7 @@ class WebhookDeliverer:
                 task.cancel()
         self._freed.clear()
 
-    async def _deliver(self, due: DueDelivery, until: float) -> None:
+    async def _deliver(self, due: Delivery, until: float) -> None:
         try:
             try:
                 await self._attempt(due, until)
@@ -144,7 +143,7 @@ class WebhookDeliverer:
                 _log.error(
                     "webhook_failed_unexpectedly", event_id=due.event_id, job_id=due.job_id, exc_info=exc
                 )
-                await self._record(due, None, UNEXPECTED_ERROR)
+                await self._note_failed(due, UNEXPECTED_ERROR)
         except StorageUnavailable as error:
             # The outcome could not be stored, so the event is sent again when the lease ends.
             _log.warning(
@@ -154,39 +153,38 @@ class WebhookDeliverer:
             del self._sending[due.id]
             self._freed.set()
 
-    async def _attempt(self, due: DueDelivery, until: float) -> None:
+    async def _attempt(self, due: Delivery, until: float) -> None:
         signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
         now = self._clock.time()
         if self._clock.monotonic() > until:
             # The database was so slow that the lease may end, and another worker start, during the POST.
             _log.warning("webhook_lease_too_short", event_id=due.event_id, job_id=due.job_id)
             return
-        answer: Answer | None = None
         event = WebhookEvent.model_validate(due)
         try:
-            answer = await post_event(
+            status, headers = await post_event(
                 self._client, due.url, event, origin=due.origin, now=now, secrets=signing
             )
         except EgressError as exc:
-            problem: str | None = exc.message
-        else:
-            problem = answer.problem
-        await self._record(due, answer, problem)
-
-    async def _record(self, due: DueDelivery, answer: Answer | None, problem: str | None) -> None:
-        status = answer.status if answer is not None else None
-        if problem is None:
-            assert status is not None
-            await self._store.note_delivered(due, status_code=status)
+            await self._note_failed(due, exc.message)
             return
+        problem = problem_with(status)
+        if problem is None:
+            await self._store.note_delivered(due, status_code=status)
+        else:
+            asked = retry_after_seconds(headers, now=self._clock.time())
+            await self._note_failed(due, problem, status, asked_seconds=asked)
+
+    async def _note_failed(
+        self, due: Delivery, problem: str, status: int | None = None, *, asked_seconds: float | None = None
+    ) -> None:
         if status == 410:
             _log.info(
                 "webhook_target_disabled", account_id=due.account_id, delivery_id=due.id, job_id=due.job_id
             )
             await self._store.disable_target(due, status_code=status, error=DISABLED)
             return
-        asked = retry_after_seconds(answer.headers, now=self._clock.time()) if answer is not None else None
-        wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked)
+        wait = retry_seconds(due.tries, self._chance(), asked_seconds=asked_seconds)
         if wait is None:
             _log.warning(
                 "webhook_abandoned", account_id=due.account_id, delivery_id=due.id, job_id=due.job_id
@@ -281,48 +279,19 @@ def event_headers(
     return sent
 
 
-@dataclass(frozen=True, slots=True)
-class TestDelivery:
-    """The outcome of a test event; `error` is the reason why it was not delivered."""
-
-    __test__ = False  # keeps pytest from collecting it
-
-    event_id: str
-    status_code: int | None
-    error: str | None
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the receiver answered 2xx."""
-        return self.error is None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A receiver's answer."""
-
-    status: int
-    headers: Mapping[str, str]
-
-    @property
-    def problem(self) -> str | None:
-        """Why the delivery failed, worded for the account; `None` for 2xx, the only success."""
-        if 200 <= self.status < 300:
-            return None
-        if 300 <= self.status < 400:
-            return (
-                f"The receiver answered with a redirect ({self.status}), which is not followed. "
-                "Give the final URL."
-            )
-        return (
-            f"The receiver answered with status {self.status}. It must answer 2xx within {POST_SECONDS:g} s."
-        )
+def problem_with(status: int) -> str | None:
+    """Return why a receiver's answer is a failure, worded for the account; `None` for 2xx."""
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"The receiver answered with a redirect ({status}), which is not followed. Give the final URL."
+    return f"The receiver answered with status {status}. It must answer 2xx within {POST_SECONDS:g} s."
 
 
 async def post_event(
     client: EgressClient, url: str, event: WebhookEvent, *, origin: str, now: float, secrets: SigningSecrets
-) -> Answer:
-    """Sign and send the event, and return the answer; at most 1 KiB of its body is read, and dropped.
+) -> tuple[int, Mapping[str, str]]:
+    """Sign and send the event; return status and headers of the answer, of whose body 1 KiB is read at most.
 
     Redirects are not followed, because their targets were not checked. Raises `EgressError`.
     """
@@ -344,4 +313,4 @@ async def post_event(
     async with response:
         with suppress(EgressError):
             await response.read(ANSWER_BYTES)
-        return Answer(response.status, response.headers)
+        return response.status, response.headers

@@ -18,7 +18,7 @@ from stenobird.errors import (
     InvalidWebhookURL,
     WebhookTargetForbidden,
 )
-from stenobird.webhooks.delivery import ALEFBOT_ORIGIN, TestDelivery, post_event
+from stenobird.webhooks.delivery import ALEFBOT_ORIGIN, post_event, problem_with
 from stenobird.webhooks.schemas import WebhookEvent
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stenobird.egress.policy import PublicURL
     from stenobird.egress.transport import DirectDialer
     from stenobird.ports import Caller, Clock, KeyMode
-    from stenobird.ports.webhooks import DeliveryRecord, DeliveryState, SigningSecrets
+    from stenobird.ports.webhooks import Delivery, DeliveryState, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 
 RESOLVE_SECONDS: Final = 5.0
@@ -57,7 +57,7 @@ class WebhookService:
         self._secrets = secrets
         self._clock = clock
         self._client = client
-        self._targets = targets
+        self.targets = targets
 
     async def purge(self, *, settled_before: float) -> int:
         """Remove deliveries that ended before this time; return how many."""
@@ -71,7 +71,7 @@ class WebhookService:
         limit: int,
         state: DeliveryState | None = None,
         job_id: str | None = None,
-    ) -> tuple[Sequence[DeliveryRecord], str | None]:
+    ) -> tuple[Sequence[Delivery], str | None]:
         """Return a page, newest first, and the cursor of the next. Raises `InvalidRequest`."""
         before = read_cursor(cursor) if cursor is not None else None
         rows = await self._deliveries.own_deliveries(
@@ -85,7 +85,7 @@ class WebhookService:
         page = rows[:limit]
         return page, write_cursor(page[-1].created_at, page[-1].id) if len(rows) > limit else None
 
-    async def replay(self, caller: Caller, delivery_id: str) -> DeliveryRecord:
+    async def replay(self, caller: Caller, delivery_id: str) -> Delivery:
         """Send a delivery again with all its attempts. Raises `ReadOnlyKey`, `DeliveryNotFound`."""
         caller.require_write()
         record = await self._deliveries.replay(caller.account_id, delivery_id, mode=caller.only_mode)
@@ -112,13 +112,13 @@ class WebhookService:
 
     async def send_test(
         self, account_id: str, url: str, event_type: str, *, mode: KeyMode = "live"
-    ) -> TestDelivery:
+    ) -> tuple[str, int | None, str | None]:
         """Send a dummy event once, with the signatures of both dialects and the secret of this mode.
 
-        Raises `InvalidWebhookURL` and `WebhookTargetForbidden`; the receiver's failures are part of the
-        result.
+        Returns the event's id, the receiver's status, and why the event was not delivered, if so. Raises
+        `InvalidWebhookURL` and `WebhookTargetForbidden`.
         """
-        target = await self._targets.check(url)
+        target = await self.targets.check(url)
         event_id = f"evt_{token_hex(12)}"
         now = self._clock.time()
         signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
@@ -126,14 +126,14 @@ class WebhookService:
             event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
         )
         try:
-            answer = await post_event(
+            status, _ = await post_event(
                 self._client, target, event, origin=ALEFBOT_ORIGIN, now=now, secrets=signing
             )
         except DestinationForbidden as exc:
             raise WebhookTargetForbidden from exc
         except EgressError as exc:
-            return TestDelivery(event_id, None, exc.message)
-        return TestDelivery(event_id, answer.status, answer.problem)
+            return event_id, None, exc.message
+        return event_id, status, problem_with(status)
 
 
 class WebhookTargets:

@@ -6,6 +6,7 @@ import secrets
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import stripe
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import insert, select
 
 from stenobird.billing import open_billing
-from stenobird.billing.standing import AccountGate
+from stenobird.billing.standing import check_payment
 from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,
@@ -31,13 +32,14 @@ from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from stenobird.billing.service import BillingService
     from stenobird.billing.standing import BillingStanding
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.billing.worker import BillingWorker
     from stenobird.config import Settings
+    from stenobird.ports import Mode
     from stenobird.ports.billing import BillingAccount
     from stenobird.storage.billing_store import BillingStore
     from stenobird.storage.engine import Database
@@ -127,7 +129,7 @@ class BillingWorld:
     service: BillingService
     standing: BillingStanding
     worker: BillingWorker
-    gate: AccountGate
+    gate: Callable[[Caller, Mode], Awaitable[None]]
 
     @property
     def database(self) -> Database:
@@ -238,21 +240,20 @@ async def billing_world(
         fake = await stack.enter_async_context(running_stripe(FakeStripe(clock)))
         settings = settings_of(fake).model_copy(update={"database_url": SecretStr(database_url)})
         stores = await stack.enter_async_context(open_stores(settings, new_webhook_secret=new_secret))
-        billing = await stack.enter_async_context(
+        service, worker = await stack.enter_async_context(
             open_billing(settings, stores.billing, clock, mailer=mailbox, timeout_seconds=timeout_seconds)
         )
-        assert billing.gateway is not None
-        assert billing.standing is not None
-        assert billing.worker is not None
+        assert service.standing is not None
+        assert worker is not None
         yield BillingWorld(
             clock=clock,
             stores=stores,
             fake=fake,
             settings=settings,
-            gateway=billing.gateway,
+            gateway=service.standing.gateway,
             mailbox=mailbox,
-            service=billing.service,
-            standing=billing.standing,
-            worker=billing.worker,
-            gate=AccountGate(stores.billing, clock),
+            service=service,
+            standing=service.standing,
+            worker=worker,
+            gate=partial(check_payment, stores.billing, clock),
         )

@@ -30,7 +30,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.accounts.keys import KeyService
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, word_error_rate
-from stenobird.ports import NewAccount
 from stenobird.storage.account_store import AccountStore, KeyStore
 from stenobird.storage.engine import open_database
 from stenobird.storage.schema import (
@@ -257,8 +256,9 @@ class World:
 
         async def make() -> str:
             async with open_database(self.database_url) as database:
-                new = NewAccount(account_id, "Gone", "premium", "operator")
-                await AccountStore(database).create_account(new, by="operator")
+                await AccountStore(database).create_account(
+                    account_id, "Gone", "premium", "operator", by="operator"
+                )
                 secret, _ = await KeyService(KeyStore(database)).create(account_id=account_id)
                 return secret
 

@@ -22,7 +22,7 @@ from stenobird.config import Settings
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.events import JobEvents, SpeakerLabel
 from stenobird.jobs.service import JobService
-from stenobird.ports import JobChange, JobRecord, NewAccount, RecognitionOptions
+from stenobird.ports import JobChange, JobRecord, RecognitionOptions
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import db_now
 from stenobird.storage.schema import uploads as uploads_table
@@ -245,7 +245,7 @@ class WebWorld:
 
     async def account(self, name: str = "acct_owner", *, tier: Tier = "premium") -> str:
         """Make an account and return its id."""
-        await self.accounts.create_account(NewAccount(name, name, tier, "operator"), by="operator")
+        await self.accounts.create_account(name, name, tier, "operator", by="operator")
         return name
 
     async def key(

@@ -12,7 +12,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_messages
-from stenobird.ports import NewAccount, NewJob, RecognitionOptions
+from stenobird.ports import NewJob, RecognitionOptions
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.storage.job_store import JobStore
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stenobird.egress.policy import Resolver
     from stenobird.ports import KeyMode, Mode
-    from stenobird.ports.webhooks import DeliveryRecord
+    from stenobird.ports.webhooks import Delivery
     from stenobird.storage.engine import Database
     from tests.support.dns import Answer
     from tests.support.raw_server import RawRequest
@@ -115,11 +115,11 @@ class WebhookWorld:
         )
         return job_id
 
-    async def log(self, account_id: str = OWNER) -> list[DeliveryRecord]:
+    async def log(self, account_id: str = OWNER) -> list[Delivery]:
         """Return the account's deliveries, newest first."""
         return list(await self.deliveries.own_deliveries(account_id, limit=1000))
 
-    async def only(self) -> DeliveryRecord:
+    async def only(self) -> Delivery:
         """Return the one delivery that there is."""
         [record] = await self.log()
         return record
@@ -161,7 +161,7 @@ async def webhook_world(
     database, with its `clock`.
     """
     accounts = AccountStore(database)
-    await accounts.create_account(NewAccount(OWNER, OWNER, "premium", "operator"), by="operator")
+    await accounts.create_account(OWNER, OWNER, "premium", "operator", by="operator")
     policy = EgressPolicy(allow, None)
     async with EgressClient(policy, resolver=resolver or FakeResolver(names or {})) as client:
         clock = clock or delivery_clock()

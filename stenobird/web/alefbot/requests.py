@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from stenobird.formats import Format, FormatName
-    from stenobird.ports import AccountStanding, Caller
+    from stenobird.ports import Caller
 
 _ARTIFACT_NAMES: Final[Mapping[str, FormatName]] = {
     "srt": "srt",
@@ -35,29 +35,19 @@ _ARTIFACT_NAMES: Final[Mapping[str, FormatName]] = {
 _ARTIFACTS: Final[Sequence[Format]] = (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"])
 
 
-def standing_of(request: Request) -> AccountStanding:
-    """Return the state of the caller's account when the request was authenticated."""
-    standing: AccountStanding = request.state.standing
-    return standing
-
-
 async def authenticate(request: Request) -> Caller:
-    """Return the caller, and keep the standing of its account for `standing_of`.
+    """Return the caller, whose `account` is set.
 
     Raises, in this order: `MissingAPIKey`, `InvalidAPIKey`, `InvalidAPIKeyMode`, `InvalidAPIKeyUser`,
     `PlanDowngraded`.
     """
-    standings = services_of(request).standings
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.MissingAPIKey
     caller = await caller_of(request)
     assert caller is not None
-    standing = await standings.standing(caller.account_id)
-    if standing is None:
-        raise errors.InvalidAPIKeyUser
-    check_plan(standing)
-    request.state.standing = standing
+    assert caller.account is not None
+    check_plan(caller.account)
     return caller
 
 

@@ -15,7 +15,7 @@ from stenobird.ports import JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
 from stenobird.uploads import CreateUpload
 from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.requests import authenticate, once, read_raw, standing_of, wanted_format
+from stenobird.web.alefbot.requests import authenticate, once, read_raw, wanted_format
 from stenobird.web.alefbot.schemas import (
     API_PATH,
     STATUSES,
@@ -130,14 +130,14 @@ async def create_key(request: Request, caller: Caller) -> Response:
 )
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan and credits."""
-    standing = standing_of(request)
+    account, wallet = await services_of(request).accounts.own_view(caller)
     return json_response(
         schemas.Account(
-            account_id=caller.account_id,
-            effective_tier=standing.tier,
+            account_id=account.id,
+            effective_tier=account.tier,
             api_access=True,
-            wallet_balance=standing.available_units,
-            status=standing.state,
+            wallet_balance=wallet.available_units,
+            status=account.state,
         )
     )
 
@@ -399,10 +399,14 @@ async def get_artifact_by_suffix(request: Request, caller: Caller) -> Response:
 async def send_test_webhook(request: Request, caller: Caller) -> Response:
     """Send a signed test event now, and return the result: 200, also if the receiver failed."""
     wanted = parse_body(schemas.TestWebhook, json_object(request, await read_raw(request)))
-    sent = await services_of(request).webhooks.send_test(
+    event_id, status, problem = await services_of(request).webhooks.send_test(
         caller.account_id, wanted.webhook_url, wanted.event_type, mode=caller.mode
     )
-    return json_response(schemas.WebhookTested.model_validate(sent))
+    delivered = problem is None
+    body = schemas.WebhookTested(
+        ok=delivered, event_id=event_id, delivered=delivered, status_code=status, error=problem
+    )
+    return json_response(body)
 
 
 @_Operation(

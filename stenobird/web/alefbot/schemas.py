@@ -329,7 +329,7 @@ class WebhookTested(Body):
         {"ok": True, "event_id": "evt_9b2d", "delivered": True, "status_code": 200, "error": None}
     )
 
-    ok: Annotated[bool, Field(validation_alias="delivered")]
+    ok: bool
     event_id: str
     delivered: bool
     status_code: int | None

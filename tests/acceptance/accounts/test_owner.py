@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.ports import JobChange, NewAccount, UsageRow
+from stenobird.ports import JobChange, UsageRow
 
 if TYPE_CHECKING:
     import httpx
@@ -135,8 +135,7 @@ async def test_a_read_only_key_reads_and_a_test_key_sees_test_keys_only(
 async def test_usage_by_day_and_by_job_adds_up_and_credits_are_used_first(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
-    new = NewAccount("acct_1", "Ann", "premium", "metered")
-    await world.accounts.create_account(new, by="operator")
+    await world.accounts.create_account("acct_1", "Ann", "premium", "metered", by="operator")
     await world.accounts.add_units("acct_1", 4, reason="gift", by="operator")
     secret, _ = await world.keys.create(account_id="acct_1")
     headers = {"Authorization": f"Bearer {secret}"}
@@ -194,7 +193,7 @@ async def test_a_wrong_time_or_page_is_refused(
 async def test_a_prepaid_account_without_credits_gets_402_but_still_previews(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
-    await world.accounts.create_account(NewAccount("acct_1", "Ann", "premium", "prepaid"), by="operator")
+    await world.accounts.create_account("acct_1", "Ann", "premium", "prepaid", by="operator")
     secret, _ = await world.keys.create(account_id="acct_1")
     headers = {"Authorization": f"Bearer {secret}"}
     refused = await http.post("/v1/transcripts", json=BODY, headers=headers)
@@ -206,8 +205,9 @@ async def test_a_prepaid_account_without_credits_gets_402_but_still_previews(
 async def test_a_deleted_account_leaves_nothing_but_the_ledger(
     world: WebWorld, http: httpx.AsyncClient
 ) -> None:
-    new = NewAccount("acct_1", "Ann Example", "premium", "metered", "ann@example.com")
-    await world.accounts.create_account(new, by="operator")
+    await world.accounts.create_account(
+        "acct_1", "Ann Example", "premium", "metered", email="ann@example.com", by="operator"
+    )
     secret, _ = await world.keys.create(account_id="acct_1")
     headers = {"Authorization": f"Bearer {secret}"}
     done = await complete(world, http, headers, 3)

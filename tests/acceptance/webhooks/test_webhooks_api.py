@@ -8,7 +8,6 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from stenobird.ports import NewAccount
 from tests.support.web_world import web_world
 from tests.support.webhook_world import OWNER
 
@@ -42,7 +41,7 @@ async def test_the_log_is_paged_newest_first_and_only_the_accounts_own(hooks: An
     assert {row["event_type"] for row in seen} == {"transcription.cancelled"}
 
     await hooks.world.accounts.create_account(
-        NewAccount("acct_stranger", "stranger", "premium", "operator"), by="operator"
+        "acct_stranger", "stranger", "premium", "operator", by="operator"
     )
     stranger = await hooks.key("acct_stranger")
     assert (await hooks.http.get(LOG, headers=stranger)).json() == {"deliveries": [], "next_cursor": None}

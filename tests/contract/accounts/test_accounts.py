@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from stenobird.errors import InvalidRequest, RateLimited
-from stenobird.ports import NewAccount, NewEvent, NewJob, NewKey, RecognitionOptions
+from stenobird.ports import NewEvent, NewJob, NewKey, RecognitionOptions
 from stenobird.storage.account_store import AccountStore, KeyStore
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore
@@ -32,8 +32,9 @@ def accounts(database: Database) -> AccountStore:
 
 
 async def make(accounts: AccountStore, account_id: str = "acct_1") -> None:
-    new = NewAccount(account_id, "Ann", "premium", "operator", "ann@example.com")
-    await accounts.create_account(new, by="operator")
+    await accounts.create_account(
+        account_id, "Ann", "premium", "operator", email="ann@example.com", by="operator"
+    )
 
 
 def a_key(key_id: str, account_id: str = "acct_1") -> NewKey:

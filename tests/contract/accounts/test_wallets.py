@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from stenobird.errors import InsufficientCredits
-from stenobird.ports import JobChange, NewAccount, NewEvent, NewJob, RecognitionOptions, UsageRow
+from stenobird.ports import JobChange, NewEvent, NewJob, RecognitionOptions, UsageRow
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries, wallets
@@ -39,7 +39,7 @@ def jobs(database: Database) -> JobStore:
 
 async def an_account(accounts: AccountStore, billing: AccountBilling, units: int = 0) -> str:
     account_id = f"acct_{billing}_{units}"
-    await accounts.create_account(NewAccount(account_id, "Ann", "premium", billing), by="operator")
+    await accounts.create_account(account_id, "Ann", "premium", billing, by="operator")
     if units:
         await accounts.add_units(account_id, units, reason="gift", by="operator")
     return account_id
@@ -123,7 +123,7 @@ async def test_a_prepaid_job_beyond_the_balance_is_refused_once_its_length_is_kn
     await jobs.append(second, JobChange(reserve_units=1), [])
     standing = await accounts.standing(account_id)
     assert standing is not None
-    assert standing.available_units == 0
+    assert standing[1] == 0
 
 
 async def test_a_second_reservation_of_a_job_replaces_the_first(
@@ -161,7 +161,7 @@ async def test_a_prepaid_job_of_unknown_length_may_leave_a_debt(
     assert await row_of(database, "tr_1") == (7, 7, 0, "free")
     standing = await accounts.standing(account_id)
     assert standing is not None
-    assert standing.available_units == -5
+    assert standing[1] == -5
 
 
 async def test_jobs_that_end_at_once_never_spend_the_same_credit(
@@ -187,7 +187,7 @@ async def test_the_books_balance_whatever_happens(
         number = await connection.scalar(select(func.count()).select_from(usage)) or 0
     account_id = "acct_books"
     if await accounts.get(account_id) is None:
-        await accounts.create_account(NewAccount(account_id, "Ann", "premium", "metered"), by="operator")
+        await accounts.create_account(account_id, "Ann", "premium", "metered", by="operator")
     for step, amount in steps:
         if step == "add":
             await accounts.add_units(account_id, amount, reason="gift", by="operator")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.accounts import keys
-from stenobird.ports import NewAccount, NewKey
+from stenobird.ports import NewKey
 from stenobird.ports.billing import Checkout, PaidCheckout, StoredEvent
 from tests.support.billing_world import BillingWorld, billing_world
 
@@ -34,15 +34,12 @@ async def test_of_many_completions_at_once_one_makes_the_account(world: BillingW
     await store.begin_checkout(Checkout("cs_1", None, "a@example.com", False, None, 1.0, None, None))  # noqa: FBT003
     paid = PaidCheckout("cus_1", "sub_1", None, 5.0)
     seen = await asyncio.gather(
-        *(
-            store.complete_checkout("cs_1", paid, NewAccount(f"acct_{n}", "a", "premium"), now=2.0)
-            for n in range(8)
-        )
+        *(store.complete_checkout("cs_1", paid, f"acct_{n}", "premium", now=2.0) for n in range(8))
     )
     assert len({checkout.account_id for checkout in seen if checkout is not None}) == 1
     [account] = await store.accounts_by_email("A@Example.com")
     assert (account.customer_id, account.subscription_id, account.anchor_at) == ("cus_1", "sub_1", 5.0)
-    assert await store.complete_checkout("cs_2", paid, NewAccount("acct_x", "x", "premium"), now=2.0) is None
+    assert await store.complete_checkout("cs_2", paid, "acct_x", "premium", now=2.0) is None
 
 
 async def test_of_many_redemptions_at_once_one_stores_its_key(world: BillingWorld) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import DeliveryStore
 from tests.support.webhook_world import OWNER, webhook_world
 
@@ -23,7 +22,7 @@ async def test_claims_at_once_share_out_and_settle_each_once(database: Database)
     async with webhook_world(database) as world:
         for number in range(4):
             await world.accounts.create_account(
-                NewAccount(f"acct_{number}", "other", "premium", "operator"), by="operator"
+                f"acct_{number}", "other", "premium", "operator", by="operator"
             )
             for _ in range(4):
                 await world.end_job(URL, account_id=f"acct_{number}")
@@ -38,7 +37,7 @@ async def test_claims_at_once_share_out_and_settle_each_once(database: Database)
         world.clock.advance(1)
         again = await world.deliveries.claim(lease_seconds=60, limit=99, per_account=2)
         assert len(again) == 8
-        assert {(due.attempt, due.tries) for due in again} == {(2, 2)}
+        assert {(due.attempts, due.tries) for due in again} == {(2, 2)}
 
 
 async def test_accounts_that_are_busy_get_what_is_left_of_their_share(database: Database) -> None:
@@ -57,7 +56,7 @@ async def test_released_leases_are_due_at_once_and_count_no_try(database: Databa
         await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
         assert await world.deliveries.release_leases() == 1
         again = await world.deliveries.claim(lease_seconds=60, limit=9, per_account=9)
-        assert sorted((one.attempt, one.tries) for one in again) == [(1, 1), (2, 1)]
+        assert sorted((one.attempts, one.tries) for one in again) == [(1, 1), (2, 1)]
         [settled, waiting] = again
         await world.deliveries.note_delivered(settled, status_code=200)
         await world.deliveries.note_failed(waiting, retry_seconds=9, status_code=None, error="down")
@@ -103,7 +102,7 @@ async def test_only_the_last_claim_fails_a_delivery_and_any_success_counts(datab
         [stale] = await world.deliveries.claim(lease_seconds=1, limit=1, per_account=1)
         world.clock.advance(1)
         [held] = await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
-        assert held.attempt == stale.attempt + 1
+        assert held.attempts == stale.attempts + 1
         await world.deliveries.note_failed(stale, retry_seconds=None, status_code=None, error="late")
         assert (await world.only()).state == "sending"
         await world.deliveries.note_failed(held, retry_seconds=9, status_code=500, error="down")

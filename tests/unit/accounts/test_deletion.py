@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from stenobird.accounts.service import AccountService
 from stenobird.jobs.service import remove_account_jobs
-from stenobird.ports import JobChange, NewAccount, NewJob, RecognitionOptions
+from stenobird.ports import JobChange, NewJob, RecognitionOptions
 from stenobird.storage import rows
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.job_store import PURGE_BATCH, JobStore
@@ -37,7 +37,7 @@ async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
     async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, JobStore(database))
         await AccountStore(database).create_account(
-            NewAccount(PAYER.account_id, "Ann", "premium", "operator"), by="operator"
+            PAYER.account_id, "Ann", "premium", "operator", by="operator"
         )
         yield world
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.accounts.service import JobGate, check_plan
+from stenobird.accounts.service import admit_job, check_plan
 from stenobird.errors import BillingFailed, InsufficientCredits, InvalidAPIKeyUser, PlanDowngraded
-from stenobird.ports import AccountRecord, AccountStanding, Caller
+from stenobird.ports import AccountRecord, Caller
 
 if TYPE_CHECKING:
     from stenobird.ports import AccountBilling, AccountState, Mode, Tier
@@ -25,16 +25,16 @@ def standing(
     state: AccountState = "active",
     billing: AccountBilling = "metered",
     units: int = 0,
-) -> AccountStanding:
-    return AccountStanding("acct_1", tier, state, billing, units)
+) -> tuple[AccountRecord, int]:
+    return AccountRecord("acct_1", "A", tier, 0.0, state=state, billing=billing), units
 
 
 @dataclass
 class Standings:
-    known: dict[str, AccountStanding] = field(default_factory=dict)
+    known: dict[str, tuple[AccountRecord, int]] = field(default_factory=dict)
     asked: int = 0
 
-    async def standing(self, account_id: str) -> AccountStanding | None:
+    async def standing(self, account_id: str) -> tuple[AccountRecord, int] | None:
         self.asked += 1
         return self.known.get(account_id)
 
@@ -46,50 +46,51 @@ async def refuse(_caller: Caller, _mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["preview", "test"])
 async def test_what_is_free_is_not_asked_about(mode: Mode) -> None:
     standings = Standings()
-    assert await JobGate(standings.standing, checks=[refuse])(CALLER, mode) is None
+    assert await admit_job(standings.standing, [refuse], {}, CALLER, mode) is None
     assert standings.asked == 0
 
 
 async def test_an_objection_comes_before_the_credits() -> None:
     standings = Standings({"acct_1": standing(billing="prepaid")})
     with pytest.raises(BillingFailed):
-        await JobGate(standings.standing, checks=[refuse])(CALLER, "full")
+        await admit_job(standings.standing, [refuse], {}, CALLER, "full")
 
 
 @pytest.mark.parametrize(("units", "admitted"), [(1, True), (0, False), (-3, False)])
 async def test_a_prepaid_account_needs_a_credit(units: int, admitted: bool) -> None:  # noqa: FBT001
-    gate = JobGate(Standings({"acct_1": standing(billing="prepaid", units=units)}).standing)
+    standings = Standings({"acct_1": standing(billing="prepaid", units=units)})
     if admitted:
-        assert await gate(CALLER, "full") is None
+        assert await admit_job(standings.standing, [], {}, CALLER, "full") is None
         return
     with pytest.raises(InsufficientCredits) as refused:
-        await gate(CALLER, "full")
+        await admit_job(standings.standing, [], {}, CALLER, "full")
     assert refused.value.http_status == 402
 
 
 @pytest.mark.parametrize("billing", ["metered", "operator"])
 async def test_other_accounts_need_none(billing: AccountBilling) -> None:
-    await JobGate(Standings({"acct_1": standing(billing=billing, units=-3)}).standing)(CALLER, "full")
+    standings = Standings({"acct_1": standing(billing=billing, units=-3)})
+    await admit_job(standings.standing, [], {}, CALLER, "full")
 
 
 async def test_the_bound_on_jobs_under_way_goes_by_the_tier_as_it_is_now() -> None:
     standings = Standings({"acct_1": standing(tier="platinum")})
-    gate = JobGate(standings.standing, open_jobs={"premium": 5, "platinum": 10})
-    assert await gate(CALLER, "full") == 10
+    limits: dict[Tier, int] = {"premium": 5, "platinum": 10}
+    assert await admit_job(standings.standing, [], limits, CALLER, "full") == 10
 
 
 async def test_the_account_of_the_request_saves_a_read_but_no_check() -> None:
     caller = replace(CALLER, account=AccountRecord("acct_1", "A", "premium", 0.0))
     standings = Standings()
-    assert await JobGate(standings.standing, open_jobs={"premium": 5})(caller, "full") == 5
+    assert await admit_job(standings.standing, [], {"premium": 5}, caller, "full") == 5
     with pytest.raises(BillingFailed):
-        await JobGate(standings.standing, checks=[refuse])(caller, "full")
+        await admit_job(standings.standing, [refuse], {}, caller, "full")
     assert standings.asked == 0
 
 
 async def test_an_account_deleted_after_its_key_was_checked_is_refused() -> None:
     with pytest.raises(InvalidAPIKeyUser):
-        await JobGate(Standings().standing)(CALLER, "full")
+        await admit_job(Standings().standing, [], {}, CALLER, "full")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,8 @@ def test_the_second_dialect_needs_a_plan_that_has_not_lapsed(
     allowed: bool,  # noqa: FBT001
 ) -> None:
     if allowed:
-        check_plan(standing(tier=tier, state=state))
+        check_plan(standing(tier=tier, state=state)[0])
         return
     with pytest.raises(PlanDowngraded) as refused:
-        check_plan(standing(tier=tier, state=state))
+        check_plan(standing(tier=tier, state=state)[0])
     assert (refused.value.http_status, refused.value.code) == (403, "plan_downgraded_api_revoked")

@@ -9,7 +9,6 @@ import pytest
 
 from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
-from stenobird.ports import NewAccount
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import reservations, usage, wallet_entries
@@ -38,8 +37,7 @@ async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
 
 async def give(world: JobWorld, billing: AccountBilling, units: int) -> AccountStore:
     accounts = AccountStore(world.database)
-    new = NewAccount(PAYER.account_id, "Ann", "premium", billing)
-    await accounts.create_account(new, by="operator")
+    await accounts.create_account(PAYER.account_id, "Ann", "premium", billing, by="operator")
     await accounts.add_units(PAYER.account_id, units, reason="gift", by="operator")
     return accounts
 

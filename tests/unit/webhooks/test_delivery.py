@@ -13,7 +13,6 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
-from stenobird.ports import NewAccount
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import (
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
     from stenobird.ports import KeyMode
-    from stenobird.ports.webhooks import DueDelivery, SigningSecrets
+    from stenobird.ports.webhooks import Delivery, SigningSecrets
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
@@ -220,7 +219,7 @@ async def test_an_unexpected_error_fails_only_its_delivery(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     broken = BrokenSecrets.broken
-    await world.accounts.create_account(NewAccount(broken, broken, "premium", "operator"), by="operator")
+    await world.accounts.create_account(broken, broken, "premium", "operator", by="operator")
     await world.end_job(server.url(), account_id=broken)
     await world.end_job(server.url())
     secrets = BrokenSecrets(world.database, new_secret)
@@ -240,13 +239,13 @@ class SurprisingDeliveries(DeliveryStore):
         self.calls = 0
         self.delivered = asyncio.Event()
 
-    async def claim(self, **bounds: Any) -> Sequence[DueDelivery]:
+    async def claim(self, **bounds: Any) -> Sequence[Delivery]:
         self.calls += 1
         if self.calls == 1:
             raise KeyError("unforeseen")
         return await super().claim(**bounds)
 
-    async def note_delivered(self, due: DueDelivery, *, status_code: int) -> None:
+    async def note_delivered(self, due: Delivery, *, status_code: int) -> None:
         await super().note_delivered(due, status_code=status_code)
         self.delivered.set()
 
@@ -411,7 +410,7 @@ async def test_what_a_dead_process_was_sending_is_due_at_once_and_costs_no_try(
     assert await world.deliverer().step() == 0
     assert await world.deliveries.release_leases() == 1
     [due] = await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
-    assert (due.attempt, due.tries) == (2, 1)
+    assert (due.attempts, due.tries) == (2, 1)
     await world.deliveries.note_delivered(due, status_code=200)
     assert await world.deliveries.release_leases() == 0
     assert receiver.requests == []
@@ -440,9 +439,7 @@ async def test_two_workers_send_each_event_once(
 
 
 async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, server: RawServer) -> None:
-    await world.accounts.create_account(
-        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
-    )
+    await world.accounts.create_account("acct_other", "other", "premium", "operator", by="operator")
     for _ in range(10):
         await world.end_job(server.url())
     await world.end_job(server.url(), account_id="acct_other")
@@ -454,9 +451,7 @@ async def test_one_account_cannot_take_all_the_places(world: WebhookWorld, serve
 async def test_a_receiver_that_does_not_answer_holds_up_no_other(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    await world.accounts.create_account(
-        NewAccount("acct_other", "other", "premium", "operator"), by="operator"
-    )
+    await world.accounts.create_account("acct_other", "other", "premium", "operator", by="operator")
     stuck = asyncio.Event()
 
     async def never(_request: RawRequest, stream: SocketStream) -> None:
