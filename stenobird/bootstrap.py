@@ -106,7 +106,6 @@ async def open_storage(settings: Settings, stores: Stores | None = None) -> Asyn
         spool = SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes)
         accounts = AccountService(
             stores.accounts,
-            stores.usage,
             remove_jobs=partial(remove_account_jobs, stores.jobs, discard=spool.discard),
             before_delete=[stores.billing.queue_account_deleted],
         )

@@ -28,7 +28,6 @@ from stenobird.ports import (
     SpeechCheckpoint,
     SpeechRecognizer,
     Title,
-    Translation,
     Translator,
     VoiceFinder,
     WindowResult,
@@ -334,19 +333,14 @@ class FakeTranslator(Translator):
     @override
     async def translate(
         self, texts: Sequence[str], *, source: str, target: str, job_id: str
-    ) -> Sequence[Translation]:
+    ) -> Sequence[str | None]:
         del job_id
         if sum(map(len, texts)) > self.max_characters or source not in (self.sources(target) or ()):
             raise TranslationFailed(f"{self.model} can't translate this from {source} to {target}.")
         self.calls.append((source, tuple(texts)))
         if self.before is not None:
             await self.before()
-        stripped = [text.strip() for text in texts]
-        translated = [self.translation(text) for text in stripped]
-        return [
-            Translation(text, translated=False) if made is None else Translation(made)
-            for text, made in zip(stripped, translated, strict=True)
-        ]
+        return [self.translation(text.strip()) for text in texts]
 
     @override
     def sources(self, target: str) -> frozenset[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
@@ -13,8 +12,9 @@ from stenobird.errors import InvalidRequest
 from stenobird.ports import KeyMode, KeyScope
 
 if TYPE_CHECKING:
-    from stenobird.accounts.service import Usage
-    from stenobird.ports import AccountRecord, WalletRecord
+    from collections.abc import Sequence
+
+    from stenobird.ports import AccountRecord, UsageRecord, UsageSum, WalletRecord
 
 
 _KEY: Final = {
@@ -199,18 +199,25 @@ class UsageBody(Body):
     )
 
     since: Annotated[Timestamp, Field(serialization_alias="from")]
-    to: Annotated[Timestamp, Field(validation_alias="until")]
+    to: Timestamp
     total: UsageSums
     days: list[UsageDay]
     jobs: list[UsageJob]
     next_cursor: str | None
 
     @classmethod
-    def of(cls, usage: Usage) -> Self:
+    def of(
+        cls,
+        period: tuple[float, float],
+        days: Sequence[UsageSum],
+        jobs: Sequence[UsageRecord],
+        next_cursor: str | None,
+    ) -> Self:
         """Return the body of `GET /v1/usage`, its sums those of all days."""
         summed = ("jobs", "minutes", "units", "credit_units", "metered_minutes", "audio_seconds")
-        total = {name: sum(getattr(day, name) for day in usage.days) for name in summed}
-        return cls.model_validate({**asdict(usage), "total": total})
+        total = UsageSums.model_validate({name: sum(getattr(day, name) for day in days) for name in summed})
+        since, to = period
+        return cls(since=since, to=to, total=total, days=days, jobs=jobs, next_cursor=next_cursor)
 
 
 def parse_date(value: str | None, field: str) -> date | None:

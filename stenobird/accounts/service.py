@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
         WalletRecord,
     )
     from stenobird.storage.account_store import AccountStore
-    from stenobird.storage.usage_store import UsageStore
 
 MAX_UNITS: Final = 10_000_000
 """The most units that one `add_credits` may move; a larger amount is a typing error."""
@@ -48,24 +46,13 @@ SWEEP_RETRY_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The ledger of a period: all days, and one page of jobs, newest first."""
-
-    since: float
-    until: float
-    days: Sequence[UsageSum]
-    jobs: Sequence[UsageRecord]
-    next_cursor: str | None
-
-
 async def no_jobs(_account_id: str) -> int:
     """Remove nothing: for a service without jobs."""
     return 0
 
 
 class AccountService:
-    """Accounts over an `AccountStore` and a `UsageStore`.
+    """Accounts over an `AccountStore`.
 
     `remove_jobs` ends and deletes all jobs of an account and returns how many are still ending. The
     `before_delete` hooks run with the account's id before it is deleted, to end its subscription for
@@ -75,13 +62,11 @@ class AccountService:
     def __init__(
         self,
         store: AccountStore,
-        usage: UsageStore,
         *,
         remove_jobs: Callable[[str], Awaitable[int]] = no_jobs,
         before_delete: Sequence[Callable[[str], Awaitable[None]]] = (),
     ) -> None:
         self._store = store
-        self._usage = usage
         self._remove_jobs = remove_jobs
         self._before_delete = tuple(before_delete)
         self._deleted = asyncio.Event()
@@ -188,21 +173,19 @@ class AccountService:
 
     async def usage(
         self, account_id: str, *, since: float, until: float, cursor: str | None = None, limit: int = PAGE
-    ) -> Usage:
-        """Return the ledger of `[since, until)`. Raises `InvalidRequest` for an invalid cursor."""
+    ) -> tuple[Sequence[UsageSum], Sequence[UsageRecord], str | None]:
+        """Return the ledger of `[since, until)`: all days, a page of jobs, newest first, and the next cursor.
+
+        Raises `InvalidRequest` for an invalid cursor.
+        """
         before = read_cursor(cursor) if cursor is not None else None
-        days = await self._usage.usage_by_day(account_id, since=since, until=until)
-        rows = await self._usage.usage_by_job(
+        days = await self._store.usage_by_day(account_id, since=since, until=until)
+        rows = await self._store.usage_by_job(
             account_id, since=since, until=until, before=before, limit=limit + 1
         )
         page = rows[:limit]
-        return Usage(
-            since,
-            until,
-            days,
-            page,
-            write_cursor(page[-1].created_at, page[-1].job_id) if len(rows) > limit else None,
-        )
+        more = write_cursor(page[-1].created_at, page[-1].job_id) if len(rows) > limit else None
+        return days, page, more
 
 
 def _no_account(account_id: str) -> InvalidRequest:

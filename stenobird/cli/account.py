@@ -19,7 +19,7 @@ from stenobird.cli.output import print_table
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from stenobird.accounts.service import AccountService, Usage
+    from stenobird.accounts.service import AccountService
     from stenobird.ports import AccountRecord, AuditEntry, WalletRecord
 
 _TIERS = click.Choice(["free", "premium", "platinum"])
@@ -152,7 +152,7 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
     if as_csv:
         _run(lambda accounts: _write_csv(accounts, account_id, since, until))
         return
-    found: Usage = _run(
+    days, _, _ = _run(
         lambda accounts: accounts.usage(
             account_id, since=midnight(since), until=midnight(until + timedelta(days=1)), limit=1
         )
@@ -161,7 +161,7 @@ def usage(account_id: str, first: str | None, last: str | None, *, as_csv: bool)
         ("day", "transcripts", "minutes", "units", "from credits", "metered"),
         (
             list(map(str, (d.day, d.jobs, d.minutes, d.units, d.credit_units, d.metered_minutes)))
-            for d in found.days
+            for d in days
         ),
     )
 
@@ -173,19 +173,18 @@ async def _write_csv(accounts: AccountService, account_id: str, since: date, unt
     lines.writerow(("job_id", "completed_at", "audio_seconds", "billable_minutes", *names))
     cursor: str | None = None
     while True:
-        page = await accounts.usage(
+        _, jobs, cursor = await accounts.usage(
             account_id,
             since=midnight(since),
             until=midnight(until + timedelta(days=1)),
             cursor=cursor,
             limit=CSV_PAGE,
         )
-        for job in page.jobs:
+        for job in jobs:
             ended_at, seconds = utc_text(job.created_at, "seconds"), round(job.audio_seconds, 3)
             lines.writerow(
                 (job.job_id, ended_at, seconds, job.minutes, *(getattr(job, name) for name in names))
             )
-        cursor = page.next_cursor
         if cursor is None:
             return
 

@@ -10,7 +10,7 @@ import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
-from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, OutboxRow, UsageRow
+from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -138,9 +138,9 @@ class LeasedJob:
         self, change: JobChange, events: Sequence[NewEvent], *, usage: UsageRow | None = None
     ) -> None:
         assert change.status is not None
-        outbox = end_messages(self.job, change.status)
+        webhook = end_webhook(self.job, change.status)
         async with self._writing():
-            await self._store.finish(self.claim.lease, change, events, usage=usage, outbox=outbox)
+            await self._store.finish(self.claim.lease, change, events, usage=usage, webhook=webhook)
             self._count(change, events)
             self.ended = True
         await self._wakeups.notify_event(self.job.id)
@@ -193,12 +193,12 @@ def usage_of(job: JobRecord, samples: int) -> UsageRow | None:
     return UsageRow(job.id, job.account_id, job.units(billable_minutes(samples)), samples / SAMPLE_RATE)
 
 
-def end_messages(job: JobRecord | NewJob, status: JobStatus) -> list[OutboxRow]:
-    """Return what has to leave the service when a job ends with this status: its webhook, if it has one."""
+def end_webhook(job: JobRecord | NewJob, status: JobStatus) -> dict[str, str] | None:
+    """Return the outbox's payload for the end of a job with this status; `None` if it has no webhook."""
     if job.webhook_url is None:
-        return []
+        return None
     outcome = "completed" if status == "preview_complete" else status
-    payload = {
+    return {
         "url": job.webhook_url,
         "event_type": f"transcription.{outcome}",
         "status": status,
@@ -206,4 +206,3 @@ def end_messages(job: JobRecord | NewJob, status: JobStatus) -> list[OutboxRow]:
         "origin": job.origin,
         "mode": "test" if job.mode == "test" else "live",
     }
-    return [OutboxRow("webhook", job.id, job.account_id, payload)]

@@ -21,7 +21,7 @@ from stenobird.errors import (
     WebhookRequiresAPIKey,
 )
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
-from stenobird.jobs.leased import end_messages
+from stenobird.jobs.leased import end_webhook
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.spec import Link, Upload, upload_url
 from stenobird.jobs.tail import JobTails, take_nothing
@@ -184,8 +184,8 @@ class JobService:
         if mode == "test" and spec.origin == "alefbot":
             # The answer to its POST has the transcript.
             change, rest = canned_transcript(events, words=spec.options.word_timestamps, extra=extra)
-            messages = end_messages(job, "completed")
-            record = await self._store.create_ended(job, change, [first, *rest], outbox=messages)
+            webhook = end_webhook(job, "completed")
+            record = await self._store.create_ended(job, change, [first, *rest], webhook=webhook)
         else:
             max_queued = self._options.max_queued
             record = await self._store.create(job, first, max_queued=max_queued, max_open=max_open)
@@ -286,7 +286,7 @@ class JobService:
 
     async def _cancel(self, job: JobRecord) -> JobRecord:
         done = JobEvents(job.id, job.base_url).done("cancelled")
-        job = await self._store.request_cancel(job.id, [done], outbox=end_messages(job, "cancelled"))
+        job = await self._store.request_cancel(job.id, [done], webhook=end_webhook(job, "cancelled"))
         _log.info("job_cancelled" if job.terminal else "job_cancel_requested", job_id=job.id)
         await self._wakeups.notify_event(job.id)
         await self._wakeups.notify_job()  # of live audio that no worker holds

@@ -62,8 +62,9 @@ class JobTranslation:
             texts, source=spoken, target=self._target, job_id=self._job.id
         )
         for index, translation in zip(spoken_at, translations, strict=True):
-            segments[index] = _translated(segments[index], translation.text)
-        kept = sum(not translation.translated for translation in translations)
+            text = segments[index].text.strip() if translation is None else translation
+            segments[index] = _translated(segments[index], text)
+        kept = sum(translation is None for translation in translations)
         if kept:
             self.untranslated_segments += kept
             _log.warning("segments_not_translated", segments=kept)

@@ -239,16 +239,6 @@ class UsageRow:
     audio_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """A message to send after this commit: a webhook or a meter event."""
-
-    kind: str
-    job_id: str
-    account_id: str | None
-    payload: Mapping[str, Any]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
     """A page of an account's jobs, newest first: at most `limit` jobs strictly older than `before`.

@@ -152,14 +152,6 @@ class VoiceFinder(Protocol):
         """Describe the speaker host and its queue, for `/healthz`; JSON-safe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """The translation of one text. `translated` is false if there is none, and `text` is the source text."""
-
-    text: str
-    translated: bool = True
-
-
 class Translator(Protocol):
     """Turns texts into another language. Languages are the ISO 639-1 codes that Whisper reports."""
 
@@ -169,8 +161,8 @@ class Translator(Protocol):
 
     async def translate(
         self, texts: Sequence[str], *, source: str, target: str, job_id: str
-    ) -> Sequence[Translation]:
-        """Return one translation per text, in order; wait for the model while it loads.
+    ) -> Sequence[str | None]:
+        """Return one translation per text, in order, `None` where none is usable; wait while the model loads.
 
         White space around a text is not part of its translation, and a text without letters is returned as
         it is. On CPU the same texts give the same translations. Raises `TranslationFailed` for a language

@@ -1,16 +1,25 @@
-"""Accounts, API keys, wallet records and the audit log, in SQL."""
+"""Accounts, API keys, wallet records, usage and the audit log, in SQL."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import InvalidRequest
-from stenobird.ports import AccountRecord, AuditEntry, KeyRecord, WalletEntry, WalletRecord
+from stenobird.ports import (
+    AccountRecord,
+    AuditEntry,
+    KeyRecord,
+    UsageRecord,
+    UsageSum,
+    WalletEntry,
+    WalletRecord,
+)
 from stenobird.storage import wallet
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
@@ -26,6 +35,8 @@ from stenobird.storage.schema import (
     recoveries,
     reservations,
     uploads,
+    usage,
+    usage_days,
     wallet_entries,
     wallets,
     webhook_secrets,
@@ -34,6 +45,7 @@ from stenobird.storage.schema import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +56,7 @@ DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100
 
 
+_METERED: Final = func.coalesce(usage.c.metered_minutes, usage.c.minutes - usage.c.credit_units)
 _KEY_FIELDS: Final = [one.name for one in fields(KeyRecord)]
 _ACCOUNT_FIELDS: Final = [one.name for one in fields(AccountRecord)]
 _FIND_KEY: Final = (
@@ -58,7 +71,7 @@ _FIND_KEY: Final = (
 
 
 class AccountStore:
-    """Accounts and their wallets. Every method is one transaction; changes leave an audit row.
+    """Accounts, wallets and usage. Every method is one transaction; changes leave an audit row.
 
     A deleted account stays in the ledger only: `get` and `standing` return `None`. `by` is the id of the key
     that made the change, or `operator`.
@@ -202,6 +215,64 @@ class AccountStore:
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
         return [_audit_entry(row) for row in await self._db.rows(query)]
+
+    async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
+        """Return the sums of the days that `[since, until)` touches, UTC, oldest first.
+
+        Days without jobs are omitted.
+        """
+        query = (
+            select(usage_days)
+            .where(
+                usage_days.c.account_id == account_id,
+                usage_days.c.day >= int(since // wallet.DAY_SECONDS),
+                usage_days.c.day < -int(-until // wallet.DAY_SECONDS),
+            )
+            .order_by(usage_days.c.day)
+        )
+        return [
+            UsageSum(
+                datetime.fromtimestamp(row["day"] * wallet.DAY_SECONDS, UTC).date().isoformat(),
+                *(row[name] for name in wallet.USAGE_SUMS),
+            )
+            for row in await self._db.rows(query)
+        ]
+
+    async def usage_by_job(
+        self,
+        account_id: str,
+        *,
+        since: float,
+        until: float,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[UsageRecord]:
+        """Return ledger rows of `[since, until)`, newest first, older than `before`'s time and job id."""
+        where: list[ColumnElement[bool]] = [
+            usage.c.account_id == account_id,
+            usage.c.created_at >= since,
+            usage.c.created_at < until,
+        ]
+        if before is not None:
+            where.append(tuple_(usage.c.created_at, usage.c.job_id) < tuple_(*before))
+        query = (
+            select(
+                usage.c.job_id,
+                # The column was named when a minute was always one unit; a minute of a larger model is more.
+                usage.c.minutes.label("units"),
+                usage.c.credit_units,
+                _METERED.label("metered_minutes"),
+                usage.c.audio_seconds,
+                usage.c.created_at,
+            )
+            .where(*where)
+            .order_by(usage.c.created_at.desc(), usage.c.job_id.desc())
+            .limit(limit)
+        )
+        return [
+            from_row(UsageRecord, row, minutes=wallet.whole_minutes(row["audio_seconds"]))
+            for row in await self._db.rows(query)
+        ]
 
 
 def account_from_row(row: RowMapping | Mapping[str, Any]) -> AccountRecord:

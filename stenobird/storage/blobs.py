@@ -106,10 +106,6 @@ class BlobStore:
                     yield entry["path"], entry["size"], entry["last_modified"].timestamp()
 
 
-class _Aborted(Exception):  # raised into the library only
-    """The writer has stopped."""
-
-
 class _Handover:
     """Passes pieces from the writer's task to the library one at a time, so that none queue up."""
 
@@ -125,7 +121,7 @@ class _Handover:
         while True:
             await self._full.wait()
             if self._aborted:
-                raise _Aborted
+                raise RuntimeError("The writer has stopped.")  # into the library only
             self._full.clear()
             piece, self._piece = self._piece, None
             self._free.set()

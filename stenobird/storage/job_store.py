@@ -64,7 +64,6 @@ if TYPE_CHECKING:
         JobRecord,
         Lane,
         NewEvent,
-        OutboxRow,
         StopRequest,
         UsageRow,
     )
@@ -194,7 +193,7 @@ class JobStore:
         change: JobChange,
         events: Sequence[NewEvent],
         *,
-        outbox: Sequence[OutboxRow] = (),
+        webhook: Mapping[str, Any] | None = None,
     ) -> JobRecord:
         """Insert a job that has ended already (a test key's), with all its events, in one transaction."""
         chunks = sum(event.chunk_index is not None for event in events)
@@ -211,11 +210,11 @@ class JobStore:
             )
             record = rows.job_from_row(result.mappings().one())
             await insert_events(connection, job.id, events, last_seq=len(events))
-            await _insert_outbox(connection, outbox)
+            await _insert_webhook(connection, job.id, webhook)
             await queue.count_ended(self.database, connection, {record.status: 1})
             return record
 
-        return await self._write(job.id, work, outbox)
+        return await self._write(job.id, work, sends=webhook is not None)
 
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
@@ -256,7 +255,7 @@ class JobStore:
         return [row["data"] for row in await self.database.rows(query)]
 
     async def request_cancel(
-        self, job_id: str, terminal_events: Sequence[NewEvent], *, outbox: Sequence[OutboxRow] = ()
+        self, job_id: str, terminal_events: Sequence[NewEvent], *, webhook: Mapping[str, Any] | None = None
     ) -> JobRecord:
         """End a job without a lease at once, with these events; ask the worker of any other job to end it.
 
@@ -279,7 +278,7 @@ class JobStore:
                 last_seq = row["last_seq"] + len(terminal_events)
                 values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
                 await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
-                await _insert_outbox(connection, outbox)
+                await _insert_webhook(connection, job_id, webhook)
                 await wallet.release(connection, job_id)
                 await connection.execute(_FORGET_VOICES, {"job": job_id})
             result = await connection.execute(
@@ -290,7 +289,7 @@ class JobStore:
                 await connection.execute(queue.ONE_LESS)
             return rows.job_from_row(result.mappings().one())
 
-        return await self._write(job_id, work, outbox)
+        return await self._write(job_id, work, sends=webhook is not None)
 
     async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> JobRecord:
         """Store the names of a finished job's speakers. Raises `TranscriptNotFound`."""
@@ -447,9 +446,9 @@ class JobStore:
         events: Sequence[NewEvent],
         *,
         usage: UsageRow | None = None,
-        outbox: Sequence[OutboxRow] = (),
+        webhook: Mapping[str, Any] | None = None,
     ) -> None:
-        """Commit the end of a job, its usage row and its outbox rows together, and end the lease."""
+        """Commit the end of a job, its usage row and its webhook together, and end the lease."""
         values = rows.change_values(change) | _ended()
 
         async def work(connection: AsyncConnection, commit_id: str) -> None:
@@ -458,11 +457,11 @@ class JobStore:
                 await wallet.settle(self.database, connection, usage)
             await wallet.release(connection, lease.job_id)
             await connection.execute(_FORGET_VOICES, {"job": lease.job_id})
-            await _insert_outbox(connection, outbox)
+            await _insert_webhook(connection, lease.job_id, webhook)
             await queue.count_ended(self.database, connection, {str(change.status): 1})
             await connection.execute(queue.ONE_LESS)
 
-        await self._write(lease.job_id, work, outbox)
+        await self._write(lease.job_id, work, sends=webhook is not None)
 
     async def release(self, lease: Lease, *, trouble: str | None = None) -> None:
         """Give the job back to the queue without ending it. The attempt is not counted.
@@ -575,7 +574,8 @@ class JobStore:
         self,
         job_id: str,
         work: Callable[[AsyncConnection, str], Awaitable[_T]],
-        outbox: Sequence[OutboxRow] = (),
+        *,
+        sends: bool = False,
     ) -> _T:
         """Run `work` in a transaction, again if necessary, until it has provably happened exactly once.
 
@@ -591,7 +591,7 @@ class JobStore:
             await self.database.write_together(run)
 
         await self._settled(job_id, write)
-        if outbox:
+        if sends:
             self.database.outbox_filled.set()
         return results[0]
 
@@ -699,20 +699,23 @@ def _event_values(job_id: str, new_events: Sequence[NewEvent], *, last_seq: int)
     ]
 
 
-async def _insert_outbox(connection: AsyncConnection, messages: Sequence[OutboxRow]) -> None:
-    for message in messages:
-        await connection.execute(
-            insert(outbox).values(
-                id=f"out_{secrets.token_hex(12)}",
-                kind=message.kind,
-                job_id=message.job_id,
-                account_id=message.account_id,
-                payload=dict(message.payload),
-                created_at=db_now(),
-                next_attempt_at=db_now(),
-                attempts=0,
-            )
+async def _insert_webhook(
+    connection: AsyncConnection, job_id: str, payload: Mapping[str, Any] | None
+) -> None:
+    if payload is None:
+        return
+    await connection.execute(
+        insert(outbox).values(
+            id=f"out_{secrets.token_hex(12)}",
+            kind="webhook",
+            job_id=job_id,
+            account_id=select(jobs.c.account_id).where(jobs.c.id == job_id).scalar_subquery(),
+            payload=dict(payload),
+            created_at=db_now(),
+            next_attempt_at=db_now(),
+            attempts=0,
         )
+    )
 
 
 class ShareStore:

@@ -16,7 +16,6 @@ from stenobird.storage.job_store import JobStore, ShareStore
 from stenobird.storage.queue_store import QueueStore
 from stenobird.storage.schema import db_now
 from stenobird.storage.upload_store import UploadStore
-from stenobird.storage.usage_store import UsageStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,7 +40,6 @@ class Stores:
     queue: QueueStore
     shares: ShareStore
     uploads: UploadStore
-    usage: UsageStore
     webhook_secrets: SecretStore
 
 
@@ -74,7 +72,6 @@ async def open_stores(
             queue=QueueStore(database),
             shares=ShareStore(database),
             uploads=UploadStore(database),
-            usage=UsageStore(database),
             webhook_secrets=SecretStore(database, new_webhook_secret),
         )
 

@@ -1,4 +1,4 @@
-"""Wallet credits in the transactions of jobs: reserved at the start, settled with `done`.
+"""Wallet credits and the ledger, in the transactions of jobs: reserved at the start, settled with `done`.
 
 Each function uses the caller's connection and the lock on the account's row, so that two jobs of one account
 never use the same credit. For every ledger row of a live account
@@ -10,28 +10,57 @@ never use the same credit. For every ledger row of a live account
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select
 
 from stenobird.errors import InsufficientCredits
-from stenobird.storage.schema import accounts, db_now, jobs, reservations, usage, wallet_entries, wallets
-from stenobird.storage.usage_store import add_to_day
+from stenobird.storage.schema import (
+    accounts,
+    db_now,
+    jobs,
+    reservations,
+    usage,
+    usage_days,
+    wallet_entries,
+    wallets,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountBilling, UsageRow
     from stenobird.storage.engine import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Wallet:
-    """The units that a job may use: the account's units less the reservations of its other jobs."""
+DAY_SECONDS: Final = 86_400
+USAGE_SUMS: Final = ("jobs", "minutes", "units", "credit_units", "metered_minutes", "audio_seconds")
+"""The columns of a day that are sums."""
 
-    billing: AccountBilling
-    available_units: int
+
+def whole_minutes(audio_seconds: float) -> int:
+    """Return what `jobs.pipeline.billable_minutes` says of a length: whole minutes, at least one."""
+    return max(1, int(audio_seconds // 60))
+
+
+async def add_to_day(database: Database, connection: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Add a row of the ledger to the sums of its day, in the commit of the row."""
+    day = database.insert(usage_days).values(
+        account_id=row["account_id"],
+        day=int(row["created_at"] // DAY_SECONDS),
+        jobs=1,
+        minutes=whole_minutes(row["audio_seconds"]),
+        units=row["minutes"],
+        credit_units=row["credit_units"],
+        metered_minutes=row["metered_minutes"],
+        audio_seconds=row["audio_seconds"],
+    )
+    sums = {name: usage_days.c[name] + day.excluded[name] for name in USAGE_SUMS}
+    await connection.execute(
+        day.on_conflict_do_update(index_elements=[usage_days.c.account_id, usage_days.c.day], set_=sums)
+    )
 
 
 async def available_units(connection: AsyncConnection, account_id: str, *, but_for: str | None = None) -> int:
@@ -53,16 +82,16 @@ async def reserve(database: Database, connection: AsyncConnection, job_id: str, 
     account_id = await connection.scalar(select(jobs.c.account_id).where(jobs.c.id == job_id))
     if account_id is None:
         return
-    wallet = await _locked(connection, account_id, job_id)
-    if wallet.billing == "operator":
+    billing, available = await _locked(connection, account_id, job_id)
+    if billing == "operator":
         return
-    if wallet.billing == "prepaid" and wallet.available_units < units:
+    if billing == "prepaid" and available < units:
         raise InsufficientCredits(
-            f"This audio needs {units} credits and the account has {max(0, wallet.available_units)} left. "
+            f"This audio needs {units} credits and the account has {max(0, available)} left. "
             "Add credits, then try again.",
-            details={"required_units": units, "available_units": wallet.available_units},
+            details={"required_units": units, "available_units": available},
         )
-    units = min(units, max(0, wallet.available_units))
+    units = min(units, max(0, available))
     await connection.execute(
         database.insert(reservations)
         .values(job_id=job_id, account_id=account_id, units=units, created_at=db_now())
@@ -82,13 +111,13 @@ async def settle(database: Database, connection: AsyncConnection, row: UsageRow)
     before, and the account can't start another job until the debt is paid. A second row for a job violates
     `UNIQUE(job_id)` and aborts the transaction.
     """
-    wallet = await _locked(connection, row.account_id, row.job_id)
+    billing, available = await _locked(connection, row.account_id, row.job_id)
     credit = 0
-    if wallet.billing == "prepaid":
+    if billing == "prepaid":
         credit = row.minutes
-    elif wallet.billing == "metered":
-        credit = min(row.minutes, max(0, wallet.available_units))
-    metered = row.minutes - credit if wallet.billing == "metered" else 0
+    elif billing == "metered":
+        credit = min(row.minutes, max(0, available))
+    metered = row.minutes - credit if billing == "metered" else 0
     ledger = await connection.execute(
         insert(usage)
         .values(
@@ -137,10 +166,11 @@ async def change(
     )
 
 
-async def _locked(connection: AsyncConnection, account_id: str, job_id: str) -> Wallet:
+async def _locked(connection: AsyncConnection, account_id: str, job_id: str) -> tuple[AccountBilling, int]:
+    """Lock the account; return its billing, and its units less the reservations of its other jobs."""
     billing = await connection.scalar(
         select(accounts.c.billing).where(accounts.c.id == account_id).with_for_update()
     )
     # Without an account row there is no wallet; metering finds no customer and settles the row as free.
     units = await available_units(connection, account_id, but_for=job_id)
-    return Wallet(billing or "metered", units)
+    return billing or "metered", units

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import ctranslate2
 
-from stenobird.ports import Translation
 from stenobird.translation.models import load_tokens, read_vocabulary, tokenizer_file
 from stenobird.translation.text import WRITTEN_WITHOUT_SPACES, has_letters, is_usable, language_tokens, pieces
 
@@ -46,7 +45,7 @@ class TranslationEngine:
         self._never_from_text = _SPECIAL | set(self._languages.values())
         file = tokenizer_file(folder)
         assert file is not None
-        self._tokens = load_tokens(file)
+        self._subwords, self._joined = load_tokens(file)
         self._ends_source = not _config(folder).get("add_source_eos", False)
         self._batch_tokens = BATCH_TOKENS[device]
         self._model = ctranslate2.Translator(
@@ -63,33 +62,33 @@ class TranslationEngine:
         """The type that CTranslate2 computes in, given what was asked for and what this device has."""
         return str(self._model.compute_type)
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
         """Translate each text, sentence by sentence. Raises `RuntimeError` from CTranslate2.
 
         Languages are Whisper's codes.
 
         A text of which one sentence has no usable translation, even after a second try without repetitions,
-        is returned as it is: half a segment in another language would mislead more than all of it.
+        has none: half a segment in another language would mislead more than all of it.
         """
         cut = [list(self._pieces(text)) if has_letters(text) else [] for text in texts]
         attempts = iter(self._attempts([piece for parts in cut for piece in parts], source, target))
         joint = "" if target in WRITTEN_WITHOUT_SPACES else " "
-        translations = []
+        translations: list[str | None] = []
         for text, parts in zip(texts, cut, strict=True):
             done = [next(attempts) for _ in parts]
             if not parts:
-                translations.append(Translation(text.strip()))
+                translations.append(text.strip())
             elif all(usable for _, usable in done):
-                translations.append(Translation(joint.join(sentence for sentence, _ in done)))
+                translations.append(joint.join(sentence for sentence, _ in done))
             else:
-                translations.append(Translation(text.strip(), translated=False))
+                translations.append(None)
         return translations
 
     def _pieces(self, text: str) -> Iterator[str]:
         return iter(pieces(text, lambda part: len(self._encode(part)), MAX_SOURCE_TOKENS))
 
     def _encode(self, text: str) -> list[str]:
-        return [token for token in self._tokens.encode(text) if token not in self._never_from_text]
+        return [token for token in self._subwords(text) if token not in self._never_from_text]
 
     def _attempts(self, parts: Sequence[str], source: str, target: str) -> list[_Attempt]:
         attempts = self._attempt(parts, source, target)
@@ -130,7 +129,7 @@ class TranslationEngine:
             written = [token for token in result.hypotheses[0] if token != self._languages[target]]
             ended = bool(written) and written[-1] == _EOS
             kept = [token for token in written if token not in _SPECIAL]
-            text = self._tokens.decode(kept).strip()
+            text = self._joined(kept).strip()
             usable = not has_letters(part) or is_usable(text, kept, tokens, ended=ended)
             attempts.append((text if has_letters(part) else part, usable))
         return attempts

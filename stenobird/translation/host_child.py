@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stenobird.inference.frames import Channel, Header
-    from stenobird.ports import Translation
 
 
-Translate: TypeAlias = "Callable[[Sequence[str], str, str], Sequence[Translation]]"
-"""A loaded model: translates texts from a language to another, one translation a text, in order."""
+Translate: TypeAlias = "Callable[[Sequence[str], str, str], Sequence[str | None]]"
+"""A loaded model: translates texts from a language to another, in order, as `ports.Translator` does."""
 
 
 def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Callable[[], None], str]:
@@ -54,8 +53,7 @@ def serve(channel: Channel, translate: Translate, info: Header) -> None:
         except Exception as exc:  # noqa: BLE001  # see `error_answer`
             channel.send(error_answer(header["id"], exc))
         else:
-            rows = [[one.text, one.translated] for one in done]
-            channel.send({"type": "translated", "id": header["id"], "translations": rows})
+            channel.send({"type": "translated", "id": header["id"], "translations": list(done)})
 
 
 if __name__ == "__main__":

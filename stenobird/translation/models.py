@@ -7,7 +7,6 @@ the latter, which models converted from fairseq call `sentencepiece.model` or so
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,18 +83,6 @@ def _vocabulary_file(folder: Path) -> Path | None:
     return next((folder / name for name in _VOCABULARIES if (folder / name).is_file()), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A model's subwords, without any token that means something to the model.
-
-    `encode` returns the subwords of a text, which may look like a special token but never becomes one;
-    `decode` returns the text of subwords.
-    """
-
-    encode: Callable[[str], list[str]]
-    decode: Callable[[Sequence[str]], str]
-
-
 def tokenizer_file(folder: Path) -> Path | None:
     """Return the file that defines the folder's subwords; `None` where there is none."""
     for name in _TOKENIZERS:
@@ -104,13 +91,17 @@ def tokenizer_file(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("*.model"))), None)
 
 
-def load_tokens(file: Path) -> Tokens:
-    """Load what `tokenizer_file` found. Raises `OSError`, `RuntimeError` or a bare `Exception` if broken."""
+def load_tokens(file: Path) -> tuple[Callable[[str], list[str]], Callable[[Sequence[str]], str]]:
+    """Load what `tokenizer_file` found; return what encodes a text in subwords, and what decodes them.
+
+    No subword of a text means something to the model, also where the text looks like a special token. Raises
+    `OSError`, `RuntimeError` or a bare `Exception` if the file is broken.
+    """
     if file.suffix != ".json":
         processor = sentencepiece.SentencePieceProcessor(model_file=str(file))
-        return Tokens(
-            encode=lambda text: list(processor.encode(text, out_type=str)),
-            decode=lambda tokens: str(processor.decode(list(tokens))),
+        return (
+            lambda text: list(processor.encode(text, out_type=str)),
+            lambda tokens: str(processor.decode(list(tokens))),
         )
     tokenizer = tokenizers.Tokenizer.from_file(str(file))
     tokenizer.encode_special_tokens = True
@@ -119,6 +110,4 @@ def load_tokens(file: Path) -> Tokens:
         ids = (tokenizer.token_to_id(token) for token in tokens)
         return str(tokenizer.decode([i for i in ids if i is not None], skip_special_tokens=True))
 
-    return Tokens(
-        encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False).tokens), decode=decode
-    )
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).tokens), decode

@@ -12,7 +12,6 @@ import structlog
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.host import usable_cpus
 from stenobird.inference.pool import HostPool
-from stenobird.ports import Translation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -71,7 +70,7 @@ class HostTranslator(HostPool):
 
     async def translate(
         self, texts: Sequence[str], *, source: str, target: str, job_id: str
-    ) -> Sequence[Translation]:
+    ) -> Sequence[str | None]:
         """Translate, as `ports.Translator` promises. At most `MAX_CHARACTERS` in all."""
         if sum(map(len, texts)) > MAX_CHARACTERS:
             raise TranslationFailed(
@@ -85,7 +84,8 @@ class HostTranslator(HostPool):
             )
         request = {"type": "translate", "texts": list(texts), "source": source, "target": target}
         answer, _ = await self.request(job_id, request, urgent=False)
-        return tuple(Translation(text, translated) for text, translated in answer["translations"])
+        translations: Sequence[str | None] = answer["translations"]
+        return translations
 
     def sources(self, target: str) -> frozenset[str] | None:
         """Return what can be translated into `target`: all that the model knows, if it knows that one."""

@@ -12,11 +12,11 @@ from stenobird.storage.job_store import JobStore
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobChange, Lease, NewEvent, OutboxRow, UsageRow
+    from stenobird.ports import JobChange, Lease, NewEvent, UsageRow
     from tests.support.job_world import JobWorld
 
 _T = TypeVar("_T")
@@ -106,9 +106,9 @@ class DyingStore(JobStore):
         events: Sequence[NewEvent],
         *,
         usage: UsageRow | None = None,
-        outbox: Sequence[OutboxRow] = (),
+        webhook: Mapping[str, Any] | None = None,
     ) -> None:
-        await self._or_die(lambda: self._store.finish(lease, change, events, usage=usage, outbox=outbox))
+        await self._or_die(lambda: self._store.finish(lease, change, events, usage=usage, webhook=webhook))
 
     @override
     async def release(self, lease: Lease, *, trouble: str | None = None) -> None:

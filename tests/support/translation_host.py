@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from stenobird.inference.child import join_parent
-from stenobird.ports import Translation
 from stenobird.translation.host_child import serve
 from tests.support.misbehaviour import obey
 from tests.support.translation_model import spell
@@ -25,11 +24,11 @@ FAKE_TRANSLATION_HOST = (sys.executable, "-I", "-m", "tests.support.translation_
 class ObedientEngine:
     """Answers windows as their texts say."""
 
-    def translate(self, texts: Sequence[str], _source: str, _target: str) -> list[Translation]:
+    def translate(self, texts: Sequence[str], _source: str, _target: str) -> list[str | None]:
         """Obey each text, then spell it."""
         for text in texts:
             obey(text.split())
-        return [Translation(spell(text)) for text in texts]
+        return [spell(text) for text in texts]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.leased import end_messages
+from stenobird.jobs.leased import end_webhook
 from stenobird.ports import NewJob, RecognitionOptions
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
@@ -111,7 +111,7 @@ class WebhookWorld:
         )
         job = await self.jobs.create(new, events.status("queued", "validating_url"), max_queued=1000)
         await self.jobs.request_cancel(
-            job_id, [events.done("cancelled")], outbox=end_messages(job, "cancelled")
+            job_id, [events.done("cancelled")], webhook=end_webhook(job, "cancelled")
         )
         return job_id
 

@@ -92,14 +92,15 @@ async def get_usage(request: Request, caller: Caller) -> Response:
             f'"from" must not be after "to", nor {MAX_DAYS} days or more before it.',
             details={"field": "from"},
         )
+    since, until = midnight(first), midnight(last + timedelta(days=1))
     usage = await services_of(request).accounts.usage(
         caller.account_id,
-        since=midnight(first),
-        until=midnight(last + timedelta(days=1)),
+        since=since,
+        until=until,
         cursor=sent.get("cursor") or None,
         limit=page_size(request, default=DEFAULT_USAGE_PAGE, maximum=MAX_USAGE_PAGE),
     )
-    return json_response(UsageBody.of(usage))
+    return json_response(UsageBody.of((since, until), *usage))
 
 
 # --- keys ---------------------------------------------------------------------------------------------------

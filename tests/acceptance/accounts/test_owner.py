@@ -231,6 +231,6 @@ async def test_a_deleted_account_leaves_nothing_but_the_ledger(
     assert world.services.accounts is not None
     assert await world.services.accounts.sweep_deleted() == 0
     assert await world.store.get(running) is None
-    usage = await world.services.accounts.usage("acct_1", since=0.0, until=4e9)
-    assert [row.job_id for row in usage.jobs] == [done]
+    _, jobs, _ = await world.services.accounts.usage("acct_1", since=0.0, until=4e9)
+    assert [row.job_id for row in jobs] == [done]
     assert [key.is_valid for key in await world.keys.list("acct_1")] == [True]

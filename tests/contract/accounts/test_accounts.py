@@ -15,7 +15,7 @@ from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import idempotency, usage
-from stenobird.storage.usage_store import UsageStore, add_to_day
+from stenobird.storage.wallet import add_to_day
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
@@ -111,7 +111,7 @@ async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
     assert found[2] is None
     with pytest.raises(InvalidRequest):
         await keys.add_key(a_key("key_2"))
-    days = await UsageStore(database).usage_by_day("acct_1", since=0.0, until=2e9)
+    days = await AccountStore(database).usage_by_day("acct_1", since=0.0, until=2e9)
     assert [day.minutes for day in days] == [3]
     async with database.read() as connection:
         row = (await connection.execute(select(accounts_table))).mappings().one()
@@ -201,7 +201,7 @@ async def test_usage_is_added_up_by_day_at_utc_midnight(database: Database) -> N
         ("tr_3", MIDNIGHT + 86_399.9, 3, 1, 2),
         ("tr_4", MIDNIGHT + 86_400, 4, 0, 4),
     )
-    store = UsageStore(database)
+    store = AccountStore(database)
     days = await store.usage_by_day("acct_1", since=MIDNIGHT - 1, until=MIDNIGHT + 86_400)
     assert [(d.day, d.jobs, d.minutes, d.credit_units, d.metered_minutes) for d in days] == [
         ("2023-11-14", 1, 1, 1, 0),
@@ -220,7 +220,7 @@ async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
     row_of_job = ("tr_1", MIDNIGHT, minutes * 2, 1, minutes * 2 - 1)
     await add_usage(database, row_of_job, audio_seconds=audio_seconds)
 
-    store = UsageStore(database)
+    store = AccountStore(database)
     (row,) = await store.usage_by_job("acct_1", since=0, until=2e9)
     (day,) = await store.usage_by_day("acct_1", since=0, until=2e9)
 
@@ -230,7 +230,7 @@ async def test_minutes_of_a_dearer_model_stay_minutes_and_cost_more_units(
 
 async def test_usage_is_paged_by_job_newest_first(database: Database) -> None:
     await add_usage(database, *((f"tr_{n}", MIDNIGHT + n // 2, n + 1, 0, n + 1) for n in range(7)))
-    store = UsageStore(database)
+    store = AccountStore(database)
     seen: list[str] = []
     before: tuple[float, str] | None = None
     while page := await store.usage_by_job("acct_1", since=0, until=2e9, before=before, limit=2):
@@ -243,5 +243,5 @@ async def test_an_old_row_without_metered_minutes_is_read_as_metered(database: D
     await add_usage(database, ("tr_1", MIDNIGHT, 3, 1, 0))
     async with database.write() as connection:
         await connection.execute(update(usage).values(metered_minutes=None))
-    (row,) = await UsageStore(database).usage_by_job("acct_1", since=0, until=2e9)
+    (row,) = await AccountStore(database).usage_by_job("acct_1", since=0, until=2e9)
     assert (row.minutes, row.credit_units, row.metered_minutes) == (3, 1, 2)

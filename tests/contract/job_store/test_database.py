@@ -19,10 +19,10 @@ from sqlalchemy import insert, select, text
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import JobChange, NewJob, RecognitionOptions, UsageRow
 from stenobird.storage import migrations, rows
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.engine import NEWEST_REVISION, Database, migrate, open_database
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, jobs, metadata, open_jobs, usage
-from stenobird.storage.usage_store import UsageStore
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -100,7 +100,7 @@ async def test_a_migration_adds_up_the_rows_of_earlier_versions(empty_database_u
         assert await JobStore(database).counts() == {**Counter(ended), "queued": 1}
         async with database.read() as connection:
             assert await connection.scalar(select(open_jobs.c.jobs)) == 1
-        days = await UsageStore(database).usage_by_day("acct_1", since=0.0, until=1e10)
+        days = await AccountStore(database).usage_by_day("acct_1", since=0.0, until=1e10)
         assert [
             (one.jobs, one.minutes, one.units, one.credit_units, one.metered_minutes) for one in days
         ] == [

@@ -21,7 +21,6 @@ from stenobird.ports import (
     Lease,
     NewEvent,
     NewJob,
-    OutboxRow,
     RecognitionOptions,
     SpeechCheckpoint,
     UploadedFile,
@@ -286,7 +285,7 @@ async def test_without_the_lease_nothing_is_written(store: JobStore, database: D
                 JobChange(status="completed"),
                 [done()],
                 usage=UsageRow("tr_1", "acct_1", 1, 1.0),
-                outbox=[OutboxRow("webhook", "tr_1", "acct_1", {})],
+                webhook={},
             )
         with pytest.raises(LeaseLost):
             await store.renew(lease)
@@ -511,7 +510,7 @@ async def test_the_end_commits_usage_and_outbox_and_frees_the_lease(
         JobChange(status="completed", duration_seconds=125.0, billable_minutes=2, warning="cut short"),
         [chunk(0), done()],
         usage=UsageRow("tr_1", "acct_1", 2, 125.0),
-        outbox=[OutboxRow("webhook", "tr_1", "acct_1", {"url": "https://example.com/hook"})],
+        webhook={"url": "https://example.com/hook"},
     )
     record = await store.get("tr_1")
     assert record is not None
@@ -539,13 +538,12 @@ async def test_a_failure_keeps_its_error_body(store: JobStore) -> None:
 
 async def test_a_queued_job_is_cancelled_at_once(store: JobStore, database: Database) -> None:
     await created(store)
-    message = OutboxRow("webhook", "tr_1", "acct_1", {})
-    record = await store.request_cancel("tr_1", [done("cancelled")], outbox=[message])
+    record = await store.request_cancel("tr_1", [done("cancelled")], webhook={})
     assert (record.status, record.last_seq, record.cancel_requested) == ("cancelled", 2, True)
     assert record.completed_at is not None
     assert [event.event for event in await store.events_after("tr_1", 0)] == ["status", "done"]
     assert await store.claim("worker", lanes=LANES) is None
-    again = await store.request_cancel("tr_1", [done("cancelled")], outbox=[message])
+    again = await store.request_cancel("tr_1", [done("cancelled")], webhook={})
     assert again == record
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(outbox)) == 1

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, OutboxRow, RecognitionOptions
+from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, RecognitionOptions
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, outbox, uploads
 from stenobird.storage.upload_store import NewUpload, UploadRecord, UploadStore
@@ -195,9 +195,9 @@ async def test_a_job_can_be_created_ended(database: Database) -> None:
     store = JobStore(database)
     events = [NewEvent("status", "{}"), NewEvent("transcript", "{}", 0), NewEvent("done", "{}")]
     change = JobChange(status="completed", stage="transcribing", duration_seconds=9.0, billable_minutes=0)
-    message = OutboxRow("webhook", "job_1", "acct_1", {"url": "https://example.com"})
+    message = {"url": "https://example.com"}
 
-    job = await store.create_ended(new_job("job_1", mode="test"), change, events, outbox=[message])
+    job = await store.create_ended(new_job("job_1", mode="test"), change, events, webhook=message)
 
     assert job == await store.get("job_1")
     assert (job.status, job.last_seq, job.next_chunk_index) == ("completed", 3, 1)

@@ -17,7 +17,6 @@ from stenobird.storage.account_store import AccountStore
 from stenobird.storage.job_store import PURGE_BATCH, JobStore
 from stenobird.storage.queue import count_ended
 from stenobird.storage.schema import db_now, jobs
-from stenobird.storage.usage_store import UsageStore
 from stenobird.testing import FakeClock
 from tests.support.databases import sqlite_database
 from tests.support.job_world import PAYER, JobWorld
@@ -44,7 +43,7 @@ async def world(tmp_path: Path) -> AsyncIterator[JobWorld]:
 
 def service_over(world: JobWorld) -> AccountService:
     remove = partial(remove_account_jobs, world.store, discard=world.opener.discard)
-    return AccountService(AccountStore(world.database), UsageStore(world.database), remove_jobs=remove)
+    return AccountService(AccountStore(world.database), remove_jobs=remove)
 
 
 async def add_ended_jobs(world: JobWorld) -> None:

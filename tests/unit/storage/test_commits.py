@@ -18,7 +18,6 @@ from stenobird.ports import (
     Claim,
     JobChange,
     NewJob,
-    OutboxRow,
     RecognitionOptions,
     SpeechCheckpoint,
     UsageRow,
@@ -89,7 +88,7 @@ async def test_an_end_whose_answer_is_lost_bills_once(database: Database, loss: 
         JobChange(status="completed"),
         [LINKS.done("completed", billable_minutes=1)],
         usage=UsageRow("tr_1", "acct_1", 1, 3.0),
-        outbox=[OutboxRow("webhook", "tr_1", "acct_1", {})],
+        webhook={},
     )
     async with database.read() as connection:
         for table, expected in ((usage, 1), (outbox, 1), (events, 2)):

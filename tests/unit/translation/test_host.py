@@ -43,9 +43,8 @@ async def obedient(clock: ImpatientClock | None = None) -> AsyncIterator[HostTra
         yield translator
 
 
-async def say(translator: HostTranslator, *texts: str, job: str = "job") -> list[str]:
-    said = await translator.translate(texts, source="en", target="he", job_id=job)
-    return [translation.text for translation in said]
+async def say(translator: HostTranslator, *texts: str, job: str = "job") -> list[str | None]:
+    return list(await translator.translate(texts, source="en", target="he", job_id=job))
 
 
 def time_out(clock: ImpatientClock, translator: HostTranslator, *, ended: bool) -> bool:
