@@ -18,7 +18,6 @@ from stenobird.accounts.keys import KeyService
 from stenobird.accounts.service import AccountService, admit_job, open_job_limits
 from stenobird.billing import open_billing
 from stenobird.billing.standing import check_payment
-from stenobird.clock import SystemClock
 from stenobird.discovery.finder import checked_url, open_finder
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import ConfigurationError
@@ -30,6 +29,7 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
+from stenobird.ports import Clock
 from stenobird.speakers.pool import open_speakers
 from stenobird.speech.engines import open_engines
 from stenobird.storage.blobs import open_blobs
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.egress.policy import Resolver
-    from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, VoiceFinder, Wakeups
+    from stenobird.ports import AudioFinder, AudioOpener, Translator, VoiceFinder, Wakeups
     from stenobird.ports.billing import Mailer
     from stenobird.speech.engines import SpeechEngines
     from stenobird.storage.stores import Stores
@@ -127,7 +127,7 @@ async def open_services(
             "Without a worker in this process the database must be PostgreSQL, which other processes can "
             "share: set STENOBIRD_DATABASE_URL, or leave --no-worker out."
         )
-    clock = overrides.clock or SystemClock()
+    clock = overrides.clock or Clock()
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         if embedded:

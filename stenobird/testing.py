@@ -262,7 +262,9 @@ class FakeRecognizer(SpeechRecognizer):
     @override
     def check(self, options: RecognitionOptions) -> None:
         if self.languages is not None and options.language not in {None, *self.languages}:
-            raise InvalidRequest(f"The fake recognizer does not know {options.language}.")
+            raise InvalidRequest(
+                f"The fake recognizer does not know {options.language}.", details={"field": "language"}
+            )
 
     @override
     async def ready(self) -> bool:

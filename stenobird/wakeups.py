@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError
-from stenobird.ports import Wakeups, Watch
+from stenobird.ports import Wakeups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,44 +47,10 @@ _log = structlog.get_logger(__name__)
 async def open_wakeups(settings: Settings, clock: Clock) -> AsyncIterator[Wakeups]:
     """Open the wake-ups that the settings ask for: those of Redis, or of this process alone."""
     if settings.redis_url is None:
-        yield LocalWakeups()
+        yield Wakeups()
         return
     async with open_redis_wakeups(settings.redis_url.get_secret_value(), clock=clock) as wakeups:
         yield wakeups
-
-
-class LocalWakeups(Wakeups):
-    """`ports.Wakeups` within one event loop. A notification sets a flag, so none is lost or queues up."""
-
-    def __init__(self) -> None:
-        self._job = Watch()
-        self._watches: dict[str, set[Watch]] = {}
-
-    @override
-    async def notify_job(self) -> None:
-        self._job.notify()
-
-    @override
-    async def notify_event(self, job_id: str) -> None:
-        for watch in self._watches.get(job_id, ()):
-            watch.notify()
-
-    @override
-    async def wait_job(self, timeout_seconds: float) -> None:
-        await self._job.wait(timeout_seconds)
-
-    @override
-    @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[Watch]:
-        watch = Watch()
-        watches = self._watches.setdefault(job_id, set())
-        watches.add(watch)
-        try:
-            yield watch
-        finally:
-            watches.discard(watch)
-            if not watches:
-                self._watches.pop(job_id, None)
 
 
 @asynccontextmanager
@@ -126,8 +92,8 @@ async def open_redis_wakeups(
             raise failure
 
 
-class RedisWakeups(LocalWakeups):
-    """`ports.Wakeups` over Redis, opened by `open_redis_wakeups`, which owns its client and listener."""
+class RedisWakeups(Wakeups):
+    """`Wakeups` over Redis, too, opened by `open_redis_wakeups`, which owns its client and listener."""
 
     def __init__(self, client: Redis, clock: Clock, listen_seconds: float = LISTEN_SECONDS) -> None:
         super().__init__()

@@ -17,9 +17,9 @@ from stenobird.billing.worker import Comparison, compare
 from stenobird.bootstrap import open_storage
 from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
-from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import ConfigurationError, StenobirdError
+from stenobird.ports import Clock
 from stenobird.ports.billing import KeyRefused
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def clear_disputes(account_id: str) -> None:
             await storage.stores.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
             cleared = await storage.stores.billing.account(account_id)
             assert cleared is not None
-            await BillingStanding(storage.stores.billing, gateway, SystemClock()).refresh(cleared)
+            await BillingStanding(storage.stores.billing, gateway, Clock()).refresh(cleared)
             now = await storage.stores.billing.account(account_id)
             assert now is not None
             return now.state
@@ -193,7 +193,7 @@ def clear_disputes(account_id: str) -> None:
 async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, StripeGateway]]:
     async with (
         open_storage(settings) as storage,
-        open_billing(settings, storage.stores.billing, SystemClock()) as (service, _),
+        open_billing(settings, storage.stores.billing, Clock()) as (service, _),
     ):
         if service.standing is None:
             raise ConfigurationError(

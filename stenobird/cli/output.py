@@ -65,7 +65,6 @@ class LiveTranscript:
 
     def __init__(self, *, quiet: bool = False, text_out: bool = False) -> None:
         self._text_out = text_out
-        self._last_reason = ""
         self._console = Console(stderr=True, quiet=quiet)
         self._progress = Progress(
             TextColumn("[progress.description]{task.description}"),
@@ -109,10 +108,8 @@ class LiveTranscript:
             self._progress.update(
                 self._task, completed=event.audio_seconds, position=clock(event.audio_seconds)
             )
-        reason = (event.message or "").rstrip(".").lower()
-        if event.message and reason != self._last_reason:  # why a source was found is also why it is used
+        if event.message and event.stage != "source_resolved":  # the stage before it has said why
             self._line(f"[dim]{event.stage}[/dim] ", event.message)
-            self._last_reason = reason
         if event.stage == "source_resolved" and event.source:
             found = event.source.get("title") or event.source.get("media_url")
             self._line("[green]found[/green] ", f"{found} ({event.source.get('technique')})")

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 
 from stenobird.cli.output import plain
-from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.discovery.finder import checked_url, open_finder
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import StenobirdError
+from stenobird.ports import Clock
 
 if TYPE_CHECKING:
     from stenobird.sources import AudioSource, Verdict
@@ -41,7 +41,7 @@ def resolve(url: str, *, as_json: bool) -> None:
     async def run() -> AudioSource:
         settings = Settings()
         policy = EgressPolicy(settings.egress_allow, settings.egress_ports)
-        async with open_finder(settings, policy, SystemClock()) as finder:
+        async with open_finder(settings, policy, Clock()) as finder:
             found = await finder.find(checked_url(policy, url), preview=True, report=report)
             if found.opened is not None:
                 await found.opened.aclose()

@@ -7,39 +7,27 @@ would have made itself.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from stenobird.jobs.events import read_segment
-from stenobird.ports import SpeechCheckpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stenobird.ports import JobRecord
-    from stenobird.sources import AudioSource
+    from stenobird.ports import JobRecord, ResumePoint
     from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What a full job reuses. Without segments, and with a fresh `checkpoint`, only the source is reused."""
-
-    source: AudioSource
-    checkpoint: SpeechCheckpoint
-    fingerprint: Mapping[str, Any] | None
-    segments: tuple[Segment, ...]
-    language: str | None
-
-
-async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str) -> Carried | None:
+async def carry_over(
+    store: JobStore, job: JobRecord, *, engine: str, model: str
+) -> tuple[ResumePoint, tuple[Segment, ...]] | None:
     """Return what `job` can reuse of its preview, `None` if that is gone or was of live audio.
 
-    Text is reused only where engine, model and options are the same, so that the job would write the same
-    text, and never if one of the two jobs is translated.
+    That is the source, and the segments up to a checkpoint, or none. Text is reused only where engine, model
+    and options are the same, so that the job would write the same text, and never if one of the two jobs is
+    translated.
     """
     if job.preview_id is None:
         return None
@@ -57,21 +45,17 @@ async def carry_over(store: JobStore, job: JobRecord, *, engine: str, model: str
         or job.options.speakers
         or (preview.engine, preview.model) != (engine, model)
     ):
-        return Carried(point.source, SpeechCheckpoint(), None, (), None)
-    segments, language = await _chunks(store, preview.id, kept.chunks)
-    return Carried(point.source, kept.checkpoint, point.fingerprint, segments, language)
+        return replace(point, checkpoint=None, fingerprint=None), ()
+    return replace(point, checkpoint=kept.checkpoint), await _chunks(store, preview.id, kept.chunks)
 
 
-async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[tuple[Segment, ...], str | None]:
+async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[Segment, ...]:
     segments: list[Segment] = []
-    language: str | None = None
     seq = 0
     while len(segments) < count and (page := await store.events_after(job_id, seq, limit=_PAGE)):
         for row in page:
             if row.event != "transcript" or len(segments) == count:
                 continue
-            data = json.loads(row.data)
-            language = language or data.get("language")
-            segments.append(read_segment(data))
+            segments.append(read_segment(json.loads(row.data)))
         seq = page[-1].seq
-    return tuple(segments), language
+    return tuple(segments)

@@ -277,11 +277,13 @@ class TranscriptionPipeline:
         )
         if carried is None:
             return False
-        _log.info("preview_reused", preview_id=self._job.preview_id, segments=len(carried.segments))
-        self._source, self._checkpoint = carried.source, carried.checkpoint
-        self._progress_at = carried.checkpoint.next_sample
+        point, segments = carried
+        assert point.source is not None
+        _log.info("preview_reused", preview_id=self._job.preview_id, segments=len(segments))
+        self._source, self._checkpoint = point.source, point.checkpoint or SpeechCheckpoint()
+        self._progress_at = self._checkpoint.next_sample
         try:
-            await self._transcribe(carried.source, fingerprint=carried.fingerprint, carried=carried)
+            await self._transcribe(point.source, fingerprint=point.fingerprint, carried=segments)
         except (JobError, EgressError) as exc:
             if self._transcribing_committed or self.trouble_behind(exc) is not None:
                 raise
@@ -298,7 +300,7 @@ class TranscriptionPipeline:
         *,
         fingerprint: Mapping[str, Any] | None,
         opened: OpenedMedia | None = None,
-        carried: carry.Carried | None = None,
+        carried: tuple[Segment, ...] | None = None,
     ) -> None:
         start = self._checkpoint.next_sample
         if self._labelling is not None and not source.live:
@@ -335,7 +337,7 @@ class TranscriptionPipeline:
                 start_seconds=round(start / SAMPLE_RATE, 3),
                 total_seconds=stream.duration_seconds,
             )
-            await self._commit_transcribing(carried, stream)
+            await self._commit_transcribing(stream, carried, fingerprint)
             while self._item is not None:
                 if isinstance(self._item, Gap):
                     await self._commit_gap(self._item)
@@ -407,12 +409,17 @@ class TranscriptionPipeline:
 
     # --- the commits ------------------------------------------------------------------------------------
 
-    async def _commit_transcribing(self, carried: carry.Carried | None, stream: AudioStream) -> None:
-        if self._transcribing_committed:
+    async def _commit_transcribing(
+        self,
+        stream: AudioStream,
+        carried: tuple[Segment, ...] | None,
+        fingerprint: Mapping[str, Any] | None,
+    ) -> None:
+        if self._transcribing_committed or self._source is None:
             return
         change = JobChange(status="transcribing", stage="transcribing")
         events = [self._leased.events.status("transcribing", "transcribing")]
-        if stream.live and self._source is not None:
+        if stream.live:
             self._source = source = replace(self._source, live=True, at=stream.at)
             reserved = self._reservation(60.0 * self._live_minutes)
             change = replace(change, source=source, reserve_units=reserved)
@@ -420,12 +427,12 @@ class TranscriptionPipeline:
                 self._leased.events.status("transcribing", "transcribing", source=source.public()),
             ]
         if carried is not None:
-            resolved, announced = self._resolved(carried.source)
-            language = carried.language
+            resolved, announced = self._resolved(self._source)
+            language = next((one.language for one in carried if one.language), None)
             change = replace(resolved, stage="transcribing", language=language)
-            if carried.segments:
-                change = replace(change, checkpoint=carried.checkpoint, fingerprint=carried.fingerprint)
-            events = announced + events + self._transcript(carried.segments, language)
+            if carried:
+                change = replace(change, checkpoint=self._checkpoint, fingerprint=fingerprint)
+            events = announced + events + self._transcript(carried, language)
         await self._leased.append(change, events)
         self._transcribing_committed = True
 

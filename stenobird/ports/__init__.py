@@ -1,8 +1,9 @@
 """The ports of the service: Protocols between features and their implementations, and the records they use.
 
 One module per feature. A port exists only where there are several implementations, or a fake; each has one
-contract suite under `tests/contract` that every implementation passes. What is imported here is what the
-package exports.
+contract suite under `tests/contract` that every implementation passes. `Clock`, `Wakeups` and `JobObserver`
+need nothing but the standard library, so they are their own default implementation. What is imported here is
+what the package exports.
 """
 
 from stenobird.ports.accounts import (

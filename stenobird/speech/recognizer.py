@@ -472,7 +472,8 @@ class WhisperRecognizer:
         if options.language is not None and known is not None and options.language not in known:
             raise InvalidRequest(
                 f'The speech model {self.model} does not know the language "{options.language}". '
-                f"Leave language out, or use one of: {', '.join(known)}."
+                f"Leave language out, or use one of: {', '.join(known)}.",
+                details={"field": "language"},
             )
         info = self._pool.info
         if (
@@ -483,7 +484,8 @@ class WhisperRecognizer:
         ):
             raise InvalidRequest(
                 f"The speech model {self.model} writes every language as it is spoken and can't translate. "
-                "Leave task out; the operator can choose a model that translates, such as large-v3."
+                "Leave task out; the operator can choose a model that translates, such as large-v3.",
+                details={"field": "task"},
             )
 
     async def loaded(self) -> EngineInfo:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from stenobird.clock import SystemClock
+from stenobird.ports import Clock
 
 
 @dataclass
-class ImpatientClock(SystemClock):
+class ImpatientClock(Clock):
     """The system's clock, which a test can put forward, and which sleeps a hundredth of the time."""
 
     ahead_seconds: float = 0.0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
 from stenobird.jobs.pipeline import Engines, RunOptions
@@ -16,15 +15,14 @@ from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
-from stenobird.ports import Caller
+from stenobird.ports import Caller, Clock, Wakeups
 from stenobird.speech.engines import SpeechEngines
 from stenobird.storage.schema import jobs, outbox, usage
 from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
-from stenobird.wakeups import LocalWakeups
 from stenobird.webhooks.service import WebhookTargets
 
 if TYPE_CHECKING:
-    from stenobird.ports import Claim, EventRow, JobRecord, Translator, VoiceFinder, Wakeups
+    from stenobird.ports import Claim, EventRow, JobRecord, Translator, VoiceFinder
     from stenobird.storage.engine import Database
     from stenobird.storage.job_store import JobStore
 
@@ -51,8 +49,8 @@ class JobWorld:
     recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)
     translator: Translator | None = None
     speakers: VoiceFinder | None = None
-    wakeups: Wakeups = field(default_factory=LocalWakeups)
-    clock: Any = field(default_factory=SystemClock)
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    clock: Any = field(default_factory=Clock)
     run_options: RunOptions = field(default_factory=RunOptions)
     options: ServiceOptions = field(default_factory=ServiceOptions)
     payer: Caller = PAYER

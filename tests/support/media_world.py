@@ -13,7 +13,7 @@ from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.media.opener import MediaOpener
 from stenobird.media.spool import SpoolFolder
-from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, Gap, Title
+from stenobird.ports import SAMPLE_RATE, AudioLimits, AudioRequest, Clock, Gap, Title
 from stenobird.sources import AudioSource
 from tests.support.media_server import MediaServer
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class QuickClock:
+class QuickClock(Clock):
     """Time passes at once, and is written down."""
 
     slept: list[float] = field(default_factory=list)

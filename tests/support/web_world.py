@@ -17,19 +17,17 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from stenobird.bootstrap import Overrides, open_services
-from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import TranscriptNotFound
 from stenobird.jobs.events import JobEvents, SpeakerLabel
 from stenobird.jobs.service import JobService
-from stenobird.ports import JobChange, JobRecord, RecognitionOptions
+from stenobird.ports import Clock, JobChange, JobRecord, RecognitionOptions, Wakeups
 from stenobird.storage.schema import accounts as accounts_table
 from stenobird.storage.schema import db_now
 from stenobird.storage.schema import uploads as uploads_table
 from stenobird.storage.stores import open_stores
 from stenobird.testing import a_source
 from stenobird.transcript import Segment
-from stenobird.wakeups import LocalWakeups
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
 from stenobird.webhooks.delivery import new_secret
@@ -70,7 +68,7 @@ def served_from(data_dir: Path, settings: Settings | None = None) -> Settings:
 
 
 @dataclass
-class FrozenMinutes(SystemClock):
+class FrozenMinutes(Clock):
     """The system's clock, whose time of day only passes when the test says so: at first, a minute begins."""
 
     now: float = field(default_factory=lambda: time.time() // 60 * 60)
@@ -89,7 +87,7 @@ class PlayedWorker:
     """A worker whose every commit is a call of the test."""
 
     store: JobStore
-    wakeups: LocalWakeups
+    wakeups: Wakeups
     leases: dict[str, Lease] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
     events: dict[str, JobEvents] = field(default_factory=dict)
@@ -287,7 +285,7 @@ async def web_world(
     and no host name exists, unless `overrides` say otherwise.
     """
     settings = served_from(data_dir, settings)
-    wakeups = LocalWakeups()
+    wakeups = Wakeups()
     overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
         stores = overrides.stores

@@ -21,7 +21,7 @@ from stenobird.web.limits import limit_request
 from stenobird.web.representations import remember_browser
 from stenobird.web.requests import BROWSER_COOKIE, base_url_of, browser_of, is_secure, services_of
 from stenobird.web.routing import Endpoint
-from stenobird.web.site.templating import read_form, templates
+from stenobird.web.site.templating import read_form, render
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ def _page(
         try:
             return await handler(request)
         except StenobirdError as error:
-            page = templates().render("billing/problem.html", error.http_status, message=error.message)
+            page = render("billing/problem.html", error.http_status, message=error.message)
             if error.retry_after_seconds is not None:
                 page.headers["Retry-After"] = str(int(error.retry_after_seconds) + 1)
             return page
@@ -110,7 +110,7 @@ async def _show_success(request: Request, session_id: str) -> Response:
     state = "unknown"
     if _SESSION_ID.fullmatch(session_id):
         state = await billing.look(session_id, request.cookies.get(BROWSER_COOKIE))
-    return templates().render(
+    return render(
         "billing/success.html",
         404 if state == "unknown" else 200,
         state=state,
@@ -127,10 +127,10 @@ async def show_key(request: Request) -> Response:
     # HEAD must not use up the cookie.
     key = await billing.redeem(claim) if claim and request.method == "GET" else None
     if key is None:
-        return templates().render(
+        return render(
             "billing/success.html", 410, state="shown", session_id="", can_recover=billing.can_recover
         )
-    response = templates().render("billing/key.html", key=key, base_url=base_url_of(request))
+    response = render("billing/key.html", key=key, base_url=base_url_of(request))
     response.delete_cookie(CLAIM_COOKIE, path="/success", secure=is_secure(request), httponly=True)
     return response
 
@@ -139,7 +139,7 @@ async def show_key(request: Request) -> Response:
 async def show_recovery(request: Request) -> Response:
     """Show the form, or for a mailed link a button, so that mail scanners do not use up the link."""
     token = request.query_params.get("token", "")
-    return templates().render("billing/recover.html", state="token" if token else "ask", token=token)
+    return render("billing/recover.html", state="token" if token else "ask", token=token)
 
 
 @_page
@@ -150,16 +150,16 @@ async def recover(request: Request) -> Response:
     if token := form.get("token"):
         key = await billing.recover_key(token)
         if key is None:
-            return templates().render("billing/recover.html", 410, state="used", token="")
-        return templates().render("billing/key.html", key=key, base_url=base_url_of(request))
+            return render("billing/recover.html", 410, state="used", token="")
+        return render("billing/key.html", key=key, base_url=base_url_of(request))
     await limit_request(request, services_of(request).limits, None)
     billing.ask_recovery(EmailRequest.parse({"email": form.get("email", "")}).email)
-    return templates().render("billing/recover.html", 202, state="asked", token="")
+    return render("billing/recover.html", 202, state="asked", token="")
 
 
 def _pricing(request: Request, status: int = 200, *, problem: str = "", email: str = "") -> Response:
     billing = services_of(request).billing
-    return templates().render(
+    return render(
         "billing/pricing.html",
         status,
         price=PRICE,

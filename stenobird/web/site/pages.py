@@ -35,7 +35,7 @@ from stenobird.web.site.templating import (
     guides,
     hashed_folder,
     read_form,
-    templates,
+    render,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ async def transcript_page(request: Request) -> Response:
         pass
     # In a thread: rendering hours of text would block the event loop.
     response = await asyncio.to_thread(
-        templates().render,
+        render,
         "transcript.html",
         headers=PLAYER_HEADERS,
         job_id=job_id,
@@ -122,7 +122,7 @@ async def docs_page(request: Request) -> Response:
     """Show the first steps, the list of guides, and the operations of the API."""
     # The first call builds the document, which takes too long for the event loop.
     document = await asyncio.to_thread(request.app.state.openapi)
-    return templates().render(
+    return render(
         "docs.html",
         headers=PAGE_HEADERS,
         groups=operation_groups(document),
@@ -137,7 +137,7 @@ async def guide_page(request: Request) -> Response:
     guide = next((guide for guide in guides() if guide.name == name), None)
     if guide is None:
         raise NotFound
-    return templates().render(
+    return render(
         "guide.html",
         headers=PAGE_HEADERS,
         guide=guide,
@@ -149,12 +149,12 @@ async def guide_page(request: Request) -> Response:
 
 async def api_reference(_request: Request) -> Response:
     """Show the OpenAPI document in Swagger UI, where each operation can be tried."""
-    return templates().render("api_reference.html", headers=API_REFERENCE_HEADERS)
+    return render("api_reference.html", headers=API_REFERENCE_HEADERS)
 
 
 async def usage_page(request: Request) -> Response:
     """Show the page that the script fills with the usage of the key's account."""
-    return templates().render("usage.html", headers=PAGE_HEADERS, **service_context(request))
+    return render("usage.html", headers=PAGE_HEADERS, **service_context(request))
 
 
 async def robots(request: Request) -> Response:
@@ -210,9 +210,7 @@ def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Respo
         return response
     shown = error if isinstance(error, StenobirdError) else NotFound()
     context = {} if type(shown) is StenobirdError else service_context(request)
-    page = templates().render(
-        "problem.html", response.status_code, headers=PAGE_HEADERS, error=shown, **context
-    )
+    page = render("problem.html", response.status_code, headers=PAGE_HEADERS, error=shown, **context)
     page.headers["Cache-Control"] = "no-store"
     for name in ("allow", "retry-after"):
         if name in response.headers:
@@ -252,7 +250,7 @@ def _home(request: Request, *, error: StenobirdError | None = None, audio_url: s
     sample = f"{shared['base_url']}{SAMPLE_PATH}" if _sample_clip(settings) else None
     demo_model = settings.model == str(MODEL_DIR)
     status = error.http_status if error is not None else 200
-    return templates().render(
+    return render(
         "home.html",
         status,
         headers=PLAYER_HEADERS,

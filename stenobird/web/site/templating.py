@@ -69,42 +69,37 @@ API_REFERENCE_HEADERS: Final = _headers("public, max-age=300", "form-action 'non
 """Headers of Swagger UI, which is vendored and loads nothing from other sites."""
 
 
-class Pages:
-    """The templates of this package. Values are escaped.
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """Return the templates of this package, in which values are escaped.
 
     `asset(name)` in a template is the URL of a file in `static/`. The URL contains a hash of all static
     files, so browsers may cache it forever, and relative imports in scripts have the same hash.
     """
-
-    def __init__(self) -> None:
-        self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("stenobird.web.site", "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals.update(asset=asset, modules=modules)
-        self._templates.filters["clock"] = clock_time
-
-    @property
-    def problems(self) -> Mapping[str, Mapping[str, str]]:
-        """The texts for errors on pages, by code: title, text, and sometimes a link."""
-        known: Mapping[str, Mapping[str, str]]
-        known = vars(self._templates.get_template("_problems.html").module)["problems"]
-        return known
-
-    def render(
-        self, name: str, status: int = 200, *, headers: Mapping[str, str] = CHECKOUT_HEADERS, **context: Any
-    ) -> HTMLResponse:
-        """Return a page."""
-        return HTMLResponse(self._templates.get_template(name).render(**context), status, dict(headers))
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("stenobird.web.site", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals.update(asset=asset, modules=modules)
+    templates.filters["clock"] = clock_time
+    return templates
 
 
-@functools.cache
-def templates() -> Pages:
-    """Return the templates, which are loaded at the first call."""
-    return Pages()
+def problems() -> Mapping[str, Mapping[str, str]]:
+    """Return the texts for errors on pages, by code: title, text, and sometimes a link."""
+    known: Mapping[str, Mapping[str, str]]
+    known = vars(_templates().get_template("_problems.html").module)["problems"]
+    return known
+
+
+def render(
+    name: str, status: int = 200, *, headers: Mapping[str, str] = CHECKOUT_HEADERS, **context: Any
+) -> HTMLResponse:
+    """Return a page."""
+    return HTMLResponse(_templates().get_template(name).render(**context), status, dict(headers))
 
 
 @functools.cache

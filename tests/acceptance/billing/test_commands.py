@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.clock import SystemClock
+from stenobird.ports import Clock
 from tests.support.billing_world import billing_world
 from tests.support.databases import migrated_sqlite
 from tests.support.fake_stripe import FakeStripe, running_stripe
@@ -35,7 +35,7 @@ async def command(
 
 
 async def test_setting_up_prints_the_settings_and_finds_them_again(tmp_path: Path) -> None:
-    async with running_stripe(FakeStripe(SystemClock())) as fake:
+    async with running_stripe(FakeStripe(Clock())) as fake:
         first = await command(tmp_path, fake, "setup", "--json")
         again = await command(tmp_path, fake, "setup", "--json")
     made = json.loads(first.stdout)
@@ -53,7 +53,7 @@ async def test_without_a_key_of_stripe_it_says_what_to_set(tmp_path: Path) -> No
 
 
 async def test_a_key_that_stripe_refuses_is_named(tmp_path: Path) -> None:
-    async with running_stripe(FakeStripe(SystemClock())) as fake:
+    async with running_stripe(FakeStripe(Clock())) as fake:
         environment = {"STENOBIRD_STRIPE_SECRET_KEY": "sk_test_another"}
         answer = await command(tmp_path, fake, "setup", **environment)
     assert answer.returncode == 1
@@ -87,7 +87,7 @@ async def test_a_lost_dispute_is_cleared_by_the_operator(tmp_path: Path) -> None
 
 async def test_reconciling_ends_with_1_where_the_two_differ(tmp_path: Path) -> None:
     async with billing_world(migrated_sqlite(tmp_path)) as world:
-        world.clock.now = SystemClock().time() - 3600
+        world.clock.now = Clock().time() - 3600
         account = await world.bought()
         await world.use(account, [3])
         await world.metering().step()

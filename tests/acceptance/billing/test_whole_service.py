@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
+from stenobird.ports import Clock
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.media_server import MediaServer, Resource
 from tests.support.server_process import ServerProcess
@@ -30,7 +30,7 @@ async def deliver(http: httpx.AsyncClient, fake: FakeStripe, event: dict[str, An
 
 
 async def test_a_key_is_bought_its_job_is_billed_once_and_a_failed_payment_stops_it(tmp_path: Path) -> None:
-    fake = FakeStripe(SystemClock())
+    fake = FakeStripe(Clock())
     price = fake.add_price(METER)
     async with running_stripe(fake):
         settings = {

@@ -19,8 +19,8 @@ from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from stenobird.clock import SystemClock
 from stenobird.demo import CLIP_PATH
+from stenobird.ports import Clock
 from stenobird.transcript import Segment, Word
 from stenobird.web.site.templating import STATIC_DIR
 from tests.support.browser import Visitor, chromium, chromium_path, visitor
@@ -265,7 +265,7 @@ def main() -> None:
     if path is None:
         raise SystemExit("There is no Chromium here; install the package chromium.")
     PICTURES.mkdir(exist_ok=True)
-    stripe = FakeStripe(SystemClock())
+    stripe = FakeStripe(Clock())
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         stack.enter_context(portal.wrap_async_context_manager(running_stripe(stripe)))

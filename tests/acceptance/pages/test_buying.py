@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from stenobird.clock import SystemClock
+from stenobird.ports import Clock
 from tests.support.browser import visitor
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.server_process import ServerProcess
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def stripe() -> Iterator[FakeStripe]:
     """The fake Stripe on loopback, with a price."""
-    fake = FakeStripe(SystemClock())
+    fake = FakeStripe(Clock())
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(running_stripe(fake)),

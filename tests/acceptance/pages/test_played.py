@@ -10,7 +10,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
-from stenobird.web.site.templating import Pages
+from stenobird.web.site.templating import problems
 from tests.support.browser import Visitor, visitor
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def reader(browser: Browser, played: PlayedPages) -> Iterator[Visitor]:
 
 
 def test_every_error_has_a_title_and_a_remedy(reader: Visitor, played: PlayedPages) -> None:
-    known = Pages().problems
+    known = problems()
     for error in JOB_ERRORS:
         job_id = played.begin()
         played.fail(job_id, error())
@@ -71,7 +71,7 @@ def test_every_error_has_a_title_and_a_remedy(reader: Visitor, played: PlayedPag
 
 
 def test_errors_of_a_link_are_shown_next_to_the_field(reader: Visitor) -> None:
-    known = Pages().problems
+    known = problems()
     refusal: dict[str, Any] = {}
 
     def refuse(route: Route) -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.errors import AudioUnreachable, InvalidRequest
-from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer
+from stenobird.ports import SAMPLE_RATE, Clock, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech import decode_clip
@@ -32,14 +31,12 @@ BEGINNING = SpeechCheckpoint()
 @pytest.fixture(scope="module", params=["whisper", "offline", "fake"])
 async def recognizer(request: pytest.FixtureRequest, fixture_model: Path) -> AsyncIterator[SpeechRecognizer]:
     if request.param == "fake":
-        opening = open_recognizer(
-            SpeechSettings(replicas=2), clock=SystemClock(), host_command=FAKE_HOST_COMMAND
-        )
+        opening = open_recognizer(SpeechSettings(replicas=2), clock=Clock(), host_command=FAKE_HOST_COMMAND)
     else:
         if request.param == "offline":
             pytest.importorskip("pocketsphinx")
         settings = SpeechSettings(engine=request.param, model=str(fixture_model), device="cpu")
-        opening = open_recognizer(settings, clock=SystemClock())
+        opening = open_recognizer(settings, clock=Clock())
     async with opening as opened:
         await opened.loaded()
         yield opened

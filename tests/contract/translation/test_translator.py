@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed
+from stenobird.ports import Clock
 from stenobird.testing import FakeTranslator
 from stenobird.translation.translator import MAX_CHARACTERS, TranslationSettings, open_translator
 from tests.support.translation_model import EMPTY, spell, spelled, write_translation_model
@@ -37,7 +37,7 @@ async def translator(
         folder = tmp_path_factory.mktemp("models") / "model"
         write_translation_model(folder, request.param)
         settings = TranslationSettings(str(folder), device="cpu")
-        opening = open_translator(settings, clock=SystemClock())
+        opening = open_translator(settings, clock=Clock())
     async with opening as opened:
         await opened.translate(["ready"], source="en", target="he", job_id="first")
         yield opened

@@ -1,4 +1,4 @@
-"""Every implementation of `ports.Wakeups` that the contract runs against."""
+"""All wake-ups that the contract runs against: within a process, and over Redis."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.clock import SystemClock
-from stenobird.wakeups import LocalWakeups, open_redis_wakeups
+from stenobird.ports import Clock, Wakeups
+from stenobird.wakeups import open_redis_wakeups
 from tests.support.free_port import free_port
 from tests.support.redis_server import redis_available, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    from stenobird.ports import Wakeups
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +28,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def wakeups(request: pytest.FixtureRequest) -> AsyncIterator[Wakeups]:
     """The wake-ups under test."""
     if request.param == "local":
-        yield LocalWakeups()
+        yield Wakeups()
         return
-    async with open_redis_wakeups(request.getfixturevalue("redis_url"), clock=SystemClock()) as wakeups:
+    async with open_redis_wakeups(request.getfixturevalue("redis_url"), clock=Clock()) as wakeups:
         yield wakeups

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.asyncio import Redis
 
-from stenobird.clock import SystemClock
 from stenobird.errors import ConfigurationError
+from stenobird.ports import Clock
 from stenobird.wakeups import CHANNEL, MAX_OUTGOING, open_redis_wakeups
 from tests.support.free_port import free_port
 from tests.support.impatient_clock import ImpatientClock
@@ -33,7 +33,7 @@ async def pings(operator: Redis) -> int:
 
 
 async def test_a_notification_reaches_the_other_process(redis_url: str) -> None:
-    clock = SystemClock()
+    clock = Clock()
     async with (
         open_redis_wakeups(redis_url, clock=clock) as web,
         open_redis_wakeups(redis_url, clock=clock) as worker,
@@ -134,11 +134,11 @@ async def test_foreign_messages_on_the_channel_are_ignored(redis_url: str) -> No
 
 async def test_an_error_inside_the_context_leaves_as_it_is(redis_url: str) -> None:
     with pytest.raises(LookupError):
-        async with open_redis_wakeups(redis_url, clock=SystemClock()):
+        async with open_redis_wakeups(redis_url, clock=Clock()):
             raise LookupError
 
 
 async def test_a_url_that_can_not_be_one_says_what_to_set() -> None:
     with pytest.raises(ConfigurationError, match="STENOBIRD_REDIS_URL"):
-        async with open_redis_wakeups("http://127.0.0.1", clock=SystemClock()):
+        async with open_redis_wakeups("http://127.0.0.1", clock=Clock()):
             pass

@@ -1,17 +1,13 @@
-"""What every `ports.Wakeups` promises."""
+"""What all wake-ups promise."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.wakeups import LocalWakeups
+from stenobird.ports import Wakeups
 from tests.support.until import async_until
-
-if TYPE_CHECKING:
-    from stenobird.ports import Wakeups
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +62,7 @@ async def test_a_waiting_worker_is_woken(wakeups: Wakeups) -> None:
 
 
 async def test_a_job_notified_before_the_wait_ends_the_wait_at_once() -> None:
-    wakeups = LocalWakeups()
+    wakeups = Wakeups()
     await wakeups.notify_job()
     async with asyncio.timeout(SOON):
         await wakeups.wait_job(10 * SOON)
@@ -78,7 +74,7 @@ async def test_waiting_for_a_job_ends_with_its_timeout(wakeups: Wakeups) -> None
 
 
 async def test_jobs_without_watchers_use_no_memory() -> None:
-    wakeups = LocalWakeups()
+    wakeups = Wakeups()
     async with wakeups.watch("tr_1"), wakeups.watch("tr_1"):
         pass
     await wakeups.notify_event("tr_1")

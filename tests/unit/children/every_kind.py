@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 import stenobird
-from stenobird.clock import SystemClock
 from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.media.decode import DecoderLimits, start_decoder
+from stenobird.ports import Clock
 from stenobird.speakers.pool import SpeakerPool
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
@@ -56,7 +56,7 @@ async def main(models: str) -> None:
         await reader.read()
         writer.close()
 
-    clock = SystemClock()
+    clock = Clock()
     speech = SpeechSettings(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
     translation = TranslationSettings(models, device="cpu")
     speakers = SpeakerPool(models, clock=clock)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typing_extensions import override
@@ -31,7 +32,7 @@ from stenobird.jobs.events import JobEvents
 from stenobird.jobs.schemas import TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import ServiceOptions
 from stenobird.jobs.spec import JobSpec, Link
-from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions, Watch
+from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions, Wakeups, Watch
 from stenobird.testing import FakeClock, a_source, spoken
 from tests.support.job_world import BASE, URL
 
@@ -445,31 +446,13 @@ async def test_a_stream_after_the_last_event_ends_at_once(world: JobWorld) -> No
     assert await read(world.service.stream(job.id, world.payer, last_seq + 7)) == []
 
 
-class ManualWakeups(Watch):
-    """Wake-ups that never come; each wait lets its timeout pass on a fake clock."""
+class ManualWatch(Watch):
+    """A watch that is never notified; each wait lets its timeout pass on a fake clock."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()
         self.clock = clock
         self.waited: list[float] = []
-
-    async def notify_job(self) -> None:
-        return
-
-    async def notify_event(self, job_id: str) -> None:
-        return
-
-    async def wait_job(self, timeout_seconds: float) -> None:
-        self.clock.advance(timeout_seconds)
-
-    def watch(self, job_id: str) -> ManualWakeups:
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return
 
     @override
     async def wait(self, timeout_seconds: float) -> bool:
@@ -478,18 +461,31 @@ class ManualWakeups(Watch):
         return False
 
 
+class ManualWakeups(Wakeups):
+    """Wake-ups that never come."""
+
+    def __init__(self, watch: ManualWatch) -> None:
+        super().__init__()
+        self.only = watch
+
+    @asynccontextmanager
+    @override
+    async def watch(self, job_id: str) -> AsyncIterator[Watch]:
+        yield self.only
+
+
 async def test_silence_is_pinged_and_a_lost_wakeup_costs_one_poll(world: JobWorld) -> None:
     job = await world.post(world.payer)
     clock = FakeClock()
-    wakeups = ManualWakeups(clock)
-    world.clock, world.wakeups = clock, wakeups
+    watch = ManualWatch(clock)
+    world.clock, world.wakeups = clock, ManualWakeups(watch)
     world.options = ServiceOptions(sse_ping_seconds=15, poll_seconds=4)
     stream = world.service.stream(job.id, world.payer)
     assert [event.seq for event in await anext(stream)] == [1]
     started = clock.monotonic()
     assert await anext(stream) == ()
     assert clock.monotonic() - started == 15
-    assert wakeups.waited == [4, 4, 4, 3]
+    assert watch.waited == [4, 4, 4, 3]
     assert await anext(stream) == ()
     await world.service.cancel_or_delete(job.id, world.payer)
     [done] = await anext(stream)

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from structlog.testing import capture_logs
 
-from stenobird.clock import SystemClock
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import StorageUnavailable
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.tail import EVENT_PAGE, KEPT_EVENTS, JobTails
-from stenobird.ports import EventRow, JobRecord, RecognitionOptions
+from stenobird.ports import Clock, EventRow, JobRecord, RecognitionOptions, Wakeups
 from stenobird.testing import FakeOpener, spoken
-from stenobird.wakeups import LocalWakeups
 from stenobird.webhooks.service import WebhookTargets
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ class Log:
         return cast("JobStore", self)
 
 
-class Clock(SystemClock):
+class ManualClock(Clock):
     """A clock that the test advances."""
 
     now = 100.0
@@ -102,8 +100,8 @@ class Streamed:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.clock = Clock()
-        self.wakeups = LocalWakeups()
+        self.clock = ManualClock()
+        self.wakeups = Wakeups()
         # A lost wake-up would show as a test that takes minutes.
         self.tails = JobTails(log.store, self.wakeups, self.clock, poll_seconds=300, ping_seconds=300)
 
@@ -336,12 +334,12 @@ async def read_at_once(service: JobService, chance: float, random: Random) -> Se
 
 
 async def test_readers_of_every_kind_see_every_event_once_and_in_order() -> None:
-    log, wakeups = Log(turns=5), LocalWakeups()
+    log, wakeups = Log(turns=5), Wakeups()
     service = JobService(
         log.store,
         wakeups,
         RequestChecks(url=str, webhook_targets=WebhookTargets(EgressPolicy(), None)),
-        clock=SystemClock(),
+        clock=Clock(),
         discard=FakeOpener(spoken([])).discard,
         # A lost wake-up would show as a test that takes minutes.
         options=ServiceOptions(poll_seconds=300, sse_ping_seconds=300),

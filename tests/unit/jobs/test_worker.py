@@ -10,8 +10,8 @@ import pytest
 
 from stenobird.errors import StorageUnavailable, WorkerTrouble
 from stenobird.jobs.worker import RELEASE_SECONDS, SWEEP_SECONDS
+from stenobird.ports import Wakeups
 from stenobird.testing import FakeClock
-from stenobird.wakeups import LocalWakeups
 from tests.support.faults import DyingStore
 from tests.support.until import async_until
 
@@ -303,7 +303,7 @@ async def test_a_worker_whose_wakeups_fail_polls(world: JobWorld) -> None:
     await serving(world.worker(poll_seconds=0.1), body)
 
 
-class Polls(LocalWakeups):
+class Polls(Wakeups):
     """Counts how often a worker has looked for work."""
 
     polls = 0

@@ -13,11 +13,11 @@ from stenobird.web.site.templating import (
     MAX_FORM_BYTES,
     PAGE_HEADERS,
     STATIC_DIR,
-    Pages,
     asset,
     clock_time,
     hashed_folder,
     read_form,
+    render,
 )
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ def test_positions_are_formatted_for_people(seconds: float, shown: str) -> None:
 
 
 def test_static_urls_contain_a_hash_and_pages_have_nothing_inline() -> None:
-    page = Pages().render("problem.html", 404, headers=PAGE_HEADERS, error=TranscriptNotFound())
+    page = render("problem.html", 404, headers=PAGE_HEADERS, error=TranscriptNotFound())
     text = bytes(page.body).decode()
 
     assert page.status_code == 404

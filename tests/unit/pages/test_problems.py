@@ -8,7 +8,7 @@ import pytest
 
 from stenobird import errors
 from stenobird.errors import JobError, StenobirdError
-from stenobird.web.site.templating import Pages
+from stenobird.web.site.templating import problems
 
 CLASSES = {
     cls.code: cls
@@ -16,7 +16,7 @@ CLASSES = {
     if issubclass(cls, StenobirdError) and "code" in vars(cls)
 }
 OF_JOBS = {code for code, cls in CLASSES.items() if issubclass(cls, JobError)}
-KNOWN = Pages().problems
+KNOWN = problems()
 
 FOR_PROGRAMS = ("retry_after_seconds", "Authorization", "POST", "audio_url", "events_url", "stenobird doctor")
 """Words that mean nothing to visitors."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.config import Settings
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
+from stenobird.ports import Clock
 from stenobird.speakers.pool import SpeakerPool, open_speakers
 from stenobird.speakers.voices import unpack
 from tests.support.speaker_models import write_speaker_models
@@ -25,7 +25,7 @@ async def test_the_same_audio_has_the_same_voices_in_every_host(tmp_path: Path) 
     pcm = np.random.default_rng(3).integers(-9000, 9000, 7 * 16_000).astype(np.int16)
     answers = []
     for _ in range(2):
-        pool = SpeakerPool(str(tmp_path), clock=SystemClock())
+        pool = SpeakerPool(str(tmp_path), clock=Clock())
         async with pool.running():
             answers += [await pool.find_voices("tr_1", pcm), await pool.find_voices("tr_1", pcm)]
             # Odd bytes are no samples: a request that fails must not end the host.
@@ -41,7 +41,7 @@ async def test_the_same_audio_has_the_same_voices_in_every_host(tmp_path: Path) 
 
 
 async def test_a_folder_without_the_models_is_named(tmp_path: Path) -> None:
-    pool = SpeakerPool(str(tmp_path), clock=SystemClock())
+    pool = SpeakerPool(str(tmp_path), clock=Clock())
     async with pool.running():
         with pytest.raises(EngineUnavailable, match="STENOBIRD_SPEAKER_MODEL"):
             await pool.wait_ready()
@@ -49,5 +49,5 @@ async def test_a_folder_without_the_models_is_named(tmp_path: Path) -> None:
 
 
 async def test_without_a_model_no_host_is_started() -> None:
-    async with open_speakers(Settings(speaker_model=""), SystemClock()) as pool:
+    async with open_speakers(Settings(speaker_model=""), Clock()) as pool:
         assert pool is None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.errors import EngineUnavailable
+from stenobird.ports import Clock
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.hub import FakeHub, hub_environment, serve_hub
@@ -26,7 +26,7 @@ def open_from_hub(
     for name, value in hub_environment(url).items():
         monkeypatch.setenv(name, value)
     settings = SpeechSettings(engine="whisper", model=model, device="cpu", cache_dir=str(cache))
-    return open_recognizer(settings, clock=SystemClock())
+    return open_recognizer(settings, clock=Clock())
 
 
 async def test_a_model_is_downloaded_once_and_its_progress_shows(

@@ -289,7 +289,7 @@ async def test_the_host_dies_with_the_pool() -> None:
 
 OWNER = """
 import asyncio, structlog, sys
-from stenobird.clock import SystemClock
+from stenobird.ports import Clock
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech_host import FAKE_HOST_COMMAND
@@ -297,7 +297,7 @@ from tests.support.speech_host import FAKE_HOST_COMMAND
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
-    opening = open_recognizer(SpeechSettings(), clock=SystemClock(), host_command=FAKE_HOST_COMMAND)
+    opening = open_recognizer(SpeechSettings(), clock=Clock(), host_command=FAKE_HOST_COMMAND)
     async with opening as recognizer:
         await recognizer.loaded()
         print(recognizer.status()["host_pid"], flush=True)

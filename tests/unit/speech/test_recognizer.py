@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
-from stenobird.clock import SystemClock
 from stenobird.demo import TALK_PATH, word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
-from stenobird.ports import SAMPLE_RATE, RecognitionOptions, SpeechCheckpoint, WindowResult
+from stenobird.ports import SAMPLE_RATE, Clock, RecognitionOptions, SpeechCheckpoint, WindowResult
 from stenobird.speech.pool import SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
@@ -37,7 +36,7 @@ BEGINNING = SpeechCheckpoint()
 
 def open_fixture(model: Path, **changes: Any) -> AbstractAsyncContextManager[WhisperRecognizer]:
     settings = SpeechSettings(engine="whisper", model=str(model), device="cpu", **changes)
-    return open_recognizer(settings, clock=SystemClock())
+    return open_recognizer(settings, clock=Clock())
 
 
 def open_fake(
@@ -395,7 +394,7 @@ async def test_auto_falls_back_to_the_offline_engine_and_says_so(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     settings = SpeechSettings(cache_dir=str(tmp_path), device="cpu")
-    async with open_recognizer(settings, clock=SystemClock()) as recognizer:
+    async with open_recognizer(settings, clock=Clock()) as recognizer:
         await recognizer.loaded()
         status = recognizer.status()
 
@@ -410,14 +409,14 @@ async def test_whisper_without_a_model_says_what_to_do(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     settings = SpeechSettings(engine="whisper", cache_dir=str(tmp_path), device="cpu")
-    async with open_recognizer(settings, clock=SystemClock()) as recognizer:
+    async with open_recognizer(settings, clock=Clock()) as recognizer:
         with pytest.raises(EngineUnavailable, match="set STENOBIRD_MODEL to its folder"):
             await recognizer.loaded()
 
 
 async def test_a_model_that_cannot_translate_is_not_asked_to() -> None:
     settings = SpeechSettings()
-    pool = SpeechPool(settings, clock=SystemClock())
+    pool = SpeechPool(settings, clock=Clock())
     async with asyncio.TaskGroup() as tasks:
         recognizer = WhisperRecognizer(pool, settings, tasks)
         languages = ("de", "en")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.clock import SystemClock
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
+from stenobird.ports import Clock
 from stenobird.translation.translator import HostTranslator, TranslationSettings, open_translator
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
 from tests.support.impatient_clock import ImpatientClock
@@ -132,7 +132,7 @@ async def test_the_host_dies_with_the_translator() -> None:
 
 async def test_a_model_that_is_not_there_is_refused_with_the_remedy(tmp_path: Path) -> None:
     settings = TranslationSettings(str(tmp_path / "nothing"))
-    async with open_translator(settings, clock=SystemClock()) as translator:
+    async with open_translator(settings, clock=Clock()) as translator:
         error = await failure_of(translator, "hello")
 
         assert type(error) is TranslationUnavailable
@@ -145,7 +145,7 @@ async def test_a_model_that_is_not_there_is_refused_with_the_remedy(tmp_path: Pa
 async def test_a_broken_model_is_refused_with_the_settings_to_check(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
     (tmp_path / "model.bin").write_bytes(b"no model")
-    async with open_translator(TranslationSettings(str(tmp_path)), clock=SystemClock()) as translator:
+    async with open_translator(TranslationSettings(str(tmp_path)), clock=Clock()) as translator:
         error = await failure_of(translator, "hello")
 
         assert type(error) is TranslationUnavailable
@@ -155,7 +155,7 @@ async def test_a_broken_model_is_refused_with_the_settings_to_check(tmp_path: Pa
 async def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    async with open_translator(TranslationSettings(str(tmp_path)), clock=SystemClock()) as translator:
+    async with open_translator(TranslationSettings(str(tmp_path)), clock=Clock()) as translator:
         assert type(await failure_of(translator, "hello")) is TranslationUnavailable
 
 
@@ -168,7 +168,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
     with serve_hub(hub) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
-        async with open_translator(settings, clock=SystemClock()) as translator:
+        async with open_translator(settings, clock=Clock()) as translator:
             await async_until(lambda: translator.status()["state"] == "downloading")
             assert 0 < translator.status()["progress"] <= 1
             assert not await translator.ready()
@@ -177,7 +177,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
             assert await say(translator, "hello") == [spell("hello")]
             assert translator.model == REPOSITORY
         downloads = len(hub.served)
-        async with open_translator(settings, clock=SystemClock()) as translator:
+        async with open_translator(settings, clock=Clock()) as translator:
             assert await say(translator, "hello") == [spell("hello")]
 
     assert len(hub.served) == downloads
@@ -189,7 +189,7 @@ async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch
     with serve_hub(FakeHub(tmp_path / "model")) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
-        async with open_translator(settings, clock=SystemClock()) as translator:
+        async with open_translator(settings, clock=Clock()) as translator:
             error = await failure_of(translator, "hello")
 
     assert "check the name in STENOBIRD_TRANSLATION_MODEL" in str(error)
@@ -198,7 +198,7 @@ async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch
 async def test_the_host_is_isolated_and_bounded(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
     settings = TranslationSettings(str(tmp_path), device="cpu")
-    async with open_translator(settings, clock=SystemClock()) as translator:
+    async with open_translator(settings, clock=Clock()) as translator:
         await say(translator, "hello")
         process = Path(f"/proc/{translator.status()['host_pid']}")
         arguments = (process / "cmdline").read_bytes().split(b"\0")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from stenobird.clock import SystemClock
 from stenobird.errors import StorageUnavailable
+from stenobird.ports import Clock
 from stenobird.storage.delivery_store import DeliveryStore, SecretStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import (
@@ -255,7 +255,7 @@ async def test_an_unexpected_error_in_a_claim_is_retried(
 ) -> None:
     await world.end_job(server.url())
     store = SurprisingDeliveries(world.database, now=world.clock.time)
-    deliverer = WebhookDeliverer(store, world.secrets, world.client, SystemClock(), poll_seconds=0.1)
+    deliverer = WebhookDeliverer(store, world.secrets, world.client, Clock(), poll_seconds=0.1)
     async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(deliverer.run())
         await store.delivered.wait()
@@ -267,9 +267,7 @@ async def test_an_unexpected_error_in_a_claim_is_retried(
 async def test_what_this_process_commits_is_sent_without_waiting_for_the_poll(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    deliverer = WebhookDeliverer(
-        world.deliveries, world.secrets, world.client, SystemClock(), poll_seconds=300
-    )
+    deliverer = WebhookDeliverer(world.deliveries, world.secrets, world.client, Clock(), poll_seconds=300)
     async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(deliverer.run())
         for _ in range(3):
