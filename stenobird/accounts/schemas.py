@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
@@ -121,16 +122,7 @@ class AccountBody(Body):
     @classmethod
     def of(cls, account: AccountRecord, wallet: WalletRecord) -> Self:
         """Return the body of an account with its wallet."""
-        return cls(
-            id=account.id,
-            name=account.name,
-            email=account.email,
-            tier=account.tier,
-            state=account.state,
-            billing=account.billing,
-            credits=wallet,
-            created_at=account.created_at,
-        )
+        return cls.model_validate({**asdict(account), "credits": wallet})
 
 
 class AccountDeleted(Body):

@@ -6,6 +6,7 @@ coroutines of a `Call` whose I/O is synchronous never suspend, so they need no e
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import mimetypes
@@ -100,19 +101,9 @@ class TranscriptOptions:
 
     def body(self, audio_url: str) -> dict[str, Any]:
         """Return the request body for a URL or a value of `upload`."""
-        fields = {
-            "language": self.language,
-            "prompt": self.prompt,
-            "keywords": None if self.keywords is None else list(self.keywords),
-            "word_timestamps": self.word_timestamps,
-            "task": self.task,
-            "speakers": self.speakers,
-            "min_speakers": self.min_speakers,
-            "max_speakers": self.max_speakers,
-            "webhook_url": self.webhook_url,
-            "preview_id": self.preview_id,
-            "max_minutes": self.max_minutes,
-        }
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        del fields["idempotency_key"]
+        fields["keywords"] = None if self.keywords is None else list(self.keywords)
         upload_id = audio_url.removeprefix(UPLOAD_PREFIX)
         source = {"audio_url": audio_url} if upload_id == audio_url else {"upload_id": upload_id}
         return source | {k: v for k, v in fields.items() if v is not None}

@@ -100,7 +100,6 @@ class LiveStream:
         preview = request.limits.stop_samples
         end = wanted if preview is None else min(wanted, preview)
         self._placement = Placement(at=request.source.at, start=request.start_sample, end=end)
-        self._resumed = request.start_sample > 0
         self._received_at = self._heard_at = clock.monotonic()
         self._received = 0
         """Samples received by this process."""
@@ -208,7 +207,7 @@ class LiveStream:
             if not self._ended:
                 await self._clock.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
             tries += 1
-        if not self._received and not self._resumed and not self._ended:
+        if not self._received and not self._placement.resumed and not self._ended:
             raise AudioUnreachable("The stream ended before it sent any audio. Check that it plays.")
 
     def _judge(self, problem: Exception) -> None:
@@ -216,7 +215,7 @@ class LiveStream:
         error = _as_job_error(problem)
         cause = problem.__cause__ if error is problem else problem
         away = self._clock.monotonic() - self._received_at
-        fresh = not self._received and not self._resumed
+        fresh = not self._received and not self._placement.resumed
         if isinstance(error, UnsupportedURL) or (
             fresh and not isinstance(error, AudioUnreachable | TranscriptionFailed)
         ):

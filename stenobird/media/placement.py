@@ -73,7 +73,7 @@ class Placement:
         self.reached = start
         self.end = end
         self.anchor: tuple[int, int] | None = None
-        self._resumed = start > 0
+        self.resumed = start > 0
         self._stretch: Stretch | None = None
         self._earliest = math.inf
         """The earliest that `at` may become, while only the first stretch is known."""
@@ -156,8 +156,8 @@ class Placement:
         if self.at is None:
             self.at = start - self.reached / SAMPLE_RATE
             self._earliest = self._held_since - MAX_BURST_SECONDS
-        reason: GapReason = "restarted" if self._resumed else stretch.reason
-        if stretch.missing_seconds is not None and not self._resumed:
+        reason: GapReason = "restarted" if self.resumed else stretch.reason
+        if stretch.missing_seconds is not None and not self.resumed:
             reason = "undecodable" if self._lost and not stretch.missing_seconds else reason
             missing = round(stretch.missing_seconds * SAMPLE_RATE) + self._lost
         else:
@@ -169,7 +169,7 @@ class Placement:
                 # What was received twice is left out, and a little more.
                 self._dropping = max(0, seam - missing)
                 missing = max(seam, missing)
-        self._resumed = False
+        self.resumed = False
         yield from self._miss(missing, reason)
         if self._first_sequence is not None:
             self.anchor = (self._first_sequence, self.reached - self._dropping)

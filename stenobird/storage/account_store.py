@@ -158,7 +158,8 @@ class AccountStore:
             )
             if deleted.rowcount == 0:
                 return False
-            await connection.execute(delete(idempotency).where(idempotency.c.account_id == account_id))
+            for table in (idempotency, webhook_secrets, disabled_webhooks, recoveries):
+                await connection.execute(delete(table).where(table.c.account_id == account_id))
             await connection.execute(
                 delete(outbox).where(outbox.c.account_id == account_id, outbox.c.kind == "webhook")
             )
@@ -168,13 +169,6 @@ class AccountStore:
                 .where(uploads.c.account_id == account_id)
                 .values(expires_at=0.0, filename=DELETED_NAME)
             )
-            await connection.execute(
-                delete(webhook_secrets).where(webhook_secrets.c.account_id == account_id)
-            )
-            await connection.execute(
-                delete(disabled_webhooks).where(disabled_webhooks.c.account_id == account_id)
-            )
-            await connection.execute(delete(recoveries).where(recoveries.c.account_id == account_id))
             await connection.execute(
                 update(checkouts).where(checkouts.c.account_id == account_id).values(email=None)
             )

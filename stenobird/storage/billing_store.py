@@ -126,8 +126,7 @@ class BillingStore:
 
     async def week_minutes(self, account_id: str, *, since: float) -> tuple[int, int]:
         """Return the metered minutes since then, and the number of running full jobs of the account."""
-        metered = func.coalesce(usage.c.metered_minutes, usage.c.minutes)
-        minutes = select(func.coalesce(func.sum(metered), 0)).where(
+        minutes = select(func.coalesce(func.sum(_MINUTES), 0)).where(
             usage.c.account_id == account_id, usage.c.created_at >= since
         )
         under_way = select(func.count()).where(
@@ -277,15 +276,7 @@ class BillingStore:
         async with self._db.write() as connection:
             added = await connection.execute(
                 self._db.insert(stripe_events)
-                .values(
-                    id=event.id,
-                    type=event.type,
-                    object_id=event.object_id,
-                    customer_id=event.customer_id,
-                    received_at=now,
-                    attempts=0,
-                    due_at=now,
-                )
+                .values(**asdict(event), received_at=now, due_at=now)
                 .on_conflict_do_nothing()
                 .returning(stripe_events.c.id)
             )
@@ -309,9 +300,7 @@ class BillingStore:
                 .returning(stripe_events)
             )
             row = claimed.mappings().one_or_none()
-        if row is None:
-            return None
-        return StoredEvent(row["id"], row["type"], row["object_id"], row["customer_id"], row["attempts"])
+        return from_row(StoredEvent, row) if row is not None else None
 
     async def settle_event(self, event_id: str, *, now: float) -> None:
         """Mark the event as handled."""
@@ -333,8 +322,7 @@ class BillingStore:
             .order_by(stripe_events.c.received_at.desc())
             .limit(limit)
         )
-        async with self._db.read() as connection:
-            return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
+        return [(row["id"], row["type"], row["error"]) for row in await self._db.rows(query)]
 
     async def _set_event(self, event_id: str, **values: Any) -> None:
         await self._db.execute(update(stripe_events).where(stripe_events.c.id == event_id).values(**values))
@@ -520,7 +508,7 @@ class BillingStore:
             .limit(limit)
         )
         async with self._db.read() as connection:
-            return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(query)]
+            return [tuple(row) for row in await connection.execute(query)]
 
 
 async def _add_key(connection: AsyncConnection, account_id: str, key: NewKey) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import obstore
 import structlog
 from obstore.exceptions import BaseError
@@ -44,39 +45,58 @@ class BlobStore:
 
         Memory use is bounded. When `chunks` raises or the task is cancelled, nothing changes.
         """
-        handover = _Handover()
-        with _translated():
-            future = asyncio.ensure_future(
-                obstore.put_async(
-                    self._store,
-                    key,
-                    handover.pieces(),
-                    use_multipart=True,
-                    chunk_size=self._part_bytes,
-                    max_concurrency=PARTS_AT_ONCE,
-                )
-            )
-        future.add_done_callback(lambda _: handover.wake())
+        # Each piece is taken before the next one is read, so that none queue up.
+        sending, receiving = anyio.create_memory_object_stream[bytes](0)
+        complete = False
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            async for piece in receiving:
+                yield piece
+            if not complete:
+                # Then the library removes what it wrote; a cancelled future would keep writing.
+                raise RuntimeError("The writer has stopped.")
+
+        async def give(piece: bytes) -> None:
+            try:
+                await sending.send(piece)
+            except anyio.BrokenResourceError:
+                with _translated():
+                    future.result()
+                raise StorageUnavailable from None
+
         size = 0
         pending = bytearray()
-        try:
-            async for chunk in chunks:
-                size += len(chunk)
-                pending += chunk
-                if len(pending) >= PIECE_BYTES:
-                    await handover.give(bytes(pending), future)
-                    pending.clear()
-            if pending:
-                await handover.give(bytes(pending), future)
-            await handover.give(None, future)
+        with sending, receiving:
             with _translated():
-                await asyncio.shield(future)
-        except BaseException:
-            # When its source raises, the library removes what it wrote; a cancelled future would keep
-            # writing.
-            handover.abort()
-            await _ended(future)
-            raise
+                future = asyncio.ensure_future(
+                    obstore.put_async(
+                        self._store,
+                        key,
+                        pieces(),
+                        use_multipart=True,
+                        chunk_size=self._part_bytes,
+                        max_concurrency=PARTS_AT_ONCE,
+                    )
+                )
+            # A writer does not wait for a library that has given up.
+            future.add_done_callback(lambda _: receiving.close())
+            try:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    pending += chunk
+                    if len(pending) >= PIECE_BYTES:
+                        await give(bytes(pending))
+                        pending.clear()
+                if pending:
+                    await give(bytes(pending))
+                complete = True
+                sending.close()
+                with _translated():
+                    await asyncio.shield(future)
+            except BaseException:
+                sending.close()
+                await _ended(future)
+                raise
         return size
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
@@ -104,50 +124,6 @@ class BlobStore:
             async for page in obstore.list(self._store, prefix, chunk_size=500):
                 for entry in page:
                     yield entry["path"], entry["size"], entry["last_modified"].timestamp()
-
-
-class _Handover:
-    """Passes pieces from the writer's task to the library one at a time, so that none queue up."""
-
-    def __init__(self) -> None:
-        self._piece: bytes | None = None
-        self._aborted = False
-        self._full = asyncio.Event()
-        self._free = asyncio.Event()
-        self._free.set()
-
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """Yield the given pieces until `None`; raises when the writer aborts."""
-        while True:
-            await self._full.wait()
-            if self._aborted:
-                raise RuntimeError("The writer has stopped.")  # into the library only
-            self._full.clear()
-            piece, self._piece = self._piece, None
-            self._free.set()
-            if piece is None:
-                return
-            yield piece
-
-    async def give(self, piece: bytes | None, taker: asyncio.Future[Any]) -> None:
-        """Pass a piece on once the previous one was taken. Raises the taker's error if it has failed."""
-        await self._free.wait()
-        if taker.done():
-            with _translated():
-                taker.result()
-            raise StorageUnavailable
-        self._free.clear()
-        self._piece = piece
-        self._full.set()
-
-    def wake(self) -> None:
-        """Wake a waiting writer, because the taker has ended."""
-        self._free.set()
-
-    def abort(self) -> None:
-        """Make the taker's next read raise."""
-        self._aborted = True
-        self._full.set()
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:

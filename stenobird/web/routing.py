@@ -135,20 +135,21 @@ def routes_of(
     paths: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    return [_route(path, methods, authenticate) for path, methods in paths.items()]
+    return [
+        Route(path, _Path(methods, authenticate), methods=list(methods)) for path, methods in paths.items()
+    ]
 
 
-def _route(
-    path: str,
-    methods: Mapping[str, Endpoint],
-    authenticate: Callable[[Request], Awaitable[Caller | None]],
-) -> Route:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """One path, as an ASGI application: Starlette handles the errors of functions, as our middleware does."""
+
+    methods: Mapping[str, Endpoint]
+    authenticate: Callable[[Request], Awaitable[Caller | None]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the endpoint of the request's method."""
         request = Request(scope, receive, send)
         method = "GET" if request.method == "HEAD" else request.method
-        response = await methods[method].answer(request, authenticate)
+        response = await self.methods[method].answer(request, self.authenticate)
         await response(scope, receive, send)
-
-    route = Route(path, answer, methods=list(methods))
-    route.app = answer  # which Starlette has wrapped, to handle errors that our middleware handles
-    return route
