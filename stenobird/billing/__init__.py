@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stenobird.billing.mail import SMTPMailer
@@ -39,25 +38,14 @@ async def open_billing(
         yield BillingService(store, clock), None
         return
     # An installation that sells nothing never loads Stripe's library.
-    from stenobird.billing.stripe_gateway import StripeOptions, open_stripe  # noqa: PLC0415
+    from stenobird.billing.stripe_gateway import TIMEOUT_SECONDS, open_stripe  # noqa: PLC0415
 
     if mailer is None and settings.smtp_url is not None:
         mailer = SMTPMailer.of(settings.smtp_url.get_secret_value(), settings.smtp_from)
     if settings.public_url is None:
         # Without a configured address, a forged Host header could point the mailed link elsewhere.
         mailer = None
-    secrets = settings.stripe_webhook_secret
-    options = StripeOptions(
-        secret_key=settings.stripe_secret_key.get_secret_value(),
-        webhook_secrets=tuple(secrets.get_secret_value().replace(" ", "").split(",")) if secrets else (),
-        price_id=settings.stripe_price_id,
-        meter_event_name=settings.stripe_meter_event_name,
-        portal_configuration_id=settings.stripe_portal_configuration_id,
-        api_base=settings.stripe_api_base,
-    )
-    if timeout_seconds is not None:
-        options = replace(options, timeout_seconds=timeout_seconds)
-    async with open_stripe(options) as gateway:
+    async with open_stripe(settings, timeout_seconds=timeout_seconds or TIMEOUT_SECONDS) as gateway:
         standing = BillingStanding(store, gateway, clock)
         wake = asyncio.Event()
         service = BillingService(

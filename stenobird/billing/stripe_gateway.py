@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import stripe
@@ -32,6 +31,7 @@ from stenobird.ports.billing import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
+    from stenobird.config import Settings
     from stenobird.ports import AccountState
     from stenobird.ports.billing import DisputeOutcome
 
@@ -62,19 +62,6 @@ _Object = TypeVar("_Object")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StripeOptions:
-    """How to reach Stripe. `repr` shows no secrets."""
-
-    secret_key: str = field(repr=False)
-    webhook_secrets: tuple[str, ...] = field(repr=False)
-    price_id: str | None
-    meter_event_name: str
-    portal_configuration_id: str | None = None
-    api_base: str = "https://api.stripe.com"
-    timeout_seconds: float = TIMEOUT_SECONDS
-
-
 class HTTPXClient(stripe.HTTPXClient):
     """The library's own client, without the deprecated way in which it passes text to httpx."""
 
@@ -85,20 +72,23 @@ class HTTPXClient(stripe.HTTPXClient):
 
 
 @asynccontextmanager
-async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
+async def open_stripe(
+    settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> AsyncIterator[StripeGateway]:
     """Open a gateway with its own connections, and close them on exit."""
+    assert settings.stripe_secret_key is not None
     # The library logs each request and error body at INFO; error bodies may quote what was sent.
     logging.getLogger("stripe").setLevel(logging.WARNING)
-    http = HTTPXClient(timeout=options.timeout_seconds)
+    http = HTTPXClient(timeout=timeout_seconds)
     try:
         client = stripe.StripeClient(
-            options.secret_key,
+            settings.stripe_secret_key.get_secret_value(),
             stripe_version=API_VERSION,
-            base_addresses={"api": options.api_base.rstrip("/")},
+            base_addresses={"api": settings.stripe_api_base.rstrip("/")},
             max_network_retries=0,
             http_client=http,
         )
-        yield StripeGateway(client, options)
+        yield StripeGateway(client, settings)
     finally:
         await http.close_async()  # type: ignore[no-untyped-call]  # as the library has it
 
@@ -106,9 +96,9 @@ async def open_stripe(options: StripeOptions) -> AsyncIterator[StripeGateway]:
 class StripeGateway:
     """Each method sends one request (lists follow every page) and raises `GatewayError` only."""
 
-    def __init__(self, client: stripe.StripeClient, options: StripeOptions) -> None:
+    def __init__(self, client: stripe.StripeClient, settings: Settings) -> None:
         self._client = client
-        self._options = options
+        self._settings = settings
         self._meter_id: str | None = None
 
     async def start_checkout(
@@ -125,12 +115,12 @@ class StripeGateway:
 
         It is for a new customer with this e-mail address or for an existing customer.
         """
-        if self._options.price_id is None:
+        if self._settings.stripe_price_id is None:
             raise Refused('No price is set. The operator runs "stenobird billing setup".')
         params: dict[str, Any] = {
             "mode": "subscription",
             # A metered price has no quantity.
-            "line_items": [{"price": self._options.price_id}],
+            "line_items": [{"price": self._settings.stripe_price_id}],
             "success_url": success_url,
             "cancel_url": cancel_url,
             "metadata": {"service": "stenobird"},
@@ -220,8 +210,8 @@ class StripeGateway:
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
         """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
         params: dict[str, Any] = {"customer": customer_id, "return_url": return_url}
-        if self._options.portal_configuration_id is not None:
-            params["configuration"] = self._options.portal_configuration_id
+        if self._settings.stripe_portal_configuration_id is not None:
+            params["configuration"] = self._settings.stripe_portal_configuration_id
         with _translate_errors("open the customer portal"):
             session = await self._client.v1.billing_portal.sessions.create_async(
                 cast("Any", params), _RETRIED
@@ -240,7 +230,7 @@ class StripeGateway:
             with _translate_errors("send a meter event"):
                 await self._client.v1.billing.meter_events.create_async(
                     {
-                        "event_name": self._options.meter_event_name,
+                        "event_name": self._settings.stripe_meter_event_name,
                         "identifier": identifier,
                         "timestamp": timestamp,
                         "payload": {
@@ -297,7 +287,7 @@ class StripeGateway:
                 meter = await v1.billing.meters.create_async(
                     {
                         "display_name": "Transcribed audio minutes",
-                        "event_name": self._options.meter_event_name,
+                        "event_name": self._settings.stripe_meter_event_name,
                         "default_aggregation": {"formula": "sum"},
                         "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
                         "value_settings": {"event_payload_key": "value"},
@@ -332,7 +322,8 @@ class StripeGateway:
 
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
         """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it recently."""
-        for secret in self._options.webhook_secrets:
+        secrets = self._settings.stripe_webhook_secret
+        for secret in secrets.get_secret_value().replace(" ", "").split(",") if secrets else ():
             try:
                 stripe.WebhookSignature.verify_header(payload, signature, secret, SIGNATURE_TOLERANCE_SECONDS)
             except (stripe.SignatureVerificationError, UnicodeDecodeError):
@@ -346,7 +337,7 @@ class StripeGateway:
                 self._meter_id = await self._find_meter()
             if self._meter_id is None:
                 raise Refused(
-                    f"Stripe has no meter for {self._options.meter_event_name}. "
+                    f"Stripe has no meter for {self._settings.stripe_meter_event_name}. "
                     'The operator runs "stenobird billing setup".'
                 )
         return self._meter_id
@@ -354,7 +345,7 @@ class StripeGateway:
     async def _find_meter(self) -> str | None:
         meters = await self._client.v1.billing.meters.list_async({"status": "active", "limit": 100})
         async for meter in meters.auto_paging_iter():
-            if meter.event_name == self._options.meter_event_name:
+            if meter.event_name == self._settings.stripe_meter_event_name:
                 return meter.id
         return None
 

@@ -94,6 +94,7 @@ class BlobStore:
                 with _translated():
                     await asyncio.shield(future)
             except BaseException:
+                complete = False
                 sending.close()
                 await _ended(future)
                 raise

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import structlog
 
@@ -29,22 +28,6 @@ MAX_THREADS: Final = 4
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TranslationSettings:
-    """The operator's settings for translation.
-
-    `model` is a folder or a repository on the Hugging Face hub; `cache_dir` is where it is downloaded to,
-    `None` the Hugging Face cache. `threads` follow from the CPU affinity and the cgroup where it is `None`.
-    """
-
-    model: str
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute_type: str = "auto"
-    threads: int | None = None
-    timeout_seconds: float = 120.0
-    cache_dir: str | None = None
-
-
 class HostTranslator(HostPool):
     """`ports.Translator` on one translation host. Make one with `open_translator`.
 
@@ -56,10 +39,18 @@ class HostTranslator(HostPool):
     unavailable: ClassVar = TranslationUnavailable
     failed: ClassVar = TranslationFailed
 
-    def __init__(self, settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str]) -> None:
-        load = asdict(settings)
-        load["threads"] = settings.threads or min(usable_cpus(), MAX_THREADS)
-        super().__init__(host_command, load, clock=clock, timeout_seconds=settings.timeout_seconds)
+    def __init__(
+        self, settings: Settings, *, clock: Clock, host_command: Sequence[str], cache_dir: str | None
+    ) -> None:
+        load = {
+            "model": settings.translation_model,
+            "device": settings.translation_device,
+            "compute_type": settings.translation_compute_type,
+            "threads": min(usable_cpus(), MAX_THREADS),
+            "cache_dir": cache_dir,
+        }
+        seconds = settings.translation_timeout_seconds
+        super().__init__(host_command, load, clock=clock, timeout_seconds=seconds)
         self._info: Header = {name: load[name] for name in ("model", "device", "compute_type")}
         """What was asked for until a host has loaded it, then what that host says of it."""
 
@@ -121,13 +112,18 @@ class HostTranslator(HostPool):
 
 @asynccontextmanager
 async def open_translator(
-    settings: TranslationSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+    settings: Settings,
+    *,
+    clock: Clock,
+    host_command: Sequence[str] = HOST_COMMAND,
+    cache_dir: str | None = None,
 ) -> AsyncIterator[HostTranslator]:
     """Start the translation host and yield the translator at once, while the model loads or downloads.
 
-    The host and every task have ended when this ends.
+    It is downloaded to `cache_dir`, or else to the cache of Hugging Face. The host and every task have ended
+    when this ends.
     """
-    translator = HostTranslator(settings, clock=clock, host_command=host_command)
+    translator = HostTranslator(settings, clock=clock, host_command=host_command, cache_dir=cache_dir)
     async with translator.running():
         yield translator
 
@@ -140,11 +136,5 @@ async def open_configured_translator(
     if not settings.translation_model:
         yield None
         return
-    options = TranslationSettings(
-        model=settings.translation_model,
-        device=settings.translation_device,
-        compute_type=settings.translation_compute_type,
-        timeout_seconds=settings.translation_timeout_seconds,
-    )
-    async with open_translator(options, clock=clock) as translator:
+    async with open_translator(settings, clock=clock) as translator:
         yield translator

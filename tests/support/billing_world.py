@@ -19,7 +19,6 @@ from stenobird.billing.stripe_gateway import (
     API_VERSION,
     HTTPXClient,
     StripeGateway,
-    StripeOptions,
     open_stripe,
 )
 from stenobird.billing.worker import Metering
@@ -54,7 +53,7 @@ class StripeSandbox:
     """A gateway that is set up, with a customer of its own. `fake` is `None` on Stripe itself."""
 
     gateway: StripeGateway
-    options: StripeOptions
+    settings: Settings
     fake: FakeStripe | None
     now: float
     customer_id: str
@@ -76,24 +75,21 @@ async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Stripe
             base, key, now = fake.url, fake.secret_key, clock.time()
         else:
             base, key, now = "https://api.stripe.com", live_test_key, time.time()
-        options = StripeOptions(
-            secret_key=key,
-            webhook_secrets=WEBHOOK_SECRETS,
-            price_id=None,
-            meter_event_name="stenobird_contract_test",
-            api_base=base,
+        settings = web_settings(
+            stripe_secret_key=SecretStr(key),
+            stripe_webhook_secret=SecretStr(",".join(WEBHOOK_SECRETS)),
+            stripe_meter_event_name="stenobird_contract_test",
+            stripe_api_base=base,
         )
-        async with open_stripe(options) as first:
+        async with open_stripe(settings) as first:
             made = await first.set_up(currency="usd", cents_a_minute="1")
-        options = StripeOptions(
-            secret_key=key,
-            webhook_secrets=WEBHOOK_SECRETS,
-            price_id=made.price_id,
-            meter_event_name="stenobird_contract_test",
-            portal_configuration_id=made.portal_configuration_id,
-            api_base=base,
+        settings = settings.model_copy(
+            update={
+                "stripe_price_id": made.price_id,
+                "stripe_portal_configuration_id": made.portal_configuration_id,
+            }
         )
-        gateway = await stack.enter_async_context(open_stripe(options))
+        gateway = await stack.enter_async_context(open_stripe(settings))
         if fake is not None:
             customer_id = f"cus_{secrets.token_hex(4)}"
             fake.objects[customer_id] = {"id": customer_id, "object": "customer"}
@@ -102,7 +98,7 @@ async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Stripe
             stack.push_async_callback(http.close_async)
             client = stripe.StripeClient(key, stripe_version=API_VERSION, http_client=http)
             customer_id = (await client.v1.customers.create_async({"email": "contract@example.com"})).id
-        yield StripeSandbox(gateway, options, fake, now, customer_id)
+        yield StripeSandbox(gateway, settings, fake, now, customer_id)
 
 
 @dataclass

@@ -6,10 +6,12 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
-from stenobird.billing.stripe_gateway import StripeOptions, open_stripe
+from stenobird.billing.stripe_gateway import open_stripe
 from stenobird.errors import BillingUnavailable
 from stenobird.ports.billing import NotDone, OutcomeUnknown, Refused
+from tests.support.web_world import web_settings
 
 if TYPE_CHECKING:
     from tests.support.billing_world import StripeSandbox
@@ -109,29 +111,16 @@ async def test_a_wrong_key_raises_not_done_without_the_key_in_it(
     sandbox: StripeSandbox,
 ) -> None:
     key = "sk_test_wrong0123456789wrong"
-    options = StripeOptions(
-        secret_key=key,
-        webhook_secrets=(),
-        price_id="price_1",
-        meter_event_name="stenobird_contract_test",
-        api_base=sandbox.options.api_base,
-    )
-    async with open_stripe(options) as gateway:
+    settings = sandbox.settings.model_copy(update={"stripe_secret_key": SecretStr(key)})
+    async with open_stripe(settings) as gateway:
         with pytest.raises(NotDone) as caught:
             await gateway.start_checkout(**checkout_request())
-    assert key not in f"{caught.value!r} {caught.value.body()} {options!r}"
+    assert key not in f"{caught.value!r} {caught.value.body()} {settings!r}"
 
 
 async def test_a_service_that_is_not_there_leaves_the_outcome_open() -> None:
-    options = StripeOptions(
-        secret_key="sk_test_x",
-        webhook_secrets=(),
-        price_id="price_1",
-        meter_event_name="m",
-        api_base="http://127.0.0.1:1",
-        timeout_seconds=1.0,
-    )
-    async with open_stripe(options) as gateway:
+    settings = web_settings(stripe_secret_key=SecretStr("sk_test_x"), stripe_api_base="http://127.0.0.1:1")
+    async with open_stripe(settings, timeout_seconds=1.0) as gateway:
         with pytest.raises(OutcomeUnknown) as caught:
             await gateway.send_meter_event(
                 identifier="tr_1",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.config import Settings
 from stenobird.errors import TranslationFailed
 from stenobird.ports import Clock
 from stenobird.testing import FakeTranslator
-from stenobird.translation.translator import MAX_CHARACTERS, TranslationSettings, open_translator
+from stenobird.translation.translator import MAX_CHARACTERS, open_translator
 from tests.support.translation_model import EMPTY, spell, spelled, write_translation_model
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ async def translator(
     else:
         folder = tmp_path_factory.mktemp("models") / "model"
         write_translation_model(folder, request.param)
-        settings = TranslationSettings(str(folder), device="cpu")
+        settings = Settings.model_construct(translation_model=str(folder), translation_device="cpu")
         opening = open_translator(settings, clock=Clock())
     async with opening as opened:
         await opened.translate(["ready"], source="en", target="he", job_id="first")

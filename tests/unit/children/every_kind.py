@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 import stenobird
+from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.parsing.parser import DocumentParser
 from stenobird.media.decode import DecoderLimits, start_decoder
@@ -18,7 +19,7 @@ from stenobird.ports import Clock
 from stenobird.speakers.pool import SpeakerPool
 from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
-from stenobird.translation.translator import TranslationSettings, open_translator
+from stenobird.translation.translator import open_translator
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -58,7 +59,7 @@ async def main(models: str) -> None:
 
     clock = Clock()
     speech = SpeechSettings(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
-    translation = TranslationSettings(models, device="cpu")
+    translation = Settings.model_construct(translation_model=models, translation_device="cpu")
     speakers = SpeakerPool(models, clock=clock)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     extractor = Extractor(SilentProxy(server.sockets[0].getsockname()[1]))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.config import Settings
 from stenobird.errors import TranslationFailed, TranslationUnavailable
 from stenobird.inference.child import MEMORY_BYTES, WEIGHT_COPIES
 from stenobird.ports import Clock
-from stenobird.translation.translator import HostTranslator, TranslationSettings, open_translator
+from stenobird.translation.translator import HostTranslator, open_translator
 from tests.support.hub import REPOSITORY, FakeHub, hub_environment, serve_hub
 from tests.support.impatient_clock import ImpatientClock
 from tests.support.translation_host import FAKE_TRANSLATION_HOST
@@ -36,7 +37,7 @@ TIMEOUT_SECONDS = 600.0
 @asynccontextmanager
 async def obedient(clock: ImpatientClock | None = None) -> AsyncIterator[HostTranslator]:
     """A translator whose host does as the texts say."""
-    settings = TranslationSettings("fake", timeout_seconds=TIMEOUT_SECONDS)
+    settings = Settings.model_construct(translation_model="fake", translation_timeout_seconds=TIMEOUT_SECONDS)
     async with open_translator(
         settings, clock=clock or ImpatientClock(), host_command=FAKE_TRANSLATION_HOST
     ) as translator:
@@ -131,7 +132,7 @@ async def test_the_host_dies_with_the_translator() -> None:
 
 
 async def test_a_model_that_is_not_there_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    settings = TranslationSettings(str(tmp_path / "nothing"))
+    settings = Settings.model_construct(translation_model=str(tmp_path / "nothing"))
     async with open_translator(settings, clock=Clock()) as translator:
         error = await failure_of(translator, "hello")
 
@@ -145,7 +146,9 @@ async def test_a_model_that_is_not_there_is_refused_with_the_remedy(tmp_path: Pa
 async def test_a_broken_model_is_refused_with_the_settings_to_check(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
     (tmp_path / "model.bin").write_bytes(b"no model")
-    async with open_translator(TranslationSettings(str(tmp_path)), clock=Clock()) as translator:
+    async with open_translator(
+        Settings.model_construct(translation_model=str(tmp_path)), clock=Clock()
+    ) as translator:
         error = await failure_of(translator, "hello")
 
         assert type(error) is TranslationUnavailable
@@ -155,7 +158,9 @@ async def test_a_broken_model_is_refused_with_the_settings_to_check(tmp_path: Pa
 async def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    async with open_translator(TranslationSettings(str(tmp_path)), clock=Clock()) as translator:
+    async with open_translator(
+        Settings.model_construct(translation_model=str(tmp_path)), clock=Clock()
+    ) as translator:
         assert type(await failure_of(translator, "hello")) is TranslationUnavailable
 
 
@@ -164,11 +169,11 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
 ) -> None:
     write_translation_model(tmp_path / "model", "m2m")
     hub = FakeHub(tmp_path / "model")
-    settings = TranslationSettings(REPOSITORY, cache_dir=str(tmp_path / "cache"))
+    settings = Settings.model_construct(translation_model=REPOSITORY)
     with serve_hub(hub) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
-        async with open_translator(settings, clock=Clock()) as translator:
+        async with open_translator(settings, clock=Clock(), cache_dir=str(tmp_path / "cache")) as translator:
             await async_until(lambda: translator.status()["state"] == "downloading")
             assert 0 < translator.status()["progress"] <= 1
             assert not await translator.ready()
@@ -177,7 +182,7 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
             assert await say(translator, "hello") == [spell("hello")]
             assert translator.model == REPOSITORY
         downloads = len(hub.served)
-        async with open_translator(settings, clock=Clock()) as translator:
+        async with open_translator(settings, clock=Clock(), cache_dir=str(tmp_path / "cache")) as translator:
             assert await say(translator, "hello") == [spell("hello")]
 
     assert len(hub.served) == downloads
@@ -185,11 +190,11 @@ async def test_a_model_is_downloaded_once_and_its_progress_shows(
 
 async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_translation_model(tmp_path / "model")
-    settings = TranslationSettings("someone/else", cache_dir=str(tmp_path / "cache"))
+    settings = Settings.model_construct(translation_model="someone/else")
     with serve_hub(FakeHub(tmp_path / "model")) as url:
         for name, value in hub_environment(url).items():
             monkeypatch.setenv(name, value)
-        async with open_translator(settings, clock=Clock()) as translator:
+        async with open_translator(settings, clock=Clock(), cache_dir=str(tmp_path / "cache")) as translator:
             error = await failure_of(translator, "hello")
 
     assert "check the name in STENOBIRD_TRANSLATION_MODEL" in str(error)
@@ -197,7 +202,7 @@ async def test_a_name_unknown_to_the_hub_is_reported(tmp_path: Path, monkeypatch
 
 async def test_the_host_is_isolated_and_bounded(tmp_path: Path) -> None:
     write_translation_model(tmp_path)
-    settings = TranslationSettings(str(tmp_path), device="cpu")
+    settings = Settings.model_construct(translation_model=str(tmp_path), translation_device="cpu")
     async with open_translator(settings, clock=Clock()) as translator:
         await say(translator, "hello")
         process = Path(f"/proc/{translator.status()['host_pid']}")
