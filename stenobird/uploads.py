@@ -24,7 +24,8 @@ from stenobird.errors import (
     UploadSlotExpired,
     UploadTooLarge,
 )
-from stenobird.storage.upload_store import NewUpload
+from stenobird.ports import UploadedFile
+from stenobird.storage.upload_store import LIFETIME_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -84,8 +85,8 @@ class UploadService:
     """The upload slots of all accounts, with their bytes. Other accounts get `UploadNotFound` for a slot.
 
     A file has at most `max_bytes`, all files together `quota_bytes`, those of one account
-    `account_quota_bytes`; a slot expires `lifetime_seconds` after it was created. Room is reserved from the
-    creation of a slot, for `RESERVE_SECONDS` at a time as long as bytes arrive.
+    `account_quota_bytes`. Room is reserved from the creation of a slot, for `RESERVE_SECONDS` at a time as
+    long as bytes arrive.
     """
 
     def __init__(
@@ -97,14 +98,12 @@ class UploadService:
         max_bytes: int = 2 * 1024**3,
         quota_bytes: int = 50 * 1024**3,
         account_quota_bytes: int = 10 * 1024**3,
-        lifetime_seconds: float = 30 * 60.0,
     ) -> None:
         self._slots = slots
         self._blobs = blobs
         self._clock = clock
         self._max_bytes = max_bytes
         self._quotas = {"total_bytes": quota_bytes, "account_bytes": account_quota_bytes}
-        self._lifetime_seconds = lifetime_seconds
         self._writers: dict[str, int] = {}
 
     def new_id(self) -> str:
@@ -127,16 +126,13 @@ class UploadService:
                 "Send a smaller one.",
                 details={"max_bytes": self._max_bytes},
             )
-        new = NewUpload(
-            id=upload_id or self.new_id(),
-            account_id=caller.account_id,
-            api_key_id=caller.api_key_id,
-            filename=request.filename,
-            content_type=request.content_type,
-            size_bytes=request.size_bytes,
-            lifetime_seconds=self._lifetime_seconds,
+        return await self._slots.create(
+            upload_id or self.new_id(),
+            caller,
+            UploadedFile(request.filename, request.content_type, request.size_bytes),
+            **self._quotas,
+            reserve_seconds=RESERVE_SECONDS,
         )
-        return await self._slots.create(new, **self._quotas, reserve_seconds=RESERVE_SECONDS)
 
     async def write(
         self,
@@ -201,7 +197,7 @@ class UploadService:
         renew_at = began
         async for chunk in chunks:
             now = self._clock.monotonic()
-            if now - began > self._lifetime_seconds:
+            if now - began > LIFETIME_SECONDS:
                 raise UploadSlotExpired
             if now >= renew_at and slot.used_at is None:
                 await self._slots.reserve(slot, **self._quotas, seconds=RESERVE_SECONDS)

@@ -161,7 +161,7 @@ class KeyService:
         old = await self._store.get_key(key_id)
         if old is None:
             raise KeyNotFound
-        return await self._replace(old, family="sb", by=OPERATOR)
+        return await self._replace(old, by=OPERATOR)
 
     # --- by the owner -----------------------------------------------------------------------------------
 
@@ -201,15 +201,13 @@ class KeyService:
         await self._own(caller, key_id)
         await self._store.revoke_key(key_id, account_id=caller.account_id, by=caller.api_key_id)
 
-    async def own_rotate(
-        self, caller: Caller, key_id: str, *, family: KeyFamily = "sb"
-    ) -> tuple[str, KeyRecord]:
+    async def own_rotate(self, caller: Caller, key_id: str) -> tuple[str, KeyRecord]:
         """Replace a key of the account with a new one of the same name, mode and scope, in one commit.
 
         The old key stops working. Raises `ReadOnlyKey`, and `KeyNotFound` for an unknown or revoked key.
         """
         caller.require_write()
-        return await self._replace(await self._own(caller, key_id), family=family, by=caller.api_key_id)
+        return await self._replace(await self._own(caller, key_id), by=caller.api_key_id)
 
     # --- authentication ---------------------------------------------------------------------------------
 
@@ -246,8 +244,8 @@ class KeyService:
             raise KeyNotFound
         return record
 
-    async def _replace(self, old: KeyRecord, *, family: KeyFamily, by: str) -> tuple[str, KeyRecord]:
-        key = mint(old.mode, family=family)
+    async def _replace(self, old: KeyRecord, *, by: str) -> tuple[str, KeyRecord]:
+        key = mint(old.mode)
         record = await self._store.rotate_key(old.id, _new(key, old.account_id, old.name, old.scope), by=by)
         if record is None:
             raise KeyNotFound("This key is already revoked. Create a new one.")

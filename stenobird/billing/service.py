@@ -168,10 +168,8 @@ class BillingService:
 
     # --- the account ------------------------------------------------------------------------------------
 
-    async def view(self, caller: Caller | None) -> BillingView:
-        """Return the caller's plan, state, cap and current billing week. Raises `MissingAPIKey`."""
-        if caller is None:
-            raise MissingAPIKey
+    async def view(self, caller: Caller) -> BillingView:
+        """Return the caller's plan, state, cap and current billing week."""
         account = await self._account(caller)
         since = week_start(account, self._clock.time())
         minutes, under_way = await self._store.week_minutes(account.id, since=since)
@@ -195,7 +193,7 @@ class BillingService:
             latest_receipt_url=receipt,
         )
 
-    async def portal_url(self, caller: Caller | None, *, base_url: str) -> str:
+    async def portal_url(self, caller: Caller, *, base_url: str) -> str:
         """Return a short-lived link to Stripe's customer portal: payment method, receipts, cancellation."""
         account = await self._owner(caller)
         gateway = self._opened().gateway
@@ -205,7 +203,7 @@ class BillingService:
             )
         return await gateway.portal_url(account.customer_id, return_url=f"{base_url}/pricing")
 
-    async def set_cap(self, caller: Caller | None, minutes: int | None) -> None:
+    async def set_cap(self, caller: Caller, minutes: int | None) -> None:
         """Set the account's spending cap in metered minutes per billing week; `None` removes it."""
         account = await self._owner(caller)
         await self._store.set_cap(account.id, minutes)
@@ -276,10 +274,8 @@ class BillingService:
             raise BillingUnavailable
         return self.standing
 
-    async def _owner(self, caller: Caller | None) -> BillingAccount:
+    async def _owner(self, caller: Caller) -> BillingAccount:
         """Return the caller's account. Raises unless the caller may change its billing."""
-        if caller is None:
-            raise MissingAPIKey
         caller.require_write()
         if caller.mode == "test":
             raise InvalidRequest("A test key can't manage billing. Use a live key of this account.")

@@ -10,11 +10,11 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stenobird.bodies import Body, Omittable
 from stenobird.ports import GapReason, JobStatus, NewEvent
-from stenobird.transcript import Segment, Transcript, Word
+from stenobird.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ GAP_REASONS: Final[Mapping[GapReason, str]] = {
     "undecodable": "the stream sent something that is not audio",
 }
 """Why audio is missing, as text for people."""
+_SEGMENT: Final = TypeAdapter(Segment)
 RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
 
 
@@ -325,15 +326,4 @@ def _labelled(segment: Segment, label: SpeakerLabel | None) -> Segment:
 
 def read_segment(data: Mapping[str, Any]) -> Segment:
     """Return the segment that the data of a `transcript` event holds."""
-    words = tuple(
-        Word(word["start"], word["end"], word["text"], word["probability"], word.get("confidence"))
-        for word in data.get("words") or ()
-    )
-    return Segment(
-        start=data["start"],
-        end=data["end"],
-        text=data["text"],
-        words=words,
-        language=data.get("language"),
-        confidence=data.get("confidence"),
-    )
+    return _SEGMENT.validate_python(data)

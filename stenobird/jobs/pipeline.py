@@ -415,8 +415,9 @@ class TranscriptionPipeline:
         carried: tuple[Segment, ...] | None,
         fingerprint: Mapping[str, Any] | None,
     ) -> None:
-        if self._transcribing_committed or self._source is None:
+        if self._transcribing_committed:
             return
+        assert self._source is not None
         change = JobChange(status="transcribing", stage="transcribing")
         events = [self._leased.events.status("transcribing", "transcribing")]
         if stream.live:

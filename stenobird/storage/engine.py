@@ -434,12 +434,10 @@ class Database:
         except _DATABASE_ERRORS as exc:
             raise StorageUnavailable(self._cause(exc)) from exc
 
-    async def rows(
-        self, query: Executable, parameters: Mapping[str, Any] | None = None
-    ) -> Sequence[RowMapping]:
+    async def rows(self, query: Executable) -> Sequence[RowMapping]:
         """Return the rows of a SELECT."""
         async with self.read(once=True) as connection:
-            return (await connection.execute(query, parameters)).mappings().all()
+            return (await connection.execute(query)).mappings().all()
 
     async def row(self, query: Executable, parameters: Mapping[str, Any] | None = None) -> RowMapping | None:
         """Return the only row of a SELECT, if any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
@@ -18,26 +18,16 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from stenobird.ports import Caller, UploadedFile
     from stenobird.storage.engine import Database
 
+LIFETIME_SECONDS: Final = 30 * 60.0
+"""How long a slot takes bytes and jobs."""
 ROOM_RETRY_SECONDS: Final = 300
 """After this time a slot may have expired and been swept."""
 
 _EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 _OPEN = and_(uploads.c.used_at.is_(None), uploads.c.expires_at > db_now())
-
-
-@dataclass(frozen=True, slots=True)
-class NewUpload:
-    """An upload slot to create; it expires after `lifetime_seconds`."""
-
-    id: str
-    account_id: str
-    api_key_id: str
-    filename: str
-    content_type: str
-    size_bytes: int
-    lifetime_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +57,16 @@ class UploadStore:
         self._db = database
 
     async def create(
-        self, upload: NewUpload, *, total_bytes: int, account_bytes: int, reserve_seconds: float
+        self,
+        upload_id: str,
+        caller: Caller,
+        file: UploadedFile,
+        *,
+        total_bytes: int,
+        account_bytes: int,
+        reserve_seconds: float,
     ) -> UploadRecord:
-        """Insert the slot, and reserve room for its bytes for a while.
+        """Insert a slot of `LIFETIME_SECONDS`, and reserve room for its bytes for a while.
 
         Raises `QueueBusy` when the bytes of all slots would exceed `total_bytes`, or those of the account's
         slots `account_bytes`. Bytes count once they have arrived, and before that while they are reserved.
@@ -77,23 +74,22 @@ class UploadStore:
         async with self._db.write() as connection:
             # Counting and inserting must not interleave, or the bounds would be exceeded.
             await self._db.lock(connection, QUEUE_LOCK)
-            await _check_room(connection, upload, total_bytes, account_bytes)
             added = await connection.execute(
                 insert(uploads)
                 .values(
-                    id=upload.id,
-                    account_id=upload.account_id,
-                    api_key_id=upload.api_key_id,
-                    filename=upload.filename,
-                    content_type=upload.content_type,
-                    size_bytes=upload.size_bytes,
+                    id=upload_id,
+                    account_id=caller.account_id,
+                    api_key_id=caller.api_key_id,
+                    **asdict(file),
                     created_at=db_now(),
-                    expires_at=db_now() + upload.lifetime_seconds,
+                    expires_at=db_now() + LIFETIME_SECONDS,
                     reserved_until=db_now() + reserve_seconds,
                 )
                 .returning(uploads, _EXPIRED)
             )
-            return _record(added.mappings().one())
+            slot = _record(added.mappings().one())
+            await _check_room(connection, slot, total_bytes, account_bytes)
+            return slot
 
     async def get(self, upload_id: str) -> UploadRecord | None:
         """Return the slot, or `None`."""
@@ -178,27 +174,27 @@ class UploadStore:
 
 
 async def _check_room(
-    connection: AsyncConnection, upload: NewUpload | UploadRecord, total_bytes: int, account_bytes: int
+    connection: AsyncConnection, slot: UploadRecord, total_bytes: int, account_bytes: int
 ) -> None:
-    """Raise `QueueBusy` if the bytes of this upload don't fit beside those of the other slots."""
+    """Raise `QueueBusy` if the bytes of this slot don't fit beside those of the other slots."""
     size = func.coalesce(func.sum(uploads.c.size_bytes), 0)
     own = func.coalesce(
-        func.sum(case((uploads.c.account_id == upload.account_id, uploads.c.size_bytes), else_=0)), 0
+        func.sum(case((uploads.c.account_id == slot.account_id, uploads.c.size_bytes), else_=0)), 0
     )
     held = or_(
         uploads.c.blob_key.is_not(None),
         and_(uploads.c.reserved_until > db_now(), uploads.c.expires_at > db_now()),
     )
-    found = await connection.execute(select(size, own).where(held, uploads.c.id != upload.id))
+    found = await connection.execute(select(size, own).where(held, uploads.c.id != slot.id))
     all_bytes, own_bytes = found.one()
-    if int(own_bytes) + upload.size_bytes > account_bytes:
+    if int(own_bytes) + slot.size_bytes > account_bytes:
         raise QueueBusy(
             f"The uploads of this account may hold {account_bytes} bytes together, and there is no room for "
             "this one. Wait until earlier ones have been transcribed or have expired.",
             details={"max_account_bytes": account_bytes},
             retry_after_seconds=ROOM_RETRY_SECONDS,
         )
-    if int(all_bytes) + upload.size_bytes > total_bytes:
+    if int(all_bytes) + slot.size_bytes > total_bytes:
         raise QueueBusy(
             "There is no room for this upload now. Wait retry_after_seconds and send it again.",
             retry_after_seconds=ROOM_RETRY_SECONDS,

@@ -38,7 +38,7 @@ _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
     {200: Answer("The plan and the minutes.", BillingView)},
     (errors.BillingUnavailable,),
 )
-async def get_billing(request: Request, caller: Caller | None) -> Response:
+async def get_billing(request: Request, caller: Caller) -> Response:
     """Return the account's state, its cap and the minutes of the billing week."""
     return json_response(await services_of(request).billing.view(caller))
 
@@ -98,7 +98,7 @@ async def stripe_webhook(request: Request) -> Response:
     {200: Answer("A short-lived link.", PortalLink)},
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
 )
-async def open_portal(request: Request, caller: Caller | None) -> Response:
+async def open_portal(request: Request, caller: Caller) -> Response:
     """Return a short-lived link to Stripe's portal: payment method, receipts, cancellation."""
     url = await services_of(request).billing.portal_url(caller, base_url=base_url_of(request))
     return json_response(PortalLink(portal_url=url))
@@ -111,7 +111,7 @@ async def open_portal(request: Request, caller: Caller | None) -> Response:
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
     body=json_of(SpendingCap, {"minutes_per_week": 600}),
 )
-async def set_spending_cap(request: Request, caller: Caller | None) -> Response:
+async def set_spending_cap(request: Request, caller: Caller) -> Response:
     """Set or remove the spending cap, and return what `GET /v1/billing` returns."""
     billing = services_of(request).billing
     wanted = SpendingCap.parse(await read_json_object(request, field="minutes_per_week"))

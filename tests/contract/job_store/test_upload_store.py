@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import update
 
 from stenobird.errors import QueueBusy
-from stenobird.ports import JobChange, JobPage, NewEvent, NewJob, RecognitionOptions
+from stenobird.ports import Caller, JobChange, JobPage, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import db_now, outbox, uploads
-from stenobird.storage.upload_store import NewUpload, UploadRecord, UploadStore
+from stenobird.storage.upload_store import UploadRecord, UploadStore
 
 if TYPE_CHECKING:
     from stenobird.storage.engine import Database
@@ -27,17 +27,9 @@ def slots(database: Database) -> UploadStore:
     return UploadStore(database)
 
 
-def new_upload(name: str = "upl_1", **changes: Any) -> NewUpload:
-    values: dict[str, Any] = {
-        "id": name,
-        "account_id": "acct_1",
-        "api_key_id": "key_1",
-        "filename": "a.mp3",
-        "content_type": "audio/mpeg",
-        "size_bytes": 3 * GB,
-        "lifetime_seconds": 1800.0,
-    }
-    return NewUpload(**(values | changes))
+def new_upload(name: str = "upl_1", *, account_id: str = "acct_1") -> tuple[str, Caller, UploadedFile]:
+    caller = Caller(account_id, "key_1", "live", "full_access", "premium")
+    return name, caller, UploadedFile("a.mp3", "audio/mpeg", 3 * GB)
 
 
 def new_job(name: str, **changes: Any) -> NewJob:
@@ -54,9 +46,11 @@ def new_job(name: str, **changes: Any) -> NewJob:
     return NewJob(**(values | changes))
 
 
-async def create(slots: UploadStore, upload: NewUpload, total_gb: int, account_gb: int = 100) -> UploadRecord:
+async def create(
+    slots: UploadStore, upload: tuple[str, Caller, UploadedFile], total_gb: int, account_gb: int = 100
+) -> UploadRecord:
     return await slots.create(
-        upload, total_bytes=total_gb * GB, account_bytes=account_gb * GB, reserve_seconds=120.0
+        *upload, total_bytes=total_gb * GB, account_bytes=account_gb * GB, reserve_seconds=120.0
     )
 
 

@@ -353,9 +353,10 @@ async def test_a_language_that_the_model_does_not_know_is_refused_before_work(
         pulled = True
         yield tone(1)
 
-    with pytest.raises(InvalidRequest, match='does not know the language "de"'):
+    with pytest.raises(InvalidRequest, match='does not know the language "de"') as refused:
         await transcribed(whisper, untouched(), options=RecognitionOptions("de"))
 
+    assert refused.value.details == {"field": "language"}
     assert not pulled
 
 
@@ -423,7 +424,8 @@ async def test_a_model_that_cannot_translate_is_not_asked_to() -> None:
         recognizer.check(RecognitionOptions(task="translate"))
         pool.info = EngineInfo("whisper", "turbo", "cuda", "float16", 1, 16, languages, translates=False)
 
-        with pytest.raises(InvalidRequest, match="can't translate"):
+        with pytest.raises(InvalidRequest, match="can't translate") as refused:
             recognizer.check(RecognitionOptions(task="translate"))
+        assert refused.value.details == {"field": "task"}
         recognizer.check(RecognitionOptions(task="translate", language="en"))
         recognizer.check(RecognitionOptions())
