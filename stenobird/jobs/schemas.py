@@ -13,7 +13,7 @@ from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
 from stenobird.jobs.spec import JobSpec, Link, Upload
 from stenobird.languages import language_code
-from stenobird.ports import JobStatus, Mode, RecognitionOptions
+from stenobird.ports import JobExtra, JobStatus, Mode, RecognitionOptions
 
 if TYPE_CHECKING:
     from stenobird.ports import JobRecord, Origin
@@ -148,7 +148,7 @@ class CreateTranscript(RequestBody):
                 max_speakers=self.max_speakers,
             ),
             webhook_url=self.webhook_url,
-            max_minutes=self.max_minutes,
+            extra=JobExtra(max_minutes=self.max_minutes),
             origin=origin,
         )
 

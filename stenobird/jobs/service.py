@@ -25,7 +25,7 @@ from stenobird.jobs.leased import end_webhook
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.spec import Link, Upload, upload_url
 from stenobird.jobs.tail import JobTails, take_nothing
-from stenobird.ports import JobExtra, NewJob, UploadedFile
+from stenobird.ports import NewJob, UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -118,7 +118,7 @@ class JobService:
             webhook_url = self._checks.webhook_targets.check_url(webhook_url)
         if isinstance(source, Upload) and caller is None:
             raise MissingAPIKey
-        if (spec.max_minutes or 0) > (most := self._options.live_max_minutes):
+        if (spec.extra.max_minutes or 0) > (most := self._options.live_max_minutes):
             raise InvalidRequest(
                 f'"max_minutes" must be at most {most} here.', details={"field": "max_minutes"}
             )
@@ -147,7 +147,7 @@ class JobService:
         if spec.webhook_url is not None:
             spec = replace(spec, webhook_url=await self._checks.webhook_targets.check(spec.webhook_url))
         mode = _mode(caller)
-        source, extra = spec.source, _extra(spec)
+        source, extra = spec.source, spec.extra
         if isinstance(source, Upload):
             assert caller is not None
             uploads = self._uploads
@@ -155,7 +155,7 @@ class JobService:
                 raise UploadNotFound
             # Only a job that is admitted fixes the bytes: after a refusal the client may still send others.
             await uploads.check(source.upload_id, caller.account_id)
-            max_open = await self._checks.admit(caller, mode, spec.options, tier=spec.tier)
+            max_open = await self._checks.admit(caller, mode, spec.options, tier=extra.tier)
             slot = await uploads.take(source.upload_id, caller.account_id)
             url, preview_id, upload_id = upload_url(slot.id), None, slot.id
             file = UploadedFile(slot.filename, slot.content_type, slot.size_bytes)
@@ -163,7 +163,7 @@ class JobService:
         else:
             if source.preview_id is not None:
                 await self._check_preview(source.preview_id, source.url)
-            max_open = await self._checks.admit(caller, mode, spec.options, tier=spec.tier)
+            max_open = await self._checks.admit(caller, mode, spec.options, tier=extra.tier)
             url, preview_id, upload_id = source.url, source.preview_id if mode == "full" else None, None
         job = NewJob(
             id=job_id or new_job_id(spec.origin),
@@ -419,15 +419,6 @@ async def remove_account_jobs(
         for job_id in deleted:
             await discard(job_id)
     return len(still_open)
-
-
-def _extra(spec: JobSpec) -> JobExtra:
-    return JobExtra(
-        tier=spec.tier,
-        unit_factor=spec.unit_factor,
-        translate_to=spec.translate_to,
-        max_minutes=spec.max_minutes,
-    )
 
 
 def _mode(caller: Caller | None) -> Mode:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import EngineUnavailable, InvalidRequest
-from stenobird.ports import RecognitionOptions
+from stenobird.ports import JobExtra, RecognitionOptions
 from stenobird.sources import AudioSource
 
 if TYPE_CHECKING:
@@ -34,20 +34,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job to create. `translate_to` is ISO 639-1; `unit_factor` is what a minute costs in wallet units.
-
-    `max_minutes` bounds live audio, and is without effect on a recording.
-
-    `checked` is set by `JobService.check`.
-    """
+    """A job to create. `extra` is what else the client asks for; `JobService.check` sets `checked`."""
 
     source: Link | Upload
     options: RecognitionOptions = field(default_factory=RecognitionOptions)
-    tier: str | None = None
-    translate_to: str | None = None
-    unit_factor: int = 1
+    extra: JobExtra = field(default_factory=JobExtra)
     webhook_url: str | None = None
-    max_minutes: int | None = None
     origin: Origin = "stenobird"
     checked: bool = False
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird import errors
 from stenobird.jobs.service import new_job_id
 from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
-from stenobird.ports import JobPage, RecognitionOptions
+from stenobird.ports import JobExtra, JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
 from stenobird.uploads import CreateUpload
 from stenobird.web.alefbot import schemas
@@ -281,9 +281,11 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str 
     spec = JobSpec(
         source=Upload(wanted.upload_id),
         options=RecognitionOptions(prompt=wanted.user_prompt or None),
-        tier=wanted.model_tier,
-        translate_to="he" if wanted.translate_to_hebrew else None,
-        unit_factor=premium_units(services.settings) if wanted.model_tier == "premium_quality" else 1,
+        extra=JobExtra(
+            tier=wanted.model_tier,
+            translate_to="he" if wanted.translate_to_hebrew else None,
+            unit_factor=premium_units(services.settings) if wanted.model_tier == "premium_quality" else 1,
+        ),
         webhook_url=wanted.webhook_url,
         origin=ORIGIN,
     )

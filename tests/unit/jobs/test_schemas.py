@@ -32,7 +32,7 @@ def test_all_fields_reach_the_spec() -> None:
             "max_minutes": 90,
         }
     )
-    assert request.spec().max_minutes == 90
+    assert request.spec().extra.max_minutes == 90
     assert request.spec().options == RecognitionOptions(
         "he", "Shira", keywords=("Tel Aviv", "Shira"), word_timestamps=True, task="translate"
     )
