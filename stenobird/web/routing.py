@@ -142,7 +142,7 @@ def routes_of(
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """One path, as an ASGI application: Starlette handles the errors of functions, as our middleware does."""
+    """One path, as an ASGI application: Starlette would handle errors of a function before our middleware."""
 
     methods: Mapping[str, Endpoint]
     authenticate: Callable[[Request], Awaitable[Caller | None]]
