@@ -43,6 +43,11 @@ _JSON = JSON(none_as_null=True)
 _TIME = Double
 
 
+def _only(condition: str) -> dict[str, Any]:
+    """Return the arguments of an index of the rows that fit a condition."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 class db_now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function it stands for
     """Epoch seconds on the database's clock at the moment of the statement, not of the transaction."""
 
@@ -151,30 +156,12 @@ jobs = Table(
     Column("claimed_at", _TIME),
     # Id of the last write under a lease; after an unanswered COMMIT, reading it settles the outcome.
     Column("commit_id", Text),
-    Index(
-        "ix_jobs_open",
-        "lane",
-        "created_at",
-        "id",
-        sqlite_where=text("completed_at IS NULL"),
-        postgresql_where=text("completed_at IS NULL"),
-    ),
+    Index("ix_jobs_open", "lane", "created_at", "id", **_only("completed_at IS NULL")),
     # Counted at each POST while nobody else may write, however many jobs the account has had. Its second
     # column is always NULL: SQLite takes an index that fits two conditions before one that fits one.
-    Index(
-        "ix_jobs_account_open",
-        "account_id",
-        "completed_at",
-        sqlite_where=text("completed_at IS NULL"),
-        postgresql_where=text("completed_at IS NULL"),
-    ),
+    Index("ix_jobs_account_open", "account_id", "completed_at", **_only("completed_at IS NULL")),
     Index(None, "account_id", "created_at", "id"),
-    Index(
-        None,
-        "completed_at",
-        sqlite_where=text("completed_at IS NOT NULL"),
-        postgresql_where=text("completed_at IS NOT NULL"),
-    ),
+    Index(None, "completed_at", **_only("completed_at IS NOT NULL")),
 )
 
 open_jobs = Table(
@@ -252,12 +239,7 @@ usage = Table(
     Column("meter_due_at", _TIME, nullable=False, server_default="0"),
     Column("meter_error", Text),
     Index(None, "account_id", "created_at"),
-    Index(
-        "ix_usage_meter_due",
-        "meter_due_at",
-        sqlite_where=text("meter_state IN ('pending', 'unknown')"),
-        postgresql_where=text("meter_state IN ('pending', 'unknown')"),
-    ),
+    Index("ix_usage_meter_due", "meter_due_at", **_only("meter_state IN ('pending', 'unknown')")),
 )
 
 usage_days = Table(
@@ -295,12 +277,7 @@ outbox = Table(
     Column("attempted_at", _TIME),
     Column("status_code", Integer),
     Column("error", Text),
-    Index(
-        "ix_outbox_due",
-        "next_attempt_at",
-        sqlite_where=text("settled_at IS NULL"),
-        postgresql_where=text("settled_at IS NULL"),
-    ),
+    Index("ix_outbox_due", "next_attempt_at", **_only("settled_at IS NULL")),
     Index(None, "job_id"),
     Index(None, "account_id", "created_at", "id"),
 )
@@ -405,12 +382,7 @@ stripe_events = Table(
     Column("attempts", Integer, nullable=False),
     Column("due_at", _TIME, nullable=False),
     Column("error", Text),
-    Index(
-        "ix_stripe_events_due",
-        "due_at",
-        sqlite_where=text("processed_at IS NULL"),
-        postgresql_where=text("processed_at IS NULL"),
-    ),
+    Index("ix_stripe_events_due", "due_at", **_only("processed_at IS NULL")),
 )
 
 recoveries = Table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,6 +11,11 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """Return the arguments of an index of the rows that fit a condition."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
 
 def upgrade() -> None:
@@ -45,7 +52,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("key_hash", name=op.f("uq_api_keys_key_hash")),
     )
-    op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
+    op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"])
     op.create_table(
         "audit",
         sa.Column("id", sa.Text(), nullable=False),
@@ -56,9 +63,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
-    op.create_index(
-        op.f("ix_audit_account_id_created_at"), "audit", ["account_id", "created_at"], unique=False
-    )
+    op.create_index(op.f("ix_audit_account_id_created_at"), "audit", ["account_id", "created_at"])
     op.create_table(
         "jobs",
         sa.Column("id", sa.Text(), nullable=False),
@@ -101,26 +106,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(
-        "ix_jobs_account_open",
-        "jobs",
-        ["account_id", "completed_at"],
-        unique=False,
-        sqlite_where=sa.text("completed_at IS NULL"),
-        postgresql_where=sa.text("completed_at IS NULL"),
+        "ix_jobs_account_open", "jobs", ["account_id", "completed_at"], **_only("completed_at IS NULL")
     )
-    op.create_index(
-        op.f("ix_jobs_account_id_created_at_id"), "jobs", ["account_id", "created_at", "id"], unique=False
-    )
-    op.create_index(op.f("ix_jobs_completed_at"), "jobs", ["completed_at"], unique=False)
-    op.create_index(
-        "ix_jobs_open",
-        "jobs",
-        ["lane", "created_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("completed_at IS NULL"),
-        postgresql_where=sa.text("completed_at IS NULL"),
-    )
-    op.create_index(op.f("ix_jobs_status"), "jobs", ["status"], unique=False)
+    op.create_index(op.f("ix_jobs_account_id_created_at_id"), "jobs", ["account_id", "created_at", "id"])
+    op.create_index(op.f("ix_jobs_completed_at"), "jobs", ["completed_at"])
+    op.create_index("ix_jobs_open", "jobs", ["lane", "created_at", "id"], **_only("completed_at IS NULL"))
+    op.create_index(op.f("ix_jobs_status"), "jobs", ["status"])
     op.create_table(
         "outbox",
         sa.Column("id", sa.Text(), nullable=False),
@@ -139,18 +130,9 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
-    op.create_index(
-        "ix_outbox_due",
-        "outbox",
-        ["next_attempt_at"],
-        unique=False,
-        sqlite_where=sa.text("settled_at IS NULL"),
-        postgresql_where=sa.text("settled_at IS NULL"),
-    )
-    op.create_index(op.f("ix_outbox_job_id"), "outbox", ["job_id"], unique=False)
-    op.create_index(
-        op.f("ix_outbox_account_id_created_at_id"), "outbox", ["account_id", "created_at", "id"], unique=False
-    )
+    op.create_index("ix_outbox_due", "outbox", ["next_attempt_at"], **_only("settled_at IS NULL"))
+    op.create_index(op.f("ix_outbox_job_id"), "outbox", ["job_id"])
+    op.create_index(op.f("ix_outbox_account_id_created_at_id"), "outbox", ["account_id", "created_at", "id"])
     op.create_table(
         "usage",
         sa.Column("id", sa.Text(), nullable=False),
@@ -171,16 +153,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
         sa.UniqueConstraint("job_id", name=op.f("uq_usage_job_id")),
     )
+    op.create_index(op.f("ix_usage_account_id_created_at"), "usage", ["account_id", "created_at"])
     op.create_index(
-        op.f("ix_usage_account_id_created_at"), "usage", ["account_id", "created_at"], unique=False
-    )
-    op.create_index(
-        "ix_usage_meter_due",
-        "usage",
-        ["meter_due_at"],
-        unique=False,
-        sqlite_where=sa.text("meter_state IN ('pending', 'unknown')"),
-        postgresql_where=sa.text("meter_state IN ('pending', 'unknown')"),
+        "ix_usage_meter_due", "usage", ["meter_due_at"], **_only("meter_state IN ('pending', 'unknown')")
     )
     op.create_table(
         "events",
@@ -212,10 +187,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", name=op.f("uq_wallet_entries_job_id")),
     )
     op.create_index(
-        op.f("ix_wallet_entries_account_id_created_at"),
-        "wallet_entries",
-        ["account_id", "created_at"],
-        unique=False,
+        op.f("ix_wallet_entries_account_id_created_at"), "wallet_entries", ["account_id", "created_at"]
     )
     op.create_table(
         "reservations",
@@ -228,7 +200,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_reservations")),
     )
-    op.create_index(op.f("ix_reservations_account_id"), "reservations", ["account_id"], unique=False)
+    op.create_index(op.f("ix_reservations_account_id"), "reservations", ["account_id"])
     op.create_table(
         "idempotency",
         sa.Column("scope_hash", sa.Text(), nullable=False),
@@ -243,8 +215,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("scope_hash", name=op.f("pk_idempotency")),
     )
-    op.create_index(op.f("ix_idempotency_account_id"), "idempotency", ["account_id"], unique=False)
-    op.create_index(op.f("ix_idempotency_created_at"), "idempotency", ["created_at"], unique=False)
+    op.create_index(op.f("ix_idempotency_account_id"), "idempotency", ["account_id"])
+    op.create_index(op.f("ix_idempotency_created_at"), "idempotency", ["created_at"])
     op.create_table(
         "checkouts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -272,14 +244,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stripe_events")),
     )
-    op.create_index(
-        "ix_stripe_events_due",
-        "stripe_events",
-        ["due_at"],
-        unique=False,
-        sqlite_where=sa.text("processed_at IS NULL"),
-        postgresql_where=sa.text("processed_at IS NULL"),
-    )
+    op.create_index("ix_stripe_events_due", "stripe_events", ["due_at"], **_only("processed_at IS NULL"))
     op.create_table(
         "recoveries",
         sa.Column("token_hash", sa.Text(), nullable=False),
@@ -289,9 +254,7 @@ def upgrade() -> None:
         sa.Column("used_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_recoveries")),
     )
-    op.create_index(
-        op.f("ix_recoveries_account_id_created_at"), "recoveries", ["account_id", "created_at"], unique=False
-    )
+    op.create_index(op.f("ix_recoveries_account_id_created_at"), "recoveries", ["account_id", "created_at"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.Text(), nullable=False),
@@ -306,7 +269,7 @@ def upgrade() -> None:
         sa.Column("used_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
-    op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"])
     op.create_table(
         "shares",
         sa.Column("token_hash", sa.Text(), nullable=False),
@@ -317,7 +280,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_shares")),
     )
-    op.create_index(op.f("ix_shares_job_id"), "shares", ["job_id"], unique=False)
+    op.create_index(op.f("ix_shares_job_id"), "shares", ["job_id"])
     op.create_table(
         "webhook_secrets",
         sa.Column("account_id", sa.Text(), nullable=False),
