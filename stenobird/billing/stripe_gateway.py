@@ -23,7 +23,6 @@ from stenobird.ports.billing import (
     OutcomeUnknown,
     PaidCheckout,
     Refused,
-    SetUp,
     StoredEvent,
     SubscriptionStatus,
 )
@@ -277,8 +276,11 @@ class StripeGateway:
                     samples.append((identifier, kind["code"]))
         return reason.get("error_count", 0), codes, samples
 
-    async def set_up(self, *, currency: str, cents_a_minute: str) -> SetUp:
-        """Create whichever of meter, product, weekly metered price and portal configuration is missing."""
+    async def set_up(self, *, currency: str, cents_a_minute: str) -> tuple[str, str, str, list[str]]:
+        """Create whichever of meter, product, weekly metered price and portal configuration is missing.
+
+        Returns the ids of meter, price and portal configuration, and what was created.
+        """
         made: list[str] = []
         v1 = self._client.v1
         with _translate_errors("set billing up"):
@@ -318,7 +320,7 @@ class StripeGateway:
                 price_id = price.id
                 made.append("price")
             portal_id = await self._portal_configuration(made)
-        return SetUp(meter_id, PRODUCT_ID, price_id, portal_id, tuple(made))
+        return meter_id, price_id, portal_id, made
 
     def read_event(self, payload: bytes, signature: str | None) -> StoredEvent:
         """Return a webhook's event. Raises `InvalidSignature` unless a known secret signed it recently."""

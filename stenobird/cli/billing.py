@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.bootstrap import Storage
     from stenobird.ports import KeyRecord
-    from stenobird.ports.billing import SetUp
 
 SETTLING_SECONDS = 900
 """Stripe's summaries lag, so comparisons leave out the last minutes."""
@@ -49,20 +48,20 @@ def setup(currency: str, cents: str, *, as_json: bool) -> None:
     Prints their settings. It may be run again: what exists is used.
     """
 
-    async def run() -> SetUp:
+    async def run() -> tuple[str, str, str, list[str]]:
         settings = Settings()
         async with _open(settings) as (_, gateway):
             return await gateway.set_up(currency=currency, cents_a_minute=cents)
 
-    made = asyncio.run(run())
+    meter_id, price_id, portal_id, made = asyncio.run(run())
     settings = {
-        "STENOBIRD_STRIPE_PRICE_ID": made.price_id,
-        "STENOBIRD_STRIPE_PORTAL_CONFIGURATION_ID": made.portal_configuration_id,
+        "STENOBIRD_STRIPE_PRICE_ID": price_id,
+        "STENOBIRD_STRIPE_PORTAL_CONFIGURATION_ID": portal_id,
     }
     if as_json:
-        click.echo(json.dumps({"made": list(made.made), "meter_id": made.meter_id, "settings": settings}))
+        click.echo(json.dumps({"made": made, "meter_id": meter_id, "settings": settings}))
         return
-    click.echo(f"Created: {', '.join(made.made) or 'nothing, everything existed'}. Put these into .env:\n")
+    click.echo(f"Created: {', '.join(made) or 'nothing, everything existed'}. Put these into .env:\n")
     for name, value in settings.items():
         click.echo(f"{name}={value}")
     click.echo(

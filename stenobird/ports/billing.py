@@ -32,14 +32,12 @@ BillingUnavailable (503)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from stenobird.errors import BillingUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stenobird.ports.accounts import AccountState, Tier
 
 MeterState: TypeAlias = Literal["pending", "unknown", "sent", "free", "rejected"]
@@ -166,17 +164,6 @@ class SubscriptionStatus:
     status: str
     anchor_at: float | None
     latest_receipt_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SetUp:
-    """What `stenobird billing setup` created or found; `made` names what is new."""
-
-    meter_id: str
-    product_id: str
-    price_id: str
-    portal_configuration_id: str
-    made: Sequence[str] = field(default_factory=tuple)
 
 
 class Mailer(Protocol):

@@ -82,11 +82,11 @@ async def open_till(*, live_test_key: str | None = None) -> AsyncIterator[Stripe
             stripe_api_base=base,
         )
         async with open_stripe(settings) as first:
-            made = await first.set_up(currency="usd", cents_a_minute="1")
+            _, price_id, portal_id, _ = await first.set_up(currency="usd", cents_a_minute="1")
         settings = settings.model_copy(
             update={
-                "stripe_price_id": made.price_id,
-                "stripe_portal_configuration_id": made.portal_configuration_id,
+                "stripe_price_id": price_id,
+                "stripe_portal_configuration_id": portal_id,
             }
         )
         gateway = await stack.enter_async_context(open_stripe(settings))
