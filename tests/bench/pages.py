@@ -64,7 +64,7 @@ def main() -> None:
     """Serve both checkouts and compare their home pages."""
     before, path = Path(sys.argv[1]).resolve(), chromium_path()
     if path is None:
-        raise SystemExit("There is no Chromium here; install the package chromium.")
+        raise SystemExit("There is no Chromium here; install the package chromium-headless-shell.")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         urls = {}

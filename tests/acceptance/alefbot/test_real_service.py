@@ -123,7 +123,7 @@ def test_a_large_upload_does_not_fill_the_memory(api: httpx.Client, server: Serv
 def test_the_reference_page_shows_every_operation_and_calls_no_other_site(server: ServerProcess) -> None:
     path = chromium_path()
     if path is None:
-        pytest.skip("PAGE NOT TESTED: no Chromium here; install the package chromium")
+        pytest.skip("PAGE NOT TESTED: no Chromium here; install the package chromium-headless-shell")
     document = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
     # It shows the webhooks, too.
     described = [*document["paths"].values(), *document["webhooks"].values()]

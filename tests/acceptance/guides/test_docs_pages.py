@@ -29,7 +29,7 @@ LOOKS: tuple[tuple[int, Literal["light", "dark"], tuple[str, ...]], ...] = (
 def browser() -> Iterator[Browser]:
     path = chromium_path()
     if path is None:
-        pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium")
+        pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium-headless-shell")
     with chromium(path) as running:
         yield running
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stenobird.demo import CLIP_PATH
-from tests.support.browser import Visitor, chromium, chromium_path, visitor
+from tests.support.browser import Visitor, chromium, chromium_path, running, visitor, whole_chromium_path
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.played_pages import PlayedPages, played_pages
 from tests.support.server_process import ServerProcess
@@ -32,9 +32,19 @@ def browser() -> Iterator[Browser]:
     """A Chromium for the tests of a module: while it runs, no other event loop can run in this thread."""
     path = chromium_path()
     if path is None:
-        pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium")
-    with chromium(path) as running:
-        yield running
+        pytest.skip("PAGES NOT TESTED: no Chromium here; install the package chromium-headless-shell")
+    with chromium(path) as one:
+        yield one
+
+
+@pytest.fixture
+def whole_browser(browser: Browser) -> Iterator[Browser]:
+    """A Chromium that keeps pages for the Back button, which the headless shell does not."""
+    path = whole_chromium_path()
+    if path is None:
+        pytest.skip("PAGES NOT TESTED: the headless shell keeps none; install the package chromium")
+    with running(browser.browser_type, path) as one:
+        yield one
 
 
 def _for_no_browser(request: MediaRequest) -> Resource:

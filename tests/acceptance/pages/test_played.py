@@ -338,12 +338,12 @@ def test_focus_is_never_lost_to_a_control_that_goes_away(browser: Browser, playe
         assert page.evaluate("document.activeElement.id") == "job-share"
 
 
-def test_back_restores_the_position_and_the_missed_lines(browser: Browser, played: PlayedPages) -> None:
+def test_back_restores_the_position_and_the_missed_lines(whole_browser: Browser, played: PlayedPages) -> None:
     finished, running = played.begin(), played.begin()
     played.say(finished, *(f"line {n}" for n in range(200)))
     played.complete(finished)
     played.say(running, "before")
-    with visitor(browser, played.url, height=700) as one:
+    with visitor(whole_browser, played.url, height=700) as one:
         page = one.open(f"/t/{finished}")
         one.wait_done()
         page.evaluate("scrollTo(0, 2500)")
