@@ -226,6 +226,7 @@ async def test_a_killed_worker_ends_its_child_and_leaves_a_spool_to_resume_from(
 
 
 @linux_only
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_the_length_of_the_audio(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stenobird.ports import PCM
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SPEED = 1.0
 """Faster, a busy machine's delays of a third of a second would count for more than the times may be off."""
