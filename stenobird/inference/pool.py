@@ -103,7 +103,7 @@ class HostPool(ABC):
         self._sent = asyncio.Event()
         self._decided = asyncio.Event()
         self._host: ChildProcess | None = None
-        self._most_in_flight = self._at_once = 0
+        self._most_in_flight = self._most_beside_urgent = 0
         self._urgent_jobs = 0
         self._overtaken = 0
         """Urgent requests that went ahead of an ordinary one in the host, since an ordinary one began."""
@@ -186,8 +186,8 @@ class HostPool(ABC):
     def urgent_job(self) -> Iterator[None]:
         """Keep room in the host for the urgent requests of a job while the context lasts.
 
-        Meanwhile ordinary requests get one place less than are worked on at once, but at least one, and none
-        waits in the host.
+        Meanwhile ordinary requests leave a replica's places free, half of all at most, and none waits in the
+        host.
         """
         self._urgent_jobs += 1
         try:
@@ -284,8 +284,9 @@ class HostPool(ABC):
     def _on_ready(self, header: Header) -> None:
         self._loaded, self._failure, self._progress, self._failed_starts = True, None, None, 0
         self._state, self._message = "ready", ""
-        self._at_once, ahead, self._errors_last = self._adopt(header["info"])
-        self._most_in_flight = self._at_once + ahead
+        at_once, ahead, self._errors_last = self._adopt(header["info"])
+        self._most_in_flight = at_once + ahead
+        self._most_beside_urgent = max(1, at_once // 2, at_once - ahead)
         self._decided.set()
         self._work.set()
 
@@ -369,7 +370,7 @@ class HostPool(ABC):
             urgent=room and not (ready and self._overtaken >= URGENT_IN_A_ROW),
             live=room and not (ready and self._overtaken >= 1),
             ordinary=len(heavy) < self._most_in_flight
-            and (self._urgent_jobs == 0 or len(ordinary) < max(1, self._at_once - 1)),
+            and (self._urgent_jobs == 0 or len(ordinary) < self._most_beside_urgent),
         )
         if ticket is not None and ticket.before_others and ready:
             self._overtaken += 1

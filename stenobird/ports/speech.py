@@ -51,9 +51,10 @@ class SpeechCheckpoint:
     language that the last window seemed to be in. `language_seconds` is the speech in each language so far.
 
     Inside a block of audio, `block_samples` is how much of it is left, `speech` are its runs of speech in
-    samples from `next_sample`, and `context` is the end of its text with the model's times. `prefix` is the
-    text, with times, that was committed early from the window at `next_sample`. `opening` is the context at
-    the end of the first block with text: every later block starts with it. JSON-safe through `to_json`.
+    samples from `next_sample`, and `context` is the text that the next window goes on from, with the model's
+    times: the end of the block's so far where that breaks off inside a sentence, else `opening`. `prefix` is
+    the text, with times, that was committed early from the window at `next_sample`. `opening` is the end of
+    the text of the first block that has some. JSON-safe through `to_json`.
     """
 
     window_index: int = 0

@@ -85,8 +85,8 @@ _ENCODED_FRAMES_A_SECOND = 50
 _ALIGNMENT_PAD_SECONDS = 0.2
 _APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001  # faster-whisper's defaults
 
-WIDE_ENCODER_BYTES = 500_000_000
-"""Models with a larger file, those above `small`, get no copy for the encoder."""
+SMALL_BYTES = 500_000_000
+"""Models with a larger file are those above `small`."""
 
 _NOTHING = np.empty(0, np.int16)
 
@@ -154,8 +154,10 @@ class WhisperDecoder:
                 local_files_only=True,
             )
 
-        self._model = load(1, replicas)
-        copy = device == "cpu" and has_wide_encoder(folder, replicas)
+        self._device = device
+        # One more for what is urgent while the others decode batches.
+        self._model = load(1, replicas + 1)
+        copy = device == "cpu" and replicas > 1 and is_small(folder)
         self._wide_encoder = load(replicas, 1) if copy else self._model
         self._decoding = 0
         self._lock = threading.Lock()
@@ -229,7 +231,11 @@ class WhisperDecoder:
             audio = np.zeros(_WINDOW_SAMPLES, np.float32)
             audio[: len(pcm)] = pcm[:_WINDOW_SAMPLES] / np.float32(32768.0)
             features.append(self._model.feature_extractor(audio, padding=0))
-        return self._encode_features(np.stack(features))
+        if self._device == "cuda":
+            return self._encode_features(np.stack(features))
+        # Together they would take more memory and no less time.
+        rows = [_on_host(self._encode_features(each[np.newaxis])) for each in features]
+        return ctranslate2.StorageView.from_array(np.concatenate(rows))
 
     def _encode_features(self, features: np.ndarray[Any, np.dtype[np.float32]]) -> Encoded:
         with self._lock:
@@ -546,9 +552,9 @@ class WhisperDecoder:
             )
 
 
-def has_wide_encoder(folder: Path, replicas: int) -> bool:
-    """Whether a model is loaded once more on CPU, to encode a window with all threads."""
-    return replicas > 1 and (folder / "model.bin").stat().st_size <= WIDE_ENCODER_BYTES
+def is_small(folder: Path) -> bool:
+    """Whether a model takes batches on CPU, and gets a copy for the encoder."""
+    return (folder / "model.bin").stat().st_size <= SMALL_BYTES
 
 
 def _prepared_key(request: WindowRequest) -> bytes:

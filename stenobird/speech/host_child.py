@@ -10,6 +10,7 @@ import itertools
 import queue
 import sys
 import threading
+from bisect import insort
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 CUDA_BATCH = 16
 """Windows decoded at once on CUDA: what is ready, never waiting for more."""
+CPU_BATCH = 4
+"""Windows that a replica on CPU decodes at once where so many are ready for each. CTranslate2 packs the 8-bit
+weights anew for each token, whatever the number of windows: four take 0.7 of the time of four alone. Larger
+models decode one at a time, so that text comes often enough."""
 
 SpeechFinder: TypeAlias = "Callable[[PCM, bytes], tuple[npt.NDArray[np.float32], bytes]]"
 """PCM and state in, probabilities and state out, see `vad.SileroVAD`."""
@@ -36,8 +41,8 @@ SpeechFinder: TypeAlias = "Callable[[PCM, bytes], tuple[npt.NDArray[np.float32],
 Decode: TypeAlias = "Callable[[Sequence[WindowRequest]], list[DecodedWindow]]"
 """A loaded engine: decodes a batch, one result a request, in order; called from a thread for each replica."""
 
-_Windows: TypeAlias = "queue.PriorityQueue[tuple[bool, int, int, WindowRequest]]"
-"""Whether it can wait, its place in the order of arrival, and the request with its number."""
+Batch: TypeAlias = "list[tuple[int, WindowRequest]]"
+"""Windows with the numbers of their requests."""
 _Activity: TypeAlias = "queue.SimpleQueue[tuple[int, bytes, bytes]]"
 """Request, state and PCM."""
 
@@ -61,7 +66,7 @@ def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str
 
 
 def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
-    from stenobird.speech.decoder import WhisperDecoder, has_wide_encoder  # noqa: PLC0415
+    from stenobird.speech.decoder import WhisperDecoder, is_small  # noqa: PLC0415
     from stenobird.speech.models import resolve, translates  # noqa: PLC0415
 
     device, compute_type = choose_device(load)
@@ -69,10 +74,12 @@ def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
         load["model"], device=device, cache_dir=load["cache_dir"], progress=download_report(channel)
     )
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
-    replicas = 1 if device == "cuda" else load["replicas"]
+    replicas, batch = (1, CUDA_BATCH) if device == "cuda" else (load["replicas"], 1)
     if device == "cpu":
-        copies = 2 if has_wide_encoder(files.folder, replicas) else 1
-        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas)
+        small = is_small(files.folder)
+        batch = CPU_BATCH if small else 1
+        copies = 2 if small and replicas > 1 else 1
+        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas + 1)
     decoder = WhisperDecoder(
         files.folder,
         device=device,
@@ -86,7 +93,7 @@ def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
         device=device,
         compute_type=decoder.compute_type,
         replicas=replicas,
-        parallel=CUDA_BATCH if device == "cuda" else replicas,
+        parallel=replicas * batch,
         languages=decoder.languages,
         fixture=files.fixture,
         translates=translates(files.name),
@@ -115,33 +122,76 @@ def _load_offline(degraded: str | None) -> tuple[Decode, EngineInfo]:
     )
 
 
+class WindowQueue:
+    """The windows that wait for a replica: urgent ones first, the others in the order of their arrival."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        self._replicas = info.replicas
+        self._most = info.parallel // info.replicas
+        self._mixed = info.device == "cuda"
+        self._waiting: list[tuple[bool, int, int, WindowRequest]] = []
+        """Whether it can wait, its place in the order of arrival, and the request with its number."""
+        self._places = itertools.count()
+        self._changed = threading.Condition()
+
+    def put(self, request_id: int, request: WindowRequest, *, urgent: bool) -> None:
+        """Add a window."""
+        with self._changed:
+            insort(self._waiting, (not urgent, next(self._places), request_id, request))
+            self._changed.notify_all()
+
+    def take(self) -> Batch:
+        """Wait for a window; return it and what is decoded with it.
+
+        On CPU those are windows with the same text before them, whose prompts therefore have the same length,
+        and not more than an equal share of what is ready. What is urgent there is decoded alone.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            can_wait, _, _, first = self._waiting[0]
+            most = min(self._most, -(-len(self._waiting) // self._replicas))
+            together = [
+                place
+                for place, (*_, request) in enumerate(self._waiting)
+                if place == 0 or self._mixed or (can_wait and request.context == first.context)
+            ][:most]
+            return [self._waiting.pop(place)[2:] for place in reversed(together)][::-1]
+
+    def take_urgent(self) -> Batch:
+        """Wait for an urgent window."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting and not self._waiting[0][0])
+            return [self._waiting.pop(0)[2:]]
+
+
 def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: SpeechFinder) -> None:
     """Answer until the parent has gone: a thread for each replica, and two for voice activity.
 
-    One of these is for urgent requests, which so wait for no other.
+    One of these is for urgent requests, which so wait for no other. Where replicas take batches on CPU, one
+    more thread is for urgent windows.
 
     The parent bounds what it sends, so the queues here need no bound of their own.
     """
-    windows: _Windows = queue.PriorityQueue()
+    windows = WindowQueue(info)
     activity: dict[bool, _Activity] = {urgent: queue.SimpleQueue() for urgent in (False, True)}
-    size = info.parallel // info.replicas
     threads = [
         threading.Thread(target=_find_activity, args=(channel, find_speech, each), daemon=True)
         for each in activity.values()
     ]
+    takes = [windows.take] * info.replicas
+    if info.device == "cpu" and info.parallel > info.replicas:
+        takes.append(windows.take_urgent)
     threads += [
-        threading.Thread(target=_decode_windows, args=(channel, decode, windows, size), daemon=True)
-        for _ in range(info.replicas)
+        threading.Thread(target=_decode_windows, args=(channel, decode, take), daemon=True) for take in takes
     ]
     for thread in threads:
         thread.start()
     channel.send({"type": "ready", "info": asdict(info)})
-    places = itertools.count()
     while (frame := channel.receive()) is not None:
         header, payload = frame
         if header["type"] == "decode":
             request = WindowRequest.from_frame(header, payload)
-            windows.put((not header["urgent"], next(places), header["id"], request))
+            windows.put(header["id"], request, urgent=header["urgent"])
         else:
             split = header["state_bytes"]
             activity[header["urgent"]].put((header["id"], payload[:split], payload[split:]))
@@ -158,17 +208,15 @@ def _find_activity(channel: Channel, find_speech: SpeechFinder, activity: _Activ
             channel.send({"type": "vad", "id": request_id}, after + probabilities.tobytes())
 
 
-def _decode_windows(channel: Channel, decode: Decode, windows: _Windows, size: int) -> None:
+def _decode_windows(channel: Channel, decode: Decode, take: Callable[[], Batch]) -> None:
     while True:
-        batch = [windows.get()[2:]]
-        while len(batch) < size and not windows.empty():
-            batch.append(windows.get()[2:])
+        batch = take()
         for request_id, _ in batch:
             channel.send({"type": "started", "id": request_id})
         _answer(channel, decode, batch)
 
 
-def _answer(channel: Channel, decode: Decode, batch: list[tuple[int, WindowRequest]]) -> None:
+def _answer(channel: Channel, decode: Decode, batch: Batch) -> None:
     try:
         decoded = decode([request for _, request in batch])
     except Exception as exc:  # noqa: BLE001  # see `error_answer`

@@ -32,8 +32,8 @@ _log = structlog.get_logger(__name__)
 class SpeechPool(HostPool):
     """Sends windows and voice-activity requests to the speech host; see `HostPool`.
 
-    At most `EngineInfo.parallel` windows are being decoded and one more a replica is ready in the host. A
-    window that ends two hosts, or fails twice, fails with `TranscriptionFailed`.
+    At most `EngineInfo.parallel` windows are being decoded, and as many as one replica takes are ready in the
+    host. A window that ends two hosts, or fails twice, fails with `TranscriptionFailed`.
     """
 
     host: ClassVar = "speech host"

@@ -130,7 +130,7 @@ class EngineInfo:
     """What the host has loaded. `languages` are ISO 639-1 codes; a single one needs no detection.
 
     `degraded` says why the engine is not the one asked for. `parallel` is how many windows are
-    decoded at once: replicas on CPU, the batch on CUDA. `translates` is false for models that can only
+    decoded at once: by all replicas, each a batch. `translates` is false for models that can only
     transcribe, whatever the task.
     """
 

@@ -21,6 +21,7 @@ from stenobird.ports import SAMPLE_RATE, SpeechCheckpoint, WindowResult
 from stenobird.speech.language import LanguageState, likeliest
 from stenobird.speech.pool import HOST_COMMAND, SpeechPool
 from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
+from stenobird.speech.segments import breaks_off
 from stenobird.speech.windows import (
     FRAME_SAMPLES,
     LIVE_RULES,
@@ -49,7 +50,10 @@ _PATIENT_SAMPLES = 16 * _CALL_SAMPLES
 _EARLY_SECONDS = 10.0
 """A job's first window is answered in two parts when it is longer."""
 _SPARE_BLOCKS = 2
-"""Blocks of a job beside one for each replica: those that wait for a slower one before them to be taken."""
+"""Blocks of a job beside one for each replica, at least: those that wait for a slower one before them to be
+taken."""
+_MOST_BATCHED_BLOCKS = 16
+"""Where replicas decode batches, a job has as many blocks as can be decoded at once, at most this many."""
 _LEAST_STEP_SAMPLES = SAMPLE_RATE // 10
 """Where a window would advance by less, the next one starts at its end."""
 
@@ -343,7 +347,7 @@ def _advance(
         speech_seconds=round(before.speech_seconds + seconds, 3),
         block_samples=rest.samples,
         speech=rest.speech if rest.samples else (),
-        context=text if rest.samples else "",
+        context=(text if breaks_off(text, before.opening) else before.opening) if rest.samples else "",
         prefix="",
         opening=before.opening if rest.samples else before.opening or text,
     )
@@ -393,6 +397,11 @@ def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
+def _blocks(info: EngineInfo) -> int:
+    """Return how many blocks of a job may be planned and not yet taken by its consumer."""
+    return max(info.replicas + _SPARE_BLOCKS, min(info.parallel, _MOST_BATCHED_BLOCKS))
+
+
 class WhisperRecognizer:
     """`ports.SpeechRecognizer` on a speech host. Make one with `open_recognizer`.
 
@@ -428,9 +437,9 @@ class WhisperRecognizer:
         """Yield one result a window, in order, as `ports.SpeechRecognizer` promises.
 
         Waits for the engine first. Raises `InvalidRequest` before any work when the engine does not know the
-        language. The audio is pulled by a task of the recognizer, a block at most ahead of what is planned;
-        two blocks more than replicas may be planned and not yet taken from here. An error of the audio is
-        raised after the windows before it.
+        language. The audio is pulled by a task of the recognizer, a block at most ahead of what is planned.
+        Blocks are planned ahead of what is taken from here, up to 16 or two more than replicas. An error of
+        the audio is raised after the windows before it.
         """
         info = await self.loaded()
         self.check(options)
@@ -447,7 +456,7 @@ class WhisperRecognizer:
             fixed_language=fixed,
             checkpoint=checkpoint,
             buffer=_Buffer(aiter(audio), checkpoint.next_sample),
-            slots=asyncio.Semaphore(info.parallel + _SPARE_BLOCKS),
+            slots=asyncio.Semaphore(_blocks(info)),
         )
         task = self._tasks.create_task(session.run())
         self._sessions.add(task)

@@ -202,6 +202,16 @@ def ends_sentence(text: str) -> bool:
     return _SENTENCE_END.search(text.rstrip()[-16:]) is not None
 
 
+def breaks_off(text: str, style: str) -> bool:
+    """Whether the text ends inside a sentence, where the text for its style has full stops; both with times.
+
+    Then the next window goes on from it. All others get the text for the style: it is the same for all
+    windows of a job, which can therefore be decoded in one batch.
+    """
+    said = [part for part in _TIME.split(text)[::2] if part.strip()]
+    return bool(said) and not ends_sentence(said[-1]) and any(map(ends_sentence, _TIME.split(style)[::2]))
+
+
 def split_sentences(
     piece: Piece, decode: Callable[[list[int]], str], speech: Sequence[tuple[float, float]]
 ) -> list[Piece]:

@@ -5,6 +5,7 @@ import pytest
 from stenobird.speech.segments import (
     CONTEXT_CHARACTERS,
     Piece,
+    breaks_off,
     compression_ratio,
     ends_sentence,
     group_sentences,
@@ -260,3 +261,13 @@ def test_a_sentence_that_ends_inside_a_piece_divides_it_at_its_pause() -> None:
         (0.0, 3.2, " Human path."),
         (3.2, 10.0, " The U.S. Army left. and so"),
     ]
+
+
+def test_text_breaks_off_inside_a_sentence_where_its_style_has_full_stops() -> None:
+    style = "<|0.00|> It rained.<|2.00|>"
+
+    assert breaks_off("<|0.00|> We went home. And<|3.00|>", style)
+    assert not breaks_off("<|0.00|> We went home.<|3.00|>", style)
+    assert not breaks_off("<|0.00|> We went home and<|3.00|>", "<|0.00|> it rained<|2.00|>")
+    assert not breaks_off("<|0.00|> We went home and<|3.00|>", "")
+    assert not breaks_off("", style)
