@@ -155,10 +155,10 @@ class WhisperDecoder:
             )
 
         self._device = device
+        small = device == "cpu" and is_small(folder)
         # One more for what is urgent while the others decode batches.
-        self._model = load(1, replicas + 1)
-        copy = device == "cpu" and replicas > 1 and is_small(folder)
-        self._wide_encoder = load(replicas, 1) if copy else self._model
+        self._model = load(1, replicas + small)
+        self._wide_encoder = load(replicas, 1) if small and replicas > 1 else self._model
         self._decoding = 0
         self._lock = threading.Lock()
         self._prepared: dict[bytes, tuple[Encoded, list[_Spoken], _Generating]] = {}

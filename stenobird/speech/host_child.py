@@ -74,12 +74,12 @@ def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
         load["model"], device=device, cache_dir=load["cache_dir"], progress=download_report(channel)
     )
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
-    replicas, batch = (1, CUDA_BATCH) if device == "cuda" else (load["replicas"], 1)
+    replicas, batch = 1, CUDA_BATCH
     if device == "cpu":
         small = is_small(files.folder)
-        batch = CPU_BATCH if small else 1
+        replicas, batch = load["replicas"], CPU_BATCH if small else 1
         copies = 2 if small and replicas > 1 else 1
-        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas + 1)
+        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas + small)
     decoder = WhisperDecoder(
         files.folder,
         device=device,
