@@ -101,8 +101,7 @@ async def open_storage(settings: Settings, stores: Stores | None = None) -> Asyn
     """
     async with AsyncExitStack() as stack:
         if stores is None:
-            opening = open_stores(settings, new_webhook_secret=new_secret)
-            stores = await stack.enter_async_context(opening)
+            stores = await stack.enter_async_context(open_stores(settings, new_webhook_secret=new_secret))
         spool = SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes)
         accounts = AccountService(
             stores.accounts,
@@ -226,9 +225,7 @@ async def open_services(
             discard=storage.spool.discard,
             uploads=uploads,
         )
-        billing, billing_worker = await opened(
-            open_billing(settings, stores.billing, clock, mailer=overrides.mailer)
-        )
+        billing, biller = await opened(open_billing(settings, stores.billing, clock, mailer=overrides.mailer))
         limits = await opened(open_limits(settings, clock))
         yield Services(
             settings=settings,
@@ -248,6 +245,6 @@ async def open_services(
             translator=translator,
             speakers=speakers,
             worker=worker,
-            billing_worker=billing_worker,
+            billing_worker=biller,
             webhook_deliverer=deliverer,
         )
