@@ -340,6 +340,9 @@ def _advance(
     rest = block.after(end)
     seconds = speech_seconds(block.after(start).speech, end - start)
     text = before.context if decoded is None else decoded.context
+    changed = decoded is not None and decoded.language_state.language not in (None, before.language)
+    opening = "" if changed else before.opening  # none of another language
+    goes_on = not opening or breaks_off(text, opening)
     after = replace(
         before,
         window_index=before.window_index + 1,
@@ -347,15 +350,13 @@ def _advance(
         speech_seconds=round(before.speech_seconds + seconds, 3),
         block_samples=rest.samples,
         speech=rest.speech if rest.samples else (),
-        context=(text if breaks_off(text, before.opening) else before.opening) if rest.samples else "",
+        context=(text if goes_on else opening) if rest.samples else "",
         prefix="",
-        opening=before.opening if rest.samples else before.opening or text,
+        opening=opening if rest.samples else opening or text,
     )
     if decoded is None:
         return after
     language, scores, rival = decoded.language_state
-    if language not in (None, before.language):
-        after = replace(after, opening="" if rest.samples else text)  # none of another language
     totals = dict(before.language_seconds)
     totals[decoded.language] = round(totals.get(decoded.language, 0.0) + seconds, 3)
     return replace(

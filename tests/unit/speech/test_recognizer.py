@@ -294,9 +294,10 @@ async def test_language_is_summed_up_then_pinned_and_the_sums_survive_a_resume()
         ]
 
 
-async def test_after_a_change_of_language_no_block_has_a_context_in_the_other_one() -> None:
+@pytest.mark.parametrize("seconds", [130, 150])
+async def test_after_a_change_of_language_no_window_has_a_context_in_the_other_one(seconds: int) -> None:
     pcm = np.concatenate([tone(9), silence(1)] * 40)
-    options = RecognitionOptions(prompt="change 150")
+    options = RecognitionOptions(prompt=f"change {seconds}")
     async with open_fake() as recognizer:
         windows = await transcribed(recognizer, blocks(pcm), options=options)
 
