@@ -205,7 +205,7 @@ def _printable(text: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return `m:ss` or `h:mm:ss`."""
+    """Return a position in audio for people: `0:07`, `12:30`, `1:02:03`."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -17,6 +17,7 @@ import jinja2
 from starlette.responses import HTMLResponse
 
 from stenobird.errors import InvalidRequest
+from stenobird.formats.documents import clock
 from stenobird.web.requests import read_body
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     templates.globals.update(asset=asset, modules=modules)
-    templates.filters["clock"] = clock_time
+    templates.filters["clock"] = clock
     return templates
 
 
@@ -134,13 +135,6 @@ def modules(page: str | None) -> tuple[str, ...]:
         found |= new
         waiting += new
     return tuple(sorted(found.difference(scripts)))
-
-
-def clock_time(seconds: float) -> str:
-    """Return a position in audio for people: `0:07`, `12:30`, `1:02:03`."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 async def read_form(request: Request) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stenobird.formats import FORMATS, docx, srt, txt, vtt
 from stenobird.formats import json as json_document
 from stenobird.formats.cues import LINE_COLUMNS, clean, columns, cues
+from stenobird.formats.documents import clock
 from stenobird.transcript import Segment, Transcript, Word
 from tests.support.calls import count_calls
 
@@ -301,3 +302,10 @@ def test_documents_have_the_names_of_speakers_and_json_has_them_beside_the_label
     assert document["speaker_names"] == {"Ann <a>": "A. <v Ben> & Co", "Ben": "-->"}
     assert document["segments"] == json.loads(json_document(TALK))["segments"]
     assert "speaker_names" not in json.loads(json_document(TALK))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (7.99, "0:07"), (750, "12:30"), (3599.9, "59:59"), (3723, "1:02:03")]
+)
+def test_positions_are_formatted_for_people(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown

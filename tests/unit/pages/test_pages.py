@@ -14,7 +14,6 @@ from stenobird.web.site.templating import (
     PAGE_HEADERS,
     STATIC_DIR,
     asset,
-    clock_time,
     hashed_folder,
     read_form,
     render,
@@ -29,13 +28,6 @@ def _posted(body: bytes) -> Request:
 
     app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(body_timeout_seconds=60.0)))
     return Request({"type": "http", "method": "POST", "path": "/", "headers": [], "app": app}, receive)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0:00"), (7.99, "0:07"), (750, "12:30"), (3599.9, "59:59"), (3723, "1:02:03")]
-)
-def test_positions_are_formatted_for_people(seconds: float, shown: str) -> None:
-    assert clock_time(seconds) == shown
 
 
 def test_static_urls_contain_a_hash_and_pages_have_nothing_inline() -> None:
