@@ -39,17 +39,20 @@ async def split_titles(stream: AsyncIterator[bytes], interval: int) -> AsyncGene
     block: bytes | None = None
     block_bytes = 0
     async for data in stream:
-        rest = data
-        while rest:
+        at = 0
+        while at < len(data):
             if audio_left > 0:
-                audio, rest = rest[:audio_left], rest[audio_left:]
+                audio = data[at : at + audio_left]
+                at += len(audio)
                 audio_left -= len(audio)
                 yield audio
             elif block is None:
-                block, block_bytes, rest = b"", 16 * rest[0], rest[1:]
+                block, block_bytes = b"", 16 * data[at]
+                at += 1
             else:
-                missing = block_bytes - len(block)
-                block, rest = block + rest[:missing], rest[missing:]
+                part = data[at : at + block_bytes - len(block)]
+                block += part
+                at += len(part)
             if block is not None and len(block) >= block_bytes:
                 if title := title_in(block):
                     yield Title(title)
