@@ -186,8 +186,8 @@ class HostPool(ABC):
     def urgent_job(self) -> Iterator[None]:
         """Keep room in the host for the urgent requests of a job while the context lasts.
 
-        Meanwhile ordinary requests leave a replica's places free, half of all at most, and none waits in the
-        host.
+        Meanwhile ordinary requests leave the places of a replica free, of a single one one place, and none
+        waits in the host.
         """
         self._urgent_jobs += 1
         try:
@@ -286,7 +286,7 @@ class HostPool(ABC):
         self._state, self._message = "ready", ""
         at_once, ahead, self._errors_last = self._adopt(header["info"])
         self._most_in_flight = at_once + ahead
-        self._most_beside_urgent = max(1, at_once // 2, at_once - ahead)
+        self._most_beside_urgent = max(1, at_once - (ahead if at_once > ahead else 1))
         self._decided.set()
         self._work.set()
 
@@ -301,7 +301,7 @@ class HostPool(ABC):
             ticket.begun = True
             if not ticket.before_others:
                 self._overtaken = 0
-            ticket.deadline = self._clock.monotonic() + self._timeout_seconds
+            ticket.deadline = self._clock.monotonic() + self._timeout_seconds * header.get("times", 1)
             return
         del self._in_flight[ticket.id]
         self._urgent_answers += ticket.urgent

@@ -133,12 +133,12 @@ class _Draft:
 
 
 class WhisperDecoder:
-    """A loaded model. `decode` may be called from as many threads as there are replicas.
+    """A loaded model. `decode` may be called from as many threads as there are workers.
 
     On CPU each replica has one thread and the replicas share the weights, so the same request gives the same
-    answer whatever else is being decoded; on CUDA one call takes a batch. A window that is decoded alone is
-    encoded with as many threads as there are replicas, by a copy of the model, bit for bit the same. Text is
-    generated with one: more of them are slower at such small steps.
+    answer whatever else is being decoded, in its batch too. Beside the replicas, a small model has a worker
+    for what is urgent, and a copy that encodes a window with all threads when no other is being decoded, bit
+    for bit the same. Text is generated with one thread: more of them are slower at such small steps.
     """
 
     def __init__(
@@ -339,11 +339,11 @@ class WhisperDecoder:
     def _generate(
         self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
     ) -> list[_Generation]:
-        """Decode in batches of windows whose prompts have the same length, as CTranslate2 requires."""
+        """Decode in batches of windows that have prompts of the same length, and one limit."""
         prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
-        alike: dict[tuple[int, bool], list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for i, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
-            alike.setdefault((len(prompt), request.early), []).append(i)
+            alike.setdefault((len(prompt), _max_length(request, prompt)), []).append(i)
         generations: dict[int, _Generation] = {}
         for rows in alike.values():
             found = self._submit(
@@ -361,15 +361,13 @@ class WhisperDecoder:
         tokenizers: Sequence[Tokenizer],
         **constraints: float,
     ) -> _Generating:
-        """Begin to decode windows whose prompts have the same length; return what waits for the result."""
+        """Begin to decode windows that have prompts of the same length and one limit; return what waits."""
         prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
-        seconds = max(len(request.pcm) for request in requests) / SAMPLE_RATE
-        budget = EARLY_TOKENS if requests[0].early else TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
         results = self._model.model.generate(
             encoded,
             prompts,
             beam_size=self._beam_size,
-            max_length=length_for(budget, prompt_tokens=len(prompts[0])),
+            max_length=_max_length(requests[0], prompts[0]),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -583,6 +581,12 @@ def _in_language(request: WindowRequest, language: str, _: LanguageState, end: i
         return request
     speech = tuple((a, min(b, end)) for a, b in request.speech if a < end)
     return replace(request, pcm=request.pcm[:end], speech=speech, unfinished_tail=False)
+
+
+def _max_length(request: WindowRequest, prompt: Sequence[int]) -> int:
+    seconds = len(request.pcm) / SAMPLE_RATE
+    tokens = EARLY_TOKENS if request.early else TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
+    return length_for(tokens, prompt_tokens=len(prompt))
 
 
 def length_for(tokens: int, *, prompt_tokens: int) -> int:

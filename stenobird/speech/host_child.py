@@ -182,7 +182,8 @@ def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: Speec
     if info.device == "cpu" and info.parallel > info.replicas:
         takes.append(windows.take_urgent)
     threads += [
-        threading.Thread(target=_decode_windows, args=(channel, decode, take), daemon=True) for take in takes
+        threading.Thread(target=_decode_windows, args=(channel, decode, take, info.device), daemon=True)
+        for take in takes
     ]
     for thread in threads:
         thread.start()
@@ -208,11 +209,13 @@ def _find_activity(channel: Channel, find_speech: SpeechFinder, activity: _Activ
             channel.send({"type": "vad", "id": request_id}, after + probabilities.tobytes())
 
 
-def _decode_windows(channel: Channel, decode: Decode, take: Callable[[], Batch]) -> None:
+def _decode_windows(channel: Channel, decode: Decode, take: Callable[[], Batch], device: str) -> None:
     while True:
         batch = take()
+        # On CPU, a batch takes most of the time of its windows one by one.
+        times = 1 if device == "cuda" else len(batch)
         for request_id, _ in batch:
-            channel.send({"type": "started", "id": request_id})
+            channel.send({"type": "started", "id": request_id, "times": times})
         _answer(channel, decode, batch)
 
 

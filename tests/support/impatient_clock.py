@@ -13,6 +13,8 @@ class ImpatientClock(Clock):
     """The system's clock, which a test can put forward, and which sleeps a hundredth of the time."""
 
     ahead_seconds: float = 0.0
+    sleeps: int = 0
+    """How many have ended."""
 
     def time(self) -> float:
         """Return the system's time, put forward."""
@@ -25,3 +27,4 @@ class ImpatientClock(Clock):
     async def sleep(self, seconds: float) -> None:
         """Return after a hundredth of `seconds`."""
         await asyncio.sleep(seconds / 100)
+        self.sleeps += 1

@@ -3,7 +3,8 @@
 Loud samples are speech. The text of a window counts the windows decoded so far, so that their order shows.
 A prompt makes a window misbehave, see `misbehaviour.obey`. With `keep SECONDS`, a window that ends in speech
 keeps that much and leaves the rest to the next one; with `change SECONDS`, speech is English before that
-second and German from there on, and the text of a window is its context.
+second and German from there on, and the text of a window is its context. So it is with `sentences`, where
+every other window breaks off inside a sentence. The model `batches` decodes four windows at once.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class ObedientDecoder:
             language = "en" if start < float(words[1]) else "de"
             segment = Segment(start, start + seconds, f" {request.context}", language=language)
             return DecodedWindow((segment,), language, LanguageState(language), context=f"{language} text")
+        if words == ["sentences"]:
+            segment = Segment(start, start + seconds, request.context)
+            text = f" {number} ends." if number % 2 == 0 else f" {number} ends. It goes"
+            return DecodedWindow((segment,), "en", LanguageState("en"), context=f"<|0.00|>{text}<|1.00|>")
         segment = Segment(start, start + seconds, f" {number}")
         if request.language is not None:
             return DecodedWindow((segment,), request.language, resume_sample=resume)
@@ -101,13 +106,14 @@ def find_loud(pcm: PCM, state: bytes) -> tuple[npt.NDArray[np.float32], bytes]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run as `stenobird.speech.host_child` runs; `replicas` and `device` of the `load` request are used."""
+    """Run as `stenobird.speech.host_child` runs; `replicas`, `device` and `model` of the request are used."""
     channel = join_parent(arguments)
     frame = channel.receive()
     if frame is not None:
         replicas = frame[0]["replicas"]
         device = "cuda" if frame[0]["device"] == "cuda" else "cpu"
-        info = EngineInfo("fake", "fake", device, "int8", replicas, replicas, LANGUAGES)
+        parallel = replicas * (4 if frame[0]["model"] == "batches" else 1)
+        info = EngineInfo("fake", "fake", device, "int8", replicas, parallel, LANGUAGES)
         serve(channel, ObedientDecoder().decode, info, find_loud)
     os._exit(0)
 

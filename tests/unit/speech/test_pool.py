@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -36,8 +36,11 @@ async def open_pool(
     clock: ImpatientClock | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     command: Sequence[str] = FAKE_HOST_COMMAND,
+    **changes: Any,
 ) -> AsyncIterator[SpeechPool]:
-    settings = SpeechSettings(replicas=replicas, window_timeout_seconds=TIMEOUT_SECONDS, device=device)
+    settings = SpeechSettings(
+        replicas=replicas, window_timeout_seconds=TIMEOUT_SECONDS, device=device, **changes
+    )
     pool = SpeechPool(settings, clock=clock or ImpatientClock(), host_command=command)
     async with asyncio.TaskGroup() as tasks:
         keeper = tasks.create_task(pool.run())
@@ -52,6 +55,14 @@ async def say(pool: SpeechPool, prompt: str | None = None, *, job: str = "job", 
     request = WindowRequest(np.zeros(1600, np.int16), 0, ((0, 1600),), "en", prompt=prompt)
     decoded = await pool.decode(job, request, urgent=urgent)
     return int(decoded.segments[0].text)
+
+
+def has_reader(pipe: Path) -> int | None:
+    """Return a descriptor that writes to a named pipe, once it is being read."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
 
 
 def in_flight(pool: SpeechPool) -> int:
@@ -142,6 +153,33 @@ async def test_during_a_preview_other_jobs_leave_room_in_the_host(gate: Path) ->
         # Afterwards they get all of it.
         assert [await task for task in long[1:]] == [2, 3]
         await asyncio.to_thread(gate.write_bytes, b"open")
+
+
+async def test_an_urgent_window_does_not_wait_for_a_batch_which_has_the_time_of_its_windows(
+    gate: Path, tmp_path: Path
+) -> None:
+    clock, second_gate = ImpatientClock(), tmp_path / "second"
+    os.mkfifo(second_gate)
+    async with open_pool(clock=clock, model="batches") as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        first = tasks.create_task(say(pool, f"gate {gate}"))
+        await async_until(lambda: in_flight(pool) == 1)
+        batch = [tasks.create_task(say(pool, f"gate {second_gate}")), tasks.create_task(say(pool))]
+        await async_until(lambda: in_flight(pool) == 3)
+        assert await say(pool, urgent=True) == 1
+        await asyncio.to_thread(gate.write_bytes, b"open")
+        await first
+        opened = await async_until(lambda: has_reader(second_gate))
+
+        # The answer comes after the news that the batch has begun.
+        assert await say(pool, urgent=True) == 3
+        clock.ahead_seconds += 1.5 * TIMEOUT_SECONDS
+        watched = clock.sleeps + 2
+        await async_until(lambda: clock.sleeps >= watched)
+        os.close(opened)
+
+        assert [await window for window in batch] == [2, 4]
+        assert pool.status()["restarts"] == 0
 
 
 async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:

@@ -307,6 +307,22 @@ async def test_after_a_change_of_language_no_window_has_a_context_in_the_other_o
     assert set(german[1:]) == {"de text"}  # the decoder drops the first one's
 
 
+async def test_a_window_goes_on_from_the_text_before_it_only_where_that_breaks_off() -> None:
+    pcm = np.concatenate([tone(9), silence(1)] * 40)
+    options = RecognitionOptions("en", prompt="sentences")
+    async with open_fake(model="batches") as recognizer:
+        windows = await transcribed(recognizer, blocks(pcm), options=options)
+
+    opening = windows[0].checkpoint.opening
+    assert opening.endswith(" ends.<|1.00|>")
+    before = [segment.text for window in windows[1:] for segment in window.segments]
+    assert len(before) > 5
+    assert opening in before
+    assert {text for text in before if text != opening} == {
+        window.checkpoint.context for window in windows if window.checkpoint.context.endswith(" goes<|1.00|>")
+    }
+
+
 async def test_a_given_language_is_pinned_at_once(fake: WhisperRecognizer) -> None:
     windows = await transcribed(fake, blocks(tone(8)), options=RecognitionOptions("de"))
 
