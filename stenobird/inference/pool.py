@@ -77,9 +77,9 @@ class Ticket:
 class HostPool(ABC):
     """Sends the requests of all jobs to one model host. Nothing is answered unless `run` is running.
 
-    The host holds as many requests as `_adopt` says, and as many urgent ones; the others wait here, in
-    `FairLanes`. The caller bounds how many of a job may wait. `load` is the request that a new host gets
-    first.
+    The host holds as many requests as are worked on at once and a batch more, and as many urgent ones; the
+    others wait here, in `FairLanes`. The caller bounds how many of a job may wait. `load` is the request that
+    a new host gets first.
     """
 
     host: ClassVar[str]
@@ -104,6 +104,8 @@ class HostPool(ABC):
         self._decided = asyncio.Event()
         self._host: ChildProcess | None = None
         self._most_in_flight = self._most_beside_urgent = 0
+        self._batch = 1
+        """Ordinary requests that begin together, so that as many times more may go ahead of them."""
         self._urgent_jobs = 0
         self._overtaken = 0
         """Urgent requests that went ahead of an ordinary one in the host, since an ordinary one began."""
@@ -123,9 +125,9 @@ class HostPool(ABC):
     def _adopt(self, info: Header) -> tuple[int, int, bool]:
         """Take over what a ready host says of its model; may set `_state` and `_message`.
 
-        Return how many requests it works on at once, how many more it takes, and whether errors last: whether
-        a host that has failed a request may fail all that follow, as on CUDA, where a failed kernel breaks
-        the process's context. It is then ended, and the request tried again on a new one.
+        Return how many requests it works on at once, how many of these begin together, and whether errors
+        last: whether a host that has failed a request may fail all that follow, as on CUDA, where a failed
+        kernel breaks the process's context. It is then ended, and the request tried again on a new one.
         """
 
     # --- for jobs ---------------------------------------------------------------------------------------
@@ -284,9 +286,9 @@ class HostPool(ABC):
     def _on_ready(self, header: Header) -> None:
         self._loaded, self._failure, self._progress, self._failed_starts = True, None, None, 0
         self._state, self._message = "ready", ""
-        at_once, ahead, self._errors_last = self._adopt(header["info"])
-        self._most_in_flight = at_once + ahead
-        self._most_beside_urgent = max(1, at_once - (ahead if at_once > ahead else 1))
+        at_once, self._batch, self._errors_last = self._adopt(header["info"])
+        self._most_in_flight = at_once + self._batch
+        self._most_beside_urgent = max(1, at_once - (self._batch if at_once > self._batch else 1))
         self._decided.set()
         self._work.set()
 
@@ -367,8 +369,8 @@ class HostPool(ABC):
         # The host begins these before the ordinary ones that are ready there.
         room = len(heavy) - len(ordinary) < self._most_in_flight
         ticket = self._lanes.pop(
-            urgent=room and not (ready and self._overtaken >= URGENT_IN_A_ROW),
-            live=room and not (ready and self._overtaken >= 1),
+            urgent=room and not (ready and self._overtaken >= URGENT_IN_A_ROW * self._batch),
+            live=room and not (ready and self._overtaken >= self._batch),
             ordinary=len(heavy) < self._most_in_flight
             and (self._urgent_jobs == 0 or len(ordinary) < self._most_beside_urgent),
         )

@@ -182,6 +182,20 @@ async def test_an_urgent_window_does_not_wait_for_a_batch_which_has_the_time_of_
         assert pool.status()["restarts"] == 0
 
 
+async def test_as_many_urgent_windows_go_ahead_of_a_batch_as_of_its_windows_one_by_one(gate: Path) -> None:
+    async with open_pool(model="batches") as pool, asyncio.TaskGroup() as tasks:
+        await pool.wait_loaded()
+        long = [tasks.create_task(say(pool, f"gate {gate}"))]
+        await async_until(lambda: in_flight(pool) == 1)
+        long += [tasks.create_task(say(pool)) for _ in range(3)]
+        await async_until(lambda: in_flight(pool) == 4)
+        urgent = [await say(pool, job="p", urgent=True) for _ in range(2 * URGENT_IN_A_ROW)]
+        await asyncio.to_thread(gate.write_bytes, b"open")
+
+        assert urgent == list(range(1, 2 * URGENT_IN_A_ROW + 1))
+        assert len([await window for window in long]) == 4
+
+
 async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
         await pool.wait_loaded()
