@@ -127,7 +127,7 @@ class WindowQueue:
 
     def __init__(self, info: EngineInfo) -> None:
         self._replicas = info.replicas
-        self._most = info.parallel // info.replicas
+        self._most = info.batch
         self._mixed = info.device == "cuda"
         self._waiting: list[tuple[bool, int, int, WindowRequest]] = []
         """Whether it can wait, its place in the order of arrival, and the request with its number."""
@@ -179,7 +179,7 @@ def serve(channel: Channel, decode: Decode, info: EngineInfo, find_speech: Speec
         for each in activity.values()
     ]
     takes = [windows.take] * info.replicas
-    if info.device == "cpu" and info.parallel > info.replicas:
+    if info.device == "cpu" and info.batch > 1:
         takes.append(windows.take_urgent)
     threads += [
         threading.Thread(target=_decode_windows, args=(channel, decode, take, info.device), daemon=True)

@@ -110,4 +110,4 @@ class SpeechPool(HostPool):
             message=self._message,
         )
         self.on_loaded(engine)
-        return engine.parallel, engine.parallel // engine.replicas, engine.device == "cuda"
+        return engine.parallel, engine.batch, engine.device == "cuda"

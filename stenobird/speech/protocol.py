@@ -144,3 +144,8 @@ class EngineInfo:
     fixture: bool = False
     degraded: str | None = None
     translates: bool = True
+
+    @property
+    def batch(self) -> int:
+        """How many windows a replica decodes at once."""
+        return self.parallel // self.replicas

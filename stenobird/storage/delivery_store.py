@@ -108,6 +108,8 @@ class DeliveryStore:
                     .values(state="dead", settled_at=now, error=DISABLED)
                 )
             ids = [row["id"] for row in kept if row["id"] not in dead]
+            if not ids:
+                return []
             claimed = await connection.execute(
                 update(outbox)
                 .where(outbox.c.id.in_(ids))
