@@ -161,7 +161,8 @@ class AccountService:
 
     async def own_view(self, caller: Caller) -> tuple[AccountRecord, WalletRecord]:
         """Return the caller's account and wallet."""
-        account = await self.get(caller.account_id)
+        # Authentication has just read the account.
+        account = caller.account or await self.get(caller.account_id)
         return account, await self._store.wallet(caller.account_id, limit=0)
 
     async def own_delete(self, caller: Caller) -> int:
