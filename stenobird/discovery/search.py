@@ -524,16 +524,27 @@ async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip |
 
 _PLAYLIST_ENTRIES = (
     re.compile(r"^\s*(?:File|Ref)\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE),
-    re.compile(r"<location>\s*(?:<!\[CDATA\[)?\s*([^<\s\]]+)", re.IGNORECASE),
-    re.compile(r"<(?:ref|entry|audio|media)\b[^>]*?(?:href|src)\s*=\s*[\"']([^\"']+)", re.IGNORECASE),
+    re.compile(r"<(?:\w{1,20}:)?location>\s*(?:<!\[CDATA\[)?([^<\]]+)", re.IGNORECASE),
+    re.compile(
+        r"<(?:ref|entry|audio|media)\b[^<>]*?(?:href|src)\s*=\s*[\"']?((?<=\")[^\"]+|(?<=')[^']+|[^\s\"'>]+?(?=/?>|\s))",
+        re.IGNORECASE,
+    ),
     re.compile(r"^\s*([^#<\[\s=][^\r\n<>]*?)\s*$", re.MULTILINE),
 )
+_XML_BASE = re.compile(r"(?:<base\s+href|\sxml:base)\s*=\s*[\"']?([^\"'\s>]+)", re.IGNORECASE)
+_TRACKS = re.compile(r"<(?:\w{1,20}:)?tracklist\b", re.IGNORECASE)
 
 
 def _playlist_urls(text: str, base: str) -> list[str]:
     """Return the addresses in an m3u, pls, xspf or asx playlist, each once."""
     text = text.replace("\r", "\n")
     is_xml = text.lstrip().startswith("<")
+    if is_xml:
+        text = re.sub(r"<!--(?:.*?-->|.*)", "", text, flags=re.DOTALL)
+        stated = _XML_BASE.search(text)
+        base = (absolute(base, unescape_attribute(stated[1])) if stated else None) or base
+        # What stands before its tracks is the address of the playlist itself.
+        text = _TRACKS.split(text, maxsplit=1)[-1]
     for pattern in _PLAYLIST_ENTRIES:
         lines = [unescape_attribute(line) if is_xml else line for line in pattern.findall(text)[:200]]
         found = [url for line in lines if (url := absolute(base, line))]

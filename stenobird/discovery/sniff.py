@@ -157,6 +157,10 @@ def _by_text(  # noqa: PLR0911  # a table of formats
     return Sniffed("other", "text")
 
 
+_ENTRY = re.compile(r"https?://\S+$|[\w.~%()/\\ -]{1,200}\.(?:mp3|m4a|aac|ogg|opus|flac|wav)$", re.IGNORECASE)
+"""A line of an m3u playlist: an address, or the name of a file next to it."""
+
+
 def _playlist(text: str, content_type: str) -> Sniffed | None:
     if text.startswith("#EXTM3U"):
         return Sniffed("playlist", "hls" if "#EXT-X-" in text else "m3u", sure="#EXT-X-" in text)
@@ -164,7 +168,7 @@ def _playlist(text: str, content_type: str) -> Sniffed | None:
         return Sniffed("playlist", "pls")
     lines = [line.strip() for line in text[:2048].splitlines() if line.strip()]
     is_typed = _PLAYLIST_TYPE.match(content_type) and re.match(r"https?://|#|[^<>]+\.\w{2,4}$", lines[0])
-    others = [line for line in lines if not re.match(r"https?://\S+$", line)]
+    others = [line for line in lines if not _ENTRY.match(line)]
     if is_typed or (len(others) < len(lines) and all(line.startswith("#") for line in others)):
         return Sniffed("playlist", "m3u")
     return None

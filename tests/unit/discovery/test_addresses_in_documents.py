@@ -207,6 +207,11 @@ async def test_address_in_an_xml_playlist_is_unescaped_once(searcher: Any, name:
         b'<smil><body><audio src="https://cdn.example/talk.mp3"/></body></smil>',
         b"\\talk.mp3\n",
         "my talk \u00e4.mp3\n".encode(),
+        b"<x:playlist><x:location>/list</x:location><x:trackList><x:location> /talk.mp3</x:location>",
+        b'<playlist xml:base="https://cdn.example/"><trackList><track><location>talk.mp3</location></track>',
+        b"<playlist><!-- <location>/old.mp3</location> --><trackList><location>/talk.mp3</location>",
+        b'<asx version="3"><base href="https://cdn.example/"/><entry><ref href="talk.mp3"/></entry></asx>',
+        b"<asx version=3><entry><ref href=https://cdn.example/talk.mp3/></entry></asx>",
     ],
     ids=[
         "m3u",
@@ -219,6 +224,11 @@ async def test_address_in_an_xml_playlist_is_unescaped_once(searcher: Any, name:
         "smil",
         "backslash",
         "spaces",
+        "xspf-prefix",
+        "xspf-base",
+        "xspf-comment",
+        "asx-base",
+        "asx-unquoted",
     ],
 )
 async def test_odd_playlist_is_followed(searcher: Any, playlist: bytes) -> None:
@@ -235,6 +245,9 @@ async def test_text_of_nothing_but_an_address_is_a_playlist(searcher: Any, head:
     web = Web(audio)
     web[url] = Served(f"{head}{audio}\n".encode(), "text/plain")
     assert await searcher.media_url_in(web, url) == audio
+    web[url] = Served(f"{head}talk.mp3\n".encode(), "application/octet-stream")
+    web["https://x.example/talk.mp3"] = web[audio]
+    assert await searcher.media_url_in(web, url) == "https://x.example/talk.mp3"
     web[url] = Served(f"See {audio}\n{audio}\n".encode(), "text/plain")
     with pytest.raises(JobError):
         await searcher.media_url_in(web, url)
