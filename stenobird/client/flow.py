@@ -1,7 +1,7 @@
-"""The client's protocol, over the I/O of a subclass of `Call`.
+"""The client's protocol, over the I/O of a subclass of `Calls`.
 
 All waits and retries are decided here, so the synchronous and the asynchronous client cannot differ. The
-coroutines of a `Call` whose I/O is synchronous never suspend, so they need no event loop.
+coroutines of `Calls` whose I/O is synchronous never suspend, so they need no event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from stenobird.client.model import (
 from stenobird.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from httpx_sse import ServerSentEvent
@@ -109,38 +110,37 @@ class TranscriptOptions:
         return source | {k: v for k, v in fields.items() if v is not None}
 
 
-class Call(ABC):
-    """One call of a client. Subclasses do the I/O, which may raise `CONNECTION_ERRORS`."""
+class Calls(ABC):
+    """Every call of a client. Subclasses do the I/O, which may raise `CONNECTION_ERRORS`."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
 
     @abstractmethod
-    async def request(
+    async def _request(
         self, method: str, path: str, headers: Mapping[str, str], content: bytes | Path | None
     ) -> httpx.Response:
         """Send a request and read its response. A path as `content` stands for the file's bytes."""
 
     @abstractmethod
-    async def open_events(self, path: str, headers: Mapping[str, str]) -> httpx.Response | None:
-        """Open an event stream, and close the last one; return the response if it is not a stream."""
+    def _open_events(
+        self, path: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[tuple[httpx.Response, AsyncIterator[ServerSentEvent]]]:
+        """Open an event stream; yield the response, which was read if it is not a stream, and the events."""
 
     @abstractmethod
-    async def next_event(self) -> ServerSentEvent | None:
-        """Read the open stream; `None` when it ended."""
-
-    @abstractmethod
-    async def sleep(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         """Wait."""
 
-    async def create(self, audio_url: str, options: TranscriptOptions | None) -> Job:
-        """Create a transcript. Retries share an `Idempotency-Key`, so that they create one job."""
+    async def create(self, audio_url: str, options: TranscriptOptions | None = None) -> Job:
+        """Create a transcript, and return without waiting for it."""
         options = options or TranscriptOptions()
         key = options.idempotency_key or uuid.uuid4().hex
         if not re.fullmatch(r"[\x21-\x7e]+", key):
             raise InvalidRequest(
                 "The idempotency_key goes into a header: use letters, digits and signs of ASCII."
             )
+        # Retries share the key, so that they create one job.
         body, headers = options.body(audio_url), {"Idempotency-Key": key}
         return _read(Job.from_body, _object(await self._exchange("POST", "/v1/transcripts", body, headers)))
 
@@ -175,105 +175,134 @@ class Call(ABC):
         )
 
     async def status(self, job_id: str) -> Job:
-        """Fetch a transcript's state."""
+        """Return a job's state."""
         return _read(Job.from_body, _object(await self._exchange("GET", _path(job_id))))
 
     async def cancel(self, job_id: str) -> Job | None:
-        """Cancel an unfinished transcript and return its state; delete a finished one and return `None`."""
+        """Cancel an unfinished job, or delete a finished one and return `None`."""
         response = await self._exchange("DELETE", _path(job_id))
         return None if response.status_code == 204 else _read(Job.from_body, _object(response))
 
     async def stop(self, job_id: str) -> Job:
-        """Stop the transcript of live audio, and return its state."""
+        """Stop live audio: what was transcribed is kept. Raises `TranscriptNotLive` for a recording."""
         return _read(Job.from_body, _object(await self._exchange("POST", f"{_path(job_id)}/stop")))
 
     async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> Job:
-        """Replace the names of a finished transcript's speakers, by their labels, and return its state."""
+        """Name the speakers of a finished job: `{"Speaker 1": "Ada"}`. Others lose their names."""
         path = _path(job_id) + "/speakers"
         return _read(Job.from_body, _object(await self._exchange("PUT", path, {"names": dict(names)})))
 
     async def result(self, job_id: str) -> Result:
-        """Fetch the result; wait until it is ready. Raises the job's error if it failed."""
+        """Return a job's transcript; wait until it is ready. Raises the job's error if it failed."""
         return _read(Result.from_body, _object(await self._exchange("GET", _path(job_id) + "/result")))
 
-    async def document(self, job_id: str, name: str) -> bytes:
-        """Fetch the result in a format: json, txt, srt, vtt or docx."""
-        path = f"{_path(job_id)}/result?format={quote(name, safe='')}"
+    async def document(self, job_id: str, format_name: str) -> bytes:
+        """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
+        path = f"{_path(job_id)}/result?format={quote(format_name, safe='')}"
         return (await self._exchange("GET", path)).content
 
     async def transcribe(
         self,
         audio_url: str,
-        options: TranscriptOptions | None,
-        on_event: Callable[[Event], Awaitable[None] | None] | None,
+        options: TranscriptOptions | None = None,
+        *,
+        on_event: Callable[[Event], Awaitable[None] | None] | None = None,
     ) -> Result:
-        """Create, follow, fetch. Raises the job's error if it failed."""
+        """Return the transcript of a URL; call `on_event` with every event once, in order, as it arrives.
+
+        Raises the job's error if it failed. Ending the call leaves the job running; `resume` continues with
+        its id.
+        """
         job = await self.create(audio_url, options)
-        async with aclosing(self.follow(job.id, 0)) as events:
+        async with aclosing(self.resume(job.id)) as events:
             async for event in events:
                 handled = on_event(event) if on_event is not None else None
                 if inspect.isawaitable(handled):
                     await handled
         return await self.result(job.id)
 
-    async def stream(self, audio_url: str, options: TranscriptOptions | None) -> AsyncGenerator[Event, None]:
-        """Create and follow."""
+    async def stream(
+        self, audio_url: str, options: TranscriptOptions | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Create a transcript and yield its events. A failed job ends with `ErrorEvent` and `DoneEvent`."""
         job = await self.create(audio_url, options)
-        async with aclosing(self.follow(job.id, 0)) as events:
+        async with aclosing(self.resume(job.id)) as events:
             async for event in events:
                 yield event
 
-    async def follow(self, job_id: str, last_event_id: int) -> AsyncGenerator[Event, None]:
-        """Yield every event after `last_event_id`, once and in order, up to `done`; reconnect as needed.
+    async def resume(self, job_id: str, last_event_id: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the events of a job after `last_event_id`, once and in order, up to `done`.
 
-        If no stream arrives, because a proxy buffers them for example, poll the state; the text then comes
-        at the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
+        It reconnects as needed. If no stream arrives, because a proxy buffers them for example, it polls the
+        state, and the text comes at the end. Raises `ServiceUnreachable` after `max_tries` failures in a row.
         """
         policy = self._policy
-        reader = _Reader(self, job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
+        log = _Log(job_id, last_event_id, chunks=0 if last_event_id == 0 else None)
         failures = fruitless = 0
         while True:
-            async with aclosing(reader.read()) as events:
+            async with aclosing(self._read_stream(log)) as events:
                 async for event in events:
                     yield event
-            if reader.outcome == "done":
+            if log.outcome == "done":
                 return
-            if reader.outcome == "progress":
+            if log.outcome == "progress":
                 failures = fruitless = 0
-            elif reader.outcome == "fruitless":
+            elif log.outcome == "fruitless":
                 failures, fruitless = 0, fruitless + 1
                 if fruitless >= policy.stream_tries:
-                    async with aclosing(self._poll(reader)) as events:
-                        async for event in events:
-                            yield event
-                    return
+                    break
             else:
                 failures += 1
                 if failures >= policy.max_tries:
-                    raise unreachable(reader.outcome, last_event_id=reader.last_event_id)
-            asked = min(reader.retry_after_seconds or 0.0, policy.max_wait_seconds)
-            await self.sleep(asked if asked > 0 else policy.delay_seconds(failures + fruitless or 1))
+                    raise unreachable(log.outcome, last_event_id=log.last_event_id)
+            await self._back_off(log.retry_after_seconds, failures + fruitless)
+        async with aclosing(self._poll(log)) as events:
+            async for event in events:
+                yield event
 
-    async def _poll(self, reader: _Reader) -> AsyncGenerator[Event, None]:
+    async def _read_stream(self, log: _Log) -> AsyncGenerator[Event, None]:
+        """Yield the new events of one stream; then `log.outcome` says how it ended."""
+        log.outcome, log.retry_after_seconds = "", None
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if log.last_event_id:
+            headers["Last-Event-ID"] = str(log.last_event_id)
+        try:
+            async with self._open_events(f"{_path(log.job_id)}/events", headers) as (response, frames):
+                log.outcome = "done" if response.status_code == 204 else "fruitless"
+                if response.status_code >= 400:
+                    log.retry_after_seconds = _temporary_error(response).retry_after_seconds
+                if not is_event_stream(response):
+                    return
+                async for frame in frames:
+                    if (event := log.read(frame)) is None:
+                        continue
+                    log.outcome = "done" if isinstance(event, DoneEvent) else "progress"
+                    yield event
+                    if log.outcome == "done":
+                        return
+        except CONNECTION_ERRORS as broken:
+            log.outcome = log.outcome or _reason(broken)
+
+    async def _poll(self, log: _Log) -> AsyncGenerator[Event, None]:
         """Poll until the job ends; then read the events, or build them from the result if that fails."""
         shown = ("", "")
         while True:
-            job = await self.status(reader.job_id)
+            job = await self.status(log.job_id)
             if job.terminal:
                 break
             seen = (job.status, str(job.body.get("stage", "")))
             if seen != shown:
                 shown = seen
                 yield parse_event("status", None, job.body)
-            await self.sleep(min(job.retry_after_seconds or 2.0, self._policy.max_wait_seconds))
-        async with aclosing(reader.read()) as events:
+            await self._wait(min(job.retry_after_seconds or 2.0, self._policy.max_wait_seconds))
+        async with aclosing(self._read_stream(log)) as events:
             async for event in events:
                 yield event
-        if reader.outcome == "done":
+        if log.outcome == "done":
             return
-        if job.result_ready and reader.chunks is not None:
-            found = await self.result(reader.job_id)
-            for index, segment in enumerate(found.transcript.segments[reader.chunks :], reader.chunks):
+        if job.result_ready and log.chunks is not None:
+            found = await self.result(log.job_id)
+            for index, segment in enumerate(found.transcript.segments[log.chunks :], log.chunks):
                 row = {"id": job.id, "chunk_index": index, "text": segment.text}
                 times = {"start": segment.start, "end": segment.end}
                 yield parse_event("transcript", None, row | times)
@@ -301,7 +330,7 @@ class Call(ABC):
         failures = waits = 0
         while True:
             try:
-                response = await self.request(method, path, headers, content)
+                response = await self._request(method, path, headers, content)
             except CONNECTION_ERRORS as broken:
                 error: StenobirdError = unreachable(_reason(broken))
             else:
@@ -314,65 +343,29 @@ class Call(ABC):
             else:
                 failures += 1
                 exhausted = failures >= self._policy.max_tries
-            asked = error.retry_after_seconds or 0.0
-            if exhausted or asked > self._policy.max_wait_seconds:
+            if exhausted or (error.retry_after_seconds or 0.0) > self._policy.max_wait_seconds:
                 raise error
-            await self.sleep(asked if asked > 0 else self._policy.delay_seconds(failures or 1))
+            await self._back_off(error.retry_after_seconds, failures)
+
+    async def _back_off(self, asked_seconds: float | None, tries: int) -> None:
+        """Wait as long as the service asks, else as the policy says after so many tries."""
+        asked = min(asked_seconds or 0.0, self._policy.max_wait_seconds)
+        await self._wait(asked if asked > 0 else self._policy.delay_seconds(tries or 1))
 
 
-class _Reader:
-    """Reads the event streams of one job, and keeps the last event id."""
+@dataclass(slots=True)
+class _Log:
+    """How far the events of one job were read, and how the last stream of them ended."""
 
-    def __init__(self, call: Call, job_id: str, last_event_id: int, chunks: int | None) -> None:
-        self._call = call
-        self.job_id = job_id
-        self.last_event_id = last_event_id
-        self.chunks = chunks
-        """Transcript events read so far; `None` if an earlier reader may have received some."""
-        self.retry_after_seconds: float | None = None
-        self.outcome = ""
-        """How the last stream ended: "done", "progress", "fruitless" (no new event), or a failure."""
+    job_id: str
+    last_event_id: int
+    chunks: int | None
+    """Transcript events read so far; `None` if an earlier call may have received some."""
+    retry_after_seconds: float | None = None
+    outcome: str = ""
+    """"done", "progress", "fruitless" (no new event), or why there was no stream."""
 
-    async def read(self) -> AsyncGenerator[Event, None]:
-        """Yield the new events of one stream; then `outcome` says how it ended."""
-        self.retry_after_seconds = None
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        if self.last_event_id:
-            headers["Last-Event-ID"] = str(self.last_event_id)
-        try:
-            response = await self._call.open_events(f"{_path(self.job_id)}/events", headers)
-        except CONNECTION_ERRORS as broken:
-            self.outcome = _reason(broken)
-            return
-        if response is not None:
-            self.outcome = self._without_stream(response)
-            return
-        self.outcome = "fruitless"
-        while (frame := await self._next_frame()) is not None:
-            event = self._new_event(frame)
-            if event is None:
-                continue
-            self.outcome = "done" if isinstance(event, DoneEvent) else "progress"
-            yield event
-            if self.outcome == "done":
-                return
-
-    async def _next_frame(self) -> ServerSentEvent | None:
-        """Return the next event as received; `None` when the stream ended, broke or stayed silent."""
-        try:
-            return await self._call.next_event()
-        except CONNECTION_ERRORS:
-            return None
-
-    def _without_stream(self, response: httpx.Response) -> str:
-        if response.status_code == 204:
-            return "done"
-        if response.status_code < 400:
-            return "fruitless"
-        self.retry_after_seconds = _temporary_error(response).retry_after_seconds
-        return "fruitless"
-
-    def _new_event(self, frame: ServerSentEvent) -> Event | None:
+    def read(self, frame: ServerSentEvent) -> Event | None:
         """Return the event of a frame, or `None` if it has none or it was read before."""
         if not frame.data:
             return None  # some parsers turn a comment into an empty event
@@ -388,6 +381,11 @@ class _Reader:
         if event.type == "transcript" and self.chunks is not None:
             self.chunks += 1
         return event
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Return whether the response is a stream of events."""
+    return response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", "")
 
 
 def _temporary_error(response: httpx.Response) -> StenobirdError:

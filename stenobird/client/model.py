@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from stenobird import errors
 from stenobird.errors import StenobirdError
-from stenobird.transcript import Segment, Transcript, Word
+from stenobird.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +25,7 @@ _WRITTEN_BY_THE_CLASS = frozenset(
         "unsupported_url_examples",
     }
 )
+_SEGMENT: Final = TypeAdapter(Segment)
 
 
 class _Answer(BaseModel):
@@ -167,31 +168,8 @@ def _segments(text: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Segment]
         found = text.find(trimmed, begin)
         end = len(text) if row is rows[-1] else found + len(trimmed)
         # If the text does not contain the segment, separate it with a space, as most languages do.
-        yield _segment(row, text[begin:end] if found >= 0 else f" {trimmed}")
+        yield _SEGMENT.validate_python({**row, "text": text[begin:end] if found >= 0 else f" {trimmed}"})
         begin = end if found >= 0 else begin
-
-
-def _segment(row: Mapping[str, Any], text: str) -> Segment:
-    return Segment(
-        start=float(row["start"]),
-        end=float(row["end"]),
-        text=text,
-        words=tuple(
-            Word(
-                float(word["start"]),
-                float(word["end"]),
-                str(word["text"]),
-                float(word.get("probability", 1.0)),
-                word.get("confidence"),
-                word.get("speaker"),
-            )
-            for word in row.get("words") or ()
-        ),
-        language=row.get("language"),
-        confidence=row.get("confidence"),
-        speaker=row.get("speaker"),
-        overlap=bool(row.get("overlap")),
-    )
 
 
 def parse_event(event: str, event_id: int | None, data: Mapping[str, Any]) -> Event:
