@@ -37,6 +37,16 @@ BESIDE_LINE = """line => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def finished(service: ServerProcess, media: MediaServer, secret: str) -> str:
+    """The path of the page of a complete transcript of the clip."""
+    with httpx.Client(base_url=service.url, headers=_key(secret), trust_env=False, timeout=120) as http:
+        wanted = {"audio_url": media.url("/clip.mp3"), "word_timestamps": True}
+        job_id: str = http.post("/v1/transcripts", json=wanted).json()["id"]
+        assert "event: done" in http.get(f"/v1/transcripts/{job_id}/events").text
+    return f"/t/{job_id}"
+
+
 def test_a_guest_reads_the_preview_of_the_sample_up_to_the_lock(guest: Visitor) -> None:
     page = guest.open("/")
 
@@ -98,8 +108,8 @@ def test_a_key_outlives_the_tab_only_when_remembered(
             assert shown == (f"Key …{secret[-4:]}" if remember else "Add key")
 
 
-def test_every_format_is_downloaded_with_the_key(owner: Visitor, media: MediaServer) -> None:
-    owner.transcribe(media.url("/clip.mp3"))
+def test_every_format_is_downloaded_with_the_key(owner: Visitor, finished: str) -> None:
+    owner.open(finished)
     owner.wait_done()
 
     documents: dict[str, bytes] = {}
@@ -117,9 +127,9 @@ def test_every_format_is_downloaded_with_the_key(owner: Visitor, media: MediaSer
     assert json.loads(documents["json"])["segments"][0]["text"] == first
 
 
-def test_the_text_is_copied(owner: Visitor, media: MediaServer) -> None:
+def test_the_text_is_copied(owner: Visitor, finished: str) -> None:
     owner.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    owner.transcribe(media.url("/clip.mp3"))
+    owner.open(finished)
     owner.wait_done()
 
     owner.page.get_by_role("button", name="Copy the text").click()
@@ -130,9 +140,9 @@ def test_the_text_is_copied(owner: Visitor, media: MediaServer) -> None:
 
 
 def test_a_pressed_word_is_played_and_no_audio_is_loaded_before(
-    owner: Visitor, media: MediaServer, secret: str
+    owner: Visitor, finished: str, media: MediaServer, secret: str
 ) -> None:
-    owner.transcribe(media.url("/clip.mp3"))
+    owner.open(finished)
     owner.wait_done()
     assert owner.foreign_requests() == []
 
@@ -166,10 +176,10 @@ def test_a_pressed_word_is_played_and_no_audio_is_loaded_before(
     assert page.evaluate("document.querySelector('#job-audio').currentTime") == pytest.approx(start, abs=0.5)
 
 
-def test_the_playing_line_is_scrolled_into_view(owner: Visitor, media: MediaServer) -> None:
+def test_the_playing_line_is_scrolled_into_view(owner: Visitor, finished: str) -> None:
     page = owner.page
     page.set_viewport_size({"width": 360, "height": 500})
-    owner.transcribe(media.url("/clip.mp3"))
+    owner.open(finished)
     owner.wait_done()
     page.evaluate("document.querySelector('#job-audio').addEventListener('seeked', e => e.target.pause())")
     page.locator(".time").first.click()
@@ -240,9 +250,9 @@ def test_the_page_reconnects_after_the_server_was_killed(
 
 
 def test_a_share_link_opens_the_transcript_until_it_is_revoked(
-    owner: Visitor, browser: Browser, service: ServerProcess, media: MediaServer
+    owner: Visitor, browser: Browser, service: ServerProcess, finished: str
 ) -> None:
-    owner.transcribe(media.url("/clip.mp3"))
+    owner.open(finished)
     owner.wait_done()
     owner.page.get_by_role("button", name="Share").click()
     link = owner.page.get_by_label("Anyone with this link")
@@ -266,9 +276,9 @@ def test_a_share_link_opens_the_transcript_until_it_is_revoked(
 
 
 def test_the_page_of_an_accounts_transcript_asks_for_the_key(
-    owner: Visitor, browser: Browser, service: ServerProcess, media: MediaServer, secret: str
+    owner: Visitor, browser: Browser, service: ServerProcess, finished: str, secret: str
 ) -> None:
-    owner.transcribe(media.url("/clip.mp3"))
+    owner.open(finished)
     owner.wait_done()
 
     with visitor(browser, service.url) as stranger:
@@ -380,8 +390,12 @@ def _result(page_url: str, secret: str) -> dict[str, Any]:
     base, _, job_id = page_url.partition("/t/")
     answer = httpx.get(
         f"{base}/v1/transcripts/{job_id}/result",
-        headers={"Authorization": f"Bearer {secret}"},
+        headers=_key(secret),
         trust_env=False,
     )
     body: dict[str, Any] = answer.json()
     return body
+
+
+def _key(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
