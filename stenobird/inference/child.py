@@ -70,6 +70,22 @@ def run_host(
     os._exit(0)
 
 
+def serve_in_turn(
+    channel: Channel, info: Header, answer: Callable[[Header, bytes], tuple[Header, bytes]]
+) -> None:
+    """Answer one request after the other until the parent has gone. `info` describes the model."""
+    channel.send({"type": "ready", "info": info})
+    while (frame := channel.receive()) is not None:
+        header, payload = frame
+        channel.send({"type": "started", "id": header["id"]})
+        try:
+            answered, data = answer(header, payload)
+        except Exception as exc:  # noqa: BLE001  # see `error_answer`
+            channel.send(error_answer(header["id"], exc))
+        else:
+            channel.send({**answered, "id": header["id"]}, data)
+
+
 def error_answer(request_id: int, exc: Exception) -> Header:
     """Return the answer to a request that failed. No request may end the host, whatever it raises."""
     return {"type": "error", "id": request_id, "message": f"{type(exc).__name__}: {exc}"}

@@ -132,8 +132,7 @@ class HostPool(ABC):
 
     # --- for jobs ---------------------------------------------------------------------------------------
 
-    @property
-    def loaded(self) -> bool:
+    async def ready(self) -> bool:
         """Whether a host is running with its model loaded."""
         return self._loaded
 

@@ -7,20 +7,16 @@ before anything large is imported, hence the imports inside functions.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stenobird.inference.child import download_report, error_answer, limit_memory, run_host
+from stenobird.inference.child import download_report, limit_memory, run_host, serve_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stenobird.inference.frames import Channel
-    from stenobird.ports import PCM
-
-Find: TypeAlias = "Callable[[PCM], bytes]"
-"""The loaded models: PCM of a window in, its packed voices out."""
+    from stenobird.inference.frames import Channel, Header
 
 
 def load_models(load: Mapping[str, Any], channel: Channel) -> tuple[Callable[[], None], str]:
@@ -34,21 +30,11 @@ def load_models(load: Mapping[str, Any], channel: Channel) -> tuple[Callable[[],
     files = folder / SEGMENTATION_FILE, folder / EMBEDDING_FILE
     limit_memory(sum(file.stat().st_size for file in files))
     models = VoiceModels(*files)
-    return lambda: serve(channel, lambda pcm: pack(models.find(pcm))), "cpu"
 
+    def find(_request: Header, payload: bytes) -> tuple[Header, bytes]:
+        return {"type": "voices"}, pack(models.find(np.frombuffer(payload, np.int16)))
 
-def serve(channel: Channel, find: Find) -> None:
-    """Answer until the parent has gone."""
-    channel.send({"type": "ready", "info": {}})
-    while (frame := channel.receive()) is not None:
-        header, payload = frame
-        channel.send({"type": "started", "id": header["id"]})
-        try:
-            voices = find(np.frombuffer(payload, np.int16))
-        except Exception as exc:  # noqa: BLE001  # see `error_answer`
-            channel.send(error_answer(header["id"], exc))
-        else:
-            channel.send({"type": "voices", "id": header["id"]}, voices)
+    return lambda: serve_in_turn(channel, {}, find), "cpu"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from stenobird.inference.pool import HostPool
 from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from stenobird.inference.frames import Header
     from stenobird.ports import PCM, Clock
@@ -53,9 +53,10 @@ class SpeechPool(HostPool):
         )
         self.info: EngineInfo | None = None
         """What the last host had loaded; `None` until the first has."""
-        self.on_loaded: Callable[[EngineInfo], None] = lambda _: None
+        self.engine: str = settings.engine
+        self.model: str = settings.model
 
-    async def wait_loaded(self) -> EngineInfo:
+    async def loaded(self) -> EngineInfo:
         """Wait until an engine is loaded, and return it. Raises `EngineUnavailable` when none can be."""
         await self.wait_ready()
         assert self.info is not None
@@ -81,7 +82,11 @@ class SpeechPool(HostPool):
         return np.frombuffer(payload[VAD_STATE_BYTES:], np.float32), payload[:VAD_STATE_BYTES]
 
     def status(self) -> dict[str, Any]:
-        """Describe engine, host and queue; JSON-safe."""
+        """Describe engine, host and queue, for `/healthz` and `doctor`; JSON-safe.
+
+        `state` is `starting`, `downloading` (then `progress` is 0 to 1), `ready`, `degraded` (another engine
+        than the one asked for, `message` says why) or `failed`. `fixture` marks the bundled test model.
+        """
         info = self.info
         return {
             **{name: getattr(info or self._settings, name) for name in _DESCRIBED},
@@ -94,6 +99,7 @@ class SpeechPool(HostPool):
 
     def _adopt(self, info: Header) -> tuple[int, int, bool]:
         self.info = engine = EngineInfo(**{**info, "languages": tuple(info["languages"])})
+        self.engine, self.model = engine.engine, engine.model
         if engine.degraded is not None:
             self._state, self._message = "degraded", engine.degraded
         if engine.fixture:
@@ -109,5 +115,4 @@ class SpeechPool(HostPool):
             replicas=engine.replicas,
             message=self._message,
         )
-        self.on_loaded(engine)
         return engine.parallel, engine.batch, engine.device == "cuda"

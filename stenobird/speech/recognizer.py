@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from stenobird.speech.windows import (
 from stenobird.transcript import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from stenobird.ports import PCM, Clock, Lane, RecognitionOptions
     from stenobird.speech.windows import Span
@@ -382,11 +382,8 @@ def _joined(base: SpeechCheckpoint, relative: SpeechCheckpoint) -> SpeechCheckpo
 
 
 def _spoken_most(checkpoint: SpeechCheckpoint) -> str | None:
-    totals = checkpoint.language_seconds
-    return max(totals, key=lambda name: (totals[name], name)) if totals else _guess(checkpoint)
-
-
-def _guess(checkpoint: SpeechCheckpoint) -> str | None:
+    if totals := checkpoint.language_seconds:
+        return max(totals, key=lambda name: (totals[name], name))
     scores = checkpoint.language_scores
     return checkpoint.language or (likeliest(scores)[0] if scores else None)
 
@@ -403,28 +400,18 @@ def _blocks(info: EngineInfo) -> int:
     return max(info.replicas + _SPARE_BLOCKS, min(info.parallel, _MOST_BATCHED_BLOCKS))
 
 
-class WhisperRecognizer:
+class WhisperRecognizer(SpeechPool):
     """`ports.SpeechRecognizer` on a speech host. Make one with `open_recognizer`.
 
     `engine` and `model` are those of the settings until the host has loaded, then what it has loaded.
     """
 
-    def __init__(self, pool: SpeechPool, settings: SpeechSettings, tasks: asyncio.TaskGroup) -> None:
-        self._pool = pool
-        self._tasks = tasks
-        self._sessions: set[asyncio.Task[None]] = set()
-        self._rules = WindowRules()
-        self.engine: str = settings.engine
-        self.model: str = settings.model
-        pool.on_loaded = self._adopt
-
-    def _adopt(self, info: EngineInfo) -> None:
-        self.engine, self.model = info.engine, info.model
-
-    @property
-    def supported_languages(self) -> tuple[str, ...] | None:
-        """ISO 639-1 codes that the engine knows; `None` until it has loaded."""
-        return self._pool.info.languages if self._pool.info is not None else None
+    def __init__(
+        self, settings: SpeechSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+    ) -> None:
+        super().__init__(settings, clock=clock, host_command=host_command)
+        self.tasks: asyncio.TaskGroup | None = None
+        self.sessions: set[asyncio.Task[None]] = set()
 
     async def transcribe(
         self,
@@ -448,9 +435,9 @@ class WhisperRecognizer:
         if fixed is not None:
             checkpoint = replace(checkpoint, language=fixed, language_scores={}, language_rival=None)
         session = _Session(
-            pool=self._pool,
+            pool=self,
             info=info,
-            rules=LIVE_RULES if lane == "live" else self._rules,
+            rules=LIVE_RULES if lane == "live" else WindowRules(),
             job_id=job_id,
             lane=lane,
             options=options,
@@ -459,10 +446,11 @@ class WhisperRecognizer:
             buffer=_Buffer(aiter(audio), checkpoint.next_sample),
             slots=asyncio.Semaphore(_blocks(info)),
         )
-        task = self._tasks.create_task(session.run())
-        self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
-        with self._pool.urgent_job() if lane == "preview" else nullcontext():
+        assert self.tasks is not None
+        task = self.tasks.create_task(session.run())
+        self.sessions.add(task)
+        task.add_done_callback(self.sessions.discard)
+        with self.urgent_job() if lane == "preview" else nullcontext():
             try:
                 result, last_of_block = await session.results.get()
                 while isinstance(result, WindowResult):
@@ -478,46 +466,21 @@ class WhisperRecognizer:
 
     def check(self, options: RecognitionOptions) -> None:
         """Raise `InvalidRequest` when the loaded engine does not support this; before that, accept all."""
-        known = self.supported_languages
-        if options.language is not None and known is not None and options.language not in known:
+        info = self.info
+        if info is None:
+            return
+        if options.language is not None and options.language not in info.languages:
             raise InvalidRequest(
                 f'The speech model {self.model} does not know the language "{options.language}". '
-                f"Leave language out, or use one of: {', '.join(known)}.",
+                f"Leave language out, or use one of: {', '.join(info.languages)}.",
                 details={"field": "language"},
             )
-        info = self._pool.info
-        if (
-            info is not None
-            and not info.translates
-            and options.task == "translate"
-            and options.language != "en"
-        ):
+        if not info.translates and options.task == "translate" and options.language != "en":
             raise InvalidRequest(
                 f"The speech model {self.model} writes every language as it is spoken and can't translate. "
                 "Leave task out; the operator can choose a model that translates, such as large-v3.",
                 details={"field": "task"},
             )
-
-    async def loaded(self) -> EngineInfo:
-        """Wait for the engine. Raises `EngineUnavailable` when it can't be loaded."""
-        return await self._pool.wait_loaded()
-
-    async def ready(self) -> bool:
-        """Whether a window sent now would be decoded without loading or downloading anything first."""
-        return self._pool.loaded
-
-    def end_sessions(self) -> None:
-        """Cancel every transcription; its consumer gets `EngineUnavailable`."""
-        for task in self._sessions:
-            task.cancel()
-
-    def status(self) -> Mapping[str, Any]:
-        """Describe engine, model, device, replicas and any degradation, for `/healthz` and `doctor`.
-
-        `state` is `starting`, `downloading` (then `progress` is 0 to 1), `ready`, `degraded` (another engine
-        than the one asked for, `message` says why) or `failed`. `fixture` marks the bundled test model.
-        """
-        return self._pool.status()
 
 
 @asynccontextmanager
@@ -526,12 +489,12 @@ async def open_recognizer(
 ) -> AsyncIterator[WhisperRecognizer]:
     """Start the speech host and yield the recognizer at once, while the model loads.
 
-    The host and every task have ended when this ends.
+    The host and every task have ended when this ends; whoever still transcribes gets `EngineUnavailable`.
     """
-    pool = SpeechPool(settings, clock=clock, host_command=host_command)
-    async with pool.running() as tasks:
-        recognizer = WhisperRecognizer(pool, settings, tasks)
+    recognizer = WhisperRecognizer(settings, clock=clock, host_command=host_command)
+    async with recognizer.running() as recognizer.tasks:
         try:
             yield recognizer
         finally:
-            recognizer.end_sessions()
+            for task in recognizer.sessions:
+                task.cancel()

@@ -9,7 +9,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stenobird.inference.child import choose_device, download_report, error_answer, limit_memory, run_host
+from stenobird.inference.child import (
+    choose_device,
+    download_report,
+    limit_memory,
+    run_host,
+    serve_in_turn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,16 +50,12 @@ def load_model(load: Mapping[str, Any], channel: Channel) -> tuple[Callable[[], 
 
 def serve(channel: Channel, translate: Translate, info: Header) -> None:
     """Answer until the parent has gone. `info` describes the model."""
-    channel.send({"type": "ready", "info": info})
-    while (frame := channel.receive()) is not None:
-        header, _ = frame
-        channel.send({"type": "started", "id": header["id"]})
-        try:
-            done = translate(header["texts"], header["source"], header["target"])
-        except Exception as exc:  # noqa: BLE001  # see `error_answer`
-            channel.send(error_answer(header["id"], exc))
-        else:
-            channel.send({"type": "translated", "id": header["id"], "translations": list(done)})
+
+    def answer(request: Header, _payload: bytes) -> tuple[Header, bytes]:
+        done = translate(request["texts"], request["source"], request["target"])
+        return {"type": "translated", "translations": list(done)}, b""
+
+    serve_in_turn(channel, info, answer)
 
 
 if __name__ == "__main__":

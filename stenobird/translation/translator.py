@@ -89,10 +89,6 @@ class HostTranslator(HostPool):
         """Return why nothing can be translated: the model can't be loaded, or not be had for now."""
         return self._failure
 
-    async def ready(self) -> bool:
-        """Whether the model is loaded."""
-        return self.loaded
-
     def status(self) -> dict[str, Any]:
         """Describe model, host and queue, for `/healthz`; JSON-safe."""
         info = self._info

@@ -96,7 +96,7 @@ async def test_windows_and_speech_are_answered() -> None:
 
 async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         first = tasks.create_task(say(pool, f"gate {gate}", job="a"))
         second = tasks.create_task(say(pool, job="a"))
         await async_until(lambda: in_flight(pool) == 2)  # one window decodes, one is ready in the host
@@ -115,7 +115,7 @@ async def test_urgent_windows_go_ahead_and_jobs_take_turns(gate: Path) -> None:
 
 async def test_speech_of_long_jobs_is_searched_only_now_and_then_beside_urgent_requests(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         preview = tasks.create_task(say(pool, f"gate {gate}", job="p", urgent=True))
         await async_until(lambda: in_flight(pool) == 1)
         long = tasks.create_task(pool.find_speech("long", tone(0.1), b""))
@@ -129,7 +129,7 @@ async def test_speech_of_long_jobs_is_searched_only_now_and_then_beside_urgent_r
 
 async def test_a_window_that_is_ready_in_the_host_does_not_wait_for_ever(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         first = tasks.create_task(say(pool, f"gate {gate}", job="a"))
         ready = tasks.create_task(say(pool, job="a"))
         await async_until(lambda: in_flight(pool) == 2)
@@ -143,7 +143,7 @@ async def test_a_window_that_is_ready_in_the_host_does_not_wait_for_ever(gate: P
 
 async def test_during_a_preview_other_jobs_leave_room_in_the_host(gate: Path) -> None:
     async with open_pool(replicas=2) as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         with pool.urgent_job():
             long = [tasks.create_task(say(pool, f"gate {gate}"))]
             long += [tasks.create_task(say(pool, job=job)) for job in "ab"]
@@ -161,7 +161,7 @@ async def test_an_urgent_window_does_not_wait_for_a_batch_which_has_the_time_of_
     clock, second_gate = ImpatientClock(), tmp_path / "second"
     os.mkfifo(second_gate)
     async with open_pool(clock=clock, model="batches") as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         first = tasks.create_task(say(pool, f"gate {gate}"))
         await async_until(lambda: in_flight(pool) == 1)
         batch = [tasks.create_task(say(pool, f"gate {second_gate}")), tasks.create_task(say(pool))]
@@ -184,7 +184,7 @@ async def test_an_urgent_window_does_not_wait_for_a_batch_which_has_the_time_of_
 
 async def test_as_many_urgent_windows_go_ahead_of_a_batch_as_of_its_windows_one_by_one(gate: Path) -> None:
     async with open_pool(model="batches") as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         long = [tasks.create_task(say(pool, f"gate {gate}"))]
         await async_until(lambda: in_flight(pool) == 1)
         long += [tasks.create_task(say(pool)) for _ in range(3)]
@@ -198,7 +198,7 @@ async def test_as_many_urgent_windows_go_ahead_of_a_batch_as_of_its_windows_one_
 
 async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         running = tasks.create_task(say(pool, f"gate {gate}"))
         ready = tasks.create_task(say(pool))
         await async_until(lambda: in_flight(pool) == 2)
@@ -216,7 +216,7 @@ async def test_a_cancelled_window_gives_up_its_place(gate: Path) -> None:
 
 async def test_a_killed_host_loses_nothing(gate: Path) -> None:
     async with open_pool() as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         windows = [
             tasks.create_task(say(pool, f"gate {gate}")),
             *(tasks.create_task(say(pool)) for _ in "abc"),
@@ -251,7 +251,7 @@ async def test_a_window_that_hangs_once_is_decoded_by_the_next_host(tmp_path: Pa
     flag.touch()
     clock = ImpatientClock()
     async with open_pool(clock=clock) as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         hung = tasks.create_task(say(pool, f"once {flag} hang"))
         other = tasks.create_task(say(pool))
         await async_until(lambda: not flag.exists())
@@ -265,7 +265,7 @@ async def test_a_window_that_hangs_once_is_decoded_by_the_next_host(tmp_path: Pa
 async def test_a_window_that_ends_two_hosts_fails_alone(fault: str) -> None:
     clock = ImpatientClock()
     async with open_pool(replicas=2, clock=clock) as pool, asyncio.TaskGroup() as tasks:
-        await pool.wait_loaded()
+        await pool.loaded()
         bad = tasks.create_task(failure_of(say(pool, fault, job="bad")))
         good = [tasks.create_task(say(pool, job="good")) for _ in range(6)]
         for window in good:
@@ -327,12 +327,12 @@ async def test_a_host_that_ends_while_it_starts_is_an_engine_that_is_unavailable
 
 async def test_a_host_that_cannot_be_started_is_an_engine_that_is_unavailable() -> None:
     async with open_pool(command=("/nonexistent/python",)) as pool:
-        assert isinstance(await failure_of(pool.wait_loaded()), EngineUnavailable)
+        assert isinstance(await failure_of(pool.loaded()), EngineUnavailable)
 
 
 async def test_the_host_dies_with_the_pool() -> None:
     async with open_pool() as pool:
-        await pool.wait_loaded()
+        await pool.loaded()
         pid = pool.status()["host_pid"]
 
     with pytest.raises(ProcessLookupError):

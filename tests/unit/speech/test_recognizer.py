@@ -433,16 +433,13 @@ async def test_whisper_without_a_model_says_what_to_do(
 
 
 async def test_a_model_that_cannot_translate_is_not_asked_to() -> None:
-    settings = SpeechSettings()
-    pool = SpeechPool(settings, clock=Clock())
-    async with asyncio.TaskGroup() as tasks:
-        recognizer = WhisperRecognizer(pool, settings, tasks)
-        languages = ("de", "en")
-        recognizer.check(RecognitionOptions(task="translate"))
-        pool.info = EngineInfo("whisper", "turbo", "cuda", "float16", 1, 16, languages, translates=False)
+    recognizer = WhisperRecognizer(SpeechSettings(), clock=Clock())
+    languages = ("de", "en")
+    recognizer.check(RecognitionOptions(task="translate"))
+    recognizer.info = EngineInfo("whisper", "turbo", "cuda", "float16", 1, 16, languages, translates=False)
 
-        with pytest.raises(InvalidRequest, match="can't translate") as refused:
-            recognizer.check(RecognitionOptions(task="translate"))
-        assert refused.value.details == {"field": "task"}
-        recognizer.check(RecognitionOptions(task="translate", language="en"))
-        recognizer.check(RecognitionOptions())
+    with pytest.raises(InvalidRequest, match="can't translate") as refused:
+        recognizer.check(RecognitionOptions(task="translate"))
+    assert refused.value.details == {"field": "task"}
+    recognizer.check(RecognitionOptions(task="translate", language="en"))
+    recognizer.check(RecognitionOptions())
