@@ -13,6 +13,8 @@ import asyncio
 import codecs
 import html
 import re
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -481,6 +483,10 @@ async def _document(url: str, response: WebResponse, max_bytes: int) -> Document
         raise ConnectFailed(
             f"{urls.host_of(url)} did not send the page within {DOCUMENT_SECONDS:g} s.", remedy=TRY_LATER
         ) from exc
+    if body.startswith(b"\x1f\x8b"):
+        # A feed.xml.gz, or a page that its server compressed without saying so.
+        with suppress(zlib.error):
+            body = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, max_bytes)
     return Document(url, response.final_url, response.status, response.headers, body)
 
 

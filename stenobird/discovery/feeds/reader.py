@@ -25,7 +25,7 @@ from stenobird.egress.references import absolute
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_EPISODES: Final = 5000
 MAX_HEAD_ELEMENTS: Final = 500
@@ -82,7 +82,9 @@ _UNPLAYABLE_EXTENSIONS: Final = frozenset({
     "srt", "vtt",
 })  # fmt: skip
 _MEDIA_TYPES: Final = {"audio": "audio/", "video": "video/", "image": "image/", "document": "text/"}
-_RDF_RESOURCE: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}resource"
+_ADDRESSES: Final = frozenset({"url", "href", "resource"})
+_LIKE_ADDRESS = re.compile(r"\s*(?:https?:|/|\S+\.\w)", re.IGNORECASE)
+_SCHEMELESS = re.compile(r"\s*www\.[\w-]+\.\w", re.IGNORECASE)
 _DEAD_ENCLOSURE_HOSTS: Final = ("feedproxy.google.com", "feeds.feedburner.com")
 
 
@@ -360,6 +362,8 @@ class _Enclosures:
 
     def add(self, how: str, reference: object, media_type: object, *, preferred: bool = False) -> None:
         """Add an address as written in the feed, if it can be played. `how` is a key of `_RANKS`."""
+        if isinstance(reference, str) and _SCHEMELESS.match(reference):
+            reference = f"//{reference.strip()}"
         address = absolute(self._base, reference) if isinstance(reference, str) else None
         kind = _kind(address, str(media_type or "")) if address else None
         if address and kind and address not in self._rows:
@@ -383,15 +387,16 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
     for element in item.iter():
         name = _name(element)
         if name == "enclosure":
-            # No specification has the last two, but feeds do.
-            address = (
-                element.get("url") or element.get(_RDF_RESOURCE) or element.get("href") or _verbatim(element)
-            )
+            # No specification has an `href` or a text, but feeds do.
+            values = (value for key, value in element.attrib.items() if key.rpartition("}")[2] in _ADDRESSES)
+            texts = (text for text in element.itertext() if _LIKE_ADDRESS.match(text))
+            address = next(filter(None, (*values, *texts)), None)
             if original and address and urls.is_on(address, *_DEAD_ENCLOSURE_HOSTS):
                 found.add("enclosure", original, element.get("type"), preferred=True)
             found.add("enclosure", address, element.get("type"))
         elif name in {"atom:link", "link"} and _rel(element) == "enclosure":
-            found.add("atom_enclosure", element.get("href"), element.get("type"))
+            href = absolute(_base_of(element, base), element.get("href") or "")
+            found.add("atom_enclosure", href, element.get("type"))
         elif name == "media:content":
             _add_media_content(found, element)
         elif name == "atom:content" and element.get("src"):
@@ -407,7 +412,8 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
         if named and (named.startswith(("http:", "https:", "/")) and urls.is_audio_url(named)):
             found.add("link", named, "")
     if not found:
-        found.add("description", _in_description(first), "")
+        described = (first.get(name) for name in _DESCRIPTIONS)
+        found.add("description", _in_html(_html(one) for one in described if one is not None), "")
     return found.best_first()
 
 
@@ -437,19 +443,22 @@ def _kind(url: str, media_type: str) -> str | None:
 _MEDIA_ATTRIBUTE = re.compile(r"(?:src|href)\s*=\s*[\"']([^\"'<>]{8,2000})[\"']", re.IGNORECASE)
 
 
-def _in_description(first: dict[str, Any]) -> str | None:
-    """Return the only audio address in the item's HTML, if there is exactly one."""
+_DESCRIPTIONS: Final = ("content:encoded", "description", "atom:content", "atom:summary")
+
+
+def _html(element: Any) -> str:
+    """Return the HTML that an element has as its text, or as its children (XHTML)."""
+    return etree.tostring(element, encoding="unicode") if len(element) else (element.text or "")
+
+
+def _in_html(texts: Iterable[str]) -> str | None:
+    """Return the only audio address in the HTML of an item, if there is exactly one."""
     found: dict[str, str] = {}
-    for name in ("content:encoded", "description", "atom:content", "atom:summary"):
-        element = first.get(name)
-        if element is None:
-            continue
-        text = "".join(element.itertext())[: 256 * 1024]
-        for source in [text] + [child.get("src") or child.get("href") or "" for child in element.iter()]:
-            for match in _MEDIA_ATTRIBUTE.finditer(source):
-                address = lenient.unescape_attribute(match[1])
-                if urls.is_audio_url(address):
-                    found.setdefault(urls.audio_key(address), address)
+    for text in texts:
+        for match in _MEDIA_ATTRIBUTE.finditer(text[: 256 * 1024]):
+            address = lenient.unescape_attribute(match[1])
+            if urls.is_audio_url(address):
+                found.setdefault(urls.audio_key(address), address)
     return next(iter(found.values())) if len(found) == 1 else None
 
 
@@ -482,6 +491,8 @@ def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisod
     found = _Enclosures(url)
     for row in rows:
         found.add("attachment", row.get("url"), row.get("mime_type"))
+    if not found:
+        found.add("description", _in_html([str(item.get("content_html"))]), "")
     link = item.get("url")
     identity = item.get("id")
     return FeedEpisode(

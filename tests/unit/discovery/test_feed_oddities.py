@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 FEED = "https://f.example/rss"
 AUDIO = "https://cdn.example/a/otter-tale-final.mp3"
+FOLDER = "https://cdn.example/a/"
 NAMELESS = "https://cdn.example/play/7"
 ENCLOSURE = f'<enclosure url="{AUDIO}" type="audio/mpeg" length="0"/>'
 
@@ -121,13 +123,23 @@ TRACKED = "https://dts.podtrac.com/redirect.mp3/chtbl.com/track/1/cdn.example/z.
         (f"<br /><b>Warning</b>: in <b>/x.php</b> on line 3<br />{rss(ENCLOSURE)}", AUDIO),
         (rss(ENCLOSURE).replace("?>", STYLED), AUDIO),
         (json.dumps(JSON_FEED), AUDIO),
+        (json.dumps(JSON_FEED | {"items": [{"id": 1, "content_html": f"<audio src='{AUDIO}'>"}]}), AUDIO),
+        (atom(f'<content type="xhtml"><div><audio src="{AUDIO}"/></div></content>'), AUDIO),
+        (atom('<link rel="enclosure" xml:base="https://cdn.example/a/" href="x.mp3"/>'), f"{FOLDER}x.mp3"),
+        (rss(f"<enclosure><type>audio/mpeg</type><url>{NAMELESS}</url></enclosure>"), NAMELESS),
+        (rss(f'<enclosure xmlns:e="urn:e"><e:Enclosure e:url="{NAMELESS}"/></enclosure>'), NAMELESS),
+        (rss('<enclosure url="www.cdn.example/x.mp3"/>'), "https://www.cdn.example/x.mp3"),
     ],
-    ids=range(24),
+    ids=range(30),
 )
 async def test_audio_of_an_episode_is_found_wherever_a_feed_puts_it(
     searcher: Any, feed: str, expected: str
 ) -> None:
     assert await found(searcher, feed) == expected
+
+
+async def test_feed_in_a_gzip_file_is_read(searcher: Any) -> None:
+    assert await found(searcher, gzip.compress(rss(ENCLOSURE).encode()), "application/gzip") == AUDIO
 
 
 @pytest.mark.parametrize("encoding", ["windows-1251", "koi8-r", "utf-16"])
