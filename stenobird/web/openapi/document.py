@@ -24,7 +24,7 @@ from stenobird.errors import (
 from stenobird.web.openapi import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from stenobird.errors import StenobirdError
     from stenobird.web.openapi import Content, Operation
@@ -305,88 +305,58 @@ def _say_defaults(properties: Mapping[str, dict[str, Any]]) -> None:
             schema["description"] = f"{schema.get('description', '')} Default: {shown}.".strip()
 
 
-METHODS: Final = ("get", "post", "put", "patch", "delete")
+METHODS: Final = ("get", "post", "put", "delete")
 
 
 def operation_groups(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the operations of an OpenAPI 3.1 document by their first tag, as docs.html reads them."""
+    """Return the operations of a document of this module by their tag, as docs.html reads them.
+
+    `anchor` is the id of an operation on the page.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for path, item in document.get("paths", {}).items():
-        for method in METHODS:
-            row = item.get(method)
-            if row is None:
-                continue
-            tag = (row.get("tags") or ["API"])[0]
-            groups.setdefault(tag, []).append(_shown_operation(document, path, method, item, row))
+    for path, item in document["paths"].items():
+        for method in filter(item.get, METHODS):
+            row = item[method]
+            content = row.get("requestBody", {}).get("content", {})
+            body = content.get("application/json") or next(iter(content.values()), {})
+            shown = {
+                "anchor": re.sub(r"[^a-z0-9]+", "-", f"{method} {path}").strip("-"),
+                "method": method.upper(),
+                "path": path,
+                "summary": row["summary"],
+                "description": row["description"],
+                "fields": list(_fields(document, row.get("parameters", ()), body.get("schema", {}))),
+                "responses": {status: answer["description"] for status, answer in row["responses"].items()},
+                "example": json.dumps(body["example"], indent=2, ensure_ascii=False)
+                if "example" in body
+                else "",
+            }
+            groups.setdefault(row["tags"][0], []).append(shown)
     return groups
 
 
-def _shown_operation(
-    document: Mapping[str, Any], path: str, method: str, item: Mapping[str, Any], row: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return one method of one path. `anchor` is its id on the page."""
-    parameters = [
-        _resolve(document, one) for one in [*item.get("parameters", ()), *row.get("parameters", ())]
-    ]
-    fields = [
-        {
-            "name": one["name"],
-            "where": one["in"],
-            "kind": _kind(_resolve(document, one.get("schema", {}))),
-            "required": bool(one.get("required")),
-            "description": one.get("description", ""),
-        }
-        for one in parameters
-    ]
-    content = _resolve(document, row.get("requestBody", {})).get("content", {})
-    body: Mapping[str, Any] = content.get("application/json") or next(iter(content.values()), {})
-    schema = _resolve(document, body.get("schema", {}))
-    required = set(schema.get("required", ()))
-    for name, given in schema.get("properties", {}).items():
-        one = _resolve(document, given)
-        text = given.get("description") or one.get("description", "")
-        field = {"name": name, "where": "body", "kind": _kind(one), "required": name in required}
-        fields.append(field | {"description": text})
-    responses = {
-        status: _resolve(document, answer).get("description", "")
-        for status, answer in row.get("responses", {}).items()
-    }
-    return {
-        "anchor": re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-"),
-        "method": method.upper(),
-        "path": path,
-        "summary": row.get("summary", ""),
-        "description": row.get("description", ""),
-        "fields": fields,
-        "responses": responses,
-        "example": _example(body),
-    }
+def _fields(
+    document: Mapping[str, Any], parameters: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the parameters, then the fields of the body."""
+
+    def field(name: str, where: str, one: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
+        kind = one.get("type") or " or ".join(kind["type"] for kind in one["anyOf"] if "type" in kind)
+        text = one.get("description", "")
+        return {"name": name, "where": where, "kind": kind, "required": required, "description": text}
+
+    for one in (_target(document, parameter) for parameter in parameters):
+        described = one["schema"] | {"description": one["description"]}
+        yield field(one["name"], one["in"], described, required=one.get("required", False))
+    body = _target(document, schema)
+    for name, one in body.get("properties", {}).items():
+        yield field(name, "body", one, required=name in body.get("required", ()))
 
 
-def _resolve(document: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the target of a local `$ref`, or an empty object if there is none."""
-    reference = value.get("$ref")
-    if not isinstance(reference, str) or not reference.startswith("#/"):
+def _target(document: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the target of a reference to a component, or the value if it is none."""
+    if "$ref" not in value:
         return value
-    found: Any = document
-    for part in reference[2:].split("/"):
-        found = found.get(part.replace("~1", "/").replace("~0", "~"), {})
-    return found if isinstance(found, dict) and "$ref" not in found else {}
-
-
-def _kind(schema: Mapping[str, Any]) -> str:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return " or ".join(map(str, kind))
-    if kind is None:
-        kinds = [str(one["type"]) for one in schema.get("anyOf", ()) if "type" in one]
-        return " or ".join(kinds)
-    return str(kind)
-
-
-def _example(body: Mapping[str, Any]) -> str:
-    examples = body.get("examples")
-    value = body.get("example")
-    if value is None and isinstance(examples, dict):
-        value = next((one.get("value") for one in examples.values()), None)
-    return json.dumps(value, indent=2, ensure_ascii=False) if value is not None else ""
+    kind, name = value["$ref"].removeprefix("#/components/").split("/")
+    found: Mapping[str, Any] = document["components"][kind][name]
+    return found
