@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ from stenobird.translation.translator import open_configured_translator
 from stenobird.uploads import UploadOrigin, UploadService
 from stenobird.wakeups import open_wakeups
 from stenobird.web.idempotency import Idempotency
-from stenobird.web.limits import open_limits
+from stenobird.web.limits import RequestLimits
 from stenobird.web.probes import Metrics
 from stenobird.web.services import Services
 from stenobird.webhooks import open_webhooks
@@ -226,7 +226,7 @@ async def open_services(
             uploads=uploads,
         )
         billing, biller = await opened(open_billing(settings, stores.billing, clock, mailer=overrides.mailer))
-        limits = await opened(open_limits(settings, clock))
+        limits = await opened(aclosing(RequestLimits(settings, clock)))
         yield Services(
             settings=settings,
             clock=clock,

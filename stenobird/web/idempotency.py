@@ -31,7 +31,6 @@ from starlette.responses import Response
 from stenobird.errors import IdempotencyInProgress, InvalidRequest, RequestError, StorageUnavailable
 from stenobird.storage.idempotency_store import StoredAnswer
 from stenobird.web.limits import client_network, limit_request
-from stenobird.web.requests import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -71,19 +70,18 @@ class Idempotency:
         body: bytes,
         *,
         new_id: Callable[[], str],
-        admit: Callable[[], Awaitable[None]],
         make: Callable[[str | None], Awaitable[Response]],
     ) -> Response:
         """Return the stored response, or that of `make`, which gets the id of the resource to create.
 
-        Unless a response is stored, `admit` is awaited before `make` and may refuse. Called again with the
-        same id, `make` must return the existing resource. Without an `Idempotency-Key` both are simply
-        called, with `None` for any new id. Raises what they raise, `InvalidRequest` for a malformed key,
+        Unless a response is stored, the request is counted first, see `limit_request`. Called again with the
+        same id, `make` must return the existing resource. Without an `Idempotency-Key` it gets `None`, for
+        any new id. Raises what `make` raises, `RateLimited`, `InvalidRequest` for a malformed key,
         `IdempotencyMismatch`, `IdempotencyInProgress`.
         """
         key = request.headers.get("idempotency-key")
         if key is None:
-            await admit()
+            await limit_request(request, caller)
             return await make(None)
         if not _KEY.fullmatch(key):
             raise InvalidRequest(
@@ -95,7 +93,7 @@ class Idempotency:
             stored = await self._store.look(scope_hash, body_hash)
             if stored is not None:
                 return _replay(stored)
-            await admit()
+            await limit_request(request, caller)
             claim = await self._store.claim(
                 scope_hash,
                 body_hash,
@@ -112,9 +110,7 @@ class Idempotency:
         The next request with the key creates a new resource. Raises `StorageUnavailable`.
         """
         scope_hash = _scope_hash(request, caller, request.headers["idempotency-key"])
-        headers = {name: value for name, value in replayed.headers.items() if name in _KEPT_HEADERS}
-        answer = StoredAnswer(replayed.status_code, headers, bytes(replayed.body).decode())
-        await self._store.withdraw(scope_hash, answer)
+        await self._store.withdraw(scope_hash, _stored(replayed))
 
     async def _make(
         self, claim: IdempotencyClaim, make: Callable[[str | None], Awaitable[Response]]
@@ -129,9 +125,7 @@ class Idempotency:
             await self._quietly(self._store.abandon(claim))
             raise
         if 200 <= response.status_code < 300:
-            headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-            answer = StoredAnswer(response.status_code, headers, bytes(response.body).decode())
-            await self._quietly(self._store.answer(claim, answer))
+            await self._quietly(self._store.answer(claim, _stored(response)))
         else:
             await self._quietly(self._store.forget(claim))
         return response
@@ -155,26 +149,6 @@ class Idempotency:
             lock.release()
 
 
-async def limited_once(
-    request: Request,
-    caller: Caller | None,
-    body: bytes,
-    *,
-    new_id: Callable[[], str],
-    make: Callable[[str | None], Awaitable[Response]],
-) -> Response:
-    """Run a request at most once per `Idempotency-Key`, and count it against the rate limit.
-
-    Replays are not counted. See `limit_request` and `Idempotency.once`.
-    """
-    services = services_of(request)
-
-    async def admit() -> None:
-        await limit_request(request, services.limits, caller)
-
-    return await services.idempotency.once(request, caller, body, new_id=new_id, admit=admit, make=make)
-
-
 def _scope_hash(request: Request, caller: Caller | None, key: str) -> str:
     who = (
         f"account:{caller.account_id}"
@@ -184,6 +158,11 @@ def _scope_hash(request: Request, caller: Caller | None, key: str) -> str:
     mode = caller.mode if caller is not None else "preview"
     route = getattr(request.scope.get("route"), "path_format", request.url.path)
     return hashlib.sha256(json.dumps([who, mode, request.method, route, key]).encode()).hexdigest()
+
+
+def _stored(response: Response) -> StoredAnswer:
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    return StoredAnswer(response.status_code, headers, bytes(response.body).decode())
 
 
 def _replay(stored: StoredAnswer) -> Response:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -21,10 +20,9 @@ from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.errors import StorageError
 
 from stenobird.errors import ConfigurationError, RateLimited
+from stenobird.web.requests import services_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -67,27 +65,23 @@ class RequestLimits:
     """Counts requests. One instance serves all requests of a process; close it when they have ended.
 
     Limits are requests per minute: previews by client address, API keys by the tier of their account.
-    Without `storage` this process counts alone.
+    Raises `ConfigurationError` for an invalid Redis URL. Without one this process counts alone.
     """
 
     def __init__(
-        self,
-        storage: RedisStorage | None,
-        clock: Clock,
-        *,
-        previews: int = 30,
-        premium: int = 30,
-        platinum: int = 60,
-        timeout_seconds: float = REDIS_TIMEOUT_SECONDS,
+        self, settings: Settings, clock: Clock, *, timeout_seconds: float = REDIS_TIMEOUT_SECONDS
     ) -> None:
-        self._storage = storage
+        self._storage = _storage(settings, timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._minute = 0
         self._counts: dict[tuple[LimitKind, str, int], int] = {}
         """The requests of this minute that were counted in this process."""
         self._clock = clock
-        self._previews = previews
-        self._by_tier = {"premium": premium, "platinum": platinum}
+        self._previews = settings.previews_per_minute
+        self._by_tier = {
+            "premium": settings.premium_requests_per_minute,
+            "platinum": settings.platinum_requests_per_minute,
+        }
         self._outage_logged_at = float("-inf")
         self._pause_until = 0.0
 
@@ -180,11 +174,15 @@ def client_network(address: str | None) -> str:
     return str(ipaddress.ip_network((parsed, IPV6_CLIENT_BITS), strict=False))
 
 
-async def limit_request(request: Request, limits: RequestLimits, caller: Caller | None) -> None:
-    """Count the request. Its response will have the `X-RateLimit-*` headers, see `add_limit_headers`.
+async def limit_request(request: Request, caller: Caller | None) -> None:
+    """Count the request, unless it was counted. Raises `RateLimited`.
 
-    Raises `RateLimited`. The address comes from trusted proxies' forwarding headers, else it is the peer's.
+    Its response will have the `X-RateLimit-*` headers, see `add_limit_headers`. The address comes from
+    trusted proxies' forwarding headers, else it is the peer's.
     """
+    if was_counted(request):
+        return
+    limits = services_of(request).limits
     state = await limits.check_request(caller, request.client.host if request.client else None)
     request.state.rate_limit = state
     if not state.allowed:
@@ -201,25 +199,6 @@ def add_limit_headers(request: Request, response: Response) -> None:
     state: RateLimitState | None = getattr(request.state, "rate_limit", None)
     if state is not None:
         response.raw_headers += state.headers()
-
-
-@asynccontextmanager
-async def open_limits(
-    settings: Settings, clock: Clock, *, timeout_seconds: float = REDIS_TIMEOUT_SECONDS
-) -> AsyncIterator[RequestLimits]:
-    """Open the counters that the settings select. Raises `ConfigurationError` for an invalid Redis URL."""
-    limits = RequestLimits(
-        _storage(settings, timeout_seconds),
-        clock,
-        previews=settings.previews_per_minute,
-        premium=settings.premium_requests_per_minute,
-        platinum=settings.platinum_requests_per_minute,
-        timeout_seconds=timeout_seconds,
-    )
-    try:
-        yield limits
-    finally:
-        await limits.aclose()
 
 
 def _storage(settings: Settings, timeout_seconds: float) -> RedisStorage | None:

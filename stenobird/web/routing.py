@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from stenobird.errors import MissingAPIKey, ReadOnlyKey
 from stenobird.web.limits import add_limit_headers, limit_request
-from stenobird.web.requests import caller_of, reader_of, services_of
+from stenobird.web.requests import caller_of, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -70,7 +70,7 @@ class Endpoint:
         if self.write and caller is not None:
             caller.require_write(self.read_only_error)
         if self.limited:
-            await limit_request(request, services_of(request).limits, caller)
+            await limit_request(request, caller)
         response = await (self.handler(request) if self.key == "none" else self.handler(request, caller))
         add_limit_headers(request, response)
         return response

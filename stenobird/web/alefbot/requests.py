@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from stenobird import errors
 from stenobird.accounts.service import check_plan
 from stenobird.formats import FORMATS
-from stenobird.web.idempotency import limited_once
 from stenobird.web.limits import limit_request, was_counted
 from stenobird.web.representations import accepted
 from stenobird.web.requests import caller_of, read_json_body, services_of
@@ -67,21 +66,20 @@ async def once(
 
     `make` gets the id of the new resource, and the body. A replay, or a request whose first copy is still
     running, is not counted, so retries never reach the rate limit; its response still has the `X-RateLimit-*`
-    headers. Other refused requests are counted. Raises what `limited_once` and `read_raw` raise.
+    headers. Other refused requests are counted. Raises what `Idempotency.once` and `read_raw` raise.
     """
-    limits = services_of(request).limits
+    services = services_of(request)
     try:
         body = await read_raw(request)
-        return await limited_once(
+        return await services.idempotency.once(
             request, caller, body, new_id=new_id, make=lambda resource_id: make(resource_id, body)
         )
     except (errors.IdempotencyMismatch, errors.InvalidRequest, errors.ValidationFailed):
-        if not was_counted(request):
-            await limit_request(request, limits, caller)
+        await limit_request(request, caller)
         raise
     finally:
         if not was_counted(request):
-            request.state.rate_limit = await limits.check_request(caller, None, cost=0)
+            request.state.rate_limit = await services.limits.check_request(caller, None, cost=0)
 
 
 def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:

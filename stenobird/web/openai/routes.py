@@ -159,13 +159,8 @@ async def _create_once(
         job = await _create(request, services, caller, wanted, job_id)
         return JSONResponse({"id": job.id}, 202)
 
-    async def admit() -> None:
-        """Do nothing: the request was counted before its body was read."""
-
     while True:
-        made = await services.idempotency.once(
-            request, caller, fingerprint, new_id=new_job_id, admit=admit, make=make
-        )
+        made = await services.idempotency.once(request, caller, fingerprint, new_id=new_job_id, make=make)
         replayed = REPLAYED in made.headers
         try:
             job = await services.jobs.get(json.loads(bytes(made.body))["id"], caller)

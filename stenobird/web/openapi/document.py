@@ -318,7 +318,7 @@ def operation_groups(document: Mapping[str, Any]) -> dict[str, list[dict[str, An
         for method in filter(item.get, METHODS):
             row = item[method]
             content = row.get("requestBody", {}).get("content", {})
-            body = content.get("application/json") or next(iter(content.values()), {})
+            body: Mapping[str, Any] = content.get("application/json") or next(iter(content.values()), {})
             shown = {
                 "anchor": re.sub(r"[^a-z0-9]+", "-", f"{method} {path}").strip("-"),
                 "method": method.upper(),

@@ -68,7 +68,7 @@ async def buy(request: Request) -> Response:
         wanted = EmailRequest.parse({"email": email})
     except InvalidRequest:
         return _pricing(request, 400, problem="This is not an e-mail address.", email=email)
-    await limit_request(request, services_of(request).limits, None)
+    await limit_request(request, None)
     browser = browser_of(request)
     _, url = await billing.start_checkout(wanted.email, base_url=base_url_of(request), browser=browser)
     response = RedirectResponse(url, 303, _NO_STORE)
@@ -152,7 +152,7 @@ async def recover(request: Request) -> Response:
         if key is None:
             return render("billing/recover.html", 410, state="used", token="")
         return render("billing/key.html", key=key, base_url=base_url_of(request))
-    await limit_request(request, services_of(request).limits, None)
+    await limit_request(request, None)
     billing.ask_recovery(EmailRequest.parse({"email": form.get("email", "")}).email)
     return render("billing/recover.html", 202, state="asked", token="")
 

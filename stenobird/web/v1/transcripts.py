@@ -21,7 +21,6 @@ from stenobird.jobs.schemas import (
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobPage
 from stenobird.transcript import Segment
-from stenobird.web.idempotency import limited_once
 from stenobird.web.openapi import (
     CREATE_ERRORS,
     IDEMPOTENCY_KEY,
@@ -162,7 +161,7 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
         body = TranscriptStatus.of(job)
         return json_response(body, 202, {"Location": body.status_url})
 
-    return await limited_once(request, caller, raw, new_id=new_job_id, make=make)
+    return await services.idempotency.once(request, caller, raw, new_id=new_job_id, make=make)
 
 
 @Operation(

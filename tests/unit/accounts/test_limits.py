@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from stenobird.web.limits import (
     REDIS_PAUSE_SECONDS,
     RequestLimits,
     client_network,
-    open_limits,
 )
 from tests.support.free_port import free_port
 from tests.support.processes import frozen
@@ -42,9 +42,13 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def limits(clock: FakeClock) -> AsyncIterator[RequestLimits]:
-    limits = RequestLimits(None, clock, previews=2, premium=3, platinum=5)
-    yield limits
-    await limits.aclose()
+    per_minute = {
+        "previews_per_minute": 2,
+        "premium_requests_per_minute": 3,
+        "platinum_requests_per_minute": 5,
+    }
+    async with aclosing(RequestLimits(Settings.model_validate(per_minute), clock)) as limits:
+        yield limits
 
 
 def caller(tier: Tier, account_id: str = "acct_1") -> Caller:
@@ -118,8 +122,7 @@ async def test_memory_is_bounded_and_no_request_is_refused_at_the_bound(limits: 
 async def test_a_redis_url_that_is_none_is_refused(clock: FakeClock) -> None:
     settings = Settings.model_validate({"redis_url": "http://localhost"})
     with pytest.raises(ConfigurationError):
-        async with open_limits(settings, clock):
-            pass
+        RequestLimits(settings, clock)
 
 
 @pytest.mark.skipif(not redis_available(), reason="NOT TESTED ON REDIS: install it")
@@ -131,8 +134,8 @@ async def test_processes_share_their_counters_over_redis_and_count_alone_while_i
         {"redis_url": f"redis://127.0.0.1:{port}/0", "premium_requests_per_minute": 4}
     )
     async with (
-        open_limits(settings, clock, timeout_seconds=60) as one,
-        open_limits(settings, clock, timeout_seconds=60) as two,
+        aclosing(RequestLimits(settings, clock, timeout_seconds=60)) as one,
+        aclosing(RequestLimits(settings, clock, timeout_seconds=60)) as two,
     ):
         with running_redis(tmp_path, port):
             states = [await limits.check_request(caller("premium"), None) for limits in (one, two, one, two)]
@@ -153,7 +156,7 @@ async def test_a_frozen_redis_delays_one_request_and_is_used_again_when_it_answe
     )
     with running_redis(tmp_path, port) as url:
         async with (
-            open_limits(settings, clock, timeout_seconds=60) as limits,
+            aclosing(RequestLimits(settings, clock, timeout_seconds=60)) as limits,
             Redis.from_url(url) as operator,
         ):
             assert (await limits.check_request(caller("premium"), None)).remaining == 8
