@@ -39,11 +39,14 @@ _MAX_FORMATS = 500
 _MAX_URL_CHARACTERS = 8192
 _MAX_TEXT_CHARACTERS = 500
 
-_INFO_TEXTS = (
-    "id", "title", "series", "uploader", "upload_date", "extractor_key", "live_status", "webpage_url",
+_INFO_FIELDS = (
+    "title", "series", "uploader", "upload_date", "extractor_key", "live_status", "is_live", "duration",
+    "timestamp",
 )  # fmt: skip
-_FORMAT_TEXTS = ("format_id", "format_note", "protocol", "ext", "acodec", "vcodec", "language")
-_FORMAT_NUMBERS = ("abr", "tbr", "language_preference", "preference", "quality")
+_FORMAT_FIELDS = (
+    "format_id", "format_note", "protocol", "ext", "acodec", "vcodec", "abr", "tbr", "language_preference",
+    "preference",
+)  # fmt: skip
 _LOGIN = re.compile(
     r"log ?in|sign in|account|cookies|private|password|members?[- ]only|premium|subscri|paywall|purchase",
     re.IGNORECASE,
@@ -213,7 +216,7 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
         "geo_bypass": False,
         "js_runtimes": {},
         "plugin_dirs": [],
-        "compat_opts": {"no-certifi"} if request["own_authorities"] else set(),
+        "compat_opts": {"no-certifi"} if request["readable"] else set(),  # it is a file of authorities
         "skip_download": True,
         "noplaylist": True,
         "playlist_items": "1:2",
@@ -250,16 +253,10 @@ def _extract(downloader: Any, url: str) -> dict[str, Any]:
 
 
 def _reduced(info: dict[str, Any]) -> dict[str, Any]:
-    """Return the few fields that the service reads: short texts, numbers, and formats with their headers."""
-    formats = info.get("formats") or ([info] if info.get("url") else [])
-    return {
-        **{name: _short(info[name]) for name in _INFO_TEXTS if isinstance(info.get(name), str)},
-        "duration": _number(info.get("duration")),
-        "timestamp": _number(info.get("timestamp")),
-        "is_live": bool(info.get("is_live")),
-        "has_drm": bool(info.get("_has_drm")),
-        "formats": [_format(one) for one in formats if _is_usable(one)][-_MAX_FORMATS:],
-    }
+    """Return the few fields that the service reads and validates. Without a list, `info` is the only format."""
+    formats = [_format(form) for form in info.get("formats") or [info] if _is_usable(form)]
+    fields = _plain(info, _INFO_FIELDS)
+    return fields | {"has_drm": bool(info.get("_has_drm")), "formats": formats[-_MAX_FORMATS:]}
 
 
 def _is_usable(form: dict[str, Any]) -> bool:
@@ -268,18 +265,16 @@ def _is_usable(form: dict[str, Any]) -> bool:
 
 
 def _format(form: dict[str, Any]) -> dict[str, Any]:
-    headers = form.get("http_headers") or {}
-    return {
-        "url": form["url"],
-        **{name: _short(form[name]) for name in _FORMAT_TEXTS if isinstance(form.get(name), str)},
-        **{name: number for name in _FORMAT_NUMBERS if (number := _number(form.get(name))) is not None},
-        "has_drm": bool(form.get("has_drm")),
-        "headers": {
-            name: str(value)[:_MAX_TEXT_CHARACTERS]
-            for name, value in headers.items()
-            if name.lower() in {"referer", "user-agent", "origin"}
-        },
-    }
+    # A format whose encryption is "maybe" counts as encrypted.
+    headers = _plain(form.get("http_headers") or {}, ("Referer", "User-Agent", "Origin"))
+    fields = _plain(form, _FORMAT_FIELDS)
+    return fields | {"url": form["url"], "has_drm": bool(form.get("has_drm")), "headers": headers}
+
+
+def _plain(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, str | float]:
+    """Return those of the named fields that are numbers or texts, which are cut."""
+    values = {name: fields[name] for name in names if isinstance(fields.get(name), str | int | float)}
+    return {name: _short(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -340,12 +335,6 @@ def _refusal(text: str) -> str:
 
 def _short(text: object) -> str:
     return str(text or "")[:_MAX_TEXT_CHARACTERS]
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e12 else None
 
 
 if __name__ == "__main__":

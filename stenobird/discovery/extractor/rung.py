@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, OnErrorOmit, ValidationError
 
 from stenobird.children.process import ChildProcess
 from stenobird.discovery.parsing.facts import FoundSource, MediaLead
+from stenobird.discovery.parsing.lenient import iso, parse_duration
 from stenobird.errors import (
     AudioSourceNotFound,
     AudioSourceUnreachable,
@@ -123,39 +124,34 @@ class Extractor:
             proxy = self._proxy.url_for(job, self._limits.network_bytes)
             try:
                 with tempfile.TemporaryDirectory(prefix="stenobird-extractor-") as home:
-                    answer = await self._run(self._request(urls, proxy), home, proxy)
+                    answer = await self._run(urls, proxy, home)
             finally:
                 self._proxy.revoke(job)
         if answer["outcome"] == "unsuitable":
             return None
         if answer["outcome"] != "found":
             raise _explained(answer)
-        return read_extraction(answer.get("info") or {})
+        return read_extraction(answer.get("info"))
 
     async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Return the recording at the URL, else that of the only audio player on the page."""
         found = await self.extract([url, *await _only_player(search, url)])
         return FoundSource(media=choose(found)) if found is not None else None
 
-    def _request(self, urls: Sequence[str], proxy: str) -> bytes:
+    async def _run(self, urls: Sequence[str], proxy: str, home: str) -> dict[str, Any]:
         limits = self._limits
-        return json.dumps(
-            {
-                "urls": list(urls),
-                "proxy": proxy,
-                "socket_timeout_seconds": limits.socket_timeout_seconds,
-                "own_authorities": self._authorities is not None,
-                "readable": [str(self._authorities)] if self._authorities else [],
-                "limits": {
-                    "AS": limits.address_space_bytes,
-                    "CPU": limits.cpu_seconds,
-                    "FSIZE": 0,
-                    "NOFILE": limits.open_files,
-                },
-            }
-        ).encode()
-
-    async def _run(self, request: bytes, home: str, proxy: str) -> dict[str, Any]:
+        request = {
+            "urls": list(urls),
+            "proxy": proxy,
+            "socket_timeout_seconds": limits.socket_timeout_seconds,
+            "readable": [str(self._authorities)] if self._authorities else [],
+            "limits": {
+                "AS": limits.address_space_bytes,
+                "CPU": limits.cpu_seconds,
+                "FSIZE": 0,
+                "NOFILE": limits.open_files,
+            },
+        }
         environment = {
             "PATH": "/nonexistent",  # no ffmpeg, no downloaders, no JavaScript engines
             "HOME": home,
@@ -179,12 +175,12 @@ class Extractor:
                 " operator."
             ) from error
         try:
-            async with asyncio.timeout(self._limits.wall_seconds):
-                output = await _converse(child, request, self._limits.answer_bytes, proxy)
+            async with asyncio.timeout(limits.wall_seconds):
+                output = await _converse(child, json.dumps(request).encode(), limits.answer_bytes, proxy)
                 await child.wait()
         except TimeoutError as error:
             raise AudioSourceUnreachable(
-                f"The address of the audio was not found within {self._limits.wall_seconds:g} s. Try again"
+                f"The address of the audio was not found within {limits.wall_seconds:g} s. Try again"
                 " later, or send the direct audio URL."
             ) from error
         finally:
@@ -266,11 +262,14 @@ LEADS = 3
 _GOOD_KILOBITS = 96.0
 """A higher bit rate does not improve the transcript, and makes the download longer."""
 
+_HLS = frozenset({"m3u8", "m3u8_native"})
+_AUDIO_EXTENSIONS = frozenset({"mp3", "m4a", "opus", "ogg", "aac", "wav", "flac", "mpga"})
+
 
 class Format(BaseModel):
     """One format in which a site offers the recording."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     url: str = Field(max_length=8192)
     protocol: str = ""
@@ -286,28 +285,11 @@ class Format(BaseModel):
     has_drm: bool = False
     headers: dict[str, str] = Field(default_factory=dict)
 
-    @property
-    def is_audio_only(self) -> bool:
-        """Whether it has no video."""
-        return self.vcodec == "none" or (
-            self.vcodec is None and self.ext in {"mp3", "m4a", "opus", "ogg", "aac", "wav", "flac", "mpga"}
-        )
-
-    @property
-    def is_hls(self) -> bool:
-        """Whether it is a playlist of segments."""
-        return self.protocol in {"m3u8", "m3u8_native"}
-
-    @property
-    def is_clip(self) -> bool:
-        """Whether it is only a sample of the recording."""
-        return "preview" in f"{self.format_id} {self.format_note}".lower()
-
 
 class Extraction(BaseModel):
     """The extractor's result for one recording."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     extractor_key: str = ""
     title: str | None = None
@@ -319,30 +301,26 @@ class Extraction(BaseModel):
     live_status: str | None = None
     is_live: bool = False
     has_drm: bool = False
-    formats: tuple[Format, ...] = ()
+    formats: tuple[OnErrorOmit[Format], ...] = ()
 
     @property
     def published(self) -> str | None:
         """The date in ISO 8601, if it is known."""
         if self.timestamp is not None:
             with contextlib.suppress(OverflowError, ValueError, OSError):
-                return datetime.fromtimestamp(self.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                return iso(datetime.fromtimestamp(self.timestamp, UTC))
         day = self.upload_date or ""
         return f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else None
 
 
-def read_extraction(info: Mapping[str, Any]) -> Extraction:
+def read_extraction(info: Any) -> Extraction:
     """Return the child's answer without malformed formats."""
-    formats = []
-    for row in info.get("formats") or ():
-        with contextlib.suppress(ValidationError):
-            formats.append(Format.model_validate(row))
     try:
-        return Extraction.model_validate({**info, "formats": formats})
+        return Extraction.model_validate(info)
     except ValidationError as error:
         raise ExtractorUnavailable(
             "The extractor answered with something unexpected. Send the direct audio URL; the operator can"
-            ' update it with "pip install -U yt-dlp".'
+            f" {UPDATE}."
         ) from error
 
 
@@ -360,14 +338,13 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
     unencrypted = [form for form in audible if not form.has_drm]
     if not unencrypted and (audible or found.has_drm):
         raise UnsupportedURL(f"{site} encrypts this recording (DRM), so it can't be transcribed.")
-    whole = [form for form in unencrypted if not form.is_clip]
+    whole = [form for form in unencrypted if "preview" not in f"{form.format_id} {form.format_note}".lower()]
     if unencrypted and not whole:
         raise UnsupportedURL(f"{site} offers only a sample of this recording without an account.")
     usable = [
         form
         for form in whole
-        if form.url.startswith(("https://", "http://"))
-        and (form.is_hls or form.protocol in {"http", "https"})
+        if form.url.startswith(("https://", "http://")) and form.protocol in {"http", "https", *_HLS}
     ]
     if not usable:
         raise AudioSourceNotFound(
@@ -379,11 +356,15 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
             form.url,
             f"extractor.{re.sub(r'[^a-z0-9]+', '_', site.lower())}",
             f"yt-dlp's extractor for {site} found it",
-            headers={name.lower(): value for name, value in form.headers.items() if _is_plain(value)},
+            headers={
+                name.lower(): value
+                for name, value in form.headers.items()
+                if value.isascii() and value.isprintable()
+            },
             title=found.title,
             podcast=found.series or found.uploader,
             published=found.published,
-            duration_seconds=found.duration if found.duration and found.duration > 0 else None,
+            duration_seconds=parse_duration(found.duration),
         )
         for form in best
     )
@@ -391,20 +372,17 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
 
 def _rank(form: Format) -> tuple[float, ...]:
     rate = form.abr or form.tbr or 0.0
+    has_video = form.vcodec != "none" and (form.vcodec is not None or form.ext not in _AUDIO_EXTENSIONS)
     return (
-        0 if form.is_audio_only else 1,
-        0 if not form.is_hls else 1,
+        has_video,
+        form.protocol in _HLS,
         -form.language_preference,
         -form.preference if form.preference < 0 else 0,
-        0 if not rate or rate >= 0.5 * _GOOD_KILOBITS else 1,
+        0 < rate < 0.5 * _GOOD_KILOBITS,
         abs(rate - _GOOD_KILOBITS) if rate else _GOOD_KILOBITS,
-        0 if form.ext in {"m4a", "mp3", "opus", "webm"} else 1,
-        0 if form.url.startswith("https://") else 1,
+        form.ext not in {"m4a", "mp3", "opus", "webm"},
+        not form.url.startswith("https://"),
     )
-
-
-def _is_plain(value: str) -> bool:
-    return value.isascii() and value.isprintable()
 
 
 async def _only_player(search: SearchContext, url: str) -> tuple[str, ...]:
@@ -433,12 +411,10 @@ def advice_on(version: str, today: date) -> str:
 
     A version is the date of its release (`2026.10.26`).
     """
-    found = re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})(?!\d)", version)
     try:
-        age_days = (today - date(int(found[1]), int(found[2]), int(found[3]))).days if found else None
-    except ValueError:
-        age_days = None
-    if age_days is None:
+        released = date(*(int(part) for part in version.split(".")[:3]))
+    except (ValueError, TypeError, OverflowError):
         return f"the age of yt-dlp {version} is unknown"
+    age_days = (today - released).days
     old = f"yt-dlp is {age_days} days old, sites change every few weeks: {UPDATE}"
     return old if age_days > FRESH_DAYS else ""
