@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.page.inline_state import marked_json
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
-from stenobird.discovery.parsing.lenient import decode_xml, strict_json, unescape_attribute
+from stenobird.discovery.parsing.lenient import decode_html, decode_xml, strict_json, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
 from stenobird.egress.client import RequestOptions, open_ranged
@@ -278,7 +278,7 @@ class Search:
             await self.report("resolving_page", "failed", exc.message)
             return None
         if with_state:
-            page = replace(page, text=document.body.decode("utf-8", "replace"))
+            page = replace(page, text=decode_html(document.body, content_type))
         refresh = page.refresh or urls.refresh_target(document.headers.get("refresh", ""), document.final_url)
         return replace(page, url=document.url, refresh=refresh)
 

@@ -253,7 +253,7 @@ def _extract(downloader: Any, url: str) -> dict[str, Any]:
 
 
 def _reduced(info: dict[str, Any]) -> dict[str, Any]:
-    """Return the few fields that the service reads and validates. Without a list, `info` is the only format."""
+    """Return the few fields that the service reads and validates; `info` itself may be the only format."""
     formats = [_format(form) for form in info.get("formats") or [info] if _is_usable(form)]
     fields = _plain(info, _INFO_FIELDS)
     return fields | {"has_drm": bool(info.get("_has_drm")), "formats": formats[-_MAX_FORMATS:]}

@@ -17,6 +17,14 @@ from stenobird.discovery.platforms.ways import (
 )
 
 _EPISODE_LD = PageAudio("page.json_ld")
+_BY_APPLE_ID = (
+    "castro.fm", "moon.fm", "podbean.com", "listennotes.com", "pods.link", "podcastrepublic.net",
+    "app.podcastguru.io", "sonnet.fm", "goodpods.com", "listentojam.com",
+)  # fmt: skip
+_BY_FEED = (
+    "antennapod.org", "anytimeplayer.app", "player.fm", "gpodder.net", "pcasts.in", "radiopublic.com",
+    "subscribeonandroid.com", "podknife.com", "breez.link",
+)  # fmt: skip
 
 APPS = (
     Platform(
@@ -101,18 +109,7 @@ APPS = (
     ),
     Platform(
         "A link by Apple id",
-        (
-            "castro.fm",
-            "moon.fm",
-            "podbean.com",
-            "listennotes.com",
-            "pods.link",
-            "podcastrepublic.net",
-            "app.podcastguru.io",
-            "sonnet.fm",
-            "goodpods.com",
-            "listentojam.com",
-        ),
+        _BY_APPLE_ID,
         Route(r"/(?:itunes|i|podcast|p|podcasts-aid)/(?:id)?(?P<apple>\d{6,12})", AppleShow("{apple}")),
     ),
     Platform(
@@ -126,17 +123,7 @@ APPS = (
     ),
     Platform(
         "A link by feed",
-        (
-            "antennapod.org",
-            "anytimeplayer.app",
-            "player.fm",
-            "gpodder.net",
-            "pcasts.in",
-            "radiopublic.com",
-            "subscribeonandroid.com",
-            "podknife.com",
-            "breez.link",
-        ),
+        _BY_FEED,
         Route(r"/p", FeedURL("{feedURL:link}", guid="{episodeID:text}"), needs=("feedURL", "episodeID")),
         Route(r"/(?:deeplink/)?subscribe", FeedURL("{url:link}", newest=True), needs=("url",)),
         Route(r"/subscribe", FeedURL("{id:link}", newest=True), needs=("id",)),

@@ -11,50 +11,53 @@ from typing import TYPE_CHECKING, Any
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import text_of
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.visit import Fields, dig, seconds_of, walk
+from stenobird.discovery.platforms.visit import Fields, dig, walk
 from stenobird.discovery.platforms.ways import JSONLookup
-from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stenobird.discovery.parsing.facts import PageFacts
     from stenobird.discovery.platforms.visit import Visit
     from stenobird.ports import Clock
 
 _PATH = r"(?:/(?P<country>[a-z]{2}))?/podcast(?:/[^/]+)?/id(?P<show>\d+)"
-_SERVER_DATA = "serialized-server-data"
+_MODEL = Fields(title="title", show="showTitle", published="releaseDate", duration="duration")
+_OFFER = Fields(
+    title="title", show="showOffer.title", guid="guid", published="releaseDate", duration="duration"
+)
 
 
 async def apple_episode(visit: Visit) -> None:
-    """Add the directory's entry for the episode's id; for one too old to be listed, feed and title.
-
-    The page is read only if the episode is not listed.
-    """
+    """Add the directory's entry for the episode's id; for one too old to be listed, its show's feed."""
     show_id, episode_id = visit.values["show"], visit.values["i"]
-    failure: DirectoryLookupFailed | None = None
-    try:
-        show = await visit.directory.lookup(
-            visit.search, show_id, country=visit.values.get("country"), episode_id=episode_id
-        )
-    except DirectoryLookupFailed as error:
-        show, failure = None, error
-    listed = show.episode(episode_id) if show else None
-    if show is not None:
-        visit.learn(EpisodeFacts(show=show.name or None))
-        visit.add_feed(show.feed_url)
-    if listed is not None:
+    show = await visit.directory.lookup(
+        visit.search, show_id, country=visit.values.get("country"), episode_id=episode_id
+    )
+    if show is None:
+        return
+    visit.learn(EpisodeFacts(show=show.name or None))
+    visit.add_feed(show.feed_url)
+    if (listed := show.episode(episode_id)) is not None:
         visit.learn(listed.facts)
         visit.add_media(listed.url, "Apple's directory lists this file under the episode's id")
+
+
+async def apple_page(visit: Visit) -> None:
+    """Add what the page's own data say about the episode, else learn its title."""
+    page = await visit.search.page(visit.url, with_state=True)
+    if page is None:
         return
-    try:
-        page = await visit.search.page(visit.url, with_state=True)
-    except EgressError:
-        page = None
-    if page is not None:
-        _read_page(visit, page, episode_id)
-    if failure is not None and not (visit.media or visit.feeds):
-        raise failure
+    offer = _offer(page.state.get("serialized-server-data"), visit.values["i"])
+    if offer is None:
+        # `apple:title` is the title alone; `og:title` may include the show's name.
+        visit.learn(EpisodeFacts(title=page.first_meta("apple:title", "og:title")))
+        visit.learn(page.episode)
+        return
+    model, episode = offer
+    visit.learn(_MODEL.facts(model))
+    visit.learn(_OFFER.facts(episode))
+    visit.add_media(text_of(episode.get("streamUrl")), "the page's own data name it for this episode")
+    visit.add_feed(text_of(dig(episode, "showOffer.feedUrl")))
 
 
 async def apple_podcast(visit: Visit) -> None:
@@ -74,28 +77,6 @@ async def apple_podcast(visit: Visit) -> None:
         visit.add_media(newest.url, "the newest episode that Apple's directory lists for this show")
 
 
-def _read_page(visit: Visit, page: PageFacts, episode_id: str) -> None:
-    offer = _offer(page.state.get(_SERVER_DATA), episode_id)
-    if offer is not None:
-        model, episode = offer
-        visit.learn(
-            EpisodeFacts(
-                title=text_of(model.get("title")) or text_of(episode.get("title")),
-                show=text_of(model.get("showTitle")) or text_of(dig(episode, "showOffer.title")),
-                guid=text_of(episode.get("guid")),
-                published=text_of(model.get("releaseDate")) or text_of(episode.get("releaseDate")),
-                duration_seconds=seconds_of(model.get("duration")) or seconds_of(episode.get("duration")),
-            )
-        )
-        visit.add_media(text_of(episode.get("streamUrl")), "the page's own data name it for this episode")
-        visit.add_feed(text_of(dig(episode, "showOffer.feedUrl")))
-        return
-    # `apple:title` is the title alone; `og:title` may include the show's name.
-    title = page.first_meta("apple:title", "og:title")
-    visit.learn(EpisodeFacts(title=title))
-    visit.learn(page.episode)
-
-
 def _offer(state: Any, episode_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return this episode's model and its offer; the page lists other episodes in the same way."""
     for model in walk(state):
@@ -113,7 +94,7 @@ def _offer(state: Any, episode_id: str) -> tuple[dict[str, Any], dict[str, Any]]
 APPLE_PODCASTS = Platform(
     "Apple Podcasts",
     ("podcasts.apple.com", "embed.podcasts.apple.com", "itunes.apple.com", "geo.itunes.apple.com"),
-    Route(_PATH, apple_episode, needs=("i",)),
+    Route(_PATH, apple_episode, apple_page, needs=("i",)),
     Route(_PATH, apple_podcast),
     stage="resolving_directory",
 )

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 _ID = r"(?P<id>[A-Za-z0-9]{10,32})"
 _LOCALE = r"(?:/intl-[a-z]{2}(?:-[a-z]{2})?)?"
 _ENTITY = "props.pageProps.state.data.entity"
-_MUSIC = "{} streams encrypted music, so Stenobird can't transcribe it. Send a link to another site."
-_EXCLUSIVE = (
-    "{} offers this only encrypted, and the public directory lists no podcast of this name: it seems to be"
-    " exclusive to {}. Send the audio URL if there is one."
-)
+_MUSIC = Refuse("{} streams encrypted music, so Stenobird can't transcribe it. Send a link to another site.")
 
 
 async def spotify_title(visit: Visit) -> None:
@@ -61,7 +57,7 @@ MUSIC = (
                 learn_page=False,
             ),
             spotify_title,
-            InDirectory(exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            InDirectory(),
             final=True,
         ),
         Route(
@@ -74,12 +70,12 @@ MUSIC = (
                 page="https://open.spotify.com/embed/show/{id}",
                 learn_page=False,
             ),
-            InDirectory("show", exclusive=_EXCLUSIVE.format("Spotify", "Spotify")),
+            InDirectory("show"),
             final=True,
         ),
         Route(
             rf"{_LOCALE}(?:/embed)?/(?:track|album|playlist|artist|user/[^/]+/playlist)/{_ID}",
-            Refuse(_MUSIC.format("Spotify")),
+            _MUSIC,
             final=True,
         ),
         stage="resolving_directory",
@@ -94,18 +90,16 @@ MUSIC = (
                 Fields(title="title", show="podcast.title", duration="duration", published="release_date"),
                 same={"id": "id"},
             ),
-            InDirectory(exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            InDirectory(),
             final=True,
         ),
         Route(
             r"(?:/[a-z]{2})?/show/(?P<id>\d+)",
             JSONLookup("https://api.deezer.com/podcast/{id}", Fields(show="title"), same={"id": "id"}),
-            InDirectory("show", exclusive=_EXCLUSIVE.format("Deezer", "Deezer")),
+            InDirectory("show"),
             final=True,
         ),
-        Route(
-            r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+", Refuse(_MUSIC.format("Deezer")), final=True
-        ),
+        Route(r"(?:/[a-z]{2})?/(?:track|album|playlist|artist)/\d+", _MUSIC, final=True),
         stage="resolving_directory",
     ),
     Platform(
@@ -113,7 +107,7 @@ MUSIC = (
         ("tidal.com", "listen.tidal.com", "embed.tidal.com"),
         Route(
             r"(?:/browse)?/(?:track|album|playlist|artist|mix|video|tracks|albums|playlists|videos)/[\w-]+(?:/.*)?",
-            Refuse(_MUSIC.format("Tidal")),
+            _MUSIC,
             final=True,
         ),
     ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
-from stenobird.discovery.platforms.visit import Visit, values_of_query
+from stenobird.discovery import urls
+from stenobird.discovery.platforms.visit import Visit
 from stenobird.discovery.platforms.ways import OFFLINE
 from stenobird.errors import EgressError, JobError
 
@@ -42,17 +43,18 @@ class Route:
         self.path, self.ways, self.final = path, ways, final
         self._needs, self._derive = needs, derive
 
-    def values(self, parts: SplitResult, host: dict[str, str]) -> dict[str, str] | None:
+    def values(self, url: str, host: dict[str, str]) -> dict[str, str] | None:
         """Return the values in the URL, `None` if it is not one of this route's pages.
 
         `host` has the values from the pattern of the host. Those in the path override them, and both override
         the query.
         """
-        found = re.fullmatch(f"(?:{self.path})/?", parts.path or "/")
+        found = re.fullmatch(f"(?:{self.path})/?", urls.path_of(url) or "/")
         if found is None:
             return None
         named = {name: unquote(value) for name, value in found.groupdict().items() if value}
-        values = values_of_query(parts.query) | host | named
+        query = dict(reversed([(name, value) for name, value in urls.query_of(url) if value]))
+        values = query | host | named
         for name, pattern in self._derive:
             if inner := re.search(pattern, values.get(name, "")):
                 values |= {key: value for key, value in inner.groupdict().items() if value}
@@ -76,20 +78,14 @@ class Platform:
 
     def route(self, url: str) -> tuple[Route, dict[str, str]] | None:
         """Return the route of a URL and the values in it, `None` if the platform has none."""
-        if len(url) > MAX_URL_CHARACTERS:
+        if len(url) > MAX_URL_CHARACTERS or not url.lower().startswith(("http://", "https://")):
             return None
-        try:
-            parts = urlsplit(url)
-            host = (parts.hostname or "").removeprefix("www.")
-        except ValueError:
-            return None
-        if parts.scheme not in {"http", "https"}:
-            return None
+        host = urls.host_of(url)
         for pattern in self._host_patterns:
             if (found := pattern.fullmatch(host)) is None:
                 continue
             for route in self.routes:
-                if (values := route.values(parts, found.groupdict())) is not None:
+                if (values := route.values(url, found.groupdict())) is not None:
                     return route, values
         return None
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import CLIPS
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.parsing.lenient import decode_html, text_of
+from stenobird.discovery.parsing.lenient import text_of
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stenobird.discovery.feeds.directory import PodcastDirectory
     from stenobird.discovery.parsing.facts import PageFacts, SearchContext
@@ -52,21 +52,6 @@ def _link(value: str) -> str:
     if match := re.match(r"(https?):/{1,2}(?=[^/])", text, re.IGNORECASE):
         return f"{match[1].lower()}://{text[match.end() :]}"
     return f"https://{text}" if re.match(r"[\w-]+(\.[\w-]+)+/", text) else ""
-
-
-def values_of_query(query: str) -> dict[str, str]:
-    """Return the decoded parameters of the query, the first of each name; none if there are more than 64."""
-    try:
-        pairs = parse_qsl(query, max_num_fields=64)
-    except ValueError:
-        return {}
-    return dict(reversed(pairs))
-
-
-def media_url(url: str, base: str) -> str | None:
-    """Return an absolute http(s) address without its fragment, `None` if it can't be media."""
-    joined = absolute(base, url)
-    return None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
 
 
 @dataclass(slots=True)
@@ -105,19 +90,22 @@ class Visit:
 
     def add_media(self, url: str | None, reason: str, *, base: str | None = None) -> bool:
         """Add an address that should be the episode's audio; return whether it is new and can be media."""
-        address = media_url(url, self.url if base is None else base) if url else None
-        if address is None or any(lead.url == address for lead in self.media):
-            return False
-        self.media.append(MediaLead(address, self.technique, reason))
-        return True
+        address = self._new_address(url, base, self.media)
+        if address is not None:
+            self.media.append(MediaLead(address, self.technique, reason))
+        return address is not None
 
-    def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> bool:
-        """Add the show's feed, to be searched for the episode or its newest; return whether it is new."""
-        address = media_url(url, self.url if base is None else base) if url else None
-        if address is None or any(lead.url == address for lead in self.feeds):
-            return False
-        self.feeds.append(FeedLead(address, self.technique, newest=newest))
-        return True
+    def add_feed(self, url: str | None, *, newest: bool = False, base: str | None = None) -> None:
+        """Add the show's feed, to be searched for the episode or its newest."""
+        if (address := self._new_address(url, base, self.feeds)) is not None:
+            self.feeds.append(FeedLead(address, self.technique, newest=newest))
+
+    def _new_address(
+        self, url: str | None, base: str | None, leads: Sequence[MediaLead | FeedLead]
+    ) -> str | None:
+        joined = absolute(self.url if base is None else base, url) if url else None
+        address = None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
+        return None if any(lead.url == address for lead in leads) else address
 
     async def page(self, url: str | None = None) -> PageFacts | None:
         """Return the page at `url` (without it, the visited page), and learn its facts about the episode."""
@@ -131,12 +119,7 @@ class Visit:
     async def source(self) -> str:
         """Return the source of the visited page, for what its parsed facts don't include."""
         page = await self.page()
-        if page is None:
-            return ""
-        if page.text:
-            return page.text
-        document = await self.search.fetch(self.url)
-        return decode_html(document.body, document.headers.get("content-type", ""))
+        return page.text if page is not None else ""
 
     def found(self, *, final: bool) -> FoundSource | None:
         """Return all leads with all facts learnt, `None` if there are neither."""
@@ -197,19 +180,11 @@ def walk(data: Any) -> Iterator[dict[str, Any]]:
             stack.extend((child, depth + 1) for child in reversed(list(children)))
 
 
-def seconds_of(value: Any, *, milliseconds: bool = False) -> float | None:
-    """Return a duration in seconds; `milliseconds` is the unit of a bare number."""
-    if not milliseconds:
-        return lenient.parse_duration(value)
-    text = text_of(value)
-    return lenient.parse_duration(int(text) / 1000) if text and text.isdecimal() and len(text) < 13 else None
-
-
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The paths of the relevant values in a platform's JSON object. `media` has the preferred path first.
 
-    With `milliseconds`, that is the unit of `duration`. `feed` is the path of the show's feed.
+    With `milliseconds`, `duration` is a number of them. `feed` is the path of the show's feed.
     """
 
     media: tuple[str, ...] = ()
@@ -223,13 +198,21 @@ class Fields:
 
     def facts(self, data: Any) -> EpisodeFacts:
         """Return what the object says about the episode."""
-        length = dig(data, self.duration) if self.duration else None
+        # Without a path, `dig` returns the object, which is neither a text nor a duration.
         return EpisodeFacts(
-            title=text_of(dig(data, self.title)) if self.title else None,
-            show=text_of(dig(data, self.show)) if self.show else None,
-            guid=text_of(dig(data, self.guid)) if self.guid else None,
-            published=text_of(dig(data, self.published)) if self.published else None,
-            duration_seconds=seconds_of(length, milliseconds=self.milliseconds),
+            title=text_of(dig(data, self.title)),
+            show=text_of(dig(data, self.show)),
+            guid=text_of(dig(data, self.guid)),
+            published=text_of(dig(data, self.published)),
+            duration_seconds=self._seconds(dig(data, self.duration)),
+        )
+
+    def _seconds(self, value: Any) -> float | None:
+        if not self.milliseconds:
+            return lenient.parse_duration(value)
+        text = text_of(value)
+        return (
+            lenient.parse_duration(int(text) / 1000) if text and text.isdecimal() and len(text) < 13 else None
         )
 
     def media_urls(self, data: Any) -> tuple[str, ...]:
@@ -248,17 +231,13 @@ def the_one(data: Any, same: Mapping[str, str]) -> dict[str, Any] | None:
     `data` is an object or a list of them. `same` maps paths to the values that the episode must have there.
     An object with none of these paths is taken only if it is the only object.
     """
-    items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else [data]
-    unnamed, confirmed = [], []
+    items = [item for item in (data if isinstance(data, list) else [data]) if isinstance(item, dict)]
+    confirmed, is_named = [], False
     for item in items:
-        if not isinstance(item, dict):
-            continue
-        found = [(text_of(dig(item, path)), value) for path, value in same.items()]
-        named = [(text, value) for text, value in found if text is not None]
+        named = [(text, value) for path, value in same.items() if (text := text_of(dig(item, path)))]
+        is_named = is_named or bool(named)
         if any(_means(text, value) for text, value in named):
             confirmed.append(item)
-        elif not named:
-            unnamed.append(item)
     if len(confirmed) == 1:
         return confirmed[0]
-    return unnamed[0] if not confirmed and len(items) == 1 and unnamed else None
+    return items[0] if len(items) == 1 and not is_named else None

@@ -289,11 +289,12 @@ class AppleShow:
 
 @dataclass(frozen=True, slots=True)
 class InDirectory:
-    """Look up the show and title that earlier ways have learnt in the podcast directory."""
+    """Look up the show and title that earlier ways have learnt in the podcast directory.
+
+    A show that the directory does not list is exclusive to the platform.
+    """
 
     kind: Literal["episode", "show"] = "episode"
-    exclusive: str = ""
-    """The error message if the directory has no such show, which is then exclusive to the platform."""
 
     async def __call__(self, visit: Visit) -> None:
         facts = visit.facts
@@ -304,18 +305,22 @@ class InDirectory:
             return  # several shows have this name, and nothing says which is meant
         for show in shows:
             visit.add_feed(show.feed_url, newest=self.kind == "show")
-        if not visit.feeds and self.exclusive:
-            raise UnsupportedURL(self.exclusive)
+        if not visit.feeds:
+            raise UnsupportedURL(
+                f"{visit.platform} offers this only encrypted, and the public directory lists no podcast of"
+                f" this name: it seems to be exclusive to {visit.platform}. Send the audio URL if there is"
+                " one."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """This kind of page has no public recording, for the given reason."""
+    """This kind of page has no public recording, for the given reason; `{}` is the platform's name."""
 
     reason: str
 
-    async def __call__(self, _visit: Visit) -> None:
-        raise UnsupportedURL(self.reason)
+    async def __call__(self, visit: Visit) -> None:
+        raise UnsupportedURL(self.reason.format(visit.platform))
 
 
 OFFLINE: Final = (MediaURL, FeedURL, Refuse)

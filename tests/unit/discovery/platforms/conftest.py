@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -36,12 +36,13 @@ class FakeSearch:
         document = await self.fetch(url)
         if not document.headers["content-type"].startswith("text/html"):
             return None
-        return read_page(
+        read = read_page(
             document.body,
             url=document.final_url,
             content_type=document.headers["content-type"],
             with_state=with_state,
         )
+        return replace(read, text=document.body.decode())
 
     async def fetch(
         self,

@@ -154,6 +154,19 @@ async def test_a_players_own_state_is_read(web: Any, mp3: bytes, script: Any) ->
     assert await web.media_url(documents, url) == media
 
 
+async def test_the_source_of_a_page_is_read_in_its_own_charset(web: Any, mp3: bytes) -> None:
+    url, media = (
+        "https://play.libsyn.com/embed/episode/id/12345",
+        "https://traffic.libsyn.com/the-show/one.mp3",
+    )
+    item = json.dumps({"item_id": 12345, "media_url": media, "item_title": "Über alles"}, ensure_ascii=False)
+    page = f"<script>var playlistItem = {item};</script>".encode("latin-1")
+    served = Served(page, "text/html; charset=iso-8859-1")
+    found = await web.find({url: served, media: mp3}, url)
+    await found.opened.aclose()
+    assert (found.source.media_url, found.source.title) == (media, "Über alles")
+
+
 async def test_a_page_that_links_its_show_in_apples_directory_is_found_in_the_feed(
     web: Any, mp3: bytes, itunes: Any
 ) -> None:
