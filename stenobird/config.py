@@ -69,8 +69,7 @@ class Settings(BaseSettings):
     )
 
     speaker_model: str = Field(
-        "",
-        description="Models that label speakers: auto, which downloads 81 MB, or a folder; empty: none.",
+        "", description="Models that label speakers: auto, which downloads 81 MB, or a folder; empty: none."
     )
 
     egress_allow: Annotated[tuple[IPNetwork, ...], NoDecode] = Field(
@@ -102,23 +101,20 @@ class Settings(BaseSettings):
         "stenobird_audio_minutes", description="Event name of the Stripe meter that counts minutes."
     )
     stripe_portal_configuration_id: str | None = Field(
-        None,
-        description="Configuration of Stripe's customer portal; unset: the Stripe account's own.",
+        None, description="Configuration of Stripe's customer portal; unset: the Stripe account's own."
     )
     stripe_api_base: str = Field(
         "https://api.stripe.com", description="URL of Stripe's API; for tests against a fake."
     )
 
     smtp_url: SecretStr | None = Field(
-        None,
-        description="Mail server for key recovery, smtps://user:password@host; unset: no mail.",
+        None, description="Mail server for key recovery, smtps://user:password@host; unset: no mail."
     )
     smtp_from: str | None = Field(None, description="Sender address of these mails.")
 
     api_prefix: str = Field("", description="Path before /api/v1, in its URL and in its links.")
     upload_store_url: str | None = Field(
-        None,
-        description="s3://bucket/prefix for uploads; unset: the data folder. Credentials: AWS_*.",
+        None, description="s3://bucket/prefix for uploads; unset: the data folder. Credentials: AWS_*."
     )
     upload_store_endpoint: str | None = Field(
         None, description="URL of an S3-compatible service; unset: Amazon S3."
@@ -152,9 +148,7 @@ class Settings(BaseSettings):
         60, ge=1, description="The same for an account of tier platinum."
     )
     jobs_per_account: int = Field(
-        50,
-        ge=1,
-        description="Unfinished transcripts of a premium account; platinum: twice as many.",
+        50, ge=1, description="Unfinished transcripts of a premium account; platinum: twice as many."
     )
     max_queued: int = Field(100, ge=0, description="Jobs in the queue; more are refused with queue_busy.")
     max_running: int = Field(4, ge=1, description="Jobs that one worker runs at the same time.")
@@ -164,9 +158,7 @@ class Settings(BaseSettings):
     )
     live_max_minutes: int = Field(240, ge=1, description="The highest max_minutes of a job.")
     live_max_running: int = Field(
-        5,
-        ge=1,
-        description="Jobs with live audio that one worker runs at once, besides max_running.",
+        5, ge=1, description="Jobs with live audio that one worker runs at once, besides max_running."
     )
     spool_quota_bytes: int = Field(20 * 1024**3, gt=0, description="Disk space of all spools together.")
     retention_days: float = Field(30.0, gt=0, description="Days until finished transcripts are deleted.")

@@ -77,10 +77,7 @@ class CheckoutStarted(Body):
     """The address that the buyer opens in a browser."""
 
     model_config = example(
-        {
-            "checkout_url": "https://checkout.stripe.com/c/pay/cs_live_a1",
-            "checkout_session_id": "cs_live_a1",
-        }
+        {"checkout_url": "https://checkout.stripe.com/c/pay/cs_live_a1", "checkout_session_id": "cs_live_a1"}
     )
 
     checkout_url: str

@@ -14,13 +14,7 @@ import structlog
 from stenobird.accounts import keys
 from stenobird.billing.schemas import BillingView
 from stenobird.billing.standing import week_start
-from stenobird.errors import (
-    BillingUnavailable,
-    InvalidRequest,
-    MissingAPIKey,
-    QueueBusy,
-    StorageUnavailable,
-)
+from stenobird.errors import BillingUnavailable, InvalidRequest, MissingAPIKey, QueueBusy, StorageUnavailable
 from stenobird.ports import NewKey
 from stenobird.ports.billing import Checkout, GatewayError
 

@@ -133,8 +133,7 @@ class StripeGateway:
             params["client_reference_id"] = account_id
         with _translate_errors("start a checkout"):
             session = await self._client.v1.checkout.sessions.create_async(
-                cast("Any", params),
-                {"idempotency_key": idempotency_key, **_RETRIED},
+                cast("Any", params), {"idempotency_key": idempotency_key, **_RETRIED}
             )
         if session.url is None:
             raise OutcomeUnknown
@@ -232,10 +231,7 @@ class StripeGateway:
                         "event_name": self._settings.stripe_meter_event_name,
                         "identifier": identifier,
                         "timestamp": timestamp,
-                        "payload": {
-                            "stripe_customer_id": customer_id,
-                            "value": str(minutes),
-                        },
+                        "payload": {"stripe_customer_id": customer_id, "value": str(minutes)},
                     },
                     {"idempotency_key": idempotency_key},
                 )

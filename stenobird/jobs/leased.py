@@ -16,16 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import (
-        Claim,
-        Clock,
-        JobRecord,
-        JobStatus,
-        NewEvent,
-        NewJob,
-        StopRequest,
-        Wakeups,
-    )
+    from stenobird.ports import Claim, Clock, JobRecord, JobStatus, NewEvent, NewJob, StopRequest, Wakeups
     from stenobird.storage.job_store import JobStore
 
 _log = structlog.get_logger(__name__)
@@ -90,12 +81,7 @@ class LeasedJob:
         body = error.body()
         events = [self.events.error(body), self.events.done("failed", error=error.code)]
         await self._finish(JobChange(status="failed", error=body), events)
-        _log.info(
-            "job_failed",
-            error=error.code,
-            reason=error.message,
-            seconds=self._seconds(),
-        )
+        _log.info("job_failed", error=error.code, reason=error.message, seconds=self._seconds())
 
     @property
     def transcribed_samples(self) -> int:
@@ -161,11 +147,7 @@ class LeasedJob:
         if chunks and self.next_chunk_index == 0:
             since_created = max(0.0, self._clock.time() - self.job.created_at)
             self._observer.first_transcript(since_created)
-            _log.info(
-                "first_words",
-                seconds=self._seconds(),
-                seconds_since_created=round(since_created, 3),
-            )
+            _log.info("first_words", seconds=self._seconds(), seconds_since_created=round(since_created, 3))
         self.next_chunk_index += chunks
         if change.checkpoint is not None:
             self.progressed = True

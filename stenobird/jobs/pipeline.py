@@ -410,10 +410,7 @@ class TranscriptionPipeline:
     # --- the commits ------------------------------------------------------------------------------------
 
     async def _commit_transcribing(
-        self,
-        stream: AudioStream,
-        carried: tuple[Segment, ...] | None,
-        fingerprint: Mapping[str, Any] | None,
+        self, stream: AudioStream, carried: tuple[Segment, ...] | None, fingerprint: Mapping[str, Any] | None
     ) -> None:
         if self._transcribing_committed:
             return
@@ -424,9 +421,7 @@ class TranscriptionPipeline:
             self._source = source = replace(self._source, live=True, at=stream.at)
             reserved = self._reservation(60.0 * self._live_minutes)
             change = replace(change, source=source, reserve_units=reserved)
-            events = [
-                self._leased.events.status("transcribing", "transcribing", source=source.public()),
-            ]
+            events = [self._leased.events.status("transcribing", "transcribing", source=source.public())]
         if carried is not None:
             resolved, announced = self._resolved(self._source)
             language = next((one.language for one in carried if one.language), None)
@@ -465,12 +460,7 @@ class TranscriptionPipeline:
         events = [*self._now_playing(), self._leased.events.stream_gap(start, seconds, gap.reason)]
         self._extra = replace(self._extra, gap_seconds=self._extra.gap_seconds + seconds)
         self._checkpoint = replace(
-            self._checkpoint,
-            next_sample=self._samples,
-            block_samples=0,
-            speech=(),
-            context="",
-            prefix="",
+            self._checkpoint, next_sample=self._samples, block_samples=0, speech=(), context="", prefix=""
         )
         _log.info("stream_gap", reason=gap.reason, seconds=round(seconds, 3), at_seconds=round(start, 3))
         await self._leased.append(JobChange(checkpoint=self._checkpoint, extra=self._extra), events)

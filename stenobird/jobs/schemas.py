@@ -32,8 +32,7 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 _URL = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS)]
 _Id = Annotated[str, StringConstraints(max_length=64)]
 _Keyword = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEYWORD_CHARS, pattern=r"\w"),
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEYWORD_CHARS, pattern=r"\w")
 ]
 
 
@@ -65,8 +64,7 @@ class CreateTranscript(RequestBody):
         Field(description="Any public URL with audio behind it.", examples=["https://example.com/a.mp3"]),
     ] = None
     upload_id: Annotated[
-        _Id | None,
-        Field(description="Id of an uploaded file, instead of audio_url; needs an API key."),
+        _Id | None, Field(description="Id of an uploaded file, instead of audio_url; needs an API key.")
     ] = None
     language: Annotated[
         str | None,
@@ -103,8 +101,7 @@ class CreateTranscript(RequestBody):
         int | None, Field(ge=1, le=MAX_SPEAKERS, description="The greatest number of speakers, if known.")
     ] = None
     webhook_url: Annotated[
-        _URL | None,
-        Field(description="An https URL that gets an event when the job ends; needs an API key."),
+        _URL | None, Field(description="An https URL that gets an event when the job ends; needs an API key.")
     ] = None
     preview_id: Annotated[
         _Id | None, Field(description="Id of a finished preview of the same URL, to continue from.")

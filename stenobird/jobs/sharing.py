@@ -72,8 +72,7 @@ class ShareService:
         job = await self._jobs.get(job_id, caller)
         if job.mode == "preview":
             raise InvalidRequest(
-                "A preview needs no share link: anyone with its address can read it.",
-                details={"field": "id"},
+                "A preview needs no share link: anyone with its address can read it.", details={"field": "id"}
             )
         if caller is not None:
             caller.require_write()

@@ -18,15 +18,7 @@ from stenobird.ports.billing import (
 )
 from stenobird.storage.account_store import insert_key, record_audit
 from stenobird.storage.rows import from_row
-from stenobird.storage.schema import (
-    accounts,
-    checkouts,
-    db_now,
-    jobs,
-    recoveries,
-    stripe_events,
-    usage,
-)
+from stenobird.storage.schema import accounts, checkouts, db_now, jobs, recoveries, stripe_events, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -43,12 +43,7 @@ class DeliveryStore:
         """Set when this process has committed a delivery, or made one due again."""
 
     async def claim(
-        self,
-        *,
-        lease_seconds: float,
-        limit: int,
-        per_account: int,
-        busy: Mapping[str, int] | None = None,
+        self, *, lease_seconds: float, limit: int, per_account: int, busy: Mapping[str, int] | None = None
     ) -> Sequence[Delivery]:
         """Lease due deliveries, oldest first.
 
@@ -147,12 +142,7 @@ class DeliveryStore:
         )
 
     async def note_failed(
-        self,
-        due: Delivery,
-        *,
-        retry_seconds: float | None,
-        status_code: int | None,
-        error: str,
+        self, due: Delivery, *, retry_seconds: float | None, status_code: int | None, error: str
     ) -> None:
         """Store a failed attempt, unless there was a later claim. Without `retry_seconds` it is `dead`."""
         values: dict[str, Any] = {"status_code": status_code, "error": error}
@@ -173,11 +163,7 @@ class DeliveryStore:
             if changed.rowcount:
                 await connection.execute(
                     self._db.insert(disabled_webhooks)
-                    .values(
-                        account_id=due.account_id,
-                        target_hash=_target(due.url),
-                        disabled_at=self._now(),
-                    )
+                    .values(account_id=due.account_id, target_hash=_target(due.url), disabled_at=self._now())
                     .on_conflict_do_nothing()
                 )
 
@@ -216,12 +202,7 @@ class DeliveryStore:
 
         A delivery that is being sent stays as it is. `None` if the account has no such delivery of this mode.
         """
-        own = (
-            _OURS,
-            outbox.c.id == delivery_id,
-            outbox.c.account_id == account_id,
-            *_matching(mode),
-        )
+        own = (_OURS, outbox.c.id == delivery_id, outbox.c.account_id == account_id, *_matching(mode))
         leased = and_(outbox.c.state == "sending", outbox.c.next_attempt_at > self._now())
         async with self._db.write() as connection:
             row = await _locked(connection, own)

@@ -306,8 +306,7 @@ class Database:
         return file
 
     async def _run_together(
-        self,
-        batch: Sequence[tuple[Callable[[AsyncConnection], Awaitable[Any]], asyncio.Future[Any]]],
+        self, batch: Sequence[tuple[Callable[[AsyncConnection], Awaitable[Any]], asyncio.Future[Any]]]
     ) -> None:
         """Run a batch in one transaction, and settle the result of at least one."""
         done: dict[asyncio.Future[Any], Any] = {}

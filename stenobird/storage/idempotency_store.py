@@ -56,8 +56,7 @@ class IdempotencyStore:
         """
         row = await self._db.row(
             select(idempotency, _claimed().label("claimed")).where(
-                idempotency.c.scope_hash == scope_hash,
-                idempotency.c.created_at > db_now() - KEPT_SECONDS,
+                idempotency.c.scope_hash == scope_hash, idempotency.c.created_at > db_now() - KEPT_SECONDS
             )
         )
         return _answer(row, body_hash) if row is not None else None

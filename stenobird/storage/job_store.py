@@ -59,14 +59,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import (
-        JobPage,
-        JobRecord,
-        Lane,
-        NewEvent,
-        StopRequest,
-        UsageRow,
-    )
+    from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, StopRequest, UsageRow
     from stenobird.storage.engine import Database
 
 LEASE_SECONDS: Final = 60
@@ -571,11 +564,7 @@ class JobStore:
         return await self.database.row(_JOB, {"job": job_id})
 
     async def _write(
-        self,
-        job_id: str,
-        work: Callable[[AsyncConnection, str], Awaitable[_T]],
-        *,
-        sends: bool = False,
+        self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]], *, sends: bool = False
     ) -> _T:
         """Run `work` in a transaction, again if necessary, until it has provably happened exactly once.
 
@@ -635,12 +624,7 @@ def _at_least(number: ColumnElement[int], least: int) -> ColumnElement[int]:
 
 def _ended() -> dict[str, Any]:
     # The name of the worker stays: it is part of the history.
-    return {
-        "completed_at": db_now(),
-        "updated_at": db_now(),
-        "lease_token": None,
-        "lease_expires_at": None,
-    }
+    return {"completed_at": db_now(), "updated_at": db_now(), "lease_token": None, "lease_expires_at": None}
 
 
 async def _locked(connection: AsyncConnection, job_id: str) -> RowMapping | None:

@@ -45,10 +45,7 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings,
-    *,
-    new_webhook_secret: Callable[[], str],
-    delivery_now: Callable[[], SQLTime] = db_now,
+    settings: Settings, *, new_webhook_secret: Callable[[], str], delivery_now: Callable[[], SQLTime] = db_now
 ) -> AsyncIterator[Stores]:
     """Open the database that the settings name, with its schema up to date, and close it on the way out.
 

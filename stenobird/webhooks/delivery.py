@@ -227,10 +227,7 @@ ANSWER_BYTES: Final = 1024
 POST_SECONDS: Final = 10.0
 """How long a receiver may take, including the DNS lookup."""
 LIMITS: Final = FetchLimits(
-    connect_seconds=5.0,
-    headers_seconds=POST_SECONDS,
-    idle_seconds=POST_SECONDS,
-    total_seconds=POST_SECONDS,
+    connect_seconds=5.0, headers_seconds=POST_SECONDS, idle_seconds=POST_SECONDS, total_seconds=POST_SECONDS
 )
 
 
