@@ -410,11 +410,11 @@ async def remove_account_jobs(
     Works in batches, and goes on after a crash when it is called again. A job that a worker holds ends when
     its lease is next renewed, and is deleted by the next call. Only live audio is billed then.
     """
-    for job_id in await store.open_of_account(account_id):
+    for job_id in await store.open_job_ids(account_id):
         job = await store.get(job_id)
         if job is not None and not job.cancel_requested:
             await store.request_cancel(job_id, [JobEvents(job_id, job.base_url).done("cancelled")])
-    still_open = await store.open_of_account(account_id)  # before deleting: a job may end meanwhile
+    still_open = await store.open_job_ids(account_id)  # before deleting: a job may end meanwhile
     while deleted := await store.delete_of_account(account_id):
         for job_id in deleted:
             await discard(job_id)

@@ -21,6 +21,7 @@ from stenobird.ports import (
     WalletRecord,
 )
 from stenobird.storage import wallet
+from stenobird.storage.engine import one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
     accounts,
@@ -43,10 +44,7 @@ from stenobird.storage.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import RowMapping
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountBilling, NewKey, Tier
@@ -83,11 +81,11 @@ class AccountStore:
     async def standing(self, account_id: str) -> tuple[AccountRecord, int] | None:
         """Return the account and the unreserved units of its wallet; `None` if it was deleted."""
         async with self._db.read() as connection:
-            row = await _row(connection, account_id)
+            row = await one_or_none(connection, _live(account_id))
             if row is None:
                 return None
             units = await wallet.available_units(connection, account_id)
-        return account_from_row(row), units
+        return from_row(AccountRecord, row), units
 
     async def create_account(
         self,
@@ -103,19 +101,17 @@ class AccountStore:
         values = {"id": account_id, "name": name, "tier": tier, "billing": billing, "email": email}
         try:
             async with self._db.write() as connection:
-                made = await connection.execute(
-                    insert(accounts).values(**values, created_at=db_now()).returning(accounts)
-                )
+                new = insert(accounts).values(**values, created_at=db_now()).returning(accounts)
+                row = await one(connection, new)
                 await record_audit(connection, account_id, "account.created", account_id, by=by, tier=tier)
-                return account_from_row(made.mappings().one())
+                return from_row(AccountRecord, row)
         except IntegrityError as exc:
             raise InvalidRequest(f"The account {account_id} already exists.") from exc
 
     async def get(self, account_id: str) -> AccountRecord | None:
         """Return the account."""
-        async with self._db.read() as connection:
-            row = await _row(connection, account_id)
-        return account_from_row(row) if row is not None else None
+        row = await self._db.row(_live(account_id))
+        return from_row(AccountRecord, row) if row is not None else None
 
     async def list_accounts(self, *, after: str = "", limit: int = 100) -> list[AccountRecord]:
         """Return accounts by id, from the first one after `after`."""
@@ -125,7 +121,7 @@ class AccountStore:
             .order_by(accounts.c.id)
             .limit(limit)
         )
-        return [account_from_row(row) for row in await self._db.rows(query)]
+        return [from_row(AccountRecord, row) for row in await self._db.rows(query)]
 
     async def set_plan(
         self, account_id: str, *, tier: Tier | None, billing: AccountBilling | None, by: str
@@ -142,8 +138,8 @@ class AccountStore:
                 )
                 if changed.rowcount:
                     await record_audit(connection, account_id, "account.plan", account_id, by=by, **changes)
-            row = await _row(connection, account_id)
-        return account_from_row(row) if row is not None else None
+            row = await one_or_none(connection, _live(account_id))
+        return from_row(AccountRecord, row) if row is not None else None
 
     async def delete_account(self, account_id: str, *, by: str) -> bool:
         """Delete name, address, stored responses, messages and uploads; return whether the account existed.
@@ -177,9 +173,9 @@ class AccountStore:
 
     async def open_jobs(self, account_id: str) -> int:
         """Return how many unfinished jobs the account has."""
-        query = select(func.count()).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
-        async with self._db.read() as connection:
-            return await connection.scalar(query) or 0
+        return await self._db.number(
+            select(func.count()).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
+        )
 
     async def deleted_with_jobs(self) -> list[str]:
         """Return deleted accounts that still have jobs, at most 100."""
@@ -190,7 +186,7 @@ class AccountStore:
     async def add_units(self, account_id: str, units: int, *, reason: str, by: str) -> WalletRecord | None:
         """Add units to the wallet (negative: remove them); `None` when there is no such account."""
         async with self._db.write() as connection:
-            if await _row(connection, account_id, for_update=True) is None:
+            if await one_or_none(connection, _live(account_id).with_for_update()) is None:
                 return None
             await wallet.change(self._db, connection, account_id, units, reason=reason)
             await record_audit(
@@ -208,7 +204,8 @@ class AccountStore:
         query = select(audit).order_by(audit.c.created_at.desc(), audit.c.id).limit(limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
-        return [_audit_entry(row) for row in await self._db.rows(query)]
+        found = [(row, dict(row["detail"])) for row in await self._db.rows(query)]
+        return [from_row(AuditEntry, row, by=detail.pop("by", None), detail=detail) for row, detail in found]
 
     async def usage_by_day(self, account_id: str, *, since: float, until: float) -> list[UsageSum]:
         """Return the sums of the days that `[since, until)` touches, UTC, oldest first.
@@ -225,9 +222,10 @@ class AccountStore:
             .order_by(usage_days.c.day)
         )
         return [
-            UsageSum(
-                datetime.fromtimestamp(row["day"] * wallet.DAY_SECONDS, UTC).date().isoformat(),
-                *(row[name] for name in wallet.USAGE_SUMS),
+            from_row(
+                UsageSum,
+                row,
+                day=datetime.fromtimestamp(row["day"] * wallet.DAY_SECONDS, UTC).date().isoformat(),
             )
             for row in await self._db.rows(query)
         ]
@@ -269,17 +267,9 @@ class AccountStore:
         ]
 
 
-def account_from_row(row: RowMapping | Mapping[str, Any]) -> AccountRecord:
-    """Return the account of a row."""
-    return from_row(AccountRecord, row)
-
-
-async def _row(
-    connection: AsyncConnection, account_id: str, *, for_update: bool = False
-) -> RowMapping | None:
-    query = select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
-    found = await connection.execute(query.with_for_update() if for_update else query)
-    return found.mappings().one_or_none()
+def _live(account_id: str) -> Select[Any]:
+    """Return the query of an account that is not deleted."""
+    return select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
 
 
 async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -> WalletRecord:
@@ -297,11 +287,6 @@ async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -
     )
     entries = tuple(from_row(WalletEntry, row) for row in found.mappings())
     return WalletRecord(units or 0, reserved or 0, entries)
-
-
-def _audit_entry(row: RowMapping) -> AuditEntry:
-    detail = dict(row["detail"])
-    return from_row(AuditEntry, row, by=detail.pop("by", None), detail=detail)
 
 
 async def record_audit(
@@ -355,8 +340,8 @@ class KeyStore:
             )
             if made.scalar_one_or_none() is not None:
                 await record_audit(connection, account_id, "account.created", account_id, by="operator")
-            found = await connection.execute(select(accounts).where(accounts.c.id == account_id))
-            return account_from_row(found.mappings().one())
+            row = await one(connection, select(accounts).where(accounts.c.id == account_id))
+            return from_row(AccountRecord, row)
 
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
         """Store a key. Raises `InvalidRequest` if its account is missing or has `max_valid` valid keys."""
@@ -399,12 +384,12 @@ class KeyStore:
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
         if account_id is not None:
             query = query.where(api_keys.c.account_id == account_id)
-        return [_key(row) for row in await self._db.rows(query)]
+        return [from_row(KeyRecord, row) for row in await self._db.rows(query)]
 
     async def get_key(self, key_id: str) -> KeyRecord | None:
         """Return the key with this id, revoked or not."""
         row = await self._db.row(select(api_keys).where(api_keys.c.id == key_id))
-        return _key(row) if row is not None else None
+        return from_row(KeyRecord, row) if row is not None else None
 
     async def revoke_key(
         self, key_id: str, *, account_id: str | None = None, by: str = "operator"
@@ -422,8 +407,8 @@ class KeyStore:
             )
             if revoked is not None:
                 await record_audit(connection, revoked, "key.revoked", key_id, by=by)
-            row = (await connection.execute(select(api_keys).where(*which))).mappings().one_or_none()
-            return _key(row) if row is not None else None
+            row = await one_or_none(connection, select(api_keys).where(*which))
+            return from_row(KeyRecord, row) if row is not None else None
 
     async def rotate_key(self, key_id: str, new: NewKey, *, by: str = "operator") -> KeyRecord | None:
         """Store `new` and revoke the old key in one commit; `None` if the old one is missing or revoked."""
@@ -447,11 +432,5 @@ class KeyStore:
 
 async def insert_key(connection: AsyncConnection, key: NewKey) -> KeyRecord:
     """Insert the row of a new key."""
-    added = await connection.execute(
-        insert(api_keys).values(**asdict(key), created_at=db_now()).returning(api_keys)
-    )
-    return _key(added.mappings().one())
-
-
-def _key(row: RowMapping) -> KeyRecord:
-    return from_row(KeyRecord, row)
+    added = insert(api_keys).values(**asdict(key), created_at=db_now()).returning(api_keys)
+    return from_row(KeyRecord, await one(connection, added))

@@ -17,6 +17,7 @@ from stenobird.ports.billing import (
     StoredEvent,
 )
 from stenobird.storage.account_store import insert_key, record_audit
+from stenobird.storage.engine import one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, checkouts, db_now, jobs, recoveries, stripe_events, usage
 
@@ -104,9 +105,7 @@ class BillingStore:
             event = StoredEvent(
                 f"bye_{account.subscription_id}", ACCOUNT_DELETED, account.subscription_id, None
             )
-            async with self._db.read() as connection:
-                now = await connection.scalar(select(db_now()))
-            await self.add_event(event, now=now or 0.0)
+            await self.add_event(event, now=db_now())
 
     async def set_cap(self, account_id: str, minutes: int | None) -> None:
         """Set the account's spending cap per billing week; `None` removes it."""
@@ -124,8 +123,10 @@ class BillingStore:
         under_way = select(func.count()).where(
             jobs.c.account_id == account_id, jobs.c.mode == "full", jobs.c.completed_at.is_(None)
         )
-        async with self._db.read() as connection:
-            return int(await connection.scalar(minutes) or 0), int(await connection.scalar(under_way) or 0)
+        both = select(minutes.scalar_subquery(), under_way.scalar_subquery())
+        async with self._db.read(once=True) as connection:
+            metered, running = (await connection.execute(both)).one()
+        return int(metered), running
 
     async def _account(self, which: ColumnElement[bool]) -> BillingAccount | None:
         row = await self._db.row(select(accounts).where(which))
@@ -140,7 +141,7 @@ class BillingStore:
     async def checkout(self, session_id: str) -> Checkout | None:
         """Return the Checkout Session, or `None`."""
         row = await self._db.row(select(checkouts).where(checkouts.c.id == session_id))
-        return _checkout(row) if row is not None else None
+        return from_row(Checkout, row) if row is not None else None
 
     async def complete_checkout(
         self, session_id: str, paid: PaidCheckout, new_id: str, tier: Tier, *, now: float
@@ -151,12 +152,9 @@ class BillingStore:
         """
         which = checkouts.c.id == session_id
         async with self._db.write() as connection:
-            found = await connection.execute(select(checkouts).where(which).with_for_update())
-            row = found.mappings().one_or_none()
-            if row is None:
-                return None
-            if row["completed_at"] is not None:
-                return _checkout(row)
+            row = await one_or_none(connection, select(checkouts).where(which).with_for_update())
+            if row is None or row["completed_at"] is not None:
+                return from_row(Checkout, row) if row is not None else None
             stripe = {
                 "state": "active",
                 "billing": "metered",
@@ -185,13 +183,8 @@ class BillingStore:
                     )
                 )
                 await record_audit(connection, account_id, "account.created", session_id)
-            done = await connection.execute(
-                update(checkouts)
-                .where(which)
-                .values(account_id=account_id, completed_at=now)
-                .returning(checkouts)
-            )
-            return _checkout(done.mappings().one())
+            done = update(checkouts).where(which).values(account_id=account_id, completed_at=now)
+            return from_row(Checkout, await one(connection, done.returning(checkouts)))
 
     async def grant_claim(self, session_id: str, claim_hash: str, *, expires_at: float) -> bool:
         """Allow one redemption with this claim, replacing an earlier claim; `False` if it was redeemed."""
@@ -210,7 +203,8 @@ class BillingStore:
     async def redeem_claim(self, claim_hash: str, key: NewKey, *, now: float) -> Checkout | None:
         """Store the key for the checkout's account and use up the claim; `None` for an invalid claim."""
         async with self._db.write() as connection:
-            redeemed = await connection.execute(
+            row = await one_or_none(
+                connection,
                 update(checkouts)
                 .where(
                     checkouts.c.claim_hash == claim_hash,
@@ -218,13 +212,12 @@ class BillingStore:
                     checkouts.c.key_id.is_(None),
                 )
                 .values(claim_hash=None, key_id=key.id)
-                .returning(checkouts)
+                .returning(checkouts),
             )
-            row = redeemed.mappings().one_or_none()
             if row is None:
                 return None
             await _add_key(connection, row["account_id"], key)
-            return _checkout(row)
+            return from_row(Checkout, row)
 
     async def add_recovery(self, token_hash: str, account_id: str, *, now: float, expires_at: float) -> bool:
         """Store a recovery token; `False` if the account requested too many recently."""
@@ -263,7 +256,7 @@ class BillingStore:
 
     # --- webhook events ---------------------------------------------------------------------------------
 
-    async def add_event(self, event: StoredEvent, *, now: float) -> bool:
+    async def add_event(self, event: StoredEvent, *, now: float | db_now) -> bool:
         """Store a webhook event; `False` if its id is known."""
         async with self._db.write() as connection:
             added = await connection.execute(
@@ -285,13 +278,13 @@ class BillingStore:
             .scalar_subquery()
         )
         async with self._db.write() as connection:
-            claimed = await connection.execute(
+            row = await one_or_none(
+                connection,
                 update(stripe_events)
                 .where(stripe_events.c.id == oldest)
                 .values(due_at=now + lease_seconds, attempts=stripe_events.c.attempts + 1)
-                .returning(stripe_events)
+                .returning(stripe_events),
             )
-            row = claimed.mappings().one_or_none()
         return from_row(StoredEvent, row) if row is not None else None
 
     async def settle_event(self, event_id: str, *, now: float) -> None:
@@ -518,7 +511,3 @@ def _account(row: RowMapping) -> BillingAccount:
         disputes=tuple(row["stripe_disputes"] or ()),
         version=row["billing_version"],
     )
-
-
-def _checkout(row: RowMapping) -> Checkout:
-    return from_row(Checkout, row)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import and_, case, delete, func, literal, or_, select, update
+from sqlalchemy import and_, case, delete, func, literal, select, tuple_, update
 
 from stenobird.ports.webhooks import Delivery, SigningSecrets
+from stenobird.storage.engine import one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
@@ -183,13 +184,7 @@ class DeliveryStore:
         """
         where = [_OURS, outbox.c.account_id == account_id, *_matching(mode, state, job_id)]
         if before is not None:
-            created_at, delivery_id = before
-            where.append(
-                or_(
-                    outbox.c.created_at < created_at,
-                    and_(outbox.c.created_at == created_at, outbox.c.id < delivery_id),
-                )
-            )
+            where.append(tuple_(outbox.c.created_at, outbox.c.id) < tuple_(*before))
         query = (
             select(outbox).where(*where).order_by(outbox.c.created_at.desc(), outbox.c.id.desc()).limit(limit)
         )
@@ -203,9 +198,10 @@ class DeliveryStore:
         A delivery that is being sent stays as it is. `None` if the account has no such delivery of this mode.
         """
         own = (_OURS, outbox.c.id == delivery_id, outbox.c.account_id == account_id, *_matching(mode))
+        locked = select(outbox).where(*own).with_for_update()
         leased = and_(outbox.c.state == "sending", outbox.c.next_attempt_at > self._now())
         async with self._db.write() as connection:
-            row = await _locked(connection, own)
+            row = await one_or_none(connection, locked)
             if row is None:
                 return None
             begun = await connection.execute(
@@ -220,8 +216,7 @@ class DeliveryStore:
                         disabled_webhooks.c.target_hash == _target(_text(row, "url")),
                     )
                 )
-                row = await _locked(connection, own)
-                assert row is not None
+                row = await one(connection, locked)
         self.filled.set()
         return _record(row)
 
@@ -235,10 +230,6 @@ class DeliveryStore:
             removed += gone.rowcount
             if gone.rowcount < PURGE_BATCH:
                 return removed
-
-
-async def _locked(connection: AsyncConnection, own: Sequence[ColumnElement[bool]]) -> RowMapping | None:
-    return (await connection.execute(select(outbox).where(*own).with_for_update())).mappings().one_or_none()
 
 
 def _matching(
@@ -269,25 +260,17 @@ def _text(row: RowMapping, name: str) -> str:
     return str(row["payload"].get(name, ""))
 
 
-def _event_id(delivery_id: str) -> str:
-    return "evt_" + delivery_id.removeprefix("out_")
-
-
-def _mode(row: RowMapping) -> KeyMode:
-    return "test" if _text(row, "mode") == "test" else "live"
-
-
 def _record(row: RowMapping) -> Delivery:
     return from_row(
         Delivery,
         row,
-        event_id=_event_id(row["id"]),
+        event_id="evt_" + row["id"].removeprefix("out_"),
         event_type=_text(row, "event_type"),
         origin=_text(row, "origin"),
         status=_text(row, "status"),
         url=_text(row, "url"),
         next_attempt_at=row["next_attempt_at"] if row["settled_at"] is None else None,
-        mode=_mode(row),
+        mode="test" if _text(row, "mode") == "test" else "live",
     )
 
 
@@ -300,13 +283,12 @@ class SecretStore:
 
     async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
         """Return the account's secrets; create one if there is none."""
-        async with self._db.read() as connection:
-            row = await _read(connection, account_id, mode)
+        query = select(webhook_secrets).where(_of(account_id, mode))
+        row = await self._db.row(query)
         if row is None:
             async with self._db.write() as connection:
                 await self._make(connection, account_id, mode)
-                row = await _read(connection, account_id, mode)
-        assert row is not None
+                row = await one(connection, query)
         return _secrets(row, now)
 
     async def rotate_secret(
@@ -315,7 +297,8 @@ class SecretStore:
         """Create a secret. The current one stays valid for `overlap_seconds`; an older one ends now."""
         async with self._db.write() as connection:
             await self._make(connection, account_id, mode)
-            await connection.execute(
+            row = await one(
+                connection,
                 update(webhook_secrets)
                 .where(_of(account_id, mode))
                 # The right-hand sides read the row before this update.
@@ -325,9 +308,8 @@ class SecretStore:
                     secret=self._new_secret(),
                     created_at=now,
                 )
+                .returning(webhook_secrets),
             )
-            row = await _read(connection, account_id, mode)
-        assert row is not None
         return _secrets(row, now)
 
     async def _make(self, connection: AsyncConnection, account_id: str, mode: KeyMode) -> None:
@@ -340,11 +322,6 @@ class SecretStore:
 
 def _of(account_id: str, mode: KeyMode) -> ColumnElement[bool]:
     return and_(webhook_secrets.c.account_id == account_id, webhook_secrets.c.mode == mode)
-
-
-async def _read(connection: AsyncConnection, account_id: str, mode: KeyMode) -> RowMapping | None:
-    query = select(webhook_secrets).where(_of(account_id, mode))
-    return (await connection.execute(query)).mappings().one_or_none()
 
 
 def _secrets(row: RowMapping, now: float) -> SigningSecrets:

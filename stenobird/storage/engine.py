@@ -443,6 +443,11 @@ class Database:
         async with self.read(once=True) as connection:
             return (await connection.execute(query, parameters)).mappings().one_or_none()
 
+    async def number(self, query: Executable) -> int:
+        """Return the count or sum that a SELECT finds."""
+        async with self.read(once=True) as connection:
+            return int(await connection.scalar(query) or 0)
+
     async def execute(self, change: UpdateBase) -> int:
         """Run one statement as a transaction; return how many rows it changed. Raises what `write` raises."""
         async with self.write() as connection:
@@ -475,6 +480,18 @@ class Database:
         """Return this dialect's INSERT, which supports ON CONFLICT."""
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
+    async def add_up(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        key: Mapping[str, Any],
+        numbers: Mapping[str, float],
+    ) -> None:
+        """Add the numbers to those of the row with this primary key, which is inserted if it is missing."""
+        new = self.insert(table).values(**key, **numbers)
+        sums = {name: table.c[name] + new.excluded[name] for name in numbers}
+        await connection.execute(new.on_conflict_do_update(index_elements=list(key), set_=sums))
+
     async def lock(self, connection: AsyncConnection, key: int) -> None:
         """Hold an advisory lock until the transaction ends; SQLite's BEGIN IMMEDIATE already is one."""
         if self.dialect == "postgresql":
@@ -505,6 +522,16 @@ class Database:
         self._near = self._direct = None
         await self.reader.dispose()
         await self.writer.dispose()
+
+
+async def one(connection: AsyncConnection, statement: Executable) -> RowMapping:
+    """Run the statement and return its only row."""
+    return (await connection.execute(statement)).mappings().one()
+
+
+async def one_or_none(connection: AsyncConnection, statement: Executable) -> RowMapping | None:
+    """Run the statement and return its only row, if any."""
+    return (await connection.execute(statement)).mappings().one_or_none()
 
 
 def _unsettled(waiting: Sequence[tuple[_T, asyncio.Future[Any]]]) -> list[tuple[_T, asyncio.Future[Any]]]:

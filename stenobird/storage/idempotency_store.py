@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, delete, select, update
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
+from stenobird.storage.engine import one
 from stenobird.storage.schema import db_now, idempotency
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ class IdempotencyStore:
             )
             if new.scalar_one_or_none() is not None:
                 return IdempotencyClaim(scope_hash, resource_id, token)
-            found = await connection.execute(
+            row = await one(
+                connection,
                 select(idempotency, _claimed().label("claimed"))
                 .where(idempotency.c.scope_hash == scope_hash)
-                .with_for_update()
+                .with_for_update(),
             )
-            row = found.mappings().one()
             if (answer := _answer(row, body_hash)) is not None:
                 return answer
             await connection.execute(

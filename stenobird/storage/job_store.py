@@ -39,7 +39,7 @@ from stenobird.errors import (
 )
 from stenobird.ports import Claim, EventRow, JobChange, Lease, NewJob, ResumePoint
 from stenobird.storage import queue, rows, wallet
-from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost, Steps
+from stenobird.storage.engine import QUEUE_LOCK, CommitUnknown, ConnectionLost, Steps, one, one_or_none
 from stenobird.storage.schema import (
     attempts,
     db_now,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import JobPage, JobRecord, Lane, NewEvent, StopRequest, UsageRow
@@ -198,10 +197,8 @@ class JobStore:
         )
 
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
-            result = await connection.execute(
-                insert(jobs).values(**values, commit_id=commit_id).returning(jobs)
-            )
-            record = rows.job_from_row(result.mappings().one())
+            added = insert(jobs).values(**values, commit_id=commit_id).returning(jobs)
+            record = rows.job_from_row(await one(connection, added))
             await insert_events(connection, job.id, events, last_seq=len(events))
             await _insert_webhook(connection, job.id, webhook)
             await queue.count_ended(self.database, connection, {record.status: 1})
@@ -211,15 +208,13 @@ class JobStore:
 
     async def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or `None`."""
-        row = await self._row(job_id)
+        row = await self.database.row(_JOB, {"job": job_id})
         return rows.job_from_row(row) if row is not None else None
 
     async def resume_point(self, job_id: str) -> ResumePoint | None:
         """Return the job with its full source and checkpoint, or `None`."""
-        row = await self._row(job_id)
-        if row is None:
-            return None
-        return ResumePoint(**rows.resume_point_from_row(row))
+        row = await self.database.row(_JOB, {"job": job_id})
+        return ResumePoint(**rows.resume_point_from_row(row)) if row is not None else None
 
     async def list_jobs(self, account_id: str, page: JobPage) -> list[JobRecord]:
         """Return the jobs of a page, newest first."""
@@ -232,9 +227,9 @@ class JobStore:
 
     async def count_jobs(self, account_id: str, page: JobPage) -> int:
         """Return how many jobs there are on all pages."""
-        query = select(func.count()).select_from(jobs).where(_listed(account_id, page))
-        async with self.database.read() as connection:
-            return await connection.scalar(query) or 0
+        return await self.database.number(
+            select(func.count()).select_from(jobs).where(_listed(account_id, page))
+        )
 
     async def events_after(self, job_id: str, seq: int, *, limit: int = 500) -> list[EventRow]:
         """Return committed events with a higher `seq`, in order, at most `limit`."""
@@ -258,29 +253,19 @@ class JobStore:
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
             # No commit_id: this is idempotent, and the one of the worker's last write must stay.
-            row = await _locked(connection, job_id)
-            if row is None:
-                raise TranscriptNotFound
-            if row["completed_at"] is not None:
-                return rows.job_from_row(row)
+            job = await _locked(connection, job_id)
+            if job.terminal:
+                return job
             values: dict[str, Any] = {"cancel_requested": True, "updated_at": db_now()}
-            idle = None
-            if not rows.job_from_row(row).live:
-                idle = await connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased()))
-            if idle is not None:
-                last_seq = row["last_seq"] + len(terminal_events)
-                values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
-                await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
-                await _insert_webhook(connection, job_id, webhook)
-                await wallet.release(connection, job_id)
-                await connection.execute(_FORGET_VOICES, {"job": job_id})
-            result = await connection.execute(
-                update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
-            )
-            if idle is not None:
-                await queue.count_ended(self.database, connection, {"cancelled": 1})
-                await connection.execute(queue.ONE_LESS)
-            return rows.job_from_row(result.mappings().one())
+            idle = select(jobs.c.id).where(jobs.c.id == job_id, queue.unleased())
+            if job.live or await connection.scalar(idle) is None:
+                return await _changed(connection, job_id, values)
+            last_seq = job.last_seq + len(terminal_events)
+            values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
+            job = await _changed(connection, job_id, values)
+            await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
+            await self._clear_up(connection, job_id, "cancelled", webhook)
+            return job
 
         return await self._write(job_id, work, sends=webhook is not None)
 
@@ -288,17 +273,9 @@ class JobStore:
         """Store the names of a finished job's speakers. Raises `TranscriptNotFound`."""
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
-            row = await _locked(connection, job_id)
-            if row is None:
-                raise TranscriptNotFound
-            extra = replace(rows.extra_from_json(row["extra"]), speaker_names=dict(names) or None)
-            result = await connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(extra=rows.extra_to_json(extra))
-                .returning(jobs)
-            )
-            return rows.job_from_row(result.mappings().one())
+            job = await _locked(connection, job_id)
+            extra = replace(job.extra, speaker_names=dict(names) or None)
+            return await _changed(connection, job_id, {"extra": rows.extra_to_json(extra)})
 
         return await self._write(job_id, work)
 
@@ -309,21 +286,13 @@ class JobStore:
         """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> JobRecord:
-            row = await _locked(connection, job_id)
-            if row is None:
-                raise TranscriptNotFound
-            job = rows.job_from_row(row)
+            job = await _locked(connection, job_id)
             if job.terminal or job.stop_requested_at is not None:
                 return job
             if not job.live:
                 raise TranscriptNotLive
-            result = await connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(stop_requested_at=db_now(), updated_at=db_now())
-                .returning(jobs)
-            )
-            return rows.job_from_row(result.mappings().one())
+            values = {"stop_requested_at": db_now(), "updated_at": db_now()}
+            return await _changed(connection, job_id, values)
 
         return await self._write(job_id, work)
 
@@ -380,11 +349,10 @@ class JobStore:
                     await queue.end_attempts(connection, jobs.c.id == found.id, "died")
                     values["interruptions"] = jobs.c.interruptions + 1
                 counts = found.lease_token is None or found.interruptions >= queue.MAX_INTERRUPTIONS
-                values["attempts"] = jobs.c.attempts + 1 if counts else _at_least(jobs.c.attempts, 1)
-                claimed = await connection.execute(
-                    update(jobs).where(jobs.c.id == found.id).values(**values).returning(jobs)
-                )
-                row = claimed.mappings().one_or_none()
+                least = case((jobs.c.attempts < 1, 1), else_=jobs.c.attempts)
+                values["attempts"] = jobs.c.attempts + 1 if counts else least
+                claimed = update(jobs).where(jobs.c.id == found.id).values(**values).returning(jobs)
+                row = await one_or_none(connection, claimed)
         except CommitUnknown:
             row = await self.database.row(select(jobs).where(jobs.c.lease_token == token))
         if row is None:
@@ -400,13 +368,8 @@ class JobStore:
         """
 
         async def work(connection: AsyncConnection, _commit_id: str) -> StopRequest | None:
-            renewed = await connection.execute(
-                update(jobs)
-                .where(queue.held(lease))
-                .values(lease_expires_at=db_now() + LEASE_SECONDS)
-                .returning(jobs)
-            )
-            row = renewed.mappings().one_or_none()
+            renewed = update(jobs).where(queue.held(lease)).values(lease_expires_at=db_now() + LEASE_SECONDS)
+            row = await one_or_none(connection, renewed.returning(jobs))
             if row is None:
                 raise LeaseLost
             return rows.job_from_row(row).stop_request
@@ -448,11 +411,7 @@ class JobStore:
             await _advance(connection, lease, values | {"commit_id": commit_id}, events)
             if usage is not None:
                 await wallet.settle(self.database, connection, usage)
-            await wallet.release(connection, lease.job_id)
-            await connection.execute(_FORGET_VOICES, {"job": lease.job_id})
-            await _insert_webhook(connection, lease.job_id, webhook)
-            await queue.count_ended(self.database, connection, {str(change.status): 1})
-            await connection.execute(queue.ONE_LESS)
+            await self._clear_up(connection, lease.job_id, str(change.status), webhook)
 
         await self._write(lease.job_id, work, sends=webhook is not None)
 
@@ -524,15 +483,12 @@ class JobStore:
             and_(jobs.c.account_id == account_id, jobs.c.completed_at.is_not(None))
         )
 
-    async def open_of_account(self, account_id: str) -> list[str]:
-        """Return the ids of the account's unfinished jobs."""
-        query = select(jobs.c.id).where(jobs.c.account_id == account_id, jobs.c.completed_at.is_(None))
+    async def open_job_ids(self, account_id: str | None = None) -> list[str]:
+        """Return the ids of unfinished jobs, whose spools must stay: all, or those of one account."""
+        query = select(jobs.c.id).where(jobs.c.completed_at.is_(None))
+        if account_id is not None:
+            query = query.where(jobs.c.account_id == account_id)
         return [row["id"] for row in await self.database.rows(query)]
-
-    async def open_job_ids(self) -> list[str]:
-        """Return the ids of unfinished jobs, whose spools must stay."""
-        unfinished = select(jobs.c.id).where(jobs.c.completed_at.is_(None))
-        return [row["id"] for row in await self.database.rows(unfinished)]
 
     async def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by status: open ones are counted, ended ones are a maintained sum."""
@@ -560,8 +516,15 @@ class JobStore:
         await queue.count_ended(self.database, connection, Counter(row.status for row in deleted), sign=-1)
         return [row.id for row in deleted]
 
-    async def _row(self, job_id: str) -> RowMapping | None:
-        return await self.database.row(_JOB, {"job": job_id})
+    async def _clear_up(
+        self, connection: AsyncConnection, job_id: str, status: str, webhook: Mapping[str, Any] | None
+    ) -> None:
+        """Write what belongs to the end of a job besides its own row. Last in a transaction."""
+        await wallet.release(connection, job_id)
+        await connection.execute(_FORGET_VOICES, {"job": job_id})
+        await _insert_webhook(connection, job_id, webhook)
+        await queue.count_ended(self.database, connection, {status: 1})
+        await connection.execute(queue.ONE_LESS)
 
     async def _write(
         self, job_id: str, work: Callable[[AsyncConnection, str], Awaitable[_T]], *, sends: bool = False
@@ -587,25 +550,23 @@ class JobStore:
     async def _settled(self, job_id: str, write: Callable[[str], Awaitable[_T]]) -> _T | None:
         """Return what `write` returns, `None` where its answer was lost although it has happened."""
         commit_id = secrets.token_hex(8)
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 return await write(commit_id)
-            except CommitUnknown:
-                if await self._happened(job_id, commit_id):
+            except (CommitUnknown, ConnectionLost) as exc:
+                if isinstance(exc, CommitUnknown) and await self._happened(job_id, commit_id):
                     _log.warning("commit_settled_by_reading", job_id=job_id)
                     return None
                 if attempt == WRITE_ATTEMPTS:
                     raise
-            except ConnectionLost:
-                if attempt == WRITE_ATTEMPTS:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+                attempt += 1
 
     async def _happened(self, job_id: str, commit_id: str) -> bool:
         # The row lock waits for a COMMIT that the server is still processing.
+        last = select(jobs.c.commit_id).where(jobs.c.id == job_id).with_for_update()
         async with self.database.write() as connection:
-            row = await _locked(connection, job_id)
-            return row is not None and row["commit_id"] == commit_id
+            return await connection.scalar(last) == commit_id
 
 
 def _listed(account_id: str, page: JobPage) -> ColumnElement[bool]:
@@ -618,18 +579,23 @@ def _listed(account_id: str, page: JobPage) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
-def _at_least(number: ColumnElement[int], least: int) -> ColumnElement[int]:
-    return case((number < least, least), else_=number)
-
-
 def _ended() -> dict[str, Any]:
     # The name of the worker stays: it is part of the history.
     return {"completed_at": db_now(), "updated_at": db_now(), "lease_token": None, "lease_expires_at": None}
 
 
-async def _locked(connection: AsyncConnection, job_id: str) -> RowMapping | None:
-    result = await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())
-    return result.mappings().one_or_none()
+async def _locked(connection: AsyncConnection, job_id: str) -> JobRecord:
+    """Lock the job's row and return the job. Raises `TranscriptNotFound`."""
+    row = await one_or_none(connection, select(jobs).where(jobs.c.id == job_id).with_for_update())
+    if row is None:
+        raise TranscriptNotFound
+    return rows.job_from_row(row)
+
+
+async def _changed(connection: AsyncConnection, job_id: str, values: Mapping[str, Any]) -> JobRecord:
+    """Change a locked job and return it."""
+    change = update(jobs).where(jobs.c.id == job_id).values(**values).returning(jobs)
+    return rows.job_from_row(await one(connection, change))
 
 
 async def _advance(
@@ -728,8 +694,7 @@ class ShareStore:
 
     async def count(self, job_id: str) -> int:
         """Return how many tokens the job has."""
-        async with self._db.read() as connection:
-            return await connection.scalar(select(func.count()).where(shares.c.job_id == job_id)) or 0
+        return await self._db.number(select(func.count()).where(shares.c.job_id == job_id))
 
     async def revoke(self, job_id: str) -> int:
         """Delete every token of the job; return how many."""

@@ -84,9 +84,4 @@ async def count_ended(
 ) -> None:
     """Add to the sums of ended jobs. Called last in a transaction, in order, so that none waits long."""
     for status, number in sorted(numbers.items()):
-        new = database.insert(ended_jobs).values(status=status, jobs=sign * number)
-        await connection.execute(
-            new.on_conflict_do_update(
-                index_elements=[ended_jobs.c.status], set_={"jobs": ended_jobs.c.jobs + new.excluded.jobs}
-            )
-        )
+        await database.add_up(connection, ended_jobs, {"status": status}, {"jobs": sign * number})

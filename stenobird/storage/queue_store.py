@@ -11,6 +11,7 @@ from stenobird.errors import InvalidRequest, TranscriptNotFound
 from stenobird.ports import Attempt, NewJob
 from stenobird.storage import queue, rows
 from stenobird.storage.account_store import record_audit
+from stenobird.storage.engine import one_or_none
 from stenobird.storage.job_store import insert_events
 from stenobird.storage.schema import attempts, db_now, jobs, queue_switches
 
@@ -45,8 +46,7 @@ class QueueStore:
         Raises `TranscriptNotFound`, and `InvalidRequest` for a job that has not failed.
         """
         async with self._db.write() as connection:
-            found = await connection.execute(select(jobs).where(jobs.c.id == job_id))
-            row = found.mappings().one_or_none()
+            row = await one_or_none(connection, select(jobs).where(jobs.c.id == job_id))
             if row is None:
                 raise TranscriptNotFound
             failed = rows.job_from_row(row)
@@ -54,18 +54,11 @@ class QueueStore:
                 raise InvalidRequest(
                     f"The transcript {job_id} is {failed.status}; only a failed one is retried."
                 )
-            again = NewJob(
-                new_id,
-                failed.mode,
-                failed.audio_url,
-                failed.base_url,
-                failed.options,
-                account_id=failed.account_id,
-                api_key_id=row["api_key_id"],
-                origin=failed.origin,
-                preview_id=failed.preview_id,
-                upload_id=failed.upload_id,
-                webhook_url=failed.webhook_url,
+            again = rows.from_row(
+                NewJob,
+                row,
+                id=new_id,
+                options=failed.options,
                 extra=replace(
                     failed.extra,
                     carry=None,

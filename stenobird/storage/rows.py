@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stenobird.ports import (
     SAMPLE_RATE,
     CarryPoint,
+    JobChange,
     JobExtra,
     JobRecord,
+    NewJob,
     RecognitionOptions,
     SpeechCheckpoint,
     UploadedFile,
@@ -23,40 +25,30 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from sqlalchemy.engine import RowMapping
 
-    from stenobird.ports import JobChange, Lane, Mode, NewJob
+    from stenobird.ports import Lane, Mode
 
 T = TypeVar("T", bound="DataclassInstance")
 
-_SOURCE_FIELDS = [
-    one.name for one in fields(AudioSource) if one.name not in {"request_headers", "candidates"}
-]
-_JOB_COLUMNS = [
-    one.name for one in fields(JobRecord) if one.name not in {"options", "source", "extra", "audio_seconds"}
-]
-_OPTIONS = [one.name for one in fields(RecognitionOptions)]
-_PLAIN_CHANGES = (
-    "status",
-    "stage",
-    "duration_seconds",
-    "language",
-    "engine",
-    "model",
-    "warning",
-    "billable_minutes",
-    "lane",
-)
-_PLAIN_EXTRA = (
-    "unit_factor",
-    "translate_to",
-    "spoken_language",
-    "untranslated_segments",
-    "title",
-    "max_minutes",
-    "gap_seconds",
-    "now_playing",
-    "speaker_names",
-)
+
+def _names(record: type[DataclassInstance], *, but: str = "") -> list[str]:
+    """Return the names of a record's fields, except for those whose columns have another form."""
+    return [one.name for one in fields(record) if one.name not in but.split()]
+
+
+_SOURCE_FIELDS = _names(AudioSource, but="request_headers candidates")
+_JOB_COLUMNS = _names(JobRecord, but="options source extra audio_seconds")
+_NEW_COLUMNS = _names(NewJob, but="options extra")
+_CHANGED_COLUMNS = _names(JobChange, but="source checkpoint fingerprint error extra reserve_units voices")
+_EXTRA_FIELDS = _names(JobExtra, but="tier upload carry")
+_OPTIONS = _names(RecognitionOptions)
 _NO_EXTRA = JobExtra()
+_FIRST_STATE: Final[Mapping[str, Any]] = {
+    "status": "queued",
+    "stage": "validating_url",
+    "cancel_requested": False,
+    "last_seq": 1,
+    "next_chunk_index": 0,
+}
 
 
 def from_row(record: type[T], row: RowMapping | Mapping[str, Any], **given: Any) -> T:
@@ -87,7 +79,7 @@ def extra_to_json(extra: JobExtra) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if extra.tier is not None:
         row["model_tier"] = extra.tier
-    for name in _PLAIN_EXTRA:
+    for name in _EXTRA_FIELDS:
         value = getattr(extra, name)
         if value != getattr(_NO_EXTRA, name):
             row[name] = value
@@ -105,7 +97,7 @@ def extra_from_json(row: Mapping[str, Any]) -> JobExtra:
         tier=row.get("model_tier"),
         upload=UploadedFile(**upload) if upload else None,
         carry=CarryPoint(SpeechCheckpoint.from_json(carry["checkpoint"]), carry["chunks"]) if carry else None,
-        **{name: row[name] for name in _PLAIN_EXTRA if name in row},
+        **{name: row[name] for name in _EXTRA_FIELDS if name in row},
     )
 
 
@@ -117,24 +109,11 @@ def lane_of(mode: Mode) -> Lane:
 def new_job_values(job: NewJob) -> dict[str, Any]:
     """Return the columns of a new job, without its times."""
     return {
-        "id": job.id,
-        "mode": job.mode,
+        **{name: getattr(job, name) for name in _NEW_COLUMNS},
+        **_FIRST_STATE,
         "lane": lane_of(job.mode),
-        "origin": job.origin,
-        "audio_url": job.audio_url,
-        "base_url": job.base_url,
         "options": {name: getattr(job.options, name) for name in _OPTIONS},
-        "account_id": job.account_id,
-        "api_key_id": job.api_key_id,
-        "preview_id": job.preview_id,
-        "upload_id": job.upload_id,
-        "webhook_url": job.webhook_url,
         "extra": extra_to_json(job.extra),
-        "status": "queued",
-        "stage": "validating_url",
-        "cancel_requested": False,
-        "last_seq": 1,
-        "next_chunk_index": 0,
         "attempts": 0,
         "interruptions": 0,
     }
@@ -142,11 +121,8 @@ def new_job_values(job: NewJob) -> dict[str, Any]:
 
 def change_values(change: JobChange) -> dict[str, Any]:
     """Return the columns that a change sets. A checkpoint is progress, so it resets the attempts."""
-    values: dict[str, Any] = {}
-    for name in _PLAIN_CHANGES:
-        value = getattr(change, name)
-        if value is not None:
-            values[name] = value
+    plain = {name: getattr(change, name) for name in _CHANGED_COLUMNS}
+    values = {name: value for name, value in plain.items() if value is not None}
     if change.fingerprint is not None:
         values["heard"] = dict(change.fingerprint)
     if change.error is not None:
@@ -165,26 +141,14 @@ def change_values(change: JobChange) -> dict[str, Any]:
 def created_job(job: NewJob, created_at: float, updated_at: float) -> JobRecord:
     """Return the record of a job that was just inserted."""
     return JobRecord(
-        job.id,
-        job.mode,
-        job.origin,
-        job.audio_url,
-        job.base_url,
-        job.options,
-        job.account_id,
+        **{name: getattr(job, name) for name in _NEW_COLUMNS if name != "api_key_id"},
+        **_FIRST_STATE,
+        options=job.options,
+        extra=job.extra,
         lane=lane_of(job.mode),
-        status="queued",
-        stage="validating_url",
         created_at=created_at,
         updated_at=updated_at,
         completed_at=None,
-        last_seq=1,
-        next_chunk_index=0,
-        cancel_requested=False,
-        preview_id=job.preview_id,
-        upload_id=job.upload_id,
-        webhook_url=job.webhook_url,
-        extra=job.extra,
     )
 
 

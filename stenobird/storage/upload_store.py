@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from stenobird.errors import QueueBusy
-from stenobird.storage.engine import QUEUE_LOCK
+from stenobird.storage.engine import QUEUE_LOCK, one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import db_now, jobs, uploads
 
@@ -74,7 +74,8 @@ class UploadStore:
         async with self._db.write() as connection:
             # Counting and inserting must not interleave, or the bounds would be exceeded.
             await self._db.lock(connection, QUEUE_LOCK)
-            added = await connection.execute(
+            added = await one(
+                connection,
                 insert(uploads)
                 .values(
                     id=upload_id,
@@ -85,9 +86,9 @@ class UploadStore:
                     expires_at=db_now() + LIFETIME_SECONDS,
                     reserved_until=db_now() + reserve_seconds,
                 )
-                .returning(uploads, _EXPIRED)
+                .returning(uploads, _EXPIRED),
             )
-            slot = _record(added.mappings().one())
+            slot = _record(added)
             await _check_room(connection, slot, total_bytes, account_bytes)
             return slot
 
@@ -116,16 +117,14 @@ class UploadStore:
         Return whether they are, and the key that they replace. The last caller wins.
         """
         async with self._db.write() as connection:
-            before = await connection.execute(
-                select(uploads.c.blob_key).where(uploads.c.id == upload_id, _OPEN).with_for_update()
-            )
-            row = before.one_or_none()
+            before = select(uploads.c.blob_key).where(uploads.c.id == upload_id, _OPEN).with_for_update()
+            row = await one_or_none(connection, before)
             if row is None:
                 return False, None
             await connection.execute(
                 update(uploads).where(uploads.c.id == upload_id).values(blob_key=blob_key)
             )
-            return True, row.blob_key
+            return True, row["blob_key"]
 
     async def use(self, upload_id: str) -> UploadRecord | None:
         """Fix the bytes of a slot that has some and has not expired; return the slot."""
@@ -135,8 +134,7 @@ class UploadStore:
                 .where(uploads.c.id == upload_id, uploads.c.blob_key.is_not(None), _OPEN)
                 .values(used_at=db_now())
             )
-            found = await connection.execute(select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
-            row = found.mappings().one_or_none()
+            row = await one_or_none(connection, select(uploads, _EXPIRED).where(uploads.c.id == upload_id))
         return _record(row) if row is not None else None
 
     async def removable(self, *, expired_seconds: float, limit: int) -> list[UploadRecord]:

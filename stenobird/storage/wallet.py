@@ -10,11 +10,12 @@ never use the same credit. For every ledger row of a live account
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, func, insert, select
 
 from stenobird.errors import InsufficientCredits
+from stenobird.storage.engine import one
 from stenobird.storage.schema import (
     accounts,
     db_now,
@@ -27,8 +28,7 @@ from stenobird.storage.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountBilling, UsageRow
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 
 DAY_SECONDS: Final = 86_400
-USAGE_SUMS: Final = ("jobs", "minutes", "units", "credit_units", "metered_minutes", "audio_seconds")
-"""The columns of a day that are sums."""
 
 
 def whole_minutes(audio_seconds: float) -> int:
@@ -45,22 +43,18 @@ def whole_minutes(audio_seconds: float) -> int:
     return max(1, int(audio_seconds // 60))
 
 
-async def add_to_day(database: Database, connection: AsyncConnection, row: Mapping[str, Any]) -> None:
+async def add_to_day(database: Database, connection: AsyncConnection, row: RowMapping) -> None:
     """Add a row of the ledger to the sums of its day, in the commit of the row."""
-    day = database.insert(usage_days).values(
-        account_id=row["account_id"],
-        day=int(row["created_at"] // DAY_SECONDS),
-        jobs=1,
-        minutes=whole_minutes(row["audio_seconds"]),
-        units=row["minutes"],
-        credit_units=row["credit_units"],
-        metered_minutes=row["metered_minutes"],
-        audio_seconds=row["audio_seconds"],
-    )
-    sums = {name: usage_days.c[name] + day.excluded[name] for name in USAGE_SUMS}
-    await connection.execute(
-        day.on_conflict_do_update(index_elements=[usage_days.c.account_id, usage_days.c.day], set_=sums)
-    )
+    key = {"account_id": row["account_id"], "day": int(row["created_at"] // DAY_SECONDS)}
+    numbers = {
+        "jobs": 1,
+        "minutes": whole_minutes(row["audio_seconds"]),
+        "units": row["minutes"],
+        "credit_units": row["credit_units"],
+        "metered_minutes": row["metered_minutes"],
+        "audio_seconds": row["audio_seconds"],
+    }
+    await database.add_up(connection, usage_days, key, numbers)
 
 
 async def available_units(connection: AsyncConnection, account_id: str, *, but_for: str | None = None) -> int:
@@ -118,7 +112,8 @@ async def settle(database: Database, connection: AsyncConnection, row: UsageRow)
     elif billing == "metered":
         credit = min(row.minutes, max(0, available))
     metered = row.minutes - credit if billing == "metered" else 0
-    ledger = await connection.execute(
+    ledger = await one(
+        connection,
         insert(usage)
         .values(
             id=f"use_{secrets.token_hex(12)}",
@@ -131,9 +126,9 @@ async def settle(database: Database, connection: AsyncConnection, row: UsageRow)
             metered_minutes=metered,
             meter_state="pending" if metered else "free",
         )
-        .returning(usage)
+        .returning(usage),
     )
-    await add_to_day(database, connection, ledger.mappings().one())
+    await add_to_day(database, connection, ledger)
     if credit:
         await change(database, connection, row.account_id, -credit, reason="used", job_id=row.job_id)
 
@@ -148,12 +143,7 @@ async def change(
     job_id: str | None = None,
 ) -> None:
     """Add units to the wallet (negative: remove them), with an entry for the reason."""
-    new = database.insert(wallets).values(account_id=account_id, units=units)
-    await connection.execute(
-        new.on_conflict_do_update(
-            index_elements=[wallets.c.account_id], set_={"units": wallets.c.units + new.excluded.units}
-        )
-    )
+    await database.add_up(connection, wallets, {"account_id": account_id}, {"units": units})
     await connection.execute(
         insert(wallet_entries).values(
             id=f"wal_{secrets.token_hex(12)}",

@@ -141,7 +141,7 @@ async def test_jobs_left_behind_by_a_deleted_account_are_found(
     await accounts.delete_account("acct_1", by="operator")
     assert await accounts.deleted_with_jobs() == ["acct_1"]
     assert (await accounts.open_jobs("acct_1"), await accounts.open_jobs("acct_2")) == (2, 0)
-    assert sorted(await jobs.open_of_account("acct_1")) == ["tr_alefbot", "tr_stenobird"]
+    assert sorted(await jobs.open_job_ids("acct_1")) == ["tr_alefbot", "tr_stenobird"]
     assert await jobs.delete_of_account("acct_1") == []
 
 
