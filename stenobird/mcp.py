@@ -36,7 +36,7 @@ from stenobird.errors import InvalidRequest, StenobirdError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stenobird.client import AsyncStenobirdClient, Event, Job, Result
+    from stenobird.client import AsyncStenobirdClient, Job, Result
 
 PAGE_CHARS: Final = 30_000
 """Characters in one response: about 8,000 tokens of English, three times as many in other scripts."""
@@ -202,8 +202,7 @@ class _Tools:
     async def status(self, transcript_id: _Id) -> State:
         """Return the state and the progress of a transcript, and whether its result is ready."""
         try:
-            body = (await self._client.status(transcript_id)).body
-            return _state(body)
+            return _state((await self._client.status(transcript_id)).body)
         except StenobirdError as error:
             raise _tool_error(error) from error
 
@@ -288,7 +287,14 @@ def _transcribed(result: Result, document: str, note: str | None) -> CallToolRes
     if page.next_offset is not None:
         more = f"This is the start. Call result with offset {page.next_offset} for the next page."
         answer.note = f"{note} {more}" if note else more
-    return _answer(answer, _link(result.id))
+    link = ResourceLink(
+        type="resource_link",
+        uri=AnyUrl(f"stenobird://transcripts/{result.id}/txt"),
+        name=f"{result.id}.txt",
+        description="The whole transcript.",
+        mimeType="text/plain",
+    )
+    return _answer(answer, link)
 
 
 def _unfinished(job: Job) -> CallToolResult:
@@ -307,16 +313,6 @@ def _answer(answer: Transcribed, *more: ContentBlock) -> CallToolResult:
     return CallToolResult(content=[text, *more], structuredContent=answer.model_dump(exclude_none=True))
 
 
-def _link(job_id: str) -> ResourceLink:
-    return ResourceLink(
-        type="resource_link",
-        uri=AnyUrl(f"stenobird://transcripts/{job_id}/txt"),
-        name=f"{job_id}.txt",
-        description="The whole transcript.",
-        mimeType="text/plain",
-    )
-
-
 def _page(text: str, offset: int) -> Page:
     """Return the page of a text that starts at an offset. It ends at white space if there is some nearby."""
     end = min(offset + PAGE_CHARS, len(text))
@@ -329,15 +325,17 @@ def _page(text: str, offset: int) -> Page:
 async def _follow(client: AsyncStenobirdClient, job_id: str, context: _ToolContext) -> str | None:
     """Report progress until the job ends; return a note for the user, if any. Raises the job's error."""
     note: str | None = None
-    done_seconds, total = 0.0, None
+    done_seconds, total = 0.0, None  # the first never decreases, as the protocol requires
     async with aclosing(client.resume(job_id)) as events:
         async for event in events:
-            done_seconds, total = _progress(event, done_seconds, total)
             match event:
                 case StatusEvent():
+                    done_seconds = max(done_seconds, event.audio_seconds or 0.0)
+                    total = event.audio_seconds_total or total
                     news = event.message or event.title or event.stage
                     await context.report_progress(done_seconds, total, news)
                 case TranscriptEvent():
+                    done_seconds = max(done_seconds, event.end)
                     await context.report_progress(done_seconds, total, event.text)
                 case PreviewLockedEvent():
                     note = f"{event.message} {event.upgrade_url}"
@@ -348,16 +346,6 @@ async def _follow(client: AsyncStenobirdClient, job_id: str, context: _ToolConte
                         raise ToolError("transcript_cancelled: The transcript was cancelled.")
                     note = event.warning or note
     return note
-
-
-def _progress(event: Event, done_seconds: float, total: float | None) -> tuple[float, float | None]:
-    """Return the seconds transcribed and the total; the first never decreases, as the protocol requires."""
-    if isinstance(event, StatusEvent):
-        done_seconds = max(done_seconds, event.audio_seconds or 0.0)
-        total = event.audio_seconds_total or total
-    elif isinstance(event, TranscriptEvent):
-        done_seconds = max(done_seconds, event.end)
-    return done_seconds, total
 
 
 def _tool_error(error: StenobirdError) -> ToolError:

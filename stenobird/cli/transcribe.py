@@ -29,13 +29,10 @@ INTERRUPTED_STATUS = 130
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """What the command was asked, and what came of it: the document, or why there is none.
-
-    `resume` is the id of a job to continue, instead of a source.
-    """
+    """What the command was asked. `source` is `None` if it continues the job `job_id`."""
 
     source: str | None
-    resume: str | None
+    job_id: str | None
     api: str | None
     api_key: str | None
     format_name: str
@@ -44,10 +41,6 @@ class _Run:
     """Whether the audio is live: at first what the user says, then what the service found."""
     text_out: bool
     """Whether the text goes to standard output as it comes, and not at the end."""
-    job_id: str | None = None
-    document: bytes | None = None
-    failure: StenobirdError | None = None
-    interrupted: bool = False
 
 
 @click.command()
@@ -76,89 +69,89 @@ class _Run:
 @click.option("--language", help="The spoken language: en, en-US, English; detected if omitted.")
 @click.option("--prompt", help="Names and terms that are likely to be spoken.")
 @click.option(
-    "--keyword",
-    multiple=True,
-    metavar="NAME",
-    help="Spell a name this way; repeatable.",
+    "--keyword", "keywords", multiple=True, metavar="NAME", help="Spell a name this way; repeatable."
 )
-@click.option("--words", is_flag=True, help="Include the times of each word (json).")
-@click.option("--translate", is_flag=True, help="Translate into English.")
+@click.option("--words", "word_timestamps", is_flag=True, help="Include the times of each word (json).")
+@click.option("--translate", "task", flag_value="translate", help="Translate into English.")
 @click.option("--speakers", is_flag=True, help="Say who speaks: Speaker 1, Speaker 2, …")
 @click.option("--min-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The least number of speakers.")
 @click.option("--max-speakers", type=click.IntRange(1, MAX_SPEAKERS), help="The greatest number of speakers.")
 @click.option("--live", is_flag=True, help="Print the text as it comes; meant for live audio.")
-@click.option("--minutes", type=click.IntRange(1), help="When to stop if the audio is live; default: 60.")
+@click.option(
+    "--minutes",
+    "max_minutes",
+    type=click.IntRange(1),
+    help="When to stop if the audio is live; default: 60.",
+)
 @click.option("--resume", metavar="ID", help="Continue with a job that was left running.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the result.")
-def transcribe(source: str | None, output: Path | None, *, quiet: bool, **choices: Any) -> None:
+def transcribe(  # noqa: PLR0913  # click passes them by name
+    source: str | None,
+    output: Path | None,
+    *,
+    api: str | None,
+    key: str | None,
+    resume: str | None,
+    format_name: str,
+    live: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Transcribe URL|FILE: show the words as they are recognized, and the whole text at the end.
 
     Ctrl-C leaves the job as it is and prints how to continue it. Live audio is stopped there, and the text so
     far is kept; a second Ctrl-C does not wait for the last words.
     """
-    if (source is None) == (choices["resume"] is None):
+    if (source is None) == (resume is None):
         raise click.UsageError("Give a URL or a file, or --resume with the id of a job.")
     # Before anything is transcribed or paid for.
     if output is not None:
         _check_output(output)
-    elif choices["format_name"] == "docx" and sys.stdout.isatty():
+    elif format_name == "docx" and sys.stdout.isatty():
         raise click.UsageError("A docx needs -o FILE.docx.")
     run = _Run(
         source=source,
-        resume=choices["resume"],
-        api=choices["api"],
-        api_key=choices["key"],
-        format_name=choices["format_name"],
-        options=TranscriptOptions(
-            language=choices["language"],
-            prompt=choices["prompt"],
-            keywords=choices["keyword"] or None,
-            word_timestamps=choices["words"] or None,
-            task="translate" if choices["translate"] else None,
-            speakers=choices["speakers"] or None,
-            min_speakers=choices["min_speakers"],
-            max_speakers=choices["max_speakers"],
-            max_minutes=choices["minutes"],
-        ),
-        live=choices["live"],
-        text_out=choices["live"] and output is None and choices["format_name"] == "txt",
+        job_id=resume,
+        api=api,
+        api_key=key,
+        format_name=format_name,
+        options=TranscriptOptions(**{name: value or None for name, value in options.items()}),
+        live=live,
+        text_out=live and output is None and format_name == "txt",
     )
     settings = Settings(log_level="warning")
-    if run.resume is None:
+    if resume is None:
         # The models are loaded for those jobs only that need them.
-        model = (settings.speaker_model or "auto") if choices["speakers"] else ""
+        model = (settings.speaker_model or "auto") if options["speakers"] else ""
         settings = settings.model_copy(update={"speaker_model": model})
     configure_logging(settings)
-    with LiveTranscript(quiet=quiet, text_out=run.text_out) as live:
-        asyncio.run(_transcribe(run, settings, live))
-    _finish(run, output)
-
-
-def _finish(run: _Run, output: Path | None) -> None:
-    if run.interrupted:
-        elsewhere = f"--api {run.api} " if run.api else ""
-        state = "goes on" if run.api else "is kept"
+    with LiveTranscript(quiet=quiet, text_out=run.text_out) as shown:
+        ended = asyncio.run(_transcribe(run, settings, shown))
+    if isinstance(ended, StenobirdError):
+        raise ended
+    if ended is None:
         if run.job_id is not None:
+            state, elsewhere = ("goes on", f"--api {api} ") if api else ("is kept", "")
             click.echo(
                 f"\nThe job {state}. Continue with: stenobird transcribe {elsewhere}--resume {run.job_id}",
                 err=True,
             )
         sys.exit(INTERRUPTED_STATUS)
-    if run.failure is not None:
-        raise run.failure
-    if run.document is None or run.text_out:
-        return
     if output is not None:
-        try:
-            _write_whole(output, run.document)
-        except OSError as exc:
-            raise click.FileError(
-                str(output), f"{exc.strerror}. The transcript is kept: --resume {run.job_id} -o ELSEWHERE"
-            ) from exc
-        click.echo(f"Saved {output}.", err=True)
-    else:
+        _save(output, ended, run)
+    elif not run.text_out:
         # As bytes: the terminal's encoding may lack letters that the transcript has.
-        click.echo(run.document, nl=run.format_name == "json")
+        click.echo(ended, nl=format_name == "json")
+
+
+def _save(output: Path, document: bytes, run: _Run) -> None:
+    try:
+        _write_whole(output, document)
+    except OSError as exc:
+        raise click.FileError(
+            str(output), f"{exc.strerror}. The transcript is kept: --resume {run.job_id} -o ELSEWHERE"
+        ) from exc
+    click.echo(f"Saved {output}.", err=True)
 
 
 def _check_output(output: Path) -> None:
@@ -182,28 +175,32 @@ def _write_whole(output: Path, document: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-async def _transcribe(run: _Run, settings: Settings, live: LiveTranscript) -> None:
+async def _transcribe(run: _Run, settings: Settings, shown: LiveTranscript) -> bytes | StenobirdError | None:
+    """Return the document or the error that the job ended with, `None` if the user left it."""
     async with AsyncExitStack() as stack:
         stopped = await stack.enter_async_context(until_signal())
-        file = _file(run.source)
+        source = _file(run.source) or escaped(run.source)
         api, api_key = await _open_target(run, settings, stack)
         make = local_client if run.api is None else AsyncStenobirdClient
         client = await stack.enter_async_context(make(api, api_key=api_key))
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(client, file or escaped(run.source), run, live))
+            following = tasks.create_task(_follow(client, source, run, shown))
             stopping = tasks.create_task(stopped.wait())
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            ended: bytes | StenobirdError | None = None
             if run.live and not following.done() and (job := await _stop(client, run)) is not None:
                 if run.api is not None and job.body.get("cancel_requested") and not job.body.get("source"):
                     # The service cancels it before any audio was found: nothing is to come.
-                    run.failure = TranscriptCancelled()
+                    ended = TranscriptCancelled()
                 else:
                     stopped.clear()
                     stopping = tasks.create_task(stopped.wait())
                     await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            run.interrupted = run.failure is None and not following.done()
+            if ended is None and following.done():
+                ended = following.result()
             following.cancel()
             stopping.cancel()
+    return ended
 
 
 async def _stop(client: AsyncStenobirdClient, run: _Run) -> Job | None:
@@ -245,28 +242,23 @@ def _file(source: str | None) -> Path | None:
 
 
 async def _follow(
-    client: AsyncStenobirdClient,
-    source: str | Path | None,
-    run: _Run,
-    live: LiveTranscript,
-) -> None:
-    """Follow the job to its end and fetch its document; keep an error in the run."""
+    client: AsyncStenobirdClient, source: str | Path | None, run: _Run, shown: LiveTranscript
+) -> bytes | StenobirdError:
+    """Follow the job to its end; return its document, or the error that it ended with."""
     try:
-        if run.resume is not None:
-            run.job_id = run.resume
-        else:
+        if source is not None:
             if isinstance(source, Path):
                 source = await client.upload(source)
-            assert source is not None
             run.job_id = (await client.create(source, run.options)).id
+        assert run.job_id is not None
+        failure = None
         async with aclosing(client.resume(run.job_id)) as events:
             async for event in events:
-                live.show(event)
+                shown.show(event)
                 if isinstance(event, StatusEvent) and event.source:
                     run.live = event.live
                 if isinstance(event, ErrorEvent):
-                    run.failure = event.error
-        if run.failure is None:
-            run.document = await client.document(run.job_id, run.format_name)
+                    failure = event.error
+        return failure or await client.document(run.job_id, run.format_name)
     except StenobirdError as error:
-        run.failure = error
+        return error
