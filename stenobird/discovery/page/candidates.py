@@ -36,12 +36,13 @@ BASE_SCORES: Final = {
     "page.microdata": 60.0,
     "page.attribute": 52.0,
     "page.inline_state": 42.0,
+    "page.link_text": 40.0,
     "page.link": 34.0,
     "page.json_ld_video": 40.0,
     "page.og_video": 40.0,
-    "page.video_element": 34.0,
+    "page.video_element": 40.0,
 }
-_LATE: Final = frozenset({"page.inline_state"})
+_LATE: Final = frozenset({"page.inline_state", "page.link_text"})
 """Considered only if nothing else reaches the threshold."""
 
 
@@ -158,8 +159,8 @@ def is_live(
         port = re.search(r"^https?://[^/]+:(\d{4,5})(?:/|$)", url)
         # On-demand files on such hosts are in folders and have dates or numbers.
         shallow = not folder and not re.search(r"\d{4,}", path)
-        station_port = bool(port and port[1].startswith(("8", "9"))) and urls.origin_of(url) != origin
-        suspect = shallow and (station_port or bool(_LIVE_LABEL.fullmatch(host.split(".")[0])))
+        telling = (port and port[1].startswith(("8", "9"))) or _LIVE_LABEL.fullmatch(host.split(".")[0])
+        suspect = shallow and bool(telling) and urls.origin_of(url) != origin
     if not suspect or (recorded and not station):
         return False
     return not (_is_recording(url, title) and (urls.is_audio_url(url) or not station))

@@ -221,25 +221,19 @@ _BESIDE = re.compile(
 )
 
 
+_LAZY_ADDRESS = re.compile(r"data-(?:[\w-]+-)?(?:src|url|original)(?:-[\w-]+)?")
+
+
 def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> tuple[str, ...]:
     found: list[str] = []
     for element in islice(tree.iter("iframe", "amp-iframe", "embed", "object"), 200):
         if _is_beside(element):
             continue
-        for name in (
-            "src",
-            "data-src",
-            "data-lazy-src",
-            "data-original",
-            "data-url",
-            "data",
-            "data-litespeed-src",
-        ):
-            value = element.get(name)
-            address = absolute(base, value) if value and not value.startswith("about:") else None
-            if address:
-                found.append(address)
-                break
+        # A lazy player, or one that waits for consent, has its address in a `data-` attribute.
+        lazy = (value for name, value in element.attrib.items() if _LAZY_ADDRESS.fullmatch(name))
+        values = filter(None, (element.get("src"), *lazy, element.get("data")))
+        addresses = (absolute(base, value) for value in values if not value.startswith("about:"))
+        found += filter(None, [next(filter(None, addresses), None)])
     found += [
         address for script in islice(tree.iter("script"), 500) if (address := _script_player(script, base))
     ]

@@ -7,6 +7,7 @@ JavaScript string in JSON, so all levels of escapes are removed first.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -58,11 +59,18 @@ _UNWANTED_PENALTY: Final = 40.0
 """For an address that its surroundings call a narration, a live stream or another item."""
 
 _ESCAPE = re.compile(r"\\(?:u00([2-7][0-9a-f])|x([2-7][0-9a-f])|([/\"']))", re.IGNORECASE)
+_ENCODED_STATE = re.compile(r"(?<=[\"'])%(?:7B|5B)[^\s\"'<>\\]{8,}", re.IGNORECASE)
+_STREAMED = re.compile(r"\.(?:push\(\[1,|enqueue\()\s*\"((?:[^\"\\]|\\.)*+)\"")
 _ENTITIES: Final = {"&quot;": '"', "&#34;": '"', "&#x2F;": "/"}
 
 
 def unescaped(text: str) -> str:
-    r"""Remove the escapes of ASCII characters (`\/`, `\"`, `\u002F`, `\x2F`) and `&amp;`, on all levels."""
+    r"""Remove the escapes of ASCII characters (`\/`, `\"`, `\u002F`, `\x2F`) and `&amp;`, on all levels.
+
+    State that is percent-encoded as a whole is decoded.
+    """
+    if "%22" in text:
+        text = _ENCODED_STATE.sub(lambda found: unquote(found[0]), text)
     while "\\\\" in text:
         text = text.replace("\\\\", "\\")
     if "\\" in text:
@@ -72,6 +80,19 @@ def unescaped(text: str) -> str:
         for entity, char in _ENTITIES.items():
             text = text.replace(entity, char)
     return text
+
+
+def joined(scripts: list[str]) -> list[str]:
+    """Return the scripts of a page, those that stream its state in pieces as one text.
+
+    Next.js and React Router cut it anywhere, also within an address.
+    """
+    pieces = [
+        _STREAMED.findall(text) if "__next_f" in text or "streamController" in text else []
+        for text in scripts
+    ]
+    whole = [text for text, found in zip(scripts, pieces, strict=True) if not found]
+    return [*whole, "".join(itertools.chain(*pieces))]
 
 
 def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:

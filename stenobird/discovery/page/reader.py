@@ -18,7 +18,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
 from stenobird.discovery.page.candidates import Finding, words_of
 from stenobird.discovery.page.head import read_head
-from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, mentions, read_state
+from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, joined, mentions, read_state
 from stenobird.discovery.page.json_ld import read_json_ld
 from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
@@ -35,9 +35,12 @@ PAGE_GROUP: Final = -1
 _PLAYERS: Final = ("audio", "amp-audio", "video", "amp-video")
 _MICRODATA = etree.XPath(
     "//*[@itemprop='contentUrl' or @itemprop='contentURL' or @itemprop='audio' or @itemprop='url'"
-    " or @itemprop='associatedMedia' or @itemprop='encoding']"
+    " or @itemprop='associatedMedia' or @itemprop='encoding' or @property='contentUrl']"
 )
 _SPEAKING = re.compile(r"\sdata-(?:audio|mp3|podcast|episode)[\w-]*\s*=", re.IGNORECASE)
+_SPEAKING_LINK = re.compile(
+    r">[^<>]{0,60}\b(?:mp3|m4a)\b(?!\W{0,3}(?:feed|rss|abo))[^<>]{0,30}<", re.IGNORECASE
+)
 _SPEAKING_ATTRIBUTES = etree.XPath(
     "//@*[name()='data-audio' or name()='data-audio-url' or name()='data-audio-src' or name()='data-audiourl'"
     " or name()='data-audio-file' or name()='data-mp3' or name()='data-mp3-url' or name()='data-podcast-url'"
@@ -113,11 +116,9 @@ class _PageReader:
         self._from_microdata()
         self._from_attributes()
         self._from_speaking_attributes()
-        for _, kind, text in scripts:
-            if "ld+json" not in kind:
-                self._from_script(text)
-        for text in structured.unread:
-            self._from_script(text)
+        others = [text for _, kind, text in scripts if "ld+json" not in kind]
+        for text in [*joined(others), *structured.unread]:
+            self.findings.extend(mentions(text, self.base))
         title, origin = _title_words(head), urls.origin_of(self.url)
         tokens = urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
         if urls.is_on(self.url, *_ENCYCLOPAEDIAS):
@@ -204,11 +205,12 @@ class _PageReader:
         )
 
     def _from_microdata(self) -> None:
-        for element in _MICRODATA(self.tree) if "itemprop" in self.source else ():
+        marked = "itemprop" in self.source or "contentUrl" in self.source
+        for element in _MICRODATA(self.tree) if marked else ():
             value = element.get("href") or element.get("content") or element.get("src")
             url = absolute(self.base, value) if value else None
             kind = (element.get("type") or "").lower()
-            if url and (urls.is_audio_url(url) or kind.startswith("audio/")):
+            if url and (urls.is_audio_url(url) or kind.startswith("audio/") or _is_of_audio(element, url)):
                 self._add(url, "page.microdata", element, context=f"{labels(element)} {text_of(element)}")
 
     def _from_attributes(self) -> None:
@@ -242,6 +244,10 @@ class _PageReader:
         for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
+        for element in self.tree.iter("a") if _SPEAKING_LINK.search(self.source) else ():
+            url, text = absolute(self.base, element.get("href") or ""), text_of(element, 100)
+            if url and _SPEAKING_LINK.search(f">{text}<") and urls.extension(url) not in _NO_AUDIO:
+                self._add(url, "page.link_text", element, context=f"{text} {heading_near(element)}")
         for value in _SPEAKING_ATTRIBUTES(self.tree) if _SPEAKING.search(self.source) else ():
             element = value.getparent()
             url = absolute(self.base, value) if _ADDRESS.match(value) else None
@@ -305,9 +311,6 @@ class _PageReader:
             evidence=evidence,
         )
 
-    def _from_script(self, text: str) -> None:
-        self.findings.extend(mentions(text, self.base))
-
     def _add(self, url: str, technique: str, element: Any, **more: Any) -> None:
         if len(self.findings) < MAX_FINDINGS:
             places = self._places_of(element)
@@ -322,6 +325,16 @@ class _PageReader:
                     **more,
                 )
             )
+
+
+def _is_of_audio(element: Any, url: str) -> bool:
+    """Return whether an address is the `contentUrl` of an AudioObject, in microdata or RDFa."""
+    node = (
+        element.getparent() if "content" in f"{element.get('itemprop')} {element.get('property')}" else None
+    )
+    while node is not None and not (kind := node.get("itemtype") or node.get("typeof")):
+        node = node.getparent()
+    return node is not None and kind.endswith("AudioObject") and urls.extension(url) not in _NO_AUDIO
 
 
 def _names_no_audio(element: Any) -> bool:

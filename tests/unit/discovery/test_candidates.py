@@ -136,3 +136,9 @@ def test_a_file_on_the_pages_own_server_is_no_station() -> None:
     assert rejection(url, origin="http://intranet.example:8080") is None
     assert rejection(url, origin="http://intranet.example") == "a live stream"
     assert rejection(url) == "a live stream"
+
+
+def test_a_file_of_a_radio_on_its_own_page_is_no_stream() -> None:
+    url = "https://radio.example/talk.mp3"
+    assert rejection(url, origin="https://radio.example") is None
+    assert rejection(url, origin="https://news.example") == "a live stream"

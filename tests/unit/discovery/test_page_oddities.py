@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.anyio
 PAGE = "https://x.example/2024/the-otter-tale"
 AUDIO = "https://cdn.example/a/otter-tale-final.mp3"
 PLAYER = f"https://player.example/embed?url={AUDIO.replace('/', '%2F').replace(':', '%3A')}"
+STREAMED = '<script>self.__next_f.push([1,"5:{\\"audioUrl\\":\\"https://cdn.exam|ple/a/otter-tale-final.mp3\\"}"])</script>'
 NAMELESS = "https://play.example/episodes/8af3/stream-file"
 """Audio whose address does not end like it."""
 EPISODE = {"@context": "https://schema.org", "@type": "PodcastEpisode", "name": "The otter tale"}
@@ -213,8 +215,11 @@ async def test_article_with_several_audios_is_ambiguous(searcher: Any) -> None:
         f'<my-player><template shadowrootmode=open><audio src="{AUDIO}"></audio></template></my-player>',
         '<script>self.__next_f.push([1,"{\\"audioUrl\\":\\"' + AUDIO.replace("/", "\\/") + '\\"}"])</script>',
         f'<iframe src="{PLAYER}"></iframe>',
+        f'<iframe src="about:blank" data-cookieblock-src="{PLAYER}"></iframe>',
+        *(STREAMED.replace("|", cut) for cut in ("", '"])</script><script>self.__next_f.push([1,"')),
+        f'<script>window.__STATE__ = "{quote(json.dumps({"audioUrl": AUDIO}))}";</script>',
     ],
-    ids=range(11),
+    ids=range(15),
 )
 async def test_markup_is_read_as_browsers_read_it(searcher: Any, markup: str) -> None:
     page = f"<html><title>The otter tale</title><h1>The otter tale</h1>{markup}"
@@ -231,11 +236,34 @@ async def test_markup_is_read_as_browsers_read_it(searcher: Any, markup: str) ->
         f'<a href="{NAMELESS}" download="otter.mp3">MP3</a>',
         f'<link rel="enclosure" type="audio/mpeg" href="{NAMELESS}">',
         f'<script type="application/json">{{"title": "The otter tale", "audioUrl": "{NAMELESS}"}}</script>',
+        f'<a href="{NAMELESS}">Download (<b>MP3</b>, 20 MB)</a>',
+        f'<p itemscope itemtype="https://schema.org/AudioObject"><a itemprop="contentUrl" href="{NAMELESS}">',
+        f'<p typeof="AudioObject"><link property="contentUrl" href="{NAMELESS}">',
     ],
-    ids=range(7),
+    ids=range(10),
 )
 async def test_element_marked_as_audio_needs_no_audio_extension(searcher: Any, markup: str) -> None:
     assert await found(searcher, f"<title>The otter tale</title><h1>The otter tale</h1>{markup}") == NAMELESS
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        f'<a href="{NAMELESS}">MP3 feed</a>',
+        f'<a href="{NAMELESS}">How we brought the mp3 to each living room in the country, and what then</a>',
+        f'<p itemscope itemtype="https://schema.org/ImageObject"><a itemprop="contentUrl" href="{NAMELESS}">',
+        f'<a href="{NAMELESS}">Part 1 (MP3)</a> <a href="{NAMELESS}2">Part 2 (MP3)</a>',
+    ],
+    ids=["feed", "prose", "image", "two"],
+)
+async def test_element_that_only_mentions_audio_is_none(searcher: Any, markup: str) -> None:
+    assert await found(searcher, f"<title>The otter tale</title><h1>The otter tale</h1>{markup}") is None
+
+
+async def test_only_video_of_a_page_is_used(searcher: Any) -> None:
+    video = "https://cdn.example/v/77.mp4"
+    page = f"<h1>The otter tale</h1><video><source src='{video}' type='video/mp4'></video>"
+    assert await found(searcher, page, **{video: "\0\0\0\x18ftypmp42\0\0\0\0mp42isom"}) == video
 
 
 async def test_formats_of_one_player_are_tried_mp3_first(searcher: Any) -> None:
