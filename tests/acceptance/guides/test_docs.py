@@ -199,6 +199,7 @@ PAGE_LINES = 45
 def test_each_decision_has_a_date_a_status_alternatives_and_code_that_exists(docs: Path) -> None:
     records = sorted((docs / "decisions").glob("*.md"))
     assert len(records) > 20
+    assert len({record.name[:4] for record in records}) == len(records), "two records have one number"
     for record in records:
         source = record.read_text()
         form = DECISION.fullmatch(source)
