@@ -35,9 +35,6 @@ CACHED: Final = 64
 KEEP_SECONDS: Final = 600.0
 
 _SEPARATORS: Final = (":", "|", " - ", " \u2013 ", " \u2014 ", "(")
-_PODCAST_TYPES: Final = frozenset(
-    {"PodcastEpisode", "PodcastSeries", "PodcastSeason", "RadioEpisode", "RadioSeries"}
-)
 _APPLE_SHOW = re.compile(
     r"https?://(?:podcasts|itunes|geo\.itunes)\.apple\.com/[^?#]{0,500}/id(\d{5,12})(?!\d)"
 )
@@ -255,20 +252,8 @@ def apple_shows(page: PageFacts) -> tuple[str, ...]:
 
 
 def _about_podcast(page: PageFacts) -> bool:
-    types = {str(kind) for node in page.json_ld for kind in _as_list(node.get("@type"))}
-    said = " ".join(
-        (
-            page.final_url,
-            page.title or "",
-            page.first_meta("og:type") or "",
-            page.first_meta("og:title") or "",
-        )
-    )
-    return bool(types & _PODCAST_TYPES) or "podcast" in said.casefold()
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    said = (page.final_url, page.title, page.first_meta("og:type"), page.first_meta("og:title"))
+    return page.is_podcast or any("podcast" in (text or "").casefold() for text in said)
 
 
 def _names(page: PageFacts | None, show: ListedShow) -> bool:

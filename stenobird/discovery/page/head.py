@@ -16,7 +16,7 @@ from stenobird.discovery.parsing.facts import EpisodeFacts, PageFacts
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
-    from stenobird.discovery.page.json_ld import JSONLDFacts
+    from stenobird.discovery.page.json_ld import JSONLD
 
 MAX_LINKS: Final = 800
 MAX_SCRIPT_CHARACTERS: Final = 256 * 1024
@@ -25,12 +25,9 @@ MAX_CONFIGURABLE: Final = 5000
 
 _SCRIPT_PLAYER_HOSTS: Final = ("buzzsprout.com", "podigee.io", "podigee.com", "spreaker.com", "megaphone.fm")
 _FEED_TYPES: Final = (
-    "application/rss",
-    "application/atom",
-    "application/feed+json",
-    "text/xml+rss",
-    "application/rdf",
-)
+    "application/rss", "application/atom", "application/feed+json", "text/xml+rss", "application/rdf",
+)  # fmt: skip
+SITE_NAMES: Final = ("og:site_name", "application-name", "al:ios:app_name")
 _FEED_PATH = re.compile(
     r"(?:/(?:feed|rss|podcast\.xml|feed\.xml|rss\.xml|index\.xml|atom\.xml)/?$|\.rss$|/rss/|/feed/(?:podcast|mp3|m4a|aac|opus|ogg)"
     r"|//feeds?\.|//rss\.|anchor\.fm/s/\w+/podcast/rss|feeds\.|/podcast/feed|/feeds?/\w|feed\.php|rss\.php|format=rss)",
@@ -58,9 +55,9 @@ _DURATIONS: Final = (
 _TITLE_SEPARATOR = re.compile(r"\s+[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s+")
 
 
-def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFacts:
+def read_head(tree: Any, url: str, base: str, structured: JSONLD) -> PageFacts:
     """Return the facts of a page, all but its audio. `base` is the base of its relative references."""
-    page = PageFacts(url, url, meta=_metas(tree), json_ld=tuple(structured.nodes))
+    page = PageFacts(url, url, meta=_metas(tree), is_podcast=structured.is_podcast)
     elements = [
         (element, (element.get("rel") or "").lower().split(), absolute(base, element.get("href") or ""))
         for element in tree.iter("link")
@@ -77,24 +74,24 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFa
     seconds = (lenient.parse_duration(page.first_meta(name)) for name in _DURATIONS)
     kind = (page.first_meta("og:type") or "").lower()
     is_list = kind in {"music.playlist", "music.radio_station", "profile"}
-    site = page.first_meta("og:site_name", "application-name", "al:ios:app_name")
-    shows = (structured.show, page.first_meta("og:podcast", "podcast:title", "music:album", "series"), site)
+    site = page.first_meta(*SITE_NAMES)
+    known = structured.episode
+    shows = (known.show, page.first_meta("og:podcast", "podcast:title", "music:album", "series"), site)
     show = next(filter(None, shows), None)
-    title, alternate_titles = _titles(tree, page, structured, {plain(show), plain(site), ""})
+    title, alternate_titles = _titles(tree, page, known.title, {plain(show), plain(site), ""})
     episode = EpisodeFacts(
         title=title,
         show=show,
-        guid=structured.guid,
-        published=structured.published or page.first_meta(*_DATES) or _time_element(tree),
-        duration_seconds=structured.duration_seconds or next(filter(None, seconds), None),
-        page_urls=tuple(dict.fromkeys(filter(None, (url, canonical, structured.page_url)))),
+        guid=known.guid,
+        published=known.published or page.first_meta(*_DATES) or _time_element(tree),
+        duration_seconds=known.duration_seconds or next(filter(None, seconds), None),
+        page_urls=tuple(dict.fromkeys(filter(None, (url, canonical, *known.page_urls)))),
         alternate_titles=alternate_titles,
     )
     return replace(
         page,
         episode=episode,
         title=title,
-        site=site,
         canonical=canonical,
         links=tuple(address for address, _, _ in links),
         iframes=_iframes(tree, base, page, structured),
@@ -102,7 +99,6 @@ def read_head(tree: Any, url: str, base: str, structured: JSONLDFacts) -> PageFa
         feeds=_feeds(elements, links, structured, url),
         oembed=tuple(oembed[:3]),
         is_episode=structured.is_episode or not (urls.is_home(url) or structured.is_show or is_list),
-        is_article=structured.is_article,
         login=_asks_for_login(tree, url, title),
         refresh=_refresh(tree, base),
     )
@@ -128,13 +124,13 @@ def _metas(tree: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _titles(
-    tree: Any, page: PageFacts, structured: JSONLDFacts, names: set[str]
+    tree: Any, page: PageFacts, known: str | None, names: set[str]
 ) -> tuple[str | None, tuple[str, ...]]:
     """Return the page's title and alternatives; `names` are the plain names of its show and site."""
     document = _joined(next((title for title in tree.iter("title") if title.getparent().tag != "svg"), None))
     headings = [text for element in islice(tree.iter("h1"), 3) if (text := _joined(element))]
     shared = page.first_meta("og:title", "twitter:title", "dc.title", "headline", "parsely-title")
-    everything = [text for text in (structured.title, shared, *headings, document) if text]
+    everything = [text for text in (known, shared, *headings, document) if text]
     title = next(iter(everything), None)
     if len(headings) == 1 and title and plain(headings[0]) and plain(headings[0]) in plain(title):
         title = headings[0]
@@ -179,7 +175,7 @@ def _links(tree: Any, base: str) -> list[tuple[str, str, str]]:
 
 
 def _feeds(  # noqa: C901  # one place where feeds are linked a branch
-    elements: list[Any], links: list[tuple[str, str, str]], structured: JSONLDFacts, page_url: str
+    elements: list[Any], links: list[tuple[str, str, str]], structured: JSONLD, page_url: str
 ) -> tuple[str, ...]:
     """Return addresses of feeds, the most likely podcast feed first, without feeds of comments."""
     scored: dict[str, float] = {}
@@ -224,24 +220,21 @@ _BESIDE = re.compile(
 _LAZY_ADDRESS = re.compile(r"data-(?:[\w-]+-)?(?:src|url|original)(?:-[\w-]+)?")
 
 
-def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLDFacts) -> tuple[str, ...]:
-    found: list[str] = []
+def _iframes(tree: Any, base: str, page: PageFacts, structured: JSONLD) -> tuple[str, ...]:
+    found: list[str | None] = []
     for element in islice(tree.iter("iframe", "amp-iframe", "embed", "object"), 200):
         if _is_beside(element):
             continue
         # A lazy player, or one that waits for consent, has its address in a `data-` attribute.
         lazy = (value for name, value in element.attrib.items() if _LAZY_ADDRESS.fullmatch(name))
-        values = filter(None, (element.get("src"), *lazy, element.get("data")))
-        addresses = (absolute(base, value) for value in values if not value.startswith("about:"))
-        found += filter(None, [next(filter(None, addresses), None)])
-    found += [
-        address for script in islice(tree.iter("script"), 500) if (address := _script_player(script, base))
-    ]
-    found += [address for address in structured.players if address]
-    player = absolute(base, page.first_meta("twitter:player", "og:audio:iframe") or "")
-    if player:
-        found.append(player)
-    return tuple(dict.fromkeys(found))[:40]
+        addresses = (
+            absolute(base, value or "") for value in (element.get("src"), *lazy, element.get("data"))
+        )
+        found.append(next(filter(None, addresses), None))
+    found += [_script_player(script, base) for script in islice(tree.iter("script"), 500)]
+    found += structured.players
+    found.append(absolute(base, page.first_meta("twitter:player", "og:audio:iframe") or ""))
+    return tuple(dict.fromkeys(filter(None, found)))[:40]
 
 
 def _script_player(script: Any, base: str) -> str | None:
@@ -306,12 +299,9 @@ def _is_beside(element: Any) -> bool:
 
 def _refresh(tree: Any, base: str) -> str | None:
     """Return the target of a page's immediate redirect by `<meta http-equiv=refresh>` or by a script."""
-    for meta in tree.iter("meta"):
-        if (meta.get("http-equiv") or "").lower() != "refresh":
-            continue
-        if target := urls.refresh_target(meta.get("content") or "", base):
-            return target
-    return _scripted_refresh(tree, base)
+    metas = [meta for meta in tree.iter("meta") if (meta.get("http-equiv") or "").lower() == "refresh"]
+    targets = (urls.refresh_target(meta.get("content") or "", base) for meta in metas)
+    return next(filter(None, targets), None) or _scripted_refresh(tree, base)
 
 
 _LOCATION = re.compile(
@@ -329,10 +319,7 @@ def _scripted_refresh(tree: Any, base: str) -> str | None:
     if len(scripts) != 1 or len(scripts[0].text or "") > 4096:
         return None
     own = scripts[0].text or ""
-    said = (
-        text_of(body, MAX_WORDLESS_CHARACTERS * 2).replace(" ".join(own.split()), "")
-        if body is not None
-        else ""
-    )
+    said = text_of(body, MAX_WORDLESS_CHARACTERS * 2) if body is not None else ""
+    said = said.replace(" ".join(own.split()), "")
     match = _LOCATION.search(own.replace("\\/", "/"))
     return absolute(base, match[1]) if match and len(said) <= MAX_WORDLESS_CHARACTERS else None

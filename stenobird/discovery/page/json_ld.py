@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stenobird.discovery import urls
 from stenobird.discovery.feeds.episodes import plain
 from stenobird.discovery.page.candidates import Finding, is_narration
 from stenobird.discovery.parsing import lenient
+from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import parse_json
 from stenobird.egress.references import absolute
 
@@ -25,6 +26,9 @@ _EPISODES: Final = frozenset(
 )
 _SHOWS: Final = frozenset(
     {"podcastseries", "radioseries", "podcastseason", "radioseason", "creativeworkseries"}
+)
+_PODCASTS: Final = frozenset(
+    {"podcastepisode", "podcastseries", "podcastseason", "radioepisode", "radioseries"}
 )
 _ARTICLES: Final = frozenset({
     "article", "newsarticle", "blogposting", "reportagenewsarticle", "webpage", "opinionnewsarticle",
@@ -48,29 +52,6 @@ _NARRATION_WORDS = re.compile(
 )
 
 
-@dataclass(slots=True)
-class JSONLDFacts:
-    """What a page's JSON-LD says about audio and the episode; unknown facts are `None`."""
-
-    findings: list[Finding] = field(default_factory=list)
-    nodes: list[dict[str, Any]] = field(default_factory=list)
-    title: str | None = None
-    show: str | None = None
-    published: str | None = None
-    duration_seconds: float | None = None
-    guid: str | None = None
-    page_url: str | None = None
-    players: list[str] = field(default_factory=list)
-    feeds: list[str] = field(default_factory=list)
-    is_episode: bool = False
-    is_show: bool = False
-    is_article: bool = False
-    names: set[str] = field(default_factory=set)
-    """Plain names of the episodes outside lists."""
-    unread: list[str] = field(default_factory=list)
-    """Scripts that could not be parsed."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A node's place in the tree: its parent's name and types, and whether it is in a list of works."""
@@ -91,24 +72,130 @@ class _Place:
         return self.key in _MEDIA_KEYS and bool(self.kinds & _EPISODES)
 
 
-def read_json_ld(scripts: list[str], base: str) -> JSONLDFacts:
-    """Read all JSON-LD scripts of a page; those that can't be repaired are `unread`."""
-    facts = JSONLDFacts()
-    numbers = itertools.count()
-    for text in dict.fromkeys(scripts):
-        data = parse_json(text)
-        if data is None:
-            facts.unread.append(text)
-            continue
-        nodes = list(_walk(data, _Place(), [MAX_NODES], numbers))
-        owners = {place.refers_to: place for _, place in nodes if place.refers_to}
-        for node, place in nodes:
-            owner = None if place.kinds else owners.get(str(node.get("@id")))
-            _read_node(node, owner or place, facts, base)
-    if len(facts.names) > 1:
-        # Several episodes, and the JSON-LD does not say which of them the page is about; the head must.
-        facts.title = facts.published = facts.duration_seconds = facts.guid = facts.page_url = None
-    return facts
+class JSONLD:
+    """What a page's JSON-LD says about audio and the episode; unknown facts are `None`."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._names: set[str] = set()
+        self.findings: list[Finding] = []
+        self.episode = EpisodeFacts()
+        self.players: list[str] = []
+        self.feeds: list[str] = []
+        self.is_episode = self.is_show = self.is_article = self.is_podcast = False
+        self.unread: list[str] = []
+        """Scripts that could not be parsed."""
+
+    def read(self, scripts: list[str]) -> None:
+        """Read all JSON-LD scripts of the page."""
+        numbers = itertools.count()
+        for text in dict.fromkeys(scripts):
+            data = parse_json(text)
+            if data is None:
+                self.unread.append(text)
+                continue
+            nodes = list(_walk(data, _Place(), [MAX_NODES], numbers))
+            owners = {place.refers_to: place for _, place in nodes if place.refers_to}
+            for node, place in nodes:
+                owner = None if place.kinds else owners.get(str(node.get("@id")))
+                self._read_node(node, owner or place)
+        if len(self._names) > 1:
+            # Several episodes, and the JSON-LD does not say which of them the page is about; the head must.
+            self.episode = EpisodeFacts(show=self.episode.show)
+
+    def _read_node(self, node: dict[str, Any], place: _Place) -> None:
+        kinds = _kinds(node)
+        untyped_media = place.is_media and not kinds
+        self.is_podcast = self.is_podcast or bool(kinds & _PODCASTS)
+        if kinds & _MEDIA_KINDS or untyped_media:
+            self._read_media(node, kinds, place)
+        if not place.listed:
+            self._read_work(node, kinds, place)
+        if not kinds & (_MEDIA_KINDS | _OTHER_MEDIA) and not untyped_media:
+            for key in ("audio", "associatedMedia", "encoding", "contentUrl", "audioUrl"):
+                if isinstance(address := node.get(key), str):
+                    told = key == "audio" or (key in {"associatedMedia", "encoding"} and kinds & _EPISODES)
+                    self._add(address, node, place, needs_extension=not told)
+
+    def _read_work(self, node: dict[str, Any], kinds: frozenset[str], place: _Place) -> None:
+        if kinds & _EPISODES:
+            self.is_episode = True
+            self._names.add(plain(_name(node)))
+            self._learn(node)
+        elif kinds & _SHOWS and place.key not in {"partofseries", "partofseason", "ispartof"}:
+            self.is_show = True
+        elif kinds & (_ARTICLES | {"recipe", "product"}):
+            self.is_article = self.is_article or kinds != {"webpage"}
+            self._learn(node)
+        if kinds & _SHOWS:
+            feeds = (absolute(self._base, value) for value in _strings(node.get("webFeed")))
+            self.feeds.extend(filter(None, feeds))
+
+    def _read_media(self, node: dict[str, Any], kinds: frozenset[str], place: _Place) -> None:
+        media_type = " ".join(
+            str(node.get(key) or "") for key in ("encodingFormat", "fileFormat", "@type")
+        ).lower()
+        # An episode's media is audio unless it says otherwise, whatever its extension: it is sniffed anyway.
+        foreign = "videoobject" in kinds or re.search("video|image|text|html", media_type)
+        is_audio = "audioobject" in kinds or "audio" in media_type or (place.is_media and not foreign)
+        for value in _strings(node.get("contentUrl")):
+            self._add(value, node, place, needs_extension=not is_audio)
+        if not node.get("contentUrl"):
+            for value in _strings(node.get("url")):
+                self._add(value, node, place, needs_extension=not (is_audio and place.is_media))
+        if is_audio and not place.listed:
+            players = (absolute(self._base, value) for value in _strings(node.get("embedUrl")))
+            self.players.extend(filter(None, players))
+            seconds = lenient.parse_duration(node.get("duration"))
+            self.episode = self.episode.merged(EpisodeFacts(duration_seconds=seconds))
+
+    def _add(self, value: str, node: dict[str, Any], place: _Place, *, needs_extension: bool) -> None:
+        kinds = _kinds(node)
+        url = absolute(self._base, strip_cdata(value))
+        if url is None:
+            return
+        video = urls.is_video_url(url) or ("videoobject" in kinds and not urls.is_audio_url(url))
+        if (needs_extension or video) and not (urls.is_audio_url(url) or urls.is_video_url(url)):
+            return
+        in_episode = bool((place.kinds | kinds) & _EPISODES)
+        in_article = bool((place.kinds | kinds) & _ARTICLES) and not in_episode
+        technique = "page.json_ld_article" if in_article else "page.json_ld"
+        around = f"{_name(node) or ''} {node.get('@id') or ''} {place.key}"[:1000]
+        # An episode may be called "The Narrator"; for an article, the name means a reading of it.
+        narrated = not in_episode and (bool(_NARRATION_WORDS.search(around)) or is_narration(around))
+        self.findings.append(
+            Finding(
+                url,
+                "page.json_ld_video" if video else technique,
+                context=f"{_name(node) or ''} {place.name}".strip(),
+                aside=place.listed,
+                narration=narrated,
+                video=video,
+                recorded=in_episode,
+                group=-100 - place.episode if place.episode is not None and not place.listed else None,
+            )
+        )
+
+    def _learn(self, node: dict[str, Any]) -> None:
+        """Take the facts about the page's episode or article that are not known yet."""
+        identifier = node.get("identifier")
+        if isinstance(identifier, dict):
+            identifier = identifier.get("value")
+        address = absolute(self._base, _first(node, "url") or "")
+        seconds = (lenient.parse_duration(node.get(key)) for key in ("duration", "timeRequired"))
+        parents = [node.get(key) for key in ("partOfSeries", "isPartOf", "partOfSeason")]
+        works = [one for parent in parents for one in (parent if isinstance(parent, list) else [parent])]
+        shows = (_name(one) for one in works if isinstance(one, dict) and _kinds(one) & _SHOWS)
+        self.episode = self.episode.merged(
+            EpisodeFacts(
+                title=_name(node),
+                show=next(filter(None, shows), None),
+                guid=identifier[:500] if isinstance(identifier, str) else None,
+                published=_first(node, "datePublished", "uploadDate", "dateCreated", "startDate"),
+                duration_seconds=next(filter(None, seconds), None),
+                page_urls=(address,) if address and not self.episode.page_urls else (),
+            )
+        )
 
 
 def _walk(
@@ -171,92 +258,6 @@ def strip_cdata(text: str) -> str:
     return re.sub(r"^\s*<!\[CDATA\[|\]\]>\s*$", "", text).strip()
 
 
-def _read_node(  # noqa: C901  # one kind of node a branch
-    node: dict[str, Any], place: _Place, facts: JSONLDFacts, base: str
-) -> None:
-    kinds = _kinds(node)
-    if len(facts.nodes) < 200 and kinds:
-        facts.nodes.append({key: value for key, value in node.items() if not isinstance(value, dict | list)})
-    if kinds & _MEDIA_KINDS or (place.is_media and not kinds):
-        _read_media(node, kinds, place, facts, base)
-    if kinds & _EPISODES and not place.listed:
-        facts.is_episode = True
-        facts.names.add(plain(_name(node)))
-        _read_facts(node, facts, base)
-    elif (
-        kinds & _SHOWS and place.key not in {"partofseries", "partofseason", "ispartof"} and not place.listed
-    ):
-        facts.is_show = True
-    elif kinds & (_ARTICLES | {"recipe", "product"}) and not place.listed:
-        facts.is_article = facts.is_article or kinds != {"webpage"}
-        _read_facts(node, facts, base)
-    if kinds & _SHOWS and not place.listed:
-        for value in _strings(node.get("webFeed")):
-            feed = absolute(base, value)
-            if feed:
-                facts.feeds.append(feed)
-    if not kinds & (_MEDIA_KINDS | _OTHER_MEDIA) and not (place.is_media and not kinds):
-        for key in ("audio", "associatedMedia", "encoding", "contentUrl", "audioUrl"):
-            address = node.get(key)
-            if isinstance(address, str):
-                told = key == "audio" or (key in {"associatedMedia", "encoding"} and kinds & _EPISODES)
-                _add(address, node, place, facts, base, needs_extension=not told)
-
-
-def _read_media(
-    node: dict[str, Any], kinds: frozenset[str], place: _Place, facts: JSONLDFacts, base: str
-) -> None:
-    media_type = " ".join(
-        str(node.get(key) or "") for key in ("encodingFormat", "fileFormat", "@type")
-    ).lower()
-    # An episode's media is audio unless it says otherwise, whatever its extension: it is sniffed anyway.
-    foreign = "videoobject" in kinds or any(kind in media_type for kind in ("video", "image", "text", "html"))
-    is_audio = "audioobject" in kinds or "audio" in media_type or (place.is_media and not foreign)
-    for value in _strings(node.get("contentUrl")):
-        _add(value, node, place, facts, base, needs_extension=not is_audio)
-    if not node.get("contentUrl"):
-        for value in _strings(node.get("url")):
-            _add(value, node, place, facts, base, needs_extension=not (is_audio and place.is_media))
-    if is_audio and not place.listed:
-        for value in _strings(node.get("embedUrl")):
-            player = absolute(base, value)
-            if player:
-                facts.players.append(player)
-        seconds = lenient.parse_duration(node.get("duration"))
-        if seconds and facts.duration_seconds is None:
-            facts.duration_seconds = seconds
-
-
-def _add(
-    value: str, node: dict[str, Any], place: _Place, facts: JSONLDFacts, base: str, *, needs_extension: bool
-) -> None:
-    kinds = _kinds(node)
-    url = absolute(base, strip_cdata(value))
-    if url is None:
-        return
-    video = urls.is_video_url(url) or ("videoobject" in kinds and not urls.is_audio_url(url))
-    if (needs_extension or video) and not (urls.is_audio_url(url) or urls.is_video_url(url)):
-        return
-    in_episode = bool((place.kinds | kinds) & _EPISODES)
-    in_article = bool((place.kinds | kinds) & _ARTICLES) and not in_episode
-    technique = "page.json_ld_article" if in_article else "page.json_ld"
-    around = f"{_name(node) or ''} {node.get('@id') or ''} {place.key}"[:1000]
-    # An episode may be called "The Narrator"; for an article, the name means a reading of it.
-    narrated = not in_episode and (bool(_NARRATION_WORDS.search(around)) or is_narration(around))
-    facts.findings.append(
-        Finding(
-            url,
-            "page.json_ld_video" if video else technique,
-            context=f"{_name(node) or ''} {place.name}".strip(),
-            aside=place.listed,
-            narration=narrated,
-            video=video,
-            recorded=in_episode,
-            group=-100 - place.episode if place.episode is not None and not place.listed else None,
-        )
-    )
-
-
 def _strings(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
@@ -265,32 +266,6 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, dict):
         return _strings(value.get("@id") or value.get("url") or value.get("contentUrl"))
     return []
-
-
-def _read_facts(node: dict[str, Any], facts: JSONLDFacts, base: str) -> None:
-    facts.title = facts.title or _name(node)
-    facts.published = facts.published or _first(
-        node, "datePublished", "uploadDate", "dateCreated", "startDate"
-    )
-    facts.duration_seconds = facts.duration_seconds or next(
-        (
-            seconds
-            for key in ("duration", "timeRequired")
-            if (seconds := lenient.parse_duration(node.get(key)))
-        ),
-        None,
-    )
-    facts.page_url = facts.page_url or absolute(base, _first(node, "url") or "")
-    identifier = node.get("identifier")
-    if isinstance(identifier, dict):
-        identifier = identifier.get("value")
-    if isinstance(identifier, str):
-        facts.guid = facts.guid or identifier[:500]
-    for key in ("partOfSeries", "isPartOf", "partOfSeason"):
-        series = node.get(key)
-        for one in series if isinstance(series, list) else [series]:
-            if isinstance(one, dict) and _kinds(one) & _SHOWS:
-                facts.show = facts.show or _name(one)
 
 
 def _first(node: dict[str, Any], *keys: str) -> str | None:

@@ -17,9 +17,9 @@ from lxml import etree, html  # type: ignore[import-untyped]
 from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
 from stenobird.discovery.page.candidates import Finding, words_of
-from stenobird.discovery.page.head import read_head
+from stenobird.discovery.page.head import SITE_NAMES, read_head
 from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, joined, mentions, read_state
-from stenobird.discovery.page.json_ld import read_json_ld
+from stenobird.discovery.page.json_ld import JSONLD
 from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
 from stenobird.discovery.parsing.lenient import decode_html
@@ -108,7 +108,8 @@ class _PageReader:
             for script in self.tree.iter("script")
             if not script.get("src")
         ]
-        structured = read_json_ld([text for _, kind, text in scripts if "ld+json" in kind], self.base)
+        structured = JSONLD(self.base)
+        structured.read([text for _, kind, text in scripts if "ld+json" in kind])
         head = read_head(self.tree, self.url, self.base, structured)
         self._from_head(head)
         self.findings.extend(structured.findings)
@@ -127,7 +128,7 @@ class _PageReader:
             self.findings.clear()
         findings = self.findings[:MAX_FINDINGS]
         outcome, listed, accepted = candidates.choose(findings, title, tokens, origin=origin)
-        videos = findings if self._is_video_page(head) else []
+        videos = findings if self._is_video_page(head, structured) else []
         _, video, usable = candidates.choose(videos, title, tokens, origin=origin, video=True)
         return replace(
             head,
@@ -139,11 +140,13 @@ class _PageReader:
             videos=video[:usable],
         )
 
-    def _is_video_page(self, head: PageFacts) -> bool:
+    def _is_video_page(self, head: PageFacts, structured: JSONLD) -> bool:
         """Return whether the video is the page's main content; in an article, it is an illustration."""
         kind = (head.first_meta("og:type") or "").lower()
         players = [player for player in self.tree.iter(*_PLAYERS) if player.tag.lower().endswith("video")]
-        return kind.startswith("video") or (kind != "article" and len(players) == 1 and not head.is_article)
+        return kind.startswith("video") or (
+            kind != "article" and len(players) == 1 and not structured.is_article
+        )
 
     # --- where audio is named -------------------------------------------------------------------------------
 
@@ -183,9 +186,7 @@ class _PageReader:
             self._groups += 1
             for element in [player, *player.iter("source")]:
                 for name in _SOURCE_ATTRIBUTES:
-                    value = element.get(name)
-                    url = absolute(self.base, value) if value else None
-                    if url:
+                    if url := absolute(self.base, element.get(name) or ""):
                         self._add_player_source(url, element, player)
 
     def _add_player_source(self, url: str, element: Any, player: Any) -> None:
@@ -208,7 +209,7 @@ class _PageReader:
         marked = "itemprop" in self.source or "contentUrl" in self.source
         for element in _MICRODATA(self.tree) if marked else ():
             value = element.get("href") or element.get("content") or element.get("src")
-            url = absolute(self.base, value) if value else None
+            url = absolute(self.base, value or "")
             kind = (element.get("type") or "").lower()
             if url and (urls.is_audio_url(url) or kind.startswith("audio/") or _is_of_audio(element, url)):
                 self._add(url, "page.microdata", element, context=f"{labels(element)} {text_of(element)}")
@@ -227,9 +228,8 @@ class _PageReader:
             elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _names_no_audio(element):
                 continue
             elif name.startswith("on"):
-                self._from_mentions(
-                    mentions(str(value), self.base, keyed=False), "page.inline_state", element
-                )
+                found = mentions(str(value), self.base, keyed=False)
+                self._from_mentions(found, "page.inline_state", element)
             elif name not in _PROSE or (tag == "meta" and name == "content"):
                 self._from_mentions(
                     attribute_mentions(str(value), self.base, hls="audio" in name or "audio" in tag),
@@ -293,12 +293,7 @@ class _PageReader:
             self._add(url, "page.audio_element", element, context="", group=self._groups)
             return
         text = text_of(element)
-        near = " ".join(
-            filter(
-                None,
-                (text, element.get("class"), element.get("id"), element.get("title"), element.get("rel")),
-            )
-        )
+        near = " ".join([text, *(element.get(name) or "" for name in ("class", "id", "title", "rel"))])
         parent = element.getparent()
         if parent is not None and len(text_of(parent)) < 120:
             near = f"{near} {parent.get('class') or ''} {text_of(parent)}"
@@ -343,13 +338,10 @@ def _names_no_audio(element: Any) -> bool:
 
 
 def _title_words(head: PageFacts) -> set[str]:
-    words = words_of(head.title or "")
-    return (words - words_of(head.episode.show or "") - words_of(head.site or "")) or set()
+    site = head.first_meta(*SITE_NAMES) or ""
+    return words_of(head.title or "") - words_of(head.episode.show or "") - words_of(site)
 
 
 def _without_cache_buster(url: str) -> str:
     """Drop the `?_=1` with which WordPress numbers the players of a page."""
     return re.sub(r"[?&]_=\d+$", "", url)
-
-
-__all__ = ["AUDIO_HINT", "read_page"]

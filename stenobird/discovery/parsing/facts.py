@@ -58,16 +58,15 @@ class PageFacts:
     """A parsed page as plain data.
 
     `text` is the decoded source up to the page cap, for patterns of single platforms. `meta` maps the
-    lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `json_ld` has
-    every JSON-LD node, including those in `@graph`s and lists. `state` maps names such as `__NEXT_DATA__`,
-    `__NUXT__`, `_preloads` or a JSON script's id to its parsed JSON. `candidates` are scored, best first.
+    lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `state` maps
+    names such as `__NEXT_DATA__`, `__NUXT__`, `_preloads` or a JSON script's id to its parsed JSON.
+    `candidates` are scored, best first.
     """
 
     url: str
     final_url: str
     episode: EpisodeFacts = field(default_factory=EpisodeFacts)
     title: str | None = None
-    site: str | None = None
     canonical: str | None = None
     meta: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: tuple[str, ...] = ()
@@ -76,7 +75,6 @@ class PageFacts:
     """Addresses of JSON with which players on the page are configured."""
     feeds: tuple[str, ...] = ()
     oembed: tuple[str, ...] = ()
-    json_ld: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     """The first `accepted` of them may be opened, in order; the rest have a reason for their rejection."""
@@ -86,7 +84,8 @@ class PageFacts:
     """Video files whose sound may be used if there is no audio file."""
     is_episode: bool = True
     """False for the page of a show or list and for a home page; it may mean the feed's newest episode."""
-    is_article: bool = False
+    is_podcast: bool = False
+    """Whether its JSON-LD has an episode or a show of a podcast or radio, in a list too."""
     login: bool = False
     refresh: str | None = None
     text: str = ""

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import CLIPS
+from stenobird.discovery.page.head import SITE_NAMES
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import text_of
@@ -111,7 +112,7 @@ class Visit:
         """Return the page at `url` (without it, the visited page), and learn its facts about the episode."""
         page = await self.search.page(url or self.url, with_state=True)
         if page is not None:
-            app = {page.first_meta(name) for name in ("og:site_name", "application-name", "al:ios:app_name")}
+            app = {page.first_meta(name) for name in SITE_NAMES}
             named_after_app = page.episode.show in app
             self.learn(replace(page.episode, show=None) if named_after_app else page.episode)
         return page
