@@ -21,7 +21,7 @@ COMMANDS = {
     "demo": ("demo:demo", "Transcribe a bundled recording through the real service."),
     "transcribe": ("transcribe:transcribe", "Turn a link or a file into text."),
     "resolve": ("resolve:resolve", "Show what would be transcribed for a URL, and why."),
-    "keys": ("keys:keys", "Create, list, rotate and revoke API keys."),
+    "keys": ("account:keys", "Create, list, rotate and revoke API keys."),
     "account": ("account:account", "Create, change, audit and delete accounts."),
     "credits": ("account:credits_", "Add credits to an account's wallet, and show the wallet."),
     "jobs": ("jobs:jobs", "Look at jobs, retry failed ones, pause or drain the queue."),

@@ -1,4 +1,4 @@
-"""`stenobird account` and `stenobird credits`: the accounts of this machine's database."""
+"""`stenobird account`, `credits` and `keys`: the accounts and API keys of this machine's database."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from stenobird.accounts.schemas import midnight, parse_date
 from stenobird.bodies import utc_text
 from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
+from stenobird.errors import KeyNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.accounts.service import AccountService
-    from stenobird.ports import AccountRecord, AuditEntry, WalletRecord
+    from stenobird.ports import AccountRecord, AuditEntry, KeyRecord, WalletRecord
 
 _TIERS = click.Choice(["free", "premium", "platinum"])
 _BILLING = click.Choice(["operator", "metered", "prepaid"])
 CSV_PAGE = 1000
+
+_ACCOUNT = ("id", "name", "email", "tier", "billing", "state")
+_KEY = ("id", "name", "account_id", "mode", "scope", "last_four_chars", "is_valid")
 
 T = TypeVar("T")
 
@@ -49,7 +53,7 @@ def account() -> None:
 def create(name: str, email: str | None, tier: Any, billing: Any, *, as_json: bool) -> None:
     """Create an account and print its id; "stenobird keys create --account ID" makes a key for it."""
     made = _run(lambda accounts: accounts.create(name, email=email, tier=tier, billing=billing))
-    click.echo(json.dumps(_public(made)) if as_json else made.id)
+    click.echo(json.dumps(_row(made, _ACCOUNT)) if as_json else made.id)
 
 
 @account.command("list")
@@ -58,12 +62,11 @@ def list_accounts(*, as_json: bool) -> None:
     """List accounts, except deleted ones."""
     records = _run(lambda accounts: accounts.list())
     if as_json:
-        click.echo(json.dumps([_public(record) for record in records]))
+        click.echo(json.dumps([_row(record, _ACCOUNT) for record in records]))
         return
-    shown = ("id", "name", "email", "tier", "billing", "state", "created_at")
     print_table(
         ("id", "name", "e-mail", "tier", "billing", "state", "created"),
-        ([str(row[name] or "") for name in shown] for row in map(_public, records)),
+        ([str(value or "") for value in _row(record, _ACCOUNT).values()] for record in records),
     )
 
 
@@ -77,7 +80,7 @@ def show(account_id: str, *, as_json: bool) -> None:
         return await accounts.get(account_id), await accounts.wallet(account_id, limit=0)
 
     record, wallet = _run(look)
-    row = _public(record) | {"units": wallet.units, "reserved_units": wallet.reserved_units}
+    row = _row(record, _ACCOUNT) | {"units": wallet.units, "reserved_units": wallet.reserved_units}
     if as_json:
         click.echo(json.dumps(row))
         return
@@ -231,11 +234,84 @@ def show_wallet(account_id: str, *, as_json: bool) -> None:
     )
 
 
+@click.group()
+def keys() -> None:
+    """Create, list, rotate and revoke API keys."""
+
+
+@keys.command("create")
+@click.option("--name", default="default", show_default=True, help="A label for the key.")
+@click.option("--mode", type=click.Choice(["live", "test"]), default="live", show_default=True)
+@click.option(
+    "--scope", type=click.Choice(["full_access", "read_only"]), default="full_access", show_default=True
+)
+@click.option("--account", "account_id", help="Account id; default: the operator's own account.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create_key(name: str, mode: Any, scope: Any, account_id: str | None, *, as_json: bool) -> None:
+    """Create a key and print it once: only its SHA-256 is stored."""
+    secret, record = with_storage(
+        lambda storage: storage.keys.create(name=name, mode=mode, scope=scope, account_id=account_id)
+    )
+    _show_once(secret, record, "Send it as: Authorization: Bearer <key>", as_json=as_json)
+
+
+@keys.command("list")
+@click.option("--account", "account_id", help="Only this account's keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_keys(account_id: str | None, *, as_json: bool) -> None:
+    """List keys, revoked ones included."""
+    records = with_storage(lambda storage: storage.keys.list(account_id))
+    if as_json:
+        click.echo(json.dumps([_row(record, _KEY) for record in records]))
+        return
+    print_table(
+        ("id", "name", "account", "mode", "scope", "ends in", "valid", "created"),
+        (
+            (*values, "yes" if is_valid else "revoked", created_at[:10])
+            for *values, is_valid, created_at in (_row(record, _KEY).values() for record in records)
+        ),
+    )
+
+
+@keys.command()
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """Revoke the key with this id; requests with it get 401 from now on."""
+    if not with_storage(lambda storage: storage.keys.revoke(key_id)):
+        raise _no_such_key(key_id)
+    click.echo(f"Revoked {key_id}.")
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rotate(key_id: str, *, as_json: bool) -> None:
+    """Create a key with the name, mode and scope of another one, which is revoked at once."""
+    try:
+        secret, record = with_storage(lambda storage: storage.keys.rotate(key_id))
+    except KeyNotFound as exc:
+        raise _no_such_key(key_id) from exc
+    _show_once(secret, record, f"{key_id} is revoked.", as_json=as_json)
+
+
+def _show_once(secret: str, record: KeyRecord, note: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"key": secret, **_row(record, _KEY)}))
+        return
+    # Only the key goes to standard output, for KEY=$(stenobird keys create).
+    click.echo(secret)
+    click.echo(f"Store it now: it is not shown again. Its id is {record.id}. {note}", err=True)
+
+
+def _no_such_key(key_id: str) -> KeyNotFound:
+    return KeyNotFound(f'There is no valid key {key_id}. "stenobird keys list" shows the ids.')
+
+
 def _run(work: Callable[[AccountService], Awaitable[T]]) -> T:
     return with_storage(lambda storage: work(storage.accounts))
 
 
-def _public(record: AccountRecord) -> dict[str, Any]:
-    fields = ("id", "name", "email", "tier", "billing", "state")
+def _row(record: AccountRecord | KeyRecord, fields: Sequence[str]) -> dict[str, Any]:
+    """Return these fields of a record, and when it was created."""
     row: dict[str, Any] = {name: getattr(record, name) for name in fields}
     return row | {"created_at": utc_text(record.created_at, "seconds")}

@@ -31,6 +31,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _FIRST_TRANSCRIPT_SECONDS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_Operation = functools.partial(Operation, SERVICE)
 _NO_STORE = {"Cache-Control": "no-store"}
 _log = structlog.get_logger("stenobird.web.probes")
 
@@ -56,8 +57,7 @@ class ReadyBody(Body):
     checks: dict[str, Any]  # published, and always empty
 
 
-@Operation(
-    SERVICE,
+@_Operation(
     "Check that the process is alive",
     {200: Answer("It is alive.", HealthBody)},
     id="health",
@@ -71,8 +71,7 @@ async def healthz(request: Request) -> Response:
     return json_response(HealthBody.model_validate(body))
 
 
-@Operation(
-    SERVICE,
+@_Operation(
     "Check that the process can serve requests",
     {200: Answer("It can.", ReadyBody), 503: Answer("It can't, for these reasons.", ReadyBody)},
     id="ready",
@@ -92,7 +91,7 @@ async def readyz(request: Request) -> Response:
     return json_response(body, 503 if reasons else 200)
 
 
-@Operation(SERVICE, "Get metrics for Prometheus", {200: Answer("The metrics.", TEXT)})
+@_Operation("Get metrics for Prometheus", {200: Answer("The metrics.", TEXT)})
 async def metrics(request: Request) -> Response:
     """Return the metrics of this process. Without the database, the job gauges are left out."""
     services = services_of(request)
@@ -107,7 +106,7 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.render(job_counts), headers={**_NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
-@Operation(SERVICE, "Get this document", {200: Answer("The document.", json_of({"type": "object"}))})
+@_Operation("Get this document", {200: Answer("The document.", json_of({"type": "object"}))})
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document of this version, with this service as its server."""
     headers = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from stenobird import cli
 
 MODULES = (
-    *(f"stenobird.cli.{name}" for name in ("account", "billing", "demo", "doctor", "keys", "mcp", "models")),
+    *(f"stenobird.cli.{name}" for name in ("account", "billing", "demo", "doctor", "mcp", "models")),
     *(f"stenobird.cli.{name}" for name in ("resolve", "serve", "transcribe")),
     *("stenobird.client", "stenobird.mcp", "stenobird.speech.models"),
     *("alembic.command", "alembic.context", "anyio._backends._asyncio", "uvicorn.lifespan.on"),

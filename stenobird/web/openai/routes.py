@@ -72,7 +72,7 @@ _TEXT_AND_USAGE: Final = {
     "usage": {"type": "duration", "seconds": 72},
 }
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_TAG: Final = "OpenAI dialect"
+_Operation = partial(Operation, "OpenAI dialect")
 
 
 async def create_audio_transcript(
@@ -264,8 +264,7 @@ async def _disconnected(request: Request) -> None:
 # --- models -------------------------------------------------------------------------------------------------
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "List the models",
     {200: Answer("A list with one model.", OpenAIModels)},
     id="openaiModels",
@@ -275,8 +274,7 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
     return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get a model",
     {200: Answer("The model, under this name.", OpenAIModel)},
     (errors.NotFound,),  # no name, or one with a line break
@@ -345,8 +343,7 @@ def _audio(summary: str, operation_id: str) -> Operation:
             _stream_example(),
         ),
     }
-    return Operation(
-        _TAG,
+    return _Operation(
         summary,
         {200: Answer("The transcript in the `response_format`, or a stream.", content, ("X-Transcript-ID",))},
         (

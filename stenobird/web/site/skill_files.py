@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +30,8 @@ SKILL_FILES: Final = ("SKILL.md", "agents/openai.yaml", "scripts/transcribe.sh")
 LLMS_FILE: Final = Path(__file__).parent / "llms.txt"
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
 """The address in the files of the repository, replaced by the service's own when they are served."""
+
+_Operation = partial(Operation, SERVICE)
 
 # The address is put into shell scripts and YAML, so it must not contain their syntax.
 _PLAIN_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-_:\[\]/~%]+")
@@ -59,8 +61,7 @@ def skill_files(base_url: str) -> Mapping[str, bytes]:
     return {**served, CHECKSUMS: "".join(sums).encode()}
 
 
-@Operation(
-    SERVICE,
+@_Operation(
     "Get a file of the agent skill",
     {
         200: Answer(
@@ -80,7 +81,7 @@ async def skill_file(request: Request) -> Response:
     return Response(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
 
 
-@Operation(SERVICE, "Get instructions for agents", {200: Answer("The instructions.", TEXT)})
+@_Operation("Get instructions for agents", {200: Answer("The instructions.", TEXT)})
 async def llms(request: Request) -> Response:
     """Return `llms.txt`, which tells language models how to use this service."""
     text = _source(LLMS_FILE).replace(PUBLIC_ADDRESS, _address(request))

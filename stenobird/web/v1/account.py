@@ -7,6 +7,7 @@ stored, so creating a key ignores `Idempotency-Key`.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.schemas import (
@@ -38,20 +39,19 @@ MAX_DAYS: Final = 366
 DEFAULT_USAGE_PAGE: Final = 100
 MAX_USAGE_PAGE: Final = 1000
 
-_TAG: Final = "Account"
+_Operation = partial(Operation, "Account")
 _DENIED: Final = (ReadOnlyKey, LiveKeyRequired)
 _KEY_ID: Final = path("id", "Id of the key.")
 _DATE: Final = {"type": "string", "format": "date"}
 
 
-@Operation(_TAG, "Get your account", {200: Answer("The account.", AccountBody)})
+@_Operation("Get your account", {200: Answer("The account.", AccountBody)})
 async def get_account(request: Request, caller: Caller) -> Response:
     """Return the account's plan, state and credits."""
     return json_response(AccountBody.of(*await services_of(request).accounts.own_view(caller)))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Delete your account and its data",
     {202: Answer("The account is deleted; its transcripts are being removed.", AccountDeleted)},
     _DENIED,
@@ -67,8 +67,7 @@ async def delete_account(request: Request, caller: Caller) -> Response:
     return json_response(body, 202)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get your usage",
     {200: Answer("The usage.", UsageBody)},
     (InvalidRequest,),
@@ -106,15 +105,14 @@ async def get_usage(request: Request, caller: Caller) -> Response:
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
-@Operation(_TAG, "List your keys", {200: Answer("The keys, oldest first.", KeyList)})
+@_Operation("List your keys", {200: Answer("The keys, oldest first.", KeyList)})
 async def list_keys(request: Request, caller: Caller) -> Response:
     """List the account's keys, revoked ones included, oldest first. A test key sees only test keys."""
     keys = await services_of(request).keys.own_list(caller)
     return json_response(KeyList(keys=keys))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Create a key",
     {201: Answer("The key. Its secret is not shown again.", CreatedKeyView)},
     (InvalidRequest, *_DENIED),
@@ -131,8 +129,7 @@ async def create_key(request: Request, caller: Caller) -> Response:
     return json_response(CreatedKeyView(**vars(KeyView.model_validate(record)), key=secret), 201)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Revoke a key",
     {204: Answer("Requests with the key are refused from now on.")},
     (KeyNotFound, *_DENIED),
@@ -144,8 +141,7 @@ async def revoke_key(request: Request, caller: Caller) -> Response:
     return no_content()
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Replace a key",
     {201: Answer("The new key. Its secret is not shown again.", RotatedKey)},
     (KeyNotFound, *_DENIED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stenobird import errors
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
 MAX_WEBHOOK_BYTES = 512 * 1024
 """Stripe's own limit for an event is lower."""
 
-_TAG: Final = "Billing"
+_Operation = partial(Operation, "Billing")
 _EMAIL: Final = json_of(EmailRequest, {"email": "you@example.com"})
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get your plan and this week's minutes",
     {200: Answer("The plan and the minutes.", BillingView)},
     (errors.BillingUnavailable,),
@@ -43,8 +43,7 @@ async def get_billing(request: Request, caller: Caller) -> Response:
     return json_response(await services_of(request).billing.view(caller))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Start to buy a key",
     {200: Answer("The address of the checkout.", CheckoutStarted)},
     (
@@ -75,8 +74,7 @@ async def start_checkout(request: Request, caller: Caller | None) -> Response:
     return response
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Receive an event from Stripe",
     {200: Answer("The event is stored.", EventReceived)},
     (errors.InvalidRequest, errors.InvalidSignature, errors.BillingUnavailable),
@@ -92,8 +90,7 @@ async def stripe_webhook(request: Request) -> Response:
     return json_response(EventReceived(received=True, new=added))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get a link to Stripe's page for your account",
     {200: Answer("A short-lived link.", PortalLink)},
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
@@ -104,8 +101,7 @@ async def open_portal(request: Request, caller: Caller) -> Response:
     return json_response(PortalLink(portal_url=url))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Set or remove your spending cap",
     {200: Answer("The plan with the new cap.", BillingView)},
     (errors.InvalidRequest, errors.ReadOnlyKey, errors.LiveKeyRequired, errors.BillingUnavailable),
@@ -119,8 +115,7 @@ async def set_spending_cap(request: Request, caller: Caller) -> Response:
     return json_response(await billing.view(caller))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Request a new key by e-mail",
     {202: Answer("The response is the same for every address.", Message)},
     (errors.InvalidRequest, errors.QueueBusy, errors.BillingUnavailable),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from stenobird import errors
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
 
-_TAG: Final = "Transcripts"
+_Operation = partial(Operation, "Transcripts")
 _ID: Final = path("id", "Id of the transcript, tr_…")
 _SHARE_PATH: Final = "/v1/transcripts/{id}/share"
 _SHARE_ERRORS: Final = (errors.TranscriptNotFound, errors.ReadOnlyKey, errors.InvalidRequest)
@@ -124,8 +125,7 @@ def _result_content() -> dict[str, Any]:
 # --- transcripts -------------------------------------------------------------------------------------------
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Create a transcript",
     {202: Answer("The transcript is queued.", TranscriptStatus, ("Location",))},
     (
@@ -164,8 +164,7 @@ async def create_transcript(request: Request, caller: Caller | None) -> Response
     return await services.idempotency.once(request, caller, raw, new_id=new_job_id, make=make)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "List your transcripts, newest first",
     {200: Answer("A page of transcripts.", TranscriptList)},
     (errors.InvalidRequest,),
@@ -185,8 +184,7 @@ async def list_transcripts(request: Request, caller: Caller) -> Response:
     return json_response(body)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get the status of a transcript",
     {
         200: Answer("The status.", TranscriptStatus, ("ETag",)),
@@ -205,8 +203,7 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
     return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Cancel a running transcript, or delete a finished one",
     {202: Answer("Cancelled, or cancelled shortly.", TranscriptStatus), 204: Answer("Deleted.")},
     (errors.TranscriptNotFound, errors.MissingAPIKey, errors.ReadOnlyKey),
@@ -225,8 +222,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
     return json_response(TranscriptStatus.of(job), 202)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Stop a live transcript",
     {202: Answer("Stopped, or stopped shortly.", TranscriptStatus)},
     (errors.TranscriptNotFound, errors.MissingAPIKey, errors.ReadOnlyKey, errors.TranscriptNotLive),
@@ -242,8 +238,7 @@ async def stop_transcript(request: Request, caller: Caller | None) -> Response:
     return json_response(TranscriptStatus.of(job), 202)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Stream the events of a transcript",
     {
         200: Answer("The events, up to `done`.", _STREAM),
@@ -283,8 +278,7 @@ async def stream_transcript(request: Request, caller: Caller | None) -> Response
     return EventStreamResponse(job.id, events, streams, caller=key)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Get the text of a finished transcript",
     {
         200: Answer("The transcript.", _result_content(), ("ETag",)),
@@ -352,8 +346,7 @@ def _wanted_format(request: Request) -> Format:
         ) from None
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Name the speakers",
     {200: Answer("The status, with the names.", TranscriptStatus)},
     (
@@ -381,8 +374,7 @@ async def name_speakers(request: Request, caller: Caller | None) -> Response:
 # --- share links --------------------------------------------------------------------------------------------
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Count the share links",
     {200: Answer("The number of links.", ShareLinks)},
     _SHARE_ERRORS,
@@ -395,8 +387,7 @@ async def count_share_links(request: Request, caller: Caller | None) -> Response
     return json_response(ShareLinks(links=links))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Create a link that shows this transcript",
     {201: Answer("The link. Its token is not shown again.", ShareLink)},
     _SHARE_ERRORS,
@@ -414,8 +405,7 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
     return json_response(ShareLink(share_url=url, token=token), 201)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Revoke all share links",
     {204: Answer("The transcript has no share links.")},
     _SHARE_ERRORS,

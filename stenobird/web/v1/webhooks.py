@@ -6,6 +6,7 @@ not be stored, so rotating ignores `Idempotency-Key`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
 
-_TAG: Final = "Account"
+_Operation = partial(Operation, "Account")
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "List your webhook deliveries",
     {200: Answer("A page of deliveries, newest first.", DeliveryPage)},
     (InvalidRequest,),
@@ -61,8 +61,7 @@ async def list_webhook_deliveries(request: Request, caller: Caller) -> Response:
     return json_response(DeliveryPage(deliveries=rows, next_cursor=next_cursor))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Send a webhook again",
     {202: Answer("It will be sent now, under the same event id.", DeliveryView)},
     (DeliveryNotFound, ReadOnlyKey),
@@ -81,8 +80,7 @@ async def replay_webhook_delivery(request: Request, caller: Caller) -> Response:
     return json_response(DeliveryView.model_validate(record), 202)
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Read the secret that signs your webhooks",
     {200: Answer("The secret.", SecretView)},
     (ReadOnlyKey,),
@@ -96,8 +94,7 @@ async def get_webhook_secret(request: Request, caller: Caller) -> Response:
     return json_response(SecretView.of(await services_of(request).webhooks.secrets(caller), caller.mode))
 
 
-@Operation(
-    _TAG,
+@_Operation(
     "Rotate the secret that signs your webhooks",
     {200: Answer("The new secret. For a day, the old one signs as well.", SecretView)},
     (ReadOnlyKey,),
@@ -137,7 +134,7 @@ _AGAIN: Final = "Failed: sent again, up to 15 times within three days."
 SENT_WEBHOOKS: Final = {
     "transcription": {
         "post": {
-            "tags": [_TAG],
+            "tags": ["Account"],
             "summary": "A transcript has ended",
             "operationId": "transcriptionEnded",
             "description": "Sent to a transcript's webhook_url, at least once, under one webhook-id. "
