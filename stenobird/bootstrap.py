@@ -21,8 +21,7 @@ from stenobird.billing.standing import check_payment
 from stenobird.discovery.finder import checked_url, open_finder
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import ConfigurationError
-from stenobird.jobs.pipeline import Engines, RunOptions
-from stenobird.jobs.run import RunContext
+from stenobird.jobs.pipeline import RunContext, RunOptions
 from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
 from stenobird.jobs.sharing import ShareService
 from stenobird.jobs.spec import RequestChecks
@@ -172,7 +171,11 @@ async def open_services(
             context = RunContext(
                 store=stores.jobs,
                 wakeups=wakeups,
-                engines=Engines(overrides.finder or finder, opener, engines, translator, speakers),
+                finder=overrides.finder or finder,
+                opener=opener,
+                speech=engines,
+                translator=translator,
+                speakers=speakers,
                 clock=clock,
                 options=RunOptions(
                     preview_seconds=settings.preview_seconds,

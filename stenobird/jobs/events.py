@@ -55,6 +55,12 @@ class Progress(Body):
     audio_seconds: float
     audio_seconds_total: Omittable[float] = None
 
+    @classmethod
+    def of(cls, seconds: float, total: float | None) -> Self:
+        """Return the progress with its times rounded to the millisecond."""
+        rounded = round(total, 3) if total is not None else None
+        return cls(audio_seconds=round(seconds, 3), audio_seconds_total=rounded)
+
 
 class StatusEvent(EventData):
     """`event: status`: the job entered a stage, or moved on within one."""

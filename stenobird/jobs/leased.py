@@ -10,14 +10,14 @@ import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
-from stenobird.ports import SAMPLE_RATE, JobChange, JobObserver, UsageRow
+from stenobird.ports import SAMPLE_RATE, JobChange, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.errors import JobError
-    from stenobird.ports import Claim, Clock, JobRecord, JobStatus, NewEvent, NewJob, StopRequest, Wakeups
-    from stenobird.storage.job_store import JobStore
+    from stenobird.jobs.pipeline import RunContext
+    from stenobird.ports import Claim, JobRecord, JobStatus, NewEvent, NewJob, StopRequest
 
 _log = structlog.get_logger(__name__)
 
@@ -29,9 +29,7 @@ class LeasedJob:
     later write raises it: nothing more is written, whatever other code made of the error.
     """
 
-    def __init__(
-        self, store: JobStore, wakeups: Wakeups, claim: Claim, *, clock: Clock, observer: JobObserver
-    ) -> None:
+    def __init__(self, context: RunContext, claim: Claim) -> None:
         self.claim = claim
         self.job = claim.job
         self.events = JobEvents(claim.job.id, claim.job.base_url)
@@ -39,21 +37,16 @@ class LeasedJob:
         self.ended = False
         self.progressed = False
         self.broken: LeaseLost | StorageUnavailable | None = None
-        self._store = store
-        self._wakeups = wakeups
-        self._clock = clock
-        self._observer = observer
+        self.between_commits = asyncio.Lock()
+        """Its holder holds off the next commit, so that cancelling the run's task never interrupts one."""
+        self._store = context.store
+        self._wakeups = context.wakeups
+        self._clock = context.clock
+        self._observer = context.observer
         self.live = claim.source is not None and claim.source.live
         self._next_sample = claim.checkpoint.next_sample if claim.checkpoint is not None else 0
         self._gap_seconds = claim.job.extra.gap_seconds
-        self._claimed_at = clock.monotonic()
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def between_commits(self) -> AsyncIterator[None]:
-        """Hold off the next commit, so that cancelling the run's task in here never interrupts one."""
-        async with self._turn:
-            yield
+        self._claimed_at = self._clock.monotonic()
 
     async def append(self, change: JobChange, events: Sequence[NewEvent]) -> None:
         """Commit a change with its events. Raises `LeaseLost` or `StorageUnavailable`."""
@@ -90,11 +83,10 @@ class LeasedJob:
 
     async def cancel(self) -> None:
         """Commit the end that the client asked for. What was transcribed of live audio is billed."""
-        minutes, usage = None, None
         samples = self.transcribed_samples
-        if self.live and self.job.mode == "full" and samples > 0:
-            minutes = billable_minutes(samples)
-            usage = usage_of(self.job, samples)
+        billed = self.live and self.job.mode == "full" and samples > 0
+        minutes = billable_minutes(samples) if billed else None
+        usage = usage_of(self.job, samples) if billed else None
         change = JobChange(status="cancelled", billable_minutes=minutes)
         await self._finish(change, [self.events.done("cancelled", billable_minutes=minutes)], usage=usage)
         _log.info("job_cancelled", seconds=self._seconds())
@@ -105,10 +97,6 @@ class LeasedJob:
             await self._store.release(self.claim.lease, trouble=trouble)
         _log.info("job_released", seconds=self._seconds(), trouble=trouble)
         await self._wakeups.notify_job()
-
-    async def renew(self) -> StopRequest | None:
-        """Extend the lease; return how a client has asked to end the job. Raises `LeaseLost`."""
-        return await self._store.renew(self.claim.lease)
 
     async def stop_request(self) -> StopRequest | None:
         """Return how a client has asked to end the job, from a read that costs no write.
@@ -133,7 +121,7 @@ class LeasedJob:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
-        async with self._turn:
+        async with self.between_commits:
             if self.broken is not None:
                 raise self.broken
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -37,6 +37,7 @@ from stenobird.ports import (
     CarryPoint,
     Gap,
     JobChange,
+    JobObserver,
     SpeechCheckpoint,
     Title,
 )
@@ -50,12 +51,14 @@ if TYPE_CHECKING:
         AudioFinder,
         AudioOpener,
         AudioStream,
+        Clock,
         JobExtra,
         Lane,
         NewEvent,
         OpenedMedia,
         Translator,
         VoiceFinder,
+        Wakeups,
         WindowResult,
     )
     from stenobird.sources import AudioSource, Verdict
@@ -98,44 +101,46 @@ class RunOptions:
     """Attempts without progress, after which the job fails instead of being tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """What carries a job out: it finds and opens the audio, recognizes, translates and labels the speech."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What all runs of a worker share."""
 
+    store: JobStore
+    wakeups: Wakeups
     finder: AudioFinder
     opener: AudioOpener
     speech: SpeechEngines
     translator: Translator | None = None
     speakers: VoiceFinder | None = None
+    clock: Clock
+    options: RunOptions = field(default_factory=RunOptions)
+    observer: JobObserver = field(default_factory=JobObserver)
 
 
 class TranscriptionPipeline:
     """Takes one leased job to a committed end. Used once; `run` raises whatever ends it early."""
 
     def __init__(
-        self,
-        leased: LeasedJob,
-        store: JobStore,
-        engines: Engines,
-        options: RunOptions,
-        live_room: Callable[[], bool] = lambda: True,
+        self, leased: LeasedJob, context: RunContext, live_room: Callable[[], bool] = lambda: True
     ) -> None:
+        self.lane: Lane = leased.job.lane
+        """The lane of the worker that the job takes a place in."""
         self._leased = leased
         self._live_room = live_room
-        self._lane: Lane = leased.job.lane
         self._job = leased.job
-        self._store = store
-        self._engines = engines
-        self._options = options
+        self._preview = self._job.mode == "preview"
+        self._context = context
+        self._options = context.options
         self._source = leased.claim.source
         self._checkpoint = leased.claim.checkpoint or SpeechCheckpoint()
         self._tier = self._job.extra.tier
-        self._recognizer = engines.speech.for_tier(self._tier)
+        self._recognizer = context.speech.for_tier(self._tier)
         target = self._job.extra.translate_to
-        self._translation = JobTranslation(self._job, target, engines.translator) if target else None
-        speakers = engines.speakers if self._job.options.speakers else None
+        self._translation = JobTranslation(self._job, target, context.translator) if target else None
+        speakers = context.speakers if self._job.options.speakers else None
         self._labelling = JobLabelling(self._job, speakers) if speakers is not None else None
         self._extra = self._job.extra
+        self._live_minutes = self._extra.max_minutes or self._options.live_default_minutes
         self._samples = 0
         self._item: PCM | Gap | Title | None = None
         """The next item of the audio."""
@@ -148,16 +153,6 @@ class TranscriptionPipeline:
         # Only jobs that are billed reserve units; after a restart the new reservation replaces the old one.
         self._reserved = self._job.mode != "full" or self._job.account_id is None
         self._audio_error: Exception | None = None
-
-    @property
-    def lane(self) -> Lane:
-        """The lane of the worker that the job takes a place in."""
-        return self._lane
-
-    @property
-    def preview(self) -> bool:
-        """Whether only the free seconds are transcribed."""
-        return self._job.mode == "preview"
 
     def stop(self) -> None:
         """End live audio here: what has arrived is transcribed, and the job completed."""
@@ -204,7 +199,7 @@ class TranscriptionPipeline:
             self._translation.check()
         if self._labelling is not None:
             self._labelling.check()
-            await self._labelling.restore(self._store, self._checkpoint.next_sample)
+            await self._labelling.restore(self._context.store, self._checkpoint.next_sample)
         if self._stopping and self._source is not None and self._source.live:
             # It was stopped while nobody worked on it.
             self._samples = self._checkpoint.next_sample
@@ -218,8 +213,8 @@ class TranscriptionPipeline:
                 # Nothing has to be found, and no rung of the ladder knows this URL.
                 self._source = uploaded_source(self._job)
             else:
-                found = await self._engines.finder.find(
-                    self._job.audio_url, preview=self.preview, report=self._report
+                found = await self._context.finder.find(
+                    self._job.audio_url, preview=self._preview, report=self._report
                 )
                 self._source, opened = found.source, found.opened
             try:
@@ -236,9 +231,9 @@ class TranscriptionPipeline:
         """Move a full job to the lane of live audio. Raises `LiveLaneFull` if it has to wait there."""
         if self._job.origin != "stenobird":
             raise UnsupportedURL(_LIVE_ELSEWHERE)
-        if self.preview or self._lane == "live":
+        if self._preview or self.lane == "live":
             return
-        self._lane = "live"
+        self.lane = "live"
         await self._leased.append(JobChange(lane="live"), [])
         if not self._live_room():
             raise LiveLaneFull
@@ -273,7 +268,7 @@ class TranscriptionPipeline:
         """
         recognizer = self._recognizer
         carried = await carry.carry_over(
-            self._store, self._job, engine=recognizer.engine, model=recognizer.model
+            self._context.store, self._job, engine=recognizer.engine, model=recognizer.model
         )
         if carried is None:
             return False
@@ -305,17 +300,24 @@ class TranscriptionPipeline:
         start = self._checkpoint.next_sample
         if self._labelling is not None and not source.live:
             start = min(start, self._labelling.next_sample)
+        options = self._options
+        limits = AudioLimits(
+            max_bytes=options.max_audio_bytes,
+            max_samples=int(options.max_audio_seconds * SAMPLE_RATE),
+            stop_samples=int(options.preview_seconds * SAMPLE_RATE) if self._preview else None,
+            live_samples=self._live_minutes * SAMPLES_PER_MINUTE,
+        )
         request = AudioRequest(
             job_id=self._job.id,
             source=source,
-            limits=self._limits(),
+            limits=limits,
             start_sample=start,
             fingerprint=fingerprint,
             opened=opened,
         )
         self._samples = start
         async with AsyncExitStack() as stack:
-            stream = self._stream = await stack.enter_async_context(self._engines.opener.open(request))
+            stream = self._stream = await stack.enter_async_context(self._context.opener.open(request))
             if stream.live:
                 await self._enter_live_lane()
                 if self._stopping:
@@ -353,7 +355,7 @@ class TranscriptionPipeline:
         windows = self._recognizer.transcribe(
             self._count_samples(blocks),
             job_id=self._job.id,
-            lane="preview" if self.preview else "live" if stream.live else "full",
+            lane="preview" if self._preview else "live" if stream.live else "full",
             checkpoint=self._checkpoint,
             options=replace(self._job.options, names=source.names()),
         )
@@ -366,21 +368,8 @@ class TranscriptionPipeline:
                 await self._commit_window(window, stream)
 
     def _check_engine(self) -> None:
-        if (refusal := self._engines.speech.refusal(self._job.mode, self._tier)) is not None:
+        if (refusal := self._context.speech.refusal(self._job.mode, self._tier)) is not None:
             raise WorkerTrouble(refusal)
-
-    def _limits(self) -> AudioLimits:
-        options = self._options
-        return AudioLimits(
-            max_bytes=options.max_audio_bytes,
-            max_samples=int(options.max_audio_seconds * SAMPLE_RATE),
-            stop_samples=int(options.preview_seconds * SAMPLE_RATE) if self.preview else None,
-            live_samples=self._live_minutes * SAMPLES_PER_MINUTE,
-        )
-
-    @property
-    def _live_minutes(self) -> int:
-        return self._extra.max_minutes or self._options.live_default_minutes
 
     async def _count_samples(self, blocks: AsyncIterator[PCM | Gap | Title]) -> AsyncIterator[PCM]:
         """Yield the audio that recognition lacks, up to a gap or the end; labelling gets all of it."""
@@ -469,11 +458,12 @@ class TranscriptionPipeline:
         events = self._transcript(window.segments, window.language)
         playing = self._now_playing()
         extra = self._extra if playing else None
-        if events and (self.preview or self._translation is not None):
+        if events and (self._preview or self._translation is not None):
             extra = self._extra = self._extra_with_window()
         events = playing + events
         self._checkpoint = window.checkpoint
         reached = window.checkpoint.next_sample
+        total = self._total_seconds(stream)
         source = self._moved_source(stream)
         due = reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE
         if not events or due or source is not None:
@@ -482,7 +472,7 @@ class TranscriptionPipeline:
                 self._leased.events.status(
                     "transcribing",
                     "transcribing",
-                    progress=self._progress(reached, stream),
+                    progress=Progress.of(reached / SAMPLE_RATE, total),
                     source=None if source is None else source.public(),
                 )
             )
@@ -496,12 +486,12 @@ class TranscriptionPipeline:
             source=source,
             checkpoint=window.checkpoint,
             fingerprint=stream.fingerprint,
-            duration_seconds=self._total_seconds(stream),
+            duration_seconds=total,
             language=window.language,
             engine=window.engine,
             model=window.model,
             extra=extra,
-            reserve_units=self._reservation(self._total_seconds(stream)),
+            reserve_units=self._reservation(total),
             voices=voices,
         )
         await self._leased.append(change, events)
@@ -515,7 +505,7 @@ class TranscriptionPipeline:
 
     def _extra_with_window(self) -> JobExtra:
         extra = self._extra
-        if self.preview:
+        if self._preview:
             # Should this be the last window, a full job continues before it, see `carry`.
             extra = replace(extra, carry=CarryPoint(self._checkpoint, self._leased.next_chunk_index))
         if self._translation is not None:
@@ -526,18 +516,11 @@ class TranscriptionPipeline:
             )
         return extra
 
-    def _progress(self, reached: int, stream: AudioStream) -> Progress:
-        total = self._total_seconds(stream)
-        return Progress(
-            audio_seconds=round(reached / SAMPLE_RATE, 3),
-            audio_seconds_total=round(total, 3) if total is not None else None,
-        )
-
     def _total_seconds(self, stream: AudioStream) -> float | None:
         total = stream.duration_seconds
         if total is None and self._source is not None:
             total = self._source.duration_seconds
-        if not self.preview:
+        if not self._preview:
             return total
         return min(self._options.preview_seconds, total or self._options.preview_seconds)
 
@@ -556,7 +539,7 @@ class TranscriptionPipeline:
         if self._job.options.speakers and self._labelling is None:
             warning = f"{warning} {UNLABELLED}" if warning else UNLABELLED
         change = JobChange(
-            status="preview_complete" if self.preview else "completed",
+            status="preview_complete" if self._preview else "completed",
             duration_seconds=self._samples / SAMPLE_RATE,
             # Silence may have needed no window at all.
             engine=recognizer.engine if self._checkpoint.window_index == 0 else None,
@@ -566,7 +549,7 @@ class TranscriptionPipeline:
         events = self._leased.events
         labels = [] if self._labelling is None else await self._labelling.finish(events)
         ending = [*self._now_playing(), *labels]
-        if self.preview:
+        if self._preview:
             ending += [events.preview_locked(), events.done("preview_complete", warning=warning)]
             await self._leased.complete(change, ending)
             return

@@ -18,39 +18,25 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed, WorkerTrouble
 from stenobird.jobs.leased import LeasedJob
-from stenobird.jobs.pipeline import Engines, LiveLaneFull, RunOptions, TranscriptionPipeline
+from stenobird.jobs.pipeline import LiveLaneFull, TranscriptionPipeline
 from stenobird.jobs.sandbox import canned_transcript
-from stenobird.ports import JobObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from stenobird.ports import Claim, Clock, JobChange, Lane, NewEvent, StopRequest, Wakeups, Watch
-    from stenobird.storage.job_store import JobStore
+    from stenobird.jobs.pipeline import RunContext
+    from stenobird.ports import Claim, Lane, StopRequest, Watch
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "trouble", "lost"]
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
-    """What all runs of a worker share."""
-
-    store: JobStore
-    wakeups: Wakeups
-    engines: Engines
-    clock: Clock
-    options: RunOptions = field(default_factory=RunOptions)
-    observer: JobObserver = field(default_factory=JobObserver)
 
 
 class JobRun:
@@ -61,12 +47,8 @@ class JobRun:
     ) -> None:
         self.job = claim.job
         self._context = context
-        self._leased = LeasedJob(
-            context.store, context.wakeups, claim, clock=context.clock, observer=context.observer
-        )
-        self._work = TranscriptionPipeline(
-            self._leased, context.store, context.engines, context.options, live_room
-        )
+        self._leased = LeasedJob(context, claim)
+        self._work = TranscriptionPipeline(self._leased, context, live_room)
         self._pipeline: asyncio.Task[None] | None = None
         self._keeping = asyncio.Lock()
         self._stop_reason: StopReason | None = None
@@ -128,7 +110,7 @@ class JobRun:
         return structlog.contextvars.bound_contextvars(job_id=self.job.id)
 
     async def _stop(self, reason: StopReason) -> None:
-        async with self._leased.between_commits():
+        async with self._leased.between_commits:
             if self._leased.ended or self._stop_reason is not None:
                 return
             self._stop_reason = reason
@@ -136,16 +118,20 @@ class JobRun:
                 self._pipeline.cancel()
 
     async def _run_pipeline(self) -> None:
-        context, leased = self._context, self._leased
-        claim = leased.claim
-        pipeline = self._work
+        leased, most = self._leased, self._context.options.max_attempts
         try:
-            if claim.attempts > context.options.max_attempts:
-                await leased.fail(_gave_up(context.options.max_attempts))
-            elif claim.job.mode == "test":
-                await leased.complete(*_canned(leased))
+            if leased.claim.attempts > most:
+                await leased.fail(
+                    TranscriptionFailed(
+                        f"Transcription was given up after {most} attempts without progress. Nothing was "
+                        "billed. Try again, or send another file."
+                    )
+                )
+            elif leased.job.mode == "test":
+                job = leased.job
+                await leased.complete(*canned_transcript(leased.events, job.options, job.extra))
             else:
-                await pipeline.run()
+                await self._work.run()
         except LiveLaneFull:
             self._stop_reason = self._stop_reason or "drained"
         except asyncio.CancelledError as exc:
@@ -153,13 +139,13 @@ class JobRun:
             if task is None or task.cancelling():
                 raise
             # Not this task but something that it awaited was cancelled, which is a failure.
-            await self._fail(pipeline, RuntimeError(f"an awaited task was cancelled: {exc!r}"))
+            await self._fail(RuntimeError(f"an awaited task was cancelled: {exc!r}"))
         except Exception as exc:  # noqa: BLE001  # no failure of a job may stop its worker
             if leased.ended:
                 # The client has its transcript; only the cleanup went wrong.
                 _log.warning("job_cleanup_failed", exc_info=exc)
             elif leased.broken is None:
-                await self._fail(pipeline, exc)
+                await self._fail(exc)
         if leased.broken is not None:
             self._stop_reason = "lost"
 
@@ -169,16 +155,16 @@ class JobRun:
             self._work.stop()
         return request == "cancel"
 
-    async def _fail(self, pipeline: TranscriptionPipeline, exc: Exception) -> None:
+    async def _fail(self, exc: Exception) -> None:
         """Fail the job, unless this machine is to blame: then it is released."""
-        self.trouble = pipeline.trouble_behind(exc)
+        self.trouble = self._work.trouble_behind(exc)
         if self.trouble is not None:
             self._stop_reason = self._stop_reason or "trouble"
             _log.warning("job_troubled", reason=self.trouble.message, exc_info=exc)
             return
         with suppress(LeaseLost, StorageUnavailable):
             # `broken` says so then.
-            await self._leased.fail(pipeline.error_for(exc))
+            await self._leased.fail(self._work.error_for(exc))
 
     async def _keep_lease(self, watch: Watch) -> None:
         clock, every = self._context.clock, self._context.options.renew_seconds
@@ -189,7 +175,7 @@ class JobRun:
                 try:
                     if clock.monotonic() - renewed_at >= every:
                         renewed_at = clock.monotonic()
-                        request = await self._leased.renew()
+                        request = await self._context.store.renew(self._leased.claim.lease)
                     else:
                         # Most notifications are for commits of this run: the check costs a read, not a write.
                         request = await self._leased.stop_request()
@@ -221,18 +207,4 @@ class JobRun:
         ):
             # Only this machine would use the spool again: when it resumes a job that it drained, or whose
             # lease it lost together with the database.
-            await self._context.engines.opener.discard(self.job.id)
-
-
-def _canned(leased: LeasedJob) -> tuple[JobChange, list[NewEvent]]:
-    options, extra = leased.job.options, leased.job.extra
-    return canned_transcript(
-        leased.events, words=options.word_timestamps, extra=extra, speakers=options.speakers
-    )
-
-
-def _gave_up(attempts: int) -> TranscriptionFailed:
-    return TranscriptionFailed(
-        f"Transcription was given up after {attempts} attempts without progress. Nothing was billed. "
-        "Try again, or send another file."
-    )
+            await self._context.opener.discard(self.job.id)

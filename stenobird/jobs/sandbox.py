@@ -10,7 +10,7 @@ from stenobird.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from stenobird.jobs.events import JobEvents
-    from stenobird.ports import JobExtra, NewEvent
+    from stenobird.ports import JobExtra, NewEvent, RecognitionOptions
 
 ENGINE: Final = "test"
 MODEL: Final = "canned"
@@ -31,7 +31,7 @@ _TRANSLATED: Final = {
 
 
 def canned_transcript(
-    job_events: JobEvents, *, words: bool, extra: JobExtra, speakers: bool = False
+    job_events: JobEvents, options: RecognitionOptions, extra: JobExtra
 ) -> tuple[JobChange, list[NewEvent]]:
     """Return how a test job ends: everything after its first event.
 
@@ -46,10 +46,10 @@ def canned_transcript(
     ]
     seconds = DURATION_SECONDS / len(sentences)
     for index, text in enumerate(sentences):
-        timed = words and target is None
+        timed = options.word_timestamps and target is None
         segment = _segment(text, index * seconds, (index + 1) * seconds, words=timed)
         events.append(job_events.transcript(segment, index, language=language if index == 0 else None))
-    if speakers:
+    if options.speakers:
         labels = [SpeakerLabel.of(index, 1) for index in range(len(sentences))]
         events.append(job_events.speakers(labels, final=True))
     events.append(job_events.done("completed", billable_minutes=0))

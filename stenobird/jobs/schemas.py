@@ -11,7 +11,7 @@ from typing_extensions import override
 from stenobird.bodies import Body, Number, Omittable, RequestBody, Timestamp, example
 from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
-from stenobird.jobs.spec import JobSpec, Link, Upload
+from stenobird.jobs.spec import JobSpec
 from stenobird.languages import language_code
 from stenobird.ports import JobExtra, JobStatus, Mode, RecognitionOptions
 
@@ -131,9 +131,9 @@ class CreateTranscript(RequestBody):
     def spec(self, origin: Origin = "stenobird") -> JobSpec:
         """Return the job that this asks for."""
         return JobSpec(
-            source=Upload(self.upload_id)
-            if self.upload_id is not None
-            else Link(self.audio_url or "", self.preview_id),
+            audio_url=self.audio_url or "",
+            preview_id=self.preview_id,
+            upload_id=self.upload_id,
             options=RecognitionOptions(
                 language=self.language,
                 prompt=self.prompt or None,
@@ -331,8 +331,7 @@ def _progress(job: JobRecord) -> Progress | None:
     if job.result_ready and job.duration_seconds is not None:
         # Silence at the end has no window whose checkpoint would count it.
         transcribed = job.duration_seconds
-    total = round(job.duration_seconds, 3) if job.duration_seconds is not None else None
-    return Progress(audio_seconds=round(transcribed, 3), audio_seconds_total=total)
+    return Progress.of(transcribed, job.duration_seconds)
 
 
 class TranscriptList(Body):

@@ -23,7 +23,7 @@ from stenobird.errors import (
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
 from stenobird.jobs.leased import end_webhook
 from stenobird.jobs.sandbox import canned_transcript
-from stenobird.jobs.spec import Link, Upload, upload_url
+from stenobird.jobs.spec import upload_url
 from stenobird.jobs.tail import JobTails, take_nothing
 from stenobird.ports import NewJob, UploadedFile
 
@@ -109,20 +109,20 @@ class JobService:
         """
         if caller is not None:
             caller.require_write()
-        source, webhook_url = spec.source, spec.webhook_url
-        if isinstance(source, Link):
-            source = replace(source, url=self._checks.url(source.url))
+        audio_url, webhook_url = spec.audio_url, spec.webhook_url
+        if spec.upload_id is None:
+            audio_url = self._checks.url(audio_url)
         if webhook_url is not None:
             if caller is None:
                 raise WebhookRequiresAPIKey
             webhook_url = self._checks.webhook_targets.check_url(webhook_url)
-        if isinstance(source, Upload) and caller is None:
+        if spec.upload_id is not None and caller is None:
             raise MissingAPIKey
         if (spec.extra.max_minutes or 0) > (most := self._options.live_max_minutes):
             raise InvalidRequest(
                 f'"max_minutes" must be at most {most} here.', details={"field": "max_minutes"}
             )
-        return replace(spec, source=source, webhook_url=webhook_url, checked=True)
+        return replace(spec, audio_url=audio_url, webhook_url=webhook_url, checked=True)
 
     async def create(
         self, spec: JobSpec, *, caller: Caller | None, base_url: str, job_id: str | None = None
@@ -147,24 +147,23 @@ class JobService:
         if spec.webhook_url is not None:
             spec = replace(spec, webhook_url=await self._checks.webhook_targets.check(spec.webhook_url))
         mode = _mode(caller)
-        source, extra = spec.source, spec.extra
-        if isinstance(source, Upload):
+        url, preview_id, extra = spec.audio_url, spec.preview_id, spec.extra
+        if spec.upload_id is not None:
             assert caller is not None
             uploads = self._uploads
             if uploads is None:
                 raise UploadNotFound
             # Only a job that is admitted fixes the bytes: after a refusal the client may still send others.
-            await uploads.check(source.upload_id, caller.account_id)
+            await uploads.check(spec.upload_id, caller.account_id)
             max_open = await self._checks.admit(caller, mode, spec.options, tier=extra.tier)
-            slot = await uploads.take(source.upload_id, caller.account_id)
-            url, preview_id, upload_id = upload_url(slot.id), None, slot.id
+            slot = await uploads.take(spec.upload_id, caller.account_id)
+            url = upload_url(slot.id)
             file = UploadedFile(slot.filename, slot.content_type, slot.size_bytes)
             extra = replace(extra, upload=file, title=title_of(await uploads.ends(slot)))
         else:
-            if source.preview_id is not None:
-                await self._check_preview(source.preview_id, source.url)
+            if preview_id is not None:
+                await self._check_preview(preview_id, url)
             max_open = await self._checks.admit(caller, mode, spec.options, tier=extra.tier)
-            url, preview_id, upload_id = source.url, source.preview_id if mode == "full" else None, None
         job = NewJob(
             id=job_id or new_job_id(spec.origin),
             mode=mode,
@@ -174,8 +173,8 @@ class JobService:
             account_id=caller.account_id if caller else None,
             api_key_id=caller.api_key_id if caller else None,
             origin=spec.origin,
-            preview_id=preview_id,
-            upload_id=upload_id,
+            preview_id=preview_id if mode == "full" else None,
+            upload_id=spec.upload_id,
             webhook_url=spec.webhook_url,
             extra=extra,
         )
@@ -183,7 +182,7 @@ class JobService:
         first = events.status("queued", "validating_url")
         if mode == "test" and spec.origin == "alefbot":
             # The answer to its POST has the transcript.
-            change, rest = canned_transcript(events, words=spec.options.word_timestamps, extra=extra)
+            change, rest = canned_transcript(events, spec.options, extra)
             webhook = end_webhook(job, "completed")
             record = await self._store.create_ended(job, change, [first, *rest], webhook=webhook)
         else:

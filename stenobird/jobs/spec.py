@@ -17,26 +17,17 @@ if TYPE_CHECKING:
     from stenobird.webhooks.service import WebhookTargets
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A URL with audio behind it. `preview_id` names a finished preview of the same URL to continue from."""
-
-    url: str
-    preview_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file that the caller has uploaded."""
-
-    upload_id: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job to create. `extra` is what else the client asks for; `JobService.check` sets `checked`."""
+    """A job to create, of a URL with audio behind it or of a file that the caller has uploaded.
 
-    source: Link | Upload
+    `preview_id` names a finished preview of the same URL to continue from. `extra` is what else the client
+    asks for; `JobService.check` sets `checked`.
+    """
+
+    audio_url: str = ""
+    preview_id: str | None = None
+    upload_id: str | None = None
     options: RecognitionOptions = field(default_factory=RecognitionOptions)
     extra: JobExtra = field(default_factory=JobExtra)
     webhook_url: str | None = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stenobird.errors import WorkerTrouble
-    from stenobird.jobs.run import RunContext
+    from stenobird.jobs.pipeline import RunContext
     from stenobird.ports import Lane
 
 FIRST_PAUSE_SECONDS: Final = 1.0
@@ -61,7 +61,8 @@ class Worker:
         self._running: dict[asyncio.Task[None], JobRun] = {}
         self._changed = asyncio.Event()
         self._stopping = False
-        self._trouble: str | None = None
+        self.trouble: str | None = None
+        """Why this machine can't work on jobs, `None` while it can."""
         self._cut_off: list[JobRun] = []
         """Runs that have ended without the database; their jobs need not wait for the end of their leases."""
         self._trial: JobRun | None = None
@@ -74,11 +75,6 @@ class Worker:
     def running(self) -> int:
         """How many jobs are running."""
         return len(self._running)
-
-    @property
-    def trouble(self) -> str | None:
-        """Why this machine can't work on jobs, `None` while it can."""
-        return self._trouble
 
     def stop(self) -> None:
         """Make `run` drain and return. May be called before `run`, and twice."""
@@ -116,7 +112,7 @@ class Worker:
     async def _sweep(self) -> None:
         """Delete the spools of jobs that have ended without this worker."""
         self._swept_at = self._context.clock.monotonic()
-        opener = self._context.engines.opener
+        opener = self._context.opener
 
         def running() -> set[str]:
             return {run.job.id for run in self._running.values()}
@@ -153,13 +149,13 @@ class Worker:
         earlier = {task: other for task, other in self._running.items() if other.job.id == run.job.id}
         task = group.create_task(self._carry_out(run, earlier))
         self._running[task] = run
-        if self._trouble is not None:
+        if self.trouble is not None:
             self._trial = run
         task.add_done_callback(self._ended)
         return True
 
     def _open_lanes(self) -> Sequence[Lane]:
-        if self._trouble is not None:
+        if self.trouble is not None:
             if self._trial is not None and self._trial.progressed:
                 self._recover()
             elif self._trial is not None or self._context.clock.monotonic() < self._paused_until:
@@ -200,7 +196,7 @@ class Worker:
                 self._trial = None
 
     def _pause(self, trouble: WorkerTrouble) -> None:
-        self._trouble = trouble.message
+        self.trouble = trouble.message
         self._context.observer.worker_troubled(troubled=True)
         now = self._context.clock.monotonic()
         if now < self._paused_until:
@@ -212,10 +208,10 @@ class Worker:
         _log.error("worker_paused", reason=trouble.message, seconds=seconds)
 
     def _recover(self) -> None:
-        if self._trouble is None:
+        if self.trouble is None:
             return
-        _log.info("worker_recovered", earlier_trouble=self._trouble)
-        self._trouble, self._trial, self._pauses = None, None, 0
+        _log.info("worker_recovered", earlier_trouble=self.trouble)
+        self.trouble, self._trial, self._pauses = None, None, 0
         self._context.observer.worker_troubled(troubled=False)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import uvicorn
 
 from stenobird.jobs.events import JobEvents
-from stenobird.jobs.spec import JobSpec, Link
+from stenobird.jobs.spec import JobSpec
 from stenobird.logs import configure_logging
 from stenobird.serving import run_loop
 from stenobird.transcript import Segment
@@ -157,7 +157,7 @@ async def serve_ours(play: Play) -> None:
     """Serve the real web layer; each event is a commit of a worker."""
     settings = web_settings(max_queued=10, streams_per_address=100_000)
     configure_logging(settings)
-    spec = JobSpec(source=Link("https://example.com/a.mp3"))
+    spec = JobSpec(audio_url="https://example.com/a.mp3")
     with tempfile.TemporaryDirectory(prefix="stenobird-bench-") as folder:
         async with web_world(Path(folder), settings) as world:
             job = await world.services.jobs.create(spec, caller=None, base_url="http://bench")

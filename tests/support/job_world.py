@@ -9,8 +9,8 @@ from sqlalchemy import select, update
 
 from stenobird.egress.policy import EgressPolicy
 from stenobird.errors import InvalidURL
-from stenobird.jobs.pipeline import Engines, RunOptions
-from stenobird.jobs.run import JobRun, RunContext
+from stenobird.jobs.pipeline import RunContext, RunOptions
+from stenobird.jobs.run import JobRun
 from stenobird.jobs.schemas import CreateTranscript
 from stenobird.jobs.service import JobService, ServiceOptions
 from stenobird.jobs.spec import RequestChecks
@@ -78,9 +78,11 @@ class JobWorld:
         return RunContext(
             store=store or self.store,
             wakeups=self.wakeups,
-            engines=Engines(
-                self.finder, self.opener, SpeechEngines(self.recognizer), self.translator, self.speakers
-            ),
+            finder=self.finder,
+            opener=self.opener,
+            speech=SpeechEngines(self.recognizer),
+            translator=self.translator,
+            speakers=self.speakers,
             clock=self.clock,
             options=replace(self.run_options, **options),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stenobird import errors
 from stenobird.jobs.service import new_job_id
-from stenobird.jobs.spec import JobSpec, Upload, uploaded_source
+from stenobird.jobs.spec import JobSpec, uploaded_source
 from stenobird.ports import JobExtra, JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
 from stenobird.uploads import CreateUpload
@@ -279,7 +279,7 @@ async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str 
     if wanted.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
         raise errors.TranslationUnavailable(refusal)
     spec = JobSpec(
-        source=Upload(wanted.upload_id),
+        upload_id=wanted.upload_id,
         options=RecognitionOptions(prompt=wanted.user_prompt or None),
         extra=JobExtra(
             tier=wanted.model_tier,

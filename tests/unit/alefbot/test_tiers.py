@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.jobs.pipeline import Engines
 from stenobird.jobs.run import JobRun
 from stenobird.ports import JobExtra, NewEvent, NewJob, RecognitionOptions, UploadedFile
 from stenobird.speech.engines import SpeechEngines, premium_units, tier_models
 from stenobird.storage.job_store import JobStore
-from stenobird.testing import FakeFinder, FakeOpener, FakeRecognizer, spoken
+from stenobird.testing import FakeOpener, FakeRecognizer, spoken
 from tests.support.databases import sqlite_database
 from tests.support.job_world import JobWorld
 from tests.support.web_world import web_settings
@@ -43,8 +42,8 @@ async def test_a_tier_uses_its_recognizer_at_its_price(tmp_path: Path) -> None:
     async with sqlite_database(tmp_path) as database:
         world = JobWorld(database, JobStore(database))
         premium = FakeRecognizer(model="premium")
-        opener = FakeOpener(spoken(range(1, 151)))
-        engines = Engines(FakeFinder(), opener, SpeechEngines(world.recognizer, {"premium_quality": premium}))
+        world.opener = FakeOpener(spoken(range(1, 151)))
+        engines = SpeechEngines(world.recognizer, {"premium_quality": premium})
         new = NewJob(
             id="job_1",
             mode="full",
@@ -59,11 +58,11 @@ async def test_a_tier_uses_its_recognizer_at_its_price(tmp_path: Path) -> None:
             ),
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
-        await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()
+        await JobRun(replace(world.context(), speech=engines), await world.claim()).carry_out()
 
         job = await world.job("job_1")
         assert (job.status, job.model, job.billable_minutes) == ("completed", "premium", 2)
-        assert [request.source.media_url for request in opener.requests] == ["upload:upl_1"]
+        assert [request.source.media_url for request in world.opener.requests] == ["upload:upl_1"]
         assert [row["minutes"] for row in await world.rows()] == [4]
         assert world.recognizer.windows_decoded == 0
 
@@ -77,11 +76,8 @@ async def test_a_tier_served_by_a_lesser_engine_is_given_back_and_not_billed(tmp
             premium.engine = "offline"
 
         premium.before_window = fall_back
-        engines = Engines(
-            FakeFinder(),
-            FakeOpener(spoken(range(1, 151))),
-            SpeechEngines(world.recognizer, {"premium_quality": premium}),
-        )
+        world.opener = FakeOpener(spoken(range(1, 151)))
+        engines = SpeechEngines(world.recognizer, {"premium_quality": premium})
         new = NewJob(
             id="job_1",
             mode="full",
@@ -94,7 +90,7 @@ async def test_a_tier_served_by_a_lesser_engine_is_given_back_and_not_billed(tmp
             extra=JobExtra(tier="premium_quality"),
         )
         await world.store.create(new, NewEvent("status", "{}"), max_queued=9)
-        await JobRun(replace(world.context(), engines=engines), await world.claim()).carry_out()
+        await JobRun(replace(world.context(), speech=engines), await world.claim()).carry_out()
 
         job = await world.job("job_1")
         assert (job.status, job.error) == ("transcribing", None)

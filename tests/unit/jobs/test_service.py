@@ -31,7 +31,7 @@ from stenobird.errors import (
 from stenobird.jobs.events import JobEvents
 from stenobird.jobs.schemas import TranscriptResult, TranscriptStatus
 from stenobird.jobs.service import ServiceOptions
-from stenobird.jobs.spec import JobSpec, Link
+from stenobird.jobs.spec import JobSpec
 from stenobird.ports import Caller, JobChange, JobPage, RecognitionOptions, Wakeups, Watch
 from stenobird.testing import FakeClock, a_source, spoken
 from tests.support.job_world import BASE, URL
@@ -126,7 +126,7 @@ async def test_no_engine_for_a_mode_is_refused_at_once_but_test_jobs_need_none(w
 
 async def test_options_that_the_engine_can_not_fulfil_are_refused_before_any_work(world: JobWorld) -> None:
     world.recognizer.languages = ["en"]
-    spec = JobSpec(source=Link(URL), options=RecognitionOptions(language="tlh"))
+    spec = JobSpec(audio_url=URL, options=RecognitionOptions(language="tlh"))
     with pytest.raises(InvalidRequest, match="tlh"):
         await world.service.create(spec, caller=None, base_url=BASE)
     await world.service.create(spec, caller=TESTER, base_url=BASE)

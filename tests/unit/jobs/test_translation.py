@@ -350,9 +350,12 @@ async def test_a_job_can_be_stopped_while_its_translator_works(
 # --- test keys ----------------------------------------------------------------------------------------------
 
 
+TIMED = RecognitionOptions(word_timestamps=True)
+
+
 async def test_the_canned_transcript_exists_in_hebrew_too() -> None:
-    change, translated = canned_transcript(JobEvents("tr_x", BASE), words=True, extra=HEBREW)
-    plain_change, plain = canned_transcript(JobEvents("tr_x", BASE), words=False, extra=PLAIN)
+    change, translated = canned_transcript(JobEvents("tr_x", BASE), TIMED, HEBREW)
+    plain_change, plain = canned_transcript(JobEvents("tr_x", BASE), RecognitionOptions(), PLAIN)
 
     said, expected = (
         [json.loads(e.data) for e in events if e.event == "transcript"] for events in (translated, plain)
